@@ -1,0 +1,1 @@
+"""Headrace, the library: plain Python that computes and knows no Dagster."""
