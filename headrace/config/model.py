@@ -1,0 +1,36 @@
+"""What every configuration model shares: strictness and the shapes of names.
+
+Belongs here: the base model and the constrained strings.
+Elsewhere: reading files and explaining errors (headrace.config.loading).
+"""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+
+from headrace.errors import ConfigError
+from headrace.schema import arrow_type
+
+
+class StrictModel(BaseModel):
+    """Frozen, and a key that it does not know is an error: a typo must not become a default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def _known_type(name: str) -> str:
+    try:
+        arrow_type(name)
+    except ConfigError as error:
+        raise ValueError(f"{error}; {error.fix}") from None
+    return name
+
+
+# Lower snake case keeps one spelling for Postgres, Iceberg and Python; 48 leaves room in
+# Postgres's 63 bytes for the prefixes and suffixes of staging tables and partitions.
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
+ColumnName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+TypeName = Annotated[str, AfterValidator(_known_type)]
+EntityReference = Annotated[
+    str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}\.[a-z][a-z0-9_]{0,47}$")
+]

@@ -1,0 +1,192 @@
+"""Models of `config/sources/*.yaml`: one file a source, with its entities.
+
+Belongs here: what a user declares about a source and how it is read, typed and judged.
+Elsewhere: reading it (headrace.ingestion), applying it (headrace.standardize, headrace.quality).
+"""
+
+import re
+from datetime import date, datetime
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from headrace.config.model import ColumnName, Name, StrictModel, TypeName
+from headrace.schema import Column, TableSchema
+
+_DATE_FIELD = re.compile(r"\{date:([^{}]+)\}")
+
+
+class CsvFormat(StrictModel):
+    """How the bytes of a delimited text file become rows of text."""
+
+    type: Literal["csv"] = "csv"
+    delimiter: str = Field(",", min_length=1, max_length=1, description="Character between fields.")
+    quote: str | None = Field('"', max_length=1, description="Quote character; null: none.")
+    encoding: str = Field("utf-8", description="Python's name of the encoding, such as cp1252.")
+    null_texts: tuple[str, ...] = Field(
+        (), description="Texts that mean NULL, besides the empty one."
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_exists(cls, value: str) -> str:
+        try:
+            "".encode(value)
+        except LookupError:
+            raise ValueError(f"'{value}' is not an encoding that Python knows") from None
+        return value
+
+
+class FileExtract(StrictModel):
+    """Files in the landing zone: where an entity's files lie and which days they belong to."""
+
+    mode: Literal["files"]
+    path: str = Field(
+        description="Path below the landing zone. `{date:%Y-%m-%d}` stands for the day (strftime "
+        "codes %Y %m %d %y %b %j), `*` for any run of characters but `/`. A name that ends in .gz "
+        "is read through gzip.",
+        examples=["orders/orders-{date:%Y-%m-%d}.csv"],
+    )
+    partition_by: ColumnName | None = Field(
+        None,
+        description="Date or timestamp column whose day is the row's partition; needed when "
+        "`path` has no {date:…}. Without it a file's rows belong to the day in its name.",
+    )
+    format: CsvFormat = CsvFormat()
+    missing_file: Literal["empty", "hold"] = Field(
+        "empty", description="A day without a file is an empty day, or is held until one comes."
+    )
+    extra_columns: Literal["fail", "ignore"] = Field(
+        "fail", description="A file with a column that is not declared fails, or loses that column."
+    )
+
+    @property
+    def date_pattern(self) -> str | None:
+        """The strftime pattern in `path`, or None."""
+        match = _DATE_FIELD.search(self.path)
+        return match[1] if match else None
+
+    def path_of(self, day: date) -> str:
+        """`path` with the day filled in; `*` stays."""
+        return _DATE_FIELD.sub(lambda match: day.strftime(match[1]), self.path)
+
+    @model_validator(mode="after")
+    def _days_are_known(self) -> Self:
+        pattern = self.date_pattern
+        if pattern is None and self.partition_by is None:
+            raise ValueError(
+                "a path without {date:…} needs partition_by: which column says the day of a row?"
+            )
+        if pattern is not None:
+            probe = date(2017, 11, 23)
+            try:
+                if datetime.strptime(probe.strftime(pattern), pattern).date() != probe:  # noqa: DTZ007
+                    raise ValueError
+            except ValueError:
+                raise ValueError(f"{{date:{pattern}}} does not name one day") from None
+        return self
+
+
+class ColumnConfig(StrictModel):
+    """One column of an entity: its text in the source, its type once processed."""
+
+    name: ColumnName
+    source: str | None = Field(
+        None, alias="from", description="Its name in the source, when that differs from `name`."
+    )
+    type: TypeName = Field(description="string, boolean, int, bigint, double, decimal(p,s), …")
+    required: bool = Field(False, description="A row without it is quarantined.")
+    formats: tuple[str, ...] = Field(
+        (), description="Patterns of a date or timestamp, tried in order, such as M/d/yyyy H:mm."
+    )
+    decimal_mark: Literal[".", ","] = "."
+    grouping: str = Field("", max_length=1, description="Thousands separator, if any.")
+    currency: str = Field("", description="Currency sign to drop, such as $.")
+    description: str = ""
+
+    @property
+    def source_name(self) -> str:
+        """Its name in the source."""
+        return self.source or self.name
+
+
+class RowRule(StrictModel):
+    """A condition that every processed row keeps; a row that breaks it is quarantined."""
+
+    name: Name
+    expect: str = Field(description="SQL condition over the entity's columns; NULL passes.")
+    reason: str = Field(description="What the quarantined row says of itself.")
+
+
+class QualityConfig(StrictModel):
+    """When a whole partition is held, though its rows could be written."""
+
+    max_quarantined_share: float = Field(
+        0.05, ge=0, le=1, description="Share of a day's rows that may be quarantined."
+    )
+    min_rows: int = Field(0, ge=0, description="A day with fewer published rows is held…")
+    allow_empty: bool = Field(True, description="…unless it has none at all and this is true.")
+    max_rows: int | None = Field(None, ge=0)
+
+
+class EntityConfig(StrictModel):
+    """One table, file set or topic of a source."""
+
+    name: Name
+    description: str = ""
+    extract: FileExtract
+    key: tuple[ColumnName, ...] = Field(min_length=1, description="Natural key.")
+    event_time: ColumnName | None = Field(
+        None, description="When the row happened; its day must be the row's partition."
+    )
+    columns: tuple[ColumnConfig, ...] = Field(min_length=1)
+    rules: tuple[RowRule, ...] = ()
+    quality: QualityConfig = QualityConfig()
+    transform: str | None = Field(
+        None,
+        pattern=r"^[\w.]+:\w+$",
+        description="package.module:function, DataFrame in, DataFrame out, after typing.",
+    )
+
+    @model_validator(mode="after")
+    def _names_resolve(self) -> Self:
+        names = [column.name for column in self.columns]
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"columns declared twice: {', '.join(sorted(repeated))}")
+        wanted = {*self.key, self.event_time, self.extract.partition_by} - {None}
+        if unknown := sorted(wanted - {*names}):
+            raise ValueError(f"{', '.join(unknown)}: not among the columns {', '.join(names)}")
+        for name in filter(None, (self.event_time, self.extract.partition_by)):
+            if self.column(name).type not in {"date", "timestamp", "timestamptz"}:
+                raise ValueError(f"{name}: a partition's day needs a date or timestamp column")
+        return self
+
+    def column(self, name: str) -> ColumnConfig:
+        """The column called `name`; KeyError if there is none."""
+        return {column.name: column for column in self.columns}[name]
+
+    def schema(self) -> TableSchema:
+        """The declared columns as processed."""
+        return TableSchema(
+            tuple(
+                Column(c.name, c.type, not (c.required or c.name in self.key), c.description)
+                for c in self.columns
+            )
+        )
+
+
+class SourceConfig(StrictModel):
+    """One source: a connector and its entities."""
+
+    name: Name
+    connector: Literal["files"]
+    description: str = ""
+    entities: tuple[EntityConfig, ...] = Field(min_length=1)
+
+    @field_validator("entities")
+    @classmethod
+    def _entities_once(cls, entities: tuple[EntityConfig, ...]) -> tuple[EntityConfig, ...]:
+        names = [entity.name for entity in entities]
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"entities declared twice: {', '.join(sorted(repeated))}")
+        return entities
