@@ -144,13 +144,13 @@ def check_references(project: Project) -> None:
         where = f"facts[{i}]"
         used = [*fact.grain, fact.event_time, *fact.columns, *fact.measures]
         for join in fact.dimensions:
-            used += join.on.values()
+            used += join.natural_key.values()
             if join.dimension not in dimensions:
                 lines.append(
                     f"{star}: {where}.dimensions: '{join.dimension}' is not one of "
                     f"{', '.join(dimensions) or 'no dimension'}"
                 )
-            elif {*join.on} != {*dimensions[join.dimension].natural_key}:
+            elif {*join.natural_key} != {*dimensions[join.dimension].natural_key}:
                 key = ", ".join(dimensions[join.dimension].natural_key)
                 lines.append(f"{star}: {where}.dimensions: {join.dimension} is joined on {key}")
         lines += missing(where, fact.entity, used)

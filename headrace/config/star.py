@@ -63,7 +63,7 @@ class FactDimension(StrictModel):
     """One foreign key of a fact: the member valid at the fact's event time."""
 
     dimension: Name
-    on: dict[ColumnName, ColumnName] = Field(
+    natural_key: dict[ColumnName, ColumnName] = Field(
         min_length=1, description="Natural key column of the dimension: entity column."
     )
 
