@@ -1,0 +1,28 @@
+"""Telling whoever watches how far a long step has come.
+
+Belongs here: one listener a process, set by the command line.
+Elsewhere: drawing bars (headrace.cli).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Listener = Callable[[str, int, int], None]
+
+_listeners: list[Listener] = []
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Call `listener(asset, partitions done, partitions in all)` while the block runs."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+def report(asset: str, done: int, total: int) -> None:
+    """Say that `done` of `total` partitions of `asset` are staged."""
+    for listener in _listeners:
+        listener(asset, done, total)

@@ -1,0 +1,1 @@
+"""Judging data before it is published: row rules, partition rules, schemas."""

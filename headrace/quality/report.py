@@ -1,0 +1,66 @@
+"""What an audit found: one report a partition, made of named checks.
+
+Belongs here: the values that say whether a partition may be published, and why not.
+Elsewhere: the rules (headrace.quality.partitions), writing reports down (headrace.ledger).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Literal
+
+Outcome = Literal["passed", "held", "failed"]
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One check of one partition: what was expected and what was found, as text for people."""
+
+    name: str
+    passed: bool
+    expected: str
+    found: str
+
+
+@dataclass(frozen=True)
+class PartitionReport:
+    """The audit of one staged partition.
+
+    Attributes:
+        rows_in: Rows read from the layer above.
+        rows_out: Rows staged for publication.
+        rows_quarantined: Rows set aside with their reasons.
+        rows_repeated: Rows dropped because a later row has the same key.
+        reasons: Reason to number of quarantined rows that give it.
+        checks: What was checked; one failure holds the partition.
+        error: Why the partition could not be staged at all; None if it could.
+        snapshot_ids: What was read, where a downstream step needs to know.
+    """
+
+    partition: date
+    rows_in: int = 0
+    rows_out: int = 0
+    rows_quarantined: int = 0
+    rows_repeated: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    checks: tuple[CheckResult, ...] = ()
+    error: str | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """Failed when it could not be staged, held when a check failed, passed otherwise."""
+        if self.error is not None:
+            return "failed"
+        return "passed" if all(check.passed for check in self.checks) else "held"
+
+    @property
+    def quality_score(self) -> float:
+        """Share of the rows read that were good, 0 to 1; 1 for an empty partition."""
+        return 1.0 if not self.rows_in else 1 - self.rows_quarantined / self.rows_in
+
+    def why(self) -> str:
+        """Why it may not be published, in one line; empty when it may."""
+        if self.error is not None:
+            return self.error
+        failed = (check for check in self.checks if not check.passed)
+        return "; ".join(f"{c.name}: expected {c.expected}, found {c.found}" for c in failed)

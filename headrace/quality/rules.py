@@ -1,0 +1,43 @@
+"""Row rules: every reason to quarantine a row, as one Spark expression.
+
+Belongs here: compiling declared rules and types into conditions.
+Elsewhere: parsing text (headrace.engine.functions), writing quarantined rows (headrace.layers).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+from headrace.config.sources import RowRule
+
+
+@dataclass(frozen=True)
+class Objection:
+    """A reason to quarantine a row, and the condition under which it holds (never NULL)."""
+
+    reason: str
+    holds: Column
+
+
+def declared_objections(rules: Sequence[RowRule]) -> tuple[Objection, ...]:
+    """The declared rules; like SQL's CHECK, a rule whose condition is NULL is kept."""
+    return tuple(
+        Objection(rule.reason, ~F.coalesce(F.expr(f"({rule.expect})"), F.lit(True)))
+        for rule in rules
+    )
+
+
+def any_holds(objections: Sequence[Objection]) -> Column:
+    """True for a row that is to be quarantined."""
+    condition = F.lit(False)
+    for objection in objections:
+        condition = condition | objection.holds
+    return condition
+
+
+def reasons(objections: Sequence[Objection]) -> Column:
+    """Every reason that holds, as an array of text in the order of declaration."""
+    texts = F.array(*(F.when(o.holds, F.lit(o.reason)) for o in objections))
+    return F.filter(texts, lambda text: text.isNotNull())

@@ -1,0 +1,1 @@
+"""From captured text to typed rows."""

@@ -1,0 +1,1 @@
+"""The star schema: dimensions with history, facts with keys as of their event time."""

@@ -1,0 +1,45 @@
+"""The date dimension: computed, not captured.
+
+Belongs here: one row a day and its parts.
+Elsewhere: dimensions that have a source (headrace.star.dimensions).
+"""
+
+from datetime import date, timedelta
+
+import pyarrow as pa
+
+from headrace.config.star import CalendarConfig
+from headrace.schema import Column, TableSchema
+
+
+def calendar_schema(config: CalendarConfig) -> TableSchema:
+    """Key yyyymmdd, the date, and its parts; ISO weeks, Monday is 1."""
+    parts = ("year", "quarter", "month", "day", "iso_week", "day_of_week")
+    return TableSchema(
+        (
+            Column(config.key_column, "int", False, "yyyymmdd."),
+            Column("date", "date", False, "The day."),
+            *(Column(part, "int", False) for part in parts),
+            Column("is_weekend", "boolean", False, "Saturday or Sunday."),
+        )
+    )
+
+
+def date_key(day: date) -> int:
+    """yyyymmdd as a number: sorts as dates do and can be read in a query."""
+    return day.year * 10_000 + day.month * 100 + day.day
+
+
+def build_calendar(config: CalendarConfig) -> pa.Table:
+    """One row a day from `start` to `end`, both included."""
+    days = [config.start + timedelta(n) for n in range((config.end - config.start).days + 1)]
+    rows = [
+        (
+            date_key(day), day, day.year, (day.month + 2) // 3, day.month, day.day,
+            day.isocalendar().week, day.isoweekday(), day.isoweekday() > 5,
+        )
+        for day in days
+    ]  # fmt: skip
+    schema = calendar_schema(config)
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    return pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema.arrow())
