@@ -54,6 +54,18 @@ class CommitConflictError(TransientError):
     """Another run published to the same table first, more often than we retried."""
 
 
+class CatalogUnavailableError(TransientError):
+    """The lake's catalog did not answer or dropped the connection."""
+
+
+class UnpublishedTableError(PermanentError):
+    """A table of the lake was read to which nothing was ever published."""
+
+
+class StagedFileRejectedError(PermanentError):
+    """A staged file is not what its publication says it is: broken, or of another day."""
+
+
 class WarehouseUnavailableError(TransientError):
     """Postgres did not answer or dropped the connection."""
 

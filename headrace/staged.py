@@ -5,8 +5,14 @@ Elsewhere: writing them (headrace.engine, headrace.ingestion), publishing them (
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
+from types import MappingProxyType
+from typing import Literal
+
+import pyarrow.parquet as pq
+
+from headrace.schema import TableSchema
 
 
 @dataclass(frozen=True)
@@ -17,13 +23,16 @@ class StagedFile:
         path: Full path or URI, as the engine reads it.
         rows: Rows in it, from its footer.
         size_bytes: Its size.
-        null_counts: Column name to number of nulls, from its footer.
+        null_counts: Column name to number of nulls, from its footer; lists are left out, because
+            a footer counts their elements.
+        footer: The footer itself, so that publication need not read it a second time.
     """
 
     path: str
     rows: int
     size_bytes: int
     null_counts: Mapping[str, int]
+    footer: pq.FileMetaData | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -41,3 +50,31 @@ class StagedPartition:
     def nulls(self, column: str) -> int:
         """Nulls of `column` in all files."""
         return sum(file.null_counts.get(column, 0) for file in self.files)
+
+
+@dataclass(frozen=True)
+class StagedOutput:
+    """What a step hands over for a partitioned table once its files are audited.
+
+    Attributes:
+        schema: Columns of the table.
+        partitions: The days that passed; only these are published, an empty one as empty.
+        held: Days that failed their audit, with the reason; they keep their earlier state.
+        properties: Recorded with the commit: run, code version, source offsets.
+        mode: `replace` makes the days hold these files alone, `append` adds to what they hold.
+    """
+
+    schema: TableSchema
+    partitions: Mapping[date, StagedPartition]
+    held: Mapping[date, str] = field(default_factory=lambda: MappingProxyType({}))
+    properties: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    mode: Literal["replace", "append"] = "replace"
+
+
+@dataclass(frozen=True)
+class StagedTable:
+    """What a step hands over for a table without partitions; it replaces the whole table."""
+
+    schema: TableSchema
+    files: tuple[StagedFile, ...]
+    properties: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
