@@ -1,0 +1,179 @@
+"""The `headrace` command: options in, data on stdout, everything else on stderr.
+
+Belongs here: commands and their options; a command calls one function and prints what it returns.
+Elsewhere: printing (headrace.cli.output), running Dagster (behind headrace.cli.runner).
+"""
+
+import os
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace.cli import output
+from headrace.errors import HeadraceError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="A data platform to clone: raw to marts, partitioned by day, gated, operated in Dagster.",
+)
+demo = typer.Typer(no_args_is_help=True, help="A year of real sales, from files to marts.")
+app.add_typer(demo, name="demo")
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print data as JSON and nothing else.")]
+Select = Annotated[
+    str, typer.Option("--select", help="Assets, in Dagster's syntax: key:\"raw/*\"+ or group:curated.")
+]
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is not a day; write it as 2017-03-04") from None
+
+
+@app.command()
+def check(as_json: JsonFlag = False) -> None:
+    """Validate the whole configuration and say what it declares.
+
+    Example: headrace check
+    """
+    from headrace.config.loading import load_project
+
+    project = load_project()
+    found = {
+        "config": str(project.folder),
+        "environment": project.environment,
+        "sources": [source.name for source in project.sources],
+        "entities": list(project.entities()),
+        "dimensions": [d.name for d in project.star.dimensions],
+        "facts": [f.name for f in project.star.facts],
+    }
+    output.print_facts("configuration is valid", found, as_json=as_json)
+
+
+@app.command()
+def backfill(
+    start: Annotated[date, typer.Option("--from", parser=_day, metavar="DAY", help="First day.")],
+    end: Annotated[date, typer.Option("--to", parser=_day, metavar="DAY", help="Last day.")],
+    select: Select = "*",
+    as_json: JsonFlag = False,
+) -> None:
+    """Run the layers for the days from START to END, both included.
+
+    Example: headrace backfill --from 2017-01-01 --to 2017-01-31
+    """
+    from headrace.cli.runner import run_backfill
+
+    result = run_backfill(start, end, select=select, quiet=as_json)
+    output.print_backfill(result, as_json=as_json)
+    raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def status(as_json: JsonFlag = False) -> None:
+    """Show each asset's partitions: published, empty, held, failed, missing; rows; last run.
+
+    Example: headrace status --json
+    """
+    from headrace.cli.runner import read_status
+
+    output.print_status(read_status(), as_json=as_json)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="One statement.")], as_json: JsonFlag = False
+) -> None:
+    """Run a query on the warehouse and print its rows.
+
+    Example: headrace sql "select count(*) from warehouse.fact_sales"
+    """
+    from headrace.cli.query import run_query
+
+    output.print_rows(run_query(query), as_json=as_json)
+
+
+@app.command()
+def env() -> None:
+    """Start what the platform needs and print the variables for Dagster's own commands.
+
+    Example: eval "$(headrace env)" && dg list defs
+    """
+    from headrace.cli.runner import prepare
+
+    for name, value in prepare().items():
+        typer.echo(f"export {name}='{value}'")
+    typer.echo(f"export PATH='{Path(sys.executable).parent}':\"$PATH\"")
+
+
+@app.command()
+def dev(
+    port: Annotated[int, typer.Option(help="Port of the UI on 127.0.0.1.")] = 3000,
+) -> None:
+    """Open Dagster's UI over this installation, with sensors and schedules running.
+
+    Example: headrace dev --port 3001
+    """
+    from headrace.cli.runner import prepare
+
+    variables = {**os.environ, **prepare()}
+    typer.echo(f"Dagster's UI: http://127.0.0.1:{port}  (Ctrl-C ends it)", err=True)
+    command = [str(Path(sys.executable).with_name("dg")), "dev", "--port", str(port)]
+    command += ["--host", "127.0.0.1"]
+    raise typer.Exit(subprocess.call(command, env=variables))
+
+
+@app.command()
+def stop() -> None:
+    """Stop the embedded Postgres of this HEADRACE_HOME.
+
+    Example: headrace stop
+    """
+    from headrace.config.loading import home_folder
+    from headrace.home import Home
+    from headrace.warehouse.server import stop as stop_server
+
+    stopped = stop_server(Home(home_folder()).postgres)
+    typer.echo("stopped" if stopped else "was not running", err=True)
+
+
+@demo.command("stage")
+def demo_stage() -> None:
+    """Write the demo's year into the landing folder, as the files a shop would deliver.
+
+    Example: headrace demo stage
+    """
+    from headrace.cli.demo import stage
+
+    stage()
+
+
+@demo.command("run")
+def demo_run() -> None:
+    """Stage the demo's year, backfill it, and show what was built.
+
+    Example: headrace demo run
+    """
+    from headrace.cli.demo import run
+
+    raise typer.Exit(run())
+
+
+def main() -> None:
+    """Entry point: one place turns errors into messages and exit codes."""
+    try:
+        app()
+    except HeadraceError as error:
+        output.print_error(error)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""How the command line prints: tables for people, JSON for programs, errors with a hint.
+
+Belongs here: rendering.
+Elsewhere: finding out what to print (the other modules of headrace.cli).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from headrace.errors import HeadraceError
+
+if TYPE_CHECKING:
+    from headrace.cli.query import Rows
+    from headrace.cli.runner import AssetStatus, BackfillResult
+
+messages = Console(stderr=True, highlight=False)
+_results = Console(highlight=False)
+
+
+def print_error(error: HeadraceError) -> None:
+    """The message, line by line, and what to do."""
+    for line in str(error).splitlines():
+        messages.print(f"[red]error:[/] {_plain_text(line)}", soft_wrap=True)
+    messages.print(f"[yellow]hint:[/] {_plain_text(error.fix)}", soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """One JSON document on stdout; decimals as text, so that no digit is lost."""
+    print(json.dumps(value, default=_jsonable, ensure_ascii=False))  # noqa: T201
+
+
+def print_facts(title: str, facts: Mapping[str, object], *, as_json: bool) -> None:
+    """Names and values."""
+    if as_json:
+        print_json(facts)
+        return
+    _results.print(f"[green]{title}[/]")
+    for name, value in facts.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        _results.print(f"  {name}: {_plain_text(shown)}", soft_wrap=True)
+
+
+def print_rows(found: "Rows", *, as_json: bool) -> None:
+    """A query's rows: a table, or a list of objects."""
+    if as_json:
+        print_json([dict(zip(found.columns, row, strict=True)) for row in found.rows])
+        return
+    print_table(found.columns, found.rows)
+
+
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None
+) -> None:
+    """Rows as a table; numbers to the right."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for i, name in enumerate(columns):
+        number = any(isinstance(row[i], int | float | Decimal) for row in rows)
+        table.add_column(name, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    _results.print(table)
+
+
+def print_status(assets: Sequence["AssetStatus"], *, as_json: bool) -> None:
+    """One line an asset."""
+    if as_json:
+        print_json([asset.as_dict() for asset in assets])
+        return
+    columns = ("asset", "published", "empty", "held", "failed", "missing", "rows", "last run")
+    print_table(columns, [tuple(asset.as_dict().values()) for asset in assets])
+
+
+def print_backfill(result: "BackfillResult", *, as_json: bool) -> None:
+    """What became of the days, and every bad one with the command that shows why."""
+    if as_json:
+        print_json(result.as_dict())
+        return
+    for bad in result.bad[:_SHOWN]:
+        messages.print(
+            f"[red]{bad.status}[/] {bad.asset} {bad.partition}: {_plain_text(bad.why)}",
+            soft_wrap=True,
+        )
+    if len(result.bad) > _SHOWN:
+        messages.print(f"… and {len(result.bad) - _SHOWN} more: headrace status")
+    colour = "red" if result.exit_code else "green"
+    messages.print(f"[{colour}]{result.summary}[/]")
+
+
+_SHOWN = 20
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, Decimal):
+        return f"{value:,}"
+    if isinstance(value, datetime):
+        return value.isoformat(" ", "seconds")
+    return _plain_text(str(value))
+
+
+def _plain_text(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _jsonable(value: Any) -> str:
+    return value.isoformat() if isinstance(value, date | datetime) else str(value)
