@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
-CODE := headrace resources io_managers platform_assets sensors jobs demo benchmarks tests
+CODE := headrace resources io_managers platform_assets sensors jobs demo benchmarks tests .ci
 # Two workers are what two cores and the memory of a laptop carry; PYTEST_WORKERS=0 runs in one process.
 PYTEST_WORKERS ?= 2
 # A module's tests stay in one worker, so its servers are started once.
@@ -43,7 +43,7 @@ types: setup ## mypy, strict
 	@$(BIN)/mypy
 
 imports: setup ## who may import whom
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 test: setup ## every test but the nightly ones
 	@$(PYTEST) -m "not slow"
