@@ -15,6 +15,7 @@ MACHINE_PATHS = re.compile(r"(?<![\w./-])/(home/\w|root/|Users/\w|work/|farm/)")
 @pytest.mark.parametrize(
     ("what", "pattern"),
     [("the host of a package registry", REGISTRY_HOSTS), ("a path of one machine", MACHINE_PATHS)],
+    ids=["registry", "path"],
 )
 def test_no_file_names(what: str, pattern: re.Pattern[str], kept_files: list[Path]) -> None:
     assert len(kept_files) > 20
