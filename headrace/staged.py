@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from types import MappingProxyType
 from typing import Literal
+from uuid import uuid4
 
 import pyarrow.parquet as pq
 
@@ -17,7 +18,7 @@ from headrace.schema import TableSchema
 
 @dataclass(frozen=True)
 class StagedFile:
-    """One complete Parquet file that no table refers to yet.
+    """One complete Parquet file: staged, so that no table refers to it yet, or found in a scan.
 
     Attributes:
         path: Full path or URI, as the engine reads it.
@@ -78,3 +79,8 @@ class StagedTable:
     schema: TableSchema
     files: tuple[StagedFile, ...]
     properties: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def new_token() -> str:
+    """A name for one staging, never used again: what it wrote may be published."""
+    return uuid4().hex

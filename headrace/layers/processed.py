@@ -18,13 +18,13 @@ from headrace.engine.staging import write_partitions
 from headrace.engine.types import spark_schema
 from headrace.ingestion.capture import raw_schema
 from headrace.ingestion.versions import current_files
-from headrace.lake.scan import LakeScan
+from headrace.lake.scan import LakeScan, PublishedFile
 from headrace.lake.table import LakeTable
 from headrace.layers.slices import plan_slices, stage_slices
 from headrace.quality import partitions as check
 from headrace.quality.report import CheckResult, PartitionReport
 from headrace.schema import TableSchema
-from headrace.staged import StagedFile, StagedPartition
+from headrace.staged import StagedPartition, new_token
 from headrace.standardize.rows import (
     PARTITION_COLUMN,
     RunStamp,
@@ -65,18 +65,19 @@ class ProcessedStep:
     stamp: RunStamp
     slice_bytes: int
 
-    def stage(self, asset: str, raw: LakeScan, days: Sequence[date]) -> StagedDays:
-        """Stage `days`; a day without captured rows is staged as empty."""
-        files = {day: current_files(raw.files_by_day.get(day, ())) for day in days}
-        sizes = {day: sum(file.size_bytes for file in files[day]) for day in days}
-        slices = plan_slices(days, sizes, self.slice_bytes)
+    def stage(self, asset: str, raw: LakeScan) -> StagedDays:
+        """Stage the scan's days; one without captured rows is staged as empty."""
+        raw.verify()
+        files = {day: current_files(raw.files_by_day[day]) for day in raw.days}
+        sizes = {day: sum(file.size_bytes for file in files[day]) for day in raw.days}
+        slices = plan_slices(raw.days, sizes, self.slice_bytes)
         results, failed = stage_slices(
             asset, slices, lambda some: self._stage_slice({day: files[day] for day in some})
         )
         errors = {day: PartitionReport(day, error=why) for day, why in failed.items()}
         return reduce(StagedDays.__or__, results, StagedDays({}, {}, errors))
 
-    def _stage_slice(self, files: Mapping[date, Sequence[StagedFile]]) -> StagedDays:
+    def _stage_slice(self, files: Mapping[date, Sequence[PublishedFile]]) -> StagedDays:
         rows_in = {day: sum(file.rows for file in files[day]) for day in files}
         good = self._write_good(files)
         keys = self._distinct_keys(good)
@@ -123,9 +124,9 @@ class ProcessedStep:
         return replace(counts, checks=checks)
 
     def _write_good(
-        self, files: Mapping[date, Sequence[StagedFile]]
+        self, files: Mapping[date, Sequence[PublishedFile]]
     ) -> dict[date, StagedPartition]:
-        raw = self._read(files, raw_schema(self.entity))
+        raw = self._read_raw(files)
         written = self._write(good_rows(raw, self.entity, self.stamp), self.table)
         return {day: written.get(day, StagedPartition(day)) for day in files}
 
@@ -146,11 +147,11 @@ class ProcessedStep:
         return self._write(latest_rows(rows, self.entity), self.table)
 
     def _write_quarantined(
-        self, files: Mapping[date, Sequence[StagedFile]]
+        self, files: Mapping[date, Sequence[PublishedFile]]
     ) -> tuple[dict[date, StagedPartition], dict[date, dict[str, int]]]:
         if not files:
             return {}, {}
-        raw = self._read(files, raw_schema(self.entity))
+        raw = self._read_raw(files)
         staged = self._write(quarantined_rows(raw, self.entity, self.stamp), self.quarantine)
         rows = self._read_staged(staged, quarantine_schema(self.entity))
         reason = F.explode("_reasons").alias("reason")
@@ -160,20 +161,21 @@ class ProcessedStep:
             reasons.setdefault(row[PARTITION_COLUMN], Counter())[row["reason"]] += row["count"]
         return staged, reasons
 
+    def _read_raw(self, files: Mapping[date, Sequence[PublishedFile]]) -> DataFrame:
+        paths = [file.path for some in files.values() for file in some]
+        return self._read(paths, raw_schema(self.entity))
+
     def _write(self, rows: DataFrame, table: LakeTable) -> dict[date, StagedPartition]:
-        token = table.new_token()
+        token = new_token()
         write_partitions(rows, uri=table.staging_uri(token))
         return dict(table.staged(token))
 
     def _read_staged(
         self, staged: Mapping[date, StagedPartition], schema: TableSchema
     ) -> DataFrame:
-        return self._read({day: some.files for day, some in staged.items()}, schema)
+        return self._read([file.path for some in staged.values() for file in some.files], schema)
 
-    def _read(
-        self, files: Mapping[date, Sequence[StagedFile]], schema: TableSchema
-    ) -> DataFrame:
-        paths = [file.path for some in files.values() for file in some]
+    def _read(self, paths: Sequence[str], schema: TableSchema) -> DataFrame:
         if not paths:
             return self.spark.createDataFrame([], spark_schema(schema))
         return self.spark.read.schema(spark_schema(schema)).parquet(*paths)

@@ -7,7 +7,10 @@ Elsewhere: the rules (headrace.quality.partitions), writing reports down (headra
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from types import MappingProxyType
 from typing import Literal
+
+from headrace.staged import StagedOutput, StagedTable
 
 Outcome = Literal["passed", "held", "failed"]
 
@@ -34,7 +37,6 @@ class PartitionReport:
         reasons: Reason to number of quarantined rows that give it.
         checks: What was checked; one failure holds the partition.
         error: Why the partition could not be staged at all; None if it could.
-        snapshot_ids: What was read, where a downstream step needs to know.
     """
 
     partition: date
@@ -64,3 +66,31 @@ class PartitionReport:
             return self.error
         failed = (check for check in self.checks if not check.passed)
         return "; ".join(f"{c.name}: expected {c.expected}, found {c.found}" for c in failed)
+
+
+def _no_reports() -> Mapping[date, PartitionReport]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class AuditedOutput(StagedOutput):
+    """Days of a partitioned table with the audit of each, the bad ones included."""
+
+    reports: Mapping[date, PartitionReport] = field(default_factory=_no_reports)
+
+
+@dataclass(frozen=True)
+class AuditedTable(StagedTable):
+    """A whole table with the audit of each day whose changes it brings."""
+
+    reports: Mapping[date, PartitionReport] = field(default_factory=_no_reports)
+
+
+def passed_days(reports: Mapping[date, PartitionReport]) -> list[date]:
+    """The days that may be published."""
+    return [day for day, report in reports.items() if report.outcome == "passed"]
+
+
+def bad_days(reports: Mapping[date, PartitionReport]) -> dict[date, str]:
+    """The days that may not, and why."""
+    return {day: report.why() for day, report in reports.items() if report.outcome != "passed"}

@@ -1,0 +1,1 @@
+"""Jobs and schedules, and running a backfill from the command line."""

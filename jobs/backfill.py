@@ -1,0 +1,82 @@
+"""Running a window of days in this process, from the command line.
+
+Belongs here: one Dagster run over a range, and what became of its partitions.
+Elsewhere: backfills that Dagster's daemon runs (they need nothing of ours), printing (headrace.cli).
+"""
+
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+
+import dagster as dg
+
+from headrace.errors import ConfigError
+from platform_assets.events import keep_connections
+from platform_assets.partitions import range_tags
+
+
+@dataclass(frozen=True)
+class RangeRun:
+    """A finished run over a window: its id, and whether every step of it succeeded."""
+
+    run_id: str
+    success: bool
+    steps: tuple[tuple[str, float], ...]
+    error: str | None
+
+
+def run_range(
+    definitions: Callable[[], dg.Definitions], start: date, end: date, *, select: str = "*"
+) -> RangeRun:
+    """Run the selected assets for the days from `start` to `end`, both included, in one run.
+
+    Raises:
+        ConfigError: `select` names no asset, or a day is none of the partitions.
+    """
+    # Dagster prints every event; whoever wants them reads the run in the UI.
+    logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # beta warnings tell a user nothing that he could act on
+        job = _job(definitions(), select)
+        with dg.DagsterInstance.get() as instance:
+            keep_connections(instance)
+            result = job.execute_in_process(
+                instance=instance, tags=range_tags(start, end), raise_on_error=False
+            )
+            return RangeRun(
+                result.run_id, result.success, _step_seconds(result), _first_error(result)
+            )
+
+
+def _job(definitions: dg.Definitions, select: str) -> dg.JobDefinition:
+    try:
+        selection = dg.AssetSelection.from_string(select)
+        whole = definitions.resolve_implicit_global_asset_job_def()
+        keys = selection.resolve(definitions.resolve_asset_graph())
+    except (dg.DagsterInvalidSubsetError, dg.DagsterInvariantViolationError, ValueError) as error:
+        raise ConfigError(
+            f"--select {select}: {str(error).splitlines()[0]}", fix="headrace status lists the assets"
+        ) from None
+    if not keys:
+        raise ConfigError(f"--select {select}: no such asset", fix="headrace status lists them")
+    return whole.get_subset(asset_selection=keys)
+
+
+def _step_seconds(result: dg.ExecuteInProcessResult) -> tuple[tuple[str, float], ...]:
+    return tuple(
+        (event.step_key or "", event.step_success_data.duration_ms / 1000)
+        for event in result.all_events
+        if event.is_step_success
+    )
+
+
+def _first_error(result: dg.ExecuteInProcessResult) -> str | None:
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.error:
+            error = event.step_failure_data.error
+            while error.cause is not None and error.cls_name != "Failure":
+                error = error.cause
+            return error.message.strip()
+    return None

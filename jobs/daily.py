@@ -1,0 +1,53 @@
+"""The daily job: every layer for one day, at night.
+
+Belongs here: the job, its retries, its schedule.
+Elsewhere: files that arrive meanwhile (sensors), backfills (jobs.backfill).
+"""
+
+from datetime import timedelta
+
+import dagster as dg
+from dagster import UnresolvedAssetJobDefinition  # noqa: TID251  # the public name of its type
+
+from headrace.config.settings import ScheduleSettings
+
+DAILY_JOB = "daily"
+
+
+def build_daily_job(
+    settings: ScheduleSettings, partitions: dg.PartitionsDefinition
+) -> UnresolvedAssetJobDefinition:
+    """Every asset. What may pass by itself (a source that does not answer) is tried again."""
+    return dg.define_asset_job(
+        DAILY_JOB,
+        selection=dg.AssetSelection.all(),
+        partitions_def=partitions,
+        description="Every layer, from the sources to the marts, for a run of days.",
+        # Permanent failures raise dg.Failure(allow_retries=False): the policy leaves them alone.
+        op_retry_policy=dg.RetryPolicy(
+            max_retries=settings.max_retries, delay=settings.retry_delay_seconds
+        ),
+    )
+
+
+def build_daily_schedule(
+    settings: ScheduleSettings,
+    job: UnresolvedAssetJobDefinition,
+    partitions: dg.DailyPartitionsDefinition,
+) -> dg.ScheduleDefinition:
+    """The day before, once it is over."""
+
+    @dg.schedule(
+        name="daily_at_night",
+        job=job,
+        cron_schedule=settings.cron,
+        execution_timezone="UTC",
+        description="Runs every layer for the day before.",
+    )
+    def daily_at_night(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        day = (context.scheduled_execution_time - timedelta(days=1)).strftime("%Y-%m-%d")
+        if not partitions.has_partition_key(day):
+            return dg.SkipReason(f"{day} is outside the configured partitions")
+        return dg.RunRequest(partition_key=day)
+
+    return daily_at_night

@@ -1,0 +1,176 @@
+"""Curated: the star schema in the lake.
+
+Belongs here: the factories of dimension, calendar and fact assets.
+Elsewhere: building the star (headrace.star), staging and auditing it (headrace.layers.curated).
+"""
+
+from collections.abc import Iterator, Mapping
+
+import dagster as dg
+import pyarrow as pa
+
+from headrace.config.loading import Project
+from headrace.config.sources import EntityConfig
+from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
+from headrace.lake.scan import LakeScan
+from headrace.layers.curated import DimensionStep, FactStep
+from headrace.quality.report import AuditedOutput, AuditedTable, bad_days, passed_days
+from headrace.star.calendar import build_calendar, calendar_schema
+from headrace.star.dimensions import dimension_schema
+from headrace.star.facts import lake_fact_schema
+from headrace.version import code_version
+from platform_assets.declare import (
+    DIMENSION_CHECKS,
+    FACT_CHECKS,
+    check_outputs,
+    check_specs,
+    column_metadata,
+)
+from platform_assets.keys import CURATED, PROCESSED, curated_key, name_of, processed_key, table_of
+from platform_assets.partitions import days_of
+from platform_assets.recorder import PublicationRecorder
+from platform_assets.runs import properties_of
+from resources.lake import LakeResource
+from resources.spark import SparkResource
+
+
+def build_dimension_asset(
+    config: DimensionConfig, entity: EntityConfig, partitions: dg.PartitionsDefinition
+) -> dg.AssetsDefinition:
+    """A dimension with history; a partition of it is the changes that its day brought."""
+    key, source = curated_key(config.name), processed_key(config.entity)
+    version = code_version(config, entity)
+
+    @dg.asset(
+        key=key,
+        deps=[source],
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        io_manager_key="lake_io",
+        group_name=CURATED,
+        kinds={"pyspark", "iceberg"},
+        description=config.description,
+        metadata={
+            "table": f"{CURATED}.{config.name}",
+            **column_metadata(dimension_schema(config, entity)),
+        },
+        check_specs=check_specs(key, DIMENSION_CHECKS),
+        code_version=version,
+    )
+    def dimension(
+        context: dg.AssetExecutionContext,
+        lake: LakeResource,
+        spark: SparkResource,
+        recorder: PublicationRecorder,
+    ) -> Iterator[dg.Output[AuditedTable | None]]:
+        days = days_of(context.partition_keys)
+        # Held until the table is published: of two runs that rebuild it at once, the later commit
+        # must have read what the earlier one read, or it would take its days out again.
+        with recorder.attempt(context, days), recorder.warehouse.lock(name_of(key)):
+            step = DimensionStep(
+                spark=spark.session(),
+                config=config,
+                entity=entity,
+                table=lake.table(CURATED, config.name),
+            )
+            open_days = sorted(recorder.publishable(source, days))
+            scan = lake.scan(PROCESSED, table_of(config.entity))
+            staged = step.stage(scan, open_days)
+            yield dg.Output(
+                AuditedTable(
+                    staged.table.schema,
+                    staged.table.files,
+                    properties_of(context.run, version),
+                    reports=staged.reports,
+                )
+            )
+        yield from check_outputs(context)
+
+    return dimension
+
+
+def build_calendar_asset(config: CalendarConfig) -> dg.AssetsDefinition:
+    """The date dimension: computed from the configuration, so without partitions."""
+
+    @dg.asset(
+        key=curated_key(config.name),
+        io_manager_key="lake_io",
+        group_name=CURATED,
+        kinds={"python", "iceberg"},
+        description=config.description,
+        metadata={
+            "table": f"{CURATED}.{config.name}",
+            **column_metadata(calendar_schema(config)),
+        },
+        code_version=code_version(config),
+    )
+    def calendar() -> pa.Table:
+        return build_calendar(config)
+
+    return calendar
+
+
+def build_fact_asset(
+    project: Project, config: FactConfig, partitions: dg.PartitionsDefinition
+) -> dg.AssetsDefinition:
+    """A fact: one row a processed row, with the keys valid at its event time."""
+    entity = project.entities()[config.entity][1]
+    dimensions = {j.dimension: project.star.dimension(j.dimension) for j in config.dimensions}
+    key, version = curated_key(config.name), code_version(config, entity, *dimensions.values())
+    schema = lake_fact_schema(config, entity, dimensions)
+    dimension_keys = [curated_key(name) for name in dimensions]
+
+    @dg.asset(
+        key=key,
+        ins={"processed": dg.AssetIn(processed_key(config.entity))},
+        deps=dimension_keys,
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        io_manager_key="lake_io",
+        group_name=CURATED,
+        kinds={"pyspark", "iceberg"},
+        description=config.description,
+        metadata={"table": f"{CURATED}.{config.name}", **column_metadata(schema)},
+        check_specs=check_specs(key, FACT_CHECKS),
+        code_version=version,
+    )
+    def fact(
+        context: dg.AssetExecutionContext,
+        processed: LakeScan,
+        lake: LakeResource,
+        spark: SparkResource,
+        recorder: PublicationRecorder,
+    ) -> Iterator[dg.Output[AuditedOutput | None]]:
+        days = days_of(context.partition_keys)
+        with recorder.attempt(context, days):
+            step = FactStep(
+                spark=spark.session(),
+                config=config,
+                entity=entity,
+                dimensions=_scans(lake, dimensions),
+                table=lake.table(CURATED, config.name),
+                slice_bytes=project.settings.engine.slice_bytes,
+            )
+            open_days = set(processed.days)
+            for dimension in dimension_keys:
+                open_days &= recorder.publishable(dimension, days)
+            staged = step.stage(name_of(key), processed, sorted(open_days))
+        good = passed_days(staged.reports)
+        yield dg.Output(
+            AuditedOutput(
+                schema,
+                {day: staged.partitions[day] for day in good},
+                bad_days(staged.reports),
+                properties_of(context.run, version),
+                reports=staged.reports,
+            )
+        )
+        yield from check_outputs(context)
+
+    return fact
+
+
+def _scans(
+    lake: LakeResource, dimensions: Mapping[str, DimensionConfig]
+) -> dict[str, tuple[DimensionConfig, LakeScan]]:
+    return {name: (config, lake.scan(CURATED, name)) for name, config in dimensions.items()}

@@ -1,0 +1,46 @@
+"""What every asset of ours declares in the same way.
+
+Belongs here: the arguments that asset decorators share, check specs, column schemas for the UI.
+Elsewhere: the assets (the layers' modules).
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+
+from headrace.schema import TableSchema
+
+# Checks are judged before publication and logged a partition; Dagster is told their names so that
+# the UI shows them beside the asset.
+RAW_CHECKS = ("row_count",)
+PROCESSED_CHECKS = ("row_balance", "row_count", "quarantined_share", "not_null", "unique_key")
+DIMENSION_CHECKS = ("unique_key", "one_current_version")
+FACT_CHECKS = ("same_totals", "not_null")
+WAREHOUSE_FACT_CHECKS = ("same_totals", "referential_integrity")
+
+
+def check_specs(key: dg.AssetKey, names: Sequence[str]) -> list[dg.AssetCheckSpec]:
+    """One spec a name; blocking: a partition that fails one is not published."""
+    return [dg.AssetCheckSpec(name, asset=key, blocking=True) for name in names]
+
+
+def check_outputs(context: dg.AssetExecutionContext) -> Iterator[dg.Output[None]]:
+    """Satisfy the check outputs that Dagster waits for; their results are logged already."""
+    for check in sorted(context.selected_asset_check_keys):
+        name = context.assets_def.get_output_name_for_asset_check_key(check)
+        yield dg.Output(None, output_name=name)
+
+
+def column_metadata(schema: TableSchema) -> dict[str, Any]:
+    """Columns and types, as the UI shows them."""
+    columns = [
+        dg.TableColumn(
+            column.name,
+            column.type,
+            description=column.description or None,
+            constraints=dg.TableColumnConstraints(nullable=column.nullable),
+        )
+        for column in schema
+    ]
+    return {"dagster/column_schema": dg.TableSchema(columns=columns)}

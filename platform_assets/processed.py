@@ -1,0 +1,82 @@
+"""Processed: typed, deduplicated rows; what resists goes to quarantine.
+
+Belongs here: the factory of processed assets.
+Elsewhere: typing and rules (headrace.standardize), staging (headrace.layers.processed).
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from headrace.config.sources import EntityConfig
+from headrace.lake.scan import LakeScan
+from headrace.layers.processed import ProcessedStep
+from headrace.quality.report import AuditedOutput, bad_days, passed_days
+from headrace.standardize.rows import processed_schema, quarantine_schema
+from headrace.version import code_version
+from platform_assets.declare import PROCESSED_CHECKS, check_outputs, check_specs
+from platform_assets.keys import PROCESSED, QUARANTINE, name_of, processed_key, raw_key, table_of
+from platform_assets.partitions import days_of
+from platform_assets.recorder import PublicationRecorder
+from platform_assets.runs import stamp_of
+from platform_assets.schemas import dagster_type_of
+from resources.lake import LakeResource
+from resources.spark import SparkResource
+
+
+def build_processed_asset(
+    name: str, entity: EntityConfig, partitions: dg.PartitionsDefinition, slice_bytes: int
+) -> dg.AssetsDefinition:
+    """One entity: captured versions in; typed, deduplicated, audited rows out."""
+    key, version = processed_key(name), code_version(entity)
+
+    @dg.asset(
+        key=key,
+        ins={"raw": dg.AssetIn(raw_key(name))},
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        io_manager_key="lake_io",
+        group_name=PROCESSED,
+        kinds={"pyspark", "iceberg"},
+        description=entity.description,
+        metadata={"table": f"{PROCESSED}.{table_of(name)}"},
+        check_specs=check_specs(key, PROCESSED_CHECKS),
+        code_version=version,
+    )
+    def processed(
+        context: dg.AssetExecutionContext,
+        raw: LakeScan,
+        lake: LakeResource,
+        spark: SparkResource,
+        recorder: PublicationRecorder,
+    ) -> Iterator[dg.Output[AuditedOutput | None]]:
+        days = days_of(context.partition_keys)
+        with recorder.attempt(context, days):
+            quarantine = lake.table(QUARANTINE, table_of(name))
+            step = ProcessedStep(
+                spark=spark.session(),
+                entity=entity,
+                table=lake.table(PROCESSED, table_of(name)),
+                quarantine=quarantine,
+                stamp=stamp_of(context.run, version),
+                slice_bytes=slice_bytes,
+            )
+            staged = step.stage(name_of(key), raw)
+            # Before the rows themselves: whoever sees a day sees also what was set aside of it.
+            # A held day's quarantine says why it is held.
+            quarantine.replace(
+                staged.quarantined, schema=quarantine_schema(entity), properties={}
+            )
+        good = passed_days(staged.reports)
+        yield dg.Output(
+            AuditedOutput(
+                processed_schema(entity),
+                {day: staged.partitions[day] for day in good},
+                bad_days(staged.reports),
+                {"headrace.run-id": context.run_id, "headrace.code-version": version},
+                reports=staged.reports,
+            )
+        )
+        yield from check_outputs(context)
+
+    return processed

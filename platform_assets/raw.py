@@ -1,0 +1,52 @@
+"""Raw: what the sources delivered, as captured.
+
+Belongs here: the factory of raw assets.
+Elsewhere: reading sources (headrace.ingestion), publishing (io_managers.iceberg).
+"""
+
+import dagster as dg
+
+from headrace.config.sources import EntityConfig
+from headrace.ingestion.capture import raw_schema
+from headrace.layers.raw import capture_days
+from headrace.quality.report import AuditedOutput
+from headrace.version import code_version
+from platform_assets.declare import column_metadata
+from platform_assets.keys import RAW, raw_key, table_of
+from platform_assets.partitions import days_of
+from platform_assets.recorder import PublicationRecorder
+from resources.lake import LakeResource
+from resources.landing import LandingResource
+
+
+def build_raw_asset(
+    name: str, entity: EntityConfig, partitions: dg.PartitionsDefinition
+) -> dg.AssetsDefinition:
+    """One entity's captured versions: an append-only log, one file a version and day."""
+    key = raw_key(name)
+
+    @dg.asset(
+        key=key,
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        io_manager_key="lake_io",
+        group_name=RAW,
+        kinds={"csv", "iceberg"},
+        description=f"{entity.description} As captured: text, with file and line.",
+        metadata={"table": f"{RAW}.{table_of(name)}", **column_metadata(raw_schema(entity))},
+        code_version=code_version(entity.extract),
+    )
+    def raw(
+        context: dg.AssetExecutionContext,
+        landing: LandingResource,
+        lake: LakeResource,
+        recorder: PublicationRecorder,
+    ) -> AuditedOutput:
+        days = days_of(context.partition_keys)
+        with recorder.attempt(context, days):
+            table = lake.table(RAW, table_of(name))
+            return capture_days(
+                name, entity, days, landing=landing.landing(), table=table, run_id=context.run_id
+            )
+
+    return raw

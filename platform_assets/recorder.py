@@ -1,0 +1,196 @@
+"""What happened to each partition, written down: ledger first, then Dagster's events.
+
+Belongs here: the hook that IO managers call once they have published, and how a run ends.
+Elsewhere: Dagster's private parts (platform_assets.events), the ledger's table (headrace.ledger).
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date
+
+import dagster as dg
+
+from headrace.errors import HeadraceError, PermanentError
+from headrace.ledger import Ledger, PartitionRecord
+from headrace.quality.report import PartitionReport, passed_days
+from platform_assets import events
+from platform_assets.keys import name_of
+from resources.warehouse import WarehouseResource
+
+_NAMED = 5
+
+
+class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Ledger rows and per-partition events of what a step published, held or failed."""
+
+    warehouse: dg.ResourceDependency[WarehouseResource]
+
+    def ledger(self) -> Ledger:
+        """The ledger in the warehouse's database."""
+        return self.warehouse.ledger()
+
+    def publishable(self, key: dg.AssetKey, days: Collection[date]) -> frozenset[date]:
+        """The days that downstream may read: their last attempt was published."""
+        return self.ledger().publishable(name_of(key), days)
+
+    @contextmanager
+    def attempt(
+        self,
+        context: dg.AssetExecutionContext,
+        days: Sequence[date],
+        keys: Sequence[dg.AssetKey] | None = None,
+    ) -> Iterator[None]:
+        """Run a step's body; an error that no single day explains fails all of its days."""
+        step = context.get_step_execution_context()
+        keys = keys or [context.asset_key]
+        events.defer_asset_events(context.run)
+        try:
+            yield
+        except (HeadraceError, OSError) as error:
+            fix = error.fix if isinstance(error, HeadraceError) else "see the run's log"
+            reports = {day: PartitionReport(day, error=f"{error} ({fix})") for day in days}
+            for key in keys:
+                self._write_down(step, key, reports, snapshot_id=None)
+            if isinstance(error, PermanentError):
+                raise dg.Failure(f"{error}\nhint: {fix}", allow_retries=False) from error
+            raise
+
+    def record(
+        self,
+        step: events.Step,
+        key: dg.AssetKey,
+        reports: Mapping[date, PartitionReport],
+        snapshot_id: int | None,
+    ) -> None:
+        """Write down what became of each day, then end the step.
+
+        Raises:
+            dg.Failure: Nothing passed, or this step is the run's last one over days that failed.
+        """
+        self._write_down(step, key, reports, snapshot_id)
+        self.end(step, [key], {key: reports})
+
+    def end(
+        self,
+        step: events.Step,
+        keys: Sequence[dg.AssetKey],
+        reports: Mapping[dg.AssetKey, Mapping[date, PartitionReport]],
+    ) -> None:
+        """Let the run go on with its good days; turn it red where it ends.
+
+        A failing step would stop every step below it, good days and all. So a step fails at once
+        only if no day passed; else the last step below it fails, naming the days.
+
+        Raises:
+            dg.Failure: As said.
+        """
+        judged = [report for some in reports.values() for report in some.values()]
+        hopeless = bool(judged) and all(report.outcome != "passed" for report in judged)
+        if not hopeless and _has_selected_children(step, keys):
+            return
+        bad = self.ledger().bad_of_run(step.run_id)
+        if bad:
+            named = [f"{r.asset} {r.partition} {r.status}: {r.error}" for r in bad[:_NAMED]]
+            more = [f"… and {len(bad) - _NAMED} more"] if len(bad) > _NAMED else []
+            what = f"{len(bad)} partitions were not published; they keep their last state"
+            raise dg.Failure("\n".join([what, *named, *more]), allow_retries=False)
+
+    def write_down(
+        self,
+        step: events.Step,
+        key: dg.AssetKey,
+        reports: Mapping[date, PartitionReport],
+        snapshot_id: int | None,
+    ) -> None:
+        """Ledger rows and events, without ending the step."""
+        self._write_down(step, key, reports, snapshot_id)
+
+    def log(
+        self,
+        step: events.Step,
+        key: dg.AssetKey,
+        reports: Mapping[date, PartitionReport],
+    ) -> None:
+        """Dagster's events alone, where the ledger was written with the publication itself."""
+        passed = passed_days(reports)
+        rows = {day.isoformat(): _metadata(reports[day]) for day in passed}
+        events.log_materializations(step, key, rows)
+        events.log_checks(step, _evaluations(key, reports))
+        bad = [day.isoformat() for day in reports if reports[day].outcome != "passed"]
+        events.log_planned(step, key, bad)
+        for day in sorted(day for day in reports if reports[day].outcome != "passed"):
+            step.log.error(f"{name_of(key)} {day} {reports[day].outcome}: {reports[day].why()}")
+
+    def _write_down(
+        self,
+        step: events.Step,
+        key: dg.AssetKey,
+        reports: Mapping[date, PartitionReport],
+        snapshot_id: int | None,
+    ) -> None:
+        self.ledger().record(ledger_records(step, key, reports, snapshot_id))
+        self.log(step, key, reports)
+
+
+def ledger_records(
+    step: events.Step,
+    key: dg.AssetKey,
+    reports: Mapping[date, PartitionReport],
+    snapshot_id: int | None,
+) -> list[PartitionRecord]:
+    """One ledger row a day."""
+    version = step.job_def.asset_layer.get(key).code_version
+    return [
+        PartitionRecord(
+            asset=name_of(key),
+            partition=day,
+            status="published" if report.outcome == "passed" else report.outcome,
+            run_id=step.run_id,
+            snapshot_id=snapshot_id if report.outcome == "passed" else None,
+            code_version=version or "",
+            rows_in=report.rows_in,
+            rows_out=report.rows_out,
+            rows_quarantined=report.rows_quarantined,
+            quality_score=report.quality_score,
+            error=report.why() or None,
+        )
+        for day, report in reports.items()
+    ]
+
+
+def _metadata(report: PartitionReport) -> dict[str, int | float | str]:
+    counts: dict[str, int | float | str] = {"dagster/partition_row_count": report.rows_out}
+    # What is as it always is stays out: every value is stored once a partition and asset.
+    if report.rows_in != report.rows_out:
+        counts["rows_in"] = report.rows_in
+    if report.rows_repeated:
+        counts["rows_repeated"] = report.rows_repeated
+    if report.rows_quarantined:
+        counts["rows_quarantined"] = report.rows_quarantined
+        counts["quality_score"] = round(report.quality_score, 6)
+        counts["reasons"] = ", ".join(f"{why}: {n}" for why, n in report.reasons.items())
+    return counts
+
+
+def _evaluations(
+    key: dg.AssetKey, reports: Mapping[date, PartitionReport]
+) -> list[dg.AssetCheckEvaluation]:
+    return [
+        dg.AssetCheckEvaluation(
+            asset_key=key,
+            check_name=check.name,
+            passed=check.passed,
+            partition=day.isoformat(),
+            metadata={"expected": check.expected, "found": check.found},
+            blocking=True,
+        )
+        for day, report in reports.items()
+        for check in report.checks
+    ]
+
+
+def _has_selected_children(step: events.Step, keys: Sequence[dg.AssetKey]) -> bool:
+    layer = step.job_def.asset_layer
+    selected = layer.selected_asset_keys
+    children = {child for key in keys for child in layer.get(key).child_keys}
+    return bool((children - {*keys}) & selected)

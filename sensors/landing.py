@@ -1,0 +1,150 @@
+"""Files that arrive: which days they ask for.
+
+Belongs here: the plan from what was seen and what is there, and the sensor around it.
+Elsewhere: listing and naming files (headrace.ingestion), the job that captures them (jobs).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+
+from headrace.config.loading import Project
+from headrace.config.sources import FileExtract
+from headrace.ingestion.files import days_of_file
+from headrace.ingestion.landing import StoredFile
+from platform_assets.partitions import range_tags
+from resources.landing import LandingResource
+
+
+@dataclass(frozen=True)
+class FilesSeen:
+    """Path to version of every file that was asked for; the sensor's cursor."""
+
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, cursor: str | None) -> "FilesSeen | None":
+        """The cursor's content; None if it cannot be read."""
+        if not cursor:
+            return cls()
+        try:
+            versions = json.loads(cursor)["versions"]
+            return cls({str(path): str(version) for path, version in versions.items()})
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def dump(self) -> str:
+        """As a cursor."""
+        return json.dumps({"versions": dict(self.versions)}, separators=(",", ":"))
+
+
+@dataclass(frozen=True)
+class ArrivalPlan:
+    """Days to run, as windows with both ends included, and what to remember."""
+
+    windows: tuple[tuple[date, date], ...]
+    seen: FilesSeen
+    waiting: int
+
+
+def plan_arrivals(
+    seen: FilesSeen,
+    listing: Sequence[tuple[StoredFile, frozenset[date]]],
+    *,
+    now: datetime,
+    settle_seconds: float,
+    max_days: int,
+) -> ArrivalPlan:
+    """Choose the days of new and changed files, oldest first.
+
+    A file is new by its path, size and version, never by its age: a listing that starts after
+    the newest name or time misses files that are replaced or that come late.
+
+    Args:
+        seen: What earlier ticks asked for.
+        listing: Every file with the partitions it belongs to.
+        now: The time, UTC.
+        settle_seconds: A file modified less than this ago may still be written; it waits.
+        max_days: Days of one tick; the next tick goes on with the rest.
+    """
+    settled_before = now - timedelta(seconds=settle_seconds)
+    fresh = [
+        (file, days)
+        for file, days in listing
+        if days and seen.versions.get(file.path) != _version(file)
+    ]
+    settled = [(file, days) for file, days in fresh if file.modified_at <= settled_before]
+    chosen: set[date] = set()
+    taken: dict[str, str] = {}
+    for file, days in sorted(settled, key=lambda pair: (min(pair[1]), pair[0].path)):
+        if len(chosen | days) > max_days and chosen:
+            continue
+        chosen |= days
+        taken[file.path] = _version(file)
+    present = {file.path for file, _ in listing}
+    kept = {path: version for path, version in seen.versions.items() if path in present}
+    return ArrivalPlan(
+        _windows(sorted(chosen)), FilesSeen({**kept, **taken}), len(fresh) - len(taken)
+    )
+
+
+def build_landing_sensor(
+    project: Project, job: dg.JobDefinition, partitions: dg.DailyPartitionsDefinition
+) -> dg.SensorDefinition:
+    """Asks for the days of files that arrived or changed."""
+    settings = project.settings.sensor
+    extracts = [entity.extract for _, entity in project.entities().values()]
+
+    @dg.sensor(
+        name="new_files",
+        job=job,
+        minimum_interval_seconds=settings.interval_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Runs the days of files that arrive or change in the landing zone.",
+    )
+    def new_files(context: dg.SensorEvaluationContext, landing: LandingResource) -> dg.SensorResult:
+        seen = FilesSeen.parse(context.cursor)
+        if seen is None:
+            context.log.warning("the cursor cannot be read: every file counts as new")
+            seen = FilesSeen()
+        plan = plan_arrivals(
+            seen,
+            _with_days(landing.landing().list_files(), extracts, partitions),
+            now=datetime.now(UTC),
+            settle_seconds=settings.settle_seconds,
+            max_days=settings.max_days_per_tick,
+        )
+        requests = [dg.RunRequest(tags=range_tags(*window)) for window in plan.windows]
+        return dg.SensorResult(run_requests=requests, cursor=plan.seen.dump())
+
+    return new_files
+
+
+def _with_days(
+    listing: Sequence[StoredFile],
+    extracts: Sequence[FileExtract],
+    partitions: dg.DailyPartitionsDefinition,
+) -> list[tuple[StoredFile, frozenset[date]]]:
+    known = {date.fromisoformat(key) for key in partitions.get_partition_keys()}
+    found = []
+    for file in listing:
+        days = {day for extract in extracts for day in days_of_file(extract, file.path)}
+        found.append((file, frozenset(days & known)))
+    return found
+
+
+def _version(file: StoredFile) -> str:
+    return f"{file.size_bytes}:{file.version}"
+
+
+def _windows(days: Sequence[date]) -> tuple[tuple[date, date], ...]:
+    windows: list[tuple[date, date]] = []
+    for day in days:
+        if windows and day - windows[-1][1] == timedelta(days=1):
+            windows[-1] = (windows[-1][0], day)
+        else:
+            windows.append((day, day))
+    return tuple(windows)
