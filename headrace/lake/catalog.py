@@ -1,0 +1,50 @@
+"""The lake as a whole: which tables there are, and each of them by name.
+
+Belongs here: finding tables.
+Elsewhere: a table's states (headrace.lake.table), connecting (headrace.lake.connection).
+"""
+
+from headrace.lake.connection import LakeConnection
+from headrace.lake.storage import LakeSettings
+from headrace.lake.table import PARTITION_COLUMN, LakeTable
+
+
+class LakeCatalog:
+    """The tables of a lake. Making one costs nothing: it connects when a table is first used."""
+
+    def __init__(self, settings: LakeSettings) -> None:
+        self._connection = LakeConnection(settings)
+
+    def __repr__(self) -> str:
+        return f"LakeCatalog({self._connection.settings!r})"
+
+    def table(
+        self, namespace: str, name: str, *, partition_column: str = PARTITION_COLUMN
+    ) -> LakeTable:
+        """The table `namespace.name`, whether or not it exists yet.
+
+        Args:
+            namespace: The layer, such as `raw`.
+            name: The table's name in it.
+            partition_column: The date column by which the table is partitioned when it is made.
+        """
+        return LakeTable(self._connection, namespace, name, partition_column)
+
+    def tables(self) -> tuple[tuple[str, str], ...]:
+        """Namespace and name of every table, sorted.
+
+        Raises:
+            CatalogUnavailableError: The catalog's database does not answer.
+        """
+        with self._connection.answering():
+            catalog = self._connection.catalog
+            found = [
+                (".".join(identifier[:-1]), identifier[-1])
+                for namespace in catalog.list_namespaces()
+                for identifier in catalog.list_tables(namespace)
+            ]
+        return tuple(sorted(found))
+
+    def close(self) -> None:
+        """Give up the connections to the catalog; the next use opens new ones."""
+        self._connection.close()

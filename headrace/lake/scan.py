@@ -1,0 +1,257 @@
+"""Reading published states: which files they are, and their rows.
+
+Belongs here: planning, the pinned state, its rows as Arrow batches or as the engine's frame.
+Elsewhere: publishing (headrace.lake.publication), the ledger that says what may be read.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from pyiceberg.expressions import (
+    AlwaysTrue,
+    And,
+    BooleanExpression,
+    GreaterThanOrEqual,
+    LessThanOrEqual,
+)
+from pyiceberg.table import FileScanTask, Table
+
+from headrace.errors import IncompatibleSchemaError, PublishedFileMissingError
+from headrace.lake.files import day_of
+from headrace.lake.schema import partition_column, table_schema
+from headrace.lake.storage import Storage
+from headrace.schema import TableSchema
+from headrace.staged import StagedFile
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+# Rows of a batch, and how much is read ahead: bounds memory at a few batches of a few files.
+_BATCH_ROWS = 65_536
+_BATCHES_AHEAD = 4
+_FILES_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class LakeScan:
+    """The rows of some days of a table, as one snapshot has them, however late they are read.
+
+    Attributes:
+        table: Name of the table.
+        snapshot_id: The snapshot; None while nothing is published.
+        schema: Columns of the table; older files may lack some, which read as null.
+        days: The days asked for, empty ones too; without a choice, the days that have rows.
+        files: The files that hold the rows, by day and name.
+        files_by_day: The files of each of `days`; an empty day has none. Empty for a table
+            without partitions.
+    """
+
+    table: str
+    snapshot_id: int | None
+    schema: TableSchema
+    days: tuple[date, ...]
+    files: tuple[StagedFile, ...]
+    files_by_day: Mapping[date, tuple[StagedFile, ...]]
+    storage: Storage = field(repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls, name: str, table: Table, storage: Storage, days: Collection[date] | None
+    ) -> "LakeScan":
+        """Plan the reading of a table's current snapshot."""
+        snapshot = table.current_snapshot()
+        columns = table_schema(name, table.schema())
+        planned = planned_files(table, None if days is None else frozenset(days))
+        ids = {f.field_id: f.name for f in table.schema().fields if f.field_type.is_primitive}
+        found = sorted(((_day(task), _file(task, ids)) for task in planned), key=_day_and_name)
+        by_day: dict[date, list[StagedFile]] = {day: [] for day in sorted(days or ())}
+        for day, file in found:
+            if day is not None:
+                by_day.setdefault(day, []).append(file)
+        return cls(
+            table=name,
+            snapshot_id=snapshot.snapshot_id if snapshot else None,
+            schema=columns,
+            days=tuple(by_day),
+            files=tuple(file for _, file in found),
+            files_by_day={day: tuple(files) for day, files in by_day.items()},
+            storage=storage,
+        )
+
+    @property
+    def total_rows(self) -> int:
+        """Rows of all files, from the snapshot alone."""
+        return sum(file.rows for file in self.files)
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all files, as compressed."""
+        return sum(file.size_bytes for file in self.files)
+
+    def rows(self, day: date) -> int:
+        """Rows of a day, from the snapshot alone."""
+        return sum(file.rows for file in self.files_by_day[day])
+
+    def size_bytes(self, day: date) -> int:
+        """Bytes of a day's files, as compressed."""
+        return sum(file.size_bytes for file in self.files_by_day[day])
+
+    def paths(self, days: Collection[date] | None = None) -> list[str]:
+        """URIs of the files of `days`, or of all; KeyError for a day that was not asked for."""
+        return [file.path for file in self._chosen(days)]
+
+    def slices(self, max_bytes: int) -> list[list[date]]:
+        """The days in order, cut into runs whose files have at most `max_bytes` together.
+
+        A day larger than that is a slice of its own. An empty day costs nothing and comes along.
+        """
+        slices: list[list[date]] = []
+        filled = 0
+        for day in self.days:
+            size = self.size_bytes(day)
+            if not slices or filled + size > max_bytes:
+                slices.append([])
+                filled = 0
+            slices[-1].append(day)
+            filled += size
+        return slices
+
+    def batches(
+        self, days: Collection[date] | None = None, columns: Sequence[str] | None = None
+    ) -> pa.RecordBatchReader:
+        """The rows in the order of days and files, a batch at a time, with bounded memory.
+
+        Columns that a file lacks are null, narrower types are widened.
+
+        Raises:
+            PublishedFileMissingError: A file that the table names is not there.
+            KeyError: A day was not asked for, or a column is not in the table.
+        """
+        names = list(self.schema.names if columns is None else columns)
+        chosen = self._verified(days)
+        wanted = pa.schema([self.schema.arrow().field(name) for name in names])
+        dataset = ds.FileSystemDataset(
+            [
+                _FORMAT.make_fragment(self.storage.path(f.path), self.storage.filesystem)
+                for f in chosen
+            ],
+            schema=self.schema.arrow(),
+            format=_FORMAT,
+            filesystem=self.storage.filesystem,
+        )
+        scanner = dataset.scanner(
+            columns=names,
+            batch_size=_BATCH_ROWS,
+            batch_readahead=_BATCHES_AHEAD,
+            fragment_readahead=_FILES_AHEAD,
+        )
+        return pa.RecordBatchReader.from_batches(wanted, scanner.to_reader())
+
+    def frame(self, spark: "SparkSession", days: Collection[date] | None = None) -> "DataFrame":
+        """The rows as a frame of the engine, every column of the table in its type.
+
+        Raises:
+            PublishedFileMissingError: A file that the table names is not there.
+            KeyError: A day was not asked for.
+        """
+        # Here, because a reader of Arrow batches need not have Spark installed.
+        from headrace.engine.types import spark_schema  # noqa: PLC0415
+
+        columns = spark_schema(self.schema)
+        # Sail reads a missing path as no rows, silently.
+        paths = [file.path for file in self._verified(days)]
+        if not paths:
+            return spark.createDataFrame([], columns)
+        # With the schema given, both engines fill columns that a file lacks and widen types.
+        return spark.read.schema(columns).parquet(*paths)
+
+    def verify(self, days: Collection[date] | None = None) -> None:
+        """See that the files of `days`, or of all, are there and have the size they had.
+
+        Raises:
+            PublishedFileMissingError: One is missing or another file has its name.
+        """
+        self._verified(days)
+
+    def _chosen(self, days: Collection[date] | None) -> Sequence[StagedFile]:
+        if days is None:
+            return self.files
+        return [file for day in sorted(set(days)) for file in self.files_by_day[day]]
+
+    def _verified(self, days: Collection[date] | None) -> Sequence[StagedFile]:
+        chosen = self._chosen(days)
+        sizes = self.storage.sizes([file.path for file in chosen])
+        lost = [file for file in chosen if sizes.get(file.path) != file.size_bytes]
+        if lost:
+            found = sizes.get(lost[0].path)
+            state = "is not there" if found is None else f"has {found} bytes"
+            raise PublishedFileMissingError(
+                f"{self.table}: snapshot {self.snapshot_id} names {len(lost)} files that are lost; "
+                f"{lost[0].path}, {lost[0].size_bytes} bytes, {state}",
+                fix="restore the files, or publish their days again: "
+                + ", ".join(self._days_with(lost) or ["the whole table"]),
+            )
+        return chosen
+
+    def _days_with(self, lost: Sequence[StagedFile]) -> list[str]:
+        paths = {file.path for file in lost}
+        days = self.files_by_day.items()
+        return [str(day) for day, files in days if any(file.path in paths for file in files)]
+
+
+_FORMAT = ds.ParquetFileFormat()
+
+
+def planned_files(table: Table, days: frozenset[date] | None) -> list[FileScanTask]:
+    """The files of the current snapshot that hold rows of `days`, or all of them.
+
+    Raises:
+        IncompatibleSchemaError: Another program marked single rows as deleted, which reading the
+            files themselves would bring back.
+    """
+    if days is not None and not days:
+        return []
+    tasks: Iterable[FileScanTask] = table.scan(row_filter=_between(table, days)).plan_files()
+    chosen = [task for task in tasks if days is None or _day(task) in days]
+    for task in chosen:
+        if task.delete_files:
+            raise IncompatibleSchemaError(
+                f"{'.'.join(table.name())}: {task.file.file_path} has rows deleted by reference",
+                fix="rewrite the table's data files with the program that deleted the rows",
+            )
+    return chosen
+
+
+def _between(table: Table, days: frozenset[date] | None) -> BooleanExpression:
+    # The outer bounds suffice to skip manifests, and cost the same for 2 days as for 366; the
+    # caller then picks exactly.
+    column = partition_column(table)
+    if days is None or column is None:
+        return AlwaysTrue()
+    return And(
+        GreaterThanOrEqual(term=column, value=min(days).isoformat()),
+        LessThanOrEqual(term=column, value=max(days).isoformat()),
+    )
+
+
+def _day(task: FileScanTask) -> date | None:
+    partition = task.file.partition
+    return day_of(partition[0]) if len(partition) else None
+
+
+def _file(task: FileScanTask, names: Mapping[int, str]) -> StagedFile:
+    nulls = task.file.null_value_counts or {}
+    return StagedFile(
+        path=task.file.file_path,
+        rows=task.file.record_count,
+        size_bytes=task.file.file_size_in_bytes,
+        null_counts={name: nulls[number] for number, name in names.items() if number in nulls},
+    )
+
+
+def _day_and_name(found: tuple[date | None, StagedFile]) -> tuple[date, str]:
+    return found[0] or date.min, found[1].path

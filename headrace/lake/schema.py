@@ -1,0 +1,249 @@
+"""Columns and types between our schema, Iceberg's and a Parquet file's, and how they may change.
+
+Belongs here: translation both ways, what a published table can take, the error when it cannot.
+Elsewhere: our own types (headrace.schema), Spark's (headrace.engine.types).
+"""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.transforms import IdentityTransform
+from pyiceberg.types import (
+    BooleanType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    IcebergType,
+    IntegerType,
+    ListType,
+    LongType,
+    NestedField,
+    StringType,
+    TimestampType,
+    TimestamptzType,
+)
+
+from headrace.errors import IncompatibleSchemaError, UnknownColumnError
+from headrace.schema import Column, TableSchema, decimal_parts
+
+_SIMPLE: dict[str, IcebergType] = {
+    "string": StringType(),
+    "boolean": BooleanType(),
+    "int": IntegerType(),
+    "bigint": LongType(),
+    "double": DoubleType(),
+    "date": DateType(),
+    "timestamp": TimestampType(),
+    "timestamptz": TimestamptzType(),
+}
+_SIMPLE_NAMES = {kind: name for name, kind in _SIMPLE.items()}
+_LIST_OF_STRINGS = "list<string>"
+_FIRST_PARTITION_FIELD = 1000  # Iceberg's specification counts partition fields from here.
+
+
+@dataclass(frozen=True)
+class SchemaChange:
+    """What a table must change before it can take a schema: columns new to it, and wider types."""
+
+    added: tuple[Column, ...]
+    widened: tuple[Column, ...]
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to change."""
+        return bool(self.added or self.widened)
+
+
+def plan_change(table: str, published: TableSchema, new: TableSchema) -> SchemaChange:
+    """What `published` lacks of `new`. A column that `new` lacks stays, and is null in new rows.
+
+    Raises:
+        IncompatibleSchemaError: A column's type changed to one that cannot hold what is published.
+    """
+    types = {column.name: _canonical(column.type) for column in published}
+    for column in new:
+        after = _canonical(column.type)
+        before = types.get(column.name, after)
+        if after != before and not can_widen(before, after):
+            raise IncompatibleSchemaError(
+                f"{table}: column '{column.name}' is published as {before} "
+                f"and cannot become {column.type}",
+                fix=f"declare '{column.name}' as {before}, or give the new type a new column name",
+            )
+    return SchemaChange(
+        added=tuple(column for column in new if column.name not in types),
+        widened=tuple(
+            c for c in new if _canonical(c.type) != types.get(c.name, _canonical(c.type))
+        ),
+    )
+
+
+def can_widen(old: str, new: str) -> bool:
+    """Whether every value of type `old` is a value of `new` and Iceberg reads it as one."""
+    before, after = decimal_parts(old), decimal_parts(new)
+    if before and after:
+        return before[1] == after[1] and before[0] <= after[0]
+    return (old, new) in {("int", "bigint"), ("float", "double")}
+
+
+def check_file(table: str, published: TableSchema, uri: str, columns: pa.Schema) -> None:
+    """See that a Parquet file's columns can be read as the table's.
+
+    Raises:
+        IncompatibleSchemaError: It has a column that the table lacks, or one of another type.
+    """
+    types = {column.name: _canonical(column.type) for column in published}
+    for column in columns:
+        found = type_name_of_arrow(column.type)
+        expected = types.get(column.name)
+        if expected is None:
+            raise IncompatibleSchemaError(
+                f"{table}: a staged file has the column '{column.name}' ({found}), "
+                f"which the schema does not name: {uri}",
+                fix=f"add '{column.name}' to the schema or leave it out of the files",
+            )
+        if found != expected and not can_widen(found, expected):
+            raise IncompatibleSchemaError(
+                f"{table}: column '{column.name}' is {expected}, "
+                f"but {found} in a staged file: {uri}",
+                fix=f"cast '{column.name}' to {expected} before it is written",
+            )
+
+
+def type_name_of_arrow(kind: pa.DataType) -> str:
+    """Our name of an Arrow type; `float` and names of Arrow's own for what a table cannot have."""
+    if pa.types.is_dictionary(kind):
+        return type_name_of_arrow(kind.value_type)
+    if pa.types.is_decimal(kind):
+        return f"decimal({kind.precision},{kind.scale})"
+    if pa.types.is_timestamp(kind) and kind.unit == "us":
+        return "timestamp" if kind.tz is None else "timestamptz"
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"list<{type_name_of_arrow(kind.value_type)}>"
+    return _ARROW_NAMES.get(kind, str(kind))
+
+
+_ARROW_NAMES = {
+    pa.int8(): "int",
+    pa.int16(): "int",
+    pa.int32(): "int",
+    pa.int64(): "bigint",
+    pa.float32(): "float",
+    pa.float64(): "double",
+    pa.bool_(): "boolean",
+    pa.date32(): "date",
+    pa.string(): "string",
+    pa.large_string(): "string",
+    pa.string_view(): "string",
+}
+
+
+def schema_of_arrow(columns: pa.Schema) -> TableSchema:
+    """The table schema that holds `columns` without loss: floats as double, all times in µs.
+
+    Raises:
+        IncompatibleSchemaError: A column's type has no place in a table.
+    """
+    found = []
+    for column in columns:
+        kind = column.type
+        if pa.types.is_timestamp(kind) and kind.unit in {"s", "ms"}:
+            kind = pa.timestamp("us", tz=kind.tz)
+        name = type_name_of_arrow(kind).replace("float", "double")
+        if name not in _SIMPLE and name != _LIST_OF_STRINGS and not decimal_parts(name):
+            raise IncompatibleSchemaError(
+                f"column '{column.name}' has the type {column.type}, which no table can hold",
+                fix=f"cast '{column.name}' to one of {', '.join(_SIMPLE)}, decimal(p,s)",
+            )
+        found.append(Column(column.name, name))
+    return TableSchema(tuple(found))
+
+
+def iceberg_type(type_name: str, element_id: int) -> IcebergType:
+    """Iceberg's form of one of our types; `element_id` is the field id of a list's elements."""
+    if parts := decimal_parts(type_name):
+        return DecimalType(*parts)
+    if type_name == _LIST_OF_STRINGS:
+        return ListType(element_id, StringType(), element_required=False)
+    return _SIMPLE[type_name]
+
+
+def iceberg_schema(schema: TableSchema) -> Schema:
+    """Iceberg's form. All fields are optional: engines write them so; not-null is audited."""
+    count = len(schema.columns)
+    return Schema(
+        *(
+            NestedField(
+                number,
+                c.name,
+                iceberg_type(c.type, count + number),
+                required=False,
+                doc=c.description or None,
+            )
+            for number, c in enumerate(schema, start=1)
+        )
+    )
+
+
+def partition_spec(schema: Schema, column: str | None) -> PartitionSpec:
+    """Identity partitions by `column`; none without one.
+
+    Raises:
+        UnknownColumnError: The schema lacks the column.
+    """
+    if column is None:
+        return PartitionSpec()
+    try:
+        source = schema.find_field(column).field_id
+    except ValueError:
+        raise UnknownColumnError(
+            f"the partition column '{column}' is not in the schema",
+            fix=f"use one of {', '.join(schema.column_names)}, or add the column",
+        ) from None
+    return PartitionSpec(
+        PartitionField(source, _FIRST_PARTITION_FIELD, IdentityTransform(), column)
+    )
+
+
+def partition_column(table: Table) -> str | None:
+    """The date column by which a table is partitioned; None for one without partitions.
+
+    Raises:
+        IncompatibleSchemaError: Another program partitioned the table in a way of its own.
+    """
+    fields = table.spec().fields
+    if not fields:
+        return None
+    source = table.schema().find_field(fields[0].source_id)
+    whole = isinstance(fields[0].transform, IdentityTransform)
+    if len(fields) > 1 or not whole or source.field_type != DateType():
+        raise IncompatibleSchemaError(
+            f"{'.'.join(table.name())} is partitioned by {', '.join(map(str, fields))}",
+            fix="read it with the program that made it; Headrace partitions by one date column",
+        )
+    return source.name
+
+
+def table_schema(table: str, schema: Schema) -> TableSchema:
+    """Our form of a published table's columns.
+
+    Raises:
+        IncompatibleSchemaError: Another program gave the table a type that we do not have.
+    """
+    columns = []
+    for found in schema.fields:
+        kind = found.field_type
+        name = _SIMPLE_NAMES.get(kind, _canonical(str(kind)))
+        if name not in _SIMPLE and name != _LIST_OF_STRINGS and not decimal_parts(name):
+            raise IncompatibleSchemaError(
+                f"{table}: column '{found.name}' has the type {kind}, which Headrace does not read",
+                fix=f"drop '{found.name}', or read the table with another program",
+            )
+        columns.append(Column(found.name, name, nullable=True, description=found.doc or ""))
+    return TableSchema(tuple(columns))
+
+
+def _canonical(type_name: str) -> str:
+    return type_name.replace(" ", "")
