@@ -44,10 +44,10 @@ class LakeScan:
         table: Name of the table.
         snapshot_id: The snapshot; None while nothing is published.
         schema: Columns of the table; older files may lack some, which read as null.
-        days: The days asked for, empty ones too; without a choice, the days that have rows.
+        days: The days asked for, empty ones too; without a choice, the days that have rows; none
+            in a table without partitions, which is always read whole.
         files: The files that hold the rows, by day and name.
-        files_by_day: The files of each of `days`; an empty day has none. Empty for a table
-            without partitions.
+        files_by_day: The files of each of `days`; an empty day has none.
     """
 
     table: str
@@ -65,6 +65,8 @@ class LakeScan:
         """Plan the reading of a table's current snapshot."""
         snapshot = table.current_snapshot()
         columns = table_schema(name, table.schema())
+        # A table without partitions has no days to choose from: it is read whole.
+        days = days if partition_column(table) else None
         planned = planned_files(table, None if days is None else frozenset(days))
         ids = {f.field_id: f.name for f in table.schema().fields if f.field_type.is_primitive}
         found = sorted(((_day(task), _file(task, ids)) for task in planned), key=_day_and_name)

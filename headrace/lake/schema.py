@@ -141,7 +141,7 @@ _ARROW_NAMES = {
 
 
 def schema_of_arrow(columns: pa.Schema) -> TableSchema:
-    """The table schema that holds `columns` without loss: floats as double, all times in µs.
+    """The table schema that holds `columns`: floats as double, all times in µs.
 
     Raises:
         IncompatibleSchemaError: A column's type has no place in a table.
@@ -149,7 +149,7 @@ def schema_of_arrow(columns: pa.Schema) -> TableSchema:
     found = []
     for column in columns:
         kind = column.type
-        if pa.types.is_timestamp(kind) and kind.unit in {"s", "ms"}:
+        if pa.types.is_timestamp(kind):
             kind = pa.timestamp("us", tz=kind.tz)
         name = type_name_of_arrow(kind).replace("float", "double")
         if name not in _SIMPLE and name != _LIST_OF_STRINGS and not decimal_parts(name):

@@ -41,6 +41,7 @@ class LakeTable:
     ) -> None:
         self.name = f"{namespace}.{name}"
         self.partition_column = partition_column
+        self.storage = connection.storage
         self._connection = connection
         self._identifier = (namespace, name)
 
@@ -177,7 +178,7 @@ class LakeTable:
         Raises:
             UnpublishedTableError: Nothing was ever published to the table.
         """
-        return LakeScan.of(self.name, self._published(), self._connection.storage, days)
+        return LakeScan.of(self.name, self._published(), self.storage, days)
 
     def _published(self) -> Table:
         table = self.load()
@@ -189,7 +190,7 @@ class LakeTable:
         return table
 
     def _read_staging(self, token: str) -> list[tuple[date | None, StagedFile]]:
-        folder, storage = self.staging_uri(token), self._connection.storage
+        folder, storage = self.staging_uri(token), self.storage
         stored = [f for f in storage.list_files(folder) if not _is_hidden(f.uri, folder)]
 
         def read(file: StoredFile) -> tuple[date | None, StagedFile]:

@@ -1,0 +1,120 @@
+"""Writing frames and batches to where they can be published from.
+
+Belongs here: one staging of one frame, for those who bring rows rather than files.
+Elsewhere: what was staged (headrace.lake.table), the platform's own writes (headrace.engine).
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from headrace.errors import IncompatibleSchemaError, UnknownColumnError
+from headrace.lake.schema import schema_of_arrow
+from headrace.lake.storage import DAY_FOLDER, Storage
+from headrace.schema import TableSchema
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+_FOLDER_COLUMN = DAY_FOLDER.removesuffix("=")
+_ROWS_OF_A_GROUP = 262_144
+# Batches of mixed days leave a file open for every day; past this many, files are closed early and
+# a day has several.
+_FILES_OPEN = 512
+
+
+def stage_frame(frame: "DataFrame", folder: str, *, partition_column: str | None) -> TableSchema:
+    """Let the engine write a frame to `folder`, split by day if there is a partition column.
+
+    Returns:
+        The table schema of what was written.
+
+    Raises:
+        UnknownColumnError: The frame lacks the partition column.
+        IncompatibleSchemaError: A column has a type that no table can hold, or the partition
+            column is no date.
+    """
+    # Here, because batches can be staged without Spark installed.
+    from pyspark.sql.pandas.types import to_arrow_schema  # noqa: PLC0415
+
+    schema = schema_of_arrow(to_arrow_schema(frame.schema))
+    if partition_column is None:
+        frame.write.mode("overwrite").parquet(folder)
+    else:
+        _require_date(schema, partition_column)
+        # By a copy: partitionBy takes its column out of the files.
+        split = frame.withColumn(_FOLDER_COLUMN, frame[partition_column])
+        split.write.mode("overwrite").partitionBy(_FOLDER_COLUMN).parquet(folder)
+    return schema
+
+
+def stage_batches(
+    batches: pa.RecordBatchReader, storage: Storage, folder: str, *, partition_column: str | None
+) -> TableSchema:
+    """Write batches to `folder` as they come, split by day if there is a partition column.
+
+    Returns:
+        The table schema of what was written.
+
+    Raises:
+        UnknownColumnError: The batches lack the partition column.
+        IncompatibleSchemaError: A column has a type that no table can hold, a value does not fit
+            it, or the partition column is no date.
+    """
+    schema = schema_of_arrow(batches.schema)
+    columns, partitioning = schema.arrow(), None
+    if partition_column is not None:
+        _require_date(schema, partition_column)
+        columns = columns.append(pa.field(_FOLDER_COLUMN, pa.date32()))
+        partitioning = ds.partitioning(pa.schema([columns.field(_FOLDER_COLUMN)]), flavor="hive")
+    ds.write_dataset(
+        pa.RecordBatchReader.from_batches(columns, _conform(batches, columns, partition_column)),
+        storage.path(folder),
+        filesystem=storage.filesystem,
+        format="parquet",
+        file_options=ds.ParquetFileFormat().make_write_options(compression="zstd"),
+        partitioning=partitioning,
+        max_open_files=_FILES_OPEN,
+        max_rows_per_group=_ROWS_OF_A_GROUP,
+        # Threads would mix up the order of the rows.
+        use_threads=False,
+        existing_data_behavior="overwrite_or_ignore",
+    )
+    return schema
+
+
+def _conform(
+    batches: pa.RecordBatchReader, columns: pa.Schema, partition_column: str | None
+) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        arrays = [batch.column(number) for number in range(batch.num_columns)]
+        if partition_column is not None:
+            arrays.append(batch.column(partition_column))
+        cast = [_cast(a, field) for a, field in zip(arrays, columns, strict=True)]
+        yield pa.RecordBatch.from_arrays(cast, schema=columns)
+
+
+def _cast(values: pa.Array, field: pa.Field) -> pa.Array:
+    try:
+        return values.cast(field.type)
+    except pa.ArrowInvalid:
+        # Without Arrow's own words: they quote the value.
+        raise IncompatibleSchemaError(
+            f"column '{field.name}' has a value that {field.type} cannot hold",
+            fix=f"round or cast '{field.name}' before it is published",
+        ) from None
+
+
+def _require_date(schema: TableSchema, partition_column: str) -> None:
+    if partition_column not in schema.names:
+        raise UnknownColumnError(
+            f"there is no column '{partition_column}' to partition by",
+            fix=f"add it, or name one of {', '.join(schema.names)} as the asset's `partition_by`",
+        )
+    if (kind := schema.column(partition_column).type) != "date":
+        raise IncompatibleSchemaError(
+            f"the partition column '{partition_column}' is {kind}, not date",
+            fix=f"cast '{partition_column}' to a date",
+        )

@@ -1,0 +1,238 @@
+"""Iceberg's IO manager: an asset's value becomes published days of a table, and back.
+
+Belongs here: which table, which days, which form a value has or wants.
+Elsewhere: publishing and reading (headrace.lake), where the lake is (resources.lake).
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date, datetime
+from typing import Any, Protocol
+
+import dagster as dg
+import pyarrow as pa
+
+from headrace.errors import PermanentError, StagedFileRejectedError
+from headrace.lake.commit import Commit
+from headrace.lake.scan import LakeScan
+from headrace.lake.staging import stage_batches, stage_frame
+from headrace.lake.table import PARTITION_COLUMN, LakeTable
+from headrace.staged import StagedOutput, StagedPartition, StagedTable
+from resources.lake import LakeResource
+
+_NAMED = 10
+
+
+class PublicationRecorder(Protocol):
+    """What may be told of every publication: to write it down, and to end the step if it must."""
+
+    def published(
+        self,
+        context: dg.OutputContext,
+        output: StagedOutput | StagedTable,
+        commit: Commit | None,
+    ) -> None:
+        """Called after the commit, which stands whatever happens here.
+
+        Args:
+            context: Of the step's output.
+            output: What was published, and for partitioned tables what was held back.
+            commit: What the table says of it; None when every day was held back.
+        """
+
+
+class PublicationGate(Protocol):
+    """What may say which published days downstream can read."""
+
+    def publishable(self, key: dg.AssetKey, days: Collection[date]) -> Collection[date]:
+        """Those of `days` that may be read."""
+
+
+class HasSparkSession(Protocol):
+    """Such as `dagster_pyspark.PySparkResource`."""
+
+    @property
+    def spark_session(self) -> Any:  # Spark need not be installed
+        """The session in which frames are made."""
+
+
+class IcebergIOManager(dg.ConfigurableIOManager):
+    """Publishes assets as Iceberg tables and reads them, one day or a range of days alike.
+
+    An asset with daily partitions replaces its run's days in one commit, days without rows
+    included; one without partitions replaces its whole table. The asset's metadata may name
+    `table`, as `namespace.name` (by default from its key: the last part in the namespace of the
+    parts before), and `partition_by`, the date column (by default `_partition_date`).
+
+    Takes `StagedOutput` and `StagedTable` (files that are written already), Spark frames, Arrow
+    tables and readers, pandas frames. Gives what the input is annotated with: `LakeScan`, a Spark
+    or pandas `DataFrame`, `pa.Table` or `pa.RecordBatchReader`.
+
+    Attributes:
+        lake: Where the tables are.
+        spark: Needed for inputs that are Spark frames only.
+        recorder: Told of every publication; without one, held days fail the step here.
+        gate: Asked which days may be read; without one, all of them.
+        default_namespace: Where the tables of assets are whose key has one part.
+    """
+
+    lake: dg.ResourceDependency[LakeResource]
+    spark: dg.ResourceDependency[HasSparkSession | None] = None  # type: ignore[assignment]
+    recorder: dg.ResourceDependency[PublicationRecorder | None] = None  # type: ignore[assignment]
+    gate: dg.ResourceDependency[PublicationGate | None] = None  # type: ignore[assignment]
+    default_namespace: str = "main"
+
+    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
+        """Publish a value: the run's days, or the whole table of an asset without partitions.
+
+        Raises:
+            dg.Failure: Days were held back and no recorder is there to say so; or the value cannot
+                be published (other columns, other days), which repeating will not change.
+        """
+        with _no_retry_of_permanent_errors():
+            table = self._table(context.asset_key, context.definition_metadata)
+            output = _staged(context, table, obj)
+            commit = _publish(table, output)
+        held = output.held if isinstance(output, StagedOutput) else {}
+        if commit is not None:
+            context.add_output_metadata({**commit.metadata(), "held": len(held)})
+        if self.recorder is not None:
+            self.recorder.published(context, output, commit)
+        elif held:
+            raise dg.Failure(_what_was_held(table.name, held), allow_retries=False)
+
+    def load_input(self, context: dg.InputContext) -> object:
+        """Read the input's days, or the whole table where the asset has none.
+
+        Raises:
+            dg.Failure: Nothing was ever published, or a published file is lost.
+        """
+        days = _days(context) if context.has_asset_partitions else None
+        with _no_retry_of_permanent_errors():
+            if days is not None and self.gate is not None:
+                days = sorted(self.gate.publishable(context.asset_key, days))
+            # An input has the metadata of the asset that it reads in its upstream output.
+            upstream = context.upstream_output
+            metadata = upstream.definition_metadata if upstream else {}
+            scan = self._table(context.asset_key, metadata).scan(days)
+            return self._as_annotated(scan, context)
+
+    def _table(self, key: dg.AssetKey, metadata: Mapping[str, object]) -> LakeTable:
+        by_key = f"{'.'.join(key.path[:-1]) or self.default_namespace}.{key.path[-1]}"
+        namespace, _, name = str(metadata.get("table", by_key)).rpartition(".")
+        column = str(metadata.get("partition_by", PARTITION_COLUMN))
+        return self.lake.table(namespace or self.default_namespace, name, partition_column=column)
+
+    def _as_annotated(self, scan: LakeScan, context: dg.InputContext) -> object:
+        wanted = context.dagster_type.typing_type
+        match _family(wanted):
+            case "scan":
+                return scan
+            case "reader":
+                return scan.batches()
+            case "table":
+                return scan.batches().read_all()
+            case "pandas":
+                return scan.batches().read_all().to_pandas()
+            case "spark" if self.spark is not None:
+                return scan.frame(self.spark.spark_session)
+            case "spark":
+                raise TypeError(f"to load {context.name!r}, give IcebergIOManager a `spark`")
+        raise TypeError(
+            f"annotate {context.name!r}, now {wanted}, as LakeScan, a Spark or pandas DataFrame, "
+            "pa.Table or pa.RecordBatchReader"
+        )
+
+
+def _publish(table: LakeTable, output: StagedOutput | StagedTable) -> Commit | None:
+    if isinstance(output, StagedTable):
+        return table.overwrite(output.files, schema=output.schema, properties=output.properties)
+    if not output.partitions:
+        return None
+    publish = table.append if output.mode == "append" else table.replace
+    return publish(output.partitions, schema=output.schema, properties=output.properties)
+
+
+def _staged(
+    context: dg.OutputContext, table: LakeTable, value: object
+) -> StagedOutput | StagedTable:
+    if isinstance(value, StagedOutput | StagedTable):
+        return value
+    column = table.partition_column if context.has_asset_partitions else None
+    token = table.new_token()
+    folder = table.staging_uri(token)
+    if _family(type(value)) == "spark":
+        schema = stage_frame(value, folder, partition_column=column)  # type: ignore[arg-type]
+    else:
+        schema = stage_batches(_reader(value), table.storage, folder, partition_column=column)
+    properties = {"dagster.run_id": context.run_id}
+    if column is None:
+        return StagedTable(schema, table.staged_files(token), properties)
+    partitions = _of_run(table, _days(context), table.staged(token))
+    return StagedOutput(schema, partitions, properties=properties)
+
+
+def _of_run(
+    table: LakeTable, days: Collection[date], staged: Mapping[date, StagedPartition]
+) -> dict[date, StagedPartition]:
+    """What was staged for each day of the run: a day without rows becomes empty."""
+    if foreign := sorted(staged.keys() - set(days)):
+        raise StagedFileRejectedError(
+            f"{table.name}: the rows have {_listed(foreign)} in {table.partition_column}, "
+            f"which are not partitions of this run ({_listed(sorted(days))})",
+            fix="give back rows of the run's partitions only, or run these partitions too",
+        )
+    return {day: staged.get(day, StagedPartition(day)) for day in days}
+
+
+def _reader(value: object) -> pa.RecordBatchReader:
+    if isinstance(value, pa.RecordBatchReader):
+        return value
+    if _family(type(value)) == "pandas":
+        value = pa.Table.from_pandas(value, preserve_index=False)
+    if isinstance(value, pa.Table):
+        return value.to_reader()
+    raise TypeError(
+        f"IcebergIOManager cannot publish a {type(value).__name__}: return StagedOutput, "
+        "StagedTable, a Spark or pandas DataFrame, pa.Table or pa.RecordBatchReader"
+    )
+
+
+def _family(kind: object) -> str:
+    """What a type is, by its module: neither pandas nor Spark need be installed."""
+    if not isinstance(kind, type):
+        return "other"
+    for known, name in ((LakeScan, "scan"), (pa.Table, "table"), (pa.RecordBatchReader, "reader")):
+        if issubclass(kind, known):
+            return name
+    package = kind.__module__.partition(".")[0]
+    if kind.__name__ != "DataFrame":
+        return "other"
+    return {"pyspark": "spark", "pandas": "pandas"}.get(package, "other")
+
+
+def _days(context: dg.OutputContext | dg.InputContext) -> list[date]:
+    definition = context.asset_partitions_def
+    form = getattr(definition, "fmt", "%Y-%m-%d")
+    # A key is a label of a day in UTC, not an instant.
+    return [datetime.strptime(key, form).date() for key in context.asset_partition_keys]  # noqa: DTZ007
+
+
+def _what_was_held(table: str, held: Mapping[date, str]) -> str:
+    lines = [f"{day}: {reason}" for day, reason in sorted(held.items())[:_NAMED]]
+    more = [f"… and {len(held) - _NAMED} more"] if len(held) > _NAMED else []
+    what = f"{table}: {len(held)} days were held back and keep their earlier state"
+    return "\n".join([what, *lines, *more])
+
+
+def _listed(days: list[date]) -> str:
+    more = f" … {days[-1]}, {len(days)} days" if len(days) > _NAMED else ""
+    return ", ".join(str(day) for day in days[:_NAMED]) + more
+
+
+@contextmanager
+def _no_retry_of_permanent_errors() -> Iterator[None]:
+    try:
+        yield
+    except PermanentError as error:
+        raise dg.Failure(f"{error}\nhint: {error.fix}", allow_retries=False) from error
