@@ -1,7 +1,8 @@
 """Columns and types of a table, said once and translated for every system that stores it.
 
 Belongs here: our logical types, a table's schema, its Arrow form.
-Elsewhere: Spark's form (headrace.engine.types), Iceberg's (headrace.lake), Postgres's (headrace.warehouse).
+Elsewhere: Spark's form (headrace.engine.types), Iceberg's (headrace.lake.schema), Postgres's
+(headrace.warehouse.schema).
 """
 
 import re
@@ -13,6 +14,9 @@ import pyarrow as pa
 from headrace.errors import ConfigError
 
 _DECIMAL = re.compile(r"decimal\((\d{1,2}),\s*(\d{1,2})\)")
+
+# Of a decimal in Arrow, Iceberg and both engines.
+_MOST_DIGITS = 38
 
 _ARROW = {
     "string": pa.string(),
@@ -44,7 +48,7 @@ def arrow_type(type_name: str) -> pa.DataType:
     if type_name in _ARROW:
         return _ARROW[type_name]
     parts = decimal_parts(type_name)
-    if parts is None or not 1 <= parts[0] <= 38 or parts[1] > parts[0]:
+    if parts is None or not 1 <= parts[0] <= _MOST_DIGITS or parts[1] > parts[0]:
         raise ConfigError(
             f"'{type_name}' is not a column type", fix=f"use one of {', '.join(TYPE_NAMES)}"
         )

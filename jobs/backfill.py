@@ -1,7 +1,7 @@
 """Running a window of days in this process, from the command line.
 
 Belongs here: one Dagster run over a range, and what became of its partitions.
-Elsewhere: backfills that Dagster's daemon runs (they need nothing of ours), printing (headrace.cli).
+Elsewhere: backfills that Dagster's daemon runs (nothing of ours), printing (headrace.cli).
 """
 
 import logging
@@ -57,7 +57,8 @@ def _job(definitions: dg.Definitions, select: str) -> dg.JobDefinition:
         keys = selection.resolve(definitions.resolve_asset_graph())
     except (dg.DagsterInvalidSubsetError, dg.DagsterInvariantViolationError, ValueError) as error:
         raise ConfigError(
-            f"--select {select}: {str(error).splitlines()[0]}", fix="headrace status lists the assets"
+            f"--select {select}: {str(error).splitlines()[0]}",
+            fix="headrace status lists the assets",
         ) from None
     if not keys:
         raise ConfigError(f"--select {select}: no such asset", fix="headrace status lists them")

@@ -7,7 +7,7 @@ Elsewhere: files that arrive meanwhile (sensors), backfills (jobs.backfill).
 from datetime import timedelta
 
 import dagster as dg
-from dagster import UnresolvedAssetJobDefinition  # noqa: TID251  # the public name of its type
+from dagster import UnresolvedAssetJobDefinition
 
 from headrace.config.settings import ScheduleSettings
 

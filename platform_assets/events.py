@@ -45,9 +45,9 @@ def defer_asset_events(run: dg.DagsterRun) -> None:
 
 
 def log_materializations(
-    step: Step, key: dg.AssetKey, metadata: Mapping[str, Mapping[str, Any]]
+    step: Step, key: dg.AssetKey, metadata: Mapping[str | None, Mapping[str, Any]]
 ) -> None:
-    """Mark each partition in `metadata` as materialized, with its metadata."""
+    """Mark each partition in `metadata` as materialized; None stands for an asset without any."""
     entries = [
         _entry(
             step,
@@ -127,9 +127,7 @@ def _execution(entry: EventLogEntry, event_id: int) -> dict[str, Any]:
     }
 
 
-def _entry(
-    step: Step, kind: DagsterEventType, what: EventSpecificData
-) -> EventLogEntry:
+def _entry(step: Step, kind: DagsterEventType, what: EventSpecificData) -> EventLogEntry:
     event = DagsterEvent(
         event_type_value=kind.value,
         job_name=step.job_name,

@@ -7,6 +7,7 @@ Elsewhere: typing and rules (headrace.standardize), staging (headrace.layers.pro
 from collections.abc import Iterator
 
 import dagster as dg
+from resources.spark import SparkResource
 
 from headrace.config.sources import EntityConfig
 from headrace.lake.scan import LakeScan
@@ -19,9 +20,7 @@ from platform_assets.keys import PROCESSED, QUARANTINE, name_of, processed_key, 
 from platform_assets.partitions import days_of
 from platform_assets.recorder import PublicationRecorder
 from platform_assets.runs import stamp_of
-from platform_assets.schemas import dagster_type_of
 from resources.lake import LakeResource
-from resources.spark import SparkResource
 
 
 def build_processed_asset(
@@ -64,9 +63,7 @@ def build_processed_asset(
             staged = step.stage(name_of(key), raw)
             # Before the rows themselves: whoever sees a day sees also what was set aside of it.
             # A held day's quarantine says why it is held.
-            quarantine.replace(
-                staged.quarantined, schema=quarantine_schema(entity), properties={}
-            )
+            quarantine.replace(staged.quarantined, schema=quarantine_schema(entity), properties={})
         good = passed_days(staged.reports)
         yield dg.Output(
             AuditedOutput(

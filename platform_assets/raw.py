@@ -5,10 +5,11 @@ Elsewhere: reading sources (headrace.ingestion), publishing (io_managers.iceberg
 """
 
 import dagster as dg
+from headrace.layers.raw import capture_days
+from resources.landing import LandingResource
 
 from headrace.config.sources import EntityConfig
 from headrace.ingestion.capture import raw_schema
-from headrace.layers.raw import capture_days
 from headrace.quality.report import AuditedOutput
 from headrace.version import code_version
 from platform_assets.declare import column_metadata
@@ -16,7 +17,6 @@ from platform_assets.keys import RAW, raw_key, table_of
 from platform_assets.partitions import days_of
 from platform_assets.recorder import PublicationRecorder
 from resources.lake import LakeResource
-from resources.landing import LandingResource
 
 
 def build_raw_asset(

@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from datetime import date
 
 import dagster as dg
+from headrace.ledger import Ledger, PartitionRecord
+from resources.warehouse import WarehouseResource
 
 from headrace.errors import HeadraceError, PermanentError
-from headrace.ledger import Ledger, PartitionRecord
-from headrace.quality.report import PartitionReport, passed_days
+from headrace.lake.commit import Commit
+from headrace.quality.report import AuditedOutput, AuditedTable, PartitionReport, passed_days
+from headrace.staged import StagedOutput, StagedTable
 from platform_assets import events
 from platform_assets.keys import name_of
-from resources.warehouse import WarehouseResource
 
 _NAMED = 5
 
@@ -50,25 +52,27 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
             fix = error.fix if isinstance(error, HeadraceError) else "see the run's log"
             reports = {day: PartitionReport(day, error=f"{error} ({fix})") for day in days}
             for key in keys:
-                self._write_down(step, key, reports, snapshot_id=None)
+                self.write_down(step, key, reports, snapshot_id=None)
             if isinstance(error, PermanentError):
                 raise dg.Failure(f"{error}\nhint: {fix}", allow_retries=False) from error
             raise
 
-    def record(
-        self,
-        step: events.Step,
-        key: dg.AssetKey,
-        reports: Mapping[date, PartitionReport],
-        snapshot_id: int | None,
+    def published(
+        self, context: dg.OutputContext, output: StagedOutput | StagedTable, commit: Commit | None
     ) -> None:
         """Write down what became of each day, then end the step.
 
         Raises:
             dg.Failure: Nothing passed, or this step is the run's last one over days that failed.
         """
-        self._write_down(step, key, reports, snapshot_id)
-        self.end(step, [key], {key: reports})
+        step, key = context.step_context, context.asset_key
+        snapshot_id = commit.snapshot_id if commit else None
+        if isinstance(output, AuditedOutput | AuditedTable):
+            self.write_down(step, key, output.reports, snapshot_id)
+            self.end(step, [key], {key: output.reports})
+        else:
+            events.defer_asset_events(step.dagster_run)
+            events.log_materializations(step, key, {None: {"table": commit.table if commit else ""}})
 
     def end(
         self,
@@ -103,7 +107,8 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         snapshot_id: int | None,
     ) -> None:
         """Ledger rows and events, without ending the step."""
-        self._write_down(step, key, reports, snapshot_id)
+        self.ledger().record(ledger_records(step, key, reports, snapshot_id))
+        self.log(step, key, reports)
 
     def log(
         self,
@@ -119,17 +124,7 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         bad = [day.isoformat() for day in reports if reports[day].outcome != "passed"]
         events.log_planned(step, key, bad)
         for day in sorted(day for day in reports if reports[day].outcome != "passed"):
-            step.log.error(f"{name_of(key)} {day} {reports[day].outcome}: {reports[day].why()}")
-
-    def _write_down(
-        self,
-        step: events.Step,
-        key: dg.AssetKey,
-        reports: Mapping[date, PartitionReport],
-        snapshot_id: int | None,
-    ) -> None:
-        self.ledger().record(ledger_records(step, key, reports, snapshot_id))
-        self.log(step, key, reports)
+            step.log.error("%s %s %s: %s", name_of(key), day, reports[day].outcome, reports[day].why())
 
 
 def ledger_records(

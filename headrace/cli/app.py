@@ -27,7 +27,8 @@ app.add_typer(demo, name="demo")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print data as JSON and nothing else.")]
 Select = Annotated[
-    str, typer.Option("--select", help="Assets, in Dagster's syntax: key:\"raw/*\"+ or group:curated.")
+    str,
+    typer.Option("--select", help='Assets, in Dagster\'s syntax: key:"raw/*"+ or group:curated.'),
 ]
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import psycopg
 
-from headrace.cli.runner import warehouse_url
+from headrace.config.loading import load_project
+from headrace.connections import postgres_url
 from headrace.errors import PermanentError
 
 
@@ -33,7 +34,7 @@ def run_query(query: str) -> Rows:
     Raises:
         QueryError: Postgres refused it.
     """
-    with psycopg.connect(warehouse_url(), autocommit=True) as connection:
+    with psycopg.connect(postgres_url(load_project(), "warehouse"), autocommit=True) as connection:
         try:
             cursor = connection.execute(query)  # type: ignore[call-overload]  # the user's own SQL
         except psycopg.Error as error:

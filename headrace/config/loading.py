@@ -100,8 +100,6 @@ def load_project(environ: Mapping[str, str] = os.environ) -> Project:
     sources = [problems.collect(lambda p=path: load_source(p)) for path in paths]  # type: ignore[misc]
     star = problems.collect(lambda: _load(folder / "star.yaml", StarConfig))
     problems.raise_if_any()
-    assert settings is not None
-    assert star is not None
     project = Project(
         home_folder(environ), folder, environment, settings, tuple(filter(None, sources)), star
     )
@@ -252,7 +250,9 @@ def _suggest(problem: Any, model: type[BaseModel]) -> str:
     reference = "see docs/reference/configuration.md"
     candidates: list[str] = []
     if problem["type"] == "literal_error":
-        candidates = [c.strip("' ") for c in problem["ctx"]["expected"].replace(" or ", ",").split(",")]
+        candidates = [
+            c.strip("' ") for c in problem["ctx"]["expected"].replace(" or ", ",").split(",")
+        ]
         wrong = str(problem.get("input"))
     elif problem["type"] == "extra_forbidden":
         candidates = sorted(_all_fields(model))

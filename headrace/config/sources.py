@@ -77,14 +77,17 @@ class FileExtract(StrictModel):
             raise ValueError(
                 "a path without {date:…} needs partition_by: which column says the day of a row?"
             )
-        if pattern is not None:
-            probe = date(2017, 11, 23)
-            try:
-                if datetime.strptime(probe.strftime(pattern), pattern).date() != probe:  # noqa: DTZ007
-                    raise ValueError
-            except ValueError:
-                raise ValueError(f"{{date:{pattern}}} does not name one day") from None
+        if pattern is not None and not _names_one_day(pattern):
+            raise ValueError(f"{{date:{pattern}}} does not name one day")
         return self
+
+
+def _names_one_day(pattern: str) -> bool:
+    probe = date(2017, 11, 23)
+    try:
+        return datetime.strptime(probe.strftime(pattern), pattern).date() == probe  # noqa: DTZ007
+    except ValueError:
+        return False
 
 
 class ColumnConfig(StrictModel):

@@ -53,7 +53,7 @@ def same_totals(
 ) -> CheckResult:
     """Row count and sums of every measure equal those of the layer above, to the last digit."""
     wrong = [key for key in expected if expected[key] != found.get(key)]
-    shown = [key for key in (wrong or expected)]
+    shown = list(wrong or expected)
     return CheckResult(name, not wrong, _sums(expected, shown), _sums(found, shown))
 
 

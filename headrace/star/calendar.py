@@ -11,6 +11,8 @@ import pyarrow as pa
 from headrace.config.star import CalendarConfig
 from headrace.schema import Column, TableSchema
 
+_FRIDAY = 5
+
 
 def calendar_schema(config: CalendarConfig) -> TableSchema:
     """Key yyyymmdd, the date, and its parts; ISO weeks, Monday is 1."""
@@ -26,7 +28,7 @@ def calendar_schema(config: CalendarConfig) -> TableSchema:
 
 
 def date_key(day: date) -> int:
-    """yyyymmdd as a number: sorts as dates do and can be read in a query."""
+    """The day as a number yyyymmdd: sorts as dates do and can be read in a query."""
     return day.year * 10_000 + day.month * 100 + day.day
 
 
@@ -36,7 +38,7 @@ def build_calendar(config: CalendarConfig) -> pa.Table:
     rows = [
         (
             date_key(day), day, day.year, (day.month + 2) // 3, day.month, day.day,
-            day.isocalendar().week, day.isoweekday(), day.isoweekday() > 5,
+            day.isocalendar().week, day.isoweekday(), day.isoweekday() > _FRIDAY,
         )
         for day in days
     ]  # fmt: skip

@@ -123,9 +123,7 @@ def _closed(versions: DataFrame, config: DimensionConfig) -> DataFrame:
     )
 
 
-def _unknown_member(
-    spark: SparkSession, config: DimensionConfig, schema: TableSchema
-) -> DataFrame:
+def _unknown_member(spark: SparkSession, config: DimensionConfig, schema: TableSchema) -> DataFrame:
     values = dict(config.unknown)
     values |= {
         name: "Unknown" if schema.column(name).type == "string" else UNKNOWN_KEY

@@ -6,7 +6,7 @@ Elsewhere: dimensions (headrace.star.dimensions), loading Postgres (headrace.lay
 
 from collections.abc import Mapping
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from headrace.config.sources import EntityConfig
@@ -85,11 +85,6 @@ def build_fact(
     schema = lake_fact_schema(config, entity, {n: d for n, (d, _) in dimensions.items()})
     with_date = joined.withColumn(DATE_KEY, key)
     return with_date.select(*(parse.cast_to(F.col(c.name), c.type).alias(c.name) for c in schema))
-
-
-def unknown_members(fact: DataFrame, keys: list[str]) -> dict[str, Column]:
-    """Per foreign key, an aggregate that counts the facts which point at the unknown member."""
-    return {key: F.sum((F.col(key) == UNKNOWN_KEY).cast("bigint")) for key in keys}
 
 
 def _as_of(

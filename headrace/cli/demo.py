@@ -1,0 +1,119 @@
+"""`headrace demo`: a year of real sales, from files to marts, and a look at what came of it.
+
+Belongs here: the demo's steps and its report.
+Elsewhere: the demo's data (demo.stage), running (headrace.cli.runner).
+"""
+
+import time
+from collections import Counter
+from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from headrace.cli import output
+from headrace.cli.query import run_query
+from headrace.cli.runner import AssetStatus, BackfillResult, read_status, run_backfill
+from headrace.config.loading import Project, load_project
+from headrace.connections import lake_of
+from headrace.errors import ConfigError
+
+_MART = """
+    select department, sum(sales) as sales, sum(baskets) as baskets, sum(units) as units
+    from marts.mart_daily_department group by department order by sales desc limit 8
+"""
+_TOTALS = """
+    select count(*) as facts, sum(sales_value) as net_sales,
+           count(*) filter (where product_key = -1) as unknown_product
+    from warehouse.fact_sales
+"""
+
+
+def stage() -> Any:
+    """Write the demo's files into the configured landing folder; unchanged ones stay as they are.
+
+    Raises:
+        ConfigError: The landing zone is not a local folder.
+    """
+    uri = load_project().expand(load_project().settings.landing.uri)
+    if "://" in uri:
+        raise ConfigError(
+            f"the demo stages files into a folder, not {uri}",
+            fix="use PIPELINE_ENV=development, or upload the files yourself",
+        )
+    stage_landing = import_module("demo.stage").stage_landing
+    columns = (TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TextColumn("files"), console=output.messages) as bars:
+        task = bars.add_task("staging a year of sales", total=None)
+        staged = stage_landing(
+            Path(uri), progress=lambda done, total: bars.update(task, completed=done, total=total)
+        )
+    output.messages.print(f"landing: {len(staged.files)} files, {staged.written} of them new")
+    return staged
+
+
+def run() -> int:
+    """Stage, backfill the year, report; a second time finds everything done.
+
+    Returns:
+        The exit code.
+    """
+    began = time.monotonic()
+    staged = stage()
+    project = load_project()
+    if staged.written == 0 and _is_complete(read_status()):
+        output.messages.print("[green]everything is published already; nothing to do[/]")
+        _report(project, None)
+        return 0
+    journey = import_module("demo.journey")
+    last = journey.DAY_AFTER_LAST - timedelta(days=1)
+    result = run_backfill(journey.FIRST_DAY, last, select="*", quiet=False)
+    output.print_backfill(result, as_json=False)
+    if result.exit_code in {0, 3}:
+        _report(project, result)
+        output.messages.print(f"\nfrom files to marts in {time.monotonic() - began:.0f} s")
+    return result.exit_code
+
+
+def _is_complete(assets: list[AssetStatus]) -> bool:
+    bad = sum(asset.held + asset.failed + asset.missing for asset in assets)
+    return bool(assets) and bad == 0
+
+
+def _report(project: Project, result: BackfillResult | None) -> None:
+    output.print_status(read_status(), as_json=False)
+    reasons = _quarantined(project)
+    if reasons:
+        rows = [(entity, why, count) for (entity, why), count in sorted(reasons.items())]
+        output.print_table(("entity", "quarantined because", "rows"), rows, title="\nQuarantine")
+    if result is not None:
+        steps = [(name, f"{seconds:.1f}") for name, seconds in result.steps]
+        output.print_table(("step", "seconds"), steps, title="\nWhere the time went")
+    totals = run_query(_TOTALS)
+    output.print_table(totals.columns, totals.rows, title="\nwarehouse.fact_sales")
+    mart = run_query(_MART)
+    output.print_table(mart.columns, mart.rows, title="\nmarts.mart_daily_department, the year")
+    output.messages.print(_NEXT)
+
+
+_NEXT = """
+[bold]Next[/]
+  make ui                                   the asset graph and every partition, at 127.0.0.1:3000
+  .venv/bin/headrace sql "select * from marts.mart_customer_rfm limit 5"
+  .venv/bin/headrace status                 what is published, held, failed, missing
+  docs/tutorial/own-files.md                your own files, without writing Python"""
+
+
+def _quarantined(project: Project) -> Counter[tuple[str, str]]:
+    lake = lake_of(project)
+    counts: Counter[tuple[str, str]] = Counter()
+    for name in project.entities():
+        table = lake.table("quarantine", name.replace(".", "_"))
+        if not table.exists():
+            continue
+        for batch in table.scan().batches(columns=["_reasons"]):
+            for reason in batch.column(0).flatten().to_pylist():
+                counts[name, reason] += 1
+    return counts

@@ -1,0 +1,204 @@
+"""Running Dagster behind the command line, and reading what it did.
+
+Belongs here: preparing HEADRACE_HOME, finding the orchestration, results in the library's words.
+Elsewhere: the orchestration itself (jobs.backfill, platform_assets.definitions), printing.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from headrace import progress
+from headrace.cli.output import messages
+from headrace.config.loading import Project, load_project
+from headrace.connections import ledger_of
+from headrace.errors import ConfigError
+from headrace.home import environment_of
+from headrace.home_setup import prepare_home
+
+
+class Run(Protocol):
+    """What the orchestration says of a finished run."""
+
+    run_id: str
+    success: bool
+    steps: tuple[tuple[str, float], ...]
+    error: str | None
+
+
+@dataclass(frozen=True)
+class BadPartition:
+    """A partition that was not published, and why."""
+
+    asset: str
+    partition: date
+    status: str
+    why: str
+
+
+@dataclass(frozen=True)
+class BackfillResult:
+    """What a backfill did; `exit_code` is 0 published, 3 some partitions are bad, 1 it broke."""
+
+    run_id: str
+    published: int
+    bad: tuple[BadPartition, ...]
+    steps: tuple[tuple[str, float], ...]
+    exit_code: int
+    summary: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON prints it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class AssetStatus:
+    """One asset's partitions by state; `missing` were never attempted."""
+
+    asset: str
+    published: int
+    empty: int
+    held: int
+    failed: int
+    missing: int
+    rows: int
+    last_run: datetime | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON prints it."""
+        return asdict(self)
+
+
+def prepare() -> dict[str, str]:
+    """Start what the platform needs; returns the variables for Dagster's own commands."""
+    project = load_project()
+    prepare_home(project)
+    return environment_of(project)
+
+
+def run_backfill(start_day: date, end: date, *, select: str, quiet: bool) -> BackfillResult:
+    """Run the selected assets over the days, in this process, with a progress bar.
+
+    Raises:
+        ConfigError: A day or an asset does not exist.
+    """
+    project = load_project()
+    _check_days(project, start_day, end)
+    os.environ.update(environment_of(project))
+    prepare_home(project)
+    run_range = _entry_point("headrace.run_range")
+    definitions = _entry_point("headrace.definitions")
+    with nullcontext() if quiet else _bars():
+        run: Run = run_range(lambda: definitions(project), start_day, end, select=select)
+    return _result(project, run)
+
+
+def read_status() -> list[AssetStatus]:
+    """One row an asset that the ledger knows or that the configuration declares."""
+    project = load_project()
+    prepare_home(project)
+    days = _number_of_days(project)
+    found = []
+    for asset in ledger_of(project).summary():
+        known = asset.published + asset.empty + asset.held + asset.failed
+        found.append(
+            AssetStatus(
+                asset.asset,
+                asset.published,
+                asset.empty,
+                asset.held,
+                asset.failed,
+                max(0, days - known) if asset.is_partitioned else 0,
+                asset.rows,
+                asset.last_run_at,
+            )
+        )
+    return found
+
+
+def _entry_point(name: str) -> Callable[..., Any]:
+    """The orchestration registers itself; the library must not know it."""
+    for point in entry_points(group="headrace"):
+        if point.name == name.removeprefix("headrace."):
+            module, _, attribute = point.value.partition(":")
+            function: Callable[..., Any] = getattr(import_module(module), attribute)
+            return function
+    raise ConfigError(f"{name} is not installed", fix="run make setup in the project's folder")
+
+
+def _check_days(project: Project, start_day: date, end: date) -> None:
+    first, after = project.settings.partitions.start, project.settings.partitions.end
+    if end < start_day:
+        raise ConfigError(f"--to {end} lies before --from {start_day}", fix="swap them")
+    last_allowed = after or date.today()  # noqa: DTZ011  # compared with days, UTC within hours
+    if start_day < first or end >= last_allowed:
+        raise ConfigError(
+            f"partitions exist from {first} up to, but without, {last_allowed}",
+            fix="choose days among them, or change partitions.start and .end in the configuration",
+        )
+
+
+def _number_of_days(project: Project) -> int:
+    partitions = project.settings.partitions
+    return ((partitions.end or date.today()) - partitions.start).days  # noqa: DTZ011
+
+
+def _result(project: Project, run: Run) -> BackfillResult:
+    ledger = ledger_of(project)
+    bad = tuple(
+        BadPartition(r.asset, r.partition, r.status, r.error or "")
+        for r in ledger.bad_of_run(run.run_id)
+    )
+    published = ledger.published_of_run(run.run_id)
+    if run.success:
+        summary, code = f"{published} partitions published, none bad", 0
+    elif bad:
+        summary = (
+            f"{published} partitions published, {len(bad)} not: they keep their last state. "
+            "Look: headrace status"
+        )
+        code = 3
+    else:
+        summary, code = f"the run failed: {run.error}", 1
+    return BackfillResult(run.run_id, published, bad, run.steps, code, summary)
+
+
+@contextmanager
+def _bars() -> Iterator[None]:
+    if not messages.is_terminal:
+        with progress.listening(_Lines().report):
+            yield
+        return
+    columns = (
+        TextColumn("{task.description:<34}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("days"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=messages) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(asset: str, done: int, total: int) -> None:
+            if asset not in tasks:
+                tasks[asset] = bars.add_task(asset, total=total)
+            bars.update(tasks[asset], completed=done)
+
+        with progress.listening(report):
+            yield
+
+
+class _Lines:
+    """Without a terminal: one line when an asset's last day is staged."""
+
+    def report(self, asset: str, done: int, total: int) -> None:
+        if done == total:
+            messages.print(f"{asset}: {total} days")

@@ -1,0 +1,74 @@
+"""Where a configured project's databases and folders are, found out when they are used.
+
+Belongs here: settings to URLs; starting the embedded Postgres where none is configured.
+Elsewhere: connecting (headrace.lake, headrace.warehouse), Dagster's resources (resources).
+
+A URL with a password must not pass through Dagster, which stores resources' configuration with
+every run: resources hold the name of the setting, and ask here at the moment of use.
+"""
+
+from typing import Literal
+
+from headrace.config.loading import Project, resolve_secret
+from headrace.config.settings import S3Settings as ConfiguredS3
+from headrace.config.settings import Secret
+from headrace.home import Home
+from headrace.lake.catalog import LakeCatalog
+from headrace.lake.storage import LakeSettings, S3Settings
+from headrace.ledger import Ledger
+from headrace.warehouse.server import start
+from headrace.warehouse.sessions import connector
+
+Database = Literal["warehouse", "lake", "dagster"]
+
+
+def postgres_url(project: Project, database: Database, driver: str | None = None) -> str:
+    """URL of one of the three databases, with SQLAlchemy's name of a driver if one is given.
+
+    Raises:
+        ConfigError: The environment variable that holds it is not set.
+    """
+    settings = {
+        "warehouse": project.settings.warehouse,
+        "lake": project.settings.catalog,
+        "dagster": project.settings.dagster,
+    }[database]
+    if settings.url is None:
+        return start(Home(project.home).postgres).uri(database, driver=driver)
+    url = resolve_secret(settings.url)
+    scheme, _, rest = url.partition("://")
+    return f"{scheme.partition('+')[0]}+{driver}://{rest}" if driver else url
+
+
+def lake_settings(project: Project) -> LakeSettings:
+    """Where the lake is and how it is reached."""
+    storage = project.settings.lake
+    return LakeSettings(
+        catalog_uri=postgres_url(project, "lake", "psycopg2"),
+        warehouse=project.expand(storage.uri),
+        s3=s3_settings(storage.s3),
+    )
+
+
+def s3_settings(configured: ConfiguredS3) -> S3Settings:
+    """An S3 endpoint with its keys resolved."""
+    return S3Settings(
+        endpoint=configured.endpoint,
+        region=configured.region,
+        access_key_id=_value(configured.access_key),
+        secret_access_key=_value(configured.secret_key),
+    )
+
+
+def lake_of(project: Project) -> LakeCatalog:
+    """The project's lake."""
+    return LakeCatalog(lake_settings(project))
+
+
+def ledger_of(project: Project) -> Ledger:
+    """The ledger in the project's warehouse."""
+    return Ledger(connector(postgres_url(project, "warehouse")))
+
+
+def _value(secret: Secret | None) -> str | None:
+    return resolve_secret(secret) if secret else None

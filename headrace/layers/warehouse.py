@@ -1,0 +1,223 @@
+"""Curated to warehouse: the star copied to Postgres, judged there before it is visible.
+
+Belongs here: which tables a load brings, and the set-based audit of what is staged.
+Elsewhere: copying and publishing (headrace.warehouse), the star in the lake (headrace.layers).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+
+import pyarrow as pa
+from psycopg import sql
+
+from headrace import progress
+from headrace.config.loading import Project
+from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
+from headrace.lake.scan import LakeScan
+from headrace.quality import partitions as check
+from headrace.quality.report import PartitionReport, bad_days
+from headrace.star.calendar import calendar_schema, date_key
+from headrace.star.dimensions import dimension_schema
+from headrace.star.facts import DATE_KEY, fact_schema
+from headrace.warehouse.sessions import Connect
+from headrace.warehouse.staging import StagedLoad, stage
+from headrace.warehouse.tables import WarehouseTable, by_month
+
+NAMESPACE = "warehouse"
+
+
+def dimension_table(project: Project, config: DimensionConfig) -> WarehouseTable:
+    """A dimension in Postgres: made equal to the lake's, row by row."""
+    entity = project.entities()[config.entity][1]
+    return WarehouseTable(
+        NAMESPACE,
+        config.name,
+        dimension_schema(config, entity),
+        primary_key=(config.key_column,),
+        indexes=(tuple(config.natural_key),),
+        mode="upsert",
+    )
+
+
+def calendar_table(config: CalendarConfig) -> WarehouseTable:
+    """The date dimension in Postgres."""
+    schema = calendar_schema(config)
+    return WarehouseTable(
+        NAMESPACE, config.name, schema, primary_key=(config.key_column,), mode="upsert"
+    )
+
+
+def fact_table(project: Project, config: FactConfig) -> WarehouseTable:
+    """A fact in Postgres: partitioned by month of its date key, every foreign key indexed."""
+    entity = project.entities()[config.entity][1]
+    dimensions = {j.dimension: project.star.dimension(j.dimension) for j in config.dimensions}
+    keys = [(dimensions[j.dimension].key_column,) for j in config.dimensions]
+    return WarehouseTable(
+        NAMESPACE,
+        config.name,
+        fact_schema(config, entity, dimensions),
+        indexes=(*keys, (DATE_KEY,)),
+        partition_column=DATE_KEY,
+    )
+
+
+@dataclass(frozen=True)
+class StagedStar:
+    """Loads to publish together, and the audit of each table's days."""
+
+    loads: Mapping[str, StagedLoad]
+    reports: Mapping[str, Mapping[date, PartitionReport]]
+
+    def discard(self) -> None:
+        """Drop what is staged."""
+        for load in self.loads.values():
+            load.discard()
+
+
+@dataclass
+class StarLoader:
+    """Stages the star's tables, dimensions first, and judges the facts against them."""
+
+    connect: Connect
+    project: Project
+    _loads: dict[str, StagedLoad] = field(default_factory=dict)
+    _reports: dict[str, Mapping[date, PartitionReport]] = field(default_factory=dict)
+
+    def stage_dimension(
+        self, table: WarehouseTable, scan: LakeScan, days: Sequence[date], *, is_loaded: bool
+    ) -> None:
+        """Stage a whole dimension; one whose snapshot is loaded already has nothing to stage."""
+        if not is_loaded:
+            self._loads[table.name] = stage(self.connect, table, (), [((), scan.batches())])
+        self._reports[table.name] = {
+            day: PartitionReport(day, rows_in=scan.total_rows, rows_out=scan.total_rows)
+            for day in days
+        }
+
+    def stage_fact(self, config: FactConfig, scan: LakeScan, days: Sequence[date]) -> None:
+        """Stage days of a fact; days that fail their audit are left out and staged no more."""
+        table = fact_table(self.project, config)
+        progress.report(f"warehouse/{config.name}", 0, len(days))
+        expected = _lake_totals(scan, days, self._measures(config))
+        load = self._stage(table, scan, days)
+        reports = self._audit(config, load, scan, days, expected)
+        bad = bad_days(reports)
+        if bad:
+            # Seldom, so simple: what is staged is one piece a month; stage it again without them.
+            load.discard()
+            load = self._stage(table, scan, [day for day in days if day not in bad])
+        self._loads[table.name] = load
+        self._reports[table.name] = reports
+        progress.report(f"warehouse/{config.name}", len(days), len(days))
+
+    def staged(self) -> StagedStar:
+        """All that was staged."""
+        return StagedStar(dict(self._loads), dict(self._reports))
+
+    def _stage(self, table: WarehouseTable, scan: LakeScan, days: Sequence[date]) -> StagedLoad:
+        names = table.schema.names
+        months = by_month(days).values()
+        slices = ((some, scan.batches(some, names)) for some in months if _rows(scan, some))
+        return stage(self.connect, table, days, slices)
+
+    def _audit(
+        self,
+        config: FactConfig,
+        load: StagedLoad,
+        scan: LakeScan,
+        days: Sequence[date],
+        expected: Mapping[int, Mapping[str, Decimal]],
+    ) -> dict[date, PartitionReport]:
+        measures = self._measures(config)
+        found = _staged_totals(load, measures)
+        orphans = self._orphans(config, load)
+        reports = {}
+        for day in days:
+            key = date_key(day)
+            nothing = dict.fromkeys(("rows", *measures), Decimal(0))
+            counts = {column: by_day.get(key, 0) for column, by_day in orphans.items()}
+            reports[day] = PartitionReport(
+                day,
+                rows_in=scan.rows(day),
+                rows_out=load.rows_by_day.get(day, 0),
+                checks=(
+                    check.same_totals(
+                        "same_totals", expected.get(key, nothing), found.get(key, nothing)
+                    ),
+                    check.referential_integrity(counts),
+                ),
+            )
+        return reports
+
+    def _orphans(self, config: FactConfig, load: StagedLoad) -> dict[str, dict[int, int]]:
+        """Per foreign key: date key to number of staged facts without a member.
+
+        Members are those of the dimension as it will be once this load is published.
+        """
+        star = self.project.star
+        members = [(star.dimension(j.dimension).key_column, j.dimension) for j in config.dimensions]
+        members.append((DATE_KEY, star.calendar.name))
+        counts = {}
+        for column, dimension in members:
+            staged = self._loads.get(dimension)
+            relation = staged.relation() if staged else sql.Identifier(NAMESPACE, dimension)
+            key = star.calendar.key_column if column == DATE_KEY else column
+            query = sql.SQL(
+                "select f.{date}, count(*) from {facts} f left join {members} d "
+                "on d.{key} = f.{column} where d.{key} is null group by 1"
+            ).format(
+                date=sql.Identifier(DATE_KEY),
+                facts=load.relation(),
+                members=relation,
+                key=sql.Identifier(key),
+                column=sql.Identifier(column),
+            )
+            counts[column] = dict(load.owner.execute(query).fetchall())
+        return counts
+
+    def _measures(self, config: FactConfig) -> list[str]:
+        entity = self.project.entities()[config.entity][1]
+        # Sums of doubles depend on the order of addition; they are no proof of anything.
+        return [name for name in config.measures if entity.column(name).type != "double"]
+
+
+def _rows(scan: LakeScan, days: Iterator[date] | frozenset[date]) -> int:
+    return sum(scan.rows(day) for day in days)
+
+
+def _lake_totals(
+    scan: LakeScan, days: Sequence[date], measures: Sequence[str]
+) -> dict[int, dict[str, Decimal]]:
+    """Rows and sums of each measure by date key, from the lake's files, a batch at a time."""
+    partial: list[pa.Table] = []
+    sums = [(name, "sum") for name in measures]
+    for batch in scan.batches(days, [DATE_KEY, *measures]):
+        grouped = pa.Table.from_batches([batch]).group_by(DATE_KEY)
+        partial.append(grouped.aggregate([*sums, ([], "count_all")]))
+    if not partial:
+        return {}
+    names = [f"{name}_sum" for name in measures]
+    together = pa.concat_tables(partial).group_by(DATE_KEY)
+    totals = together.aggregate([(name, "sum") for name in (*names, "count_all")])
+    return {
+        row[DATE_KEY]: {
+            "rows": Decimal(row["count_all_sum"]),
+            **{name: Decimal(row[f"{name}_sum_sum"] or 0) for name in measures},
+        }
+        for row in totals.to_pylist()
+    }
+
+
+def _staged_totals(load: StagedLoad, measures: Sequence[str]) -> dict[int, dict[str, Decimal]]:
+    query = sql.SQL("select {date}, count(*){sums} from {facts} f group by 1").format(
+        date=sql.Identifier(DATE_KEY),
+        sums=sql.SQL("").join(sql.SQL(", sum({})").format(sql.Identifier(m)) for m in measures),
+        facts=load.relation(),
+    )
+    names = ("rows", *measures)
+    return {
+        row[0]: {name: Decimal(value or 0) for name, value in zip(names, row[1:], strict=True)}
+        for row in load.owner.execute(query)
+    }

@@ -1,0 +1,58 @@
+"""Loads that become visible together.
+
+Belongs here: waiting until every table of a group is handed over.
+Elsewhere: the transaction (headrace.warehouse.publishing).
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from headrace.warehouse.publishing import Publication, publish
+from headrace.warehouse.sessions import Connect, Session
+from headrace.warehouse.staging import StagedLoad
+
+
+@dataclass
+class LoadGroup:
+    """Tables whose loads are published in one transaction, when the last is handed over.
+
+    An orchestrator hands its outputs to an IO manager one by one; readers must not see the first
+    without the last.
+
+    Attributes:
+        connect: Opens sessions with the warehouse.
+        members: Names of the tables that will be handed over.
+        loads: What is staged; a member without a load is unchanged.
+    """
+
+    connect: Connect
+    members: Collection[str]
+    loads: Mapping[str, StagedLoad]
+    _arrived: set[str] = field(default_factory=set)
+
+    def member(self, name: str) -> "GroupMember":
+        """The handle of one table."""
+        return GroupMember(self, name)
+
+    def arrive(self, name: str) -> bool:
+        """Note that `name` was handed over; True once all members were."""
+        self._arrived.add(name)
+        return self._arrived >= {*self.members}
+
+    def publish(self, before_commit: Callable[[Session], None]) -> dict[str, Publication]:
+        """Make all loads visible, or none; `before_commit` may write in the same transaction."""
+        names = list(self.loads)
+        if not names:
+            with self.connect() as session, session.transaction():
+                before_commit(session)
+            return {}
+        done = publish(self.connect, list(self.loads.values()), before_commit=before_commit)
+        return dict(zip(names, done, strict=True))
+
+
+@dataclass(frozen=True)
+class GroupMember:
+    """One table of a group, on its way to the IO manager."""
+
+    group: LoadGroup
+    name: str

@@ -1,0 +1,115 @@
+"""The code location: everything that Dagster is told, assembled from the configuration.
+
+Belongs here: assembly only. Nothing else imports this module.
+Elsewhere: each definition, in the module of its kind.
+
+Loading it reads the configuration and dbt's manifest; no network, no database, nothing written.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from io_managers.postgres import PostgresIOManager
+from resources.landing import LandingResource
+from resources.spark import SparkResource
+from resources.warehouse import WarehouseResource
+
+from headrace.config.loading import Project, load_project
+from headrace.home import Home
+from headrace.home_setup import mart_builder
+from io_managers.iceberg import IcebergIOManager
+from jobs.daily import build_daily_job, build_daily_schedule
+from platform_assets.curated import (
+    build_calendar_asset,
+    build_dimension_asset,
+    build_fact_asset,
+)
+from platform_assets.marts import build_mart_assets
+from platform_assets.partitions import daily_partitions
+from platform_assets.processed import build_processed_asset
+from platform_assets.raw import build_raw_asset
+from platform_assets.recorder import PublicationRecorder
+from platform_assets.warehouse import build_warehouse_assets
+from resources.lake import LakeResource
+from sensors.landing import build_landing_sensor
+
+
+def build_definitions(
+    project: Project, resources: Mapping[str, Any] | None = None
+) -> dg.Definitions:
+    """Definitions of one configured project; fresh ones each time, for tests.
+
+    Args:
+        project: The configuration.
+        resources: Replaces resources by name.
+    """
+    partitions = daily_partitions(project.settings.partitions)
+    daily = build_daily_job(project.settings.schedule, partitions)
+    return dg.Definitions(
+        assets=build_assets(project, partitions),
+        jobs=[daily],
+        schedules=[build_daily_schedule(project.settings.schedule, daily, partitions)],
+        sensors=[build_landing_sensor(project, daily, partitions)],
+        resources={**build_resources(project), **(resources or {})},
+        # A process a step costs 3 s each; the engine and Postgres use the other cores.
+        executor=dg.in_process_executor,
+    )
+
+
+def build_assets(
+    project: Project, partitions: dg.DailyPartitionsDefinition
+) -> list[dg.AssetsDefinition]:
+    """One asset a table and layer, in the order of the layers."""
+    entities = {name: entity for name, (_, entity) in project.entities().items()}
+    star, slice_bytes = project.star, project.settings.engine.slice_bytes
+    manifest = Home(project.home).dbt / "manifest.json"
+    return [
+        *(build_raw_asset(name, entity, partitions) for name, entity in entities.items()),
+        *(
+            build_processed_asset(name, entity, partitions, slice_bytes)
+            for name, entity in entities.items()
+        ),
+        *(build_dimension_asset(d, entities[d.entity], partitions) for d in star.dimensions),
+        build_calendar_asset(star.calendar),
+        *(build_fact_asset(project, fact, partitions) for fact in star.facts),
+        build_warehouse_assets(project, partitions),
+        build_mart_assets(
+            _existing(manifest),
+            mart_builder(project),
+            [fact.name for fact in star.facts],
+            partitions,
+        ),
+    ]
+
+
+def build_resources(project: Project) -> dict[str, Any]:
+    """What assets need at run time; made here, connected when first used."""
+    lake = LakeResource.of(project)
+    warehouse = WarehouseResource.of(project)
+    recorder = PublicationRecorder(warehouse=warehouse)
+    return {
+        "lake": lake,
+        "landing": LandingResource.of(project),
+        "spark": SparkResource.of(project),
+        "warehouse": warehouse,
+        "recorder": recorder,
+        "lake_io": IcebergIOManager(lake=lake, recorder=recorder, gate=recorder),
+        "warehouse_io": PostgresIOManager(warehouse=warehouse, recorder=recorder),
+    }
+
+
+def _existing(manifest: Path) -> Path:
+    if not manifest.is_file():
+        raise dg.DagsterInvalidDefinitionError(
+            f'{manifest} is not there: run `eval "$(headrace env)"` once, which parses dbt\'s '
+            "project"
+        )
+    return manifest
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What Dagster loads; made when it asks, so that importing `build_definitions` costs nothing."""
+    return build_definitions(load_project())

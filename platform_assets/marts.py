@@ -1,0 +1,118 @@
+"""Marts: dbt models as assets, built in this process.
+
+Belongs here: dagster-dbt's view of the project, our runner beneath it, its tests as checks.
+Elsewhere: running dbt (headrace.marts), the models themselves (dbt/).
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_assets
+from headrace.marts import MartBuilder, NodeResult
+
+from headrace import progress
+from headrace.quality.report import PartitionReport
+from platform_assets import events
+from platform_assets.keys import MARTS, mart_key, warehouse_key
+from platform_assets.partitions import days_of
+from platform_assets.recorder import PublicationRecorder
+
+
+class _Translator(DagsterDbtTranslator):
+    """Keys and groups as everywhere else: the layer, then the table."""
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        name = str(dbt_resource_props["name"])
+        is_source = dbt_resource_props["resource_type"] == "source"
+        return warehouse_key(name) if is_source else mart_key(name)
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        return None if dbt_resource_props["resource_type"] == "source" else MARTS
+
+
+def build_mart_assets(
+    manifest: Path, builder: MartBuilder, facts: Sequence[str], partitions: dg.PartitionsDefinition
+) -> dg.AssetsDefinition:
+    """Every dbt model; a run builds the days that the warehouse holds of its window.
+
+    Args:
+        manifest: dbt's manifest, parsed before.
+        builder: Runs dbt.
+        facts: Warehouse tables whose published days decide which days are built.
+        partitions: The days.
+    """
+
+    @dbt_assets(
+        manifest=json.loads(manifest.read_text()),
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        dagster_dbt_translator=_Translator(
+            settings=DagsterDbtTranslatorSettings(enable_asset_checks=True)
+        ),
+        name="marts",
+    )
+    def marts(
+        context: dg.AssetExecutionContext, recorder: PublicationRecorder
+    ) -> Iterator[dg.Output[None]]:
+        days = days_of(context.partition_keys)
+        keys = sorted(context.selected_asset_keys)
+        step = context.get_step_execution_context()
+        with recorder.attempt(context, days, keys):
+            open_days = set(days)
+            for fact in facts:
+                open_days &= recorder.publishable(warehouse_key(fact), days)
+            progress.report("marts", 0, len(days))
+            results = builder.build([key.path[-1] for key in keys], sorted(open_days))
+            reports = {key: _reports(key, results, sorted(open_days)) for key in keys}
+            for key in keys:
+                recorder.write_down(step, key, reports[key], snapshot_id=None)
+            events.log_checks(step, _evaluations(context, results))
+            progress.report("marts", len(days), len(days))
+        recorder.end(step, keys, reports)
+        yield from _outputs(context)
+
+    return marts
+
+
+def _reports(
+    key: dg.AssetKey, results: Sequence[NodeResult], days: Sequence[date]
+) -> dict[date, PartitionReport]:
+    """What became of a model: dbt builds a window whole, so all of its days fare alike."""
+    model = key.path[-1]
+    built = next((r for r in results if r.kind == "model" and r.name == model), None)
+    why = None
+    if built is None or built.status != "success":
+        why = f"dbt: {built.message}" if built else "dbt did not build it"
+    elif broken := [r for r in results if r.kind == "test" and model in r.models and not r.passed]:
+        why = "; ".join(f"dbt test {r.name}: {r.message}" for r in broken)
+    return {day: PartitionReport(day, error=why) for day in days}
+
+
+def _evaluations(
+    context: dg.AssetExecutionContext, results: Sequence[NodeResult]
+) -> list[dg.AssetCheckEvaluation]:
+    """Dbt's tests as Dagster's checks; a test looks at the whole window at once."""
+    by_name = {r.name: r for r in results if r.kind == "test"}
+    return [
+        dg.AssetCheckEvaluation(
+            asset_key=check.asset_key,
+            check_name=check.name,
+            passed=by_name[check.name].passed,
+            metadata={"failing_rows": by_name[check.name].failures or 0},
+            blocking=True,
+        )
+        for check in context.selected_asset_check_keys
+        if check.name in by_name
+    ]
+
+
+def _outputs(context: dg.AssetExecutionContext) -> Iterator[dg.Output[None]]:
+    for key in sorted(context.selected_asset_keys):
+        yield dg.Output(None, output_name=context.assets_def.get_output_name_for_asset_key(key))
+    for check in sorted(context.selected_asset_check_keys):
+        name = context.assets_def.get_output_name_for_asset_check_key(check)
+        yield dg.Output(None, output_name=name)

@@ -1,0 +1,48 @@
+"""A configured project as Dagster resources.
+
+Belongs here: resources that look their URLs up when they are used, from the configuration.
+Elsewhere: the same resources for any project (resources.lake, .warehouse, .spark, .landing).
+
+Dagster stores the configuration of resources with every run. So these hold folders and names only;
+URLs and keys, which may be secret, are looked up in the moment of use.
+"""
+
+from functools import lru_cache
+from typing import Self
+
+from headrace.config.loading import Project, load_project
+from headrace.connections import lake_settings
+from headrace.lake.storage import LakeSettings
+from resources.lake import LakeResource
+
+_LOOKED_UP = "(looked up when used)"
+
+
+@lru_cache(maxsize=8)
+def project_at(home: str, folder: str, environment: str) -> Project:
+    """The configuration in `folder`; read once a process."""
+    return load_project(
+        {"HEADRACE_HOME": home, "HEADRACE_CONFIG": folder, "PIPELINE_ENV": environment}
+    )
+
+
+class ProjectLakeResource(LakeResource):
+    """The lake that the configuration names."""
+
+    catalog_uri: str = _LOOKED_UP
+    warehouse: str = _LOOKED_UP
+    home: str
+    folder: str
+    environment: str
+
+    @classmethod
+    def of_project(cls, project: Project) -> Self:
+        """The lake of `project`."""
+        return cls(
+            home=str(project.home), folder=str(project.folder), environment=project.environment
+        )
+
+    @property
+    def settings(self) -> LakeSettings:
+        """The settings in the library's form, keys resolved."""
+        return lake_settings(project_at(self.home, self.folder, self.environment))
