@@ -5,6 +5,7 @@ Elsewhere: reading it (headrace.ingestion), applying it (headrace.standardize, h
 """
 
 import re
+from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Literal, Self
 
@@ -27,6 +28,14 @@ class CsvFormat(StrictModel):
         (), description="Texts that mean NULL, besides the empty one."
     )
 
+    @field_validator("delimiter", "quote")
+    @classmethod
+    def _one_byte(cls, value: str | None) -> str | None:
+        # Arrow's reader takes bytes; no source seen so far uses another character.
+        if value is not None and (not value.isascii() or value in "\r\n\0"):
+            raise ValueError("must be an ASCII character other than a line end")
+        return value
+
     @field_validator("encoding")
     @classmethod
     def _encoding_exists(cls, value: str) -> str:
@@ -43,14 +52,16 @@ class FileExtract(StrictModel):
     mode: Literal["files"]
     path: str = Field(
         description="Path below the landing zone. `{date:%Y-%m-%d}` stands for the day (strftime "
-        "codes %Y %m %d %y %b %j), `*` for any run of characters but `/`. A name that ends in .gz "
-        "is read through gzip.",
-        examples=["orders/orders-{date:%Y-%m-%d}.csv"],
+        "codes %Y %m %d %y %b %j; several fields may name it together), `*` for any run of "
+        "characters but `/`. The same path with .gz after it matches too; gzip is known by a "
+        "file's bytes.",
+        examples=["orders/orders-{date:%Y-%m-%d}.csv", "{date:%Y}/{date:%m}/sales-{date:%d}.csv"],
     )
     partition_by: ColumnName | None = Field(
         None,
         description="Date or timestamp column whose day is the row's partition; needed when "
-        "`path` has no {date:…}. Without it a file's rows belong to the day in its name.",
+        "`path` has no {date:…}, and only then. Rows whose day cannot be read are captured as "
+        "corrupt records of the first partition.",
     )
     format: CsvFormat = CsvFormat()
     missing_file: Literal["empty", "hold"] = Field(
@@ -61,10 +72,9 @@ class FileExtract(StrictModel):
     )
 
     @property
-    def date_pattern(self) -> str | None:
-        """The strftime pattern in `path`, or None."""
-        match = _DATE_FIELD.search(self.path)
-        return match[1] if match else None
+    def date_fields(self) -> tuple[str, ...]:
+        """The strftime patterns in `path`; together they name the day. None: rows do."""
+        return tuple(_DATE_FIELD.findall(self.path))
 
     def path_of(self, day: date) -> str:
         """`path` with the day filled in; `*` stays."""
@@ -72,18 +82,22 @@ class FileExtract(StrictModel):
 
     @model_validator(mode="after")
     def _days_are_known(self) -> Self:
-        pattern = self.date_pattern
-        if pattern is None and self.partition_by is None:
+        fields = self.date_fields
+        if not fields and self.partition_by is None:
             raise ValueError(
                 "a path without {date:…} needs partition_by: which column says the day of a row?"
             )
-        if pattern is not None and not _names_one_day(pattern):
-            raise ValueError(f"{{date:{pattern}}} does not name one day")
+        if fields and self.partition_by is not None:
+            raise ValueError("the day is in the path or in a row: give {date:…} or partition_by")
+        if fields and not _name_one_day(fields):
+            raise ValueError(f"{{date:{'} {date:'.join(fields)}}} does not name one day")
         return self
 
 
-def _names_one_day(pattern: str) -> bool:
+def _name_one_day(fields: Sequence[str]) -> bool:
     probe = date(2017, 11, 23)
+    # Each code once: a day that is in the folder and in the name is no contradiction.
+    pattern = " ".join(dict.fromkeys(re.findall(r"%.", "".join(fields))))
     try:
         return datetime.strptime(probe.strftime(pattern), pattern).date() == probe  # noqa: DTZ007
     except ValueError:

@@ -1,0 +1,1 @@
+"""Capture: what sources deliver becomes files of raw, every version of it kept."""

@@ -1,0 +1,139 @@
+"""What a capture has to read, decided before anything is read.
+
+Belongs here: comparing the landing zone's listing with what raw holds already.
+Elsewhere: reading it (headrace.ingestion.capture).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+
+from headrace.config.sources import EntityConfig
+from headrace.errors import HeadraceError, SourceUnavailableError
+from headrace.ingestion.files import files_by_day
+from headrace.ingestion.landing import StoredFile
+from headrace.ingestion.versions import CapturedVersion, current_versions, short_id
+
+Captured = Mapping[date, Sequence[CapturedVersion]]
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Files that are read one after another.
+
+    Those of one day, or all of an entity whose files hold rows of any day.
+    """
+
+    days: tuple[date, ...]
+    files: tuple[StoredFile, ...]
+
+
+@dataclass(frozen=True)
+class CapturePlan:
+    """What to read for some days.
+
+    Attributes:
+        deliveries: What must be read; no day is in two of them.
+        unchanged: Days for which nothing is new.
+        failed: Days that cannot be captured now, with the reason.
+    """
+
+    deliveries: tuple[Delivery, ...]
+    unchanged: tuple[date, ...]
+    failed: Mapping[date, HeadraceError] = field(default_factory=dict)
+
+
+def plan_capture(
+    entity: EntityConfig,
+    listing: Iterable[StoredFile],
+    captured: Captured,
+    days: Sequence[date],
+    *,
+    settled_before: datetime | None = None,
+) -> CapturePlan:
+    """Choose the files to read for `days`.
+
+    Args:
+        entity: Whose files they are.
+        listing: Files of the landing zone; others than the entity's are passed over.
+        captured: By day, every version that raw holds.
+        days: Partitions, in any order.
+        settled_before: Files modified at or after this time may still be written, and their days
+            fail for now; None takes every file as finished.
+    """
+    files = files_by_day(entity.extract, listing, days)
+    failed: dict[date, HeadraceError] = {}
+    wanted: dict[date, tuple[StoredFile, ...]] = {}
+    for day in sorted(set(days)):
+        versions = current_versions(captured.get(day, ()))
+        if not files[day] and not versions and entity.extract.missing_file == "hold":
+            failed[day] = _missing(entity, day)
+        elif unsettled := _unsettled(files[day], settled_before):
+            failed[day] = _still_written(unsettled)
+        else:
+            wanted[day] = tuple(f for f in files[day] if not _is_captured(f, entity, versions))
+    return CapturePlan(
+        deliveries=_deliveries(entity, wanted),
+        unchanged=tuple(day for day, new in wanted.items() if not new),
+        failed=failed,
+    )
+
+
+def listing_id(file: StoredFile, entity: EntityConfig) -> str:
+    """Stands for a listed file and for how it is read: columns, format and where rows go."""
+    form = entity.extract.format
+    columns = [f"{column.name}={column.source_name}" for column in entity.columns]
+    how = [form.type, form.delimiter, str(form.quote), form.encoding]
+    by = entity.extract.partition_by
+    if by is not None:
+        how += [by, entity.column(by).type, *entity.column(by).formats]
+    return short_id(file.version, str(file.size_bytes), *how, *columns)
+
+
+def path_id(file: StoredFile) -> str:
+    """Stands for a landing path."""
+    return short_id(file.path)
+
+
+def _is_captured(
+    file: StoredFile, entity: EntityConfig, versions: Mapping[str, CapturedVersion]
+) -> bool:
+    version = versions.get(path_id(file))
+    return version is not None and version.listing_id == listing_id(file, entity)
+
+
+def _deliveries(
+    entity: EntityConfig, wanted: Mapping[date, tuple[StoredFile, ...]]
+) -> tuple[Delivery, ...]:
+    new = {day: files for day, files in wanted.items() if files}
+    if entity.extract.date_fields:
+        return tuple(Delivery((day,), files) for day, files in new.items())
+    files = {file.path: file for some in new.values() for file in some}
+    ordered = tuple(files[path] for path in sorted(files))
+    # A day that has all of these files is read again with them: its rows turn out to be the same.
+    return (Delivery(tuple(new), ordered),) if new else ()
+
+
+def _unsettled(files: Iterable[StoredFile], settled_before: datetime | None) -> StoredFile | None:
+    if settled_before is None:
+        return None
+    return next((file for file in files if file.modified_at >= settled_before), None)
+
+
+def _still_written(file: StoredFile) -> SourceUnavailableError:
+    return SourceUnavailableError(
+        f"{file.path} was written at {file.modified_at:%H:%M:%S.%f} UTC and may still be written",
+        fix="capture the day again once the file has been left alone for a while",
+    )
+
+
+def _missing(entity: EntityConfig, day: date) -> SourceUnavailableError:
+    return SourceUnavailableError(
+        f"{entity.name}: there is no file for {day}: {entity.extract.path_of(day)}",
+        fix="deliver it, or declare missing_file: empty if a day may have none",
+    )
+
+
+def settled_time(now: datetime, settle_seconds: float) -> datetime | None:
+    """Before when a file must have been written to count as finished; None: any time will do."""
+    return now - timedelta(seconds=settle_seconds) if settle_seconds else None

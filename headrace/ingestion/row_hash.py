@@ -1,0 +1,89 @@
+"""A 64-bit hash of each row's texts, computed a column at a time.
+
+Belongs here: the hash alone; decisions hold why it is this one.
+Elsewhere: hashes that the engines compute (headrace.engine.functions).
+"""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+_U64 = npt.NDArray[np.uint64]
+_BASE = 0x5851F42D4C957F2D  # Odd, so that it has an inverse modulo 2^64.
+_NULL_LENGTH = np.uint64(2**64 - 1)
+# Rows at a time: the running sums of one column then stay in the processor's cache, which takes
+# 0.35 s for 1.47M rows of 11 columns where the whole at once takes 1.1 s.
+_ROWS = 8_192
+_TABLE_LENGTH = 2**18
+
+
+def row_hash(columns: Sequence[pa.StringArray]) -> pa.Int64Array:
+    """Hash the rows of equally long text columns: the same texts in the same order, the same hash.
+
+    A text is a polynomial of its bytes modulo 2^64, which a difference of running sums gives for
+    all rows at once; columns enter with factors of their own, and their lengths too, so that
+    ('a', 'bc') differs from ('ab', 'c') and NULL from ''. Not for secrets: it can be inverted.
+    """
+    rows = len(columns[0])
+    hashes = np.empty(rows, dtype=np.uint64)
+    for start in range(0, rows, _ROWS):
+        stop = min(start + _ROWS, rows)
+        total = np.zeros(stop - start, dtype=np.uint64)
+        for number, column in enumerate(columns):
+            _add_column(total, column.slice(start, stop - start), number)
+        hashes[start:stop] = _mixed(total)
+    return pa.array(hashes.view(np.int64))
+
+
+def _add_column(total: _U64, column: pa.StringArray, number: int) -> None:
+    factors = _mixed(np.array([2 * number + 1, 2 * number + 2], dtype=np.uint64)) | np.uint64(1)
+    if column.null_count == len(column):
+        total += _NULL_LENGTH * factors[1:]
+        return
+    texts, lengths = _polynomials(column)
+    if column.null_count:
+        is_null = column.is_null().to_numpy(zero_copy_only=False)
+        texts[is_null] = 0
+        lengths[is_null] = _NULL_LENGTH
+    total += texts * factors[0] + lengths * factors[1]
+
+
+def _polynomials(column: pa.StringArray) -> tuple[_U64, _U64]:
+    """The polynomial of each text, and its length in bytes."""
+    _, offsets_buffer, bytes_buffer = column.buffers()
+    offsets = np.frombuffer(offsets_buffer, dtype=np.int32)
+    offsets = offsets[column.offset : column.offset + len(column) + 1].astype(np.int64)
+    first, count = int(offsets[0]), int(offsets[-1] - offsets[0])
+    starts, ends = offsets[:-1] - first, offsets[1:] - first
+    sums = np.zeros(count + 1, dtype=np.uint64)
+    if count:
+        text = np.frombuffer(bytes_buffer, dtype=np.uint8, count=count, offset=first)
+        np.cumsum(text * _powers(_BASE, count), out=sums[1:])
+    # Dividing by the power at its start makes a text's hash the same wherever it stands.
+    shifted = (sums[ends] - sums[starts]) * _powers(pow(_BASE, -1, 2**64), count + 1)[starts]
+    return shifted, (ends - starts).astype(np.uint64)
+
+
+def _powers(base: int, count: int) -> _U64:
+    return _table(base)[:count] if count <= _TABLE_LENGTH else _computed_powers(base, count)
+
+
+@cache
+def _table(base: int) -> _U64:
+    return _computed_powers(base, _TABLE_LENGTH)
+
+
+def _computed_powers(base: int, count: int) -> _U64:
+    powers = np.full(count, base, dtype=np.uint64)
+    powers[0] = 1
+    return np.multiply.accumulate(powers)
+
+
+def _mixed(values: _U64) -> _U64:
+    """The last steps of splitmix64 (Steele, Lea & Flood 2014): every bit depends on every bit."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

@@ -1,0 +1,158 @@
+"""The rows of raw: what was read, and the columns that say where it came from.
+
+Belongs here: lineage columns, the row hash, rows by day.
+Elsewhere: reading (headrace.ingestion.csv_reader), writing (headrace.ingestion.drafts).
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from headrace.config.settings import PartitionSettings
+from headrace.config.sources import EntityConfig
+from headrace.ingestion.csv_reader import CORRUPT_REASON, CORRUPT_RECORD, LINE
+from headrace.ingestion.landing import StoredFile
+from headrace.ingestion.row_days import row_days
+from headrace.ingestion.row_hash import row_hash
+from headrace.schema import TableSchema
+
+PARTITION_DATE = "_partition_date"
+NO_DAY = "no readable day"
+OUTSIDE_DAYS = "day outside the partitions"
+
+_CONSTANTS = ("_file", "_file_version", "_source", "_batch_id")
+# Repeated per row they would take more room than the rows; Parquet reads them as plain text.
+_CONSTANT_TYPE = pa.dictionary(pa.int8(), pa.string())
+
+
+@dataclass(frozen=True)
+class FileStamp:
+    """What every row of one captured file says of it; times are UTC."""
+
+    file: StoredFile
+    source: str
+    batch_id: str
+    captured_at: datetime
+
+
+def stored_schema(schema: TableSchema) -> pa.Schema:
+    """Raw's columns as the rows here have them, constants encoded."""
+    stored = schema.arrow()
+    for name in _CONSTANTS:
+        stored = stored.set(stored.get_field_index(name), pa.field(name, _CONSTANT_TYPE))
+    return stored
+
+
+def of_day(read: pa.RecordBatch, day: date, stamp: FileStamp, schema: pa.Schema) -> pa.RecordBatch:
+    """Rows of raw from rows that `read_csv` read and that all belong to `day`."""
+    return _with_lineage(read, pa.repeat(pa.scalar(day, pa.date32()), len(read)), stamp, schema)
+
+
+def marker(day: date, stamp: FileStamp, schema: pa.Schema) -> pa.RecordBatch:
+    """One row that stands for no row: NULL in every column of the source, `_line` 0."""
+    # A data file without rows has no bounds, and no place in a partition.
+    texts = [pa.nulls(1, field.type) for field in schema if not field.name.startswith("_")]
+    names = [field.name for field in schema if not field.name.startswith("_")]
+    nothing = pa.nulls(1, pa.string())
+    read = pa.RecordBatch.from_arrays(
+        [*texts, nothing, nothing, pa.array([0])], [*names, CORRUPT_RECORD, CORRUPT_REASON, LINE]
+    )
+    return of_day(read, day, stamp, schema)
+
+
+def with_days(
+    read: pa.RecordBatch, entity: EntityConfig, partitions: PartitionSettings
+) -> tuple[pa.RecordBatch, npt.NDArray[np.datetime64], int]:
+    """Find the day of each row that `read_csv` read, by the entity's `partition_by` column.
+
+    A row whose day cannot be read, or lies outside all partitions, belongs to the first one, as a
+    corrupt record with the reason: it is never lost, and where it goes depends on nothing else.
+
+    Returns:
+        The rows, their days, and how many of them have no day of their own.
+    """
+    column = entity.column(str(entity.extract.partition_by))
+    found = row_days(read.column(column.name), column)
+    no_day = np.isnat(found)
+    outside = ~no_day & (found < np.datetime64(partitions.start))
+    if partitions.end is not None:
+        outside |= found >= np.datetime64(partitions.end)
+    lost = no_day | outside
+    if not lost.any():
+        return read, found, 0
+    reasons = np.where(no_day, f"{column.name}: {NO_DAY}", f"{column.name}: {OUTSIDE_DAYS}")
+    found[lost] = np.datetime64(partitions.start)
+    return _set_aside(read, lost, reasons, entity), found, int(lost.sum())
+
+
+def by_day(
+    read: pa.RecordBatch,
+    found: npt.NDArray[np.datetime64],
+    wanted: Collection[date],
+    stamp: FileStamp,
+    schema: pa.Schema,
+) -> Iterator[tuple[date, pa.RecordBatch]]:
+    """Rows of raw for each of the `wanted` days that has some, in the order of the file."""
+    kept = np.flatnonzero(np.isin(found, np.array(sorted(wanted), dtype="datetime64[D]")))
+    order = kept[np.argsort(found[kept], kind="stable")]
+    if not len(order):
+        return
+    days, starts = np.unique(found[order], return_index=True)
+    rows = _with_lineage(read.take(pa.array(order)), pa.array(found[order]), stamp, schema)
+    ends = [*starts[1:], len(order)]
+    for day, start, end in zip(days.astype(object), starts, ends, strict=True):
+        yield day, rows.slice(start, end - start)
+
+
+def _with_lineage(
+    read: pa.RecordBatch, days: pa.Date32Array, stamp: FileStamp, schema: pa.Schema
+) -> pa.RecordBatch:
+    count = len(read)
+    columns = dict(zip(read.schema.names, read.columns, strict=True))
+    hashed = [column for name, column in columns.items() if name not in (CORRUPT_REASON, LINE)]
+    columns["_file"] = _constant(stamp.file.path, count)
+    columns["_file_version"] = _constant(stamp.file.version, count)
+    columns["_source"] = _constant(stamp.source, count)
+    columns["_captured_at"] = pa.repeat(
+        pa.scalar(stamp.captured_at, pa.timestamp("us", tz="UTC")), count
+    )
+    columns["_batch_id"] = _constant(stamp.batch_id, count)
+    columns["_row_hash"] = row_hash(hashed)
+    columns[PARTITION_DATE] = days
+    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _constant(text: str, count: int) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(np.zeros(count, dtype=np.int8), pa.array([text]))
+
+
+def _set_aside(
+    read: pa.RecordBatch,
+    lost: npt.NDArray[np.bool_],
+    reasons: npt.NDArray[np.str_],
+    entity: EntityConfig,
+) -> pa.RecordBatch:
+    """The same rows, the columns of the lost ones joined into `_corrupt_record`."""
+    is_lost = pa.array(lost & read.column(CORRUPT_RECORD).is_null().to_numpy(zero_copy_only=False))
+    columns = dict(zip(read.schema.names, read.columns, strict=True))
+    names = [column.name for column in entity.columns]
+    delimiter = entity.extract.format.delimiter
+    quoted = [_quoted(columns[name], entity.extract.format.delimiter) for name in names]
+    joined = pc.binary_join_element_wise(*quoted, delimiter)
+    columns[CORRUPT_RECORD] = pc.if_else(is_lost, joined, columns[CORRUPT_RECORD])
+    columns[CORRUPT_REASON] = pc.if_else(is_lost, pa.array(reasons), columns[CORRUPT_REASON])
+    for name in names:
+        columns[name] = pc.if_else(is_lost, pa.scalar(None, pa.string()), columns[name])
+    return pa.RecordBatch.from_arrays(list(columns.values()), schema=read.schema)
+
+
+def _quoted(texts: pa.StringArray, delimiter: str) -> pa.StringArray:
+    doubled = pc.replace_substring(texts, '"', '""')
+    wrapped = pc.binary_join_element_wise('"', doubled, '"', "")
+    special = pc.match_substring_regex(texts, rf'["\r\n\x{ord(delimiter):02x}]')
+    return pc.if_else(special, wrapped, texts)
