@@ -1,0 +1,1 @@
+"""The warehouse: Postgres tables loaded by COPY, published whole or not at all."""

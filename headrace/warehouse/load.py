@@ -1,0 +1,70 @@
+"""The warehouse as its users see it: stage, audit, publish, read.
+
+Belongs here: one object that knows how to connect and offers the steps of a load.
+Elsewhere: the steps themselves (headrace.warehouse.staging, .publishing, .reading).
+"""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import pyarrow as pa
+from psycopg import sql
+
+from headrace.warehouse import publishing, reading, staging
+from headrace.warehouse.publishing import Publication
+from headrace.warehouse.sessions import Connect, Session, translated
+from headrace.warehouse.staging import Slice, StagedLoad
+from headrace.warehouse.tables import WarehouseTable
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """A Postgres database that tables are loaded into.
+
+    Attributes:
+        connect: Opens sessions; see `headrace.warehouse.sessions.connector`.
+        sessions: How many sessions copy and index at a time.
+    """
+
+    connect: Connect
+    sessions: int = 2
+
+    def stage(
+        self, table: WarehouseTable, days: Collection[date], slices: Iterable[Slice]
+    ) -> StagedLoad:
+        """Copy rows where nobody reads them; see `headrace.warehouse.staging.stage`."""
+        return staging.stage(self.connect, table, days, slices, sessions=self.sessions)
+
+    def audit(self, loads: Sequence[StagedLoad], query: sql.SQL) -> list[tuple[Any, ...]]:
+        """Ask about staged rows.
+
+        Args:
+            loads: Whose rows the query is about.
+            query: A select in which `{name}` stands for the staged rows of the table `name`, as
+                in `select count(*) from {fact_sales} as f where f.customer_key is null`.
+        """
+        relations = {load.table.name: load.relation() for load in loads}
+        with translated("auditing staged rows"):
+            return loads[0].owner.execute(query.format(**relations)).fetchall()
+
+    def publish(
+        self,
+        loads: Sequence[StagedLoad],
+        *,
+        before_commit: Callable[[Session], None] | None = None,
+    ) -> tuple[Publication, ...]:
+        """Make loads visible together; see `headrace.warehouse.publishing.publish`."""
+        return publishing.publish(self.connect, loads, before_commit=before_commit)
+
+    def read(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        days: Collection[date] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.RecordBatchReader:
+        """Rows of some days of a table, or of all; see `headrace.warehouse.reading.read`."""
+        return reading.read(self.connect, namespace, name, days=days, columns=columns)

@@ -1,0 +1,165 @@
+"""Published rows back as Arrow batches.
+
+Belongs here: COPY out of Postgres, and its text to the columns' types.
+Elsewhere: COPY into it (headrace.warehouse.copying).
+
+Text, because nothing reads binary COPY into Arrow, and other ways lose values: connectorx makes
+infinities finite, ADBC gives numerics as text of its own.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.json
+from psycopg import sql
+
+from headrace.errors import UnpublishedTableError
+from headrace.schema import Column, TableSchema
+from headrace.warehouse.schema import PublishedTable, look_up, schema_of
+from headrace.warehouse.sessions import Connect, RowsRefusedError, translated
+from headrace.warehouse.tables import yyyymmdd
+
+_BLOCK_BYTES = 4 * 2**20
+_LIST = "list<string>"
+# What pyarrow's CSV reader converts by itself, exactly; the rest it reads as text.
+_CONVERTED = ("boolean", "int", "bigint", "double")
+
+
+def read(
+    connect: Connect,
+    namespace: str,
+    name: str,
+    *,
+    days: Collection[date] | None = None,
+    columns: Sequence[str] | None = None,
+) -> pa.RecordBatchReader:
+    """The rows of some days of a table, or of all, as one query sees them, with bounded memory.
+
+    The session stays open until the reader is read to its end or dropped.
+
+    Args:
+        connect: Opens sessions with the warehouse.
+        namespace: Postgres's schema.
+        name: The table.
+        days: None for all; a table without partitions is always read whole.
+        columns: In this order; None for all.
+
+    Raises:
+        UnpublishedTableError: There is no such table.
+        IncompatibleSchemaError: A column's type has no place in our schemas.
+    """
+    label = f"{namespace}.{name}"
+    with translated(f"reading {label}"), connect() as session:
+        published = look_up(session, namespace, name)
+    if published is None:
+        raise UnpublishedTableError(
+            f"{label}: nothing was ever published to it", fix="materialize its asset first"
+        )
+    found = {column.name: column for column in published.columns}
+    schema = schema_of(label, [found[column] for column in columns or found])
+    query = _select(sql.Identifier(namespace, name), schema, published, days)
+    return pa.RecordBatchReader.from_batches(
+        schema.arrow(), _batches(connect, label, schema, query)
+    )
+
+
+def _select(
+    relation: sql.Identifier,
+    schema: TableSchema,
+    published: PublishedTable,
+    days: Collection[date] | None,
+) -> sql.Composed:
+    # Arrays as JSON: Postgres's own text for them is read by nobody else.
+    selected = [
+        sql.SQL("array_to_json({0}) as {0}" if column.type == _LIST else "{}").format(
+            sql.Identifier(column.name)
+        )
+        for column in schema
+    ]
+    query = sql.SQL("select {} from {}").format(sql.SQL(", ").join(selected), relation)
+    by = published.partition_column
+    if days is None or by is None:
+        return query
+    is_date = any(c.name == by and c.type == "date" for c in published.columns)
+    values: list[date | int] = [day if is_date else yyyymmdd(day) for day in sorted(days)]
+    kind = sql.SQL("date" if is_date else "bigint")
+    return query + sql.SQL(" where {} = any({}::{}[])").format(
+        sql.Identifier(by), sql.Literal(values), kind
+    )
+
+
+def _batches(
+    connect: Connect, label: str, schema: TableSchema, query: sql.Composed
+) -> Iterator[pa.RecordBatch]:
+    statement = sql.SQL("copy ({}) to stdout (format csv, force_quote *)").format(query)
+    with (
+        translated(f"reading {label}"),
+        connect() as session,
+        session.cursor() as cursor,
+        cursor.copy(statement) as stream,
+    ):
+        block, size = [], 0
+        for rows in stream:  # whole rows: Postgres sends one a message
+            block.append(bytes(rows))
+            size += len(block[-1])
+            if size >= _BLOCK_BYTES:
+                yield _parsed(label, schema, b"".join(block))
+                block, size = [], 0
+        if block:
+            yield _parsed(label, schema, b"".join(block))
+
+
+def _parsed(label: str, schema: TableSchema, text: bytes) -> pa.RecordBatch:
+    types = {
+        c.name: schema.arrow().field(c.name).type if c.type in _CONVERTED else pa.string()
+        for c in schema
+    }
+    rows = pa.csv.read_csv(
+        pa.BufferReader(text),
+        # One block: a block that ends within a quoted line break would be cut there.
+        pa.csv.ReadOptions(
+            column_names=list(schema.names), block_size=len(text) + 1, use_threads=False
+        ),
+        pa.csv.ParseOptions(newlines_in_values=True),
+        pa.csv.ConvertOptions(
+            column_types=types,
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+            true_values=["t"],
+            false_values=["f"],
+        ),
+    ).combine_chunks()
+    columns = [_typed(label, rows[c.name].combine_chunks(), c, schema) for c in schema]
+    return pa.RecordBatch.from_arrays(columns, schema=schema.arrow())
+
+
+def _typed(label: str, text: pa.Array, column: Column, schema: TableSchema) -> pa.Array:
+    wanted = schema.arrow().field(column.name).type
+    if isinstance(text, pa.ChunkedArray):
+        text = pa.concat_arrays(text.chunks) if text.num_chunks else pa.array([], text.type)
+    if text.type == wanted:
+        return text
+    try:
+        return _lists(text) if column.type == _LIST else text.cast(wanted)
+    except pa.ArrowInvalid:
+        raise RowsRefusedError(
+            f"{label}: a value of column '{column.name}' is no {column.type} that Arrow can hold",
+            fix="infinite times, times before the year 1 and NaN as a numeric cannot be read",
+        ) from None
+
+
+def _lists(text: pa.Array) -> pa.Array:
+    """JSON arrays of strings to lists."""
+    lines = pc.binary_join_element_wise('{"v":', pc.fill_null(text, "null"), "}", "")
+    document = pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), "\n")[0].as_buffer()
+    kind = pa.list_(pa.string())
+    rows = pa.json.read_json(
+        pa.BufferReader(document),
+        pa.json.ReadOptions(use_threads=False, block_size=document.size + 1),
+        pa.json.ParseOptions(explicit_schema=pa.schema([("v", kind)])),
+    )
+    return pa.concat_arrays(rows["v"].chunks)

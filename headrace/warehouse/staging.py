@@ -1,0 +1,297 @@
+"""Staging: rows copied to tables that nobody reads yet, indexed, ready to be judged and published.
+
+Belongs here: the staged load and its tables, copying and indexing them in parallel.
+Elsewhere: encoding (headrace.warehouse.copying), months (…routing), owners of staging tables
+(…leftovers), making a load visible (…publishing).
+"""
+
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import groupby
+from operator import itemgetter
+from threading import Lock
+from types import MappingProxyType
+
+import psycopg
+import pyarrow as pa
+from psycopg import sql
+
+from headrace.warehouse import copying, indexing
+from headrace.warehouse.leftovers import STAGING, claim_load, drop_leftovers, drop_staged
+from headrace.warehouse.parallel import Workers
+from headrace.warehouse.routing import Router
+from headrace.warehouse.schema import (
+    PostgresColumn,
+    definition,
+    look_up,
+    plan_change,
+    schema_of,
+)
+from headrace.warehouse.sessions import Connect, Session, translated
+from headrace.warehouse.tables import WarehouseTable, by_month, next_month
+
+_NONE: Mapping[date, int] = MappingProxyType({})
+
+# Some days and a stream of their rows, in any order. Slices of whole months load fastest.
+Slice = tuple[Collection[date], pa.RecordBatchReader]
+
+
+@dataclass(frozen=True)
+class StagedPart:
+    """One staging table.
+
+    Attributes:
+        name: In the namespace `staging`.
+        month: First day of the month whose rows it has; None for a table without partitions.
+        rows: Rows in it.
+        is_partition: Whether it can become the month's partition as it is.
+        renames: Names of its indexes, now and then.
+    """
+
+    name: str
+    month: date | None
+    rows: int
+    is_partition: bool = False
+    renames: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class StagedLoad:
+    """Rows that wait to be judged and published, or discarded.
+
+    Attributes:
+        table: Where they go.
+        days: The days they replace; a day without rows becomes empty.
+        columns: Columns of the staging tables: the published table's, then new ones.
+        parts: The staging tables.
+        rows_by_day: Rows of each day that has any; empty for a table without partitions.
+        seconds: Time spent: `copy` and `index` summed over both sessions, `stage` by the clock.
+        owner: The session that keeps the staging tables from being taken for leftovers.
+    """
+
+    table: WarehouseTable
+    days: frozenset[date]
+    columns: tuple[PostgresColumn, ...]
+    parts: tuple[StagedPart, ...]
+    rows_by_day: Mapping[date, int] = field(repr=False)
+    seconds: Mapping[str, float]
+    owner: Session = field(repr=False, compare=False)
+
+    @property
+    def rows(self) -> int:
+        """Rows in all parts."""
+        return sum(part.rows for part in self.parts)
+
+    def relation(self) -> sql.Composed:
+        """All staged rows, as a table expression for an audit's `from`."""
+        names = sql.SQL(", ").join(sql.Identifier(c.name) for c in self.columns)
+        selects = [
+            sql.SQL("select {} from {}").format(names, sql.Identifier(STAGING, part.name))
+            for part in self.parts
+        ]
+        if not selects:
+            nulls = [
+                sql.SQL("null::{} as {}").format(sql.SQL(c.type), sql.Identifier(c.name))
+                for c in self.columns
+            ]
+            selects = [sql.SQL("select {} limit 0").format(sql.SQL(", ").join(nulls))]
+        return sql.SQL("({})").format(sql.SQL(" union all ").join(selects))
+
+    def discard(self) -> None:
+        """Drop the staging tables that are left, and close the session that owned them."""
+        if self.owner.closed:
+            return
+        try:
+            drop_staged(self.owner, [part.name for part in self.parts])
+        except psycopg.Error:
+            # The owner is lost: the tables are leftovers now, and the next load drops them.
+            pass
+        finally:
+            self.owner.close()
+
+
+def stage(
+    connect: Connect,
+    table: WarehouseTable,
+    days: Collection[date],
+    slices: Iterable[Slice],
+    *,
+    sessions: int = 2,
+) -> StagedLoad:
+    """Copy rows to staging tables, on several sessions at a time.
+
+    Args:
+        connect: Opens sessions with the warehouse.
+        table: Where the rows will go.
+        days: The days that the rows replace; for a table without partitions, empty.
+        slices: Taken one by one, as sessions become free, each read in one thread.
+        sessions: How many copy and index at a time.
+
+    Raises:
+        IncompatibleSchemaError: The published table cannot take these columns.
+        RowsRefusedError: A row does not fit, or has a day that is not in `days`.
+        WarehouseUnavailableError: The connection was lost. Nothing visible has changed, ever.
+    """
+    began = time.monotonic()
+    owner = connect()
+    try:
+        with translated(f"staging {table.label}"):
+            load_id = claim_load(owner)
+            drop_leftovers(owner)
+            stager = _Stager(owner, table, frozenset(days), load_id)
+            workers = Workers(connect, sessions)
+            try:
+                workers.run(slices, lambda session, item: stager.copy_slice(session, item, workers))
+                workers.run(stager.unfinished(), stager.finish)
+            except BaseException:
+                drop_staged(owner, stager.names)
+                raise
+    except BaseException:
+        owner.close()
+        raise
+    return stager.load(owner, time.monotonic() - began)
+
+
+class _Stager:
+    """State that the workers share; every change to it happens under its lock."""
+
+    def __init__(
+        self, session: Session, table: WarehouseTable, days: frozenset[date], load_id: str
+    ) -> None:
+        published = look_up(session, table.namespace, table.name)
+        self._table = table
+        self._days = days
+        self._by_month = by_month(days)
+        self._load_id = load_id
+        self._months_there = published.month_tables if published else frozenset()
+        self._columns = plan_change(table, published).columns
+        # Binary COPY takes no narrower type than the column's.
+        loaded = {column.name: column for column in self._columns}
+        self._schema = schema_of(table.label, [loaded[name] for name in table.schema.names])
+        self._rows_by_day: Counter[date] = Counter()
+        self._lock = Lock()
+        self._parts: dict[str, StagedPart] = {}
+        self._seconds = {"copy": 0.0, "index": 0.0}
+        self.names: list[str] = []
+
+    def copy_slice(self, session: Session, item: Slice, workers: Workers) -> None:
+        """Copy one slice, and index the months that it completes."""
+        slice_days, reader = item
+        began = time.monotonic()
+        batches = copying.fitted(self._table.label, self._schema, reader)
+        router = Router(self._table, self._days)
+        staged: dict[date | None, StagedPart] = {}
+        with session.transaction():
+            for month, pairs in groupby(router.route(batches), key=itemgetter(0)):
+                part = staged.get(month) or StagedPart(self._create(session, month), month, 0)
+                rows = copying.copy(
+                    session,
+                    sql.Identifier(STAGING, part.name),
+                    self._schema.names,
+                    (batch for _, batch in pairs),
+                    workers.check,
+                )
+                staged[month] = StagedPart(part.name, month, part.rows + rows)
+            self._add("copy", began, staged.values(), router.rows_by_day)
+            for month, part in staged.items():
+                workers.check()
+                if month and self._by_month[month] <= {*slice_days}:
+                    self.finish(session, [part])
+
+    def unfinished(self) -> list[list[StagedPart]]:
+        """Parts that came from several slices, or from one that may not be all of its month."""
+        groups: dict[date | None, list[StagedPart]] = {}
+        for part in self._parts.values():
+            groups.setdefault(part.month, []).append(part)
+        return [
+            parts
+            for month, parts in groups.items()
+            if len(parts) > 1
+            or (self._becomes_partition(month) and not parts[0].is_partition)
+            or self._table.mode == "upsert"
+        ]
+
+    def finish(self, session: Session, parts: list[StagedPart]) -> None:
+        """Bring the parts of a month together, and index the one that is left."""
+        began = time.monotonic()
+        first, *others = parts
+        with session.transaction():
+            for other in others:
+                self._move(session, other, first)
+            finished = self._index(session, first, sum(part.rows for part in parts))
+        with self._lock:
+            for other in others:
+                del self._parts[other.name]
+        self._add("index", began, [finished])
+
+    def load(self, owner: Session, seconds: float) -> StagedLoad:
+        """The result, once all slices are copied."""
+        return StagedLoad(
+            table=self._table,
+            days=self._days,
+            columns=self._columns,
+            parts=tuple(sorted(self._parts.values(), key=lambda part: part.name)),
+            rows_by_day=MappingProxyType(dict(self._rows_by_day)),
+            seconds=MappingProxyType({**self._seconds, "stage": seconds}),
+            owner=owner,
+        )
+
+    def _becomes_partition(self, month: date | None) -> bool:
+        return month is not None and self._table.month_table(month) not in self._months_there
+
+    def _create(self, session: Session, month: date | None) -> str:
+        with self._lock:
+            name = f"{self._load_id}_{len(self.names):04d}_{self._table.name}"[:63]
+            self.names.append(name)
+        # Rows that will be copied on from here need no log: they are gone after a crash, like
+        # the load itself.
+        kind = sql.SQL("table" if self._becomes_partition(month) else "unlogged table")
+        columns = sql.SQL(", ").join(map(definition, self._columns))
+        session.execute(
+            sql.SQL("create {} {} ({}) with (autovacuum_enabled = off)").format(
+                kind, sql.Identifier(STAGING, name), columns
+            )
+        )
+        return name
+
+    def _move(self, session: Session, source: StagedPart, target: StagedPart) -> None:
+        names = [sql.Identifier(STAGING, part.name) for part in (target, source)]
+        session.execute(sql.SQL("insert into {} select * from {}").format(*names))
+        session.execute(sql.SQL("drop table {}").format(names[1]))
+
+    def _index(self, session: Session, part: StagedPart, rows: int) -> StagedPart:
+        relation = sql.Identifier(STAGING, part.name)
+        if self._table.mode == "upsert":
+            indexing.add_key(session, relation, f"{part.name[:55]}_pk", self._table.primary_key)
+        if part.month is None or not self._becomes_partition(part.month):
+            return StagedPart(part.name, part.month, rows)
+        table = self._table
+        renames = indexing.index_staged(session, table, part.name, table.month_table(part.month))
+        # Attaching believes this constraint, and reads the whole table without it.
+        session.execute(
+            sql.SQL("alter table {} add constraint month check ({} >= {} and {} < {})").format(
+                relation,
+                sql.Identifier(table.partition_column or ""),
+                sql.Literal(table.partition_value(part.month)),
+                sql.Identifier(table.partition_column or ""),
+                sql.Literal(table.partition_value(next_month(part.month))),
+            )
+        )
+        session.execute(sql.SQL("alter table {} reset (autovacuum_enabled)").format(relation))
+        session.execute(sql.SQL("analyze {}").format(relation))
+        return StagedPart(part.name, part.month, rows, is_partition=True, renames=renames)
+
+    def _add(
+        self,
+        step: str,
+        began: float,
+        parts: Iterable[StagedPart],
+        rows_by_day: Mapping[date, int] = _NONE,
+    ) -> None:
+        with self._lock:
+            self._seconds[step] += time.monotonic() - began
+            self._rows_by_day.update(rows_by_day)
+            self._parts.update({part.name: part for part in parts})

@@ -1,0 +1,134 @@
+"""A table of the warehouse: what it is called, how it is keyed, cut into months and replaced.
+
+Belongs here: the declaration, and the arithmetic of days and months on its partition column.
+Elsewhere: Postgres's types and DDL (headrace.warehouse.schema), loading (headrace.warehouse.load).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+from psycopg import sql
+
+from headrace.errors import ConfigError, UnknownColumnError
+from headrace.schema import TableSchema
+
+Mode = Literal["partition_replace", "upsert", "truncate_and_load"]
+
+# Postgres cuts names at 63 bytes, silently; a month's table adds nine.
+_LONGEST_NAME = 50
+_PARTITION_TYPES = ("date", "int", "bigint")
+
+
+@dataclass(frozen=True)
+class WarehouseTable:
+    """One table and how a load changes it.
+
+    Attributes:
+        namespace: Postgres's schema.
+        name: At most 50 characters.
+        schema: Columns. One that is not nullable is NOT NULL in a table made by us.
+        primary_key: Unique and not null; holds `partition_column` where there is one.
+        indexes: Each a tuple of columns.
+        partition_column: For `partition_replace`: the day of a row, as `date` or as yyyymmdd.
+        mode: `partition_replace` replaces the days of the load; `upsert` makes the table equal
+            to what is loaded, writing only rows that differ; `truncate_and_load` replaces all.
+    """
+
+    namespace: str
+    name: str
+    schema: TableSchema
+    primary_key: tuple[str, ...] = ()
+    indexes: tuple[tuple[str, ...], ...] = ()
+    partition_column: str | None = None
+    mode: Mode = "partition_replace"
+
+    def __post_init__(self) -> None:
+        """See that the declaration makes sense.
+
+        Raises:
+            ConfigError: It does not; the message says why.
+            UnknownColumnError: A key or an index names a column that is not there.
+        """
+        named = {*self.primary_key, *(c for columns in self.indexes for c in columns)}
+        if self.partition_column is not None:
+            named.add(self.partition_column)
+        if unknown := named - {*self.schema.names}:
+            raise UnknownColumnError(
+                f"{self.label} has no column {', '.join(sorted(unknown))}",
+                fix=f"use columns of {', '.join(self.schema.names)}",
+            )
+        if len(self.name.encode()) > _LONGEST_NAME:
+            raise ConfigError(f"{self.label}: the name is too long", fix="use up to 50 characters")
+        self._check_mode()
+
+    @property
+    def label(self) -> str:
+        """Name for people, locks and logs: namespace.name."""
+        return f"{self.namespace}.{self.name}"
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        """Name for statements."""
+        return sql.Identifier(self.namespace, self.name)
+
+    def partition_value(self, day: date) -> date | int:
+        """What `partition_column` holds for rows of `day`."""
+        if self.partition_column and self.schema.column(self.partition_column).type != "date":
+            return yyyymmdd(day)
+        return day
+
+    def month_table(self, month: date) -> str:
+        """Name of the partition that holds `month` (its first day)."""
+        return f"{self.name}__{month:%Y_%m}"
+
+    def _check_mode(self) -> None:
+        if (self.mode == "partition_replace") != (self.partition_column is not None):
+            raise ConfigError(
+                f"{self.label}: mode {self.mode} with partition column {self.partition_column}",
+                fix="name a partition column for partition_replace, and for no other mode",
+            )
+        if self.partition_column is not None:
+            kind = self.schema.column(self.partition_column).type
+            if kind not in _PARTITION_TYPES:
+                raise ConfigError(
+                    f"{self.label}: partition column {self.partition_column} is {kind}",
+                    fix="use a date, or an int such as 20170131",
+                )
+            if self.primary_key and self.partition_column not in self.primary_key:
+                raise ConfigError(
+                    f"{self.label}: the primary key lacks {self.partition_column}",
+                    fix="add it: Postgres keeps a key unique within partitions only",
+                )
+        if self.mode == "upsert" and not self.primary_key:
+            raise ConfigError(
+                f"{self.label}: upsert without a primary key",
+                fix="name the primary key, or use truncate_and_load",
+            )
+
+
+def yyyymmdd(day: date) -> int:
+    """`day` as a number that people can read, such as 20170131."""
+    return day.year * 10_000 + day.month * 100 + day.day
+
+
+def month_of(day: date) -> date:
+    """First day of the month of `day`."""
+    return day.replace(day=1)
+
+
+def next_month(month: date) -> date:
+    """First day of the month after `month`."""
+    december = 12
+    if month.month == december:
+        return date(month.year + 1, 1, 1)
+    return date(month.year, month.month + 1, 1)
+
+
+def by_month(days: Iterable[date]) -> dict[date, frozenset[date]]:
+    """The days of each month, months in order."""
+    months: dict[date, set[date]] = {}
+    for day in sorted(days):
+        months.setdefault(month_of(day), set()).add(day)
+    return {month: frozenset(found) for month, found in months.items()}
