@@ -1,0 +1,114 @@
+"""The stores that promise the contract. A new one is one class and one line in STORES.
+
+A store is a small value that can be sent to another process, and finds its table by itself there.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
+from uuid import uuid4
+
+import pyarrow as pa
+
+from headrace.lake.catalog import LakeCatalog
+from headrace.lake.staging import stage_batches
+from headrace.lake.storage import LakeSettings
+from headrace.lake.table import LakeTable
+from headrace.schema import TableSchema
+from headrace.staged import StagedPartition
+from tests import servers
+
+if TYPE_CHECKING:
+    # Not at run time: the suite's processes need no Dagster, and its import takes longer than
+    # their work.
+    from dagster import ConfigurableIOManager
+
+DAY = "_partition_date"
+Row = Mapping[str, object]
+
+
+class PartitionStore(Protocol):
+    """One table, partitioned by the date column `_partition_date`, and its IO manager."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Namespace and name of the table, and the key of the asset that it is in Dagster."""
+
+    def publish(self, days: Mapping[date, Sequence[Row]], schema: TableSchema) -> None:
+        """Make each of `days` hold exactly these rows, in one step; no rows: the day is empty."""
+
+    def read(self, days: Collection[date] | None = None) -> pa.Table:
+        """The published rows of `days`, or of all, in any order."""
+
+    def io_manager(self) -> "ConfigurableIOManager":
+        """What publishes and loads the table in Dagster."""
+
+
+def arrow_rows(rows: Sequence[Row], schema: TableSchema) -> pa.Table:
+    """Rows as a table; a column that a row lacks is null."""
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=schema.arrow())
+
+
+@dataclass(frozen=True)
+class LakeStore:
+    """An Iceberg table."""
+
+    settings: LakeSettings
+    name: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return "contract", self.name
+
+    @property
+    def table(self) -> LakeTable:
+        return _lake(self.settings).table(*self.key)
+
+    def publish(self, days: Mapping[date, Sequence[Row]], schema: TableSchema) -> None:
+        table = self.table
+        token = table.new_token()
+        rows = arrow_rows([row for day in days for row in days[day]], schema)
+        stage_batches(
+            rows.to_reader(), table.storage, table.staging_uri(token), partition_column=DAY
+        )
+        staged = table.staged(token)
+        table.replace({d: staged.get(d, StagedPartition(d)) for d in days}, schema=schema)
+
+    def read(self, days: Collection[date] | None = None) -> pa.Table:
+        return self.table.scan(days).batches().read_all()
+
+    def io_manager(self) -> "ConfigurableIOManager":
+        from io_managers.iceberg import IcebergIOManager  # noqa: PLC0415  # as above
+        from resources.lake import LakeResource  # noqa: PLC0415
+
+        return IcebergIOManager(lake=LakeResource.of(self.settings))
+
+
+@lru_cache(maxsize=4)
+def _lake(settings: LakeSettings) -> LakeCatalog:
+    return LakeCatalog(settings)
+
+
+def _table_name() -> str:
+    return f"t_{uuid4().hex[:12]}"
+
+
+def local_lake(folder: str) -> PartitionStore:
+    """A lake in a local folder."""
+    return LakeStore(LakeSettings(servers.postgres().uri("lake"), f"{folder}/lake"), _table_name())
+
+
+def s3_lake(folder: str) -> PartitionStore:  # noqa: ARG001  # its files are in the bucket
+    """A lake in an S3 bucket."""
+    store = servers.s3()
+    settings = LakeSettings(servers.postgres().uri("lake"), store.prefix("lake"), store.settings)
+    return LakeStore(settings, _table_name())
+
+
+# Name to what makes a store with a table that nobody used before, given an empty folder.
+STORES: Mapping[str, Callable[[str], PartitionStore]] = MappingProxyType(
+    {"local": local_lake, "s3": s3_lake}
+)
