@@ -56,3 +56,7 @@ class GroupMember:
 
     group: LoadGroup
     name: str
+
+    def arrive(self) -> bool:
+        """Note that this table was handed over; True once all of its group were."""
+        return self.group.arrive(self.name)

@@ -49,6 +49,16 @@ class Publication:
     rows_deleted: int
     seconds: float
 
+    def metadata(self) -> dict[str, str | int | float]:
+        """As an orchestrator shows it."""
+        return {
+            "table": self.table,
+            "rows_inserted": self.rows_inserted,
+            "rows_updated": self.rows_updated,
+            "rows_deleted": self.rows_deleted,
+            "publish_seconds": round(self.seconds, 3),
+        }
+
 
 def publish(
     connect: Connect,

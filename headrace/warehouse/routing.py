@@ -12,9 +12,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.warehouse.sessions import RowsRefusedError
-from headrace.warehouse.tables import WarehouseTable, month_of
+from headrace.warehouse.tables import WarehouseTable, by_month, month_of
 
 _NAMED_AT_MOST = 5
+
+
+def month_slices(
+    table: WarehouseTable, days: Collection[date], rows: pa.Table
+) -> Iterator[tuple[Collection[date], pa.RecordBatchReader]]:
+    """Rows that are in memory, cut so that each month can be copied and indexed by itself.
+
+    Rows of no day in `days` come last, for the load to refuse them.
+    """
+    if table.partition_column is None or table.partition_column not in rows.column_names:
+        yield (), rows.to_reader()
+        return
+    column = rows[table.partition_column]
+    for some in by_month(days).values():
+        values = pa.array([table.partition_value(day) for day in some], column.type)
+        yield some, rows.filter(pc.is_in(column, values)).to_reader()
+    every = pa.array([table.partition_value(day) for day in days], column.type)
+    strangers = rows.filter(pc.invert(pc.is_in(column, every)))
+    if strangers.num_rows:
+        yield (), strangers.to_reader()
 
 
 class Router:

@@ -196,9 +196,10 @@ class _Stager:
                 )
                 staged[month] = StagedPart(part.name, month, part.rows + rows)
             self._add("copy", began, staged.values(), router.rows_by_day)
+            # A slice of several months leaves the indexing to both sessions.
             for month, part in staged.items():
                 workers.check()
-                if month and self._by_month[month] <= {*slice_days}:
+                if month and len(staged) == 1 and self._by_month[month] <= {*slice_days}:
                     self.finish(session, [part])
 
     def unfinished(self) -> list[list[StagedPart]]:
