@@ -4,7 +4,6 @@ Belongs here: one Dagster run over a range, and what became of its partitions.
 Elsewhere: backfills that Dagster's daemon runs (nothing of ours), printing (headrace.cli).
 """
 
-import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,9 @@ import dagster as dg
 from headrace.errors import ConfigError
 from platform_assets.events import keep_connections
 from platform_assets.partitions import range_tags
+
+# Dagster prints every event; whoever wants them reads the run in the UI.
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @dataclass(frozen=True)
@@ -35,15 +37,16 @@ def run_range(
     Raises:
         ConfigError: `select` names no asset, or a day is none of the partitions.
     """
-    # Dagster prints every event; whoever wants them reads the run in the UI.
-    logging.getLogger("dagster").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # beta warnings tell a user nothing that he could act on
         job = _job(definitions(), select)
         with dg.DagsterInstance.get() as instance:
             keep_connections(instance)
             result = job.execute_in_process(
-                instance=instance, tags=range_tags(start, end), raise_on_error=False
+                instance=instance,
+                tags=range_tags(start, end),
+                run_config=_QUIET,
+                raise_on_error=False,
             )
             return RangeRun(
                 result.run_id, result.success, _step_seconds(result), _first_error(result)

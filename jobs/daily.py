@@ -5,18 +5,20 @@ Elsewhere: files that arrive meanwhile (sensors), backfills (jobs.backfill).
 """
 
 from datetime import timedelta
+from typing import Any
 
 import dagster as dg
-from dagster import UnresolvedAssetJobDefinition
 
 from headrace.config.settings import ScheduleSettings
 
 DAILY_JOB = "daily"
+# What define_asset_job returns; Dagster exports no name for it.
+UnresolvedJob = Any
 
 
 def build_daily_job(
     settings: ScheduleSettings, partitions: dg.PartitionsDefinition
-) -> UnresolvedAssetJobDefinition:
+) -> UnresolvedJob:
     """Every asset. What may pass by itself (a source that does not answer) is tried again."""
     return dg.define_asset_job(
         DAILY_JOB,
@@ -32,7 +34,7 @@ def build_daily_job(
 
 def build_daily_schedule(
     settings: ScheduleSettings,
-    job: UnresolvedAssetJobDefinition,
+    job: UnresolvedJob,
     partitions: dg.DailyPartitionsDefinition,
 ) -> dg.ScheduleDefinition:
     """The day before, once it is over."""

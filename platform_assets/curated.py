@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 
 import dagster as dg
 import pyarrow as pa
-from resources.spark import SparkResource
 
 from headrace.config.loading import Project
 from headrace.config.sources import EntityConfig
@@ -32,6 +31,7 @@ from platform_assets.partitions import days_of
 from platform_assets.recorder import PublicationRecorder
 from platform_assets.runs import properties_of
 from resources.lake import LakeResource
+from resources.spark import SparkResource
 
 
 def build_dimension_asset(

@@ -11,15 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from io_managers.postgres import PostgresIOManager
-from resources.landing import LandingResource
-from resources.spark import SparkResource
-from resources.warehouse import WarehouseResource
 
 from headrace.config.loading import Project, load_project
 from headrace.home import Home
 from headrace.home_setup import mart_builder
 from io_managers.iceberg import IcebergIOManager
+from io_managers.postgres import PostgresIOManager
 from jobs.daily import build_daily_job, build_daily_schedule
 from platform_assets.curated import (
     build_calendar_asset,
@@ -30,9 +27,11 @@ from platform_assets.marts import build_mart_assets
 from platform_assets.partitions import daily_partitions
 from platform_assets.processed import build_processed_asset
 from platform_assets.raw import build_raw_asset
-from platform_assets.recorder import PublicationRecorder
+from platform_assets.recorder import PublicationRecorder, StarRecorder
 from platform_assets.warehouse import build_warehouse_assets
-from resources.lake import LakeResource
+from resources.landing import LandingResource
+from resources.project import ProjectLakeResource, ProjectWarehouseResource
+from resources.spark import SparkResource
 from sensors.landing import build_landing_sensor
 
 
@@ -66,7 +65,10 @@ def build_assets(
     star, slice_bytes = project.star, project.settings.engine.slice_bytes
     manifest = Home(project.home).dbt / "manifest.json"
     return [
-        *(build_raw_asset(name, entity, partitions) for name, entity in entities.items()),
+        *(
+            build_raw_asset(name, entity, partitions, project.settings.partitions)
+            for name, entity in entities.items()
+        ),
         *(
             build_processed_asset(name, entity, partitions, slice_bytes)
             for name, entity in entities.items()
@@ -86,17 +88,19 @@ def build_assets(
 
 def build_resources(project: Project) -> dict[str, Any]:
     """What assets need at run time; made here, connected when first used."""
-    lake = LakeResource.of(project)
-    warehouse = WarehouseResource.of(project)
+    lake = ProjectLakeResource.of_project(project)
+    warehouse = ProjectWarehouseResource.of_project(project)
     recorder = PublicationRecorder(warehouse=warehouse)
     return {
         "lake": lake,
         "landing": LandingResource.of(project),
-        "spark": SparkResource.of(project),
+        "spark": SparkResource.of_project(project),
         "warehouse": warehouse,
         "recorder": recorder,
         "lake_io": IcebergIOManager(lake=lake, recorder=recorder, gate=recorder),
-        "warehouse_io": PostgresIOManager(warehouse=warehouse, recorder=recorder),
+        "warehouse_io": PostgresIOManager(
+            warehouse=warehouse, recorder=StarRecorder(recorder=recorder)
+        ),
     }
 
 

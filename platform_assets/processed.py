@@ -7,7 +7,6 @@ Elsewhere: typing and rules (headrace.standardize), staging (headrace.layers.pro
 from collections.abc import Iterator
 
 import dagster as dg
-from resources.spark import SparkResource
 
 from headrace.config.sources import EntityConfig
 from headrace.lake.scan import LakeScan
@@ -19,8 +18,9 @@ from platform_assets.declare import PROCESSED_CHECKS, check_outputs, check_specs
 from platform_assets.keys import PROCESSED, QUARANTINE, name_of, processed_key, raw_key, table_of
 from platform_assets.partitions import days_of
 from platform_assets.recorder import PublicationRecorder
-from platform_assets.runs import stamp_of
+from platform_assets.runs import properties_of, stamp_of
 from resources.lake import LakeResource
+from resources.spark import SparkResource
 
 
 def build_processed_asset(
@@ -70,7 +70,7 @@ def build_processed_asset(
                 processed_schema(entity),
                 {day: staged.partitions[day] for day in good},
                 bad_days(staged.reports),
-                {"headrace.run-id": context.run_id, "headrace.code-version": version},
+                properties_of(context.run, version),
                 reports=staged.reports,
             )
         )

@@ -5,25 +5,30 @@ Elsewhere: reading sources (headrace.ingestion), publishing (io_managers.iceberg
 """
 
 import dagster as dg
-from headrace.layers.raw import capture_days
-from resources.landing import LandingResource
 
+from headrace.config.settings import PartitionSettings
 from headrace.config.sources import EntityConfig
 from headrace.ingestion.capture import raw_schema
+from headrace.layers.raw import RawStep
 from headrace.quality.report import AuditedOutput
 from headrace.version import code_version
 from platform_assets.declare import column_metadata
-from platform_assets.keys import RAW, raw_key, table_of
+from platform_assets.keys import RAW, name_of, raw_key, table_of
 from platform_assets.partitions import days_of
 from platform_assets.recorder import PublicationRecorder
+from platform_assets.runs import properties_of
 from resources.lake import LakeResource
+from resources.landing import LandingResource
 
 
 def build_raw_asset(
-    name: str, entity: EntityConfig, partitions: dg.PartitionsDefinition
+    name: str,
+    entity: EntityConfig,
+    partitions: dg.PartitionsDefinition,
+    settings: PartitionSettings,
 ) -> dg.AssetsDefinition:
     """One entity's captured versions: an append-only log, one file a version and day."""
-    key = raw_key(name)
+    key, version = raw_key(name), code_version(entity.extract)
 
     @dg.asset(
         key=key,
@@ -34,7 +39,7 @@ def build_raw_asset(
         kinds={"csv", "iceberg"},
         description=f"{entity.description} As captured: text, with file and line.",
         metadata={"table": f"{RAW}.{table_of(name)}", **column_metadata(raw_schema(entity))},
-        code_version=code_version(entity.extract),
+        code_version=version,
     )
     def raw(
         context: dg.AssetExecutionContext,
@@ -44,9 +49,15 @@ def build_raw_asset(
     ) -> AuditedOutput:
         days = days_of(context.partition_keys)
         with recorder.attempt(context, days):
-            table = lake.table(RAW, table_of(name))
-            return capture_days(
-                name, entity, days, landing=landing.landing(), table=table, run_id=context.run_id
+            step = RawStep(
+                asset=name_of(key),
+                source=name,
+                entity=entity,
+                landing=landing.landing(),
+                table=lake.table(RAW, table_of(name)),
+                partitions=settings,
+                run_id=context.run_id,
             )
+            return step.stage(days, properties_of(context.run, version))
 
     return raw

@@ -6,18 +6,22 @@ Elsewhere: Dagster's private parts (platform_assets.events), the ledger's table 
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date
 
 import dagster as dg
-from headrace.ledger import Ledger, PartitionRecord
-from resources.warehouse import WarehouseResource
 
 from headrace.errors import HeadraceError, PermanentError
 from headrace.lake.commit import Commit
+from headrace.ledger import Ledger, PartitionRecord
 from headrace.quality.report import AuditedOutput, AuditedTable, PartitionReport, passed_days
 from headrace.staged import StagedOutput, StagedTable
+from headrace.warehouse.group import GroupMember
+from headrace.warehouse.publishing import Publication
+from headrace.warehouse.sessions import Session
 from platform_assets import events
-from platform_assets.keys import name_of
+from platform_assets.keys import name_of, warehouse_key
+from resources.warehouse import WarehouseResource
 
 _NAMED = 5
 
@@ -72,7 +76,9 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
             self.end(step, [key], {key: output.reports})
         else:
             events.defer_asset_events(step.dagster_run)
-            events.log_materializations(step, key, {None: {"table": commit.table if commit else ""}})
+            events.log_materializations(
+                step, key, {None: {"table": commit.table if commit else ""}}
+            )
 
     def end(
         self,
@@ -124,7 +130,9 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         bad = [day.isoformat() for day in reports if reports[day].outcome != "passed"]
         events.log_planned(step, key, bad)
         for day in sorted(day for day in reports if reports[day].outcome != "passed"):
-            step.log.error("%s %s %s: %s", name_of(key), day, reports[day].outcome, reports[day].why())
+            step.log.error(
+                "%s %s %s: %s", name_of(key), day, reports[day].outcome, reports[day].why()
+            )
 
 
 def ledger_records(
@@ -189,3 +197,50 @@ def _has_selected_children(step: events.Step, keys: Sequence[dg.AssetKey]) -> bo
     selected = layer.selected_asset_keys
     children = {child for key in keys for child in layer.get(key).child_keys}
     return bool((children - {*keys}) & selected)
+
+
+@dataclass(frozen=True)
+class StarPublication:
+    """One table of a staged star on its way to Postgres, with what the audit said of them all.
+
+    Attributes:
+        member: The table's place in the group that is published together.
+        snapshots: By table, the lake's snapshot that was read.
+        reports: By table, the audit of each day.
+    """
+
+    member: GroupMember
+    snapshots: Mapping[str, int | None]
+    reports: Mapping[str, Mapping[date, PartitionReport]]
+
+
+class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Ledger rows of the star, written in the transaction that makes it visible."""
+
+    recorder: dg.ResourceDependency[PublicationRecorder]
+
+    def publishing(self, context: dg.OutputContext, output: object, session: Session) -> None:
+        """Write the ledger in the loads' own transaction: both are there, or neither."""
+        star = _star(output)
+        ledger = self.recorder.ledger()
+        for name, reports in star.reports.items():
+            key, snapshot = warehouse_key(name), star.snapshots[name]
+            ledger.record_in(session, ledger_records(context.step_context, key, reports, snapshot))
+            if snapshot is not None:
+                ledger.record_loaded_in(session, name_of(key), snapshot, context.run_id)
+
+    def published(
+        self, context: dg.OutputContext, output: object, publications: Mapping[str, Publication]
+    ) -> None:
+        """Log Dagster's events of every table, then end the step."""
+        star = _star(output)
+        reports = {warehouse_key(name): some for name, some in star.reports.items()}
+        for key, some in reports.items():
+            self.recorder.log(context.step_context, key, some)
+        self.recorder.end(context.step_context, list(reports), reports)
+
+
+def _star(output: object) -> StarPublication:
+    if not isinstance(output, StarPublication):
+        raise TypeError(f"expected a StarPublication, not a {type(output).__name__}")
+    return output

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 
 import dagster as dg
-from resources.warehouse import WarehouseResource
 
 from headrace.config.loading import Project
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
@@ -27,6 +26,7 @@ from platform_assets.keys import CURATED, WAREHOUSE, curated_key, name_of, wareh
 from platform_assets.partitions import days_of
 from platform_assets.recorder import PublicationRecorder, StarPublication
 from resources.lake import LakeResource
+from resources.warehouse import WarehouseResource
 
 StarTable = DimensionConfig | CalendarConfig | FactConfig
 
@@ -72,7 +72,7 @@ def build_warehouse_assets(
         reports: Mapping[str, Mapping[date, PartitionReport]] = staged.reports
         for name in names:
             yield dg.Output(
-                StarPublication(group.member(name), snapshots[name], reports), output_name=name
+                StarPublication(group.member(name), snapshots, reports), output_name=name
             )
         yield from check_outputs(context)
 

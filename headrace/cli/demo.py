@@ -19,6 +19,7 @@ from headrace.cli.runner import AssetStatus, BackfillResult, read_status, run_ba
 from headrace.config.loading import Project, load_project
 from headrace.connections import lake_of
 from headrace.errors import ConfigError
+from headrace.quality.rules import BETWEEN_REASONS
 
 _MART = """
     select department, sum(sales) as sales, sum(baskets) as baskets, sum(units) as units
@@ -114,6 +115,6 @@ def _quarantined(project: Project) -> Counter[tuple[str, str]]:
         if not table.exists():
             continue
         for batch in table.scan().batches(columns=["_reasons"]):
-            for reason in batch.column(0).flatten().to_pylist():
-                counts[name, reason] += 1
+            for reasons in batch.column(0).to_pylist():
+                counts.update((name, reason) for reason in reasons.split(BETWEEN_REASONS))
     return counts

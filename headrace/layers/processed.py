@@ -18,13 +18,14 @@ from headrace.engine.staging import write_partitions
 from headrace.engine.types import spark_schema
 from headrace.ingestion.capture import raw_schema
 from headrace.ingestion.versions import current_files
-from headrace.lake.scan import LakeScan, PublishedFile
+from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
 from headrace.layers.slices import plan_slices, stage_slices
 from headrace.quality import partitions as check
+from headrace.quality.rules import BETWEEN_REASONS
 from headrace.quality.report import CheckResult, PartitionReport
 from headrace.schema import TableSchema
-from headrace.staged import StagedPartition, new_token
+from headrace.staged import StagedFile, StagedPartition, new_token
 from headrace.standardize.rows import (
     PARTITION_COLUMN,
     RunStamp,
@@ -77,7 +78,7 @@ class ProcessedStep:
         errors = {day: PartitionReport(day, error=why) for day, why in failed.items()}
         return reduce(StagedDays.__or__, results, StagedDays({}, {}, errors))
 
-    def _stage_slice(self, files: Mapping[date, Sequence[PublishedFile]]) -> StagedDays:
+    def _stage_slice(self, files: Mapping[date, Sequence[StagedFile]]) -> StagedDays:
         rows_in = {day: sum(file.rows for file in files[day]) for day in files}
         good = self._write_good(files)
         keys = self._distinct_keys(good)
@@ -124,7 +125,7 @@ class ProcessedStep:
         return replace(counts, checks=checks)
 
     def _write_good(
-        self, files: Mapping[date, Sequence[PublishedFile]]
+        self, files: Mapping[date, Sequence[StagedFile]]
     ) -> dict[date, StagedPartition]:
         raw = self._read_raw(files)
         written = self._write(good_rows(raw, self.entity, self.stamp), self.table)
@@ -147,21 +148,21 @@ class ProcessedStep:
         return self._write(latest_rows(rows, self.entity), self.table)
 
     def _write_quarantined(
-        self, files: Mapping[date, Sequence[PublishedFile]]
+        self, files: Mapping[date, Sequence[StagedFile]]
     ) -> tuple[dict[date, StagedPartition], dict[date, dict[str, int]]]:
         if not files:
             return {}, {}
         raw = self._read_raw(files)
         staged = self._write(quarantined_rows(raw, self.entity, self.stamp), self.quarantine)
         rows = self._read_staged(staged, quarantine_schema(self.entity))
-        reason = F.explode("_reasons").alias("reason")
+        reason = F.explode(F.split("_reasons", BETWEEN_REASONS)).alias("reason")
         counted = rows.select(PARTITION_COLUMN, reason).groupBy(PARTITION_COLUMN, "reason").count()
         reasons: dict[date, dict[str, int]] = {}
         for row in counted.collect():
             reasons.setdefault(row[PARTITION_COLUMN], Counter())[row["reason"]] += row["count"]
         return staged, reasons
 
-    def _read_raw(self, files: Mapping[date, Sequence[PublishedFile]]) -> DataFrame:
+    def _read_raw(self, files: Mapping[date, Sequence[StagedFile]]) -> DataFrame:
         paths = [file.path for some in files.values() for file in some]
         return self._read(paths, raw_schema(self.entity))
 

@@ -12,6 +12,8 @@ from pyspark.sql import functions as F
 
 from headrace.config.sources import RowRule
 
+BETWEEN_REASONS = "; "
+
 
 @dataclass(frozen=True)
 class Objection:
@@ -38,6 +40,8 @@ def any_holds(objections: Sequence[Objection]) -> Column:
 
 
 def reasons(objections: Sequence[Objection]) -> Column:
-    """Every reason that holds, as an array of text in the order of declaration."""
-    texts = F.array(*(F.when(o.holds, F.lit(o.reason)) for o in objections))
-    return F.filter(texts, lambda text: text.isNotNull())
+    """Every reason that holds, in the order of declaration, joined by BETWEEN_REASONS.
+
+    Text rather than an array: engines name an array's elements differently in Parquet.
+    """
+    return F.concat_ws(BETWEEN_REASONS, *(F.when(o.holds, F.lit(o.reason)) for o in objections))

@@ -55,7 +55,7 @@ def quarantine_schema(entity: EntityConfig) -> TableSchema:
     text = (SchemaColumn(c.name, "string", True, c.description) for c in entity.columns)
     return TableSchema(
         (
-            SchemaColumn("_reasons", "list<string>", False, "Every reason that holds."),
+            SchemaColumn("_reasons", "string", False, "Every reason that holds, '; ' between them."),
             *text,
             SchemaColumn("_corrupt_record", "string", True, "The line, if it has no fields."),
             *_LINEAGE,
@@ -72,7 +72,7 @@ def good_rows(raw: DataFrame, entity: EntityConfig, stamp: RunStamp) -> DataFram
         entity: What the columns and rules are.
         stamp: Values of the audit columns.
     """
-    typed = raw.select(*_typed_columns(entity), "_corrupt_record", *_carried())
+    typed = raw.select(*_typed_columns(entity), *_CORRUPT, *_carried())
     kept = typed.where(~any_holds(_objections(entity))).drop(*_unparsed(entity))
     return _transformed(kept, entity).select(*_output(entity, stamp))
 
@@ -81,10 +81,10 @@ def quarantined_rows(raw: DataFrame, entity: EntityConfig, stamp: RunStamp) -> D
     """The captured text of rows that a rule objects to, with every reason."""
     names = [column.name for column in entity.columns]
     text = [F.col(name).alias(f"_text_{name}") for name in names]
-    typed = raw.select(*_typed_columns(entity), *text, "_corrupt_record", *_carried())
+    typed = raw.select(*_typed_columns(entity), *text, *_CORRUPT, *_carried())
     broken = typed.where(any_holds(_objections(entity)))
-    # A line without fields breaks every other rule too; only the first reason says anything.
-    why = F.when(F.col("_corrupt_record").isNotNull(), F.array(F.lit(_CORRUPT))).otherwise(
+    # A row without columns breaks every other rule too; only why it has none says anything.
+    why = F.when(F.col("_corrupt_record").isNotNull(), F.col("_corrupt_reason")).otherwise(
         reasons(_objections(entity))
     )
     shown = [F.col(f"_text_{name}").alias(name) for name in names]
@@ -121,7 +121,7 @@ def latest_rows(rows: DataFrame, entity: EntityConfig) -> DataFrame:
     return rows.join(repeated, key, "left_anti").unionByName(settled)
 
 
-_CORRUPT = "wrong number of fields"
+_CORRUPT = ("_corrupt_record", "_corrupt_reason")
 _GIVEN = "_given_"
 
 
@@ -140,7 +140,7 @@ def _unparsed(entity: EntityConfig) -> list[str]:
 
 
 def _objections(entity: EntityConfig) -> list[Objection]:
-    found = [Objection(_CORRUPT, F.col("_corrupt_record").isNotNull())]
+    found = [Objection("not a row", F.col("_corrupt_record").isNotNull())]
     required = {*entity.key, *(c.name for c in entity.columns if c.required)}
     for column in entity.columns:
         value, is_text = F.col(column.name), column.type == "string"
