@@ -19,6 +19,10 @@ from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
 from headrace.schema import TableSchema
 from headrace.staged import StagedPartition
+from headrace.warehouse.load import Warehouse
+from headrace.warehouse.routing import month_slices
+from headrace.warehouse.sessions import connector
+from headrace.warehouse.tables import WarehouseTable
 from tests import servers
 
 if TYPE_CHECKING:
@@ -87,6 +91,33 @@ class LakeStore:
         return IcebergIOManager(lake=LakeResource.of(self.settings))
 
 
+@dataclass(frozen=True)
+class WarehouseStore:
+    """A Postgres table."""
+
+    url: str
+    name: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return "contract", self.name
+
+    def publish(self, days: Mapping[date, Sequence[Row]], schema: TableSchema) -> None:
+        table = WarehouseTable(*self.key, schema, partition_column=DAY)
+        rows = arrow_rows([row for day in days for row in days[day]], schema)
+        warehouse = Warehouse(connector(self.url))
+        warehouse.publish([warehouse.stage(table, days, month_slices(table, days, rows))])
+
+    def read(self, days: Collection[date] | None = None) -> pa.Table:
+        return Warehouse(connector(self.url)).read(*self.key, days=days).read_all()
+
+    def io_manager(self) -> "ConfigurableIOManager":
+        from io_managers.postgres import PostgresIOManager  # noqa: PLC0415  # as above
+        from resources.warehouse import WarehouseResource  # noqa: PLC0415
+
+        return PostgresIOManager(warehouse=WarehouseResource(url=self.url))
+
+
 @lru_cache(maxsize=4)
 def _lake(settings: LakeSettings) -> LakeCatalog:
     return LakeCatalog(settings)
@@ -108,7 +139,12 @@ def s3_lake(folder: str) -> PartitionStore:  # noqa: ARG001  # its files are in 
     return LakeStore(settings, _table_name())
 
 
+def warehouse(folder: str) -> PartitionStore:  # noqa: ARG001  # its files are the server's
+    """A warehouse in Postgres."""
+    return WarehouseStore(servers.postgres().uri("warehouse"), _table_name())
+
+
 # Name to what makes a store with a table that nobody used before, given an empty folder.
 STORES: Mapping[str, Callable[[str], PartitionStore]] = MappingProxyType(
-    {"local": local_lake, "s3": s3_lake}
+    {"local": local_lake, "s3": s3_lake, "postgres": warehouse}
 )
