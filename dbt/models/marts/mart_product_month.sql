@@ -1,0 +1,69 @@
+{{ config(
+    meta={'window': {'column': 'month', 'whole_months': true}},
+    indexes=[{'columns': ['month', 'product_id']}],
+) }}
+
+-- A product's versions in one department are one product here, and a basket with two of them is
+-- one basket: their sales are counted under one of their keys.
+with products as (
+    select
+        product_key,
+        product_id,
+        department,
+        min(product_key) over (partition by product_id, department) as counted_under
+    from {{ ref('stg_warehouse__products') }}
+),
+
+-- Few products have several versions, so that joining these to every sale costs next to nothing;
+-- joining all products, to group by product_id and department, took twice as long.
+other_versions as (
+    select
+        product_key,
+        counted_under
+    from products
+    where product_key <> counted_under
+),
+
+months as (
+    {{ months_of_build(whole_months=true) }}
+),
+
+sold as (
+    select
+        months.month,
+        month_products.product_key,
+        month_products.lines,
+        month_products.units,
+        month_products.baskets,
+        month_products.sales
+    from months
+    cross join lateral (
+        select
+            coalesce(other_versions.counted_under, sales.product_key) as product_key,
+            count(*) as lines,
+            sum(sales.quantity) as units,
+            count(distinct sales.basket_id) as baskets,
+            sum(sales.sales_value) as sales
+        from {{ ref('stg_warehouse__sales') }} as sales
+        left join other_versions
+            on sales.product_key = other_versions.product_key
+        where sales.date_key between months.first_key and months.last_key
+        group by coalesce(other_versions.counted_under, sales.product_key)
+    ) as month_products
+)
+
+select
+    sold.month,
+    products.product_id,
+    products.department,
+    sold.lines,
+    sold.units,
+    sold.baskets,
+    sold.sales::numeric(14, 2) as sales,
+    row_number() over (
+        partition by sold.month, products.department
+        order by sold.sales desc, products.product_id asc
+    ) as sales_rank
+from sold
+inner join products
+    on sold.product_key = products.product_key

@@ -1,0 +1,4 @@
+select
+    date_key,
+    date
+from {{ source('warehouse', 'dim_date') }}
