@@ -10,10 +10,14 @@ import tempfile
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headrace.warehouse import server
 from headrace.warehouse.server import EmbeddedPostgres
 from tests import object_store
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 @cache
@@ -34,6 +38,22 @@ def s3() -> object_store.ObjectStore:
     store = _at_exit().enter_context(object_store.running(_open_folder("s3")))
     os.environ.update(store.environment())
     return store
+
+
+@cache
+def sail() -> "SparkSession":
+    """A session of Sail, in this process."""
+    # Here, because most who use this module need no engine.
+    from pysail.spark import SparkConnectServer  # noqa: PLC0415
+    from pyspark.sql import SparkSession  # noqa: PLC0415
+
+    engine = SparkConnectServer("127.0.0.1", 0)
+    engine.start()
+    _at_exit().callback(engine.stop)
+    session: SparkSession = SparkSession.builder.remote(f"sc://127.0.0.1:{engine.listening_address[1]}").create()
+    session.conf.set("spark.sql.session.timeZone", "UTC")
+    _at_exit().callback(session.stop)
+    return session
 
 
 @cache

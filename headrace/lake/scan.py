@@ -7,6 +7,7 @@ Elsewhere: publishing (headrace.lake.publication), the ledger that says what may
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial, reduce
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -21,8 +22,8 @@ from pyiceberg.expressions import (
 from pyiceberg.table import FileScanTask, Table
 
 from headrace.errors import IncompatibleSchemaError, PublishedFileMissingError
-from headrace.lake.files import day_of
-from headrace.lake.schema import partition_column, table_schema
+from headrace.lake.files import day_of, read_footer
+from headrace.lake.schema import partition_column, table_schema, widened_columns
 from headrace.lake.storage import Storage
 from headrace.schema import TableSchema
 from headrace.staged import StagedFile
@@ -48,6 +49,8 @@ class LakeScan:
             in a table without partitions, which is always read whole.
         files: The files that hold the rows, by day and name.
         files_by_day: The files of each of `days`; an empty day has none.
+        widened: Columns that older files may hold in a narrower type.
+        storage: Where the files are.
     """
 
     table: str
@@ -56,6 +59,7 @@ class LakeScan:
     days: tuple[date, ...]
     files: tuple[StagedFile, ...]
     files_by_day: Mapping[date, tuple[StagedFile, ...]]
+    widened: frozenset[str]
     storage: Storage = field(repr=False, compare=False)
 
     @classmethod
@@ -81,6 +85,7 @@ class LakeScan:
             days=tuple(by_day),
             files=tuple(file for _, file in found),
             files_by_day={day: tuple(files) for day, files in by_day.items()},
+            widened=widened_columns(table),
             storage=storage,
         )
 
@@ -115,7 +120,7 @@ class LakeScan:
         filled = 0
         for day in self.days:
             size = self.size_bytes(day)
-            if not slices or filled + size > max_bytes:
+            if not slices or (filled and filled + size > max_bytes):
                 slices.append([])
                 filled = 0
             slices[-1].append(day)
@@ -169,7 +174,8 @@ class LakeScan:
         if not paths:
             return spark.createDataFrame([], columns)
         # With the schema given, both engines fill columns that a file lacks and widen types.
-        return spark.read.schema(columns).parquet(*paths)
+        reader = spark.read.schema(columns)
+        return reduce(lambda a, b: a.unionAll(b), (reader.parquet(*p) for p in self._alike(paths)))
 
     def verify(self, days: Collection[date] | None = None) -> None:
         """See that the files of `days`, or of all, are there and have the size they had.
@@ -198,6 +204,18 @@ class LakeScan:
                 + ", ".join(self._days_with(lost) or ["the whole table"]),
             )
         return chosen
+
+    def _alike(self, paths: Sequence[str]) -> list[list[str]]:
+        """The files in groups that have the same types: Sail 0.7 reads no others together."""
+        if not self.widened:
+            return [list(paths)]
+        groups: dict[tuple[str | None, ...], list[str]] = {}
+        footers = self.storage.in_parallel(partial(read_footer, self.storage), paths)
+        for path, footer in zip(paths, footers, strict=True):
+            types = {field.name: str(field.type) for field in footer.schema.to_arrow_schema()}
+            key = tuple(types.get(name) for name in sorted(self.widened))
+            groups.setdefault(key, []).append(path)
+        return list(groups.values())
 
     def _days_with(self, lost: Sequence[StagedFile]) -> list[str]:
         paths = {file.path for file in lost}

@@ -27,7 +27,7 @@ from pyiceberg.types import (
 )
 
 from headrace.errors import IncompatibleSchemaError, UnknownColumnError
-from headrace.schema import Column, TableSchema, decimal_parts
+from headrace.schema import Column, TableSchema, arrow_type, decimal_parts
 
 _SIMPLE: dict[str, IcebergType] = {
     "string": StringType(),
@@ -85,31 +85,41 @@ def can_widen(old: str, new: str) -> bool:
     before, after = decimal_parts(old), decimal_parts(new)
     if before and after:
         return before[1] == after[1] and before[0] <= after[0]
-    return (old, new) in {("int", "bigint"), ("float", "double")}
+    return (old, new) == ("int", "bigint")
 
 
 def check_file(table: str, published: TableSchema, uri: str, columns: pa.Schema) -> None:
-    """See that a Parquet file's columns can be read as the table's.
+    """See that a Parquet file's columns have the table's types, exactly.
+
+    Iceberg's readers would widen narrower ones, but Sail 0.7 does not read files together whose
+    types differ, even where int16 or large_string is written for int or string.
 
     Raises:
         IncompatibleSchemaError: It has a column that the table lacks, or one of another type.
     """
     types = {column.name: _canonical(column.type) for column in published}
     for column in columns:
-        found = type_name_of_arrow(column.type)
-        expected = types.get(column.name)
+        expected, found = types.get(column.name), type_name_of_arrow(column.type)
         if expected is None:
             raise IncompatibleSchemaError(
                 f"{table}: a staged file has the column '{column.name}' ({found}), "
                 f"which the schema does not name: {uri}",
                 fix=f"add '{column.name}' to the schema or leave it out of the files",
             )
-        if found != expected and not can_widen(found, expected):
+        if not _is_written_as(column.type, arrow_type(expected)):
+            written = str(column.type) if found == expected else found
             raise IncompatibleSchemaError(
                 f"{table}: column '{column.name}' is {expected}, "
-                f"but {found} in a staged file: {uri}",
+                f"but {written} in a staged file: {uri}",
                 fix=f"cast '{column.name}' to {expected} before it is written",
             )
+
+
+def _is_written_as(found: pa.DataType, expected: pa.DataType) -> bool:
+    if pa.types.is_list(expected):
+        return pa.types.is_list(found) and _is_written_as(found.value_type, expected.value_type)
+    # A view is how strings are held in memory; in the file they are the same.
+    return bool(found == expected or (found == pa.string_view() and expected == pa.string()))
 
 
 def type_name_of_arrow(kind: pa.DataType) -> str:
@@ -224,6 +234,16 @@ def partition_column(table: Table) -> str | None:
             fix="read it with the program that made it; Headrace partitions by one date column",
         )
     return source.name
+
+
+def widened_columns(table: Table) -> frozenset[str]:
+    """The columns that had a narrower type once, and may have it still in older files."""
+    earlier = [field for schema in table.schemas().values() for field in schema.fields]
+    return frozenset(
+        field.name
+        for field in table.schema().fields
+        if any(f.field_id == field.field_id and f.field_type != field.field_type for f in earlier)
+    )
 
 
 def table_schema(table: str, schema: Schema) -> TableSchema:
