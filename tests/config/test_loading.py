@@ -1,0 +1,113 @@
+"""Configuration: what is wrong is named by file, path and fix, all of it at once."""
+
+import shutil
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from headrace.config.loading import load_project, resolve_secret
+from headrace.config.settings import Secret
+from headrace.errors import ConfigError
+
+CONFIG = Path(__file__).parents[2] / "config"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(CONFIG, tmp_path / "config"))
+
+
+def environ(folder: Path, **more: str) -> Mapping[str, str]:
+    return {"HEADRACE_CONFIG": str(folder), "HEADRACE_HOME": "/scratch", **more}
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def problem(folder: Path) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load_project(environ(folder))
+    return caught.value
+
+
+@pytest.mark.parametrize("name", ["development", "staging", "production"])
+def test_the_shipped_configuration_is_valid_in_every_environment(folder: Path, name: str) -> None:
+    assert load_project(environ(folder, PIPELINE_ENV=name)).environment == name
+
+
+def test_an_environment_is_laid_over_the_base(folder: Path) -> None:
+    project = load_project(environ(folder))
+    assert project.settings.partitions.start == date(2017, 1, 1)
+    assert project.settings.partitions.end == date(2018, 1, 2)
+    assert project.expand(project.settings.lake.uri) == "/scratch/lake"
+
+
+def test_an_unknown_environment_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="'prod' is not one of development, staging, production"):
+        load_project(environ(folder, PIPELINE_ENV="prod"))
+
+
+def test_a_misspelt_word_is_named_with_its_place_and_the_right_one(folder: Path) -> None:
+    edit(folder / "sources/retail.yaml", "mode: files", "mode: filse")
+    error = problem(folder)
+    assert "sources/retail.yaml: entities[0].extract.mode: 'filse' is not one of 'files'" in str(
+        error
+    )
+    assert "did you mean files" in error.fix
+
+
+def test_a_misspelt_key_is_named_with_the_right_one(folder: Path) -> None:
+    edit(folder / "sources/retail.yaml", "event_time:", "event_tme:")
+    error = problem(folder)
+    assert "entities[0].event_tme: is not a key that exists here" in str(error)
+    assert "did you mean event_time" in error.fix
+
+
+def test_every_problem_of_every_file_is_reported_at_once(folder: Path) -> None:
+    edit(folder / "sources/retail.yaml", "type: bigint", "type: bigit")
+    edit(folder / "star.yaml", "facts:", "factz:")
+    edit(folder / "base.yaml", "start: 2017-01-01", "start: soon")
+    lines = str(problem(folder)).splitlines()
+    assert {Path(line.split(":")[0]).name.split(" ")[0] for line in lines} == {
+        "retail.yaml",
+        "star.yaml",
+        "base.yaml",
+    }
+
+
+def test_a_star_that_names_an_unknown_column_is_refused(folder: Path) -> None:
+    edit(folder / "star.yaml", "department: department", "department: departement")
+    assert "dimensions[1]: retail.products has no column 'departement'" in str(problem(folder))
+
+
+def test_a_fact_that_names_an_unknown_dimension_is_refused(folder: Path) -> None:
+    edit(folder / "star.yaml", "dimension: dim_location", "dimension: dim_store")
+    assert "facts[0].dimensions: 'dim_store' is not one of dim_customer" in str(problem(folder))
+
+
+def test_a_path_that_names_no_day_needs_a_column_that_does(folder: Path) -> None:
+    edit(folder / "sources/retail.yaml", "transactions-{date:%Y-%m-%d}.csv", "transactions.csv")
+    assert "needs partition_by" in str(problem(folder))
+
+
+@pytest.mark.parametrize("pattern", ["%Y-%m", "%H", "%Y"])
+def test_a_date_pattern_has_to_name_one_day(folder: Path, pattern: str) -> None:
+    edit(folder / "sources/retail.yaml", "{date:%Y-%m-%d}", f"{{date:{pattern}}}")
+    assert "does not name one day" in str(problem(folder))
+
+
+def test_a_secret_that_is_not_set_is_named_and_its_value_never_is() -> None:
+    with pytest.raises(ConfigError, match="SHOP_URL is not set"):
+        resolve_secret(Secret(env="SHOP_URL"), {})
+    assert resolve_secret(Secret(env="SHOP_URL"), {"SHOP_URL": "canary"}) == "canary"
+    assert "canary" not in repr(Secret(env="SHOP_URL"))
+
+
+def test_a_folder_without_configuration_says_where_it_looked(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no base.yaml here"):
+        load_project(environ(tmp_path))

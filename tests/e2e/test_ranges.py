@@ -1,0 +1,102 @@
+"""One code path for 1, N, an empty day, a gap and a rerun: the tables are equal."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e import installation
+from tests.e2e.installation import FIRST, Installation, good_lines, line
+
+pytestmark = pytest.mark.e2e
+
+EMPTY = FIRST + timedelta(days=2)
+DAYS = [FIRST + timedelta(days=n) for n in range(6)]
+TABLES = {
+    "raw.retail_transactions": ("_captured_at", "_batch_id", "_file_version"),
+    "processed.retail_transactions": ("_captured_at", "_processed_at", "_run_id"),
+    "quarantine.retail_transactions": ("_captured_at", "_processed_at", "_run_id"),
+    "curated.dim_product": (),
+    "curated.dim_customer": (),
+    "curated.fact_sales": (),
+}
+QUERIES = (
+    "select * from warehouse.fact_sales",
+    "select * from warehouse.dim_product",
+    "select * from warehouse.dim_customer",
+    "select * from warehouse.dim_date",
+    "select * from marts.mart_daily_department",
+    "select * from marts.mart_customer_rfm",
+    "select * from marts.mart_product_month",
+)
+
+
+def deliver(shop: Installation) -> None:
+    shop.deliver_catalogue()
+    for day in DAYS:
+        if day != EMPTY:
+            bad = line(day, 5, quantity=0, sales="2.00")
+            shop.deliver(day, [*good_lines(day), line(day, 77, product=404), bad])
+
+
+def contents(shop: Installation) -> dict[str, list[str]]:
+    """Every table as sorted rows, less the columns that tell one run from another."""
+    found: dict[str, list[Any]] = {query: shop.sql(query) for query in QUERIES}
+    for table, left_out in TABLES.items():
+        found[table] = [
+            {name: value for name, value in row.items() if name not in left_out}
+            for row in shop.lake(table)
+        ]
+    return {name: sorted(map(str, rows)) for name, rows in found.items()}
+
+
+@pytest.fixture(scope="module")
+def in_one_run() -> Iterator[dict[str, list[str]]]:
+    with _shop() as shop:
+        assert shop.backfill(DAYS[0], DAYS[-1]).exit_code == 0
+        yield contents(shop)
+
+
+@contextmanager
+def _shop() -> Iterator[Installation]:
+    root = Path(tempfile.mkdtemp(prefix="headrace-e2e-"))
+    root.chmod(0o755)
+    made = installation.make(root, end=DAYS[-1] + timedelta(days=1))
+    deliver(made)
+    try:
+        yield made
+    finally:
+        installation.end(made)
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def test_the_range_holds_what_the_files_hold(in_one_run: dict[str, list[str]]) -> None:
+    assert len(in_one_run["raw.retail_transactions"]) == 6 * 5
+    assert len(in_one_run["select * from warehouse.fact_sales"]) == 5 * 5
+    assert len(in_one_run["quarantine.retail_transactions"]) == 5
+
+
+@pytest.mark.parametrize(
+    "windows",
+    [
+        pytest.param([(day, day) for day in DAYS], id="day by day"),
+        pytest.param([(DAYS[3], DAYS[5]), (DAYS[0], DAYS[2])], id="two ranges, the later first"),
+        pytest.param(
+            [(DAYS[0], DAYS[5]), (DAYS[1], DAYS[4]), (DAYS[2], DAYS[2])], id="a range and reruns"
+        ),
+    ],
+)
+def test_other_windows_give_the_same_tables(
+    in_one_run: dict[str, list[str]], windows: list[tuple[date, date]]
+) -> None:
+    with _shop() as shop:
+        for start, end in windows:
+            assert shop.backfill(start, end).exit_code == 0
+        found = contents(shop)
+    for table, rows in in_one_run.items():
+        assert found[table] == rows, table

@@ -1,0 +1,79 @@
+"""Which days arriving files ask for: the plan, without servers."""
+
+from datetime import UTC, date, datetime, timedelta
+
+from headrace.ingestion.landing import StoredFile
+from sensors.landing import ArrivalPlan, FilesSeen, plan_arrivals
+
+NOW = datetime(2017, 6, 1, tzinfo=UTC)
+LONG_AGO = NOW - timedelta(days=1)
+
+
+def file(day: int, *, version: str = "1", modified_at: datetime = LONG_AGO) -> StoredFile:
+    return StoredFile(f"sales-{day:02d}.csv", 10, version, modified_at)
+
+
+def plan(
+    files: list[StoredFile], seen: FilesSeen | None = None, *, max_days: int = 100
+) -> ArrivalPlan:
+    listing = [(f, frozenset({date(2017, 1, int(f.path[6:8]))})) for f in files]
+    return plan_arrivals(
+        seen or FilesSeen(), listing, now=NOW, settle_seconds=2, max_days=max_days
+    )
+
+
+def january(day: int) -> date:
+    return date(2017, 1, day)
+
+
+def test_new_files_ask_for_their_days_in_windows() -> None:
+    found = plan([file(1), file(2), file(3), file(7)])
+    assert found.windows == ((january(1), january(3)), (january(7), january(7)))
+
+
+def test_what_was_asked_for_is_not_asked_for_again() -> None:
+    first = plan([file(1), file(2)])
+    assert plan([file(1), file(2)], first.seen).windows == ()
+
+
+def test_a_replaced_file_asks_for_its_day_again() -> None:
+    first = plan([file(1), file(2)])
+    found = plan([file(1), file(2, version="2")], first.seen)
+    assert found.windows == ((january(2), january(2)),)
+
+
+def test_a_late_file_of_an_old_day_is_not_missed() -> None:
+    first = plan([file(9)])
+    assert plan([file(1), file(9)], first.seen).windows == ((january(1), january(1)),)
+
+
+def test_a_file_that_may_still_be_written_waits_for_a_later_tick() -> None:
+    young = file(1, modified_at=NOW - timedelta(seconds=1))
+    found = plan([young, file(2)])
+    assert found.windows == ((january(2), january(2)),)
+    assert found.waiting == 1
+    assert plan([file(1), file(2)], found.seen).windows == ((january(1), january(1)),)
+
+
+def test_a_tick_has_a_budget_and_the_next_one_goes_on() -> None:
+    files = [file(day) for day in range(1, 8)]
+    first = plan(files, max_days=3)
+    assert first.windows == ((january(1), january(3)),)
+    second = plan(files, first.seen, max_days=3)
+    assert second.windows == ((january(4), january(6)),)
+
+
+def test_a_cursor_survives_being_written_and_read() -> None:
+    seen = plan([file(1), file(2)]).seen
+    assert FilesSeen.parse(seen.dump()) == seen
+
+
+def test_a_cursor_that_cannot_be_read_says_so() -> None:
+    assert FilesSeen.parse("{broken") is None
+    assert FilesSeen.parse('{"versions": 3}') is None
+    assert FilesSeen.parse(None) == FilesSeen()
+
+
+def test_files_that_are_gone_are_forgotten() -> None:
+    first = plan([file(1), file(2)])
+    assert set(plan([file(2)], first.seen).seen.versions) == {"sales-02.csv"}
