@@ -75,8 +75,12 @@ def prepare_home(project: Project) -> None:
 
 
 def mart_builder(project: Project) -> MartBuilder:
-    """The runner of this project's dbt, with the embedded warehouse or the configured one."""
-    return MartBuilder(project.dbt_project(), Home(project.home).dbt)
+    """The runner of this project's dbt; it asks for the warehouse's URL when it builds."""
+    return MartBuilder(
+        project.dbt_project(),
+        Home(project.home).dbt,
+        url=lambda: postgres_url(project, "warehouse"),
+    )
 
 
 def _logs(project: Project) -> str:

@@ -7,13 +7,11 @@ Loading it reads the configuration and dbt's manifest; no network, no database, 
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from headrace.config.loading import Project, load_project
-from headrace.home import Home
 from headrace.home_setup import mart_builder
 from io_managers.iceberg import IcebergIOManager
 from io_managers.postgres import PostgresIOManager
@@ -63,7 +61,7 @@ def build_assets(
     """One asset a table and layer, in the order of the layers."""
     entities = {name: entity for name, (_, entity) in project.entities().items()}
     star, slice_bytes = project.star, project.settings.engine.slice_bytes
-    manifest = Home(project.home).dbt / "manifest.json"
+    builder = mart_builder(project)
     return [
         *(
             build_raw_asset(name, entity, partitions, project.settings.partitions)
@@ -78,8 +76,9 @@ def build_assets(
         *(build_fact_asset(project, fact, partitions) for fact in star.facts),
         build_warehouse_assets(project, partitions),
         build_mart_assets(
-            _existing(manifest),
-            mart_builder(project),
+            # Parsed beforehand by `headrace env` and its like; parsed here only after an edit.
+            builder.ensure_manifest(),
+            builder,
             [fact.name for fact in star.facts],
             partitions,
         ),
@@ -102,15 +101,6 @@ def build_resources(project: Project) -> dict[str, Any]:
             warehouse=warehouse, recorder=StarRecorder(recorder=recorder)
         ),
     }
-
-
-def _existing(manifest: Path) -> Path:
-    if not manifest.is_file():
-        raise dg.DagsterInvalidDefinitionError(
-            f'{manifest} is not there: run `eval "$(headrace env)"` once, which parses dbt\'s '
-            "project"
-        )
-    return manifest
 
 
 @dg.definitions

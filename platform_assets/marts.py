@@ -12,9 +12,9 @@ from typing import Any
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_assets
-from headrace.marts import MartBuilder, NodeResult
 
 from headrace import progress
+from headrace.marts import MartBuilder, NodeResult
 from headrace.quality.report import PartitionReport
 from platform_assets import events
 from platform_assets.keys import MARTS, mart_key, warehouse_key

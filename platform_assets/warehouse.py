@@ -12,6 +12,7 @@ import dagster as dg
 from headrace.config.loading import Project
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
 from headrace.layers.warehouse import StarLoader, calendar_table, dimension_table, fact_table
+from headrace.ledger import PartitionState
 from headrace.quality.report import PartitionReport
 from headrace.version import code_version
 from headrace.warehouse.group import LoadGroup
@@ -91,8 +92,8 @@ def _stage(
     ordered = sorted(configs.values(), key=lambda config: isinstance(config, FactConfig))
     for config in ordered:
         name, key = config.name, curated_key(config.name)
-        open_days = sorted(recorder.publishable(key, days))
         if isinstance(config, FactConfig):
+            open_days = sorted(recorder.publishable(key, days))
             scan = lake.scan(CURATED, name, open_days)
             loader.stage_fact(config, scan, open_days)
         else:
@@ -100,10 +101,22 @@ def _stage(
             loaded = recorder.ledger().loaded_snapshot(name_of(warehouse_key(name)))
             is_loaded = scan.snapshot_id is not None and loaded == scan.snapshot_id
             table = _table(loader.project, config)
-            covered = days if isinstance(config, CalendarConfig) else open_days
-            loader.stage_dimension(table, scan, covered, is_loaded=is_loaded)
+            brought = _brought(recorder, config, days)
+            loader.stage_dimension(table, scan, brought, is_loaded=is_loaded)
         snapshots[name] = scan.snapshot_id
     return snapshots
+
+
+def _brought(recorder: PublicationRecorder, config: StarTable, days: list[date]) -> dict[date, int]:
+    """The days that may be loaded, and the rows that each of them brought to the dimension."""
+    if isinstance(config, CalendarConfig):
+        return dict.fromkeys(days, 1)
+    states = recorder.ledger().states(name_of(curated_key(config.name)), days)
+    return {day: states[day].rows_out for day in days if _is_published(states, day)}
+
+
+def _is_published(states: Mapping[date | None, PartitionState], day: date) -> bool:
+    return day in states and states[day].status == "published"
 
 
 def _table(project: Project, config: StarTable) -> WarehouseTable:

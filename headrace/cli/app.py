@@ -111,6 +111,7 @@ def env() -> None:
 
     for name, value in prepare().items():
         typer.echo(f"export {name}='{value}'")
+    typer.echo(f"export VIRTUAL_ENV='{sys.prefix}'")
     typer.echo(f"export PATH='{Path(sys.executable).parent}':\"$PATH\"")
 
 

@@ -126,9 +126,12 @@ _GIVEN = "_given_"
 
 
 def _typed_columns(entity: EntityConfig) -> list[Column]:
-    typed = [_parsed(column).alias(column.name) for column in entity.columns]
+    typed = [
+        parse.parse_declared(column, _text(column, entity)).alias(column.name)
+        for column in entity.columns
+    ]
     given = [
-        _given(column).alias(_GIVEN + column.name)
+        parse.given(_text(column, entity)).alias(_GIVEN + column.name)
         for column in entity.columns
         if column.type != "string"
     ]
@@ -157,35 +160,9 @@ def _objections(entity: EntityConfig) -> list[Objection]:
     return [*found, *declared_objections(entity.rules)]
 
 
-def _text(column: ColumnConfig) -> Column:
-    return F.col(column.name)
-
-
-def _given(column: ColumnConfig) -> Column:
-    return parse.given(_without_null_texts(column))
-
-
-def _without_null_texts(column: ColumnConfig) -> Column:
-    return _text(column)
-
-
-def _parsed(column: ColumnConfig) -> Column:
-    text = _text(column)
-    match column.type:
-        case "string":
-            return parse.parse_text(text)
-        case "int" | "bigint":
-            return parse.parse_integer(text, column.type)
-        case "double":
-            return parse.parse_double(text)
-        case "boolean":
-            return parse.parse_boolean(text)
-        case "date":
-            return parse.parse_date(text, column.formats)
-        case "timestamp":
-            return parse.parse_timestamp(text, column.formats)
-        case _:
-            return parse.parse_decimal_as(column, text)
+def _text(column: ColumnConfig, entity: EntityConfig) -> Column:
+    text, null_texts = F.col(column.name), entity.extract.format.null_texts
+    return F.when(~F.trim(text).isin(*null_texts), text) if null_texts else text
 
 
 def _carried() -> list[Column]:

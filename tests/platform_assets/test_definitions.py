@@ -1,0 +1,78 @@
+"""The code location: it loads alone, and declares what was reviewed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+# Loads the code location with every door shut: no socket, no process, no file opened to write.
+_LOCKED_LOAD = """
+import builtins, io, os, socket, subprocess, sys
+import dagster, dagster_dbt, pyspark.sql, pyiceberg.catalog.sql  # libraries may set up caches
+
+def closed(*args, **kwargs):
+    raise AssertionError(f"not while loading definitions: {args[:2]}")
+
+def reading(open_):
+    def opened(file, mode="r", *args, **kwargs):
+        if set(mode) & set("wxa+"):
+            closed("open", file)
+        return open_(file, mode, *args, **kwargs)
+    return opened
+
+sys.dont_write_bytecode = True
+socket.socket.connect = closed
+socket.socket.bind = closed
+subprocess.Popen.__init__ = closed
+os.mkdir = os.makedirs = closed
+builtins.open = reading(builtins.open)
+io.open = reading(io.open)
+from platform_assets.definitions import defs
+found = defs.load() if hasattr(defs, "load") else defs()
+keys = sorted(key.to_user_string() for key in found.resolve_asset_graph().get_all_asset_keys())
+print("\\n".join(keys))
+"""
+
+ASSETS = """\
+curated/dim_customer
+curated/dim_date
+curated/dim_location
+curated/dim_product
+curated/fact_sales
+marts/int_customer_basket
+marts/mart_customer_rfm
+marts/mart_daily_department
+marts/mart_product_month
+processed/retail_households
+processed/retail_products
+processed/retail_stores
+processed/retail_transactions
+raw/retail_households
+raw/retail_products
+raw/retail_stores
+raw/retail_transactions
+warehouse/dim_customer
+warehouse/dim_date
+warehouse/dim_location
+warehouse/dim_product
+warehouse/fact_sales"""
+
+
+def test_the_code_location_loads_without_network_and_without_writing(prepared_home: Path) -> None:
+    environment = {
+        **os.environ,
+        "HEADRACE_HOME": str(prepared_home),
+        "HEADRACE_CONFIG": str(ROOT / "config"),
+    }
+    loaded = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _LOCKED_LOAD],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert loaded.returncode == 0, loaded.stderr
+    assert loaded.stdout.strip() == ASSETS
