@@ -55,8 +55,8 @@ def ensure(directory: Path) -> None:
             )
         return
     account = _account(directory)
-    _require_open_path(directory.parent, account)
-    _require_open_path(programs(), account)
+    require_open_path(directory.parent, account)
+    require_open_path(programs(), account)
     _initdb(directory, account)
 
 
@@ -203,8 +203,12 @@ def _exists(account: str) -> bool:
     return True
 
 
-def _require_open_path(path: Path, account: pwd.struct_passwd) -> None:
-    """See that the server's user can reach `path`; naming the first folder that it cannot enter."""
+def require_open_path(path: Path, account: pwd.struct_passwd) -> None:
+    """See that the server's user can reach `path`.
+
+    Raises:
+        ConfigError: It cannot; the message names the first folder that is closed to it.
+    """
     for folder in (*reversed(path.parents), path):
         found = folder.stat()
         if found.st_uid == account.pw_uid:

@@ -7,7 +7,7 @@ Elsewhere: the steps themselves (headrace.warehouse.staging, .publishing, .readi
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, LiteralString
 
 import pyarrow as pa
 from psycopg import sql
@@ -37,7 +37,7 @@ class Warehouse:
         """Copy rows where nobody reads them; see `headrace.warehouse.staging.stage`."""
         return staging.stage(self.connect, table, days, slices, sessions=self.sessions)
 
-    def audit(self, loads: Sequence[StagedLoad], query: sql.SQL) -> list[tuple[Any, ...]]:
+    def audit(self, loads: Sequence[StagedLoad], query: LiteralString) -> list[tuple[Any, ...]]:
         """Ask about staged rows.
 
         Args:
@@ -47,7 +47,7 @@ class Warehouse:
         """
         relations = {load.table.name: load.relation() for load in loads}
         with translated("auditing staged rows"):
-            return loads[0].owner.execute(query.format(**relations)).fetchall()
+            return loads[0].owner.execute(sql.SQL(query).format(**relations)).fetchall()
 
     def publish(
         self,

@@ -123,7 +123,8 @@ def _parsed(label: str, schema: TableSchema, text: bytes) -> pa.RecordBatch:
         pa.csv.ReadOptions(
             column_names=list(schema.names), block_size=len(text) + 1, use_threads=False
         ),
-        pa.csv.ParseOptions(newlines_in_values=True),
+        # An empty line is a null where there is one column.
+        pa.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
         pa.csv.ConvertOptions(
             column_types=types,
             null_values=[""],

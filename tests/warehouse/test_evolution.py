@@ -1,0 +1,153 @@
+"""Published tables take new columns and wider types, and refuse what would lose values."""
+
+import threading
+from dataclasses import replace
+from datetime import date
+
+import psycopg
+import pyarrow as pa
+import pytest
+
+from headrace.errors import IncompatibleSchemaError
+from headrace.schema import Column, TableSchema
+from headrace.warehouse.load import Warehouse
+from headrace.warehouse.sessions import Session
+from headrace.warehouse.tables import WarehouseTable
+from tests.warehouse.sales import FACT, PRODUCT, arrow, day, load, load_all, published, sale, sales
+
+SHOP = Column("shop", "string")
+
+
+def changed(table: WarehouseTable, name: str, kind: str) -> WarehouseTable:
+    columns = tuple(replace(c, type=kind) if c.name == name else c for c in table.schema)
+    return replace(table, schema=TableSchema(columns))
+
+
+@pytest.mark.parametrize("wanted", [day(0), day(1), day(40)])
+def test_a_new_column_is_null_in_rows_published_before(
+    warehouse: Warehouse, session: Session, wanted: date
+) -> None:
+    load(warehouse, {day(0): [sale(day(0), 1)]})
+    wider = replace(FACT, schema=FACT.schema.plus([SHOP]))
+    file = "select pg_relation_filepath('warehouse.fact_sales__2017_01'::regclass)"
+    before = session.execute(file).fetchone()
+    load(warehouse, {wanted: [{**sale(wanted, 2), "shop": "north"}]}, wider)
+    query = "select product_key, shop from warehouse.fact_sales"
+    kept = {} if wanted == day(0) else {1: None}
+    assert dict(session.execute(query).fetchall()) == {**kept, 2: "north"}
+    assert session.execute(file).fetchone() == before, "the table was rewritten"
+
+
+def test_a_new_column_that_must_not_be_null_is_added_as_nullable(
+    warehouse: Warehouse, session: Session
+) -> None:
+    load(warehouse, {day(0): [sale(day(0), 1)]})
+    column = Column("shop", "string", nullable=False)
+    wider = replace(FACT, schema=FACT.schema.plus([column]))
+    load(warehouse, {day(1): [{**sale(day(1), 2), "shop": "north"}]}, wider)
+    rows = session.execute("select shop from warehouse.fact_sales order by 1").fetchall()
+    assert rows == [("north",), (None,)]
+
+
+def test_a_column_that_is_loaded_no_more_stays(warehouse: Warehouse, session: Session) -> None:
+    load(warehouse, {day(0): [sale(day(0), 1)]})
+    narrower = replace(FACT, schema=FACT.schema.without("amount"))
+    for wanted in (day(1), day(40)):
+        load(warehouse, {wanted: [sale(wanted, 2)]}, narrower)
+    assert [amount for _, _, amount in published(session)] == ["1.00", None, None]
+
+
+def test_a_column_that_is_required_and_loaded_no_more_is_refused(warehouse: Warehouse) -> None:
+    load(warehouse, {day(0): [sale(day(0), 1)]})
+    narrower = WarehouseTable(
+        FACT.namespace,
+        FACT.name,
+        FACT.schema.without("product_key"),
+        partition_column="date_key",
+    )
+    with pytest.raises(IncompatibleSchemaError, match=r"fact_sales.*'product_key'.*not null"):
+        load(warehouse, {day(1): [sale(day(1), 2)]}, narrower)
+
+
+@pytest.mark.parametrize("wanted", [day(0), day(40)])
+def test_wider_types_take_the_place_of_narrower_ones_and_hold_them(
+    warehouse: Warehouse, session: Session, wanted: date
+) -> None:
+    narrow = changed(FACT, "product_key", "int")
+    load(warehouse, {day(1): [sale(day(1), 1)]}, narrow)
+    wide = changed(FACT, "amount", "decimal(18,2)")
+    large = sale(wanted, 2**40, "1234567890123456.78")
+    load(warehouse, {wanted: [large]}, wide)
+    load(warehouse, {day(2): [sale(day(2), 3)]}, narrow)  # fits what is wide by now
+    found = {(key, amount) for _, key, amount in published(session)}
+    assert found == {(1, "1.00"), (2**40, "1234567890123456.78"), (3, "1.00")}
+
+
+@pytest.mark.parametrize(
+    ("column", "before", "after"),
+    [
+        ("product_key", "bigint", "string"),
+        ("amount", "decimal(12,2)", "decimal(12,3)"),
+        ("amount", "decimal(12,2)", "double"),
+        ("date_key", "int", "bigint"),  # Postgres cannot alter what it partitions by
+    ],
+)
+def test_an_incompatible_type_is_refused_by_table_column_and_both_types(
+    warehouse: Warehouse, session: Session, column: str, before: str, after: str
+) -> None:
+    load(warehouse, {day(0): [sale(day(0), 1)]})
+    with pytest.raises(IncompatibleSchemaError) as refused:
+        warehouse.stage(changed(FACT, column, after), [day(0)], [])
+    for named in ("warehouse.fact_sales", f"'{column}'", before, after):
+        assert named in str(refused.value)
+    assert refused.value.fix
+    assert len(published(session)) == 1
+
+
+def test_another_partition_column_is_refused(warehouse: Warehouse) -> None:
+    load(warehouse, {day(0): [sale(day(0), 1)]})
+    other = replace(FACT, partition_column="product_key")
+    whole = replace(FACT, partition_column=None, mode="truncate_and_load")
+    for table in (other, whole):
+        with pytest.raises(IncompatibleSchemaError, match=r"RANGE \(date_key\)"):
+            warehouse.stage(table, [], [])
+
+
+def test_a_load_staged_before_another_changed_the_table_is_still_published(
+    warehouse: Warehouse, session: Session
+) -> None:
+    load(warehouse, {day(0): [sale(day(0), 1)]})
+    slices = [([day(40)], one_row(day(40)))]
+    staged = warehouse.stage(FACT, [day(40)], slices)
+    wider = replace(FACT, schema=FACT.schema.plus([SHOP]))
+    load(warehouse, {day(1): [{**sale(day(1), 2), "shop": "north"}]}, wider)
+    warehouse.publish([staged])
+    assert len(published(session)) == 3
+
+
+def test_an_index_that_is_declared_later_is_made(warehouse: Warehouse, session: Session) -> None:
+    load(warehouse, {day(0): sales(day(0), 2)})
+    more = replace(FACT, indexes=(*FACT.indexes, ("amount", "product_key")))
+    for wanted in (day(0), day(40)):
+        load(warehouse, {wanted: sales(wanted, 3)}, more)
+    names = session.execute(
+        "select indexname::text from pg_indexes where indexdef like '%(amount, product_key)'"
+    ).fetchall()
+    assert len(names) == 3  # the table, and both of its months
+
+
+def test_a_new_column_waits_for_readers_no_longer_than_it_may(
+    url: str, warehouse: Warehouse, session: Session
+) -> None:
+    load_all(warehouse, [{"product_key": 1, "brand": "a"}])
+    wider = replace(PRODUCT, schema=PRODUCT.schema.plus([SHOP]))
+    with psycopg.connect(url) as reader:
+        reader.execute("select * from warehouse.dim_product")
+        threading.Timer(0.5, reader.cancel).start()
+        threading.Timer(0.5, reader.rollback).start()
+        load_all(warehouse, [{"product_key": 1, "brand": "a", "shop": "s"}], wider)
+    assert session.execute("select shop from warehouse.dim_product").fetchall() == [("s",)]
+
+
+def one_row(on: date) -> pa.RecordBatchReader:
+    return arrow(FACT, [sale(on, 5)]).to_reader()
