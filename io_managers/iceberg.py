@@ -1,23 +1,29 @@
 """Iceberg's IO manager: an asset's value becomes published days of a table, and back.
 
 Belongs here: which table, which days, which form a value has or wants.
-Elsewhere: publishing and reading (headrace.lake), where the lake is (resources.lake).
+Elsewhere: publishing and reading (headrace.lake), where the lake is (resources.lake), what all
+managers find out from a context (io_managers.contexts).
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import date, datetime
+from collections.abc import Collection, Mapping
+from datetime import date
 from typing import Any, Protocol
 
 import dagster as dg
 import pyarrow as pa
 
-from headrace.errors import PermanentError, StagedFileRejectedError
+from headrace.errors import StagedFileRejectedError
 from headrace.lake.commit import Commit
 from headrace.lake.scan import LakeScan
 from headrace.lake.staging import stage_batches, stage_frame
 from headrace.lake.table import PARTITION_COLUMN, LakeTable
 from headrace.staged import StagedOutput, StagedPartition, StagedTable
+from io_managers.contexts import (
+    days_of,
+    form_of,
+    metadata_of,
+    permanent_errors_are_not_retried,
+)
 from resources.lake import LakeResource
 
 _NAMED = 10
@@ -89,8 +95,8 @@ class IcebergIOManager(dg.ConfigurableIOManager):
             dg.Failure: Days were held back and no recorder is there to say so; or the value cannot
                 be published (other columns, other days), which repeating will not change.
         """
-        with _no_retry_of_permanent_errors():
-            table = self._table(context.asset_key, context.definition_metadata)
+        with permanent_errors_are_not_retried():
+            table = self._table(context)
             output = _staged(context, table, obj)
             commit = _publish(table, output)
         held = output.held if isinstance(output, StagedOutput) else {}
@@ -107,27 +113,24 @@ class IcebergIOManager(dg.ConfigurableIOManager):
         Raises:
             dg.Failure: Nothing was ever published, or a published file is lost.
         """
-        days = _days(context) if context.has_asset_partitions else None
-        with _no_retry_of_permanent_errors():
+        days = days_of(context)
+        with permanent_errors_are_not_retried():
             if days is not None and self.gate is not None:
                 days = sorted(self.gate.publishable(context.asset_key, days))
-            # An input has the metadata of the asset that it reads in its upstream output.
-            upstream = context.upstream_output
-            metadata = upstream.definition_metadata if upstream else {}
-            scan = self._table(context.asset_key, metadata).scan(days)
-            return self._as_annotated(scan, context)
+            return self._as_annotated(self._table(context).scan(days), context)
 
-    def _table(self, key: dg.AssetKey, metadata: Mapping[str, object]) -> LakeTable:
-        by_key = f"{'.'.join(key.path[:-1]) or self.default_namespace}.{key.path[-1]}"
+    def _table(self, context: dg.OutputContext | dg.InputContext) -> LakeTable:
+        path, metadata = context.asset_key.path, metadata_of(context)
+        by_key = f"{'.'.join(path[:-1]) or self.default_namespace}.{path[-1]}"
         namespace, _, name = str(metadata.get("table", by_key)).rpartition(".")
         column = str(metadata.get("partition_by", PARTITION_COLUMN))
         return self.lake.table(namespace or self.default_namespace, name, partition_column=column)
 
     def _as_annotated(self, scan: LakeScan, context: dg.InputContext) -> object:
         wanted = context.dagster_type.typing_type
-        match _family(wanted):
-            case "scan":
-                return scan
+        if wanted is LakeScan:
+            return scan
+        match form_of(wanted):
             case "reader":
                 return scan.batches()
             case "table":
@@ -158,17 +161,18 @@ def _staged(
 ) -> StagedOutput | StagedTable:
     if isinstance(value, StagedOutput | StagedTable):
         return value
-    column = table.partition_column if context.has_asset_partitions else None
+    days = days_of(context)
+    column = None if days is None else table.partition_column
     token = table.new_token()
     folder = table.staging_uri(token)
-    if _family(type(value)) == "spark":
+    if form_of(type(value)) == "spark":
         schema = stage_frame(value, folder, partition_column=column)  # type: ignore[arg-type]
     else:
         schema = stage_batches(_reader(value), table.storage, folder, partition_column=column)
     properties = {"dagster.run_id": context.run_id}
-    if column is None:
+    if days is None:
         return StagedTable(schema, table.staged_files(token), properties)
-    partitions = _of_run(table, _days(context), table.staged(token))
+    partitions = _of_run(table, days, table.staged(token))
     return StagedOutput(schema, partitions, properties=properties)
 
 
@@ -188,7 +192,7 @@ def _of_run(
 def _reader(value: object) -> pa.RecordBatchReader:
     if isinstance(value, pa.RecordBatchReader):
         return value
-    if _family(type(value)) == "pandas":
+    if form_of(type(value)) == "pandas":
         value = pa.Table.from_pandas(value, preserve_index=False)
     if isinstance(value, pa.Table):
         return value.to_reader()
@@ -196,26 +200,6 @@ def _reader(value: object) -> pa.RecordBatchReader:
         f"IcebergIOManager cannot publish a {type(value).__name__}: return StagedOutput, "
         "StagedTable, a Spark or pandas DataFrame, pa.Table or pa.RecordBatchReader"
     )
-
-
-def _family(kind: object) -> str:
-    """What a type is, by its module: neither pandas nor Spark need be installed."""
-    if not isinstance(kind, type):
-        return "other"
-    for known, name in ((LakeScan, "scan"), (pa.Table, "table"), (pa.RecordBatchReader, "reader")):
-        if issubclass(kind, known):
-            return name
-    package = kind.__module__.partition(".")[0]
-    if kind.__name__ != "DataFrame":
-        return "other"
-    return {"pyspark": "spark", "pandas": "pandas"}.get(package, "other")
-
-
-def _days(context: dg.OutputContext | dg.InputContext) -> list[date]:
-    definition = context.asset_partitions_def
-    form = getattr(definition, "fmt", "%Y-%m-%d")
-    # A key is a label of a day in UTC, not an instant.
-    return [datetime.strptime(key, form).date() for key in context.asset_partition_keys]  # noqa: DTZ007
 
 
 def _what_was_held(table: str, held: Mapping[date, str]) -> str:
@@ -228,11 +212,3 @@ def _what_was_held(table: str, held: Mapping[date, str]) -> str:
 def _listed(days: list[date]) -> str:
     more = f" … {days[-1]}, {len(days)} days" if len(days) > _NAMED else ""
     return ", ".join(str(day) for day in days[:_NAMED]) + more
-
-
-@contextmanager
-def _no_retry_of_permanent_errors() -> Iterator[None]:
-    try:
-        yield
-    except PermanentError as error:
-        raise dg.Failure(f"{error}\nhint: {error.fix}", allow_retries=False) from error

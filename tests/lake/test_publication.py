@@ -163,17 +163,27 @@ def test_a_publication_opens_no_file_that_was_read_when_it_was_staged(table: Lak
     assert table.replace(staged, schema=SALES).files_added == 3
 
 
+def manifests(table: LakeTable) -> int:
+    loaded = table.load()
+    snapshot = loaded.current_snapshot() if loaded else None
+    assert loaded is not None
+    assert snapshot is not None
+    return len(snapshot.manifests(loaded.io))
+
+
 def test_a_hundred_commits_leave_few_manifests(table: LakeTable) -> None:
     for n in range(60):
         publish(table, {day(n): [n]})
     for n in range(0, 60, 2):
         publish(table, {day(n): [n]})
-    loaded = table.load()
-    snapshot = loaded.current_snapshot() if loaded else None
-    assert loaded is not None
-    assert snapshot is not None
-    assert len(snapshot.manifests(loaded.io)) < 60
+    assert manifests(table) < 60
     assert numbers(table) == list(range(60))
+
+
+def test_a_manifest_of_deletions_is_not_carried_on(table: LakeTable) -> None:
+    for n in range(5):
+        publish(table, {day(0): [n]})
+    assert manifests(table) == 2  # what the last one wrote: a file in, a file out
 
 
 def test_columns_keep_their_descriptions(table: LakeTable) -> None:
