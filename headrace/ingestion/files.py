@@ -7,18 +7,15 @@ Elsewhere: listing (headrace.ingestion.landing), the pattern itself (headrace.co
 import os
 import re
 from collections.abc import Iterable, Sequence
-from datetime import date
+from datetime import date, datetime
+from functools import cache
 
 from headrace.config.sources import FileExtract
 from headrace.ingestion.landing import StoredFile
 
 _PART = re.compile(r"\{date:(?P<date>[^{}]+)\}|(?P<any>\*)|(?P<text>[^{*]+|\{)")
-_CODES = {
-    "%Y": r"\d{4}", "%y": r"\d{2}", "%m": r"\d{2}", "%d": r"\d{2}", "%j": r"\d{3}",
-    "%b": r"\w+?", "%B": r"\w+?", "%a": r"\w+?", "%A": r"\w+?", "%U": r"\d{2}", "%W": r"\d{2}",
-    "%u": r"\d", "%w": r"\d", "%G": r"\d{4}", "%V": r"\d{2}",
-}  # fmt: skip
-_NAMES = ("%b", "%B", "%a", "%A")
+_CODES = {"%Y": r"\d{4}", "%y": r"\d{2}", "%m": r"\d{2}", "%d": r"\d{2}", "%j": r"\d{3}"}
+_NAME_OR_NUMBER = r"\w+?"
 
 
 def listing_prefix(extract: FileExtract, days: Sequence[date]) -> str:
@@ -26,8 +23,8 @@ def listing_prefix(extract: FileExtract, days: Sequence[date]) -> str:
 
     One day's prefix is often the file itself, a year's its folder.
     """
-    if any(name in field for field in extract.date_fields for name in _NAMES):
-        # Names of months are matched in any case.
+    if any(code not in _CODES for field in extract.date_fields for code in _codes(field)):
+        # A month's name is matched in any case, and S3 compares exactly.
         return extract.path.partition("{date:")[0].partition("*")[0]
     starts = {extract.path_of(day).partition("*")[0] for day in days}
     # Characters, not folders: the month's or the year's digits narrow S3's listing too.
@@ -42,27 +39,30 @@ def files_by_day(
     Where the path has no date, a file may hold rows of any day and belongs to all of them. A path
     matches with `.gz` after it, too.
     """
-    fields = extract.date_fields
-    pattern = _pattern(extract)
-    # strftime says how a day is written, so two-digit years are read as the window's.
-    days_by_text: dict[tuple[str, ...], list[date]] = {}
-    for day in days:
-        text = tuple(day.strftime(field).casefold() for field in fields)
-        days_by_text.setdefault(text, []).append(day)
     found: dict[date, list[StoredFile]] = {day: [] for day in days}
+    pattern = _pattern(extract)
     for file in sorted(listing, key=lambda file: file.path):
         if match := pattern.fullmatch(file.path):
-            text = tuple(group.casefold() for group in match.groups())
-            for day in days_by_text.get(text, ()):
-                found[day].append(file)
+            named = [_day_named(extract, match.groups())] if extract.date_fields else found
+            for day in named:
+                if day in found:
+                    found[day].append(file)
     return {day: tuple(files) for day, files in found.items()}
 
 
+def days_of_file(extract: FileExtract, path: str) -> frozenset[date]:
+    """The day that a path names: none if it is no file of the entity, or its rows say the day."""
+    match = _pattern(extract).fullmatch(path)
+    day = _day_named(extract, match.groups()) if match and extract.date_fields else None
+    return frozenset() if day is None else frozenset([day])
+
+
+@cache
 def _pattern(extract: FileExtract) -> re.Pattern[str]:
     regex = ""
     for part in _PART.finditer(extract.path):
         if part["date"]:
-            regex += f"({_date_regex(part['date'])})"
+            regex += _date_regex(part["date"])
         elif part["any"]:
             regex += "[^/]*?"
         else:
@@ -71,5 +71,25 @@ def _pattern(extract: FileExtract) -> re.Pattern[str]:
 
 
 def _date_regex(field: str) -> str:
-    codes = re.split(r"(%.)", field)
-    return "".join(_CODES.get(code, re.escape(code)) for code in codes)
+    pieces = re.split(r"(%.)", field)
+    return "".join(
+        f"({_CODES.get(piece, _NAME_OR_NUMBER)})" if piece.startswith("%") else re.escape(piece)
+        for piece in pieces
+    )
+
+
+def _day_named(extract: FileExtract, texts: Sequence[str]) -> date | None:
+    """The day that the texts of the path's date codes name together."""
+    codes = [code for field in extract.date_fields for code in _codes(field)]
+    named: dict[str, str] = {}
+    for code, text in zip(codes, texts, strict=True):
+        if named.setdefault(code, text) != text:
+            return None  # The folder says one day and the name another.
+    try:
+        return datetime.strptime(" ".join(named.values()), " ".join(named)).date()  # noqa: DTZ007
+    except ValueError:
+        return None
+
+
+def _codes(field: str) -> list[str]:
+    return re.findall(r"%.", field)

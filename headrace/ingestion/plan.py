@@ -105,13 +105,17 @@ def _is_captured(
 def _deliveries(
     entity: EntityConfig, wanted: Mapping[date, tuple[StoredFile, ...]]
 ) -> tuple[Delivery, ...]:
-    new = {day: files for day, files in wanted.items() if files}
+    new = {day: _by_arrival(files) for day, files in wanted.items() if files}
     if entity.extract.date_fields:
         return tuple(Delivery((day,), files) for day, files in new.items())
-    files = {file.path: file for some in new.values() for file in some}
-    ordered = tuple(files[path] for path in sorted(files))
     # A day that has all of these files is read again with them: its rows turn out to be the same.
-    return (Delivery(tuple(new), ordered),) if new else ()
+    all_files = {file for files in new.values() for file in files}
+    return (Delivery(tuple(new), _by_arrival(all_files)),) if new else ()
+
+
+def _by_arrival(files: Iterable[StoredFile]) -> tuple[StoredFile, ...]:
+    """Of two files with the same rows, the one that came first counts."""
+    return tuple(sorted(files, key=lambda file: (file.modified_at, file.path)))
 
 
 def _unsettled(files: Iterable[StoredFile], settled_before: datetime | None) -> StoredFile | None:

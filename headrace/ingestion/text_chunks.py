@@ -80,6 +80,8 @@ def as_utf8(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
         except UnicodeDecodeError as error:
             decoder.setstate(state)
             before = decoder.decode(chunk[: max(0, error.start - len(state[0]))])
+            # The reader needs the header, which may be in this chunk, to name the column.
+            yield before.encode()
             raise place.undecodable(before, chunk, name) from None
         place.pass_text(text)
         yield chunk if name in _KEPT_AS_THEY_ARE else text.encode()

@@ -1,0 +1,46 @@
+"""A landing zone on S3 as a Dagster resource.
+
+Belongs here: the bucket, and the S3 resource of dagster-aws that reaches it.
+Elsewhere: listing and reading objects (headrace.ingestion.s3_landing).
+"""
+
+from typing import Self
+
+import dagster as dg
+from dagster_aws.s3 import S3Resource
+
+from headrace.config.settings import S3Settings, Secret
+from headrace.ingestion.landing import Landing
+from headrace.ingestion.s3_landing import S3Landing
+from resources.landing import LandingResource
+
+
+class S3LandingResource(LandingResource):
+    """Where sources deliver their files: a bucket, or what lies below a prefix in it.
+
+    Attributes:
+        uri: `s3://bucket/prefix`.
+        s3: Reaches the bucket. Give keys as `dg.EnvVar`, which Dagster does not show.
+    """
+
+    s3: dg.ResourceDependency[S3Resource]
+
+    @classmethod
+    def of_settings(cls, uri: str, settings: S3Settings) -> Self:
+        """The landing zone at `uri`, keys left in the environment."""
+        s3 = S3Resource(
+            endpoint_url=settings.endpoint,
+            region_name=settings.region,
+            aws_access_key_id=_variable(settings.access_key),
+            aws_secret_access_key=_variable(settings.secret_key),
+        )
+        return cls(uri=uri, s3=s3)
+
+    def landing(self) -> Landing:
+        """The landing zone; connects when it is first listed."""
+        bucket, _, prefix = self.uri.removeprefix("s3://").partition("/")
+        return S3Landing(self.s3.get_client(), bucket, prefix.rstrip("/"))
+
+
+def _variable(secret: Secret | None) -> str | None:
+    return dg.EnvVar(secret.env) if secret else None
