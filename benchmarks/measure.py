@@ -1,0 +1,163 @@
+"""What a command takes: seconds, and memory at its peak.
+
+Belongs here: running one command and watching it.
+Elsewhere: which commands, and what their figures mean (benchmarks.run).
+"""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import psutil
+
+from headrace.errors import PermanentError
+
+_SAMPLE_SECONDS = 0.1
+# Postgres shares its buffers: only PSS, which divides them, can be summed, and it is slow to read.
+_SAMPLES_A_LOOK_AT_POSTGRES = 10
+
+
+class CommandFailedError(PermanentError):
+    """A command of the benchmark ended badly."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one command took.
+
+    Attributes:
+        seconds: From the start of its process to the end.
+        rss_bytes: Peak of the memory of its processes, summed; pages that they share count more
+            than once.
+        postgres_bytes: Peak of the proportional memory of the server's processes; None where the
+            system does not tell (macOS).
+        stdout: What it printed.
+    """
+
+    seconds: float
+    rss_bytes: int
+    postgres_bytes: int | None
+    stdout: str
+
+
+def measure(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    folder: Path,
+    server_pid: int,
+    limit_seconds: float,
+) -> Measured:
+    """Run a command to its end.
+
+    Args:
+        command: Program and arguments.
+        environment: All of its variables.
+        folder: Where it runs.
+        server_pid: The Postgres it uses, which is none of its children.
+        limit_seconds: When it is ended.
+
+    Raises:
+        CommandFailedError: It ended with another code than 0, or not in time.
+    """
+    began = time.monotonic()
+    process = subprocess.Popen(  # noqa: S603 - a command of ours
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    watch = _Watch(process.pid, server_pid)
+    watch.start()
+    try:
+        stdout, stderr = process.communicate(timeout=limit_seconds)
+        seconds = time.monotonic() - began
+    except subprocess.TimeoutExpired:
+        raise CommandFailedError(
+            f"{_shown(command)} took more than {limit_seconds:.0f} s",
+            fix="give it a higher --limit",
+        ) from None
+    finally:
+        watch.end()
+        end_group(process)
+    if process.returncode:
+        raise CommandFailedError(
+            f"{_shown(command)} ended with code {process.returncode}:\n{stderr}{stdout}".rstrip(),
+            fix="run it again with --keep, and look into the folder that is named then",
+        )
+    return Measured(seconds, watch.rss_bytes, watch.postgres_bytes, stdout)
+
+
+def end_group(process: "subprocess.Popen[str]") -> None:
+    """End what a process of `start_new_session` left running, and itself."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    process.wait()
+
+
+class _Watch(threading.Thread):
+    """Looks at the memory of a command and of its server until it is told to end."""
+
+    def __init__(self, command_pid: int, server_pid: int) -> None:
+        super().__init__(daemon=True)
+        self.rss_bytes = 0
+        self.postgres_bytes: int | None = None
+        self._pids = (command_pid, server_pid)
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        command, postgres = self._pids
+        for sample in count():
+            if self._ended.wait(_SAMPLE_SECONDS):
+                return
+            self.rss_bytes = max(self.rss_bytes, _rss(_tree(command)))
+            if sample % _SAMPLES_A_LOOK_AT_POSTGRES == 0:
+                found = max(self.postgres_bytes or 0, _pss(_tree(postgres)))
+                self.postgres_bytes = found or None
+
+    def end(self) -> None:
+        self._ended.set()
+        self.join()
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _rss(processes: Iterable[psutil.Process]) -> int:
+    total = 0
+    for process in processes:
+        try:
+            total += process.memory_info().rss
+        except psutil.Error:
+            continue
+    return total
+
+
+def _pss(processes: Iterable[psutil.Process]) -> int:
+    total = 0
+    for process in processes:
+        try:
+            total += getattr(process.memory_full_info(), "pss", 0)
+        except (psutil.Error, OSError):
+            continue
+    return total
+
+
+def _shown(command: Sequence[str]) -> str:
+    return " ".join([Path(command[0]).name, *command[1:]])

@@ -1,0 +1,144 @@
+"""What the benchmark found: tables for people, one JSON document for programs.
+
+Belongs here: turning rounds into figures.
+Elsewhere: the rounds (benchmarks.rounds).
+"""
+
+import os
+import platform
+import statistics
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from benchmarks.measure import Measured
+from benchmarks.rounds import Backfill, Round
+from headrace.cli.output import print_table
+from headrace.version import VERSION
+
+_MIB = 2**20
+
+
+def print_rounds(rounds: Sequence[Round]) -> None:
+    """The figures, medians of the rounds; then where the platform's time goes."""
+    floors = [floor for one in rounds for floor in one.floors]
+    floor_seconds = _median(rounds, lambda one: one.floor_seconds)
+    columns = ("", "seconds", "x floor", "peak RSS MiB", "Postgres MiB", "aim")
+    rows = [
+        _row("floor, the year", floors, floor_seconds, ""),
+        _row(
+            "platform, the year",
+            [one.year.measured for one in rounds],
+            floor_seconds,
+            "at most 5 x, 2,048 MiB",
+        ),
+        _row(
+            "platform, one more day",
+            [one.next_day.measured for one in rounds],
+            floor_seconds,
+            "at most 6 s",
+        ),
+        _row("platform, a day again", [one.rerun.measured for one in rounds], floor_seconds, ""),
+    ]
+    print_table(columns, rows, title=_title(rounds))
+    for title, pick in _BACKFILLS.items():
+        print_table(
+            ("step", "seconds", "share"),
+            _steps([pick(one) for one in rounds]),
+            title=f"\nWhere the time goes: {title}",
+        )
+
+
+def as_document(rounds: Sequence[Round]) -> dict[str, Any]:
+    """Everything measured, with the medians on top; seconds and bytes."""
+    return {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": VERSION,
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "ratio": round(_median(rounds, lambda one: one.ratio), 2),
+        "floor_seconds": round(_median(rounds, lambda one: one.floor_seconds), 2),
+        "year_seconds": round(_median(rounds, lambda one: one.year.seconds), 2),
+        "next_day_seconds": round(_median(rounds, lambda one: one.next_day.seconds), 2),
+        "rerun_seconds": round(_median(rounds, lambda one: one.rerun.seconds), 2),
+        "peak_rss_bytes": max(one.year.measured.rss_bytes for one in rounds),
+        "is_equal": not any(one.differences for one in rounds),
+        "rounds": [_round_document(one) for one in rounds],
+    }
+
+
+_BACKFILLS: dict[str, Callable[[Round], Backfill]] = {
+    "the year": lambda one: one.year,
+    "one more day": lambda one: one.next_day,
+}
+
+
+def _title(rounds: Sequence[Round]) -> str:
+    ratio = _median(rounds, lambda one: one.ratio)
+    return (
+        f"The platform's year takes {ratio:.1f} times the floor's "
+        f"(rounds: {len(rounds)}, cores: {os.cpu_count()})"
+    )
+
+
+def _row(name: str, runs: Sequence[Measured], floor_seconds: float, aim: str) -> tuple[str, ...]:
+    seconds = statistics.median(run.seconds for run in runs)
+    postgres = [run.postgres_bytes for run in runs if run.postgres_bytes]
+    return (
+        name,
+        f"{seconds:.2f}",
+        f"{seconds / floor_seconds:.2f}",
+        f"{max(run.rss_bytes for run in runs) / _MIB:,.0f}",
+        f"{max(postgres) / _MIB:,.0f}" if postgres else "unknown",
+        aim,
+    )
+
+
+def _steps(runs: Sequence[Backfill]) -> list[tuple[str, str, str]]:
+    """Each step's median over the rounds, the longest first, and what lies outside of them."""
+    whole = statistics.median(run.seconds for run in runs)
+    seconds: dict[str, list[float]] = {}
+    for run in runs:
+        for name, taken in run.steps:
+            seconds.setdefault(name, []).append(taken)
+    medians = {name: statistics.median(taken) for name, taken in seconds.items()}
+    longest_first = sorted(medians.items(), key=lambda step: -step[1])
+    outside = statistics.median(run.seconds_outside_steps for run in runs)
+    rows = [*longest_first, ("start of the process, and between steps", outside)]
+    return [(name, f"{taken:.2f}", f"{taken / whole:.0%}") for name, taken in rows]
+
+
+def _median(rounds: Sequence[Round], value: Callable[[Round], float]) -> float:
+    return statistics.median(value(one) for one in rounds)
+
+
+def _round_document(one: Round) -> dict[str, Any]:
+    return {
+        "ratio": round(one.ratio, 2),
+        "first_start_of_postgres_seconds": round(one.first_start_seconds, 2),
+        "floors": [_measured_document(floor) for floor in one.floors],
+        "year": _backfill_document(one.year),
+        "next_day": _backfill_document(one.next_day),
+        "rerun": _backfill_document(one.rerun),
+        "differences": [
+            {"after": when, "table": found.table, "what": found.what}
+            for when, found in one.differences
+        ],
+    }
+
+
+def _backfill_document(run: Backfill) -> dict[str, Any]:
+    steps = {name: round(seconds, 3) for name, seconds in run.steps}
+    return _measured_document(run.measured) | {
+        "steps": steps,
+        "seconds_outside_steps": round(run.seconds_outside_steps, 3),
+    }
+
+
+def _measured_document(run: Measured) -> dict[str, Any]:
+    return {
+        "seconds": round(run.seconds, 3),
+        "peak_rss_bytes": run.rss_bytes,
+        "postgres_pss_bytes": run.postgres_bytes,
+    }

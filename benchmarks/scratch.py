@@ -1,0 +1,141 @@
+"""Where the benchmark works: one folder with everything that it makes, and nothing left of it.
+
+Belongs here: the folder, the configuration and homes in it, its servers and databases.
+Elsewhere: what runs there (benchmarks.run, benchmarks.latency).
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+import psycopg
+import yaml
+from psycopg import sql
+
+from headrace.home import Home
+from headrace.warehouse import server
+from headrace.warehouse.server import EmbeddedPostgres
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+# What the caller's shell says about an installation of his own must not reach the scratch one.
+_FOREIGN = ("HEADRACE_", "DAGSTER_", "PIPELINE_ENV", "DBT_")
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A folder with a landing folder, a configuration, homes, and servers that end with it."""
+
+    root: Path
+
+    @property
+    def landing(self) -> Path:
+        """The files that the floor and every home read."""
+        return self.root / "landing"
+
+    @property
+    def config(self) -> Path:
+        """HEADRACE_CONFIG of every home."""
+        return self.root / "config"
+
+    def configure(self, *, end: date) -> None:
+        """Write the project's configuration for this landing folder, with the days before `end`."""
+        shutil.copytree(PROJECT / "config", self.config, dirs_exist_ok=True)
+        overlay = {
+            "partitions": {"end": end},
+            "landing": {"uri": str(self.landing)},
+            "dbt_project": str(PROJECT / "dbt"),
+        }
+        (self.config / "development.yaml").write_text(yaml.safe_dump(overlay))
+
+    def environment(self, home: Home) -> dict[str, str]:
+        """Variables for a command on `home`, whatever the caller's own say."""
+        own = {
+            "HEADRACE_HOME": str(home.root),
+            "HEADRACE_CONFIG": str(self.config),
+            "PIPELINE_ENV": "development",
+        }
+        return {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)} | own
+
+    def home(self, name: str) -> Home:
+        """An installation's folder; nothing is made yet."""
+        return Home(self.root / name)
+
+    def stop(self) -> None:
+        """End the servers of all homes."""
+        for home in self.root.glob("*/postgres"):
+            server.stop(home)
+
+
+@dataclass(frozen=True)
+class Database:
+    """A server, and the database on it that a warehouse is in."""
+
+    postgres: EmbeddedPostgres
+    name: str = "warehouse"
+
+    @property
+    def url(self) -> str:
+        """For psycopg."""
+        return self.postgres.uri(self.name)
+
+    @property
+    def server_pid(self) -> int:
+        """Process id of the server's first process; its sessions are its children."""
+        return int((self.postgres.data_directory / "postmaster.pid").read_text().split()[0])
+
+    def emptied(self, name: str) -> "Database":
+        """A new, empty database on the same server, in the place of one of the same name."""
+        database = sql.Identifier(name)
+        with psycopg.connect(self.postgres.uri("postgres"), autocommit=True) as session:
+            session.execute(sql.SQL("drop database if exists {} with (force)").format(database))
+            session.execute(sql.SQL("create database {}").format(database))
+        return replace(self, name=name)
+
+    def checkpoint(self) -> None:
+        """Write out what is due, so that it does not fall into what is timed next."""
+        with psycopg.connect(self.postgres.uri("postgres"), autocommit=True) as session:
+            session.execute("checkpoint")
+
+
+@contextmanager
+def scratch_folder(*, keep: bool = False) -> Iterator[Scratch]:
+    """A folder in the system's place for temporary files; gone afterwards, unless it is kept.
+
+    Its servers end in any case.
+    """
+    root = Path(tempfile.mkdtemp(prefix="headrace-bench-"))
+    # For root, Postgres runs as a user of its own, who must be able to pass through.
+    root.chmod(0o711)
+    scratch = Scratch(root)
+    try:
+        yield scratch
+    finally:
+        scratch.stop()
+        if not keep:
+            shutil.rmtree(root)
+
+
+def start_server(home: Home) -> Database:
+    """The Postgres of a home, with its databases; made if it is not there."""
+    return Database(server.start(home.postgres))
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """A command that runs a module with the project's Python."""
+    return [sys.executable, "-m", module, *arguments]
+
+
+def headrace(*arguments: str) -> list[str]:
+    """A `headrace` command."""
+    return [_program("headrace"), *arguments]
+
+
+def _program(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))

@@ -1,0 +1,50 @@
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from benchmarks import floor
+from benchmarks.scratch import Database
+from demo.stage import stage_landing
+from tests import servers
+
+
+@pytest.fixture(scope="session")
+def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four days around the turn of a month, so that facts lie in two of them."""
+    folder = tmp_path_factory.mktemp("bench") / "landing"
+    stage_landing(folder, start=date(2017, 3, 30), end=date(2017, 4, 3))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def built(landing: Path) -> Database:
+    """What the floor makes of the four days; read only."""
+    database = Database(servers.postgres()).emptied("floor_of_four_days")
+    floor.build(landing, database.url)
+    return database
+
+
+@pytest.fixture
+def floor_session(built: Database) -> Iterator[psycopg.Connection]:
+    """Reads what the floor made."""
+    with psycopg.connect(built.url) as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+def built_again(landing: Path) -> Database:
+    """The same in another database: changing a table must not wait for who reads the first."""
+    database = Database(servers.postgres()).emptied("floor_of_four_days_again")
+    floor.build(landing, database.url)
+    return database
+
+
+@pytest.fixture
+def warehouse(built_again: Database) -> Iterator[psycopg.Connection]:
+    """Holds what the floor made; what a test changes is seen in this session and then undone."""
+    with psycopg.connect(built_again.url) as session:
+        yield session
+        session.rollback()
