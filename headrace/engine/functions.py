@@ -1,0 +1,336 @@
+r"""What data means, the same on Sail and on Spark: parsing, casting, rounding, hashing.
+
+Belongs here: every expression in which the engines differ, or differ silently.
+Elsewhere: how texts are made readable for both (headrace.engine.number_text, .time_text), comparing
+tables by their contents (headrace.engine.fingerprint).
+
+All are expressions, no Python runs per row. Text that does not parse gives NULL; `given` tells it
+from text that was never there. Three rules keep the engines equal:
+
+- `try_cast`, never `cast`, from text: Sail takes a cast column's minimum and maximum from the
+  statistics of the text (min('5', '1000002') = 1000002: apache/datafusion#25221).
+- Digits are `[0-9]`: Rust's \d takes those of every script, Spark's BigDecimal does too.
+- Only what has been trimmed here is cast: the engines do not agree on what a blank is.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Literal, Protocol
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+from headrace.engine import time_patterns
+from headrace.engine.number_text import (
+    BLANKS,
+    LARGEST_DOUBLE,
+    NUMBER,
+    decimal_of_double,
+    decimal_of_text,
+    ungrouped,
+    without_currency,
+)
+from headrace.engine.time_text import time_of_text
+from headrace.engine.types import sql_type
+from headrace.errors import ConfigError
+from headrace.schema import arrow_type, decimal_parts
+
+TRUE_TEXTS = ("true", "t", "yes", "y", "1")
+FALSE_TEXTS = ("false", "f", "no", "n", "0")
+
+_LARGEST_LONG = 2**63 - 1
+# Beyond this precision Sail and Spark hash a decimal differently.
+_LONG_DECIMAL = 18
+# With these, no step of a division has more than 38 digits.
+_OPERAND = "decimal(20,6)"
+_MAX_QUOTIENT_SCALE = 6
+
+
+class Declared(Protocol):
+    """What a configured column says of the text that it is parsed from."""
+
+    @property
+    def type(self) -> str:
+        """One of our types."""
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Patterns of a date or timestamp."""
+
+    @property
+    def decimal_mark(self) -> Literal[".", ","]:
+        """The mark before the fraction."""
+
+    @property
+    def grouping(self) -> str:
+        """The mark between thousands; '' for none."""
+
+    @property
+    def currency(self) -> str:
+        """The currency sign to drop; '' for none."""
+
+
+def parse_declared(declared: Declared, column: Column) -> Column:
+    """Parse text into the type and by the options that a column declares.
+
+    Raises:
+        ConfigError: A list cannot be parsed from text, or a date pattern is not known.
+    """
+    match declared.type:
+        case "string" | "double" | "boolean" as kind:
+            return _WITHOUT_OPTIONS[kind](column)
+        case "int" | "bigint" as kind:
+            return parse_integer(column, kind, grouping=declared.grouping)
+        case "date":
+            return parse_date(column, declared.formats)
+        case "timestamp" | "timestamptz" as kind:
+            return parse_timestamp(column, declared.formats, kind)
+        case _:
+            return parse_decimal_as(declared, column)
+
+
+def parse_decimal_as(declared: Declared, column: Column) -> Column:
+    """Parse a decimal by the options that its column declares.
+
+    Raises:
+        ConfigError: The declared type is no decimal.
+    """
+    parts = decimal_parts(declared.type)
+    if parts is None:
+        raise ConfigError(
+            f"'{declared.type}' cannot be parsed from one text", fix="declare the column a string"
+        )
+    return parse_decimal(
+        column,
+        *parts,
+        decimal_mark=declared.decimal_mark,
+        grouping=declared.grouping,
+        currency=declared.currency,
+    )
+
+
+def given(column: Column) -> Column:
+    """Whether the source gave a value: not NULL and not blank. Never NULL."""
+    return F.coalesce(F.length(_trimmed(column)) > 0, F.lit(False))
+
+
+def parse_text(column: Column, *, trim: bool = True, empty_as_null: bool = True) -> Column:
+    """The text without the blanks around it; NULL if nothing is left."""
+    text = _trimmed(column) if trim else column
+    return F.nullif(text, F.lit("")) if empty_as_null else text
+
+
+def parse_integer(
+    column: Column, type_name: Literal["int", "bigint"] = "bigint", *, grouping: str = ""
+) -> Column:
+    """A whole number; `12.0`, as pandas writes integers with gaps, is 12. Overflow gives NULL."""
+    text = ungrouped(_trimmed(column), ".", grouping) if grouping else _trimmed(column)
+    whole = F.when(text.rlike(r"^[+-]?[0-9]+\.0*\z"), F.substring_index(text, ".", 1))
+    return F.coalesce(text.try_cast(type_name), whole.try_cast(type_name))
+
+
+def parse_decimal(
+    column: Column,
+    precision: int,
+    scale: int,
+    *,
+    decimal_mark: Literal[".", ","] = ".",
+    grouping: str = "",
+    currency: str = "",
+) -> Column:
+    """An exact number, half a unit of the last place rounded away from zero; overflow gives NULL.
+
+    Never by way of a double: `1.005` is 1.01, and `1.3322699999999999e-15` is 0.00.
+
+    Args:
+        column: Text such as `1234.5`, `-.5` or `12e-1`.
+        precision: Digits in all.
+        scale: Digits after the point.
+        decimal_mark: What stands before the fraction.
+        grouping: What may stand between thousands, and only there: `1,23` is no number. A space
+            stands for every kind of space.
+        currency: Sign that may stand before or after the number; then `(5.00)` is -5.00 too.
+    """
+    text = _trimmed(column)
+    if currency:
+        text = without_currency(text, currency)
+    if grouping:
+        text = ungrouped(text, decimal_mark, grouping)
+    if decimal_mark != ".":
+        # A point is no decimal mark then: it must not become one.
+        text = F.translate(text, f"{decimal_mark}.", ".?")
+    return decimal_of_text(text, precision, scale)
+
+
+def parse_double(column: Column) -> Column:
+    """A finite double. NaN, infinities and numbers too large for a double give NULL."""
+    text = _trimmed(column)
+    value = F.when(text.rlike(NUMBER), text.try_cast("double"))
+    # -0.0 + 0.0 is 0.0: two zeros would be two keys.
+    return F.when(F.abs(value) <= LARGEST_DOUBLE, value + F.lit(0.0))
+
+
+def parse_boolean(
+    column: Column,
+    true_texts: Sequence[str] = TRUE_TEXTS,
+    false_texts: Sequence[str] = FALSE_TEXTS,
+) -> Column:
+    """True or false, in any case; all other texts give NULL."""
+    text = F.lower(_trimmed(column))
+    is_true, is_false = text.isin(*true_texts), text.isin(*false_texts)
+    return F.when(is_true, F.lit(True)).when(is_false, F.lit(False))
+
+
+def parse_date(column: Column, formats: Sequence[str] = ()) -> Column:
+    """A day by the first pattern that fits, or `yyyy-M-d`; NULL for a 30th of February."""
+    patterns = tuple(formats) or time_patterns.ISO_DATE
+    return time_of_text(_trimmed(column), patterns, "timestamp").cast("date")
+
+
+def parse_timestamp(
+    column: Column,
+    formats: Sequence[str] = (),
+    type_name: Literal["timestamp", "timestamptz"] = "timestamp",
+) -> Column:
+    """A time by the first pattern that fits, or ISO 8601; fractions are cut to microseconds.
+
+    A `timestamp` has no zone, so text with one gives NULL. A `timestamptz` without one is UTC.
+
+    Raises:
+        ConfigError: A pattern is not of the subset that headrace.engine.time_patterns lists.
+    """
+    iso = {
+        "timestamp": time_patterns.ISO_TIMESTAMP,
+        "timestamptz": time_patterns.ISO_TIMESTAMPTZ,
+    }
+    return time_of_text(_trimmed(column), tuple(formats) or iso[type_name], type_name)
+
+
+def cast_to(column: Column, type_name: str, source: str | None = None) -> Column:
+    """The value in another of our types; NULL where it does not fit.
+
+    Integers and decimals round as `round_half_up` towards decimals and are cut towards integers.
+
+    Args:
+        column: Any value of ours.
+        type_name: The type to reach.
+        source: The type it has. Needed from text and doubles, which the engines cast differently.
+    """
+    if type_name == source == "string":
+        return column
+    if type_name == "string" and source is not None:
+        return canonical_text(column, source)
+    parts = decimal_parts(type_name)
+    if parts and source == "double":
+        return decimal_of_double(column, *parts)
+    if source == "string":
+        return parse_declared(_Plain(type_name), column)
+    return column.try_cast(sql_type(type_name))
+
+
+def round_half_up(column: Column, precision: int, scale: int) -> Column:
+    """A decimal with fewer digits, half a unit rounded away from zero; overflow gives NULL."""
+    return column.try_cast(f"decimal({precision},{scale})")
+
+
+def divide_decimal(dividend: Column, divisor: Column, precision: int, scale: int) -> Column:
+    """The exact quotient of two decimals, rounded half away from zero; NULL by zero.
+
+    The engines give quotients different scales, and one cuts where the other rounds. Here the
+    remainder decides, which both compute exactly.
+
+    Args:
+        dividend: An integer or a decimal; NULL if it does not fit decimal(20,6).
+        divisor: As `dividend`.
+        precision: Digits of the result; overflow gives NULL.
+        scale: Digits after the point, 6 at most.
+
+    Raises:
+        ConfigError: `scale` is larger than 6.
+    """
+    if scale > _MAX_QUOTIENT_SCALE:
+        raise ConfigError(f"a quotient of scale {scale}", fix=f"use {_MAX_QUOTIENT_SCALE} at most")
+    by = F.abs(F.when(divisor != 0, divisor).try_cast(_OPERAND))
+    # The literals' types are spelled out: the engines infer the product's from them differently.
+    power = F.lit(10**scale).cast(f"decimal({scale + 1},0)")
+    units = F.abs(dividend.try_cast(_OPERAND)) * power
+    rest = units % by
+    whole = ((units - rest) / by).try_cast("decimal(28,0)")
+    rounded = (whole + F.when(rest + rest >= by, 1).otherwise(0)).try_cast("decimal(28,0)")
+    signed = F.when((dividend < 0) != (divisor < 0), -rounded).otherwise(rounded)
+    unit = F.lit(Decimal(1).scaleb(-scale)).cast(f"decimal({scale + 1},{scale})")
+    return (signed * unit).try_cast(f"decimal({precision},{scale})")
+
+
+def canonical_text(column: Column, type_name: str) -> Column:
+    """The one text of a value, such as `12.50` or `2017-01-01 08:00:00`; NULL stays NULL.
+
+    Doubles and lists are for hashing and comparing, not for reading: a double is the hash of its
+    bits, since the engines print its digits differently; a list is its items, each after its
+    length.
+    """
+    arrow_type(type_name)
+    if type_name == "string":
+        return column
+    if type_name == "double":
+        return F.when(column.isNotNull(), F.hex(F.xxhash64(column)))
+    if type_name == "list<string>":
+        return F.array_join(F.transform(column, _item_text), ",")
+    text = column.cast(sql_type(type_name)).cast("string")
+    # Concatenated with '', for the statistics of numbers are not those of their texts: the
+    # smallest of 2 and 10 would be '2' (apache/datafusion#25532).
+    return F.concat(F.lit(""), text)
+
+
+def hash_key(columns: Sequence[tuple[Column, str]]) -> Column:
+    """A surrogate key, 0 to 2^63-1, from typed values; the same on every engine and every run.
+
+    NULL differs from '', and ('a', 'bc') from ('ab', 'c'): each column is hashed on top of the
+    hash of those before it, and so is the fact that it is NULL. An `int` and a `bigint` of one
+    value give one key; all other changes of type give new keys.
+
+    Args:
+        columns: Each column with its type, in an order that is part of the key.
+    """
+    return row_hash(columns).bitwiseAND(F.lit(_LARGEST_LONG))
+
+
+def row_hash(columns: Sequence[tuple[Column, str]]) -> Column:
+    """As `hash_key`, with all 64 bits: xxHash64 with seed 42, as Spark's."""
+    return F.xxhash64(*(part for column in columns for part in _hashable(*column)))
+
+
+_WITHOUT_OPTIONS: Mapping[str, Callable[[Column], Column]] = {
+    "string": parse_text,
+    "double": parse_double,
+    "boolean": parse_boolean,
+}
+
+
+class _Plain:
+    decimal_mark: Literal[".", ","] = "."
+    formats: tuple[str, ...] = ()
+    grouping = currency = ""
+
+    def __init__(self, type_name: str) -> None:
+        self.type = type_name
+
+
+def _trimmed(column: Column) -> Column:
+    return F.trim(column, F.lit(BLANKS))
+
+
+def _item_text(item: Column) -> Column:
+    # An item is told from NULL, and from two items, by its length before it.
+    return F.coalesce(F.concat(F.length(item).cast("string"), F.lit(":"), item), F.lit("N"))
+
+
+def _hashable(column: Column, type_name: str) -> tuple[Column, Column]:
+    """What is hashed of a value: the value, in a form of one width, and whether it is NULL."""
+    parts = decimal_parts(type_name)
+    if type_name == "list<string>" or (parts and parts[0] > _LONG_DECIMAL):
+        value = canonical_text(column, type_name)
+    else:
+        # Readers of Parquet may give a narrower or finer type than ours, which hashes differently.
+        value = column.cast("bigint" if type_name == "int" else sql_type(type_name))
+    return value, F.isnull(column)

@@ -1,0 +1,84 @@
+r"""Numbers as people write them, made into texts that both engines read as the same decimal.
+
+Belongs here: exponents, thousands, currency signs, digits of doubles.
+Elsewhere: the parsing functions that callers use (headrace.engine.functions).
+
+Anchors are `^` and `\z`: Java's `$` also matches before a line end, of which it knows six.
+"""
+
+import re
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+# What spreadsheets and editors leave around values: no-break and wide spaces, byte order marks.
+BLANKS = " \t\n\r\x0b\x0c\u00a0\u2007\u202f\u3000\ufeff"
+NUMBER = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?\z"
+LARGEST_DOUBLE = 1.7976931348623157e308
+
+_NUMBER_PARTS = r"^[+-]?([0-9]*)\.?([0-9]*)(?:[eE]([+-]?[0-9]+))?\z"
+# Integers up to here are doubles without gaps.
+_EXACT_DOUBLE = 2.0**53
+_LONG_LIMIT = 2.0**63
+# More zeros than a decimal has digits: moving the point further changes nothing.
+_ZEROS = 80
+
+
+def decimal_of_text(text: Column, precision: int, scale: int) -> Column:
+    """An exact decimal from trimmed text; NULL if it is no number or does not fit."""
+    # The engines read the same ASCII texts without an exponent, so most texts take the short way.
+    # Counting bytes costs little, unlike a regular expression over every row.
+    ascii_text = F.when(F.octet_length(text) == F.length(text), text)
+    plain = ascii_text.try_cast(f"decimal({precision},{scale})")
+    scientific = F.when(ascii_text.rlike(NUMBER), _moved_point(ascii_text, precision, scale))
+    return F.coalesce(plain, scientific)
+
+
+def _moved_point(text: Column, precision: int, scale: int) -> Column:
+    """A number with an exponent, or with more digits than the engines read, without both."""
+    whole, fraction, exponent = (F.regexp_extract(text, _NUMBER_PARTS, i) for i in (1, 2, 3))
+    digits = F.concat(whole, fraction)
+    moved = F.length(whole) + F.coalesce(exponent.try_cast("int"), F.lit(0))
+    point = F.least(F.greatest(moved, F.lit(-_ZEROS)), F.length(digits) + _ZEROS)
+    zeros = F.lit("0" * _ZEROS)
+    padded = F.concat(zeros, digits, zeros)
+    before = F.substring(padded, F.lit(1), point + _ZEROS)
+    # One digit past the scale decides about rounding; those after it cannot change a half.
+    after = F.substring(padded, point + (_ZEROS + 1), F.lit(scale + 1))
+    sign = F.when(F.startswith(text, F.lit("-")), F.lit("-")).otherwise(F.lit(""))
+    number = F.concat(sign, F.lit("0"), F.ltrim(before, F.lit("0")), F.lit("."), after)
+    return number.try_cast(f"decimal({precision},{scale})")
+
+
+def decimal_of_double(column: Column, precision: int, scale: int) -> Column:
+    """The decimal that a double is printed as, rounded half away from zero; NULL if none fits."""
+    # By the digits that the double is printed with: 1.005 gives 1.01 although it is less. From
+    # 2^53 on, Java 17 prints digits too many at times (JDK-4511638), but a bigint is exact.
+    size = F.abs(column)
+    by_text = F.when(
+        size <= LARGEST_DOUBLE, decimal_of_text(column.cast("string"), precision, scale)
+    )
+    is_whole = (size >= _EXACT_DOUBLE) & (size < _LONG_LIMIT)
+    target = f"decimal({precision},{scale})"
+    return F.when(is_whole, column.try_cast("bigint").try_cast(target)).otherwise(by_text)
+
+
+def ungrouped(text: Column, decimal_mark: str, grouping: str) -> Column:
+    """The number without the marks between its thousands; other text stays as it is."""
+    groups = f"[{BLANKS}]" if grouping == " " else f"[{grouping}]"
+    is_grouped = text.rlike(
+        rf"^[^0-9]*[0-9]{{1,3}}(?:{groups}[0-9]{{3}})+(?:[{decimal_mark}][0-9]*)?\z"
+    )
+    return F.when(is_grouped, F.regexp_replace(text, groups, "")).otherwise(text)
+
+
+def without_currency(text: Column, currency: str) -> Column:
+    """The number without its currency sign; `(5.00)` becomes `-5.00`; other text stays."""
+    sign = re.escape(currency)
+    blank = f"[{BLANKS}]*"
+    number = rf"([0-9.,'{BLANKS}]*[0-9.])"
+    before = rf"^([+-]?){blank}(?:{sign})?{blank}([+-]?){blank}{number}{blank}(?:{sign})?\z"
+    is_bracketed = F.startswith(text, F.lit("(")) & F.endswith(text, F.lit(")"))
+    inner = F.when(is_bracketed, F.translate(text, "()", "")).otherwise(text)
+    bare = F.regexp_replace(inner, before, "$1$2$3")
+    return F.when(is_bracketed, F.concat(F.lit("-"), bare)).otherwise(bare)

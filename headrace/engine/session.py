@@ -1,0 +1,189 @@
+"""The session through which everything bulk runs: Sail in this process, or a cluster.
+
+Belongs here: starting the embedded engine, connecting, settings that make engines agree.
+Elsewhere: what a Dagster run holds (resources.spark), what is done with a session (the layers).
+
+Importing this module starts nothing and imports no engine: PySpark's client alone takes 1.8 s.
+"""
+
+import atexit
+import gc
+import os
+import socket
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, cast
+from urllib.parse import urlsplit
+
+from headrace.errors import ConfigError, TransientError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+# What the environment already says goes before these.
+_SAIL_ENVIRONMENT = {
+    # Below errors it tells of every session that it makes and ends.
+    "RUST_LOG": "error",
+    # With column statistics Sail answers from those of another type: the minimum of '5' and
+    # '1000002', cast to bigint, is 1000002, and a filter may fail (apache/datafusion#25221,
+    # #25532). Without them a hash join keeps its left side in memory: put the small one there.
+    "SAIL_EXECUTION__COLLECT_STATISTICS": "false",
+    # Sessions end after 15 idle minutes by default; those of a daemon idle for days.
+    "SAIL_SPARK__SESSION_TIMEOUT_SECS": str(30 * 24 * 3600),
+}
+_SESSION_CONF = {
+    "spark.sql.session.timeZone": "UTC",
+    # Iceberg has no INT96. Sail writes microseconds in any case.
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.sql.ansi.enabled": "true",
+}
+# PySpark's client asks a server that is not there for ten minutes.
+_REACH_SECONDS = 10.0
+_CONNECT_PORT = 15002
+
+
+class EngineUnavailableError(TransientError):
+    """The cluster did not answer."""
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """Where transformations run.
+
+    Attributes:
+        remote: Spark Connect URL, `sc://host:port`; None: Sail in this process.
+        s3: `AWS_…` variables by which the embedded engine reaches S3. Sail looks for them in the
+            environment when it first meets a bucket. A cluster has its own.
+        conf: More settings of the session, such as `spark.sql.shuffle.partitions`.
+    """
+
+    remote: str | None = None
+    s3: Mapping[str, str] | None = field(default=None, repr=False)
+    conf: Mapping[str, str] = field(default_factory=dict)
+
+
+def connect(settings: EngineSettings) -> "SparkSession":
+    """The process's session for a URL: the same one every time, as long as its server knows it.
+
+    Sessions are in UTC and ANSI mode. Safe to call from several threads; the embedded engine ends
+    with the process.
+
+    Raises:
+        EngineUnavailableError: The cluster at `remote` does not answer.
+        ConfigError: No engine is configured, and Sail is not installed.
+    """
+    engines = _engines()
+    with engines.lock:
+        os.environ.update(settings.s3 or {})
+        url = engines.embedded_url() if settings.remote is None else _reached(settings.remote)
+        return engines.session(url, settings.conf)
+
+
+def engine_name(spark: "SparkSession") -> Literal["sail", "spark"]:
+    """Which engine answers: for the few places that must know, such as the options of a writer."""
+    engines = _engines()
+    if engines.is_embedded(spark):
+        return "sail"
+    # Spark's version() names a revision after the number; Sail's is the number alone.
+    version = str(spark.sql("SELECT version()").collect()[0][0])
+    return "spark" if " " in version else "sail"
+
+
+def stop() -> None:
+    """End this process's sessions and its embedded engine; `connect` starts new ones."""
+    engines = _engines()
+    with engines.lock:
+        engines.stop()
+
+
+class _Engines:
+    """What one process has open."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._server: Any = None
+        self._sessions: dict[str, SparkSession] = {}
+        atexit.register(self._exit)
+
+    def embedded_url(self) -> str:
+        if self._server is None:
+            self._server = _start_sail()
+        host, port = self._server.listening_address
+        return f"sc://{host}:{port}"
+
+    def is_embedded(self, spark: "SparkSession") -> bool:
+        return self._server is not None and self._sessions.get(self.embedded_url()) is spark
+
+    def session(self, url: str, conf: Mapping[str, str]) -> "SparkSession":
+        # PySpark's functions build for Connect then; `F.col` looks for a JVM otherwise.
+        os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
+        kept = self._sessions.get(url)
+        if kept is not None and _is_alive(kept):
+            return kept
+        # Here, because it takes 1.8 s, which commands without an engine need not wait for.
+        from pyspark.sql.connect.session import SparkSession as ConnectSession  # noqa: PLC0415
+
+        session = cast("SparkSession", ConnectSession.builder.remote(url).create())
+        for name, value in {**_SESSION_CONF, **conf}.items():
+            session.conf.set(name, value)
+        self._sessions[url] = session
+        return session
+
+    def stop(self) -> None:
+        for session in self._sessions.values():
+            session.stop()
+        self._sessions.clear()
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+
+    def _exit(self) -> None:
+        self.stop()
+        # The interpreter looks through all objects several times as it ends: 0.2 s with PySpark
+        # and pandas imported, 0.04 s when they are left out.
+        gc.freeze()
+
+
+@cache
+def _engines() -> _Engines:
+    return _Engines()
+
+
+def _start_sail() -> Any:
+    for name, value in _SAIL_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        from pysail.spark import SparkConnectServer  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigError(
+            "there is no engine: pysail is not installed",
+            fix="install pysail, or set engine.remote to the sc:// URL of a cluster",
+        ) from error
+    server = SparkConnectServer("127.0.0.1", 0)
+    server.start(background=True)
+    return server
+
+
+def _reached(url: str) -> str:
+    address = urlsplit(url)
+    host, port = address.hostname or "", address.port or _CONNECT_PORT
+    try:
+        socket.create_connection((host, port), timeout=_REACH_SECONDS).close()
+    except OSError as error:
+        raise EngineUnavailableError(
+            f"no Spark Connect server answers at {host}:{port}",
+            fix="start it, or correct engine.remote; without it, Sail runs in the process",
+        ) from error
+    return url
+
+
+def _is_alive(session: "SparkSession") -> bool:
+    # A server that restarted, or that ended an idle session, does not know its settings any more.
+    from pyspark.errors import PySparkException  # noqa: PLC0415
+
+    try:
+        return session.conf.get("spark.sql.session.timeZone") == "UTC"
+    except PySparkException:
+        return False

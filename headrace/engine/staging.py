@@ -1,0 +1,54 @@
+"""Writing frames as Parquet files to where nothing refers to them yet.
+
+Belongs here: how the engine writes: files a day, compression.
+Elsewhere: finding and judging what was written (headrace.lake), slices of days (headrace.layers).
+"""
+
+from pyspark.sql import DataFrame, DataFrameWriter
+from pyspark.sql import functions as F
+
+from headrace.engine.session import engine_name
+
+FOLDER_COLUMN = "_pd"
+
+# Level 1 of zstd takes the time of snappy and 0.87 of its space; level 3 saves 1% more.
+_OPTIONS = {
+    "sail": {"compression": "zstd(1)", "statistics_enabled": "chunk"},
+    "spark": {"compression": "zstd", "parquet.compression.codec.zstd.level": "1"},
+}
+
+
+def write_partitions(df: DataFrame, *, uri: str, partition_column: str = "_partition_date") -> None:
+    """Write a frame below `uri` as `_pd=<day>/<file>.parquet`, one file a day.
+
+    The folders are named by a copy of the partition column: partitioning by the column itself
+    takes it out of the files. A day of more rows than an engine's writer likes may get several
+    files; files of one day never hold rows of another.
+
+    What lies below `uri` already stays, so several slices of days can be written there one after
+    the other. A frame without rows leaves no file on Sail and an empty one on Spark: list what
+    was written, and read its footers.
+
+    Args:
+        df: Rows of any number of days. Sail keeps a writer open for each: a year of 1.5M rows
+            takes 1.7 GB at once and 0.5 GB in slices of 30 days, in about the same time.
+        uri: Folder or S3 prefix that only this staging uses.
+        partition_column: The column, of type date, without NULLs.
+    """
+    split = df.withColumn(FOLDER_COLUMN, F.col(partition_column))
+    if engine_name(df.sparkSession) == "spark":
+        # Spark's tasks write a file each for every day they meet; Sail's write into one.
+        split = split.repartition(FOLDER_COLUMN)
+    _writer(split).partitionBy(FOLDER_COLUMN).parquet(uri)
+
+
+def write_table(df: DataFrame, *, uri: str) -> None:
+    """Write a frame without partitions to files directly below `uri`.
+
+    An engine chooses how many files; none or an empty one if there are no rows.
+    """
+    _writer(df).parquet(uri)
+
+
+def _writer(df: DataFrame) -> DataFrameWriter:
+    return df.write.mode("append").options(**_OPTIONS[engine_name(df.sparkSession)])

@@ -1,0 +1,161 @@
+"""Patterns of dates and times, such as `M/d/yyyy H:mm`, as regular expressions for both engines.
+
+Belongs here: what a pattern may hold, and how a text that fits it is put into ISO order.
+Elsewhere: the parsing itself (headrace.engine.functions).
+
+A subset of Java's patterns, and stricter than either engine: a text fits or it does not.
+
+    yyyy uuuu  year, 1000 to 9999       HH H  hour, 0 to 23     SSS  fraction, up to so many digits
+    yy         year, 2000 to 2099       hh h  hour, 1 to 12     a    AM or PM
+    MM M       month                    mm m  minute            XXX  Z, +02:00 or +0200
+    MMM        English name of a month  ss s  second            EEE  English name of a day, ignored
+    dd d       day                      'T'   text as it is     [ ]  what may be missing
+
+One letter of month, day, hour, minute or second takes one digit or two; two letters take two.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from headrace.errors import ConfigError
+
+ISO_DATE = ("yyyy-M-d",)
+ISO_TIMESTAMP = (
+    "yyyy-M-d[ H:mm[:ss[.SSSSSSSSS]]]",
+    "yyyy-M-d'T'H:mm[:ss[.SSSSSSSSS]]",
+)
+ISO_TIMESTAMPTZ = (
+    "yyyy-M-d[ H:mm[:ss[.SSSSSSSSS]][XXX]]",
+    "yyyy-M-d'T'H:mm[:ss[.SSSSSSSSS]][XXX]",
+    "yyyy-M-d H:mm[:ss[.SSSSSSSSS]] XXX",
+)
+MONTHS = "jan,feb,mar,apr,may,jun,jul,aug,sep,oct,nov,dec"
+
+_TOKEN = re.compile(r"'(?P<quoted>[^']*)'|(?P<letters>([A-Za-z])\3*)|(?P<other>.)", re.DOTALL)
+# Digits are spelled out: Rust's \d, unlike Java's, takes those of every script.
+_ONE, _TWO = "[0-9]{1,2}", "[0-9]{2}"
+_NUMBERS = {"M": "month", "L": "month", "d": "day", "H": "hour", "h": "hour12"}
+_NUMBERS |= {"m": "minute", "s": "second"}
+_OTHERS = {
+    "yyyy": ("year", "[1-9][0-9]{3}"),
+    "uuuu": ("year", "[1-9][0-9]{3}"),
+    "yy": ("short_year", _TWO),
+    "uu": ("short_year", _TWO),
+    "a": ("half", "[AaPp][Mm]"),
+}
+_MONTH_NAME = (
+    "(?i:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?"
+    "|sep(?:tember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
+)
+# UTC-14:00 to UTC+14:00; Spark takes 18 hours, but no place on earth is further off.
+_ZONE = "(?:Z|[+-](?:0[0-9]|1[0-4]):?[0-5][0-9])"
+_IN_ORDER = re.compile(
+    r"<year>-<month>-<day>(?:[ T]<hour>:<minute>(?::<second>(?:\.<fraction>)?)?)? ?(?:<zone>)?"
+)
+
+
+@dataclass(frozen=True)
+class TimePattern:
+    """One pattern without optional parts.
+
+    Attributes:
+        regex: Matches the texts that fit, without anchors; one group a part.
+        parts: What the groups hold, in their order: year, month, day, hour, ...
+        is_iso: A text that fits is already in an order that both engines read.
+    """
+
+    regex: str
+    parts: tuple[str, ...]
+    is_iso: bool
+
+    def group(self, part: str) -> int:
+        """Number of the group that holds `part`; ValueError if the pattern has none."""
+        return self.parts.index(part) + 1
+
+    @property
+    def uncaptured(self) -> str:
+        """`regex` without groups: several times faster where only fitting is asked."""
+        return re.sub(r"(?<!\\)\((?!\?)", "(?:", self.regex)
+
+
+@cache
+def compile_patterns(patterns: tuple[str, ...], *, zone: bool) -> tuple[TimePattern, ...]:
+    """The patterns with their optional parts spelled out, the fullest first.
+
+    Args:
+        patterns: As the module says, tried in order.
+        zone: Whether the value is an instant; only an instant's pattern may have a zone.
+
+    Raises:
+        ConfigError: A pattern is not of the subset, repeats a part or has no full date.
+    """
+    found = []
+    for pattern in patterns:
+        for plain in _without_options(pattern, pattern):
+            compiled = _compiled(plain, pattern)
+            if "zone" in compiled.parts and not zone:
+                raise _refused(pattern, "has a zone", "drop XXX, or make the column a timestamptz")
+            found.append(compiled)
+    return tuple(found)
+
+
+def _without_options(pattern: str, whole: str) -> Iterator[str]:
+    closing = pattern.find("]")
+    opening = pattern.rfind("[", 0, closing if closing >= 0 else None)
+    if (closing < 0) != (opening < 0):
+        raise _refused(whole, "has a bracket without its partner", "write [ ] around what is rare")
+    if closing < 0:
+        yield pattern
+        return
+    before, option, after = (
+        pattern[:opening],
+        pattern[opening + 1 : closing],
+        pattern[closing + 1 :],
+    )
+    for variant in (before + option + after, before + after):
+        yield from _without_options(variant, whole)
+
+
+def _compiled(pattern: str, whole: str) -> TimePattern:
+    regex, shape, parts = "", "", []
+    for token in _TOKEN.finditer(pattern):
+        if letters := token["letters"]:
+            part, part_regex = _part(letters, whole)
+            regex += part_regex if part == "weekday" else f"({part_regex})"
+            shape += f"<{part}>"
+            parts += [] if part == "weekday" else [part]
+        else:
+            text = token["other"] if token["quoted"] is None else token["quoted"] or "'"
+            regex += re.escape(text)
+            shape += text
+    kinds = [part.replace("short_", "").removesuffix("12").removesuffix("_name") for part in parts]
+    if len({*kinds}) < len(kinds):
+        raise _refused(whole, "has a part twice", "name each part of the date and time once")
+    if not {"year", "month", "day"} <= {*kinds}:
+        raise _refused(whole, "does not name a day", "give it a year, a month and a day")
+    if ("hour12" in parts) != ("half" in parts):
+        raise _refused(whole, "has only one of hour (h) and AM/PM (a)", "use h with a, or H alone")
+    return TimePattern(regex, tuple(parts), _IN_ORDER.fullmatch(shape) is not None)
+
+
+def _part(letters: str, whole: str) -> tuple[str, str]:
+    letter, count = letters[0], len(letters)
+    if letters in _OTHERS:
+        return _OTHERS[letters]
+    if letter in _NUMBERS and count <= len("MM"):
+        return _NUMBERS[letter], _ONE if count == 1 else _TWO
+    if letter in "ML":
+        return "month_name", _MONTH_NAME
+    if letter == "S":
+        return "fraction", f"[0-9]{{1,{min(count, 9)}}}"
+    if letter in "XxZ":
+        return "zone", _ZONE
+    if letter == "E":
+        return "weekday", "[A-Za-z]+"
+    raise _refused(whole, f"has '{letters}'", "use yyyy MM dd HH mm ss, as docs/reference says")
+
+
+def _refused(pattern: str, why: str, fix: str) -> ConfigError:
+    return ConfigError(f"the date pattern '{pattern}' {why}", fix=fix)

@@ -1,0 +1,62 @@
+"""Dates and times as people write them, made into the ISO order that both engines read alike.
+
+Belongs here: matching a text against patterns, and putting its parts in order.
+Elsewhere: what a pattern may hold (headrace.engine.time_patterns), the parsing functions that
+callers use (headrace.engine.functions).
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+from headrace.engine.time_patterns import MONTHS, TimePattern, compile_patterns
+from headrace.engine.types import sql_type
+
+
+def time_of_text(text: Column, patterns: tuple[str, ...], type_name: str) -> Column:
+    """The time that trimmed text names by the first pattern that fits; NULL if there is none."""
+    compiled = compile_patterns(patterns, zone=type_name == "timestamptz")
+    target = sql_type(type_name)
+    iso = "|".join(pattern.uncaptured for pattern in compiled if pattern.is_iso)
+    found = [F.when(text.rlike(f"^(?:{iso})\\z"), text).try_cast(target)] if iso else []
+    found += [_in_iso_order(text, p).try_cast(target) for p in compiled if not p.is_iso]
+    return found[0] if len(found) == 1 else F.coalesce(*found)
+
+
+def _in_iso_order(text: Column, pattern: TimePattern) -> Column:
+    groups = {part: f"${number}" for number, part in enumerate(pattern.parts, start=1)}
+    year = groups.get("year", f"20{groups.get('short_year')}")
+    pieces: list[str | Column] = [f"{year}-"]
+    pieces += [_month(text, pattern) if "month_name" in groups else groups["month"]]
+    pieces += [f"-{groups['day']}"]
+    if {"hour", "hour12"} & groups.keys():
+        pieces += [" ", _hour(text, pattern) if "hour12" in groups else groups["hour"]]
+        pieces += [f":{groups.get('minute', '00')}:{groups.get('second', '00')}"]
+        pieces += [f".{groups['fraction']}"] if "fraction" in groups else []
+    pieces += [groups.get("zone", "")]
+    return F.when(text.rlike(f"^{pattern.uncaptured}\\z"), _filled(text, pattern.regex, pieces))
+
+
+def _filled(text: Column, regex: str, pieces: Sequence[str | Column]) -> Column:
+    """The pieces one after the other; a string is a template for what the groups matched."""
+    columns: list[Column] = []
+    for is_template, run in groupby(pieces, key=lambda piece: isinstance(piece, str)):
+        if is_template:
+            columns.append(F.regexp_replace(text, f"^{regex}\\z", "".join(map(str, run))))
+        else:
+            columns += [piece for piece in run if isinstance(piece, Column)]
+    return columns[0] if len(columns) == 1 else F.concat(*columns)
+
+
+def _month(text: Column, pattern: TimePattern) -> Column:
+    name = F.lower(F.regexp_extract(text, pattern.regex, pattern.group("month_name")))
+    return F.find_in_set(F.substring(name, 1, 3), F.lit(MONTHS)).cast("string")
+
+
+def _hour(text: Column, pattern: TimePattern) -> Column:
+    hour = F.regexp_extract(text, pattern.regex, pattern.group("hour12")).try_cast("int")
+    half = F.lower(F.regexp_extract(text, pattern.regex, pattern.group("half")))
+    shifted = hour % 12 + F.when(half == "pm", 12).otherwise(0)
+    return F.when(hour.between(1, 12), shifted).cast("string")

@@ -1,0 +1,100 @@
+"""The engine as a Dagster resource.
+
+Belongs here: its configuration in Dagster's form.
+Elsewhere: starting and connecting (headrace.engine.session).
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster_pyspark import PySparkResource
+from pydantic import Field
+
+from headrace.config.loading import Project
+from headrace.connections import s3_settings
+from headrace.engine.session import EngineSettings, connect
+from headrace.lake.storage import S3Settings
+from resources.project import project_at
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+class SparkResource(PySparkResource):
+    """Sail in this process, or with `{"spark.remote": "sc://host:port"}` a cluster.
+
+    Connects when the session is first asked for: a run that only captures needs no engine. All
+    runs of a process share one session.
+
+    Attributes:
+        spark_config: `spark.remote`, and other settings of the session.
+    """
+
+    spark_config: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def of_project(cls, project: Project) -> "SparkResource":
+        """The engine that the configuration names."""
+        remote = project.settings.engine.remote
+        return ProjectSparkResource(
+            spark_config={"spark.remote": remote} if remote else {},
+            home=str(project.home),
+            folder=str(project.folder),
+            environment=project.environment,
+        )
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Do nothing yet: PySparkResource would start a session for each run."""
+
+    @property
+    def settings(self) -> EngineSettings:
+        """The settings in the library's form."""
+        conf = {name: str(value) for name, value in self.spark_config.items()}
+        return EngineSettings(remote=conf.pop("spark.remote", None), conf=conf)
+
+    @property
+    def spark_session(self) -> "SparkSession":
+        """The process's session."""
+        return connect(self.settings)
+
+    def session(self) -> "SparkSession":
+        """The process's session."""
+        return self.spark_session
+
+
+class ProjectSparkResource(SparkResource):
+    """The engine of a configured project, which reaches the lake's bucket.
+
+    Keys are looked up when used: Dagster stores the configuration of resources with every run.
+    """
+
+    home: str
+    folder: str
+    environment: str
+
+    @property
+    def settings(self) -> EngineSettings:
+        """The settings in the library's form, keys resolved."""
+        plain = super().settings
+        lake = project_at(self.home, self.folder, self.environment).settings.lake
+        if plain.remote or not lake.uri.startswith("s3://"):
+            return plain
+        return EngineSettings(s3=_environment(s3_settings(lake.s3)), conf=plain.conf)
+
+
+def _environment(s3: S3Settings) -> dict[str, str]:
+    """The variables that Sail reads; without keys, it looks for the machine's own."""
+    found = {"AWS_REGION": s3.region}
+    if s3.access_key_id and s3.secret_access_key:
+        found |= {
+            "AWS_ACCESS_KEY_ID": s3.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": s3.secret_access_key,
+        }
+    if s3.endpoint:
+        found |= {
+            "AWS_ENDPOINT": s3.endpoint,
+            "AWS_ALLOW_HTTP": str(s3.endpoint.startswith("http://")).lower(),
+            # A server other than AWS has no host name a bucket.
+            "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false",
+        }
+    return found

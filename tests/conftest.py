@@ -1,0 +1,42 @@
+"""Both engines, for every test of a transformation: ask for `spark`, and the test runs on each.
+
+`sail` and `spark_jvm` are the one and the other. Spark needs Java: without it, its tests are
+skipped, but fail where the environment has CI. All tests of a process share one server.
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from pyspark.sql import SparkSession
+
+from headrace.engine.session import EngineSettings, connect
+from tests import spark_server
+
+_ENGINES = ["sail", pytest.param("spark_jvm", marks=pytest.mark.spark)]
+
+
+@pytest.fixture(scope="session")
+def sail() -> SparkSession:
+    return connect(EngineSettings())
+
+
+@pytest.fixture(scope="session")
+def spark_jvm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if reason := spark_server.missing_java():
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with spark_server.running(tmp_path_factory.mktemp("spark")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def spark_jvm(spark_jvm_url: str) -> SparkSession:
+    return connect(EngineSettings(remote=spark_jvm_url))
+
+
+@pytest.fixture(params=_ENGINES, ids=["sail", "spark"])
+def spark(request: pytest.FixtureRequest) -> SparkSession:
+    session: SparkSession = request.getfixturevalue(request.param)
+    return session
