@@ -246,6 +246,25 @@ def test_what_is_not_text_says_where_and_what_it_may_be(
     assert said in rejection(content, formatted(encoding=encoding))
 
 
+class _Pieces:
+    """A stream that hands out bytes as somebody cut them."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = list(pieces)
+
+    def read(self, _size: int, /) -> bytes:
+        return self._pieces.pop(0) if self._pieces else b""
+
+
+def test_a_character_cut_by_two_reads_is_read_and_a_broken_one_is_found_where_it_begins() -> None:
+    euro = "€".encode()
+    good = _Pieces(b"id,name,amount\n1,", euro[:2], euro[2:], b",1\n")
+    assert [row for b in read_csv(good, PATH, entity()) for row in b["name"].to_pylist()] == ["€"]
+    bad = _Pieces(b"id,name,amount\n1,a", euro[:2], b"xyz,1\n")
+    with pytest.raises(SourceRejectedError, match="line 2, character 4: not text in utf-8"):
+        list(read_csv(bad, PATH, entity()))
+
+
 @pytest.mark.parametrize("cut", [1, 4, 9])
 def test_a_truncated_gzip_file_is_rejected(cut: int) -> None:
     lines = "".join(f"{number},{number * 7919 % 10007},1\n" for number in range(50_000)).encode()
