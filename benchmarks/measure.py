@@ -5,6 +5,7 @@ Elsewhere: which commands, and what their figures mean (benchmarks.run).
 """
 
 import os
+import resource
 import signal
 import subprocess
 import threading
@@ -33,6 +34,8 @@ class Measured:
 
     Attributes:
         seconds: From the start of its process to the end.
+        cpu_seconds: Of its processes and of the server's, together: what other programs on the
+            machine do hardly changes them.
         rss_bytes: Peak of the memory of its processes, summed; pages that they share count more
             than once.
         postgres_bytes: Peak of the proportional memory of the server's processes; None where the
@@ -41,6 +44,7 @@ class Measured:
     """
 
     seconds: float
+    cpu_seconds: float
     rss_bytes: int
     postgres_bytes: int | None
     stdout: str
@@ -66,6 +70,7 @@ def measure(
     Raises:
         CommandFailedError: It ended with another code than 0, or not in time.
     """
+    cpu_before = _own_cpu() + _server_cpu(server_pid)
     began = time.monotonic()
     process = subprocess.Popen(  # noqa: S603 - a command of ours
         command,
@@ -94,7 +99,8 @@ def measure(
             f"{_shown(command)} ended with code {process.returncode}:\n{stderr}{stdout}".rstrip(),
             fix="run it again with --keep, and look into the folder that is named then",
         )
-    return Measured(seconds, watch.rss_bytes, watch.postgres_bytes, stdout)
+    cpu_seconds = _own_cpu() + _server_cpu(server_pid) - cpu_before
+    return Measured(seconds, cpu_seconds, watch.rss_bytes, watch.postgres_bytes, stdout)
 
 
 def end_group(process: "subprocess.Popen[str]") -> None:
@@ -129,6 +135,26 @@ class _Watch(threading.Thread):
     def end(self) -> None:
         self._ended.set()
         self.join()
+
+
+def _own_cpu() -> float:
+    """Of all commands that ended; one runs at a time."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _server_cpu(pid: int) -> float:
+    """Of a server's processes, those that ended included where the system adds them up (Linux)."""
+    server, *sessions = _tree(pid)
+    ended = server.cpu_times()
+    total: float = getattr(ended, "children_user", 0.0) + getattr(ended, "children_system", 0.0)
+    for process in (server, *sessions):
+        try:
+            used = process.cpu_times()
+        except psutil.Error:
+            continue
+        total += used.user + used.system
+    return total
 
 
 def _tree(pid: int) -> list[psutil.Process]:

@@ -23,7 +23,7 @@ def print_rounds(rounds: Sequence[Round]) -> None:
     """The figures, medians of the rounds; then where the platform's time goes."""
     floors = [floor for one in rounds for floor in one.floors]
     floor_seconds = _median(rounds, lambda one: one.floor_seconds)
-    columns = ("", "seconds", "x floor", "peak RSS MiB", "Postgres MiB", "aim")
+    columns = ("", "seconds", "x floor", "CPU s", "peak RSS MiB", "Postgres MiB", "aim")
     rows = [
         _row("floor, the year", floors, floor_seconds, ""),
         _row(
@@ -58,6 +58,7 @@ def as_document(rounds: Sequence[Round]) -> dict[str, Any]:
         "machine": platform.machine(),
         "python": platform.python_version(),
         "ratio": round(_median(rounds, lambda one: one.ratio), 2),
+        "cpu_ratio": round(_median(rounds, lambda one: one.cpu_ratio), 2),
         "floor_seconds": round(_median(rounds, lambda one: one.floor_seconds), 2),
         "year_seconds": round(_median(rounds, lambda one: one.year.seconds), 2),
         "next_day_seconds": round(_median(rounds, lambda one: one.next_day.seconds), 2),
@@ -89,6 +90,7 @@ def _row(name: str, runs: Sequence[Measured], floor_seconds: float, aim: str) ->
         name,
         f"{seconds:.2f}",
         f"{seconds / floor_seconds:.2f}",
+        f"{statistics.median(run.cpu_seconds for run in runs):.1f}",
         f"{max(run.rss_bytes for run in runs) / _MIB:,.0f}",
         f"{max(postgres) / _MIB:,.0f}" if postgres else "unknown",
         aim,
@@ -139,6 +141,7 @@ def _backfill_document(run: Backfill) -> dict[str, Any]:
 def _measured_document(run: Measured) -> dict[str, Any]:
     return {
         "seconds": round(run.seconds, 3),
+        "cpu_seconds": round(run.cpu_seconds, 2),
         "peak_rss_bytes": run.rss_bytes,
         "postgres_pss_bytes": run.postgres_bytes,
     }

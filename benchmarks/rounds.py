@@ -14,7 +14,7 @@ from datetime import date, timedelta
 import psycopg
 
 from benchmarks.contents import Difference, compare, compare_with_year
-from benchmarks.measure import Measured, measure
+from benchmarks.measure import CommandFailedError, Measured, measure
 from benchmarks.next_day import deliver_again
 from benchmarks.scratch import PROJECT, Database, Scratch, headrace, python, start_server
 from demo.journey import DAY_AFTER_LAST, FIRST_DAY
@@ -74,6 +74,12 @@ class Round:
     def ratio(self) -> float:
         """The platform's year in multiples of the floor's."""
         return self.year.seconds / self.floor_seconds
+
+    @property
+    def cpu_ratio(self) -> float:
+        """The same by CPU seconds: for a machine that others use too."""
+        floor = statistics.mean(floor.cpu_seconds for floor in self.floors)
+        return self.year.measured.cpu_seconds / floor
 
 
 @dataclass(frozen=True)
@@ -149,7 +155,7 @@ class Bench:
     def _backfill(self, home: Home, warehouse: Database, first: date, last: date) -> Backfill:
         command = headrace("backfill", "--from", str(first), "--to", str(last), "--json")
         measured = self._measure(command, home, warehouse)
-        steps = tuple((name, seconds) for name, seconds in json.loads(measured.stdout)["steps"])
+        steps = _steps_of(measured.stdout)
         self.say(f"platform, {first} to {last}: {measured.seconds:.2f} s")
         return Backfill(measured, steps)
 
@@ -170,6 +176,17 @@ class Bench:
             found = compare(wanted, given) + (compare_with_year(given) if is_year else [])
         self.say(f"{when}: {f'{len(found)} differences' if found else 'both hold the same'}")
         return [(when, difference) for difference in found]
+
+
+def _steps_of(stdout: str) -> tuple[tuple[str, float], ...]:
+    try:
+        steps = json.loads(stdout)["steps"]
+    except ValueError:
+        raise CommandFailedError(
+            f"headrace backfill --json printed something else: {stdout[:200]}",
+            fix="with --json only data may be printed on stdout; what else is said is for stderr",
+        ) from None
+    return tuple((name, seconds) for name, seconds in steps)
 
 
 _IMPORTS = "import benchmarks.floor, platform_assets.definitions, jobs.backfill"
