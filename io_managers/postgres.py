@@ -11,8 +11,8 @@ from typing import Any, Protocol, cast, runtime_checkable
 import dagster as dg
 import pyarrow as pa
 
+from headrace.arrow_schema import schema_of_arrow
 from headrace.errors import UnknownColumnError
-from headrace.lake.schema import schema_of_arrow
 from headrace.schema import TableSchema
 from headrace.warehouse.group import GroupMember, LoadGroup
 from headrace.warehouse.publishing import Publication

@@ -26,6 +26,7 @@ from pyiceberg.types import (
     TimestamptzType,
 )
 
+from headrace.arrow_schema import type_name_of_arrow
 from headrace.errors import IncompatibleSchemaError, UnknownColumnError
 from headrace.schema import Column, TableSchema, arrow_type, decimal_parts
 
@@ -120,55 +121,6 @@ def _is_written_as(found: pa.DataType, expected: pa.DataType) -> bool:
         return pa.types.is_list(found) and _is_written_as(found.value_type, expected.value_type)
     # A view is how strings are held in memory; in the file they are the same.
     return bool(found == expected or (found == pa.string_view() and expected == pa.string()))
-
-
-def type_name_of_arrow(kind: pa.DataType) -> str:
-    """Our name of an Arrow type; `float` and names of Arrow's own for what a table cannot have."""
-    if pa.types.is_dictionary(kind):
-        return type_name_of_arrow(kind.value_type)
-    if pa.types.is_decimal(kind):
-        return f"decimal({kind.precision},{kind.scale})"
-    if pa.types.is_timestamp(kind) and kind.unit == "us":
-        return "timestamp" if kind.tz is None else "timestamptz"
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return f"list<{type_name_of_arrow(kind.value_type)}>"
-    return _ARROW_NAMES.get(kind, str(kind))
-
-
-_ARROW_NAMES = {
-    pa.int8(): "int",
-    pa.int16(): "int",
-    pa.int32(): "int",
-    pa.int64(): "bigint",
-    pa.float32(): "float",
-    pa.float64(): "double",
-    pa.bool_(): "boolean",
-    pa.date32(): "date",
-    pa.string(): "string",
-    pa.large_string(): "string",
-    pa.string_view(): "string",
-}
-
-
-def schema_of_arrow(columns: pa.Schema) -> TableSchema:
-    """The table schema that holds `columns`: floats as double, all times in µs.
-
-    Raises:
-        IncompatibleSchemaError: A column's type has no place in a table.
-    """
-    found = []
-    for column in columns:
-        kind = column.type
-        if pa.types.is_timestamp(kind):
-            kind = pa.timestamp("us", tz=kind.tz)
-        name = type_name_of_arrow(kind).replace("float", "double")
-        if name not in _SIMPLE and name != _LIST_OF_STRINGS and not decimal_parts(name):
-            raise IncompatibleSchemaError(
-                f"column '{column.name}' has the type {column.type}, which no table can hold",
-                fix=f"cast '{column.name}' to one of {', '.join(_SIMPLE)}, decimal(p,s)",
-            )
-        found.append(Column(column.name, name))
-    return TableSchema(tuple(found))
 
 
 def iceberg_type(type_name: str, element_id: int) -> IcebergType:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from headrace.arrow_schema import schema_of_arrow
 from headrace.errors import IncompatibleSchemaError, UnknownColumnError
-from headrace.lake.schema import schema_of_arrow
 from headrace.lake.storage import DAY_FOLDER, Storage
 from headrace.schema import TableSchema
 
