@@ -89,8 +89,8 @@ def test_a_new_month_is_not_missed_by_a_query_that_is_being_planned(
         """
         create function slow() returns bigint stable language plpgsql as $$
         begin
-            if current_setting('test.slept', true) is distinct from statement_timestamp()::text then
-                perform pg_sleep(0.05), set_config('test.slept', statement_timestamp()::text, false);
+            if current_setting('t.at', true) is distinct from statement_timestamp()::text then
+                perform pg_sleep(0.05), set_config('t.at', statement_timestamp()::text, false);
             end if;
             return 0;
         end $$
