@@ -40,20 +40,12 @@ def s3() -> object_store.ObjectStore:
     return store
 
 
-@cache
 def sail() -> "SparkSession":
     """A session of Sail, in this process."""
     # Here, because most who use this module need no engine.
-    from pysail.spark import SparkConnectServer  # noqa: PLC0415
-    from pyspark.sql import SparkSession  # noqa: PLC0415
+    from headrace.engine.session import EngineSettings, connect  # noqa: PLC0415
 
-    engine = SparkConnectServer("127.0.0.1", 0)
-    engine.start()
-    _at_exit().callback(engine.stop)
-    session: SparkSession = SparkSession.builder.remote(f"sc://127.0.0.1:{engine.listening_address[1]}").create()
-    session.conf.set("spark.sql.session.timeZone", "UTC")
-    _at_exit().callback(session.stop)
-    return session
+    return connect(EngineSettings())
 
 
 @cache

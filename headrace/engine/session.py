@@ -104,6 +104,7 @@ class _Engines:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self._server: Any = None
+        self._embedded: str | None = None
         self._sessions: dict[str, SparkSession] = {}
         atexit.register(self._exit)
 
@@ -111,7 +112,8 @@ class _Engines:
         if self._server is None:
             self._server = _start_sail()
         host, port = self._server.listening_address
-        return f"sc://{host}:{port}"
+        self._embedded = f"sc://{host}:{port}"
+        return self._embedded
 
     def is_embedded(self, spark: "SparkSession") -> bool:
         return self._server is not None and self._sessions.get(self.embedded_url()) is spark
@@ -126,6 +128,10 @@ class _Engines:
         from pyspark.sql.connect.session import SparkSession as ConnectSession  # noqa: PLC0415
 
         session = cast("SparkSession", ConnectSession.builder.remote(url).create())
+        if url == self._embedded:
+            # What is in this process either answers or is gone: waiting for it helps nobody, and
+            # PySpark waits ten minutes, as it ends too.
+            session.client.set_retry_policies([])
         for name, value in {**_SESSION_CONF, **conf}.items():
             session.conf.set(name, value)
         self._sessions[url] = session
@@ -140,7 +146,8 @@ class _Engines:
             self._server = None
 
     def _exit(self) -> None:
-        self.stop()
+        # Nothing is told to stop: the embedded engine ends with the process, a cluster drops idle
+        # sessions, and PySpark's threads still talk to both.
         # The interpreter looks through all objects several times as it ends: 0.2 s with PySpark
         # and pandas imported, 0.04 s when they are left out.
         gc.freeze()
