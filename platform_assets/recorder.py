@@ -168,6 +168,8 @@ def _metadata(report: PartitionReport) -> dict[str, int | float | str]:
         counts["rows_in"] = report.rows_in
     if report.rows_repeated:
         counts["rows_repeated"] = report.rows_repeated
+    if report.rows_left_out:
+        counts["rows_left_out"] = report.rows_left_out
     if report.rows_quarantined:
         counts["rows_quarantined"] = report.rows_quarantined
         counts["quality_score"] = round(report.quality_score, 6)

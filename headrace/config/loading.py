@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from headrace.config.model import StrictModel
 from headrace.config.settings import Secret, Settings
-from headrace.config.sources import EntityConfig, SourceConfig
+from headrace.config.sources import PLACE_COLUMNS, EntityConfig, SourceConfig
 from headrace.config.star import StarConfig
 from headrace.errors import ConfigError
 
@@ -127,7 +127,7 @@ def check_references(project: Project) -> None:
     def missing(where: str, entity: str, columns: list[str]) -> list[str]:
         if entity not in entities:
             return [f"{star}: {where}.entity: '{entity}' is not one of {', '.join(entities)}"]
-        known = {column.name for column in entities[entity][1].columns}
+        known = {*PLACE_COLUMNS, *(column.name for column in entities[entity][1].columns)}
         return [
             f"{star}: {where}: {entity} has no column '{column}'"
             for column in columns

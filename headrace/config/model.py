@@ -30,6 +30,7 @@ def _known_type(name: str) -> str:
 # Postgres's 63 bytes for the prefixes and suffixes of staging tables and partitions.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 ColumnName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+KeyColumnName = Annotated[str, StringConstraints(pattern=r"^(?:[a-z][a-z0-9_]{0,62}|_file|_line)$")]
 TypeName = Annotated[str, AfterValidator(_known_type)]
 EntityReference = Annotated[
     str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}\.[a-z][a-z0-9_]{0,47}$")

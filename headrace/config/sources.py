@@ -11,10 +11,15 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from headrace.config.model import ColumnName, Name, StrictModel, TypeName
+from headrace.config.model import ColumnName, KeyColumnName, Name, StrictModel, TypeName
 from headrace.schema import Column, TableSchema
 
 _DATE_FIELD = re.compile(r"\{date:([^{}]+)\}")
+# Where a row was read: part of the key where the source repeats its own (KeyColumnName).
+PLACE_COLUMNS = {
+    "_file": Column("_file", "string", description="File it came from."),
+    "_line": Column("_line", "bigint", description="Line in that file."),
+}
 
 
 class CsvFormat(StrictModel):
@@ -152,7 +157,19 @@ class EntityConfig(StrictModel):
     name: Name
     description: str = ""
     extract: FileExtract
-    key: tuple[ColumnName, ...] = Field(min_length=1, description="Natural key.")
+    where: str | None = Field(
+        None,
+        description="SQL condition over the columns. A row for which it is not true is no row of "
+        "this entity: it is counted and left out. For files that tell of several entities.",
+        examples=["customer_id is not null"],
+    )
+    key: tuple[KeyColumnName, ...] = Field(
+        min_length=1,
+        description="Natural key: of the rows of a day that agree in it, the latest counts. Where "
+        "the source itself repeats a key and each row counts, add `_line`, the line in the file "
+        "(and `_file`, if a day has several).",
+        examples=[["invoice_no", "stock_code"], ["invoice_no", "_line"]],
+    )
     event_time: ColumnName | None = Field(
         None, description="When the row happened; its day must be the row's partition."
     )
@@ -170,7 +187,7 @@ class EntityConfig(StrictModel):
         names = [column.name for column in self.columns]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"columns declared twice: {', '.join(sorted(repeated))}")
-        wanted = {*self.key, self.event_time, self.extract.partition_by} - {None}
+        wanted = {*self.key, self.event_time, self.extract.partition_by} - {None, *PLACE_COLUMNS}
         if unknown := sorted(wanted - {*names}):
             raise ValueError(f"{', '.join(unknown)}: not among the columns {', '.join(names)}")
         for name in filter(None, (self.event_time, self.extract.partition_by)):
@@ -181,6 +198,10 @@ class EntityConfig(StrictModel):
     def column(self, name: str) -> ColumnConfig:
         """The column called `name`; KeyError if there is none."""
         return {column.name: column for column in self.columns}[name]
+
+    def processed_column(self, name: str) -> Column:
+        """The column called `name` as processed, `_file` and `_line` too; KeyError without one."""
+        return PLACE_COLUMNS[name] if name in PLACE_COLUMNS else self.schema().column(name)
 
     def schema(self) -> TableSchema:
         """The declared columns as processed."""

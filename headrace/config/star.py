@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from headrace.config.model import ColumnName, EntityReference, Name, StrictModel
+from headrace.config.model import ColumnName, EntityReference, KeyColumnName, Name, StrictModel
 
 Scalar = str | int | bool
 
@@ -74,7 +74,9 @@ class FactConfig(StrictModel):
     name: Name
     entity: EntityReference
     description: str = ""
-    grain: tuple[ColumnName, ...] = Field(min_length=1, description="What one row stands for.")
+    grain: tuple[KeyColumnName, ...] = Field(
+        min_length=1, description="What one row stands for; most often the entity's key."
+    )
     event_time: ColumnName
     calendar: Name = Field("dim_date", description="Calendar that date_key points into.")
     dimensions: tuple[FactDimension, ...] = ()

@@ -22,8 +22,8 @@ from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
 from headrace.layers.slices import plan_slices, stage_slices
 from headrace.quality import partitions as check
-from headrace.quality.rules import BETWEEN_REASONS
 from headrace.quality.report import CheckResult, PartitionReport
+from headrace.quality.rules import BETWEEN_REASONS
 from headrace.schema import TableSchema
 from headrace.staged import StagedFile, StagedPartition, new_token
 from headrace.standardize.rows import (
@@ -31,6 +31,7 @@ from headrace.standardize.rows import (
     RunStamp,
     good_rows,
     latest_rows,
+    left_out_rows,
     processed_schema,
     quarantine_schema,
     quarantined_rows,
@@ -83,7 +84,8 @@ class ProcessedStep:
         good = self._write_good(files)
         keys = self._distinct_keys(good)
         latest = self._rewrite_latest(good, [d for d in keys if keys[d] < good[d].rows])
-        bad_days = [day for day in files if rows_in[day] > good[day].rows]
+        left_out = self._left_out(files)
+        bad_days = [day for day in files if rows_in[day] > good[day].rows + left_out.get(day, 0)]
         quarantined, reasons = self._write_quarantined({day: files[day] for day in bad_days})
         reports = {}
         for day in files:
@@ -95,6 +97,7 @@ class ProcessedStep:
                 rows_out=staged.rows,
                 rows_quarantined=set_aside.rows,
                 rows_repeated=good[day].rows - staged.rows,
+                rows_left_out=left_out.get(day, 0),
                 reasons=reasons.get(day, {}),
             )
             reports[day] = self._audited(counts, staged, keys.get(day, 0))
@@ -114,10 +117,13 @@ class ProcessedStep:
                 rows_out=counts.rows_out,
                 quarantined=counts.rows_quarantined,
                 repeated=counts.rows_repeated,
+                left_out=counts.rows_left_out,
             ),
             check.row_count(quality, counts.rows_out),
             check.quarantined_share(
-                quality, rows_in=counts.rows_in, quarantined=counts.rows_quarantined
+                quality,
+                rows_in=counts.rows_in - counts.rows_left_out,
+                quarantined=counts.rows_quarantined,
             ),
             check.not_null(processed_schema(self.entity), staged),
             unique,
@@ -130,6 +136,12 @@ class ProcessedStep:
         raw = self._read_raw(files)
         written = self._write(good_rows(raw, self.entity, self.stamp), self.table)
         return {day: written.get(day, StagedPartition(day)) for day in files}
+
+    def _left_out(self, files: Mapping[date, Sequence[StagedFile]]) -> dict[date, int]:
+        if self.entity.where is None:
+            return {}
+        counted = left_out_rows(self._read_raw(files), self.entity).collect()
+        return {row[PARTITION_COLUMN]: row["rows"] for row in counted}
 
     def _distinct_keys(self, staged: Mapping[date, StagedPartition]) -> dict[date, int]:
         rows = self._read_staged(staged, processed_schema(self.entity))

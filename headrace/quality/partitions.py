@@ -13,12 +13,14 @@ from headrace.schema import TableSchema
 from headrace.staged import StagedPartition
 
 
-def row_balance(*, rows_in: int, rows_out: int, quarantined: int, repeated: int) -> CheckResult:
-    """Every row read was published, quarantined or dropped as a repeat: none is lost."""
+def row_balance(
+    *, rows_in: int, rows_out: int, quarantined: int, repeated: int, left_out: int = 0
+) -> CheckResult:
+    """Every row read was published, quarantined, a repeat, or another entity's: none is lost."""
     found = f"{rows_out} published + {quarantined} quarantined + {repeated} repeated"
-    return CheckResult(
-        "row_balance", rows_in == rows_out + quarantined + repeated, f"{rows_in} rows", found
-    )
+    found += f" + {left_out} left out" if left_out else ""
+    accounted = rows_out + quarantined + repeated + left_out
+    return CheckResult("row_balance", rows_in == accounted, f"{rows_in} rows", found)
 
 
 def row_count(config: QualityConfig, rows: int) -> CheckResult:

@@ -34,6 +34,7 @@ class PartitionReport:
         rows_out: Rows staged for publication.
         rows_quarantined: Rows set aside with their reasons.
         rows_repeated: Rows dropped because a later row has the same key.
+        rows_left_out: Rows that are none of the entity's (its `where`).
         reasons: Reason to number of quarantined rows that give it.
         checks: What was checked; one failure holds the partition.
         error: Why the partition could not be staged at all; None if it could.
@@ -44,6 +45,7 @@ class PartitionReport:
     rows_out: int = 0
     rows_quarantined: int = 0
     rows_repeated: int = 0
+    rows_left_out: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
     checks: tuple[CheckResult, ...] = ()
     error: str | None = None
@@ -57,8 +59,9 @@ class PartitionReport:
 
     @property
     def quality_score(self) -> float:
-        """Share of the rows read that were good, 0 to 1; 1 for an empty partition."""
-        return 1.0 if not self.rows_in else 1 - self.rows_quarantined / self.rows_in
+        """Share of the entity's rows that were good, 0 to 1; 1 for an empty partition."""
+        own = self.rows_in - self.rows_left_out
+        return 1.0 if not own else 1 - self.rows_quarantined / own
 
     def why(self) -> str:
         """Why it may not be published, in one line; empty when it may."""

@@ -55,7 +55,9 @@ def quarantine_schema(entity: EntityConfig) -> TableSchema:
     text = (SchemaColumn(c.name, "string", True, c.description) for c in entity.columns)
     return TableSchema(
         (
-            SchemaColumn("_reasons", "string", False, "Every reason that holds, '; ' between them."),
+            SchemaColumn(
+                "_reasons", "string", False, "Every reason that holds, '; ' between them."
+            ),
             *text,
             SchemaColumn("_corrupt_record", "string", True, "The line, if it has no fields."),
             *_LINEAGE,
@@ -65,7 +67,7 @@ def quarantine_schema(entity: EntityConfig) -> TableSchema:
 
 
 def good_rows(raw: DataFrame, entity: EntityConfig, stamp: RunStamp) -> DataFrame:
-    """Typed rows that no rule objects to; repeats are still among them.
+    """Typed rows of the entity that no rule objects to; repeats are still among them.
 
     Args:
         raw: Captured rows of one or more days, text columns as `raw_schema` names them.
@@ -73,7 +75,8 @@ def good_rows(raw: DataFrame, entity: EntityConfig, stamp: RunStamp) -> DataFram
         stamp: Values of the audit columns.
     """
     typed = raw.select(*_typed_columns(entity), *_CORRUPT, *_carried())
-    kept = typed.where(~any_holds(_objections(entity))).drop(*_unparsed(entity))
+    kept = typed.where(_belongs(entity) & ~any_holds(_objections(entity)))
+    kept = kept.drop(*_unparsed(entity))
     return _transformed(kept, entity).select(*_output(entity, stamp))
 
 
@@ -82,7 +85,7 @@ def quarantined_rows(raw: DataFrame, entity: EntityConfig, stamp: RunStamp) -> D
     names = [column.name for column in entity.columns]
     text = [F.col(name).alias(f"_text_{name}") for name in names]
     typed = raw.select(*_typed_columns(entity), *text, *_CORRUPT, *_carried())
-    broken = typed.where(any_holds(_objections(entity)))
+    broken = typed.where(_belongs(entity) & any_holds(_objections(entity)))
     # A row without columns breaks every other rule too; only why it has none says anything.
     why = F.when(F.col("_corrupt_record").isNotNull(), F.col("_corrupt_reason")).otherwise(
         reasons(_objections(entity))
@@ -91,6 +94,17 @@ def quarantined_rows(raw: DataFrame, entity: EntityConfig, stamp: RunStamp) -> D
     return broken.select(
         why.alias("_reasons"), *shown, "_corrupt_record", *_lineage(), *_audit(stamp)
     )
+
+
+def left_out_rows(raw: DataFrame, entity: EntityConfig) -> DataFrame:
+    """Per partition day: how many `rows` the entity's `where` leaves out; days without are absent.
+
+    A row with a value that cannot be read is never left out: it is quarantined, lest a condition
+    that cannot be judged make it disappear.
+    """
+    typed = raw.select(*_typed_columns(entity), *_CORRUPT, *_carried())
+    strangers = typed.where(~_belongs(entity))
+    return strangers.groupBy(PARTITION_COLUMN).agg(F.count(F.lit(1)).alias("rows"))
 
 
 def repeated_keys(rows: DataFrame, entity: EntityConfig) -> DataFrame:
@@ -142,16 +156,38 @@ def _unparsed(entity: EntityConfig) -> list[str]:
     return [_GIVEN + column.name for column in entity.columns if column.type != "string"]
 
 
+def _belongs(entity: EntityConfig) -> Column:
+    """True for a row of the entity, and for one of which it cannot be said; never NULL."""
+    if entity.where is None:
+        return F.lit(True)
+    is_one = F.coalesce(F.expr(f"({entity.where})"), F.lit(False))
+    return is_one | any_holds(_unreadable(entity))
+
+
+def _unreadable(entity: EntityConfig) -> list[Objection]:
+    values = [_misread(column) for column in entity.columns if column.type != "string"]
+    return [_not_a_row(), *values]
+
+
+def _not_a_row() -> Objection:
+    return Objection("not a row", F.col("_corrupt_record").isNotNull())
+
+
+def _misread(column: ColumnConfig) -> Objection:
+    is_lost = F.col(_GIVEN + column.name) & F.col(column.name).isNull()
+    article = "an" if column.type.startswith("int") else "a"
+    return Objection(f"{column.name}: not {article} {column.type}", is_lost)
+
+
 def _objections(entity: EntityConfig) -> list[Objection]:
-    found = [Objection("not a row", F.col("_corrupt_record").isNotNull())]
+    found = [_not_a_row()]
     required = {*entity.key, *(c.name for c in entity.columns if c.required)}
     for column in entity.columns:
-        value, is_text = F.col(column.name), column.type == "string"
+        is_text = column.type == "string"
         if not is_text:
-            bad = F.col(_GIVEN + column.name) & value.isNull()
-            found.append(Objection(f"{column.name}: not a {column.type}", bad))
+            found.append(_misread(column))
         if column.name in required:
-            absent = value.isNull() if is_text else ~F.col(_GIVEN + column.name)
+            absent = F.col(column.name).isNull() if is_text else ~F.col(_GIVEN + column.name)
             found.append(Objection(f"{column.name}: missing", absent))
     day = F.col(PARTITION_COLUMN)
     if entity.event_time is not None:
@@ -188,7 +224,9 @@ def _output(entity: EntityConfig, stamp: RunStamp) -> list[Column]:
 
 
 def _key_hash(entity: EntityConfig) -> Column:
-    return parse.hash_key([(F.col(name), entity.column(name).type) for name in entity.key])
+    return parse.hash_key(
+        [(F.col(name), entity.processed_column(name).type) for name in entity.key]
+    )
 
 
 def _transformed(rows: DataFrame, entity: EntityConfig) -> DataFrame:

@@ -5,6 +5,7 @@ Elsewhere: dimensions (headrace.star.dimensions), loading Postgres (headrace.lay
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -105,10 +106,11 @@ def _as_of(
     for name, column in join.natural_key.items():
         condition = condition & (F.col(column) == F.col(f"_nk_{name}"))
     key = F.coalesce(F.col("_key"), F.lit(UNKNOWN_KEY).cast("bigint"))
-    found = rows.join(renamed, condition, "left").withColumn(dimension.key_column, key)
+    # The versions on the left: Sail keeps that side in memory and streams the other.
+    found = renamed.join(rows, condition, "right").withColumn(dimension.key_column, key)
     return found.drop("_key", "_from", "_to", *(f"_nk_{name}" for name in join.natural_key))
 
 
 def _kept(entity: EntityConfig, name: str) -> SchemaColumn:
-    column = entity.column(name)
-    return SchemaColumn(name, column.type, not column.required, column.description)
+    required = {column.name for column in entity.columns if column.required}
+    return replace(entity.processed_column(name), nullable=name not in required)

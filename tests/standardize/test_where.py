@@ -1,0 +1,106 @@
+"""Rows that are none of the entity's, and rows that only their place tells apart."""
+
+from datetime import UTC, date, datetime
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from headrace.config.sources import EntityConfig
+from headrace.engine.types import spark_schema
+from headrace.ingestion.capture import raw_schema
+from headrace.standardize.rows import (
+    RunStamp,
+    good_rows,
+    latest_rows,
+    left_out_rows,
+    quarantined_rows,
+    repeated_keys,
+)
+
+DAY = date(2010, 12, 1)
+CAPTURED = datetime(2010, 12, 2, tzinfo=UTC)
+STAMP = RunStamp("run", "code", "2010-12-02T00:00:00+00:00")
+CUSTOMERS = {
+    "name": "customers",
+    "extract": {"mode": "files", "path": "orders-{date:%Y-%m-%d}.csv"},
+    "where": "customer_id is not null and country <> 'Nowhere'",
+    "key": ["customer_id"],
+    "columns": [
+        {"name": "customer_id", "type": "bigint"},
+        {"name": "country", "type": "string", "required": True},
+    ],
+    "rules": [{"name": "real", "expect": "customer_id > 0", "reason": "not a customer's number"}],
+}
+
+
+def entity(**changes: object) -> EntityConfig:
+    return EntityConfig.model_validate(CUSTOMERS | changes)
+
+
+def raw(spark: SparkSession, *rows: tuple[str | None, str | None]) -> DataFrame:
+    """Captured rows, numbered from line 2; one whose fields are both None is a corrupt record."""
+    captured = []
+    for line, (customer, country) in enumerate(rows, start=2):
+        lost = ("1;2;3", "3 fields") if customer is country is None else (None, None)
+        place = (line, "orders.csv", "v1", "s.customers", CAPTURED, "batch", 0, DAY)
+        captured.append((customer, country, *lost, *place))
+    return spark.createDataFrame(captured, spark_schema(raw_schema(entity())))
+
+
+def counts(rows: DataFrame, configured: EntityConfig) -> tuple[int, int, int]:
+    """Good, quarantined and left out."""
+    left_out = {
+        row["_partition_date"]: row["rows"] for row in left_out_rows(rows, configured).collect()
+    }
+    return (
+        good_rows(rows, configured, STAMP).count(),
+        quarantined_rows(rows, configured, STAMP).count(),
+        left_out.get(DAY, 0),
+    )
+
+
+def test_a_row_that_is_none_of_the_entitys_is_left_out_and_counted(spark: SparkSession) -> None:
+    rows = raw(spark, ("17850", "France"), ("", "France"), ("17851", "Nowhere"), (" ", "Spain"))
+    assert counts(rows, entity()) == (1, 0, 3)
+
+
+def test_a_condition_that_is_null_leaves_the_row_out(spark: SparkSession) -> None:
+    assert counts(raw(spark, ("17850", "")), entity()) == (0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        pytest.param(("x", "Nowhere"), "customer_id: not a bigint", id="unreadable value"),
+        pytest.param((None, None), "3 fields", id="corrupt record"),
+        pytest.param(("-5", "France"), "not a customer's number", id="broken rule"),
+    ],
+)
+def test_a_bad_row_is_quarantined_rather_than_left_out(
+    spark: SparkSession, row: tuple[str | None, str | None], reason: str
+) -> None:
+    rows = raw(spark, row)
+    assert counts(rows, entity()) == (0, 1, 0)
+    [quarantined] = quarantined_rows(rows, entity(), STAMP).collect()
+    assert quarantined["_reasons"] == reason
+
+
+def test_without_a_condition_every_row_is_the_entitys(spark: SparkSession) -> None:
+    rows = raw(spark, ("17850", "France"), ("", "France"), ("17851", "Nowhere"))
+    assert counts(rows, entity(where=None)) == (2, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("key", "lines"),
+    [(["customer_id"], [3, 4]), (["customer_id", "_line"], [2, 3, 4])],
+    ids=["by what the source says", "by the line too"],
+)
+def test_rows_that_repeat_a_key_all_count_where_the_line_is_part_of_it(
+    spark: SparkSession, key: list[str], lines: list[int]
+) -> None:
+    configured = entity(key=key)
+    rows = raw(spark, ("17850", "France"), ("17850", "France"), ("17851", "Spain"))
+    good = good_rows(rows, configured, STAMP)
+    [counted] = repeated_keys(good, configured).collect()
+    assert (counted["rows"], counted["keys"]) == (3, len(lines))
+    assert sorted(row["_line"] for row in latest_rows(good, configured).collect()) == lines
