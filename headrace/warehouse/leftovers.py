@@ -18,6 +18,7 @@ from headrace.warehouse.sessions import Session, advisory_key, ensure_namespace
 
 STAGING = "staging"
 _ID_BYTES = 6
+_NOT_NOW = (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivilege)
 
 
 def claim_load(session: Session) -> str:
@@ -51,16 +52,16 @@ def drop_leftovers(session: Session) -> None:
 
 
 def drop_staged(session: Session, tables: Sequence[str]) -> None:
-    """Drop staging tables, but for those in use.
+    """Drop staging tables, but for those in use and those of another user's.
 
     A killed client's server process notices at its next word to the client: until then it may
     still hold a table, and a later load drops that one.
     """
     try:
         _drop(session, tables)
-    except psycopg.errors.LockNotAvailable:
+    except _NOT_NOW:
         for table in tables:
-            with suppress(psycopg.errors.LockNotAvailable):
+            with suppress(*_NOT_NOW):
                 _drop(session, [table])
 
 

@@ -81,6 +81,22 @@ def test_a_load_does_not_clean_up_after_the_living(warehouse: Warehouse, session
     assert published(session) == rows_of(days | {day(1): sales(day(1), 1)})
 
 
+def test_what_cannot_be_cleaned_up_does_not_keep_others_from_loading(
+    url: str, warehouse: Warehouse, session: Session
+) -> None:
+    load(warehouse, {})
+    session.execute(
+        'create table staging."0123456789ab_0000_held" (); create table staging.of_somebody ();'
+        'create table staging."ba9876543210_0000_free" ()'
+    )
+    with psycopg.connect(url) as other:
+        other.execute('lock table staging."0123456789ab_0000_held"')
+        load(warehouse, {day(0): sales(day(0), 1)})
+    assert sorted(staging_tables(session)) == ["0123456789ab_0000_held", "of_somebody"]
+    load(warehouse, {day(0): sales(day(0), 2)})
+    assert staging_tables(session) == ["of_somebody"]
+
+
 def test_a_lost_connection_is_transient_and_changes_nothing(
     url: str, warehouse: Warehouse, session: Session
 ) -> None:

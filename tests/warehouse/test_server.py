@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 import sqlalchemy
@@ -246,5 +247,5 @@ def kill(home: Path) -> None:
     number = process_id(found)
     os.kill(number, signal.SIGKILL)
     deadline = time.monotonic() + 10
-    while Path(f"/proc/{number}").exists() and time.monotonic() < deadline:
+    while psutil.pid_exists(number) and time.monotonic() < deadline:
         time.sleep(0.02)
