@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.measure import Measured
 from benchmarks.rounds import Backfill, Round
-from headrace.cli.output import print_table
+from headrace.cli.output import messages, print_table
 from headrace.version import VERSION
 
 _MIB = 2**20
@@ -23,24 +23,26 @@ def print_rounds(rounds: Sequence[Round]) -> None:
     """The figures, medians of the rounds; then where the platform's time goes."""
     floors = [floor for one in rounds for floor in one.floors]
     floor_seconds = _median(rounds, lambda one: one.floor_seconds)
-    columns = ("", "seconds", "x floor", "CPU s", "peak RSS MiB", "Postgres MiB", "aim")
+    columns = ("", "seconds", "x floor", "CPU s", "RSS MiB", "Postgres MiB", "aim")
     rows = [
-        _row("floor, the year", floors, floor_seconds, ""),
+        _row("floor: the year", floors, floor_seconds, ""),
         _row(
-            "platform, the year",
+            "platform: the year",
             [one.year.measured for one in rounds],
             floor_seconds,
-            "at most 5 x, 2,048 MiB",
+            "5 x, 2,048 MiB",
         ),
         _row(
-            "platform, one more day",
+            "platform: one more day",
             [one.next_day.measured for one in rounds],
             floor_seconds,
-            "at most 6 s",
+            "6 s",
         ),
-        _row("platform, a day again", [one.rerun.measured for one in rounds], floor_seconds, ""),
+        _row("platform: a day again", [one.rerun.measured for one in rounds], floor_seconds, ""),
     ]
     print_table(columns, rows, title=_title(rounds))
+    first_start = _median(rounds, lambda one: one.first_start_seconds)
+    messages.print(f"Not in these: the first start of a home's Postgres, {first_start:.1f} s")
     for title, pick in _BACKFILLS.items():
         print_table(
             ("step", "seconds", "share"),
@@ -107,7 +109,7 @@ def _steps(runs: Sequence[Backfill]) -> list[tuple[str, str, str]]:
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     longest_first = sorted(medians.items(), key=lambda step: -step[1])
     outside = statistics.median(run.seconds_outside_steps for run in runs)
-    rows = [*longest_first, ("start of the process, and between steps", outside)]
+    rows = [*longest_first, ("process start, between steps", outside)]
     return [(name, f"{taken:.2f}", f"{taken / whole:.0%}") for name, taken in rows]
 
 
