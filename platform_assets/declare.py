@@ -25,7 +25,7 @@ def check_specs(key: dg.AssetKey, names: Sequence[str]) -> list[dg.AssetCheckSpe
     return [dg.AssetCheckSpec(name, asset=key, blocking=True) for name in names]
 
 
-def check_outputs(context: dg.AssetExecutionContext) -> Iterator[dg.Output[None]]:
+def check_outputs(context: dg.AssetExecutionContext) -> Iterator[dg.Output[Any]]:
     """Satisfy the check outputs that Dagster waits for; their results are logged already."""
     for check in sorted(context.selected_asset_check_keys):
         name = context.assets_def.get_output_name_for_asset_check_key(check)

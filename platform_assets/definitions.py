@@ -105,5 +105,5 @@ def build_resources(project: Project) -> dict[str, Any]:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """What Dagster loads; made when it asks, so that importing `build_definitions` costs nothing."""
+    """What Dagster loads, made when it asks: importing `build_definitions` makes nothing."""
     return build_definitions(load_project())

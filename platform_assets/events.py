@@ -111,7 +111,8 @@ def log_checks(step: Step, evaluations: Sequence[dg.AssetCheckEvaluation]) -> No
 
 def _execution(entry: EventLogEntry, event_id: int) -> dict[str, Any]:
     evaluation = entry.get_dagster_event().event_specific_data
-    assert isinstance(evaluation, AssetCheckEvaluation)
+    if not isinstance(evaluation, AssetCheckEvaluation):
+        raise TypeError(f"not a check evaluation: {type(evaluation).__name__}")
     status = AssetCheckExecutionRecordStatus
     return {
         "asset_key": evaluation.asset_key.to_string(),
@@ -137,7 +138,7 @@ def _entry(step: Step, kind: DagsterEventType, what: EventSpecificData) -> Event
         logging_tags=step.event_tags,
         event_specific_data=what,
     )
-    return EventLogEntry(
+    return EventLogEntry(  # type: ignore[no-untyped-call]
         error_info=None,
         level="info",
         user_message="",

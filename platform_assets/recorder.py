@@ -124,7 +124,9 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
     ) -> None:
         """Dagster's events alone, where the ledger was written with the publication itself."""
         passed = passed_days(reports)
-        rows = {day.isoformat(): _metadata(reports[day]) for day in passed}
+        rows: dict[str | None, dict[str, int | float | str]] = {
+            day.isoformat(): _metadata(reports[day]) for day in passed
+        }
         events.log_materializations(step, key, rows)
         events.log_checks(step, _evaluations(key, reports))
         bad = [day.isoformat() for day in reports if reports[day].outcome != "passed"]
@@ -232,7 +234,10 @@ class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
                 ledger.record_loaded_in(session, name_of(key), snapshot, context.run_id)
 
     def published(
-        self, context: dg.OutputContext, output: object, publications: Mapping[str, Publication]
+        self,
+        context: dg.OutputContext,
+        output: object,
+        publications: Mapping[str, Publication],  # noqa: ARG002  # the IO manager's protocol
     ) -> None:
         """Log Dagster's events of every table, then end the step."""
         star = _star(output)

@@ -37,9 +37,8 @@ def build_warehouse_assets(
 ) -> dg.AssetsDefinition:
     """Dimensions, calendar and facts: readers see the star before a load or after it."""
     star = project.star
-    configs: dict[str, StarTable] = {
-        c.name: c for c in (*star.dimensions, star.calendar, *star.facts)
-    }
+    declared: list[StarTable] = [*star.dimensions, star.calendar, *star.facts]
+    configs = {config.name: config for config in declared}
     tables = {name: _table(project, config) for name, config in configs.items()}
 
     @dg.multi_asset(

@@ -50,7 +50,9 @@ class ProjectLakeResource(LakeResource):
     @classmethod
     def of_project(cls, project: Project) -> Self:
         """The lake of `project`."""
-        return cls(**_place(project))
+        return cls(
+            home=str(project.home), folder=str(project.folder), environment=project.environment
+        )
 
     @property
     def settings(self) -> LakeSettings:
@@ -68,16 +70,10 @@ class ProjectWarehouseResource(WarehouseResource):
     @classmethod
     def of_project(cls, project: Project) -> Self:
         """The warehouse of `project`."""
-        return cls(**_place(project))
+        return cls(
+            home=str(project.home), folder=str(project.folder), environment=project.environment
+        )
 
     def database_url(self) -> str:
         """Where the database is; starts the embedded server if it does not run."""
         return _warehouse_url(self.home, self.folder, self.environment)
-
-
-def _place(project: Project) -> dict[str, str]:
-    return {
-        "home": str(project.home),
-        "folder": str(project.folder),
-        "environment": project.environment,
-    }

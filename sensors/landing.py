@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
-from resources.landing import LandingResource
 
 from headrace.config.loading import Project
 from headrace.config.sources import FileExtract
 from headrace.ingestion.files import days_of_file
 from headrace.ingestion.landing import StoredFile
 from platform_assets.partitions import range_tags
+from resources.landing import LandingResource
 
 
 @dataclass(frozen=True)

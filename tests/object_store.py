@@ -89,6 +89,9 @@ def _command(folder: Path, config: Path, ports: Mapping[str, int]) -> list[str]:
         "-filer",
         "-s3",
         f"-s3.config={config}",
+        # Off: they listen on fixed ports, so that a second server would not start.
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
         "-volume.max=50",
         "-master.volumeSizeLimitMB=256",
         "-master.telemetry=false",

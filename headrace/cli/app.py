@@ -102,6 +102,29 @@ def sql(
 
 
 @app.command()
+def quarantine(
+    entity: Annotated[
+        str | None, typer.Argument(help="source.entity; all of them without it.")
+    ] = None,
+    start: Annotated[
+        date | None, typer.Option("--from", parser=_day, metavar="DAY", help="First day.")
+    ] = None,
+    end: Annotated[
+        date | None, typer.Option("--to", parser=_day, metavar="DAY", help="Last day.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Rows at most.")] = 100,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show the rows that were set aside and why; with --json also what is in them.
+
+    Example: headrace quarantine retail.transactions --from 2017-03-01 --json
+    """
+    from headrace.cli.quarantine import read_quarantine
+
+    output.print_quarantine(read_quarantine(entity, start, end, limit), as_json=as_json)
+
+
+@app.command()
 def env() -> None:
     """Start what the platform needs and print the variables for Dagster's own commands.
 
@@ -129,7 +152,7 @@ def dev(
     typer.echo(f"Dagster's UI: http://127.0.0.1:{port}  (Ctrl-C ends it)", err=True)
     command = [str(Path(sys.executable).with_name("dg")), "dev", "--port", str(port)]
     command += ["--host", "127.0.0.1"]
-    raise typer.Exit(subprocess.call(command, env=variables))
+    raise typer.Exit(subprocess.call(command, env=variables))  # noqa: S603  # our own program
 
 
 @app.command()

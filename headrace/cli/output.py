@@ -6,6 +6,7 @@ Elsewhere: finding out what to print (the other modules of headrace.cli).
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,11 @@ from rich.table import Table
 from headrace.errors import HeadraceError
 
 if TYPE_CHECKING:
+    from headrace.cli.quarantine import QuarantinedRow
     from headrace.cli.query import Rows
     from headrace.cli.runner import AssetStatus, BackfillResult
 
 messages = Console(stderr=True, highlight=False)
-_results = Console(highlight=False)
 
 
 def print_error(error: HeadraceError) -> None:
@@ -40,10 +41,10 @@ def print_facts(title: str, facts: Mapping[str, object], *, as_json: bool) -> No
     if as_json:
         print_json(facts)
         return
-    _results.print(f"[green]{title}[/]")
+    _results().print(f"[green]{title}[/]")
     for name, value in facts.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        _results.print(f"  {name}: {_plain_text(shown)}", soft_wrap=True)
+        _results().print(f"  {name}: {_plain_text(shown)}", soft_wrap=True)
 
 
 def print_rows(found: "Rows", *, as_json: bool) -> None:
@@ -64,7 +65,7 @@ def print_table(
         table.add_column(name, justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    _results.print(table)
+    _results().print(table)
 
 
 def print_status(assets: Sequence["AssetStatus"], *, as_json: bool) -> None:
@@ -74,6 +75,19 @@ def print_status(assets: Sequence["AssetStatus"], *, as_json: bool) -> None:
         return
     columns = ("asset", "published", "empty", "held", "failed", "missing", "rows", "last run")
     print_table(columns, [tuple(asset.as_dict().values()) for asset in assets])
+
+
+def print_quarantine(found: Sequence["QuarantinedRow"], *, as_json: bool) -> None:
+    """Where each row is and why it was set aside; what is in it, only as JSON."""
+    if as_json:
+        print_json([asdict(row) for row in found])
+        return
+    if not found:
+        messages.print("nothing is in quarantine there")
+        return
+    columns = ("entity", "day", "file", "line", "because")
+    rows = [(r.entity, r.partition, r.file, r.line, r.reasons) for r in found]
+    print_table(columns, rows)
 
 
 def print_backfill(result: "BackfillResult", *, as_json: bool) -> None:
@@ -93,6 +107,15 @@ def print_backfill(result: "BackfillResult", *, as_json: bool) -> None:
 
 
 _SHOWN = 20
+_WIDEST = 10_000
+
+
+def _results() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        # A pipe has no edge: whoever reads it wants a row on a line.
+        console.width = _WIDEST
+    return console
 
 
 def _cell(value: object) -> str:

@@ -36,7 +36,7 @@ def run_query(query: str) -> Rows:
     """
     with psycopg.connect(postgres_url(load_project(), "warehouse"), autocommit=True) as connection:
         try:
-            cursor = connection.execute(query)  # type: ignore[call-overload]  # the user's own SQL
+            cursor = connection.execute(query)  # the user's own SQL
         except psycopg.Error as error:
             what = error.diag.message_primary or type(error).__name__
             raise QueryError(

@@ -4,7 +4,9 @@ Belongs here: preparing HEADRACE_HOME, finding the orchestration, results in the
 Elsewhere: the orchestration itself (jobs.backfill, platform_assets.definitions), printing.
 """
 
+import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -13,6 +15,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
+import structlog
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from headrace import progress
@@ -38,7 +41,7 @@ class BadPartition:
     """A partition that was not published, and why."""
 
     asset: str
-    partition: date
+    partition: date | None
     status: str
     why: str
 
@@ -93,6 +96,7 @@ def run_backfill(start_day: date, end: date, *, select: str, quiet: bool) -> Bac
     project = load_project()
     _check_days(project, start_day, end)
     os.environ.update(environment_of(project))
+    _log_to_stderr()
     prepare_home(project)
     run_range = _entry_point("headrace.run_range")
     definitions = _entry_point("headrace.definitions")
@@ -144,6 +148,14 @@ def _check_days(project: Project, start_day: date, end: date) -> None:
             f"partitions exist from {first} up to, but without, {last_allowed}",
             fix="choose days among them, or change partitions.start and .end in the configuration",
         )
+
+
+def _log_to_stderr() -> None:
+    # structlog prints to stdout by default, which is for data; what went well, the bars tell.
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 def _number_of_days(project: Project) -> int:

@@ -6,7 +6,7 @@ Elsewhere: the models (headrace.config.settings, .sources, .star).
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -97,7 +97,7 @@ def load_project(environ: Mapping[str, str] = os.environ) -> Project:
     problems = _Problems()
     settings = problems.collect(lambda: _load_settings(folder, environment))
     paths = sorted((folder / "sources").glob("*.yaml"))
-    sources = [problems.collect(lambda p=path: load_source(p)) for path in paths]  # type: ignore[misc]
+    sources = [problems.collect(lambda p=path: load_source(p)) for path in paths]
     star = problems.collect(lambda: _load(folder / "star.yaml", StarConfig))
     problems.raise_if_any()
     project = Project(
@@ -120,40 +120,43 @@ def check_references(project: Project) -> None:
     """
     names = [source.name for source in project.sources]
     lines = [f"{project.folder}/sources: source '{n}' is declared twice" for n in _repeated(names)]
-    star = f"{project.folder}/star.yaml"
-    entities = project.entities()
-    dimensions = {dimension.name: dimension for dimension in project.star.dimensions}
+    lines += [*_dimension_problems(project), *_fact_problems(project)]
+    if lines:
+        raise ConfigError("\n".join(lines), fix="see docs/reference/configuration.md")
 
-    def missing(where: str, entity: str, columns: list[str]) -> list[str]:
-        if entity not in entities:
-            return [f"{star}: {where}.entity: '{entity}' is not one of {', '.join(entities)}"]
-        known = {*PLACE_COLUMNS, *(column.name for column in entities[entity][1].columns)}
-        return [
-            f"{star}: {where}: {entity} has no column '{column}'"
-            for column in columns
-            if column not in known
-        ]
 
+def _dimension_problems(project: Project) -> Iterator[str]:
     for i, dim in enumerate(project.star.dimensions):
         used = [*dim.natural_key.values(), *dim.attributes.values()]
         used += [dim.effective_time] if dim.effective_time else []
-        lines += missing(f"dimensions[{i}]", dim.entity, used)
+        yield from _missing(project, f"dimensions[{i}]", dim.entity, used)
+
+
+def _fact_problems(project: Project) -> Iterator[str]:
+    dimensions = {dimension.name: dimension for dimension in project.star.dimensions}
     for i, fact in enumerate(project.star.facts):
-        where = f"facts[{i}]"
+        where = f"{project.folder}/star.yaml: facts[{i}].dimensions"
         used = [*fact.grain, fact.event_time, *fact.columns, *fact.measures]
         for join in fact.dimensions:
             used += join.natural_key.values()
             if join.dimension not in dimensions:
-                lines.append(
-                    f"{star}: {where}.dimensions: '{join.dimension}' is not one of "
-                    f"{', '.join(dimensions) or 'no dimension'}"
-                )
+                known = ", ".join(dimensions) or "no dimension"
+                yield f"{where}: '{join.dimension}' is not one of {known}"
             elif {*join.natural_key} != {*dimensions[join.dimension].natural_key}:
                 key = ", ".join(dimensions[join.dimension].natural_key)
-                lines.append(f"{star}: {where}.dimensions: {join.dimension} is joined on {key}")
-        lines += missing(where, fact.entity, used)
-    if lines:
-        raise ConfigError("\n".join(lines), fix="see docs/reference/configuration.md")
+                yield f"{where}: {join.dimension} is joined on {key}"
+        yield from _missing(project, f"facts[{i}]", fact.entity, used)
+
+
+def _missing(project: Project, where: str, entity: str, columns: Sequence[str]) -> Iterator[str]:
+    entities, star = project.entities(), f"{project.folder}/star.yaml"
+    if entity not in entities:
+        yield f"{star}: {where}.entity: '{entity}' is not one of {', '.join(entities)}"
+        return
+    known = {*PLACE_COLUMNS, *(column.name for column in entities[entity][1].columns)}
+    for column in columns:
+        if column not in known:
+            yield f"{star}: {where}: {entity} has no column '{column}'"
 
 
 class _Problems:

@@ -187,8 +187,8 @@ class EntityConfig(StrictModel):
         names = [column.name for column in self.columns]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"columns declared twice: {', '.join(sorted(repeated))}")
-        wanted = {*self.key, self.event_time, self.extract.partition_by} - {None, *PLACE_COLUMNS}
-        if unknown := sorted(wanted - {*names}):
+        wanted = {*self.key, *filter(None, (self.event_time, self.extract.partition_by))}
+        if unknown := sorted(wanted - {*names, *PLACE_COLUMNS}):
             raise ValueError(f"{', '.join(unknown)}: not among the columns {', '.join(names)}")
         for name in filter(None, (self.event_time, self.extract.partition_by)):
             if self.column(name).type not in {"date", "timestamp", "timestamptz"}:
@@ -201,9 +201,9 @@ class EntityConfig(StrictModel):
 
     def processed_column(self, name: str) -> Column:
         """The column called `name` as processed, `_file` and `_line` too; KeyError without one."""
-        return PLACE_COLUMNS[name] if name in PLACE_COLUMNS else self.schema().column(name)
+        return PLACE_COLUMNS[name] if name in PLACE_COLUMNS else self.declared_schema().column(name)
 
-    def schema(self) -> TableSchema:
+    def declared_schema(self) -> TableSchema:
         """The declared columns as processed."""
         return TableSchema(
             tuple(

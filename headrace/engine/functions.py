@@ -240,7 +240,7 @@ def divide_decimal(dividend: Column, divisor: Column, precision: int, scale: int
     remainder decides, which both compute exactly.
 
     Args:
-        dividend: An integer or a decimal; NULL if it does not fit decimal(20,6).
+        dividend: An integer or a decimal, taken as decimal(20,6); NULL if it does not fit.
         divisor: As `dividend`.
         precision: Digits of the result; overflow gives NULL.
         scale: Digits after the point, 6 at most.

@@ -131,7 +131,7 @@ class _Engines:
         if url == self._embedded:
             # What is in this process either answers or is gone: waiting for it helps nobody, and
             # PySpark waits ten minutes, as it ends too.
-            session.client.set_retry_policies([])
+            cast("Any", session).client.set_retry_policies([])
         for name, value in {**_SESSION_CONF, **conf}.items():
             session.conf.set(name, value)
         self._sessions[url] = session

@@ -86,14 +86,20 @@ class StarLoader:
     _reports: dict[str, Mapping[date, PartitionReport]] = field(default_factory=dict)
 
     def stage_dimension(
-        self, table: WarehouseTable, scan: LakeScan, days: Sequence[date], *, is_loaded: bool
+        self, table: WarehouseTable, scan: LakeScan, brought: Mapping[date, int], *, is_loaded: bool
     ) -> None:
-        """Stage a whole dimension; one whose snapshot is loaded already has nothing to stage."""
+        """Stage a whole dimension; one whose snapshot is loaded already has nothing to stage.
+
+        Args:
+            table: Where it goes.
+            scan: The dimension in the lake.
+            brought: The run's days, and how many rows of the source each brought.
+            is_loaded: Whether the table holds this snapshot.
+        """
         if not is_loaded:
             self._loads[table.name] = stage(self.connect, table, (), [((), scan.batches())])
         self._reports[table.name] = {
-            day: PartitionReport(day, rows_in=scan.total_rows, rows_out=scan.total_rows)
-            for day in days
+            day: PartitionReport(day, rows_in=rows, rows_out=rows) for day, rows in brought.items()
         }
 
     def stage_fact(self, config: FactConfig, scan: LakeScan, days: Sequence[date]) -> None:
@@ -159,7 +165,7 @@ class StarLoader:
         star = self.project.star
         members = [(star.dimension(j.dimension).key_column, j.dimension) for j in config.dimensions]
         members.append((DATE_KEY, star.calendar.name))
-        counts = {}
+        counts: dict[str, dict[int, int]] = {}
         for column, dimension in members:
             staged = self._loads.get(dimension)
             relation = staged.relation() if staged else sql.Identifier(NAMESPACE, dimension)

@@ -47,7 +47,7 @@ class RunStamp:
 
 def processed_schema(entity: EntityConfig) -> TableSchema:
     """The entity's columns, then lineage and audit columns."""
-    return entity.schema().plus((*_LINEAGE, *_AUDIT))
+    return entity.declared_schema().plus((*_LINEAGE, *_AUDIT))
 
 
 def quarantine_schema(entity: EntityConfig) -> TableSchema:

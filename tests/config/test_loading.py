@@ -109,5 +109,5 @@ def test_a_secret_that_is_not_set_is_named_and_its_value_never_is() -> None:
 
 
 def test_a_folder_without_configuration_says_where_it_looked(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no base.yaml here"):
+    with pytest.raises(ConfigError, match=r"no base\.yaml here"):
         load_project(environ(tmp_path))

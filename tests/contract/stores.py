@@ -132,14 +132,14 @@ def local_lake(folder: str) -> PartitionStore:
     return LakeStore(LakeSettings(servers.postgres().uri("lake"), f"{folder}/lake"), _table_name())
 
 
-def s3_lake(folder: str) -> PartitionStore:  # noqa: ARG001  # its files are in the bucket
+def s3_lake(folder: str) -> PartitionStore:  # its files are in the bucket
     """A lake in an S3 bucket."""
     store = servers.s3()
     settings = LakeSettings(servers.postgres().uri("lake"), store.prefix("lake"), store.settings)
     return LakeStore(settings, _table_name())
 
 
-def warehouse(folder: str) -> PartitionStore:  # noqa: ARG001  # its files are the server's
+def warehouse(folder: str) -> PartitionStore:  # its files are the server's
     """A warehouse in Postgres."""
     return WarehouseStore(servers.postgres().uri("warehouse"), _table_name())
 

@@ -131,7 +131,7 @@ def test_values_of_every_type_come_back_as_they_were(store: PartitionStore) -> N
         "large": 2**63 - 1,
         "ratio": 0.1,
         "on": date(1, 1, 1),
-        "at": datetime(2017, 3, 26, 2, 30, 0, 123456),  # noqa: DTZ001  # wall-clock time
+        "at": datetime(2017, 3, 26, 2, 30, 0, 123456),  # wall-clock time
         "instant": datetime(2017, 3, 26, 1, 30, 0, 1, tzinfo=UTC),
         "money": Decimal("-12345678901234.5678"),
         "tags": ["a", "", 'b,"c"'],

@@ -48,7 +48,7 @@ FAILED = {
     "truncated_gzip": ("transactions-", ".csv.gz"),
     "mostly_bad": ("quarantined_share", "75.00%"),
 }
-GOOD_ROWS = {name: 4 for name in CASES} | {
+GOOD_ROWS = dict.fromkeys(CASES, 4) | {
     **dict.fromkeys(FAILED, 0),
     "header_only": 0,
     "no_file": 0,
@@ -79,8 +79,10 @@ def deliver(shop: Installation) -> None:
         line(DAY["row_of_another_day"], 99, transaction_timestamp="2017-03-01 10:00:00"),
     )
     day = DAY["missing_column"]
-    text = "\n".join([HEADER, *good_lines(day)]).replace("coupon_disc,", "").replace(
-        "0.00,0.00,0.00", "0.00,0.00"
+    text = (
+        "\n".join([HEADER, *good_lines(day)])
+        .replace("coupon_disc,", "")
+        .replace("0.00,0.00,0.00", "0.00,0.00")
     )
     shop.deliver_bytes(day, text.encode())
     day = DAY["extra_column"]
@@ -141,7 +143,9 @@ def test_a_bad_row_is_set_aside_with_its_reason(
 def test_good_days_reach_the_marts_past_the_bad_ones(
     run: BackfillResult, long_shop: Installation
 ) -> None:
-    found = {row[0] for row in long_shop.sql("select distinct date from marts.mart_daily_department")}
+    found = {
+        row[0] for row in long_shop.sql("select distinct date from marts.mart_daily_department")
+    }
     assert found == {DAY[name] for name, rows in GOOD_ROWS.items() if rows}
 
 
@@ -167,7 +171,9 @@ def test_a_day_without_rows_is_published_as_empty(
     assert states[DAY["no_file"]] == states[DAY["header_only"]] == "published"
 
 
-def test_a_corrected_file_repairs_its_day_and_no_other(long_shop: Installation, run: BackfillResult) -> None:
+def test_a_corrected_file_repairs_its_day_and_no_other(
+    long_shop: Installation, run: BackfillResult
+) -> None:
     day = DAY["missing_column"]
     long_shop.deliver(day, good_lines(day, 2))
     before = long_shop.sql("select * from warehouse.fact_sales order by basket_id")
@@ -181,7 +187,9 @@ def test_a_corrected_file_repairs_its_day_and_no_other(long_shop: Installation, 
     assert [row for row in after if row not in new] == before
 
 
-def test_a_day_that_breaks_keeps_what_it_published(long_shop: Installation, run: BackfillResult) -> None:
+def test_a_day_that_breaks_keeps_what_it_published(
+    long_shop: Installation, run: BackfillResult
+) -> None:
     day = DAY["good"]
     key = int(f"{day:%Y%m%d}")
     rows = f"select * from warehouse.fact_sales where date_key = {key} order by basket_id"
@@ -192,5 +200,3 @@ def test_a_day_that_breaks_keeps_what_it_published(long_shop: Installation, run:
     long_shop.deliver(day, good_lines(day, 3))
     assert long_shop.backfill(day, day).exit_code == 0
     assert len(long_shop.sql(rows)) == 3
-
-

@@ -85,7 +85,10 @@ def test_the_range_holds_what_the_files_hold(in_one_run: dict[str, list[str]]) -
     "windows",
     [
         pytest.param([(day, day) for day in DAYS], id="day by day"),
-        pytest.param([(DAYS[3], DAYS[5]), (DAYS[0], DAYS[2])], id="two ranges, the later first"),
+        # Dimensions come with the first day, and have to be there.
+        pytest.param(
+            [(DAYS[0], DAYS[0]), (DAYS[3], DAYS[5]), (DAYS[1], DAYS[2])], id="a gap filled later"
+        ),
         pytest.param(
             [(DAYS[0], DAYS[5]), (DAYS[1], DAYS[4]), (DAYS[2], DAYS[2])], id="a range and reruns"
         ),

@@ -73,7 +73,7 @@ def test_a_letter_without_a_known_meaning_is_an_error_that_names_it() -> None:
 
 @pytest.mark.property
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.datetimes(datetime(1900, 1, 1), datetime(2199, 12, 31)), min_size=1))  # noqa: DTZ001
+@given(st.lists(st.datetimes(datetime(1900, 1, 1), datetime(2199, 12, 31)), min_size=1))
 def test_every_written_time_names_its_day(times: list[datetime]) -> None:
     texts: list[str | None] = [f"{t.month}/{t.day}/{t.year} {t.hour}:{t.minute:02}" for t in times]
     assert days(texts, "M/d/yyyy H:mm") == [t.date() for t in times]

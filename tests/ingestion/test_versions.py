@@ -11,7 +11,7 @@ from headrace.errors import StagedFileRejectedError
 from headrace.ingestion.versions import CapturedVersion, captured_versions, current_files, short_id
 
 ids = st.sampled_from([short_id(text) for text in "abc"])
-times = st.datetimes(datetime(2017, 1, 1), datetime(2099, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+times = st.datetimes(datetime(2017, 1, 1), datetime(2099, 1, 1), timezones=st.just(UTC))
 versions = st.builds(CapturedVersion, times, ids, ids, ids, st.integers(0, 10**12))
 
 

@@ -138,7 +138,7 @@ def publish_in_two_ages(table: LakeTable) -> list[dict[str, object]]:
     after: dict[str, object] = {
         "sale": 2**40,
         "money": Decimal("9999999999999999.99"),
-        "at": datetime(2017, 3, 26, 2, 30),  # noqa: DTZ001  # wall-clock time
+        "at": datetime(2017, 3, 26, 2, 30),  # wall-clock time
         "instant": datetime(2017, 3, 26, 2, 30, tzinfo=UTC),
         "tags": ["a", "b"],
         DAY: day(1),

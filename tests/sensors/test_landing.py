@@ -17,9 +17,7 @@ def plan(
     files: list[StoredFile], seen: FilesSeen | None = None, *, max_days: int = 100
 ) -> ArrivalPlan:
     listing = [(f, frozenset({date(2017, 1, int(f.path[6:8]))})) for f in files]
-    return plan_arrivals(
-        seen or FilesSeen(), listing, now=NOW, settle_seconds=2, max_days=max_days
-    )
+    return plan_arrivals(seen or FilesSeen(), listing, now=NOW, settle_seconds=2, max_days=max_days)
 
 
 def january(day: int) -> date:

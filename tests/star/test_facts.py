@@ -6,11 +6,10 @@ from decimal import Decimal
 from pyspark.sql import DataFrame, SparkSession
 
 from headrace.config.sources import EntityConfig
-from headrace.config.star import DimensionConfig, FactConfig
+from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
 from headrace.engine.types import spark_schema
 from headrace.standardize.rows import processed_schema
 from headrace.star.calendar import build_calendar, date_key
-from headrace.config.star import CalendarConfig
 from headrace.star.dimensions import UNKNOWN_KEY
 from headrace.star.facts import build_fact
 

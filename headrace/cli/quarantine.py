@@ -1,0 +1,90 @@
+"""Looking at quarantined rows from the command line.
+
+Belongs here: reading what was set aside, and why.
+Elsewhere: setting rows aside (headrace.standardize), printing (headrace.cli.output).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import islice
+from typing import Any
+
+from headrace.config.loading import Project, load_project
+from headrace.connections import lake_of
+from headrace.errors import ConfigError
+
+_PLACE = ("_partition_date", "_file", "_line", "_reasons")
+_LOST = "_corrupt_record"
+
+
+@dataclass(frozen=True)
+class QuarantinedRow:
+    """One row that was set aside.
+
+    Attributes:
+        entity: source.entity it is a row of.
+        partition: Its day.
+        file: Path in the landing zone.
+        line: Line in that file; 1 is the header.
+        reasons: Every reason, '; ' between them.
+        row: Its columns as captured; `_corrupt_record` alone where the line has no columns.
+    """
+
+    entity: str
+    partition: date
+    file: str
+    line: int
+    reasons: str
+    row: dict[str, str | None]
+
+
+def read_quarantine(
+    entity: str | None, start: date | None, end: date | None, limit: int
+) -> list[QuarantinedRow]:
+    """Quarantined rows of the first days that have any, at most `limit` of them.
+
+    Args:
+        entity: source.entity, or all of them.
+        start: First day; None: from the first.
+        end: Last day, included; None: to the last.
+        limit: How many rows at most, of all entities together: bounds memory.
+
+    Returns:
+        Rows by entity, day, file and line.
+
+    Raises:
+        ConfigError: There is no such entity.
+    """
+    project = load_project()
+    known = list(project.entities())
+    if entity is not None and entity not in known:
+        raise ConfigError(f"'{entity}' is not an entity", fix=f"use one of {', '.join(known)}")
+    chosen = known if entity is None else [entity]
+    found = islice(_rows(project, chosen, start or date.min, end or date.max), limit)
+    return sorted(found, key=lambda row: (known.index(row.entity), row.partition, row.line))
+
+
+def _rows(
+    project: Project, entities: Sequence[str], start: date, end: date
+) -> Iterator[QuarantinedRow]:
+    lake = lake_of(project)
+    for entity in entities:
+        table = lake.table("quarantine", entity.replace(".", "_"))
+        if not table.exists():
+            continue
+        scan = table.scan()
+        days = [day for day in scan.days if start <= day <= end]
+        # As the source calls its columns today; a row of before may lack some.
+        columns = [c.name for c in project.entities()[entity][1].columns]
+        names = [name for name in columns if name in scan.schema.names]
+        for batch in scan.batches(days, [*_PLACE, *names, _LOST]):
+            for found in batch.to_pylist():
+                yield _quarantined(entity, names, found)
+
+
+def _quarantined(entity: str, names: Sequence[str], found: dict[str, Any]) -> QuarantinedRow:
+    day, file, line, reasons = (found[name] for name in _PLACE)
+    shown = [_LOST] if found[_LOST] is not None else names
+    row = {name: found[name] for name in shown}
+    return QuarantinedRow(entity, day, file, line, reasons, row)
