@@ -7,17 +7,19 @@ A URL with a password must not pass through Dagster, which stores resources' con
 every run: resources hold the name of the setting, and ask here at the moment of use.
 """
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from headrace.config.loading import Project, resolve_secret
 from headrace.config.settings import S3Settings as ConfiguredS3
 from headrace.config.settings import Secret
 from headrace.home import Home
-from headrace.lake.catalog import LakeCatalog
 from headrace.lake.storage import LakeSettings, S3Settings
 from headrace.ledger import Ledger
 from headrace.warehouse.server import start
 from headrace.warehouse.sessions import connector
+
+if TYPE_CHECKING:
+    from headrace.lake.catalog import LakeCatalog
 
 Database = Literal["warehouse", "lake", "dagster"]
 
@@ -60,8 +62,11 @@ def s3_settings(configured: ConfiguredS3) -> S3Settings:
     )
 
 
-def lake_of(project: Project) -> LakeCatalog:
+def lake_of(project: Project) -> "LakeCatalog":
     """The project's lake."""
+    # With PyIceberg come pandas and SQLAlchemy: who only asks the warehouse must not wait for them.
+    from headrace.lake.catalog import LakeCatalog  # noqa: PLC0415
+
     return LakeCatalog(lake_settings(project))
 
 
