@@ -127,3 +127,25 @@ def test_a_partitions_metadata_can_be_read_back(instance: dg.DagsterInstance) ->
     assert event is not None
     assert event.asset_materialization is not None
     assert event.asset_materialization.metadata["rows"].value == 1
+
+
+def test_events_written_by_hand_read_back_as_dagsters_own(instance: dg.DagsterInstance) -> None:
+    result = run(instance)
+    storage = instance.event_log_storage
+    history = storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(dg.AssetKey("first"), "sound"), limit=100
+    )
+    evaluations = {
+        row.partition: row.event.dagster_event.asset_check_evaluation_data
+        for row in history
+        if row.run_id == result.run_id and row.event and row.event.dagster_event
+    }
+    assert evaluations[KEYS[0]] == dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey("first"), check_name="sound", passed=True, partition=KEYS[0]
+    )
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey("first"), asset_partitions=[KEYS[0]]), limit=1
+    ).records
+    assert records[0].asset_materialization == dg.AssetMaterialization(
+        "first", partition=KEYS[0], metadata={"rows": 1}
+    )
