@@ -51,8 +51,9 @@ _MONTH_NAME = (
 )
 # UTC-14:00 to UTC+14:00; Spark takes 18 hours, but no place on earth is further off.
 _ZONE = "(?:Z|[+-](?:0[0-9]|1[0-4]):?[0-5][0-9])"
+# Neither engine takes a zone after a blank or after minutes.
 _IN_ORDER = re.compile(
-    r"<year>-<month>-<day>(?:[ T]<hour>:<minute>(?::<second>(?:\.<fraction>)?)?)? ?(?:<zone>)?"
+    r"<year>-<month>-<day>(?:[ T]<hour>:<minute>(?::<second>(?:\.<fraction>)?(?:<zone>)?)?)?"
 )
 
 
