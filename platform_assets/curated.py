@@ -35,7 +35,11 @@ from resources.spark import SparkResource
 
 
 def build_dimension_asset(
-    config: DimensionConfig, entity: EntityConfig, partitions: dg.PartitionsDefinition
+    config: DimensionConfig,
+    entity: EntityConfig,
+    partitions: dg.PartitionsDefinition,
+    *,
+    plan_checks: bool,
 ) -> dg.AssetsDefinition:
     """A dimension with history; a partition of it is the changes that its day brought."""
     key, source = curated_key(config.name), processed_key(config.entity)
@@ -54,7 +58,7 @@ def build_dimension_asset(
             "table": f"{CURATED}.{config.name}",
             **column_metadata(dimension_schema(config, entity)),
         },
-        check_specs=check_specs(key, DIMENSION_CHECKS),
+        check_specs=check_specs(key, DIMENSION_CHECKS, planned=plan_checks),
         code_version=version,
     )
     def dimension(
@@ -111,7 +115,7 @@ def build_calendar_asset(config: CalendarConfig) -> dg.AssetsDefinition:
 
 
 def build_fact_asset(
-    project: Project, config: FactConfig, partitions: dg.PartitionsDefinition
+    project: Project, config: FactConfig, partitions: dg.PartitionsDefinition, *, plan_checks: bool
 ) -> dg.AssetsDefinition:
     """A fact: one row a processed row, with the keys valid at its event time."""
     entity = project.entities()[config.entity][1]
@@ -131,7 +135,7 @@ def build_fact_asset(
         kinds={"pyspark", "iceberg"},
         description=config.description,
         metadata={"table": f"{CURATED}.{config.name}", **column_metadata(schema)},
-        check_specs=check_specs(key, FACT_CHECKS),
+        check_specs=check_specs(key, FACT_CHECKS, planned=plan_checks),
         code_version=version,
     )
     def fact(

@@ -34,18 +34,22 @@ from sensors.landing import build_landing_sensor
 
 
 def build_definitions(
-    project: Project, resources: Mapping[str, Any] | None = None
+    project: Project,
+    resources: Mapping[str, Any] | None = None,
+    *,
+    plan_checks: bool = True,
 ) -> dg.Definitions:
     """Definitions of one configured project; fresh ones each time, for tests.
 
     Args:
         project: The configuration.
         resources: Replaces resources by name.
+        plan_checks: See `platform_assets.declare.check_specs`.
     """
     partitions = daily_partitions(project.settings.partitions)
     daily = build_daily_job(project.settings.schedule, partitions)
     return dg.Definitions(
-        assets=build_assets(project, partitions),
+        assets=build_assets(project, partitions, plan_checks=plan_checks),
         jobs=[daily],
         schedules=[build_daily_schedule(project.settings.schedule, daily, partitions)],
         sensors=[build_landing_sensor(project, daily, partitions)],
@@ -56,7 +60,7 @@ def build_definitions(
 
 
 def build_assets(
-    project: Project, partitions: dg.DailyPartitionsDefinition
+    project: Project, partitions: dg.DailyPartitionsDefinition, *, plan_checks: bool
 ) -> list[dg.AssetsDefinition]:
     """One asset a table and layer, in the order of the layers."""
     entities = {name: entity for name, (_, entity) in project.entities().items()}
@@ -68,19 +72,26 @@ def build_assets(
             for name, entity in entities.items()
         ),
         *(
-            build_processed_asset(name, entity, partitions, slice_bytes)
+            build_processed_asset(name, entity, partitions, slice_bytes, plan_checks=plan_checks)
             for name, entity in entities.items()
         ),
-        *(build_dimension_asset(d, entities[d.entity], partitions) for d in star.dimensions),
+        *(
+            build_dimension_asset(d, entities[d.entity], partitions, plan_checks=plan_checks)
+            for d in star.dimensions
+        ),
         build_calendar_asset(star.calendar),
-        *(build_fact_asset(project, fact, partitions) for fact in star.facts),
-        build_warehouse_assets(project, partitions),
+        *(
+            build_fact_asset(project, fact, partitions, plan_checks=plan_checks)
+            for fact in star.facts
+        ),
+        build_warehouse_assets(project, partitions, plan_checks=plan_checks),
         build_mart_assets(
             # Parsed beforehand by `headrace env` and its like; parsed here only after an edit.
             builder.ensure_manifest(),
             builder,
             [fact.name for fact in star.facts],
             partitions,
+            plan_checks=plan_checks,
         ),
     ]
 

@@ -35,7 +35,12 @@ class _Translator(DagsterDbtTranslator):
 
 
 def build_mart_assets(
-    manifest: Path, builder: MartBuilder, facts: Sequence[str], partitions: dg.PartitionsDefinition
+    manifest: Path,
+    builder: MartBuilder,
+    facts: Sequence[str],
+    partitions: dg.PartitionsDefinition,
+    *,
+    plan_checks: bool,
 ) -> dg.AssetsDefinition:
     """Every dbt model; a run builds the days that the warehouse holds of its window.
 
@@ -44,6 +49,7 @@ def build_mart_assets(
         builder: Runs dbt.
         facts: Warehouse tables whose published days decide which days are built.
         partitions: The days.
+        plan_checks: See `platform_assets.declare.check_specs`.
     """
 
     @dbt_assets(
@@ -51,7 +57,7 @@ def build_mart_assets(
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         dagster_dbt_translator=_Translator(
-            settings=DagsterDbtTranslatorSettings(enable_asset_checks=True)
+            settings=DagsterDbtTranslatorSettings(enable_asset_checks=plan_checks)
         ),
         name="marts",
     )
@@ -70,7 +76,7 @@ def build_mart_assets(
             reports = {key: _reports(key, results, sorted(open_days)) for key in keys}
             for key in keys:
                 recorder.write_down(step, key, reports[key], snapshot_id=None)
-            events.log_checks(step, _evaluations(context, results))
+            events.log_checks(step, _evaluations(keys, results))
             progress.report("marts", len(days), len(days))
         recorder.end(step, keys, reports)
         yield from _outputs(context)
@@ -93,20 +99,20 @@ def _reports(
 
 
 def _evaluations(
-    context: dg.AssetExecutionContext, results: Sequence[NodeResult]
+    keys: Sequence[dg.AssetKey], results: Sequence[NodeResult]
 ) -> list[dg.AssetCheckEvaluation]:
-    """Dbt's tests as Dagster's checks; a test looks at the whole window at once."""
-    by_name = {r.name: r for r in results if r.kind == "test"}
+    """dbt's tests as Dagster's checks; a test looks at the whole window at once."""
+    built = {key.path[-1]: key for key in keys}
     return [
         dg.AssetCheckEvaluation(
-            asset_key=check.asset_key,
-            check_name=check.name,
-            passed=by_name[check.name].passed,
-            metadata={"failing_rows": by_name[check.name].failures or 0},
+            asset_key=built[test.models[0]],
+            check_name=test.name,
+            passed=test.passed,
+            metadata={"failing_rows": test.failures or 0},
             blocking=True,
         )
-        for check in context.selected_asset_check_keys
-        if check.name in by_name
+        for test in results
+        if test.kind == "test" and test.models and test.models[0] in built
     ]
 
 

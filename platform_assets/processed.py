@@ -24,7 +24,12 @@ from resources.spark import SparkResource
 
 
 def build_processed_asset(
-    name: str, entity: EntityConfig, partitions: dg.PartitionsDefinition, slice_bytes: int
+    name: str,
+    entity: EntityConfig,
+    partitions: dg.PartitionsDefinition,
+    slice_bytes: int,
+    *,
+    plan_checks: bool,
 ) -> dg.AssetsDefinition:
     """One entity: captured versions in; typed, deduplicated, audited rows out."""
     key, version = processed_key(name), code_version(entity)
@@ -39,7 +44,7 @@ def build_processed_asset(
         kinds={"pyspark", "iceberg"},
         description=entity.description,
         metadata={"table": f"{PROCESSED}.{table_of(name)}"},
-        check_specs=check_specs(key, PROCESSED_CHECKS),
+        check_specs=check_specs(key, PROCESSED_CHECKS, planned=plan_checks),
         code_version=version,
     )
     def processed(

@@ -33,7 +33,7 @@ StarTable = DimensionConfig | CalendarConfig | FactConfig
 
 
 def build_warehouse_assets(
-    project: Project, partitions: dg.PartitionsDefinition
+    project: Project, partitions: dg.PartitionsDefinition, *, plan_checks: bool
 ) -> dg.AssetsDefinition:
     """Dimensions, calendar and facts: readers see the star before a load or after it."""
     star = project.star
@@ -49,7 +49,9 @@ def build_warehouse_assets(
         check_specs=[
             spec
             for fact in star.facts
-            for spec in check_specs(warehouse_key(fact.name), WAREHOUSE_FACT_CHECKS)
+            for spec in check_specs(
+                warehouse_key(fact.name), WAREHOUSE_FACT_CHECKS, planned=plan_checks
+            )
         ],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
