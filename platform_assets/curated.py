@@ -76,6 +76,7 @@ def build_dimension_asset(
                 config=config,
                 entity=entity,
                 table=lake.table(CURATED, config.name),
+                code_version=version,
             )
             open_days = sorted(recorder.publishable(source, days))
             scan = lake.scan(PROCESSED, table_of(config.entity))
@@ -84,7 +85,7 @@ def build_dimension_asset(
                 AuditedTable(
                     staged.table.schema,
                     staged.table.files,
-                    properties_of(context.run, version),
+                    {**properties_of(context.run, version), **staged.table.properties},
                     reports=staged.reports,
                 )
             )

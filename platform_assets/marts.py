@@ -101,7 +101,7 @@ def _reports(
 def _evaluations(
     keys: Sequence[dg.AssetKey], results: Sequence[NodeResult]
 ) -> list[dg.AssetCheckEvaluation]:
-    """dbt's tests as Dagster's checks; a test looks at the whole window at once."""
+    """Dbt's tests as Dagster's checks; a test looks at the whole window at once."""
     built = {key.path[-1]: key for key in keys}
     return [
         dg.AssetCheckEvaluation(

@@ -24,7 +24,9 @@ from headrace.config.loading import Project, load_project
 from headrace.connections import ledger_of
 from headrace.errors import ConfigError
 from headrace.home import environment_of
-from headrace.home_setup import prepare_home
+from headrace.home_setup import mart_builder, prepare_home
+
+_EVERYTHING = "*"
 
 
 class Run(Protocol):
@@ -98,6 +100,9 @@ def run_backfill(start_day: date, end: date, *, select: str, quiet: bool) -> Bac
     os.environ.update(environment_of(project))
     _log_to_stderr()
     prepare_home(project)
+    if select == _EVERYTHING:
+        # dbt takes four seconds to get ready, in which the layers before it keep other cores busy.
+        mart_builder(project).warm_up()
     run_range = _entry_point("headrace.run_range")
     definitions = _entry_point("headrace.definitions")
     with nullcontext() if quiet else _bars():

@@ -4,6 +4,7 @@ Belongs here: staging and auditing the star's tables in the lake.
 Elsewhere: what a version or a fact is (headrace.star), publication (the IO managers).
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -28,6 +29,9 @@ from headrace.standardize.rows import PARTITION_COLUMN
 from headrace.star.dimensions import build_dimension, dimension_schema
 from headrace.star.facts import build_fact, lake_fact_schema
 
+# Property of a dimension's snapshot: the files and the code that it was built from.
+_INPUTS = "headrace.inputs"
+
 
 @dataclass(frozen=True)
 class StagedDimension:
@@ -48,23 +52,37 @@ class DimensionStep:
     config: DimensionConfig
     entity: EntityConfig
     table: LakeTable
+    code_version: str
 
     def stage(self, processed: LakeScan, days: Sequence[date]) -> StagedDimension:
-        """Stage the dimension; `days` are those whose changes the run brings."""
+        """Stage the dimension; `days` are those whose changes the run brings.
+
+        The files that are published are staged again as they are, where they came from the same
+        files by the same code: most days bring no change, and need no build.
+        """
         schema = dimension_schema(self.config, self.entity)
-        token = new_token()
-        rows = build_dimension(processed.frame(self.spark), self.config, self.entity)
-        write_table(rows, uri=self.table.staging_uri(token))
-        staged = self.table.staged_files(token)
-        checks = self._audit([file.path for file in staged])
+        inputs = self._inputs(processed)
+        if self.table.snapshot_properties().get(_INPUTS) == inputs:
+            staged = self.table.scan().files
+        else:
+            token = new_token()
+            rows = build_dimension(processed.frame(self.spark), self.config, self.entity)
+            write_table(rows, uri=self.table.staging_uri(token))
+            staged = self.table.staged_files(token)
+        counts = {d: sum(f.rows for f in processed.files_by_day.get(d, ())) for d in days}
+        checks = self._audit([file.path for file in staged]) if any(counts.values()) else ()
         reports = {}
-        for day in days:
-            count = sum(file.rows for file in processed.files_by_day.get(day, ()))
+        for day, count in counts.items():
             # Only a day that brings rows is judged: the others change nothing.
             reports[day] = PartitionReport(
                 day, rows_in=count, rows_out=count, checks=checks if count else ()
             )
-        return StagedDimension(StagedTable(schema, staged), reports)
+        return StagedDimension(StagedTable(schema, staged, {_INPUTS: inputs}), reports)
+
+    def _inputs(self, processed: LakeScan) -> str:
+        # A file never changes once it is written, so that its name stands for its rows.
+        names = "\n".join([self.code_version, *sorted(processed.paths())])
+        return hashlib.sha256(names.encode()).hexdigest()
 
     def _audit(self, paths: Sequence[str]) -> tuple[CheckResult, ...]:
         schema = dimension_schema(self.config, self.entity)
