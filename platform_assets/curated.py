@@ -24,7 +24,7 @@ from platform_assets.declare import (
     FACT_CHECKS,
     check_outputs,
     check_specs,
-    column_metadata,
+    table_metadata,
 )
 from platform_assets.keys import CURATED, PROCESSED, curated_key, name_of, processed_key, table_of
 from platform_assets.partitions import days_of
@@ -39,7 +39,7 @@ def build_dimension_asset(
     entity: EntityConfig,
     partitions: dg.PartitionsDefinition,
     *,
-    plan_checks: bool,
+    for_ui: bool,
 ) -> dg.AssetsDefinition:
     """A dimension with history; a partition of it is the changes that its day brought."""
     key, source = curated_key(config.name), processed_key(config.entity)
@@ -54,11 +54,10 @@ def build_dimension_asset(
         group_name=CURATED,
         kinds={"pyspark", "iceberg"},
         description=config.description,
-        metadata={
-            "table": f"{CURATED}.{config.name}",
-            **column_metadata(dimension_schema(config, entity)),
-        },
-        check_specs=check_specs(key, DIMENSION_CHECKS, planned=plan_checks),
+        metadata=table_metadata(
+            f"{CURATED}.{config.name}", dimension_schema(config, entity), for_ui=for_ui
+        ),
+        check_specs=check_specs(key, DIMENSION_CHECKS, for_ui=for_ui),
         code_version=version,
     )
     def dimension(
@@ -94,7 +93,7 @@ def build_dimension_asset(
     return dimension
 
 
-def build_calendar_asset(config: CalendarConfig) -> dg.AssetsDefinition:
+def build_calendar_asset(config: CalendarConfig, *, for_ui: bool) -> dg.AssetsDefinition:
     """The date dimension: computed from the configuration, so without partitions."""
 
     @dg.asset(
@@ -103,10 +102,7 @@ def build_calendar_asset(config: CalendarConfig) -> dg.AssetsDefinition:
         group_name=CURATED,
         kinds={"python", "iceberg"},
         description=config.description,
-        metadata={
-            "table": f"{CURATED}.{config.name}",
-            **column_metadata(calendar_schema(config)),
-        },
+        metadata=table_metadata(f"{CURATED}.{config.name}", calendar_schema(config), for_ui=for_ui),
         code_version=code_version(config),
     )
     def calendar() -> pa.Table:
@@ -116,7 +112,7 @@ def build_calendar_asset(config: CalendarConfig) -> dg.AssetsDefinition:
 
 
 def build_fact_asset(
-    project: Project, config: FactConfig, partitions: dg.PartitionsDefinition, *, plan_checks: bool
+    project: Project, config: FactConfig, partitions: dg.PartitionsDefinition, *, for_ui: bool
 ) -> dg.AssetsDefinition:
     """A fact: one row a processed row, with the keys valid at its event time."""
     entity = project.entities()[config.entity][1]
@@ -135,8 +131,8 @@ def build_fact_asset(
         group_name=CURATED,
         kinds={"pyspark", "iceberg"},
         description=config.description,
-        metadata={"table": f"{CURATED}.{config.name}", **column_metadata(schema)},
-        check_specs=check_specs(key, FACT_CHECKS, planned=plan_checks),
+        metadata=table_metadata(f"{CURATED}.{config.name}", schema, for_ui=for_ui),
+        check_specs=check_specs(key, FACT_CHECKS, for_ui=for_ui),
         code_version=version,
     )
     def fact(

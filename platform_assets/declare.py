@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from headrace.quality.frames import frame_schema
 from headrace.schema import TableSchema
 
 # Checks are judged before publication and logged a partition; Dagster is told their names so that
@@ -20,19 +21,17 @@ FACT_CHECKS = ("same_totals", "not_null")
 WAREHOUSE_FACT_CHECKS = ("same_totals", "referential_integrity")
 
 
-def check_specs(
-    key: dg.AssetKey, names: Sequence[str], *, planned: bool
-) -> list[dg.AssetCheckSpec]:
+def check_specs(key: dg.AssetKey, names: Sequence[str], *, for_ui: bool) -> list[dg.AssetCheckSpec]:
     """One spec a name; blocking: a partition that fails one is not published.
 
     Args:
         key: The asset.
         names: Of its checks.
-        planned: False for runs from the command line: Dagster plans each declared check for each
+        for_ui: False for runs from the command line: Dagster plans each declared check for each
             day with a row of its own, 8.8 s of a year. Their results are logged all the same, and
-            the UI's own definitions declare them.
+            the definitions that the UI loads declare them.
     """
-    return [dg.AssetCheckSpec(name, asset=key, blocking=True) for name in names if planned]
+    return [dg.AssetCheckSpec(name, asset=key, blocking=True) for name in names if for_ui]
 
 
 def check_outputs(context: dg.AssetExecutionContext) -> Iterator[dg.Output[Any]]:
@@ -42,15 +41,32 @@ def check_outputs(context: dg.AssetExecutionContext) -> Iterator[dg.Output[Any]]
         yield dg.Output(None, output_name=name)
 
 
-def column_metadata(schema: TableSchema) -> dict[str, Any]:
-    """Columns and types, as the UI shows them."""
-    columns = [
-        dg.TableColumn(
-            column.name,
-            column.type,
-            description=column.description or None,
-            constraints=dg.TableColumnConstraints(nullable=column.nullable),
-        )
-        for column in schema
-    ]
-    return {"dagster/column_schema": dg.TableSchema(columns=columns)}
+def table_metadata(name: str, schema: TableSchema, *, for_ui: bool) -> dict[str, Any]:
+    """The table, its columns, and for the UI the pandera schema that guards it.
+
+    Args:
+        name: As namespace.name.
+        schema: Its columns.
+        for_ui: pandera takes a second to import; runs from the command line look at no metadata.
+    """
+    metadata = {"table": name, "dagster/column_schema": _columns(schema)}
+    if not for_ui:
+        return metadata
+    from dagster_pandera import pandera_schema_to_dagster_type  # noqa: PLC0415
+
+    described = pandera_schema_to_dagster_type(frame_schema(name, schema))
+    return {**metadata, "pandera_schema": described.metadata["schema"]}
+
+
+def _columns(schema: TableSchema) -> dg.TableSchema:
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                column.name,
+                column.type,
+                description=column.description or None,
+                constraints=dg.TableColumnConstraints(nullable=column.nullable),
+            )
+            for column in schema
+        ]
+    )

@@ -37,19 +37,19 @@ def build_definitions(
     project: Project,
     resources: Mapping[str, Any] | None = None,
     *,
-    plan_checks: bool = True,
+    for_ui: bool = True,
 ) -> dg.Definitions:
     """Definitions of one configured project; fresh ones each time, for tests.
 
     Args:
         project: The configuration.
         resources: Replaces resources by name.
-        plan_checks: See `platform_assets.declare.check_specs`.
+        for_ui: False for runs from the command line (see platform_assets.declare).
     """
     partitions = daily_partitions(project.settings.partitions)
     daily = build_daily_job(project.settings.schedule, partitions)
     return dg.Definitions(
-        assets=build_assets(project, partitions, plan_checks=plan_checks),
+        assets=build_assets(project, partitions, for_ui=for_ui),
         jobs=[daily],
         schedules=[build_daily_schedule(project.settings.schedule, daily, partitions)],
         sensors=[build_landing_sensor(project, daily, partitions)],
@@ -60,7 +60,7 @@ def build_definitions(
 
 
 def build_assets(
-    project: Project, partitions: dg.DailyPartitionsDefinition, *, plan_checks: bool
+    project: Project, partitions: dg.DailyPartitionsDefinition, *, for_ui: bool
 ) -> list[dg.AssetsDefinition]:
     """One asset a table and layer, in the order of the layers."""
     entities = {name: entity for name, (_, entity) in project.entities().items()}
@@ -68,30 +68,27 @@ def build_assets(
     builder = mart_builder(project)
     return [
         *(
-            build_raw_asset(name, entity, partitions, project.settings.partitions)
+            build_raw_asset(name, entity, partitions, project.settings.partitions, for_ui=for_ui)
             for name, entity in entities.items()
         ),
         *(
-            build_processed_asset(name, entity, partitions, slice_bytes, plan_checks=plan_checks)
+            build_processed_asset(name, entity, partitions, slice_bytes, for_ui=for_ui)
             for name, entity in entities.items()
         ),
         *(
-            build_dimension_asset(d, entities[d.entity], partitions, plan_checks=plan_checks)
+            build_dimension_asset(d, entities[d.entity], partitions, for_ui=for_ui)
             for d in star.dimensions
         ),
-        build_calendar_asset(star.calendar),
-        *(
-            build_fact_asset(project, fact, partitions, plan_checks=plan_checks)
-            for fact in star.facts
-        ),
-        build_warehouse_assets(project, partitions, plan_checks=plan_checks),
+        build_calendar_asset(star.calendar, for_ui=for_ui),
+        *(build_fact_asset(project, fact, partitions, for_ui=for_ui) for fact in star.facts),
+        build_warehouse_assets(project, partitions, for_ui=for_ui),
         build_mart_assets(
             # Parsed beforehand by `headrace env` and its like; parsed here only after an edit.
             builder.ensure_manifest(),
             builder,
             [fact.name for fact in star.facts],
             partitions,
-            plan_checks=plan_checks,
+            for_ui=for_ui,
         ),
     ]
 

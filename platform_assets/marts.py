@@ -40,7 +40,7 @@ def build_mart_assets(
     facts: Sequence[str],
     partitions: dg.PartitionsDefinition,
     *,
-    plan_checks: bool,
+    for_ui: bool,
 ) -> dg.AssetsDefinition:
     """Every dbt model; a run builds the days that the warehouse holds of its window.
 
@@ -49,7 +49,7 @@ def build_mart_assets(
         builder: Runs dbt.
         facts: Warehouse tables whose published days decide which days are built.
         partitions: The days.
-        plan_checks: See `platform_assets.declare.check_specs`.
+        for_ui: See `platform_assets.declare.check_specs`.
     """
 
     @dbt_assets(
@@ -57,7 +57,7 @@ def build_mart_assets(
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         dagster_dbt_translator=_Translator(
-            settings=DagsterDbtTranslatorSettings(enable_asset_checks=plan_checks)
+            settings=DagsterDbtTranslatorSettings(enable_asset_checks=for_ui)
         ),
         name="marts",
     )

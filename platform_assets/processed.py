@@ -14,7 +14,7 @@ from headrace.layers.processed import ProcessedStep
 from headrace.quality.report import AuditedOutput, bad_days, passed_days
 from headrace.standardize.rows import processed_schema, quarantine_schema
 from headrace.version import code_version
-from platform_assets.declare import PROCESSED_CHECKS, check_outputs, check_specs
+from platform_assets.declare import PROCESSED_CHECKS, check_outputs, check_specs, table_metadata
 from platform_assets.keys import PROCESSED, QUARANTINE, name_of, processed_key, raw_key, table_of
 from platform_assets.partitions import days_of
 from platform_assets.recorder import PublicationRecorder
@@ -29,7 +29,7 @@ def build_processed_asset(
     partitions: dg.PartitionsDefinition,
     slice_bytes: int,
     *,
-    plan_checks: bool,
+    for_ui: bool,
 ) -> dg.AssetsDefinition:
     """One entity: captured versions in; typed, deduplicated, audited rows out."""
     key, version = processed_key(name), code_version(entity)
@@ -43,8 +43,10 @@ def build_processed_asset(
         group_name=PROCESSED,
         kinds={"pyspark", "iceberg"},
         description=entity.description,
-        metadata={"table": f"{PROCESSED}.{table_of(name)}"},
-        check_specs=check_specs(key, PROCESSED_CHECKS, planned=plan_checks),
+        metadata=table_metadata(
+            f"{PROCESSED}.{table_of(name)}", processed_schema(entity), for_ui=for_ui
+        ),
+        check_specs=check_specs(key, PROCESSED_CHECKS, for_ui=for_ui),
         code_version=version,
     )
     def processed(

@@ -12,7 +12,7 @@ from headrace.ingestion.capture import raw_schema
 from headrace.layers.raw import RawStep
 from headrace.quality.report import AuditedOutput
 from headrace.version import code_version
-from platform_assets.declare import column_metadata
+from platform_assets.declare import table_metadata
 from platform_assets.keys import RAW, name_of, raw_key, table_of
 from platform_assets.partitions import days_of
 from platform_assets.recorder import PublicationRecorder
@@ -26,6 +26,8 @@ def build_raw_asset(
     entity: EntityConfig,
     partitions: dg.PartitionsDefinition,
     settings: PartitionSettings,
+    *,
+    for_ui: bool,
 ) -> dg.AssetsDefinition:
     """One entity's captured versions: an append-only log, one file a version and day."""
     key, version = raw_key(name), code_version(entity.extract)
@@ -38,7 +40,7 @@ def build_raw_asset(
         group_name=RAW,
         kinds={"csv", "iceberg"},
         description=f"{entity.description} As captured: text, with file and line.",
-        metadata={"table": f"{RAW}.{table_of(name)}", **column_metadata(raw_schema(entity))},
+        metadata=table_metadata(f"{RAW}.{table_of(name)}", raw_schema(entity), for_ui=for_ui),
         code_version=version,
     )
     def raw(

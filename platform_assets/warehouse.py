@@ -21,7 +21,7 @@ from platform_assets.declare import (
     WAREHOUSE_FACT_CHECKS,
     check_outputs,
     check_specs,
-    column_metadata,
+    table_metadata,
 )
 from platform_assets.keys import CURATED, WAREHOUSE, curated_key, name_of, warehouse_key
 from platform_assets.partitions import days_of
@@ -33,7 +33,7 @@ StarTable = DimensionConfig | CalendarConfig | FactConfig
 
 
 def build_warehouse_assets(
-    project: Project, partitions: dg.PartitionsDefinition, *, plan_checks: bool
+    project: Project, partitions: dg.PartitionsDefinition, *, for_ui: bool
 ) -> dg.AssetsDefinition:
     """Dimensions, calendar and facts: readers see the star before a load or after it."""
     star = project.star
@@ -43,15 +43,13 @@ def build_warehouse_assets(
 
     @dg.multi_asset(
         name=WAREHOUSE,
-        outs={name: _out(configs[name], tables[name]) for name in tables},
+        outs={name: _out(configs[name], tables[name], for_ui=for_ui) for name in tables},
         internal_asset_deps={name: {curated_key(name)} for name in tables},
         deps=[curated_key(name) for name in tables],
         check_specs=[
             spec
             for fact in star.facts
-            for spec in check_specs(
-                warehouse_key(fact.name), WAREHOUSE_FACT_CHECKS, planned=plan_checks
-            )
+            for spec in check_specs(warehouse_key(fact.name), WAREHOUSE_FACT_CHECKS, for_ui=for_ui)
         ],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -128,13 +126,13 @@ def _table(project: Project, config: StarTable) -> WarehouseTable:
     return dimension_table(project, config)
 
 
-def _out(config: StarTable, table: WarehouseTable) -> dg.AssetOut:
+def _out(config: StarTable, table: WarehouseTable, *, for_ui: bool) -> dg.AssetOut:
     return dg.AssetOut(
         key=warehouse_key(config.name),
         io_manager_key="warehouse_io",
         description=config.description,
         kinds={"postgres"},
-        metadata={"table": table.label, **column_metadata(table.schema)},
+        metadata=table_metadata(table.label, table.schema, for_ui=for_ui),
         code_version=code_version(config),
         is_required=False,
     )

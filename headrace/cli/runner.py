@@ -107,7 +107,7 @@ def run_backfill(start_day: date, end: date, *, select: str, quiet: bool) -> Bac
     definitions = _entry_point("headrace.definitions")
     with nullcontext() if quiet else _bars():
         run: Run = run_range(
-            lambda: definitions(project, plan_checks=False), start_day, end, select=select
+            lambda: definitions(project, for_ui=False), start_day, end, select=select
         )
     return _result(project, run)
 

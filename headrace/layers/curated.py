@@ -20,6 +20,7 @@ from headrace.engine.staging import write_partitions, write_table
 from headrace.engine.types import spark_schema
 from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
+from headrace.layers.guarding import guard_files
 from headrace.layers.processed import StagedDays
 from headrace.layers.slices import plan_slices, stage_slices
 from headrace.quality import partitions as check
@@ -69,6 +70,8 @@ class DimensionStep:
             rows = build_dimension(processed.frame(self.spark), self.config, self.entity)
             write_table(rows, uri=self.table.staging_uri(token))
             staged = self.table.staged_files(token)
+            key = (self.config.key_column,)
+            guard_files(self.table.name, schema, self.table.storage, staged, key)
         counts = {d: sum(f.rows for f in processed.files_by_day.get(d, ())) for d in days}
         checks = self._audit([file.path for file in staged]) if any(counts.values()) else ()
         reports = {}
@@ -146,6 +149,9 @@ class FactStep:
         rows = build_fact(source, self.config, self.entity, versions)
         write_partitions(rows, uri=self.table.staging_uri(token))
         written = self.table.staged(token)
+        files = [file for some in written.values() for file in some.files]
+        schema = lake_fact_schema(self.config, self.entity, self._configs())
+        guard_files(self.table.name, schema, self.table.storage, files)
         staged = {day: written.get(day, StagedPartition(day)) for day in days}
         expected, found = self._totals(source), self._totals(self._read(staged))
         reports = {}

@@ -20,6 +20,7 @@ from headrace.ingestion.capture import raw_schema
 from headrace.ingestion.versions import current_files
 from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
+from headrace.layers.guarding import guard_files
 from headrace.layers.slices import plan_slices, stage_slices
 from headrace.quality import partitions as check
 from headrace.quality.report import CheckResult, PartitionReport
@@ -135,6 +136,9 @@ class ProcessedStep:
     ) -> dict[date, StagedPartition]:
         raw = self._read_raw(files)
         written = self._write(good_rows(raw, self.entity, self.stamp), self.table)
+        fresh = [file for some in written.values() for file in some.files]
+        schema = processed_schema(self.entity)
+        guard_files(self.table.name, schema, self.table.storage, fresh)
         return {day: written.get(day, StagedPartition(day)) for day in files}
 
     def _left_out(self, files: Mapping[date, Sequence[StagedFile]]) -> dict[date, int]:

@@ -17,6 +17,7 @@ from headrace.ingestion.drafts import DataFolder
 from headrace.ingestion.landing import Landing
 from headrace.ingestion.versions import captured_versions
 from headrace.lake.table import LakeTable
+from headrace.layers.guarding import guard_files
 from headrace.quality.report import AuditedOutput, PartitionReport, bad_days
 
 
@@ -57,9 +58,10 @@ class RawStep:
         reports = {day: self._report(day, window) for day in days}
         bad = bad_days(reports)
         staged = {day: some for day, some in window.staged.items() if day not in bad}
-        return AuditedOutput(
-            raw_schema(self.entity), staged, bad, properties, mode="append", reports=reports
-        )
+        schema, storage = raw_schema(self.entity), self.table.storage
+        files = [file for some in staged.values() for file in some.files]
+        guard_files(self.table.name, schema, storage, files)
+        return AuditedOutput(schema, staged, bad, properties, mode="append", reports=reports)
 
     def _folder(self) -> DataFolder:
         uri = f"{self.table.location}/data"

@@ -16,6 +16,7 @@ from headrace import progress
 from headrace.config.loading import Project
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
 from headrace.lake.scan import LakeScan
+from headrace.layers.guarding import guard_rows
 from headrace.quality import partitions as check
 from headrace.quality.report import PartitionReport, bad_days
 from headrace.star.calendar import calendar_schema, date_key
@@ -97,6 +98,7 @@ class StarLoader:
             is_loaded: Whether the table holds this snapshot.
         """
         if not is_loaded:
+            guard_rows(table.label, table.schema, scan.batches(columns=table.schema.names))
             self._loads[table.name] = stage(self.connect, table, (), [((), scan.batches())])
         self._reports[table.name] = {
             day: PartitionReport(day, rows_in=rows, rows_out=rows) for day, rows in brought.items()
@@ -124,6 +126,7 @@ class StarLoader:
 
     def _stage(self, table: WarehouseTable, scan: LakeScan, days: Sequence[date]) -> StagedLoad:
         names = table.schema.names
+        guard_rows(table.label, table.schema, scan.batches(days, names))
         months = by_month(days).values()
         slices = ((some, scan.batches(some, names)) for some in months if _rows(scan, some))
         return stage(self.connect, table, days, slices)
