@@ -105,7 +105,7 @@ class _Engines:
         self.lock = threading.Lock()
         self._server: Any = None
         self._embedded: str | None = None
-        self._sessions: dict[str, SparkSession] = {}
+        self._sessions: dict[str, Any] = {}
         atexit.register(self._exit)
 
     def embedded_url(self) -> str:
@@ -123,22 +123,27 @@ class _Engines:
         os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
         kept = self._sessions.get(url)
         if kept is not None and _is_alive(kept):
-            return kept
+            return cast("SparkSession", kept)
         # Here, because it takes 1.8 s, which commands without an engine need not wait for.
         from pyspark.sql.connect.session import SparkSession as ConnectSession  # noqa: PLC0415
 
-        session = cast("SparkSession", ConnectSession.builder.remote(url).create())
+        session = ConnectSession.builder.remote(url).create()
         if url == self._embedded:
             # What is in this process either answers or is gone: waiting for it helps nobody, and
             # PySpark waits ten minutes, as it ends too.
-            cast("Any", session).client.set_retry_policies([])
+            client = cast("Any", session).client
+            client.set_retry_policies([])
+            # As it ends, PySpark asks for models to be forgotten, which Sail answers with an error.
+            atexit.unregister(client._cleanup_ml_cache)  # noqa: SLF001
         for name, value in {**_SESSION_CONF, **conf}.items():
             session.conf.set(name, value)
         self._sessions[url] = session
-        return session
+        return cast("SparkSession", session)
 
     def stop(self) -> None:
-        for session in self._sessions.values():
+        for url, session in self._sessions.items():
+            # To a server that is gone, the client would say goodbye for ten minutes.
+            session.release_session_on_close = _answers(url)
             session.stop()
         self._sessions.clear()
         if self._server is not None:
@@ -174,23 +179,32 @@ def _start_sail() -> Any:
 
 
 def _reached(url: str) -> str:
-    address = urlsplit(url)
-    host, port = address.hostname or "", address.port or _CONNECT_PORT
-    try:
-        socket.create_connection((host, port), timeout=_REACH_SECONDS).close()
-    except OSError as error:
+    if not _answers(url):
         raise EngineUnavailableError(
-            f"no Spark Connect server answers at {host}:{port}",
+            f"no Spark Connect server answers at {':'.join(map(str, _address(url)))}",
             fix="start it, or correct engine.remote; without it, Sail runs in the process",
-        ) from error
+        )
     return url
 
 
-def _is_alive(session: "SparkSession") -> bool:
+def _answers(url: str) -> bool:
+    try:
+        socket.create_connection(_address(url), timeout=_REACH_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def _address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or _CONNECT_PORT
+
+
+def _is_alive(session: Any) -> bool:
     # A server that restarted, or that ended an idle session, does not know its settings any more.
     from pyspark.errors import PySparkException  # noqa: PLC0415
 
     try:
-        return session.conf.get("spark.sql.session.timeZone") == "UTC"
+        return bool(session.conf.get("spark.sql.session.timeZone") == "UTC")
     except PySparkException:
         return False
