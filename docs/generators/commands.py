@@ -1,0 +1,41 @@
+"""docs/reference/cli.md: every command's help, as Typer prints it.
+
+Belongs here: walking the commands.
+Elsewhere: the commands (headrace.cli.app).
+"""
+
+from collections.abc import Iterator
+
+from typer.testing import CliRunner
+
+from docs.generators.markdown import MADE, table
+from docs.generators.wording import COMMANDS, EXIT_CODES
+from headrace.cli.app import app, demo
+
+# Help must not depend on the terminal of whoever makes it.
+_TERMINAL = {"COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1", "FORCE_COLOR": None}
+
+
+def page() -> str:
+    """The page."""
+    codes = [(str(code), meaning) for code, meaning in EXIT_CODES.items()]
+    parts = [MADE, "# The command line\n", COMMANDS]
+    parts += ["## Exit codes\n", table(("code", "meaning"), codes)]
+    for words in command_names():
+        parts += [f"## {' '.join(['headrace', *words])}\n", f"```\n{_help(words)}\n```\n"]
+    return "\n".join(parts)
+
+
+def command_names() -> Iterator[list[str]]:
+    """Every command below `headrace`, as the words that follow it."""
+    for group, words in ((app, []), (demo, ["demo"])):
+        for command in group.registered_commands:
+            name = command.name or str(getattr(command.callback, "__name__", ""))
+            yield [*words, name.replace("_", "-")]
+
+
+def _help(words: list[str]) -> str:
+    done = CliRunner().invoke(
+        app, [*words, "--help"], prog_name="headrace", env=_TERMINAL, catch_exceptions=False
+    )
+    return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())

@@ -1,0 +1,58 @@
+"""docs/reference/schemas: JSON Schemas by which editors complete and check the YAML files.
+
+Belongs here: pydantic's schemas, with every key's meaning.
+Elsewhere: the same for readers (docs.generators.configuration).
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from docs.generators.configuration import description_of, key_of, models_below
+from headrace.config.settings import Settings
+from headrace.config.sources import SourceConfig
+from headrace.config.star import StarConfig
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def files() -> dict[str, str]:
+    """Name and text of each schema."""
+    made = {
+        "settings.json": _schema(Settings),
+        # development.yaml and its like say only what differs from base.yaml.
+        "overlay.json": _with_nothing_required(_schema(Settings)),
+        "source.json": _schema(SourceConfig),
+        "star.json": _schema(StarConfig),
+    }
+    return {
+        name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+        for name, schema in made.items()
+    }
+
+
+def _schema(root: type[BaseModel]) -> dict[str, Any]:
+    schema = root.model_json_schema(by_alias=True)
+    shapes = {root.__name__: schema, **schema.get("$defs", {})}
+    for model in models_below(root):
+        for name, field in model.model_fields.items():
+            described = shapes[model.__name__]["properties"][key_of(name, field)]
+            described.setdefault("description", description_of(model, name))
+    return {"$schema": _DIALECT, **schema}
+
+
+def _with_nothing_required(schema: dict[str, Any]) -> dict[str, Any]:
+    for part in _parts(schema):
+        part.pop("required", None)
+    # The name of a secret's variable is all that a secret has: it stays required.
+    schema["$defs"]["Secret"]["required"] = ["env"]
+    return schema
+
+
+def _parts(schema: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(schema, dict):
+        yield schema
+        for value in schema.values():
+            yield from _parts(value)

@@ -1,0 +1,218 @@
+"""Words of the reference that the code does not say: introductions, and keys without a description.
+
+Belongs here: what a page says besides the facts it takes from the code. A key's meaning stands here
+only as long as its model has no `description`; a test fails when both say something.
+Elsewhere: the facts (headrace), the pages (the other modules of docs.generators).
+"""
+
+CONFIGURATION = """\
+Everything a user configures is YAML in the folder `config/`. `headrace check` reads all of it and
+reports every problem at once, with file, path and remedy. A key that does not exist is an error: a
+typo never becomes a default.
+
+Editors that know the YAML language server complete and check the files as you type, with the
+[JSON Schemas](schemas/) beside this page. The first line of a file names its schema:
+
+```yaml
+# yaml-language-server: $schema=../docs/reference/schemas/settings.json
+```
+
+| file | path of the schema |
+| --- | --- |
+| `config/base.yaml` | `../docs/reference/schemas/settings.json` |
+| the overlays, such as `config/production.yaml` | `../docs/reference/schemas/overlay.json` |
+| `config/sources/*.yaml` | `../../docs/reference/schemas/source.json` |
+| `config/star.yaml` | `../docs/reference/schemas/star.json` |
+"""
+
+VARIABLES = {
+    "`HEADRACE_HOME`": "Folder of this installation's state; `.headrace` by default. Two homes "
+    "never meet: each has its own Postgres, lake and Dagster.",
+    "`HEADRACE_CONFIG`": "Folder of the configuration; `config` by default.",
+    "`PIPELINE_ENV`": "`development` (the default), `staging` or `production`: which overlay is "
+    "laid over `base.yaml`.",
+}
+
+CONFIGURATION_FILES = {
+    "base.yaml and its overlays": """\
+`config/base.yaml` is read first; `development.yaml`, `staging.yaml` or `production.yaml` is laid
+over it key by key. What both leave out has the default below.
+""",
+    "sources/*.yaml": """\
+One file a source. Each entity in it becomes the tables `raw.<source>_<entity>`,
+`processed.<source>_<entity>` and `quarantine.<source>_<entity>`; the first two are assets, with
+the same names. A column's `type` is one of the [column types](#column-types).
+""",
+    "star.yaml": """\
+The star schema: each dimension, the calendar and each fact become a table in the lake
+(`curated.<name>`) and one in Postgres (`warehouse.<name>`).
+""",
+}
+
+TITLES = {
+    "Settings": "Settings",
+    "PartitionSettings": "Partitions",
+    "StorageSettings": "Storage",
+    "S3Settings": "S3",
+    "Secret": "Secret",
+    "EngineSettings": "Engine",
+    "PostgresSettings": "Postgres",
+    "ScheduleSettings": "Schedule",
+    "SensorSettings": "Sensor",
+    "SourceConfig": "Source",
+    "EntityConfig": "Entity",
+    "FileExtract": "Extract: files",
+    "CsvFormat": "Format: csv",
+    "ColumnConfig": "Column",
+    "RowRule": "Rule",
+    "QualityConfig": "Quality",
+    "StarConfig": "Star",
+    "DimensionConfig": "Dimension",
+    "CalendarConfig": "Calendar",
+    "FactConfig": "Fact",
+    "FactDimension": "Join of a fact to a dimension",
+}
+
+_NAME = "Lower snake case, at most 48 characters."
+
+KEYS = {
+    "Settings.partitions": "The days that exist.",
+    "Settings.landing": "Where sources deliver their files.",
+    "Settings.lake": "Where the lake's tables are.",
+    "Settings.engine": "Where transformations run.",
+    "Settings.warehouse": "The star, the marts and the ledger.",
+    "Settings.schedule": "The daily run.",
+    "Settings.sensor": "The watch on the landing zone.",
+    "PartitionSettings.start": "First day.",
+    "StorageSettings.uri": "A folder, or `s3://bucket/prefix`; `{home}` stands for HEADRACE_HOME.",
+    "StorageSettings.s3": "How the bucket is reached.",
+    "S3Settings.region": "Region of the bucket.",
+    "S3Settings.access_key": "Without it, the machine's own credentials are used.",
+    "S3Settings.secret_key": "Goes with the access key.",
+    "Secret.env": "Name of the environment variable; capitals, digits and underscores.",
+    "ScheduleSettings.cron": "When the daily run begins, UTC; it takes the day before.",
+    "ScheduleSettings.max_retries": "How often a step is tried again where that may help.",
+    "ScheduleSettings.retry_delay_seconds": "Wait before each repetition.",
+    "SensorSettings.interval_seconds": "Least time between two looks.",
+    "SensorSettings.max_days_per_tick": "Most days that one look asks for; the next goes on.",
+    "SourceConfig.name": f"First part of its tables' names. {_NAME}",
+    "SourceConfig.connector": "The kind of source.",
+    "SourceConfig.description": "What it is, for people.",
+    "SourceConfig.entities": "Its tables, file sets or topics.",
+    "EntityConfig.name": f"Second part of its tables' names. {_NAME}",
+    "EntityConfig.description": "What one row stands for; shown in Dagster's UI.",
+    "EntityConfig.extract": "How it is read.",
+    "EntityConfig.columns": "What it consists of.",
+    "EntityConfig.rules": "Conditions that every row keeps, besides its columns' types.",
+    "EntityConfig.quality": "When a whole day is held.",
+    "FileExtract.mode": "Files in the landing zone.",
+    "FileExtract.format": "How bytes become rows of text.",
+    "CsvFormat.type": "Delimited text with a header line.",
+    "ColumnConfig.name": "Its name in the lake. Lower snake case, at most 63 characters.",
+    "ColumnConfig.decimal_mark": "Character before the fraction of a number.",
+    "ColumnConfig.description": "What it holds; shown in Dagster's UI.",
+    "RowRule.name": _NAME,
+    "QualityConfig.max_rows": "A day with more published rows is held.",
+    "StarConfig.dimensions": "What is known about who, what and where.",
+    "StarConfig.calendar": "The date dimension.",
+    "StarConfig.facts": "What happened.",
+    "DimensionConfig.name": "Name of the table: `dim_` and what it is about. Its surrogate key is "
+    "called after it: `dim_customer` has `customer_key`.",
+    "DimensionConfig.description": "What one row stands for.",
+    "CalendarConfig.name": "Name of the table.",
+    "CalendarConfig.start": "First day.",
+    "CalendarConfig.description": "What one row stands for.",
+    "FactConfig.name": "Name of the table.",
+    "FactConfig.entity": "source.entity that its rows come from.",
+    "FactConfig.description": "What one row stands for.",
+    "FactConfig.event_time": "Entity column that says when it happened: dimensions are joined as "
+    "they were then.",
+    "FactConfig.dimensions": "Its foreign keys.",
+    "FactConfig.measures": "Entity columns that are added up.",
+    "FactDimension.dimension": "Name of one of the dimensions.",
+}
+
+TYPES = {
+    "string": "Text, trimmed; empty text is NULL.",
+    "boolean": "true or false.",
+    "int": "Whole number of 32 bits.",
+    "bigint": "Whole number of 64 bits.",
+    "double": "Binary fraction of 64 bits; not for money.",
+    "date": "A day.",
+    "timestamp": "Wall-clock time without a zone, to the microsecond.",
+    "timestamptz": "An instant, kept in UTC, to the microsecond.",
+    "list<string>": "A list of texts; a column of files cannot have it.",
+    "decimal(p,s)": "Number of p digits, s of them after the point, at most 38; for money.",
+}
+
+COMMANDS = """\
+`make setup` installs the command as `.venv/bin/headrace`. Data goes to stdout, everything else to
+stderr; `--json` prints one JSON document and nothing else. `NO_COLOR` is respected. Where state and
+configuration lie is said by [three environment variables](configuration.md#environment-variables).
+"""
+
+EXIT_CODES = {
+    0: "Everything was published.",
+    1: "Something unexpected.",
+    2: "The command line, the configuration or the query is wrong.",
+    3: "Finished, with days held or failed: each is named, and keeps its last published state.",
+}
+
+LEDGER = """\
+What became of every day of every asset, in the warehouse's database. `headrace status` sums it up;
+query it as any table:
+
+```
+headrace sql "select asset, partition, error from platform.partition_ledger where error is not null"
+```
+
+A row is a claim, not the thing: it is written after the publication (in the same transaction where
+that is in Postgres), and whoever reads it looks whether the published thing is there. Why:
+[the gate](../explanation/gate.md).
+"""
+
+LEDGER_COLUMNS = {
+    "platform.partition_ledger": {
+        "partition": "The day, UTC; null for an asset without partitions.",
+        "status": "Of the last attempt: `published`; `held`: a check failed; `failed`: it could "
+        "not even be staged. Published with `rows_out` 0 is a day known to be empty.",
+        "snapshot_id": "The lake's snapshot that publishes what readers see; null where there is "
+        "none.",
+        "attempted_at": "When the last attempt was written down.",
+        "published_rows": "Rows that readers see; null if none were ever published.",
+        "published_run_id": "The run that published what readers see.",
+        "published_at": "When that was written down.",
+    },
+    "platform.loaded_snapshot": {
+        "relation": "The table, as namespace.name.",
+        "snapshot_id": "The lake's snapshot that the table was made equal to.",
+        "run_id": "The run that did so.",
+        "loaded_at": "When.",
+    },
+}
+
+CHECKS = """\
+Every check is judged on what is staged, before anybody can see it, and for each day by itself. A
+day that fails one is held: it keeps its last published state, the other days are published.
+Results are logged as Dagster asset checks, one a day, with what was expected and what was found.
+Row rules come before: they set single rows aside ([quarantine](../how-to/read-quarantine.md)).
+"""
+
+CHECK_MEANINGS = {
+    ("processed", "unique_key"): "No natural key is there twice.",
+    ("curated: dimensions", "unique_key"): "No surrogate key is there twice.",
+    ("curated: dimensions", "one_current_version"): "Every member has exactly one current version.",
+}
+
+CHECKS_END = """\
+## Marts
+
+dbt's tests are asset checks of the models they are attached to, with dbt's names. A test looks at
+the whole window of a run at once, so its result has no day. The kinds are in `dbt/tests/generic/`,
+which model has which in `dbt/models/marts/_marts.yml`.
+
+## Columns and types
+
+Besides, the columns of what is to be published are compared with the declared ones by a pandera
+schema made from the same YAML (`headrace/quality/frames.py`).
+"""

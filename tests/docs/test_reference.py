@@ -1,0 +1,89 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
+from docs.generate import REFERENCE, pages
+from docs.generators import checks, wording
+from docs.generators.commands import command_names
+from docs.generators.configuration import ROOTS, description_of, key_of, models_below, title_of
+from platform_assets import declare
+
+MODELS = {model for root in ROOTS.values() for model in models_below(root)}
+
+
+def test_the_generated_pages_are_up_to_date() -> None:
+    kept = {
+        path.relative_to(REFERENCE).as_posix(): path.read_text(encoding="utf-8")
+        for path in REFERENCE.rglob("*.*")
+        if path.is_file()
+    }
+    made = pages()
+    assert kept.keys() == made.keys(), "run make docs"
+    assert [name for name in made if made[name] != kept[name]] == [], "run make docs"
+
+
+def test_every_key_of_the_configuration_has_its_line_and_a_meaning() -> None:
+    sections = (REFERENCE / "configuration.md").read_text(encoding="utf-8").split("\n### ")
+    by_title = {section.partition("\n")[0]: section for section in sections}
+    assert len(MODELS) > 15
+    missing = [
+        f"{model.__name__}.{name}"
+        for model in MODELS
+        for name, field in model.model_fields.items()
+        if f"\n| `{key_of(name, field)}` |" not in by_title[title_of(model)]
+        or not description_of(model, name)
+    ]
+    assert missing == []
+
+
+def test_a_keys_meaning_is_said_once() -> None:
+    fields = {f"{m.__name__}.{n}": f for m in MODELS for n, f in m.model_fields.items()}
+    assert wording.KEYS.keys() <= fields.keys()
+    assert [name for name in wording.KEYS if fields[name].description] == []
+
+
+def test_every_command_is_in_the_reference() -> None:
+    text = (REFERENCE / "cli.md").read_text(encoding="utf-8")
+    names = [" ".join(words) for words in command_names()]
+    assert {"check", "backfill", "status", "sql", "demo run"} <= set(names)
+    assert [name for name in names if f"\n## headrace {name}\n" not in text] == []
+    assert [name for name in names if f"Usage: headrace {name}" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "files"),
+    [
+        ("settings.json", ["config/base.yaml"]),
+        (
+            "overlay.json",
+            [f"config/{env}.yaml" for env in ("development", "staging", "production")],
+        ),
+        ("source.json", ["config/sources/retail.yaml"]),
+        ("star.json", ["config/star.yaml"]),
+    ],
+)
+def test_an_editor_takes_our_configuration_and_no_unknown_key(
+    root: Path, schema: str, files: list[str]
+) -> None:
+    text = (REFERENCE / "schemas" / schema).read_text(encoding="utf-8")
+    validator = Draft202012Validator(json.loads(text))
+    for file in files:
+        # As JSON has it: dates are texts.
+        document = json.loads(json.dumps(yaml.safe_load((root / file).read_text()), default=str))
+        assert [error.message for error in validator.iter_errors(document)] == []
+        assert not validator.is_valid({**document, "unheard_of": 1})
+
+
+def test_the_checks_that_are_documented_are_those_that_assets_use(root: Path) -> None:
+    modules = [path for path in (root / "platform_assets").glob("*.py") if path.stem != "declare"]
+    used = {
+        name for path in modules for name in re.findall(r"\b[A-Z_]+_CHECKS\b", path.read_text())
+    }
+    assert len(used) >= 4
+    documented = {id(names) for names in checks.LAYERS.values()}
+    assert {name for name in used if id(getattr(declare, name)) not in documented} == set()
+    assert len(checks.LAYERS) == len(used)
