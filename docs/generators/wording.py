@@ -213,6 +213,7 @@ which model has which in `dbt/models/marts/_marts.yml`.
 
 ## Columns and types
 
-Besides, the columns of what is to be published are compared with the declared ones by a pandera
-schema made from the same YAML (`headrace/quality/frames.py`).
+Before a table is published, the first rows of what is staged for it are compared with a pandera
+schema made from the same YAML: columns, their order and types, NULLs, keys. A difference is a mistake
+of configuration or code, not of a row, so it fails the step. The UI shows the schema with the asset.
 """
