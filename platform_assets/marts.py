@@ -17,7 +17,7 @@ from headrace import progress
 from headrace.marts import MartBuilder, NodeResult
 from headrace.quality.report import PartitionReport
 from platform_assets import events
-from platform_assets.keys import MARTS, mart_key, warehouse_key
+from platform_assets.keys import MARTS, mart_key, name_of, warehouse_key
 from platform_assets.partitions import days_of
 from platform_assets.recorder import PublicationRecorder
 
@@ -68,12 +68,11 @@ def build_mart_assets(
         keys = sorted(context.selected_asset_keys)
         step = context.get_step_execution_context()
         with recorder.attempt(context, days, keys):
-            open_days = set(days)
-            for fact in facts:
-                open_days &= recorder.publishable(warehouse_key(fact), days)
+            facts_of = _published_facts(recorder, facts, days)
             progress.report("marts", 0, len(days))
-            results = builder.build([key.path[-1] for key in keys], sorted(open_days))
-            reports = {key: _reports(key, results, sorted(open_days)) for key in keys}
+            names = [key.path[-1] for key in keys]
+            results = builder.build(names, list(facts_of)) if facts_of else ()
+            reports = {key: _reports(key, results, facts_of) for key in keys}
             for key in keys:
                 recorder.write_down(step, key, reports[key], snapshot_id=None)
             events.log_checks(step, _evaluations(keys, results))
@@ -84,10 +83,25 @@ def build_mart_assets(
     return marts
 
 
+def _published_facts(
+    recorder: PublicationRecorder, facts: Sequence[str], days: Sequence[date]
+) -> dict[date, int]:
+    """The days on which every fact table may be read, in order, with their facts."""
+    states = [recorder.ledger().states(name_of(warehouse_key(fact)), days) for fact in facts]
+    return {
+        day: sum(some[day].rows_out for some in states)
+        for day in days
+        if all(day in some and some[day].status == "published" for some in states)
+    }
+
+
 def _reports(
-    key: dg.AssetKey, results: Sequence[NodeResult], days: Sequence[date]
+    key: dg.AssetKey, results: Sequence[NodeResult], facts_of: Mapping[date, int]
 ) -> dict[date, PartitionReport]:
-    """What became of a model: dbt builds a window whole, so all of its days fare alike."""
+    """What became of a model: dbt builds a window whole, so all of its days fare alike.
+
+    A day's rows are the facts that went into it: a mart's own rows may stand for many days.
+    """
     model = key.path[-1]
     built = next((r for r in results if r.kind == "model" and r.name == model), None)
     why = None
@@ -95,7 +109,10 @@ def _reports(
         why = f"dbt: {built.message}" if built else "dbt did not build it"
     elif broken := [r for r in results if r.kind == "test" and model in r.models and not r.passed]:
         why = "; ".join(f"dbt test {r.name}: {r.message}" for r in broken)
-    return {day: PartitionReport(day, error=why) for day in days}
+    return {
+        day: PartitionReport(day, rows_in=rows, rows_out=rows, error=why)
+        for day, rows in facts_of.items()
+    }
 
 
 def _evaluations(
