@@ -15,8 +15,12 @@ from headrace.config.loading import Project
 from headrace.config.sources import FileExtract
 from headrace.ingestion.files import days_of_file
 from headrace.ingestion.landing import StoredFile
+from platform_assets.keys import name_of, warehouse_key
 from platform_assets.partitions import range_tags
 from resources.landing import LandingResource
+from resources.warehouse import WarehouseResource
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -91,12 +95,33 @@ def plan_arrivals(
     )
 
 
+def seen_before(
+    listing: Sequence[tuple[StoredFile, frozenset[date]]], published_at: Mapping[date, datetime]
+) -> FilesSeen:
+    """What the first tick need not ask for: files older than the publication of all their days.
+
+    A sensor is most often turned on after a backfill, which has read what lay there already.
+
+    Args:
+        listing: Every file with the partitions it belongs to.
+        published_at: When each day was published down to the warehouse, UTC.
+    """
+    return FilesSeen(
+        {
+            file.path: _version(file)
+            for file, days in listing
+            if days and all(published_at.get(day, _NEVER) > file.modified_at for day in days)
+        }
+    )
+
+
 def build_landing_sensor(
     project: Project, job: dg.JobDefinition, partitions: dg.DailyPartitionsDefinition
 ) -> dg.SensorDefinition:
     """Asks for the days of files that arrived or changed."""
     settings = project.settings.sensor
     extracts = [entity.extract for _, entity in project.entities().values()]
+    facts = [name_of(warehouse_key(fact.name)) for fact in project.star.facts]
 
     @dg.sensor(
         name="new_files",
@@ -105,14 +130,21 @@ def build_landing_sensor(
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Runs the days of files that arrive or change in the landing zone.",
     )
-    def new_files(context: dg.SensorEvaluationContext, landing: LandingResource) -> dg.SensorResult:
+    def new_files(
+        context: dg.SensorEvaluationContext,
+        landing: LandingResource,
+        warehouse: WarehouseResource,
+    ) -> dg.SensorResult:
+        listing = _with_days(landing.landing().list_files(), extracts, partitions)
         seen = FilesSeen.parse(context.cursor)
+        if not context.cursor:
+            seen = seen_before(listing, _published_at(warehouse, facts))
         if seen is None:
             context.log.warning("the cursor cannot be read: every file counts as new")
             seen = FilesSeen()
         plan = plan_arrivals(
             seen,
-            _with_days(landing.landing().list_files(), extracts, partitions),
+            listing,
             now=datetime.now(UTC),
             settle_seconds=settings.settle_seconds,
             max_days=settings.max_days_per_tick,
@@ -121,6 +153,17 @@ def build_landing_sensor(
         return dg.SensorResult(run_requests=requests, cursor=plan.seen.dump())
 
     return new_files
+
+
+def _published_at(warehouse: WarehouseResource, facts: Sequence[str]) -> dict[date, datetime]:
+    """By day, when the last of the facts was published; days on which one is not are absent."""
+    found: list[dict[date, datetime]] = []
+    for fact in facts:
+        states = warehouse.ledger().states(fact).values()
+        by_day = {state.partition: state.published_at for state in states}
+        found.append({day: at for day, at in by_day.items() if day and at})
+    everywhere = set.intersection(*map(set, found))
+    return {day: min(some[day] for some in found) for day in everywhere}
 
 
 def _with_days(

@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 
 from headrace.ingestion.landing import StoredFile
-from sensors.landing import ArrivalPlan, FilesSeen, plan_arrivals
+from sensors.landing import ArrivalPlan, FilesSeen, plan_arrivals, seen_before
 
 NOW = datetime(2017, 6, 1, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=1)
@@ -75,3 +75,9 @@ def test_a_cursor_that_cannot_be_read_says_so() -> None:
 def test_files_that_are_gone_are_forgotten() -> None:
     first = plan([file(1), file(2)])
     assert set(plan([file(2)], first.seen).seen.versions) == {"sales-02.csv"}
+
+
+def test_the_first_tick_leaves_out_what_a_backfill_has_published_since() -> None:
+    listing = [(file(n), frozenset({january(n)})) for n in (1, 2, 3)]
+    published = {january(1): NOW, january(2): LONG_AGO - timedelta(hours=1)}
+    assert set(seen_before(listing, published).versions) == {"sales-01.csv"}
