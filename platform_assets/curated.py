@@ -98,6 +98,8 @@ def build_calendar_asset(config: CalendarConfig, *, for_ui: bool) -> dg.AssetsDe
 
     @dg.asset(
         key=curated_key(config.name),
+        # It has no partitions, but a launch of all assets over a range asks each for its policy.
+        backfill_policy=dg.BackfillPolicy.single_run(),
         io_manager_key="lake_io",
         group_name=CURATED,
         kinds={"python", "iceberg"},

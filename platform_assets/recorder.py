@@ -75,10 +75,32 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
             self.write_down(step, key, output.reports, snapshot_id)
             self.end(step, [key], {key: output.reports})
         else:
-            events.defer_asset_events(step.dagster_run)
-            events.log_materializations(
-                step, key, {None: {"table": commit.table if commit else ""}}
-            )
+            files = output.files if isinstance(output, StagedTable) else ()
+            self._record_whole(step, key, sum(file.rows for file in files), commit)
+
+    def _record_whole(
+        self, step: events.Step, key: dg.AssetKey, rows: int, commit: Commit | None
+    ) -> None:
+        """Write down the publication of an asset without partitions."""
+        self.ledger().record(
+            [
+                PartitionRecord(
+                    asset=name_of(key),
+                    partition=None,
+                    status="published",
+                    run_id=step.run_id,
+                    snapshot_id=commit.snapshot_id if commit else None,
+                    code_version=step.job_def.asset_layer.get(key).code_version or "",
+                    rows_in=rows,
+                    rows_out=rows,
+                    rows_quarantined=0,
+                    quality_score=1.0,
+                    error=None,
+                )
+            ]
+        )
+        events.defer_asset_events(step.dagster_run)
+        events.log_materializations(step, key, {None: {"dagster/row_count": rows}})
 
     def end(
         self,
