@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from pyspark.sql import SparkSession
 
-from headrace.engine.session import EngineSettings, connect
+from headrace.engine.session import EngineSettings, connect, disconnect
 from tests import spark_server
 
 _ENGINES = ["sail", pytest.param("spark_jvm", marks=pytest.mark.spark)]
@@ -32,8 +32,10 @@ def spark_jvm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def spark_jvm(spark_jvm_url: str) -> SparkSession:
-    return connect(EngineSettings(remote=spark_jvm_url))
+def spark_jvm(spark_jvm_url: str) -> Iterator[SparkSession]:
+    settings = EngineSettings(remote=spark_jvm_url)
+    yield connect(settings)
+    disconnect(settings)
 
 
 @pytest.fixture(params=_ENGINES, ids=["sail", "spark"])

@@ -39,8 +39,10 @@ _SESSION_CONF = {
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.ansi.enabled": "true",
 }
-# PySpark's client asks a server that is not there for ten minutes.
 _REACH_SECONDS = 10.0
+# Retries of one call, 40 s in all. PySpark's own 15 go on for ten minutes, in threads that the
+# process waits for as it ends.
+_MAX_RETRIES, _MAX_BACKOFF_MILLISECONDS = 6, 20_000
 _CONNECT_PORT = 15002
 
 
@@ -91,6 +93,13 @@ def engine_name(spark: "SparkSession") -> Literal["sail", "spark"]:
     return "spark" if " " in version else "sail"
 
 
+def disconnect(settings: EngineSettings) -> None:
+    """End this process's session with the cluster that `settings` name, while it still answers."""
+    engines = _engines()
+    with engines.lock:
+        engines.end(settings.remote or engines.embedded_url())
+
+
 def stop() -> None:
     """End this process's sessions and its embedded engine; `connect` starts new ones."""
     engines = _engines()
@@ -125,27 +134,32 @@ class _Engines:
         if kept is not None and _is_alive(kept):
             return cast("SparkSession", kept)
         # Here, because it takes 1.8 s, which commands without an engine need not wait for.
+        from pyspark.sql.connect.client.retries import DefaultPolicy  # noqa: PLC0415
         from pyspark.sql.connect.session import SparkSession as ConnectSession  # noqa: PLC0415
 
         session = ConnectSession.builder.remote(url).create()
-        if url == self._embedded:
-            # What is in this process either answers or is gone: waiting for it helps nobody, and
-            # PySpark waits ten minutes, as it ends too.
-            client = cast("Any", session).client
-            client.set_retry_policies([])
-            # As it ends, PySpark asks for models to be forgotten, which Sail answers with an error.
-            atexit.unregister(client._cleanup_ml_cache)  # noqa: SLF001
+        client = cast("Any", session).client
+        # What is in this process either answers or is gone: waiting for it helps nobody.
+        retries = DefaultPolicy(_MAX_RETRIES, max_backoff=_MAX_BACKOFF_MILLISECONDS)
+        client.set_retry_policies([] if url == self._embedded else [retries])
+        # As it ends, PySpark asks for models to be forgotten: of Sail, which answers with an error,
+        # and of a cluster that may be gone, over and over.
+        atexit.unregister(client._cleanup_ml_cache)  # noqa: SLF001
         for name, value in {**_SESSION_CONF, **conf}.items():
             session.conf.set(name, value)
         self._sessions[url] = session
         return cast("SparkSession", session)
 
-    def stop(self) -> None:
-        for url, session in self._sessions.items():
-            # To a server that is gone, the client would say goodbye for ten minutes.
+    def end(self, url: str) -> None:
+        session = self._sessions.pop(url, None)
+        if session is not None:
+            # Of a server that is gone, the client would take leave over and over.
             session.release_session_on_close = _answers(url)
             session.stop()
-        self._sessions.clear()
+
+    def stop(self) -> None:
+        for url in [*self._sessions]:
+            self.end(url)
         if self._server is not None:
             self._server.stop()
             self._server = None
