@@ -17,13 +17,17 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _EXACT = Context(prec=400)
 
 
+_MOST_DIGITS = 38
+
+
 def naive_decimal(text: str, precision: int, scale: int) -> Decimal | None:
     """By Python's decimals, which are exact."""
     if not _NUMBER.fullmatch(text):
         return None
-    rounded = _EXACT.create_decimal(text).quantize(
-        Decimal(1).scaleb(-scale), rounding=ROUND_HALF_UP, context=_EXACT
-    )
+    value = _EXACT.create_decimal(text)
+    if value and value.adjusted() > _MOST_DIGITS:
+        return None  # and Python would write out all of its zeros
+    rounded = value.quantize(Decimal(1).scaleb(-scale), rounding=ROUND_HALF_UP, context=_EXACT)
     return rounded if abs(rounded) < Decimal(10) ** (precision - scale) else None
 
 
