@@ -24,7 +24,7 @@ def naive_decimal(text: str, precision: int, scale: int) -> Decimal | None:
     """By Python's decimals, which are exact."""
     if not _NUMBER.fullmatch(text):
         return None
-    value = _EXACT.create_decimal(text)
+    value = Decimal(text)
     if value and value.adjusted() > _MOST_DIGITS:
         return None  # and Python would write out all of its zeros
     rounded = value.quantize(Decimal(1).scaleb(-scale), rounding=ROUND_HALF_UP, context=_EXACT)
