@@ -113,23 +113,6 @@ KEYS = {
     "ColumnConfig.description": "What it holds; shown in Dagster's UI.",
     "RowRule.name": _NAME,
     "QualityConfig.max_rows": "A day with more published rows is held.",
-    "StarConfig.dimensions": "What is known about who, what and where.",
-    "StarConfig.calendar": "The date dimension.",
-    "StarConfig.facts": "What happened.",
-    "DimensionConfig.name": "Name of the table: `dim_` and what it is about. Its surrogate key is "
-    "called after it: `dim_customer` has `customer_key`.",
-    "DimensionConfig.description": "What one row stands for.",
-    "CalendarConfig.name": "Name of the table.",
-    "CalendarConfig.start": "First day.",
-    "CalendarConfig.description": "What one row stands for.",
-    "FactConfig.name": "Name of the table.",
-    "FactConfig.entity": "source.entity that its rows come from.",
-    "FactConfig.description": "What one row stands for.",
-    "FactConfig.event_time": "Entity column that says when it happened: dimensions are joined as "
-    "they were then.",
-    "FactConfig.dimensions": "Its foreign keys.",
-    "FactConfig.measures": "Entity columns that are added up.",
-    "FactDimension.dimension": "Name of one of the dimensions.",
 }
 
 TYPES = {

@@ -17,9 +17,12 @@ Scalar = str | int | bool
 class DimensionConfig(StrictModel):
     """A dimension with history (type 2), built from one entity's versions."""
 
-    name: Name
+    name: Name = Field(
+        description="Name of the table: `dim_` and what it is about. Its surrogate key is called "
+        "after it: `dim_customer` has `customer_key`."
+    )
     entity: EntityReference = Field(description="source.entity that its rows come from.")
-    description: str = ""
+    description: str = Field("", description="What one row stands for.")
     natural_key: dict[ColumnName, ColumnName] = Field(
         min_length=1, description="Dimension column: entity column that identifies a member."
     )
@@ -48,10 +51,10 @@ class DimensionConfig(StrictModel):
 class CalendarConfig(StrictModel):
     """A date dimension: one row a day, keyed yyyymmdd."""
 
-    name: Name = "dim_date"
-    start: date
+    name: Name = Field("dim_date", description="Name of the table.")
+    start: date = Field(description="First day.")
     end: date = Field(description="Last day, included.")
-    description: str = "One row a day."
+    description: str = Field("One row a day.", description="What one row stands for.")
 
     @property
     def key_column(self) -> str:
@@ -62,7 +65,7 @@ class CalendarConfig(StrictModel):
 class FactDimension(StrictModel):
     """One foreign key of a fact: the member valid at the fact's event time."""
 
-    dimension: Name
+    dimension: Name = Field(description="Name of one of the dimensions.")
     natural_key: dict[ColumnName, ColumnName] = Field(
         min_length=1, description="Natural key column of the dimension: entity column."
     )
@@ -71,27 +74,34 @@ class FactDimension(StrictModel):
 class FactConfig(StrictModel):
     """A fact table: one row a processed row of an entity, with keys as of its event time."""
 
-    name: Name
-    entity: EntityReference
-    description: str = ""
+    name: Name = Field(description="Name of the table.")
+    entity: EntityReference = Field(description="source.entity that its rows come from.")
+    description: str = Field("", description="What one row stands for.")
     grain: tuple[KeyColumnName, ...] = Field(
         min_length=1, description="What one row stands for; most often the entity's key."
     )
-    event_time: ColumnName
+    event_time: ColumnName = Field(
+        description="Entity column that says when it happened: dimensions are joined as they were "
+        "then."
+    )
     calendar: Name = Field("dim_date", description="Calendar that date_key points into.")
-    dimensions: tuple[FactDimension, ...] = ()
+    dimensions: tuple[FactDimension, ...] = Field((), description="Its foreign keys.")
     columns: tuple[ColumnName, ...] = Field(
         (), description="Columns kept as they are: degenerate dimensions and the event time."
     )
-    measures: tuple[ColumnName, ...] = Field(min_length=1)
+    measures: tuple[ColumnName, ...] = Field(
+        min_length=1, description="Entity columns that are added up."
+    )
 
 
 class StarConfig(StrictModel):
     """The whole star."""
 
-    dimensions: tuple[DimensionConfig, ...] = ()
-    calendar: CalendarConfig
-    facts: tuple[FactConfig, ...] = Field(min_length=1)
+    dimensions: tuple[DimensionConfig, ...] = Field(
+        (), description="What is known about who, what and where."
+    )
+    calendar: CalendarConfig = Field(description="The date dimension.")
+    facts: tuple[FactConfig, ...] = Field(min_length=1, description="What happened.")
 
     def dimension(self, name: str) -> DimensionConfig:
         """The dimension called `name`; KeyError if there is none."""
