@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
-CODE := headrace resources io_managers platform_assets sensors jobs demo benchmarks tests .ci
+CODE := headrace resources io_managers platform_assets sensors jobs demo benchmarks docs tests .ci
 # Two workers are what two cores and the memory of a laptop carry; PYTEST_WORKERS=0 runs in one process.
 PYTEST_WORKERS ?= 2
 # A module's tests stay in one worker, so its servers are started once.

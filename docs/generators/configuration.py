@@ -15,14 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from docs.generators.markdown import MADE, anchor, code, sentence, table
-from docs.generators.wording import (
-    CONFIGURATION,
-    CONFIGURATION_FILES,
-    KEYS,
-    TITLES,
-    TYPES,
-    VARIABLES,
-)
+from docs.generators.wording import CONFIGURATION, CONFIGURATION_FILES, TITLES, TYPES, VARIABLES
 from headrace.config.settings import Settings
 from headrace.config.sources import SourceConfig
 from headrace.config.star import StarConfig
@@ -69,12 +62,6 @@ def key_of(name: str, field: FieldInfo) -> str:
     return field.alias or name
 
 
-def description_of(model: type[BaseModel], name: str) -> str:
-    """What a key means: the model's words, else those of docs.generators.wording."""
-    field = model.model_fields[name]
-    return field.description or KEYS.get(f"{model.__name__}.{name}", "")
-
-
 def title_of(model: type[BaseModel]) -> str:
     """Title of a model's section."""
     return TITLES[model.__name__]
@@ -86,7 +73,7 @@ def _section(model: type[BaseModel]) -> str:
             code(key_of(name, field)),
             shown_type(field.annotation),
             _default(field),
-            description_of(model, name) + _examples(field),
+            (field.description or "") + _examples(field),
         )
         for name, field in model.model_fields.items()
     ]

@@ -1,6 +1,6 @@
 """docs/reference/schemas: JSON Schemas by which editors complete and check the YAML files.
 
-Belongs here: pydantic's schemas, with every key's meaning.
+Belongs here: pydantic's schemas, which hold every key's meaning.
 Elsewhere: the same for readers (docs.generators.configuration).
 """
 
@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from docs.generators.configuration import description_of, key_of, models_below
 from headrace.config.settings import Settings
 from headrace.config.sources import SourceConfig
 from headrace.config.star import StarConfig
@@ -35,11 +34,6 @@ def files() -> dict[str, str]:
 
 def _schema(root: type[BaseModel]) -> dict[str, Any]:
     schema = root.model_json_schema(by_alias=True)
-    shapes = {root.__name__: schema, **schema.get("$defs", {})}
-    for model in models_below(root):
-        for name, field in model.model_fields.items():
-            described = shapes[model.__name__]["properties"][key_of(name, field)]
-            described.setdefault("description", description_of(model, name))
     return {"$schema": _DIALECT, **schema}
 
 

@@ -1,8 +1,8 @@
-"""Words of the reference that the code does not say: introductions, and keys without a description.
+"""Words of the reference that the code does not say: introductions, titles, exit codes.
 
-Belongs here: what a page says besides the facts it takes from the code. A key's meaning stands here
-only as long as its model has no `description`; a test fails when both say something.
-Elsewhere: the facts (headrace), the pages (the other modules of docs.generators).
+Belongs here: what a page says besides the facts it takes from the code.
+Elsewhere: the facts, the meaning of every key among them (headrace), the pages (the other modules
+of docs.generators).
 """
 
 CONFIGURATION = """\
@@ -71,48 +71,6 @@ TITLES = {
     "CalendarConfig": "Calendar",
     "FactConfig": "Fact",
     "FactDimension": "Join of a fact to a dimension",
-}
-
-_NAME = "Lower snake case, at most 48 characters."
-
-KEYS = {
-    "Settings.partitions": "The days that exist.",
-    "Settings.landing": "Where sources deliver their files.",
-    "Settings.lake": "Where the lake's tables are.",
-    "Settings.engine": "Where transformations run.",
-    "Settings.warehouse": "The star, the marts and the ledger.",
-    "Settings.schedule": "The daily run.",
-    "Settings.sensor": "The watch on the landing zone.",
-    "PartitionSettings.start": "First day.",
-    "StorageSettings.uri": "A folder, or `s3://bucket/prefix`; `{home}` stands for HEADRACE_HOME.",
-    "StorageSettings.s3": "How the bucket is reached.",
-    "S3Settings.region": "Region of the bucket.",
-    "S3Settings.access_key": "Without it, the machine's own credentials are used.",
-    "S3Settings.secret_key": "Goes with the access key.",
-    "Secret.env": "Name of the environment variable; capitals, digits and underscores.",
-    "ScheduleSettings.cron": "When the daily run begins, UTC; it takes the day before.",
-    "ScheduleSettings.max_retries": "How often a step is tried again where that may help.",
-    "ScheduleSettings.retry_delay_seconds": "Wait before each repetition.",
-    "SensorSettings.interval_seconds": "Least time between two looks.",
-    "SensorSettings.max_days_per_tick": "Most days that one look asks for; the next goes on.",
-    "SourceConfig.name": f"First part of its tables' names. {_NAME}",
-    "SourceConfig.connector": "The kind of source.",
-    "SourceConfig.description": "What it is, for people.",
-    "SourceConfig.entities": "Its tables, file sets or topics.",
-    "EntityConfig.name": f"Second part of its tables' names. {_NAME}",
-    "EntityConfig.description": "What one row stands for; shown in Dagster's UI.",
-    "EntityConfig.extract": "How it is read.",
-    "EntityConfig.columns": "What it consists of.",
-    "EntityConfig.rules": "Conditions that every row keeps, besides its columns' types.",
-    "EntityConfig.quality": "When a whole day is held.",
-    "FileExtract.mode": "Files in the landing zone.",
-    "FileExtract.format": "How bytes become rows of text.",
-    "CsvFormat.type": "Delimited text with a header line.",
-    "ColumnConfig.name": "Its name in the lake. Lower snake case, at most 63 characters.",
-    "ColumnConfig.decimal_mark": "Character before the fraction of a number.",
-    "ColumnConfig.description": "What it holds; shown in Dagster's UI.",
-    "RowRule.name": _NAME,
-    "QualityConfig.max_rows": "A day with more published rows is held.",
 }
 
 TYPES = {

@@ -15,13 +15,16 @@ from headrace.config.model import StrictModel
 class Secret(StrictModel):
     """The name of an environment variable that holds a secret; the value is read at use."""
 
-    env: str = Field(pattern=r"^[A-Z][A-Z0-9_]*$")
+    env: str = Field(
+        pattern=r"^[A-Z][A-Z0-9_]*$",
+        description="Name of the environment variable; capitals, digits and underscores.",
+    )
 
 
 class PartitionSettings(StrictModel):
     """The days that exist: half-open, UTC."""
 
-    start: date
+    start: date = Field(description="First day.")
     end: date | None = Field(None, description="First day that no longer exists; null: today.")
 
     @model_validator(mode="after")
@@ -35,16 +38,20 @@ class S3Settings(StrictModel):
     """An S3 endpoint; without keys, the machine's own credentials are used."""
 
     endpoint: str | None = Field(None, description="URL, for servers other than AWS.")
-    region: str = "us-east-1"
-    access_key: Secret | None = None
-    secret_key: Secret | None = None
+    region: str = Field("us-east-1", description="Region of the bucket.")
+    access_key: Secret | None = Field(
+        None, description="Without it, the machine's own credentials are used."
+    )
+    secret_key: Secret | None = Field(None, description="Goes with the access key.")
 
 
 class StorageSettings(StrictModel):
     """A folder or an S3 prefix. `{home}` stands for HEADRACE_HOME."""
 
-    uri: str
-    s3: S3Settings = S3Settings()
+    uri: str = Field(
+        description="A folder, or `s3://bucket/prefix`; `{home}` stands for HEADRACE_HOME."
+    )
+    s3: S3Settings = Field(S3Settings(), description="How the bucket is reached.")
 
 
 class PostgresSettings(StrictModel):
@@ -69,31 +76,43 @@ class EngineSettings(StrictModel):
 class ScheduleSettings(StrictModel):
     """The daily run."""
 
-    cron: str = "0 2 * * *"
-    max_retries: int = Field(2, ge=0)
-    retry_delay_seconds: int = Field(300, ge=0)
+    cron: str = Field(
+        "0 2 * * *", description="When the daily run begins, UTC; it takes the day before."
+    )
+    max_retries: int = Field(
+        2, ge=0, description="How often a step is tried again where that may help."
+    )
+    retry_delay_seconds: int = Field(300, ge=0, description="Wait before each repetition.")
 
 
 class SensorSettings(StrictModel):
     """The watch on the landing zone."""
 
-    interval_seconds: int = Field(5, ge=1)
+    interval_seconds: int = Field(5, ge=1, description="Least time between two looks.")
     settle_seconds: float = Field(
         2.0, ge=0, description="A file younger than this may still be written; it waits."
     )
-    max_days_per_tick: int = Field(500, ge=1)
+    max_days_per_tick: int = Field(
+        500, ge=1, description="Most days that one look asks for; the next goes on."
+    )
 
 
 class Settings(StrictModel):
     """All of one environment."""
 
-    partitions: PartitionSettings
-    landing: StorageSettings = StorageSettings(uri="{home}/landing")
-    lake: StorageSettings = StorageSettings(uri="{home}/lake")
-    engine: EngineSettings = EngineSettings()
+    partitions: PartitionSettings = Field(description="The days that exist.")
+    landing: StorageSettings = Field(
+        StorageSettings(uri="{home}/landing"), description="Where sources deliver their files."
+    )
+    lake: StorageSettings = Field(
+        StorageSettings(uri="{home}/lake"), description="Where the lake's tables are."
+    )
+    engine: EngineSettings = Field(EngineSettings(), description="Where transformations run.")
     catalog: PostgresSettings = Field(PostgresSettings(), description="Iceberg's catalog.")
-    warehouse: PostgresSettings = PostgresSettings()
+    warehouse: PostgresSettings = Field(
+        PostgresSettings(), description="The star, the marts and the ledger."
+    )
     dagster: PostgresSettings = Field(PostgresSettings(), description="Dagster's storage.")
     dbt_project: str = Field("../dbt", description="dbt project, from the configuration's folder.")
-    schedule: ScheduleSettings = ScheduleSettings()
-    sensor: SensorSettings = SensorSettings()
+    schedule: ScheduleSettings = Field(ScheduleSettings(), description="The daily run.")
+    sensor: SensorSettings = Field(SensorSettings(), description="The watch on the landing zone.")

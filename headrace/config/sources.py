@@ -25,7 +25,7 @@ PLACE_COLUMNS = {
 class CsvFormat(StrictModel):
     """How the bytes of a delimited text file become rows of text."""
 
-    type: Literal["csv"] = "csv"
+    type: Literal["csv"] = Field("csv", description="Delimited text with a header line.")
     delimiter: str = Field(",", min_length=1, max_length=1, description="Character between fields.")
     quote: str | None = Field('"', max_length=1, description="Quote character; null: none.")
     encoding: str = Field("utf-8", description="Python's name of the encoding, such as cp1252.")
@@ -54,7 +54,7 @@ class CsvFormat(StrictModel):
 class FileExtract(StrictModel):
     """Files in the landing zone: where an entity's files lie and which days they belong to."""
 
-    mode: Literal["files"]
+    mode: Literal["files"] = Field(description="Files in the landing zone.")
     path: str = Field(
         description="Path below the landing zone. `{date:%Y-%m-%d}` stands for the day (strftime "
         "codes %Y %m %d %y %b %j; several fields may name it together), `*` for any run of "
@@ -68,7 +68,7 @@ class FileExtract(StrictModel):
         "`path` has no {date:…}, and only then. Rows whose day cannot be read are captured as "
         "corrupt records of the first partition.",
     )
-    format: CsvFormat = CsvFormat()
+    format: CsvFormat = Field(CsvFormat(), description="How bytes become rows of text.")
     missing_file: Literal["empty", "hold"] = Field(
         "empty", description="A day without a file is an empty day, or is held until one comes."
     )
@@ -112,7 +112,9 @@ def _name_one_day(fields: Sequence[str]) -> bool:
 class ColumnConfig(StrictModel):
     """One column of an entity: its text in the source, its type once processed."""
 
-    name: ColumnName
+    name: ColumnName = Field(
+        description="Its name in the lake. Lower snake case, at most 63 characters."
+    )
     source: str | None = Field(
         None, alias="from", description="Its name in the source, when that differs from `name`."
     )
@@ -121,10 +123,12 @@ class ColumnConfig(StrictModel):
     formats: tuple[str, ...] = Field(
         (), description="Patterns of a date or timestamp, tried in order, such as M/d/yyyy H:mm."
     )
-    decimal_mark: Literal[".", ","] = "."
+    decimal_mark: Literal[".", ","] = Field(
+        ".", description="Character before the fraction of a number."
+    )
     grouping: str = Field("", max_length=1, description="Thousands separator, if any.")
     currency: str = Field("", description="Currency sign to drop, such as $.")
-    description: str = ""
+    description: str = Field("", description="What it holds; shown in Dagster's UI.")
 
     @property
     def source_name(self) -> str:
@@ -135,7 +139,7 @@ class ColumnConfig(StrictModel):
 class RowRule(StrictModel):
     """A condition that every processed row keeps; a row that breaks it is quarantined."""
 
-    name: Name
+    name: Name = Field(description="Lower snake case, at most 48 characters.")
     expect: str = Field(description="SQL condition over the entity's columns; NULL passes.")
     reason: str = Field(description="What the quarantined row says of itself.")
 
@@ -148,15 +152,17 @@ class QualityConfig(StrictModel):
     )
     min_rows: int = Field(0, ge=0, description="A day with fewer published rows is held…")
     allow_empty: bool = Field(True, description="…unless it has none at all and this is true.")
-    max_rows: int | None = Field(None, ge=0)
+    max_rows: int | None = Field(None, ge=0, description="A day with more published rows is held.")
 
 
 class EntityConfig(StrictModel):
     """One table, file set or topic of a source."""
 
-    name: Name
-    description: str = ""
-    extract: FileExtract
+    name: Name = Field(
+        description="Second part of its tables' names. Lower snake case, at most 48 characters."
+    )
+    description: str = Field("", description="What one row stands for; shown in Dagster's UI.")
+    extract: FileExtract = Field(description="How it is read.")
     where: str | None = Field(
         None,
         description="SQL condition over the columns. A row for which it is not true is no row of "
@@ -173,9 +179,11 @@ class EntityConfig(StrictModel):
     event_time: ColumnName | None = Field(
         None, description="When the row happened; its day must be the row's partition."
     )
-    columns: tuple[ColumnConfig, ...] = Field(min_length=1)
-    rules: tuple[RowRule, ...] = ()
-    quality: QualityConfig = QualityConfig()
+    columns: tuple[ColumnConfig, ...] = Field(min_length=1, description="What it consists of.")
+    rules: tuple[RowRule, ...] = Field(
+        (), description="Conditions that every row keeps, besides its columns' types."
+    )
+    quality: QualityConfig = Field(QualityConfig(), description="When a whole day is held.")
     transform: str | None = Field(
         None,
         pattern=r"^[\w.]+:\w+$",
@@ -216,10 +224,14 @@ class EntityConfig(StrictModel):
 class SourceConfig(StrictModel):
     """One source: a connector and its entities."""
 
-    name: Name
-    connector: Literal["files"]
-    description: str = ""
-    entities: tuple[EntityConfig, ...] = Field(min_length=1)
+    name: Name = Field(
+        description="First part of its tables' names. Lower snake case, at most 48 characters."
+    )
+    connector: Literal["files"] = Field(description="The kind of source.")
+    description: str = Field("", description="What it is, for people.")
+    entities: tuple[EntityConfig, ...] = Field(
+        min_length=1, description="Its tables, file sets or topics."
+    )
 
     @field_validator("entities")
     @classmethod

@@ -7,9 +7,9 @@ import yaml
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from docs.generate import REFERENCE, pages
-from docs.generators import checks, wording
+from docs.generators import checks
 from docs.generators.commands import command_names
-from docs.generators.configuration import ROOTS, description_of, key_of, models_below, title_of
+from docs.generators.configuration import ROOTS, key_of, models_below, title_of
 from platform_assets import declare
 
 MODELS = {model for root in ROOTS.values() for model in models_below(root)}
@@ -35,15 +35,9 @@ def test_every_key_of_the_configuration_has_its_line_and_a_meaning() -> None:
         for model in MODELS
         for name, field in model.model_fields.items()
         if f"\n| `{key_of(name, field)}` |" not in by_title[title_of(model)]
-        or not description_of(model, name)
+        or not field.description
     ]
     assert missing == []
-
-
-def test_a_keys_meaning_is_said_once() -> None:
-    fields = {f"{m.__name__}.{n}": f for m in MODELS for n, f in m.model_fields.items()}
-    assert wording.KEYS.keys() <= fields.keys()
-    assert [name for name in wording.KEYS if fields[name].description] == []
 
 
 def test_every_command_is_in_the_reference() -> None:
