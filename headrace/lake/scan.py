@@ -19,6 +19,7 @@ from pyiceberg.expressions import (
     GreaterThanOrEqual,
     LessThanOrEqual,
 )
+from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask, Table
 
 from headrace.errors import IncompatibleSchemaError, PublishedFileMissingError
@@ -67,21 +68,32 @@ class LakeScan:
         cls, name: str, table: Table, storage: Storage, days: Collection[date] | None
     ) -> "LakeScan":
         """Plan the reading of a table's current snapshot."""
-        snapshot = table.current_snapshot()
-        columns = table_schema(name, table.schema())
         # A table without partitions has no days to choose from: it is read whole.
         days = days if partition_column(table) else None
         planned = planned_files(table, None if days is None else frozenset(days))
+        return cls.of_files(name, table, storage, (task.file for task in planned), days or ())
+
+    @classmethod
+    def of_files(
+        cls,
+        name: str,
+        table: Table,
+        storage: Storage,
+        files: Iterable[DataFile],
+        days: Collection[date] = (),
+    ) -> "LakeScan":
+        """Read these files of a table, and no others; `days` are named though they be empty."""
+        snapshot = table.current_snapshot()
         ids = {f.field_id: f.name for f in table.schema().fields if f.field_type.is_primitive}
-        found = sorted(((_day(task), _file(task, ids)) for task in planned), key=_day_and_name)
-        by_day: dict[date, list[StagedFile]] = {day: [] for day in sorted(days or ())}
+        found = sorted(((_day(file), _file(file, ids)) for file in files), key=_day_and_name)
+        by_day: dict[date, list[StagedFile]] = {day: [] for day in sorted(days)}
         for day, file in found:
             if day is not None:
                 by_day.setdefault(day, []).append(file)
         return cls(
             table=name,
             snapshot_id=snapshot.snapshot_id if snapshot else None,
-            schema=columns,
+            schema=table_schema(name, table.schema()),
             days=tuple(by_day),
             files=tuple(file for _, file in found),
             files_by_day={day: tuple(files) for day, files in by_day.items()},
@@ -236,7 +248,7 @@ def planned_files(table: Table, days: frozenset[date] | None) -> list[FileScanTa
     if days is not None and not days:
         return []
     tasks: Iterable[FileScanTask] = table.scan(row_filter=_between(table, days)).plan_files()
-    chosen = [task for task in tasks if days is None or _day(task) in days]
+    chosen = [task for task in tasks if days is None or _day(task.file) in days]
     for task in chosen:
         if task.delete_files:
             raise IncompatibleSchemaError(
@@ -258,17 +270,17 @@ def _between(table: Table, days: frozenset[date] | None) -> BooleanExpression:
     )
 
 
-def _day(task: FileScanTask) -> date | None:
-    partition = task.file.partition
+def _day(file: DataFile) -> date | None:
+    partition = file.partition
     return day_of(partition[0]) if len(partition) else None
 
 
-def _file(task: FileScanTask, names: Mapping[int, str]) -> StagedFile:
-    nulls = task.file.null_value_counts or {}
+def _file(file: DataFile, names: Mapping[int, str]) -> StagedFile:
+    nulls = file.null_value_counts or {}
     return StagedFile(
-        path=task.file.file_path,
-        rows=task.file.record_count,
-        size_bytes=task.file.file_size_in_bytes,
+        path=file.file_path,
+        rows=file.record_count,
+        size_bytes=file.file_size_in_bytes,
         null_counts={name: nulls[number] for number, name in names.items() if number in nulls},
     )
 

@@ -16,6 +16,7 @@ from uuid import uuid4
 from pyiceberg.table import Table
 
 from headrace.errors import StagedFileRejectedError, UnpublishedTableError
+from headrace.lake.changes import FileChanges, changes_since
 from headrace.lake.commit import Commit
 from headrace.lake.connection import LakeConnection
 from headrace.lake.files import read_staged_file
@@ -179,6 +180,16 @@ class LakeTable:
             UnpublishedTableError: Nothing was ever published to the table.
         """
         return LakeScan.of(self.name, self._published(), self.storage, days)
+
+    def changes_since(self, snapshot_id: int) -> FileChanges | None:
+        """Files by which the published state differs from an earlier snapshot's.
+
+        None if that snapshot was expired, or never was one of this table: compare all then.
+
+        Raises:
+            UnpublishedTableError: Nothing was ever published to the table.
+        """
+        return changes_since(self.name, self._published(), self.storage, snapshot_id)
 
     def _published(self) -> Table:
         table = self.load()
