@@ -16,14 +16,15 @@ DAILY_JOB = "daily"
 UnresolvedJob = Any
 
 
-def build_daily_job(
-    settings: ScheduleSettings, partitions: dg.PartitionsDefinition
-) -> UnresolvedJob:
-    """Every asset. What may pass by itself (a source that does not answer) is tried again."""
+def build_daily_job(settings: ScheduleSettings) -> UnresolvedJob:
+    """Every asset, partitioned as they are.
+
+    What may pass by itself is tried again: a source that does not answer, a day whose file is
+    still to come. Days that are bad are not, and the good ones stay published meanwhile.
+    """
     return dg.define_asset_job(
         DAILY_JOB,
         selection=dg.AssetSelection.all(),
-        partitions_def=partitions,
         description="Every layer, from the sources to the marts, for a run of days.",
         # Permanent failures raise dg.Failure(allow_retries=False): the policy leaves them alone.
         op_retry_policy=dg.RetryPolicy(

@@ -47,7 +47,7 @@ def build_definitions(
         for_ui: False for runs from the command line (see platform_assets.declare).
     """
     partitions = daily_partitions(project.settings.partitions)
-    daily = build_daily_job(project.settings.schedule, partitions)
+    daily = build_daily_job(project.settings.schedule)
     return dg.Definitions(
         assets=build_assets(project, partitions, for_ui=for_ui),
         jobs=[daily],

@@ -58,7 +58,7 @@ def build_raw_asset(
                 landing=landing.landing(),
                 table=lake.table(RAW, table_of(name)),
                 partitions=settings,
-                run_id=context.run_id,
+                run_id=context.run.run_id,
             )
             return step.stage(days, properties_of(context.run, version))
 

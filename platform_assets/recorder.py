@@ -111,12 +111,17 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Let the run go on with its good days; turn it red where it ends.
 
         A failing step would stop every step below it, good days and all. So a step fails at once
-        only if no day passed; else the last step below it fails, naming the days.
+        only if no day passed; else the last step below it fails, naming the days. Before that,
+        a step with days that may pass is tried again as often as the job's policy allows; those
+        that are published stay so, and raw reads nothing twice.
 
         Raises:
             dg.Failure: As said.
         """
         judged = [report for some in reports.values() for report in some.values()]
+        passing = [report for report in judged if report.is_transient]
+        if passing and _may_try_again(step):
+            raise dg.Failure(f"{len(passing)} days may pass later: {passing[0].why()}")
         hopeless = bool(judged) and all(report.outcome != "passed" for report in judged)
         if not hopeless and _has_selected_children(step, keys):
             return
@@ -216,6 +221,11 @@ def _evaluations(
         for day, report in reports.items()
         for check in report.checks
     ]
+
+
+def _may_try_again(step: events.Step) -> bool:
+    policy = step.op_retry_policy
+    return policy is not None and step.previous_attempt_count < policy.max_retries
 
 
 def _has_selected_children(step: events.Step, keys: Sequence[dg.AssetKey]) -> bool:

@@ -70,7 +70,7 @@ class RawStep:
 
     def _report(self, day: date, window: CapturedWindow) -> PartitionReport:
         if error := window.failed.get(day):
-            passing = "; it is tried again" if isinstance(error, TransientError) else ""
-            return PartitionReport(day, error=f"{error} ({error.fix}{passing})")
+            passes = isinstance(error, TransientError)
+            return PartitionReport(day, error=f"{error} ({error.fix})", is_transient=passes)
         rows = window.rows[day]
         return PartitionReport(day, rows_in=rows, rows_out=rows)

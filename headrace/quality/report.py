@@ -38,6 +38,7 @@ class PartitionReport:
         reasons: Reason to number of quarantined rows that give it.
         checks: What was checked; one failure holds the partition.
         error: Why the partition could not be staged at all; None if it could.
+        is_transient: Whether that may pass by itself, so that trying again may help.
     """
 
     partition: date
@@ -49,6 +50,7 @@ class PartitionReport:
     reasons: Mapping[str, int] = field(default_factory=dict)
     checks: tuple[CheckResult, ...] = ()
     error: str | None = None
+    is_transient: bool = False
 
     @property
     def outcome(self) -> Outcome:
