@@ -71,6 +71,7 @@ TITLES = {
     "CalendarConfig": "Calendar",
     "FactConfig": "Fact",
     "FactDimension": "Join of a fact to a dimension",
+    "RowAccess": "Row access",
 }
 
 TYPES = {

@@ -5,10 +5,11 @@ Elsewhere: building it (headrace.star), loading it (headrace.warehouse).
 """
 
 from datetime import date
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from headrace.config.access import RowAccess
 from headrace.config.model import ColumnName, EntityReference, KeyColumnName, Name, StrictModel
 
 Scalar = str | int | bool
@@ -40,6 +41,11 @@ class DimensionConfig(StrictModel):
     )
     unknown: dict[ColumnName, Scalar] = Field(
         default_factory=dict, description="Attribute values of the unknown member (key -1)."
+    )
+    load: Literal["upsert", "truncate_and_load"] = Field(
+        "upsert",
+        description="How the warehouse takes it: `upsert` writes the rows that differ, "
+        "`truncate_and_load` all rows anew.",
     )
 
     @property
@@ -92,6 +98,17 @@ class FactConfig(StrictModel):
     measures: tuple[ColumnName, ...] = Field(
         min_length=1, description="Entity columns that are added up."
     )
+    load: Literal["partition_replace", "truncate_and_load"] = Field(
+        "partition_replace",
+        description="How the warehouse takes it: `partition_replace` the days of a run, in a "
+        "table partitioned by month; `truncate_and_load` every day anew, in one table.",
+    )
+    keep_months: int | None = Field(
+        None,
+        ge=1,
+        description="Months that the warehouse keeps, the current one among them; "
+        "`headrace warehouse retain` drops older ones. Without it, all.",
+    )
 
 
 class StarConfig(StrictModel):
@@ -102,6 +119,17 @@ class StarConfig(StrictModel):
     )
     calendar: CalendarConfig = Field(description="The date dimension.")
     facts: tuple[FactConfig, ...] = Field(min_length=1, description="What happened.")
+    row_access: tuple[RowAccess, ...] = Field(
+        (), description="Roles that see some rows of the warehouse only."
+    )
+
+    @model_validator(mode="after")
+    def _access_is_by_columns_that_exist(self) -> Self:
+        known = {dim.name: {*dim.natural_key, *dim.attributes} for dim in self.dimensions}
+        for rule in self.row_access:
+            if rule.column not in known.get(rule.dimension, ()):
+                raise ValueError(f"row_access: {rule.dimension} has no column '{rule.column}'")
+        return self
 
     def dimension(self, name: str) -> DimensionConfig:
         """The dimension called `name`; KeyError if there is none."""
