@@ -1,8 +1,8 @@
 """The ledger: what became of every partition of every asset, and whether it may be read.
 
-Belongs here: the tables `platform.partition_ledger` and `platform.loaded_snapshot`.
-Elsewhere: deciding what becomes of a partition (headrace.quality), Dagster's events
-(platform_assets.recorder).
+Belongs here: reading and writing `platform.partition_ledger` and `platform.loaded_snapshot`.
+Elsewhere: making these tables (headrace.ledger_tables), deciding what becomes of a partition
+(headrace.quality), Dagster's events (platform_assets.recorder).
 
 A row is a claim. It is written after the publication, or with it where that is in Postgres too;
 whoever reads it looks whether the published thing is there.
@@ -17,51 +17,10 @@ from typing import Literal
 from psycopg import sql
 from psycopg.rows import class_row
 
-from headrace.warehouse.sessions import (
-    Connect,
-    Session,
-    advisory_key,
-    ensure_namespace,
-    translated,
-)
+from headrace.ledger_tables import ensure_tables
+from headrace.warehouse.sessions import Connect, Session, translated
 
-NAMESPACE = "platform"
 Status = Literal["published", "held", "failed"]
-
-# One row an asset and partition; `partition` is null for an asset without partitions. A null is
-# equal to no other, so the key is an index on an expression instead of a primary key.
-_TABLES = """
-create table if not exists platform.partition_ledger (
-    asset text not null,
-    partition date,
-    status text not null check (status in ('published', 'held', 'failed')),
-    run_id text not null,
-    code_version text not null,
-    rows_in bigint not null,
-    rows_out bigint not null,
-    rows_quarantined bigint not null,
-    quality_score numeric(7, 6) not null,
-    error text,
-    attempted_at timestamptz not null,
-    snapshot_id bigint,
-    published_rows bigint,
-    published_run_id text,
-    published_at timestamptz
-);
-create unique index if not exists partition_ledger_key
-on platform.partition_ledger (asset, (coalesce(partition, date '0001-01-01')));
-comment on table platform.partition_ledger is
-'Last attempt of every partition; snapshot_id and published_* are of the state that readers see.';
-
-create table if not exists platform.loaded_snapshot (
-    relation text primary key,
-    snapshot_id bigint not null,
-    run_id text not null,
-    loaded_at timestamptz not null
-);
-comment on table platform.loaded_snapshot is
-'The snapshot of the lake that a table of the warehouse was last made equal to.';
-"""
 
 _RECORD = """
 insert into platform.partition_ledger (
@@ -209,7 +168,7 @@ class Ledger:
         last = {(r.asset, r.partition): r for r in records}
         if not last:
             return
-        _ensure_tables(session)
+        ensure_tables(session)
         # In one order: two runs that write the same rows would else wait for each other.
         ordered = sorted(last.values(), key=lambda r: (r.asset, r.partition or date.min))
         session.execute(_RECORD, [[getattr(r, name) for r in ordered] for name in _WRITTEN])
@@ -244,7 +203,7 @@ class Ledger:
     def summary(self) -> list[AssetSummary]:
         """One row an asset, by name."""
         with translated("reading the ledger"), self.connect() as session:
-            _ensure_tables(session)
+            ensure_tables(session)
             with session.cursor(row_factory=class_row(AssetSummary)) as cursor:
                 return cursor.execute(_SUMMARY).fetchall()
 
@@ -255,7 +214,7 @@ class Ledger:
             relation: As namespace/name or namespace.name. A table that is gone holds nothing.
         """
         with translated("reading the ledger"), self.connect() as session:
-            _ensure_tables(session)
+            ensure_tables(session)
             namespace, _, name = _dotted(relation).partition(".")
             row = session.execute(
                 "select snapshot_id from platform.loaded_snapshot"
@@ -269,7 +228,7 @@ class Ledger:
         self, session: Session, relation: str, snapshot_id: int, run_id: str
     ) -> None:
         """Note in the transaction of `session` which snapshot a table is made equal to in it."""
-        _ensure_tables(session)
+        ensure_tables(session)
         session.execute(
             "insert into platform.loaded_snapshot values (%s, %s, %s, statement_timestamp())"
             " on conflict (relation) do update set snapshot_id = excluded.snapshot_id,"
@@ -281,19 +240,9 @@ class Ledger:
         query = sql.SQL("select {} from platform.partition_ledger {} order by asset, partition")
         names = sql.SQL(", ").join(sql.Identifier(f.name) for f in fields(PartitionState))
         with translated("reading the ledger"), self.connect() as session:
-            _ensure_tables(session)
+            ensure_tables(session)
             with session.cursor(row_factory=class_row(PartitionState)) as cursor:
                 return cursor.execute(query.format(names, sql.SQL(where)), values).fetchall()
-
-
-def _ensure_tables(session: Session) -> None:
-    found = session.execute("select to_regclass('platform.loaded_snapshot')").fetchone()
-    if found is None or found[0] is None:
-        with session.transaction():
-            key = advisory_key("namespace", "ledger")
-            session.execute("select pg_advisory_xact_lock(%s)", (key,))
-            ensure_namespace(session, NAMESPACE)
-            session.execute(_TABLES)
 
 
 def _is_open(state: PartitionState) -> bool:

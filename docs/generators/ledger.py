@@ -1,7 +1,7 @@
 """docs/reference/ledger.md: the columns of the ledger, from the module that makes its tables.
 
 Belongs here: reading the table definitions and the records' docstrings.
-Elsewhere: the ledger (headrace.ledger).
+Elsewhere: the ledger (headrace.ledger, headrace.ledger_tables).
 """
 
 import inspect
@@ -9,7 +9,8 @@ import re
 
 from docs.generators.markdown import MADE, code, table
 from docs.generators.wording import LEDGER, LEDGER_COLUMNS
-from headrace.ledger import _TABLES, PartitionRecord
+from headrace.ledger import PartitionRecord
+from headrace.ledger_tables import TABLES
 
 _TABLE = re.compile(r"create table if not exists (\S+) \((.*?)\n\);", re.DOTALL)
 _COLUMN = re.compile(r"^ {4}(?P<name>\w+) (?P<type>\w+)(?P<rest>.*?),?$", re.MULTILINE)
@@ -19,9 +20,9 @@ _ATTRIBUTE = re.compile(r"^(?P<name>\w+): (?P<text>.*(?:\n {4,}.*)*)", re.MULTIL
 
 def page() -> str:
     """The page."""
-    comments = dict(_COMMENT.findall(_TABLES))
+    comments = dict(_COMMENT.findall(TABLES))
     parts = [MADE, "# The ledger\n", LEDGER]
-    for name, body in _TABLE.findall(_TABLES):
+    for name, body in _TABLE.findall(TABLES):
         rows = [_row(name, match) for match in _COLUMN.finditer(body)]
         columns = ("column", "type", "null", "meaning")
         parts += [f"## {name}\n", comments[name] + "\n", table(columns, rows)]

@@ -30,6 +30,8 @@ FIRST = date(2016, 12, 31)
 START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 HEADER = "id,name,amount"
+FILE = "orders/orders-2017-01-01.csv"
+NEXT_FILE = "orders/orders-2017-01-02.csv"
 
 
 def entity(**changes: Any) -> EntityConfig:
@@ -120,6 +122,9 @@ def read(file: StagedFile) -> pa.Table:
 def csv_text(rows: Sequence[str], header: str = HEADER) -> str:
     """A file of a header and lines."""
     return "\n".join([header, *rows, ""])
+
+
+GOOD = csv_text(["1,a,10", "2,b,20"])
 
 
 def errors(window: CapturedWindow) -> Mapping[date, str]:

@@ -1,10 +1,8 @@
-"""Deliveries, good and bad, and what raw holds after them."""
+"""What a capture of days brings: rows with their lineage, data files, counts."""
 
-import os
-import stat
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +12,6 @@ from pyarrow import fs
 
 from headrace import progress
 from headrace.config.settings import PartitionSettings
-from headrace.errors import SourceRejectedError, SourceUnavailableError
 from headrace.ingestion.capture import capture, raw_schema
 from headrace.ingestion.deliveries import CaptureRun
 from headrace.ingestion.drafts import DataFolder, DayDraft
@@ -23,19 +20,17 @@ from headrace.ingestion.versions import captured_versions
 from tests import servers
 from tests.ingestion.building import (
     DAY,
+    FILE,
     FIRST,
+    GOOD,
     NEXT,
+    NEXT_FILE,
     START,
     Raw,
     csv_text,
     entity,
-    errors,
     read,
 )
-
-FILE = "orders/orders-2017-01-01.csv"
-NEXT_FILE = "orders/orders-2017-01-02.csv"
-GOOD = csv_text(["1,a,10", "2,b,20"])
 
 
 def test_a_row_is_captured_with_all_that_is_known_of_it(raw: Raw) -> None:
@@ -132,207 +127,16 @@ def test_capturing_again_adds_nothing_and_reads_nothing(
     assert window.rows == {DAY: 2, NEXT: 2}
 
 
-def test_a_file_that_was_only_touched_adds_nothing(raw: Raw) -> None:
-    raw.deliver(FILE, GOOD)
-    raw.capture()
-    raw.deliver(FILE, GOOD.replace("\n", "\r\n"))
-    window = raw.capture()
-    assert (window.staged[DAY].files, window.rows) == ((), {DAY: 2})
-
-
-def test_a_corrected_file_is_a_new_version_and_the_old_one_is_kept(raw: Raw) -> None:
-    raw.deliver(FILE, GOOD)
-    raw.capture()
-    raw.deliver(FILE, csv_text(["1,a,10", "2,b,99", "3,c,30"]))
-    window = raw.capture()
-    assert raw.values("amount") == ["10", "99", "30"]
-    assert window.rows == {DAY: 3}
-    assert sorted(row["amount"] for f in raw.files[DAY] for row in read(f).to_pylist()) == [
-        "10", "10", "20", "30", "99",
-    ]  # fmt: skip
-
-
-def test_a_correction_that_is_taken_back_is_a_version_too(raw: Raw) -> None:
-    for text in (GOOD, csv_text(["1,a,99"]), GOOD):
-        raw.deliver(FILE, text)
-        raw.capture()
-    assert raw.values("amount") == ["10", "20"]
-    assert len(raw.files[DAY]) == 3
-
-
-def test_a_file_that_is_corrected_to_nothing_takes_its_rows_with_it(raw: Raw) -> None:
-    raw.deliver(FILE, GOOD)
-    raw.capture()
-    raw.deliver(FILE, csv_text([]))
-    window = raw.capture()
-    assert (raw.rows(), window.rows) == ([], {DAY: 0})
-    (marker,) = read(window.staged[DAY].files[0]).to_pylist()
-    assert (marker["_line"], marker["id"], marker["_partition_date"]) == (0, None, DAY)
-    assert raw.capture().staged[DAY].files == ()
-    raw.deliver(FILE, GOOD)
-    raw.capture()
-    assert raw.values("amount") == ["10", "20"]
-
-
 def test_a_header_alone_is_a_day_without_rows(raw: Raw) -> None:
     raw.deliver(FILE, csv_text([]))
     window = raw.capture()
     assert (window.rows, window.failed, window.staged[DAY].files) == ({DAY: 0}, {}, ())
 
 
-def test_a_file_that_disappears_stays_captured(raw: Raw) -> None:
-    delivered = raw.deliver(FILE, GOOD)
-    raw.capture()
-    delivered.unlink()
-    assert raw.capture().rows == {DAY: 2}
-    assert raw.values("amount") == ["10", "20"]
-
-
-def test_a_clock_that_was_set_back_does_not_bring_the_old_version_back(raw: Raw) -> None:
-    raw.deliver(FILE, GOOD)
-    raw.capture(at=START)
-    raw.deliver(FILE, csv_text(["1,a,99"]))
-    raw.capture(at=START - timedelta(hours=1))
-    assert raw.values("amount") == ["99"]
-    assert raw.values("_captured_at") == [START + timedelta(microseconds=1)]
-
-
-def test_a_newly_declared_column_is_captured_from_files_already_captured(tmp_path: Path) -> None:
-    narrow = entity(columns=[{"name": "id", "type": "bigint"}], extract={"extra_columns": "ignore"})
-    raw = Raw(tmp_path, narrow)
-    raw.deliver(FILE, GOOD)
-    raw.capture()
-    raw.entity = entity()
-    raw.capture()
-    assert raw.values("amount") == ["10", "20"]
-
-
-@pytest.mark.parametrize("zipped", [False, True])
-def test_the_same_file_delivered_twice_is_captured_once_and_reported(
-    raw: Raw, *, zipped: bool
-) -> None:
-    raw.entity = entity(extract={"path": "orders/orders-{date:%Y-%m-%d}*.csv"})
-    raw.deliver(FILE, GOOD)
-    raw.capture()
-    copy = f"orders/orders-2017-01-01-copy.csv{'.gz' if zipped else ''}"
-    raw.deliver(copy, GOOD, zipped=zipped)
-    window = raw.capture()
-    assert [(found.day, found.path) for found in window.duplicates] == [(DAY, copy)]
-    assert (window.rows, raw.values("amount")) == ({DAY: 2}, ["10", "20"])
-    assert raw.capture().duplicates == ()
-
-
-def test_two_equal_files_of_one_capture_count_once(raw: Raw) -> None:
-    raw.entity = entity(extract={"path": "orders/orders-{date:%Y-%m-%d}*.csv"})
-    raw.deliver(FILE.replace(".csv", "-b.csv"), GOOD)
-    raw.deliver(FILE.replace(".csv", "-a.csv"), GOOD)
-    window = raw.capture()
-    # The one that was there first counts.
-    assert [found.path for found in window.duplicates] == [FILE.replace(".csv", "-a.csv")]
-    assert raw.values("_file") == [FILE.replace(".csv", "-b.csv")] * 2
-
-
-def test_a_repeated_file_does_not_come_back_when_the_first_is_corrected(raw: Raw) -> None:
-    raw.entity = entity(extract={"path": "orders/orders-{date:%Y-%m-%d}*.csv"})
-    raw.deliver(FILE, GOOD)
-    raw.deliver(FILE.replace(".csv", "-copy.csv"), GOOD)
-    raw.capture()
-    raw.deliver(FILE, csv_text(["1,a,99"]))
-    raw.capture()
-    assert raw.values("amount") == ["99"]
-
-
-def test_files_of_one_day_with_other_rows_all_count(raw: Raw) -> None:
-    raw.entity = entity(extract={"path": "orders/orders-{date:%Y-%m-%d}-*.csv"})
-    raw.deliver("orders/orders-2017-01-01-north.csv", csv_text(["1,a,10"]))
-    raw.deliver("orders/orders-2017-01-01-south.csv", csv_text(["2,b,20"]))
-    assert raw.capture().rows == {DAY: 2}
-    assert raw.values("amount") == ["10", "20"]
-
-
 def test_gzip_is_read_whatever_the_name_says(raw: Raw) -> None:
     raw.deliver(FILE, GOOD, zipped=True)
     raw.deliver(f"{NEXT_FILE}.gz", GOOD, zipped=True)
     assert raw.capture(DAY, NEXT).rows == {DAY: 2, NEXT: 2}
-
-
-BAD: dict[str, tuple[str | bytes, str]] = {
-    "a missing column": (csv_text(["1,10"], "id,amount"), "line 1: column 'name' is missing"),
-    "an extra column": (csv_text(["1,a,1,x"], "id,name,amount,z"), "'z' is not declared"),
-    "no header": (csv_text(["2,b,20"], "1,a,10"), "line 1 names none of the columns"),
-    "an empty file": ("", "is empty: it has not even a header"),
-    "another encoding": (
-        "id,name,amount\n1,é,2\n".encode("latin-1"),
-        "line 2, character 3 (column",
-    ),
-    "an open quote": (csv_text(['1,"a,10', "2,b,20"]), "line 2: a quote is opened and never"),
-    "half a gzip file": (b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03", "the file was cut off"),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_a_file_that_cannot_be_read_fails_its_day_and_no_other(raw: Raw, case: str) -> None:
-    text, said = BAD[case]
-    raw.deliver(FILE, text)
-    raw.deliver(NEXT_FILE, GOOD)
-    window = raw.capture(FIRST, DAY, NEXT)
-    assert isinstance(window.failed[DAY], SourceRejectedError)
-    assert errors(window)[DAY].startswith(f"{FILE}")
-    assert said in errors(window)[DAY]
-    assert (list(window.failed), window.rows) == ([DAY], {FIRST: 0, NEXT: 2})
-    raw.deliver(FILE, GOOD)
-    assert raw.capture(FIRST, DAY, NEXT).rows == {FIRST: 0, DAY: 2, NEXT: 2}
-
-
-def test_a_day_that_fails_keeps_what_it_had_and_leaves_no_files_behind(raw: Raw) -> None:
-    raw.entity = entity(extract={"path": "orders/orders-{date:%Y-%m-%d}*.csv"})
-    raw.deliver(FILE, GOOD)
-    raw.capture()
-    before = raw.on_disk()
-    raw.deliver(FILE, csv_text(["1,a,99"]))
-    raw.deliver(FILE.replace(".csv", "-more.csv"), "")
-    window = raw.capture()
-    assert (list(window.failed), window.staged) == ([DAY], {})
-    assert raw.on_disk() == before
-    assert raw.values("amount") == ["10", "20"]
-
-
-def test_a_file_that_is_still_written_fails_its_day_for_now(raw: Raw) -> None:
-    raw.deliver(FILE, GOOD)
-    now = datetime.fromtimestamp((raw.landing / FILE).stat().st_mtime, UTC)
-    window = raw.capture(at=now + timedelta(seconds=1), settle=2.0)
-    assert isinstance(window.failed[DAY], SourceUnavailableError)
-    assert raw.capture(at=now + timedelta(seconds=3), settle=2.0).rows == {DAY: 2}
-
-
-def test_a_file_that_grows_while_it_is_read_fails_its_day_for_now(
-    raw: Raw, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    raw.deliver(FILE, csv_text(["1,a,10", '2,"b']))
-    listed = LocalLanding.list_files
-
-    def list_then_grow(landing: LocalLanding, prefix: str = "") -> object:
-        found = listed(landing, prefix)
-        raw.deliver(FILE, GOOD)
-        return found
-
-    monkeypatch.setattr(LocalLanding, "list_files", list_then_grow)
-    window = raw.capture()
-    assert isinstance(window.failed[DAY], SourceUnavailableError)
-    assert "still being written" in errors(window)[DAY]
-
-
-def test_a_file_that_may_not_be_read_is_named(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
-    raw.deliver(FILE, GOOD)
-
-    def refuse(*_: object, **__: object) -> object:
-        raise PermissionError(13, "Permission denied")
-
-    if os.geteuid():
-        (raw.landing / FILE).chmod(stat.S_IWUSR)
-    else:  # Root may read everything.
-        monkeypatch.setattr(Path, "open", refuse)
-    assert errors(raw.capture())[DAY].startswith(f"{FILE} may not be read | give the user")
 
 
 def test_what_was_staged_and_never_published_does_not_count(raw: Raw) -> None:
@@ -364,82 +168,6 @@ def test_a_large_file_is_captured_in_several_row_groups(
     assert file.footer.num_row_groups > 1
     assert file.rows == 100_000
     assert raw.values("_line") == list(range(2, 100_002))
-
-
-HEADER = "id,sold_at"
-
-
-def test_rows_go_to_the_days_they_name(undated_raw: Raw) -> None:
-    raw = undated_raw
-    raw.deliver(
-        "orders/a.csv",
-        csv_text(
-            ["1,1/1/2017 8:26", "2,1/2/2017 0:00", "3,1/1/2017 23:59", "4,1/3/2017 1:00"], HEADER
-        ),
-    )
-    window = raw.capture(DAY, NEXT)
-    assert (raw.values("id"), raw.values("id", NEXT)) == (["1", "3"], ["2"])
-    assert (raw.values("_line"), window.rows) == ([2, 4], {DAY: 2, NEXT: 1})
-    assert raw.values("_partition_date", NEXT) == [NEXT]
-    assert window.unplaced == {}
-
-
-def test_rows_whose_day_cannot_be_read_go_to_the_first_partition(undated_raw: Raw) -> None:
-    raw = undated_raw
-    lines = ["1,1/1/2017 8:26", "2,soon", '"3,x","1/1/1917 0:00"', "4", "5,"]
-    raw.deliver("orders/a.csv", csv_text(lines, HEADER))
-    window = raw.capture(DAY, NEXT)
-    # They belong to a day that was not asked for, and the caller is told.
-    assert (window.rows, window.unplaced) == ({DAY: 1, NEXT: 0}, {"orders/a.csv": 4})
-    window = raw.capture(FIRST, DAY)
-    assert (window.rows, window.unplaced) == ({FIRST: 4, DAY: 1}, {})
-    found = raw.rows(FIRST)
-    assert [(row["_corrupt_record"], row["_corrupt_reason"]) for row in found] == [
-        ("2,soon", "sold_at: no readable day"),
-        ('"3,x",1/1/1917 0:00', "sold_at: day outside the partitions"),
-        ("4", "too few fields"),
-        ("5,", "sold_at: no readable day"),
-    ]
-    assert {row["id"] for row in found} == {None}
-
-
-def test_days_that_a_new_delivery_does_not_change_are_not_captured_again(undated_raw: Raw) -> None:
-    raw = undated_raw
-    lines = ["1,1/1/2017 8:26", "2,1/2/2017 8:26"]
-    raw.deliver("orders/a.csv", csv_text(lines, HEADER))
-    raw.capture(DAY, NEXT)
-    raw.deliver("orders/a.csv", csv_text(["9,1/2/2017 0:01", *lines], HEADER))
-    window = raw.capture(DAY, NEXT)
-    assert {day: len(some.files) for day, some in window.staged.items()} == {DAY: 0, NEXT: 1}
-    assert raw.values("id", NEXT) == ["9", "2"]
-
-
-def test_rows_that_a_new_delivery_leaves_out_are_gone_from_their_day(undated_raw: Raw) -> None:
-    raw = undated_raw
-    raw.deliver("orders/a.csv", csv_text(["1,1/1/2017 8:26", "2,1/2/2017 8:26"], HEADER))
-    raw.capture(DAY, NEXT)
-    raw.deliver("orders/a.csv", csv_text(["2,1/2/2017 8:26"], HEADER))
-    assert raw.capture(DAY, NEXT).rows == {DAY: 0, NEXT: 1}
-    assert (raw.rows(DAY), raw.values("id", NEXT)) == ([], ["2"])
-
-
-def test_a_file_of_any_day_that_cannot_be_read_fails_all_days(undated_raw: Raw) -> None:
-    raw = undated_raw
-    raw.deliver("orders/a.csv", csv_text(["1,1/1/2017 8:26"], HEADER))
-    raw.deliver("orders/b.csv", "")
-    window = raw.capture(DAY, NEXT)
-    assert list(window.failed) == [DAY, NEXT]
-    assert raw.on_disk() == set()
-
-
-def test_many_days_in_any_order_are_captured_from_one_file(undated_raw: Raw) -> None:
-    raw = undated_raw
-    days = [DAY + timedelta(number % 90) for number in range(9_000)]
-    lines = [f"{n},{d.month}/{d.day}/{d.year} 1:00" for n, d in enumerate(days)]
-    raw.deliver("orders/a.csv", csv_text(lines, HEADER))
-    window = raw.capture(*sorted(set(days)))
-    assert window.rows == dict.fromkeys(sorted(set(days)), 100)
-    assert raw.values("id") == [str(number) for number in range(0, 9_000, 90)]
 
 
 @pytest.mark.s3

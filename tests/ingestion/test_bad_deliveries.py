@@ -1,0 +1,101 @@
+"""Files that cannot be read, or not yet: their day fails and keeps what it had, no other does."""
+
+import os
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from headrace.errors import SourceRejectedError, SourceUnavailableError
+from headrace.ingestion.landing import LocalLanding
+from tests.ingestion.building import (
+    DAY,
+    FILE,
+    FIRST,
+    GOOD,
+    NEXT,
+    NEXT_FILE,
+    Raw,
+    csv_text,
+    entity,
+    errors,
+)
+
+BAD: dict[str, tuple[str | bytes, str]] = {
+    "a missing column": (csv_text(["1,10"], "id,amount"), "line 1: column 'name' is missing"),
+    "an extra column": (csv_text(["1,a,1,x"], "id,name,amount,z"), "'z' is not declared"),
+    "no header": (csv_text(["2,b,20"], "1,a,10"), "line 1 names none of the columns"),
+    "an empty file": ("", "is empty: it has not even a header"),
+    "another encoding": (
+        "id,name,amount\n1,é,2\n".encode("latin-1"),
+        "line 2, character 3 (column",
+    ),
+    "an open quote": (csv_text(['1,"a,10', "2,b,20"]), "line 2: a quote is opened and never"),
+    "half a gzip file": (b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03", "the file was cut off"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_file_that_cannot_be_read_fails_its_day_and_no_other(raw: Raw, case: str) -> None:
+    text, said = BAD[case]
+    raw.deliver(FILE, text)
+    raw.deliver(NEXT_FILE, GOOD)
+    window = raw.capture(FIRST, DAY, NEXT)
+    assert isinstance(window.failed[DAY], SourceRejectedError)
+    assert errors(window)[DAY].startswith(f"{FILE}")
+    assert said in errors(window)[DAY]
+    assert (list(window.failed), window.rows) == ([DAY], {FIRST: 0, NEXT: 2})
+    raw.deliver(FILE, GOOD)
+    assert raw.capture(FIRST, DAY, NEXT).rows == {FIRST: 0, DAY: 2, NEXT: 2}
+
+
+def test_a_day_that_fails_keeps_what_it_had_and_leaves_no_files_behind(raw: Raw) -> None:
+    raw.entity = entity(extract={"path": "orders/orders-{date:%Y-%m-%d}*.csv"})
+    raw.deliver(FILE, GOOD)
+    raw.capture()
+    before = raw.on_disk()
+    raw.deliver(FILE, csv_text(["1,a,99"]))
+    raw.deliver(FILE.replace(".csv", "-more.csv"), "")
+    window = raw.capture()
+    assert (list(window.failed), window.staged) == ([DAY], {})
+    assert raw.on_disk() == before
+    assert raw.values("amount") == ["10", "20"]
+
+
+def test_a_file_that_is_still_written_fails_its_day_for_now(raw: Raw) -> None:
+    raw.deliver(FILE, GOOD)
+    now = datetime.fromtimestamp((raw.landing / FILE).stat().st_mtime, UTC)
+    window = raw.capture(at=now + timedelta(seconds=1), settle=2.0)
+    assert isinstance(window.failed[DAY], SourceUnavailableError)
+    assert raw.capture(at=now + timedelta(seconds=3), settle=2.0).rows == {DAY: 2}
+
+
+def test_a_file_that_grows_while_it_is_read_fails_its_day_for_now(
+    raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw.deliver(FILE, csv_text(["1,a,10", '2,"b']))
+    listed = LocalLanding.list_files
+
+    def list_then_grow(landing: LocalLanding, prefix: str = "") -> object:
+        found = listed(landing, prefix)
+        raw.deliver(FILE, GOOD)
+        return found
+
+    monkeypatch.setattr(LocalLanding, "list_files", list_then_grow)
+    window = raw.capture()
+    assert isinstance(window.failed[DAY], SourceUnavailableError)
+    assert "still being written" in errors(window)[DAY]
+
+
+def test_a_file_that_may_not_be_read_is_named(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw.deliver(FILE, GOOD)
+
+    def refuse(*_: object, **__: object) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    if os.geteuid():
+        (raw.landing / FILE).chmod(stat.S_IWUSR)
+    else:  # Root may read everything.
+        monkeypatch.setattr(Path, "open", refuse)
+    assert errors(raw.capture())[DAY].startswith(f"{FILE} may not be read | give the user")
