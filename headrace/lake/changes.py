@@ -16,7 +16,7 @@ from headrace.lake.storage import Storage
 
 # A snapshot's own manifests cost two small reads; past this many snapshots the lists of all files
 # are compared instead.
-_FOLLOWED = 200
+_FOLLOWED = 50
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from headrace.errors import CommitConflictError, IncompatibleSchemaError, Staged
 from headrace.lake.commit import Commit, begin, commit_snapshot, evolve
 from headrace.lake.connection import Identifier, LakeConnection
 from headrace.lake.files import FileLayout, check_day, read_footer
-from headrace.lake.scan import planned_files
+from headrace.lake.planning import planned_files
 from headrace.lake.schema import (
     check_file,
     iceberg_schema,

@@ -1,29 +1,25 @@
 """Reading published states: which files they are, and their rows.
 
-Belongs here: planning, the pinned state, its rows as Arrow batches or as the engine's frame.
-Elsewhere: publishing (headrace.lake.publication), the ledger that says what may be read.
+Belongs here: the pinned state, its rows as Arrow batches or as the engine's frame.
+Elsewhere: choosing files (headrace.lake.planning), publishing (headrace.lake.publication), the
+ledger that says what may be read (headrace.ledger).
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial, reduce
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.dataset as ds
-from pyiceberg.expressions import (
-    AlwaysTrue,
-    And,
-    BooleanExpression,
-    GreaterThanOrEqual,
-    LessThanOrEqual,
-)
+from pyiceberg.expressions import BooleanExpression
 from pyiceberg.manifest import DataFile
-from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table import Table
 
-from headrace.errors import IncompatibleSchemaError, PublishedFileMissingError
-from headrace.lake.files import day_of, read_footer
+from headrace.errors import PublishedFileMissingError
+from headrace.lake.files import read_footer
+from headrace.lake.planning import EVERYTHING, partition_day, planned_files, staged_file
 from headrace.lake.schema import partition_column, table_schema, widened_columns
 from headrace.lake.storage import Storage
 from headrace.schema import TableSchema
@@ -65,12 +61,17 @@ class LakeScan:
 
     @classmethod
     def of(
-        cls, name: str, table: Table, storage: Storage, days: Collection[date] | None
+        cls,
+        name: str,
+        table: Table,
+        storage: Storage,
+        days: Collection[date] | None,
+        where: BooleanExpression = EVERYTHING,
     ) -> "LakeScan":
         """Plan the reading of a table's current snapshot."""
         # A table without partitions has no days to choose from: it is read whole.
         days = days if partition_column(table) else None
-        planned = planned_files(table, None if days is None else frozenset(days))
+        planned = planned_files(table, None if days is None else frozenset(days), where)
         return cls.of_files(name, table, storage, (task.file for task in planned), days or ())
 
     @classmethod
@@ -85,7 +86,7 @@ class LakeScan:
         """Read these files of a table, and no others; `days` are named though they be empty."""
         snapshot = table.current_snapshot()
         ids = {f.field_id: f.name for f in table.schema().fields if f.field_type.is_primitive}
-        found = sorted(((_day(file), _file(file, ids)) for file in files), key=_day_and_name)
+        found = sorted(((partition_day(f), staged_file(f, ids)) for f in files), key=_day_and_name)
         by_day: dict[date, list[StagedFile]] = {day: [] for day in sorted(days)}
         for day, file in found:
             if day is not None:
@@ -100,6 +101,10 @@ class LakeScan:
             widened=widened_columns(table),
             storage=storage,
         )
+
+    def only(self, files: Collection[StagedFile]) -> "LakeScan":
+        """Some of its files, of a table without partitions, as a scan of their own."""
+        return replace(self, files=tuple(files), days=(), files_by_day={})
 
     @property
     def total_rows(self) -> int:
@@ -236,53 +241,6 @@ class LakeScan:
 
 
 _FORMAT = ds.ParquetFileFormat()
-
-
-def planned_files(table: Table, days: frozenset[date] | None) -> list[FileScanTask]:
-    """The files of the current snapshot that hold rows of `days`, or all of them.
-
-    Raises:
-        IncompatibleSchemaError: Another program marked single rows as deleted, which reading the
-            files themselves would bring back.
-    """
-    if days is not None and not days:
-        return []
-    tasks: Iterable[FileScanTask] = table.scan(row_filter=_between(table, days)).plan_files()
-    chosen = [task for task in tasks if days is None or _day(task.file) in days]
-    for task in chosen:
-        if task.delete_files:
-            raise IncompatibleSchemaError(
-                f"{'.'.join(table.name())}: {task.file.file_path} has rows deleted by reference",
-                fix="rewrite the table's data files with the program that deleted the rows",
-            )
-    return chosen
-
-
-def _between(table: Table, days: frozenset[date] | None) -> BooleanExpression:
-    # The outer bounds suffice to skip manifests, and cost the same for 2 days as for 366; the
-    # caller then picks exactly.
-    column = partition_column(table)
-    if days is None or column is None:
-        return AlwaysTrue()
-    return And(
-        GreaterThanOrEqual(term=column, value=min(days).isoformat()),
-        LessThanOrEqual(term=column, value=max(days).isoformat()),
-    )
-
-
-def _day(file: DataFile) -> date | None:
-    partition = file.partition
-    return day_of(partition[0]) if len(partition) else None
-
-
-def _file(file: DataFile, names: Mapping[int, str]) -> StagedFile:
-    nulls = file.null_value_counts or {}
-    return StagedFile(
-        path=file.file_path,
-        rows=file.record_count,
-        size_bytes=file.file_size_in_bytes,
-        null_counts={name: nulls[number] for number, name in names.items() if number in nulls},
-    )
 
 
 def _day_and_name(found: tuple[date | None, StagedFile]) -> tuple[date, str]:

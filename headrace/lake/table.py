@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Literal
 from uuid import uuid4
 
+from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
 from headrace.errors import StagedFileRejectedError, UnpublishedTableError
@@ -20,6 +21,7 @@ from headrace.lake.changes import FileChanges, changes_since
 from headrace.lake.commit import Commit
 from headrace.lake.connection import LakeConnection
 from headrace.lake.files import read_staged_file
+from headrace.lake.planning import EVERYTHING
 from headrace.lake.publication import Publication, publish
 from headrace.lake.scan import LakeScan
 from headrace.lake.schema import table_schema
@@ -173,13 +175,20 @@ class LakeTable:
         """
         return self._publish("replace", {None: tuple(files)}, schema, properties)
 
-    def scan(self, days: Collection[date] | None = None) -> LakeScan:
+    def scan(
+        self, days: Collection[date] | None = None, *, where: BooleanExpression = EVERYTHING
+    ) -> LakeScan:
         """The published state of some days, or of all: pinned, so that later commits do not show.
+
+        Args:
+            days: None for all that have rows.
+            where: Leaves out files that, by their statistics, have no such row. The files that
+                stay have other rows too: ask for the rows again.
 
         Raises:
             UnpublishedTableError: Nothing was ever published to the table.
         """
-        return LakeScan.of(self.name, self._published(), self.storage, days)
+        return LakeScan.of(self.name, self._published(), self.storage, days, where)
 
     def changes_since(self, snapshot_id: int) -> FileChanges | None:
         """Files by which the published state differs from an earlier snapshot's.

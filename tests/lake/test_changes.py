@@ -40,7 +40,7 @@ def test_nothing_changed_since_the_current_snapshot(table: LakeTable) -> None:
     assert not found
 
 
-@pytest.mark.parametrize("followed", [200, 1])
+@pytest.mark.parametrize("followed", [50, 1])
 def test_any_two_snapshots_differ_by_their_files(
     table: LakeTable, monkeypatch: pytest.MonkeyPatch, followed: int
 ) -> None:
