@@ -66,8 +66,9 @@ test-spark: setup ## transformations on Spark (needs Java 17)
 test-crash: setup ## killed at every named point, the long round included
 	@$(PYTEST) -m crash
 
-bench: setup ## the platform against a hand-written floor
+bench: setup ## the platform against a hand-written floor; HEADRACE_REFEREE=DIR: and before a referee
 	@$(BIN)/python -m benchmarks.run
+	@if [ -n "$$HEADRACE_REFEREE" ]; then $(BIN)/python -m benchmarks.referee; fi
 
 check: lint types imports test ## all that a change must pass
 

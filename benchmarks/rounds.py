@@ -155,7 +155,7 @@ class Bench:
     def _backfill(self, home: Home, warehouse: Database, first: date, last: date) -> Backfill:
         command = headrace("backfill", "--from", str(first), "--to", str(last), "--json")
         measured = self._measure(command, home, warehouse)
-        steps = _steps_of(measured.stdout)
+        steps = steps_of(measured.stdout)
         self.say(f"platform, {first} to {last}: {measured.seconds:.2f} s")
         return Backfill(measured, steps)
 
@@ -178,7 +178,12 @@ class Bench:
         return [(when, difference) for difference in found]
 
 
-def _steps_of(stdout: str) -> tuple[tuple[str, float], ...]:
+def steps_of(stdout: str) -> tuple[tuple[str, float], ...]:
+    """Each step of a backfill and its seconds, from what `headrace backfill --json` printed.
+
+    Raises:
+        CommandFailedError: It printed something else.
+    """
     try:
         steps = json.loads(stdout)["steps"]
     except ValueError:
