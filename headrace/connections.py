@@ -7,11 +7,13 @@ A URL with a password must not pass through Dagster, which stores resources' con
 every run: resources hold the name of the setting, and ask here at the moment of use.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from headrace.config.loading import Project, resolve_secret
 from headrace.config.settings import S3Settings as ConfiguredS3
 from headrace.config.settings import Secret
+from headrace.engine.session import EngineSettings
 from headrace.home import Home
 from headrace.lake.storage import LakeSettings, S3Settings
 from headrace.ledger import Ledger
@@ -62,6 +64,14 @@ def s3_settings(configured: ConfiguredS3) -> S3Settings:
     )
 
 
+def engine_settings(project: Project, declared: EngineSettings) -> EngineSettings:
+    """The engine's settings, with what the embedded one needs to reach the lake's bucket."""
+    lake = project.settings.lake
+    if declared.remote or not lake.uri.startswith("s3://"):
+        return declared
+    return replace(declared, s3=_environment(s3_settings(lake.s3)))
+
+
 def lake_of(project: Project) -> "LakeCatalog":
     """The project's lake."""
     # With PyIceberg come pandas and SQLAlchemy: who only asks the warehouse must not wait for them.
@@ -77,3 +87,21 @@ def ledger_of(project: Project) -> Ledger:
 
 def _value(secret: Secret | None) -> str | None:
     return resolve_secret(secret) if secret else None
+
+
+def _environment(s3: S3Settings) -> dict[str, str]:
+    """The variables that Sail reads; without keys, it looks for the machine's own."""
+    found = {"AWS_REGION": s3.region}
+    if s3.access_key_id and s3.secret_access_key:
+        found |= {
+            "AWS_ACCESS_KEY_ID": s3.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": s3.secret_access_key,
+        }
+    if s3.endpoint:
+        found |= {
+            "AWS_ENDPOINT": s3.endpoint,
+            "AWS_ALLOW_HTTP": str(s3.endpoint.startswith("http://")).lower(),
+            # A server other than AWS has no host name a bucket.
+            "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false",
+        }
+    return found

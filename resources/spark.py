@@ -11,9 +11,8 @@ from dagster_pyspark import PySparkResource
 from pydantic import Field
 
 from headrace.config.loading import Project
-from headrace.connections import s3_settings
+from headrace.connections import engine_settings
 from headrace.engine.session import EngineSettings, connect
-from headrace.lake.storage import S3Settings
 from resources.project import project_at
 
 if TYPE_CHECKING:
@@ -75,26 +74,6 @@ class ProjectSparkResource(SparkResource):
     @property
     def settings(self) -> EngineSettings:
         """The settings in the library's form, keys resolved."""
-        plain = super().settings
-        lake = project_at(self.home, self.folder, self.environment).settings.lake
-        if plain.remote or not lake.uri.startswith("s3://"):
-            return plain
-        return EngineSettings(s3=_environment(s3_settings(lake.s3)), conf=plain.conf)
-
-
-def _environment(s3: S3Settings) -> dict[str, str]:
-    """The variables that Sail reads; without keys, it looks for the machine's own."""
-    found = {"AWS_REGION": s3.region}
-    if s3.access_key_id and s3.secret_access_key:
-        found |= {
-            "AWS_ACCESS_KEY_ID": s3.access_key_id,
-            "AWS_SECRET_ACCESS_KEY": s3.secret_access_key,
-        }
-    if s3.endpoint:
-        found |= {
-            "AWS_ENDPOINT": s3.endpoint,
-            "AWS_ALLOW_HTTP": str(s3.endpoint.startswith("http://")).lower(),
-            # A server other than AWS has no host name a bucket.
-            "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false",
-        }
-    return found
+        return engine_settings(
+            project_at(self.home, self.folder, self.environment), super().settings
+        )
