@@ -1,7 +1,8 @@
 """Files that arrive: which days they ask for.
 
 Belongs here: the plan from what was seen and what is there, and the sensor around it.
-Elsewhere: listing and naming files (headrace.ingestion), the job that captures them (jobs).
+Elsewhere: files whose rows say their days (sensors.undated), listing and naming files
+(headrace.ingestion), the job that captures them (jobs).
 """
 
 import json
@@ -16,9 +17,11 @@ from headrace.config.sources import FileExtract
 from headrace.ingestion.files import days_of_file
 from headrace.ingestion.landing import StoredFile
 from platform_assets.keys import name_of, warehouse_key
-from platform_assets.partitions import range_tags
+from platform_assets.partitions import days_of, range_tags
+from resources.lake import LakeResource
 from resources.landing import LandingResource
 from resources.warehouse import WarehouseResource
+from sensors.undated import UndatedFiles
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -39,6 +42,10 @@ class FilesSeen:
             return cls({str(path): str(version) for path, version in versions.items()})
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
+
+    def is_new(self, file: StoredFile) -> bool:
+        """Whether no earlier tick asked for this version of the file."""
+        return self.versions.get(file.path) != _version(file)
 
     def dump(self) -> str:
         """As a cursor."""
@@ -74,12 +81,8 @@ def plan_arrivals(
         settle_seconds: A file modified less than this ago may still be written; it waits.
         max_days: Days of one tick; the next tick goes on with the rest.
     """
-    settled_before = now - timedelta(seconds=settle_seconds)
-    fresh = [
-        (file, days)
-        for file, days in listing
-        if days and seen.versions.get(file.path) != _version(file)
-    ]
+    settled_before = _settled_before(now, settle_seconds)
+    fresh = [(file, days) for file, days in listing if days and seen.is_new(file)]
     settled = [(file, days) for file, days in fresh if file.modified_at <= settled_before]
     chosen: set[date] = set()
     taken: dict[str, str] = {}
@@ -133,19 +136,25 @@ def build_landing_sensor(
     def new_files(
         context: dg.SensorEvaluationContext,
         landing: LandingResource,
+        lake: LakeResource,
         warehouse: WarehouseResource,
     ) -> dg.SensorResult:
-        listing = _with_days(landing.landing().list_files(), extracts, partitions)
+        now, files = datetime.now(UTC), landing.landing().list_files()
         seen = FilesSeen.parse(context.cursor)
-        if not context.cursor:
-            seen = seen_before(listing, _published_at(warehouse, facts))
         if seen is None:
             context.log.warning("the cursor cannot be read: every file counts as new")
             seen = FilesSeen()
+        known = days_of(partitions.get_partition_keys())
+        undated = UndatedFiles(project, landing.landing(), lake, known)
+        settled = _settled_before(now, settings.settle_seconds)
+        fresh = [file for file in files if seen.is_new(file) and file.modified_at <= settled]
+        listing = _with_days(files, extracts, known, undated.days(fresh))
+        if not context.cursor:
+            seen = seen_before(listing, _published_at(warehouse, facts))
         plan = plan_arrivals(
             seen,
             listing,
-            now=datetime.now(UTC),
+            now=now,
             settle_seconds=settings.settle_seconds,
             max_days=settings.max_days_per_tick,
         )
@@ -169,14 +178,18 @@ def _published_at(warehouse: WarehouseResource, facts: Sequence[str]) -> dict[da
 def _with_days(
     listing: Sequence[StoredFile],
     extracts: Sequence[FileExtract],
-    partitions: dg.DailyPartitionsDefinition,
+    known: Sequence[date],
+    of_rows: Mapping[StoredFile, frozenset[date]],
 ) -> list[tuple[StoredFile, frozenset[date]]]:
-    known = {date.fromisoformat(key) for key in partitions.get_partition_keys()}
-    found = []
+    exist, found = frozenset(known), []
     for file in listing:
-        days = {day for extract in extracts for day in days_of_file(extract, file.path)}
-        found.append((file, frozenset(days & known)))
+        named = {day for extract in extracts for day in days_of_file(extract, file.path)}
+        found.append((file, exist & (named | of_rows.get(file, frozenset()))))
     return found
+
+
+def _settled_before(now: datetime, settle_seconds: float) -> datetime:
+    return now - timedelta(seconds=settle_seconds)
 
 
 def _version(file: StoredFile) -> str:

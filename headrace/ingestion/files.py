@@ -57,6 +57,11 @@ def days_of_file(extract: FileExtract, path: str) -> frozenset[date]:
     return frozenset() if day is None else frozenset([day])
 
 
+def is_file_of(extract: FileExtract, path: str) -> bool:
+    """Whether a path is one of the entity's, whatever day it names."""
+    return _pattern(extract).fullmatch(path) is not None
+
+
 @cache
 def _pattern(extract: FileExtract) -> re.Pattern[str]:
     regex = ""

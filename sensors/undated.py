@@ -1,0 +1,86 @@
+"""Files whose names say no day: which days their rows ask for.
+
+Belongs here: reading them within a tick's budget.
+Elsewhere: the sensor (sensors.landing), what a file's rows and raw say (headrace.ingestion).
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+
+from headrace.config.loading import Project
+from headrace.config.sources import EntityConfig
+from headrace.errors import SourceRejectedError, SourceUnavailableError
+from headrace.ingestion.files import is_file_of
+from headrace.ingestion.landing import Landing, StoredFile
+from headrace.ingestion.named_days import days_held, days_of_rows
+from headrace.ingestion.plan import Captured
+from headrace.ingestion.versions import captured_versions
+from platform_assets.keys import RAW, table_of
+from resources.lake import LakeResource
+
+# Dagster ends a tick after 60 s. A file of this size takes about two; a larger one is not read
+# but asks for all days, which raw then tells apart by itself.
+_READ_BYTES = 64 * 2**20
+_TICK_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class UndatedFiles:
+    """Finds the days of files that have none in their names.
+
+    Attributes:
+        project: Whose entities they belong to.
+        landing: Where they lie.
+        lake: Whose raw tables say what was captured of them before.
+        known: The days that exist.
+    """
+
+    project: Project
+    landing: Landing
+    lake: LakeResource
+    known: Sequence[date]
+
+    def days(self, files: Iterable[StoredFile]) -> Mapping[StoredFile, frozenset[date]]:
+        """The days of those of `files` whose rows say them, the days that they leave included.
+
+        A file that is left out has to wait for a later tick: the budget is spent, or it is still
+        being written.
+        """
+        found: dict[StoredFile, frozenset[date]] = {}
+        ends_at = time.monotonic() + _TICK_SECONDS
+        captured = cache(self._captured)
+        for file in files:
+            entities = self._entities_of(file)
+            if entities and time.monotonic() < ends_at:
+                try:
+                    new = [self._days(entity, file) for entity in entities.values()]
+                except SourceUnavailableError:
+                    continue
+                before = [days_held(captured(name), file) for name in entities]
+                found[file] = frozenset().union(*new, *before)
+        return found
+
+    def _entities_of(self, file: StoredFile) -> dict[str, EntityConfig]:
+        return {
+            name: entity
+            for name, (_, entity) in self.project.entities().items()
+            if entity.extract.partition_by and is_file_of(entity.extract, file.path)
+        }
+
+    def _days(self, entity: EntityConfig, file: StoredFile) -> frozenset[date]:
+        if file.size_bytes > _READ_BYTES:
+            return frozenset(self.known)
+        partitions = self.project.settings.partitions
+        try:
+            return days_of_rows(entity, self.landing, file, partitions)
+        except SourceRejectedError:
+            # It asks for a day all the same, whose run says what is wrong with it.
+            return frozenset([partitions.start])
+
+    def _captured(self, name: str) -> Captured:
+        table = self.lake.table(RAW, table_of(name))
+        files_by_day = table.scan(self.known).files_by_day if table.exists() else {}
+        return {day: captured_versions(files) for day, files in files_by_day.items()}

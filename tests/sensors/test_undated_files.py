@@ -1,0 +1,160 @@
+"""Files whose names say no day ask for the days of their rows: the sensor itself, on real parts."""
+
+import os
+import shutil
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+
+from headrace.config.loading import Project, load_project
+from headrace.layers.raw import RawStep
+from platform_assets.partitions import RANGE_END_TAG, RANGE_START_TAG, daily_partitions
+from resources.lake import LakeResource
+from resources.landing import LandingResource
+from resources.warehouse import WarehouseResource
+from sensors.landing import build_landing_sensor
+from tests import servers
+
+CONFIG = Path(__file__).parents[2] / "config"
+HEADER = "id,sold_at,amount\n"
+
+
+@dg.job
+def _job() -> None:
+    """Nothing: the sensor only asks for it."""
+
+
+class Shop:
+    """A landing zone with orders of any day in any file, and the sensor that watches it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.project = _project(folder)
+        self.landing = folder / "landing"
+        self.landing.mkdir()
+        self.lake = LakeResource(
+            catalog_uri=servers.postgres().uri("lake"), warehouse=str(folder / "lake")
+        )
+        self.cursor: str | None = None
+
+    def deliver(self, *rows: str, name: str = "orders.csv", header: str = HEADER) -> None:
+        """Write a file, older than the time in which it may still be written."""
+        (self.landing / name).write_text(header + "".join(f"{row}\n" for row in rows))
+        now = datetime.now(UTC).timestamp() - 60
+        os.utime(self.landing / name, (now, now))
+
+    def tick(self) -> list[tuple[str, str]]:
+        """The windows that the sensor asks for now."""
+        partitions = daily_partitions(self.project.settings.partitions)
+        sensor = build_landing_sensor(self.project, _job, partitions)
+        resources: dict[str, Any] = {
+            "landing": LandingResource(uri=str(self.landing)),
+            "lake": self.lake,
+            "warehouse": WarehouseResource(url=servers.postgres().uri("warehouse")),
+        }
+        context = dg.build_sensor_context(cursor=self.cursor, resources=resources)
+        result = sensor(context)
+        assert isinstance(result, dg.SensorResult)
+        self.cursor = result.cursor
+        tags = [request.tags for request in result.run_requests or ()]
+        return [(tag[RANGE_START_TAG][-2:], tag[RANGE_END_TAG][-2:]) for tag in tags]
+
+    def capture(self, *days: int) -> None:
+        """Capture days of January into raw."""
+        name = next(iter(self.project.entities()))
+        source, entity = self.project.entities()[name]
+        table = self.lake.table("raw", f"{source.name}_{entity.name}")
+        step = RawStep(
+            asset="raw",
+            source=name,
+            entity=entity,
+            landing=LandingResource(uri=str(self.landing)).landing(),
+            table=table,
+            partitions=self.project.settings.partitions,
+            run_id="r",
+        )
+        staged = step.stage([date(2017, 1, day) for day in days], {})
+        table.append(staged.partitions, schema=staged.schema, properties={})
+
+
+def _project(folder: Path) -> Project:
+    config = Path(shutil.copytree(CONFIG, folder / "config"))
+    (config / "development.yaml").write_text("partitions: {end: 2017-02-01}\n")
+    columns = [
+        {"name": "id", "type": "bigint"},
+        {"name": "sold_at", "type": "timestamp"},
+        {"name": "amount", "type": "decimal(12,2)"},
+    ]
+    extract = {"mode": "files", "path": "orders*.csv", "partition_by": "sold_at"}
+    entity = {"name": "orders", "key": ["id"], "extract": extract, "columns": columns}
+    # Lakes of all tests share a catalog: a name of its own keeps the tables apart.
+    source = {"name": f"s{abs(hash(folder)) % 10**12}", "connector": "files", "entities": [entity]}
+    shutil.rmtree(config / "sources")
+    (config / "sources").mkdir()
+    (config / "sources/shop.yaml").write_text(yaml.safe_dump(source))
+    fact = {
+        "name": "fact_orders",
+        "entity": f"{source['name']}.orders",
+        "grain": ["id"],
+        "event_time": "sold_at",
+        "measures": ["amount"],
+    }
+    calendar = {"start": date(2017, 1, 1), "end": date(2017, 12, 31)}
+    star = {"calendar": calendar, "facts": [fact]}
+    (config / "star.yaml").write_text(yaml.safe_dump(star))
+    return load_project({"HEADRACE_CONFIG": str(config), "HEADRACE_HOME": str(folder / "home")})
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path)
+
+
+def test_a_new_file_asks_for_the_days_of_its_rows(shop: Shop) -> None:
+    shop.deliver("1,2017-01-05 10:00:00,1", "2,2017-01-06 10:00:00,1", "3,2017-01-09 23:59:59,1")
+    assert shop.tick() == [("05", "06"), ("09", "09")]
+    assert shop.tick() == []
+
+
+def test_a_changed_file_asks_for_its_days_and_for_those_that_it_leaves(shop: Shop) -> None:
+    shop.deliver("1,2017-01-05 10:00:00,1", "2,2017-01-06 10:00:00,1")
+    shop.tick()
+    shop.capture(5, 6)
+    shop.deliver("2,2017-01-06 10:00:00,1", "3,2017-01-20 10:00:00,1")
+    assert shop.tick() == [("05", "06"), ("20", "20")]
+
+
+def test_rows_without_a_day_ask_for_the_first(shop: Shop) -> None:
+    shop.deliver("1,2017-01-05 10:00:00,1", "2,soon,1", "3,2031-01-01 10:00:00,1")
+    assert shop.tick() == [("01", "01"), ("05", "05")]
+
+
+def test_a_file_that_cannot_be_read_asks_for_a_day_whose_run_says_why(shop: Shop) -> None:
+    shop.deliver("1,2", header="no,columns,of,ours\n")
+    assert shop.tick() == [("01", "01")]
+
+
+def test_only_the_file_that_is_new_is_asked_for(shop: Shop) -> None:
+    shop.deliver("1,2017-01-05 10:00:00,1")
+    shop.tick()
+    shop.deliver("2,2017-01-07 10:00:00,1", name="orders-2.csv")
+    assert shop.tick() == [("07", "07")]
+
+
+def test_a_large_file_asks_for_every_day(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sensors.undated._READ_BYTES", 10)
+    shop.deliver("1,2017-01-05 10:00:00,1")
+    assert shop.tick() == [("01", "31")]
+
+
+def test_files_beyond_the_budget_wait_for_the_next_tick(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.deliver("1,2017-01-05 10:00:00,1")
+    with monkeypatch.context() as patch:
+        patch.setattr("sensors.undated._TICK_SECONDS", -1)
+        assert shop.tick() == []
+    assert shop.tick() == [("05", "05")]
