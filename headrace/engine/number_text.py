@@ -22,6 +22,8 @@ _EXACT_DOUBLE = 2.0**53
 _LONG_LIMIT = 2.0**63
 # More zeros than a decimal has digits: moving the point further changes nothing.
 _ZEROS = 80
+# Thousands after the first four to six digits: with them a number has more than 38 digits.
+_MAX_GROUPS = 12
 
 
 def decimal_of_text(text: Column, precision: int, scale: int) -> Column:
@@ -30,14 +32,15 @@ def decimal_of_text(text: Column, precision: int, scale: int) -> Column:
     # Counting bytes costs little, unlike a regular expression over every row.
     ascii_text = F.when(F.octet_length(text) == F.length(text), text)
     plain = ascii_text.try_cast(f"decimal({precision},{scale})")
-    scientific = F.when(ascii_text.rlike(NUMBER), _moved_point(ascii_text, precision, scale))
+    scientific = F.when(text.rlike(NUMBER), _moved_point(text, precision, scale))
     return F.coalesce(plain, scientific)
 
 
 def _moved_point(text: Column, precision: int, scale: int) -> Column:
     """A number with an exponent, or with more digits than the engines read, without both."""
-    whole, fraction, exponent = (F.regexp_extract(text, _NUMBER_PARTS, i) for i in (1, 2, 3))
-    digits = F.concat(whole, fraction)
+    # Every name below is written out wherever it stands, and engines plan every copy.
+    whole, exponent = (F.regexp_extract(text, _NUMBER_PARTS, i) for i in (1, 3))
+    digits = F.regexp_replace(text, _NUMBER_PARTS, "$1$2")
     moved = F.length(whole) + F.coalesce(exponent.try_cast("int"), F.lit(0))
     point = F.least(F.greatest(moved, F.lit(-_ZEROS)), F.length(digits) + _ZEROS)
     zeros = F.lit("0" * _ZEROS)
@@ -65,20 +68,23 @@ def decimal_of_double(column: Column, precision: int, scale: int) -> Column:
 
 def ungrouped(text: Column, decimal_mark: str, grouping: str) -> Column:
     """The number without the marks between its thousands; other text stays as it is."""
-    groups = f"[{BLANKS}]" if grouping == " " else f"[{grouping}]"
-    is_grouped = text.rlike(
-        rf"^[^0-9]*[0-9]{{1,3}}(?:{groups}[0-9]{{3}})+(?:[{decimal_mark}][0-9]*)?\z"
-    )
-    return F.when(is_grouped, F.regexp_replace(text, groups, "")).otherwise(text)
+    # One call that names `text` once: what reads a number names it some ten times, and engines
+    # plan every copy.
+    mark = f"[{BLANKS}]" if grouping == " " else re.escape(grouping)
+    zeros = f"0{{1,3}}(?:{mark}000)*{mark}([0-9]{{3}})"
+    first = f"([0-9]{{1,3}}){mark}([0-9]{{3}})"
+    rest = f"(?:{mark}([0-9]{{3}}))?" * _MAX_GROUPS
+    fraction = f"((?:{re.escape(decimal_mark)}[0-9]*)?)"
+    grouped = rf"^([+-]?)(?:{zeros}|{first}){rest}{fraction}\z"
+    found = "".join(f"${number}" for number in range(1, _MAX_GROUPS + 6))
+    return F.regexp_replace(text, grouped, found)
 
 
 def without_currency(text: Column, currency: str) -> Column:
     """The number without its currency sign; `(5.00)` becomes `-5.00`; other text stays."""
-    sign = re.escape(currency)
-    blank = f"[{BLANKS}]*"
+    sign, blank = re.escape(currency), f"[{BLANKS}]*"
     number = rf"([0-9.,'{BLANKS}]*[0-9.])"
-    before = rf"^([+-]?){blank}(?:{sign})?{blank}([+-]?){blank}{number}{blank}(?:{sign})?\z"
-    is_bracketed = F.startswith(text, F.lit("(")) & F.endswith(text, F.lit(")"))
-    inner = F.when(is_bracketed, F.translate(text, "()", "")).otherwise(text)
-    bare = F.regexp_replace(inner, before, "$1$2$3")
-    return F.when(is_bracketed, F.concat(F.lit("-"), bare)).otherwise(bare)
+    signed = rf"^([+-]?){blank}(?:{sign})?{blank}([+-]?){blank}{number}{blank}(?:{sign})?\z"
+    # As in `ungrouped`, each step names its input once.
+    unbracketed = F.regexp_replace(text, r"^\(([^()]*)\)\z", "-$1")
+    return F.regexp_replace(unbracketed, signed, "$1$2$3")

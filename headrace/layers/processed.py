@@ -6,9 +6,10 @@ Elsewhere: what happens to a row (headrace.standardize.rows), publication (the I
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import reduce
+from operator import or_
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -39,6 +40,8 @@ from headrace.standardize.rows import (
     repeated_keys,
 )
 
+_Files = Mapping[date, Sequence[StagedFile]]
+
 
 @dataclass(frozen=True)
 class StagedDays:
@@ -58,6 +61,24 @@ class StagedDays:
 
 
 @dataclass(frozen=True)
+class _Written:
+    """The good rows of a day: all, those that stay of each key, and how many keys there are."""
+
+    good: StagedPartition
+    latest: StagedPartition
+    keys: int
+
+
+@dataclass(frozen=True)
+class _SetAside:
+    """The other rows of a day: quarantined ones, with how many give each reason, and strangers."""
+
+    quarantined: StagedPartition
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
 class ProcessedStep:
     """Stages days of one entity: parse, judge, deduplicate, count."""
 
@@ -71,39 +92,80 @@ class ProcessedStep:
     def stage(self, asset: str, raw: LakeScan) -> StagedDays:
         """Stage the scan's days; one without captured rows is staged as empty."""
         raw.verify()
-        files = {day: current_files(raw.files_by_day[day]) for day in raw.days}
-        sizes = {day: sum(file.size_bytes for file in files[day]) for day in raw.days}
-        slices = plan_slices(raw.days, sizes, self.slice_bytes)
-        results, failed = stage_slices(
-            asset, slices, lambda some: self._stage_slice({day: files[day] for day in some})
+        files = {day: tuple(current_files(raw.files_by_day[day])) for day in raw.days}
+        rows_in = {day: _rows(files[day]) for day in files}
+        written, failed = self._write_all(asset, files)
+        lacking = {day: rows_in[day] - written[day].good.rows for day in written}
+        aside, failed_later = self._set_all_aside(files, lacking)
+        errors = failed | failed_later
+        days = [day for day in files if day not in errors]
+        reports = {day: self._report(day, rows_in[day], written[day], aside[day]) for day in days}
+        return StagedDays(
+            {day: written[day].latest for day in days},
+            {day: aside[day].quarantined for day in days},
+            reports | {day: PartitionReport(day, error=why) for day, why in errors.items()},
         )
-        errors = {day: PartitionReport(day, error=why) for day, why in failed.items()}
-        return reduce(StagedDays.__or__, results, StagedDays({}, {}, errors))
 
-    def _stage_slice(self, files: Mapping[date, Sequence[StagedFile]]) -> StagedDays:
-        rows_in = {day: sum(file.rows for file in files[day]) for day in files}
+    def _write_all(self, asset: str, files: _Files) -> tuple[dict[date, _Written], dict[date, str]]:
+        sizes = {day: _bytes(files[day]) for day in files}
+        slices = plan_slices(list(files), sizes, self.slice_bytes)
+        found, failed = stage_slices(
+            asset, slices, lambda days: self._write_slice({day: files[day] for day in days})
+        )
+        return reduce(or_, found, {}), failed
+
+    def _set_all_aside(
+        self, files: _Files, lacking: Mapping[date, int]
+    ) -> tuple[dict[date, _SetAside], dict[date, str]]:
+        # Only what is lacking is written: few rows a day make a year one slice.
+        sizes = {
+            day: _bytes(files[day]) * count // _rows(files[day])
+            for day, count in lacking.items()
+            if count > 0
+        }
+        slices = plan_slices(list(sizes), sizes, self.slice_bytes)
+        found, failed = stage_slices(
+            None,
+            slices,
+            lambda days: self._set_aside({day: files[day] for day in days}, lacking),
+        )
+        nothing = {day: _SetAside(StagedPartition(day)) for day in lacking}
+        return reduce(or_, found, nothing), failed
+
+    def _write_slice(self, files: _Files) -> dict[date, _Written]:
         good = self._write_good(files)
         keys = self._distinct_keys(good)
         latest = self._rewrite_latest(good, [d for d in keys if keys[d] < good[d].rows])
+        return {
+            day: _Written(good[day], latest.get(day, good[day]), keys.get(day, 0)) for day in files
+        }
+
+    def _set_aside(self, files: _Files, lacking: Mapping[date, int]) -> dict[date, _SetAside]:
         left_out = self._left_out(files)
-        bad_days = [day for day in files if rows_in[day] > good[day].rows + left_out.get(day, 0)]
-        quarantined, reasons = self._write_quarantined({day: files[day] for day in bad_days})
-        reports = {}
-        for day in files:
-            staged = latest.get(day, good[day])
-            set_aside = quarantined.get(day, StagedPartition(day))
-            counts = PartitionReport(
-                day,
-                rows_in=rows_in[day],
-                rows_out=staged.rows,
-                rows_quarantined=set_aside.rows,
-                rows_repeated=good[day].rows - staged.rows,
-                rows_left_out=left_out.get(day, 0),
-                reasons=reasons.get(day, {}),
+        broken = {day: files[day] for day in files if lacking[day] > left_out.get(day, 0)}
+        quarantined, reasons = self._write_quarantined(broken)
+        return {
+            day: _SetAside(
+                quarantined.get(day, StagedPartition(day)),
+                reasons.get(day, {}),
+                left_out.get(day, 0),
             )
-            reports[day] = self._audited(counts, staged, keys.get(day, 0))
-        nothing = {day: StagedPartition(day) for day in files}
-        return StagedDays({**good, **latest}, {**nothing, **quarantined}, reports)
+            for day in files
+        }
+
+    def _report(
+        self, day: date, rows_in: int, written: _Written, aside: _SetAside
+    ) -> PartitionReport:
+        counts = PartitionReport(
+            day,
+            rows_in=rows_in,
+            rows_out=written.latest.rows,
+            rows_quarantined=aside.quarantined.rows,
+            rows_repeated=written.good.rows - written.latest.rows,
+            rows_left_out=aside.left_out,
+            reasons=aside.reasons,
+        )
+        return self._audited(counts, written.latest, written.keys)
 
     def _audited(
         self, counts: PartitionReport, staged: StagedPartition, keys: int
@@ -131,9 +193,7 @@ class ProcessedStep:
         )
         return replace(counts, checks=checks)
 
-    def _write_good(
-        self, files: Mapping[date, Sequence[StagedFile]]
-    ) -> dict[date, StagedPartition]:
+    def _write_good(self, files: _Files) -> dict[date, StagedPartition]:
         raw = self._read_raw(files)
         written = self._write(good_rows(raw, self.entity, self.stamp), self.table)
         fresh = [file for some in written.values() for file in some.files]
@@ -141,7 +201,7 @@ class ProcessedStep:
         guard_files(self.table.name, schema, self.table.storage, fresh)
         return {day: written.get(day, StagedPartition(day)) for day in files}
 
-    def _left_out(self, files: Mapping[date, Sequence[StagedFile]]) -> dict[date, int]:
+    def _left_out(self, files: _Files) -> dict[date, int]:
         if self.entity.where is None:
             return {}
         counted = left_out_rows(self._read_raw(files), self.entity).collect()
@@ -164,7 +224,7 @@ class ProcessedStep:
         return self._write(latest_rows(rows, self.entity), self.table)
 
     def _write_quarantined(
-        self, files: Mapping[date, Sequence[StagedFile]]
+        self, files: _Files
     ) -> tuple[dict[date, StagedPartition], dict[date, dict[str, int]]]:
         if not files:
             return {}, {}
@@ -178,7 +238,7 @@ class ProcessedStep:
             reasons.setdefault(row[PARTITION_COLUMN], Counter())[row["reason"]] += row["count"]
         return staged, reasons
 
-    def _read_raw(self, files: Mapping[date, Sequence[StagedFile]]) -> DataFrame:
+    def _read_raw(self, files: _Files) -> DataFrame:
         paths = [file.path for some in files.values() for file in some]
         return self._read(paths, raw_schema(self.entity))
 
@@ -196,3 +256,11 @@ class ProcessedStep:
         if not paths:
             return self.spark.createDataFrame([], spark_schema(schema))
         return self.spark.read.schema(spark_schema(schema)).parquet(*paths)
+
+
+def _rows(files: Sequence[StagedFile]) -> int:
+    return sum(file.rows for file in files)
+
+
+def _bytes(files: Sequence[StagedFile]) -> int:
+    return sum(file.size_bytes for file in files)

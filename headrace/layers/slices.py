@@ -33,7 +33,7 @@ def plan_slices(
 
 
 def stage_slices(
-    asset: str,
+    asset: str | None,
     slices: Sequence[Sequence[date]],
     stage: Callable[[Sequence[date]], Result],
 ) -> tuple[list[Result], dict[date, str]]:
@@ -42,7 +42,7 @@ def stage_slices(
     One bad day must not block the others, and an engine does not say which row broke its query.
 
     Args:
-        asset: Name for progress.
+        asset: Name for progress; None for work on days that were reported already.
         slices: Consecutive days each.
         stage: Stages some days together; called again with fewer after an error.
 
@@ -56,7 +56,8 @@ def stage_slices(
     results: list[Result] = []
     failed: dict[date, str] = {}
     queue = [list(days) for days in slices]
-    progress.report(asset, 0, total)
+    if asset:
+        progress.report(asset, 0, total)
     while queue:
         days = queue.pop(0)
         try:
@@ -70,7 +71,8 @@ def stage_slices(
                 continue
             failed[days[0]] = _without_values(error)
         done += len(days)
-        progress.report(asset, done, total)
+        if asset:
+            progress.report(asset, done, total)
     return results, failed
 
 

@@ -5,7 +5,7 @@ Elsewhere: parsing one value (headrace.engine.functions), slices and files (head
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -74,9 +74,7 @@ def good_rows(raw: DataFrame, entity: EntityConfig, stamp: RunStamp) -> DataFram
         entity: What the columns and rules are.
         stamp: Values of the audit columns.
     """
-    typed = raw.select(*_typed_columns(entity), *_CORRUPT, *_carried())
-    kept = typed.where(parse.after_projection(_belongs(entity) & _is_good(entity)))
-    kept = kept.drop(*_unparsed(entity))
+    kept = _typed_where(raw, entity, _belongs(entity) & _is_good(entity)).drop(*_unparsed(entity))
     return _transformed(kept, entity).select(*_output(entity, stamp))
 
 
@@ -84,8 +82,8 @@ def quarantined_rows(raw: DataFrame, entity: EntityConfig, stamp: RunStamp) -> D
     """The captured text of rows that a rule objects to, with every reason."""
     names = [column.name for column in entity.columns]
     text = [F.col(name).alias(f"_text_{name}") for name in names]
-    typed = raw.select(*_typed_columns(entity), *text, *_CORRUPT, *_carried())
-    broken = typed.where(_belongs(entity) & any_holds(_objections(entity)))
+    is_broken = _belongs(entity) & any_holds(_objections(entity))
+    broken = _typed_where(raw, entity, is_broken, text)
     # A row without columns breaks every other rule too; only why it has none says anything.
     why = F.when(F.col("_corrupt_record").isNotNull(), F.col("_corrupt_reason")).otherwise(
         reasons(_objections(entity))
@@ -102,8 +100,7 @@ def left_out_rows(raw: DataFrame, entity: EntityConfig) -> DataFrame:
     A row with a value that cannot be read is never left out: it is quarantined, lest a condition
     that cannot be judged make it disappear.
     """
-    typed = raw.select(*_typed_columns(entity), *_CORRUPT, *_carried())
-    strangers = typed.where(~_belongs(entity))
+    strangers = _typed_where(raw, entity, ~_belongs(entity))
     return strangers.groupBy(PARTITION_COLUMN).agg(F.count(F.lit(1)).alias("rows"))
 
 
@@ -137,6 +134,14 @@ def latest_rows(rows: DataFrame, entity: EntityConfig) -> DataFrame:
 
 _CORRUPT = ("_corrupt_record", "_corrupt_reason")
 _GIVEN = "_given_"
+
+
+def _typed_where(
+    raw: DataFrame, entity: EntityConfig, condition: Column, more: Sequence[Column] = ()
+) -> DataFrame:
+    carried = [*map(F.col, _CORRUPT), *_lineage(), F.col(PARTITION_COLUMN)]
+    columns = [*_typed_columns(entity), *more, *carried]
+    return parse.select_where(raw, columns, condition)
 
 
 def _typed_columns(entity: EntityConfig) -> list[Column]:
@@ -220,10 +225,6 @@ def _misplaced(entity: EntityConfig) -> list[Objection]:
 def _text(column: ColumnConfig, entity: EntityConfig) -> Column:
     text, null_texts = F.col(column.name), entity.extract.format.null_texts
     return F.when(~F.trim(text).isin(*null_texts), text) if null_texts else text
-
-
-def _carried() -> list[Column]:
-    return [*_lineage(), F.col(PARTITION_COLUMN)]
 
 
 def _lineage() -> list[Column]:
