@@ -34,13 +34,20 @@ PARTITION_COLUMN = "_partition_date"
 class PublicationRecorder(Protocol):
     """What may be told of every publication, and may write with it."""
 
-    def publishing(self, context: dg.OutputContext, output: object, session: Session) -> None:
+    def publishing(
+        self,
+        context: dg.OutputContext,
+        output: object,
+        session: Session,
+        publications: Mapping[str, Publication],
+    ) -> None:
         """Called within the transaction, once everything is in place.
 
         Args:
             context: Of the step's output; of a group, the output that came last.
             output: The value that is published; of a group, the one that came last.
             session: What it writes is committed with the publication; what is raised undoes both.
+            publications: What changes, by table name; a group's unchanged tables are missing.
         """
 
     def published(
@@ -124,7 +131,7 @@ class PostgresIOManager(dg.ConfigurableIOManager):
             if not member.arrive():
                 return
             publications = member.group.publish(
-                lambda session: self._write_along(context, obj, session)
+                lambda session, changes: self._write_along(context, obj, session, changes)
             )
         own = publications.get(member.name)
         context.add_output_metadata(own.metadata() if own else {"unchanged": True})
@@ -156,9 +163,15 @@ class PostgresIOManager(dg.ConfigurableIOManager):
             "pandas DataFrame"
         )
 
-    def _write_along(self, context: dg.OutputContext, value: object, session: Session) -> None:
+    def _write_along(
+        self,
+        context: dg.OutputContext,
+        value: object,
+        session: Session,
+        changes: Mapping[str, Publication],
+    ) -> None:
         if self.recorder is not None:
-            self.recorder.publishing(context, value, session)
+            self.recorder.publishing(context, value, session, changes)
 
     def _staged(self, context: dg.OutputContext, value: object) -> StagedLoad:
         days = days_of(context)

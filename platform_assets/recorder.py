@@ -71,6 +71,9 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         step, key = context.step_context, context.asset_key
         snapshot_id = commit.snapshot_id if commit else None
+        if isinstance(output, AuditedOutput) and output.restated:
+            # First: a day of the run that failed may be among them, and its failure is the news.
+            self.write_down(step, key, output.restated, snapshot_id)
         if isinstance(output, AuditedOutput | AuditedTable):
             self.write_down(step, key, output.reports, snapshot_id)
             self.end(step, [key], {key: output.reports})
@@ -199,6 +202,8 @@ def _metadata(report: PartitionReport) -> dict[str, int | float | str]:
         counts["rows_repeated"] = report.rows_repeated
     if report.rows_left_out:
         counts["rows_left_out"] = report.rows_left_out
+    if report.rows_rekeyed:
+        counts["rows_rekeyed"] = report.rows_rekeyed
     if report.rows_quarantined:
         counts["rows_quarantined"] = report.rows_quarantined
         counts["quality_score"] = round(report.quality_score, 6)
@@ -255,7 +260,13 @@ class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     recorder: dg.ResourceDependency[PublicationRecorder]
 
-    def publishing(self, context: dg.OutputContext, output: object, session: Session) -> None:
+    def publishing(
+        self,
+        context: dg.OutputContext,
+        output: object,
+        session: Session,
+        publications: Mapping[str, Publication],
+    ) -> None:
         """Write the ledger in the loads' own transaction: both are there, or neither."""
         star = _star(output)
         ledger = self.recorder.ledger()

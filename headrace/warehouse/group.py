@@ -23,11 +23,13 @@ class LoadGroup:
         connect: Opens sessions with the warehouse.
         members: Names of the tables that will be handed over.
         loads: What is staged; a member without a load is unchanged.
+        published: What was published, once it is.
     """
 
     connect: Connect
     members: Collection[str]
     loads: Mapping[str, StagedLoad]
+    published: dict[str, Publication] = field(default_factory=dict)
     _arrived: set[str] = field(default_factory=set)
 
     def member(self, name: str) -> "GroupMember":
@@ -39,15 +41,28 @@ class LoadGroup:
         self._arrived.add(name)
         return self._arrived >= {*self.members}
 
-    def publish(self, before_commit: Callable[[Session], None]) -> dict[str, Publication]:
-        """Make all loads visible, or none; `before_commit` may write in the same transaction."""
+    def publish(
+        self, before_commit: Callable[[Session, Mapping[str, Publication]], None]
+    ) -> dict[str, Publication]:
+        """Make all loads visible, or none.
+
+        Args:
+            before_commit: Called in the same transaction, with what changed by table.
+        """
         names = list(self.loads)
         if not names:
             with self.connect() as session, session.transaction():
-                before_commit(session)
+                before_commit(session, {})
             return {}
-        done = publish(self.connect, list(self.loads.values()), before_commit=before_commit)
-        return dict(zip(names, done, strict=True))
+        done = publish(
+            self.connect,
+            list(self.loads.values()),
+            before_commit=lambda session, changes: before_commit(
+                session, dict(zip(names, changes, strict=True))
+            ),
+        )
+        self.published.update(zip(names, done, strict=True))
+        return dict(self.published)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Belongs here: one object that knows how to connect and offers the steps of a loa
 Elsewhere: the steps themselves (headrace.warehouse.staging, .publishing, .reading).
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, LiteralString
@@ -13,8 +13,8 @@ import pyarrow as pa
 from psycopg import sql
 
 from headrace.warehouse import publishing, reading, staging
-from headrace.warehouse.publishing import Publication
-from headrace.warehouse.sessions import Connect, Session, translated
+from headrace.warehouse.publishing import BeforeCommit, Publication
+from headrace.warehouse.sessions import Connect, translated
 from headrace.warehouse.staging import Slice, StagedLoad
 from headrace.warehouse.tables import WarehouseTable
 
@@ -32,10 +32,15 @@ class Warehouse:
     sessions: int = 2
 
     def stage(
-        self, table: WarehouseTable, days: Collection[date], slices: Iterable[Slice]
+        self,
+        table: WarehouseTable,
+        days: Collection[date],
+        slices: Iterable[Slice],
+        *,
+        gone: pa.RecordBatchReader | None = None,
     ) -> StagedLoad:
         """Copy rows where nobody reads them; see `headrace.warehouse.staging.stage`."""
-        return staging.stage(self.connect, table, days, slices, sessions=self.sessions)
+        return staging.stage(self.connect, table, days, slices, gone=gone, sessions=self.sessions)
 
     def audit(self, loads: Sequence[StagedLoad], query: LiteralString) -> list[tuple[Any, ...]]:
         """Ask about staged rows.
@@ -53,7 +58,7 @@ class Warehouse:
         self,
         loads: Sequence[StagedLoad],
         *,
-        before_commit: Callable[[Session], None] | None = None,
+        before_commit: BeforeCommit | None = None,
     ) -> tuple[Publication, ...]:
         """Make loads visible together; see `headrace.warehouse.publishing.publish`."""
         return publishing.publish(self.connect, loads, before_commit=before_commit)

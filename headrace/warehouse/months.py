@@ -12,7 +12,7 @@ from psycopg import sql
 
 from headrace.warehouse.leftovers import STAGING
 from headrace.warehouse.schema import PostgresColumn, definition
-from headrace.warehouse.sessions import Session, ensure_namespace
+from headrace.warehouse.sessions import Session, advisory_key, ensure_namespace
 from headrace.warehouse.staging import StagedPart
 from headrace.warehouse.tables import WarehouseTable, next_month
 
@@ -88,6 +88,20 @@ def create_month(session: Session, table: WarehouseTable, month: date) -> None:
             partition, table.identifier, _attachment(table, month)
         )
     )
+
+
+def create_months(session: Session, table: WarehouseTable, months: Iterable[date]) -> None:
+    """Make months empty, all or none; one that is there by now is left alone.
+
+    For a session of its own: readers find the months at once.
+    """
+    with session.transaction():
+        session.execute("select pg_advisory_xact_lock(%s)", (advisory_key("table", table.label),))
+        for month in months:
+            name = sql.Identifier(table.namespace, table.month_table(month)).as_string()
+            found = session.execute("select to_regclass(%s)", (name,)).fetchone()
+            if found is None or found[0] is None:
+                create_month(session, table, month)
 
 
 def set_lock_timeout(session: Session, timeout: str) -> None:

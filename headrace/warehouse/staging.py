@@ -7,7 +7,7 @@ Elsewhere: encoding (headrace.warehouse.copying), months (…routing), owners of
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import groupby
@@ -70,6 +70,7 @@ class StagedLoad:
         rows_by_day: Rows of each day that has any; empty for a table without partitions.
         seconds: Time spent: `copy` and `index` summed over both sessions, `stage` by the clock.
         owner: The session that keeps the staging tables from being taken for leftovers.
+        gone: Keys of rows that went, where `parts` are changes; None where they are all rows.
     """
 
     table: WarehouseTable
@@ -79,6 +80,7 @@ class StagedLoad:
     rows_by_day: Mapping[date, int] = field(repr=False)
     seconds: Mapping[str, float]
     owner: Session = field(repr=False, compare=False)
+    gone: StagedPart | None = None
 
     @property
     def rows(self) -> int:
@@ -100,12 +102,17 @@ class StagedLoad:
             selects = [sql.SQL("select {} limit 0").format(sql.SQL(", ").join(nulls))]
         return sql.SQL("({})").format(sql.SQL(" union all ").join(selects))
 
+    def gone_relation(self) -> sql.Composable:
+        """The keys that went, as a table for `from`."""
+        return sql.Identifier(STAGING, self.gone.name if self.gone else "")
+
     def discard(self) -> None:
         """Drop the staging tables that are left, and close the session that owned them."""
         if self.owner.closed:
             return
         try:
-            drop_staged(self.owner, [part.name for part in self.parts])
+            gone = (self.gone,) if self.gone else ()
+            drop_staged(self.owner, [part.name for part in (*self.parts, *gone)])
         except psycopg.Error:
             # The owner is lost: the tables are leftovers now, and the next load drops them.
             pass
@@ -119,6 +126,7 @@ def stage(
     days: Collection[date],
     slices: Iterable[Slice],
     *,
+    gone: pa.RecordBatchReader | None = None,
     sessions: int = 2,
 ) -> StagedLoad:
     """Copy rows to staging tables, on several sessions at a time.
@@ -128,6 +136,8 @@ def stage(
         table: Where the rows will go.
         days: The days that the rows replace; for a table without partitions, empty.
         slices: Taken one by one, as sessions become free, each read in one thread.
+        gone: For `upsert`: keys of rows that are no more, where `slices` are changes and not all
+            rows. A key that is in both stays.
         sessions: How many copy and index at a time.
 
     Raises:
@@ -146,6 +156,8 @@ def stage(
             try:
                 workers.run(slices, lambda session, item: stager.copy_slice(session, item, workers))
                 workers.run(stager.unfinished(), stager.finish)
+                if gone is not None:
+                    workers.run([gone], lambda session, it: stager.copy_gone(session, it, workers))
             except BaseException:
                 drop_staged(owner, stager.names)
                 raise
@@ -175,6 +187,7 @@ class _Stager:
         self._lock = Lock()
         self._parts: dict[str, StagedPart] = {}
         self._seconds = {"copy": 0.0, "index": 0.0}
+        self._gone: StagedPart | None = None
         self.names: list[str] = []
 
     def copy_slice(self, session: Session, item: Slice, workers: Workers) -> None:
@@ -228,6 +241,20 @@ class _Stager:
                 del self._parts[other.name]
         self._add("index", began, [finished])
 
+    def copy_gone(self, session: Session, reader: pa.RecordBatchReader, workers: Workers) -> None:
+        """Copy the keys of rows that went, and let the planner know how few they are."""
+        key = self._table.primary_key
+        keys = [column for column in self._columns if column.name in key]
+        schema = schema_of(self._table.label, keys)
+        with session.transaction():
+            name = self._create(session, None, keys)
+            batches = copying.fitted(self._table.label, schema, reader)
+            relation = sql.Identifier(STAGING, name)
+            rows = copying.copy(session, relation, schema.names, batches, workers.check)
+            for part in (name, *self._parts):
+                session.execute(sql.SQL("analyze {}").format(sql.Identifier(STAGING, part)))
+        self._gone = StagedPart(name, None, rows)
+
     def load(self, owner: Session, seconds: float) -> StagedLoad:
         """The result, once all slices are copied."""
         return StagedLoad(
@@ -238,22 +265,28 @@ class _Stager:
             rows_by_day=MappingProxyType(dict(self._rows_by_day)),
             seconds=MappingProxyType({**self._seconds, "stage": seconds}),
             owner=owner,
+            gone=self._gone,
         )
 
     def _becomes_partition(self, month: date | None) -> bool:
         return month is not None and self._table.month_table(month) not in self._months_there
 
-    def _create(self, session: Session, month: date | None) -> str:
+    def _create(
+        self,
+        session: Session,
+        month: date | None,
+        columns: Sequence[PostgresColumn] | None = None,
+    ) -> str:
         with self._lock:
             name = f"{self._load_id}_{len(self.names):04d}_{self._table.name}"[:63]
             self.names.append(name)
         # Rows that will be copied on from here need no log: they are gone after a crash, like
         # the load itself.
         kind = sql.SQL("table" if self._becomes_partition(month) else "unlogged table")
-        columns = sql.SQL(", ").join(map(definition, self._columns))
+        defined = sql.SQL(", ").join(map(definition, columns or self._columns))
         session.execute(
             sql.SQL("create {} {} ({}) with (autovacuum_enabled = off)").format(
-                kind, sql.Identifier(STAGING, name), columns
+                kind, sql.Identifier(STAGING, name), defined
             )
         )
         return name

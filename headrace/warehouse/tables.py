@@ -22,6 +22,15 @@ _PARTITION_TYPES = ("date", "int", "bigint")
 
 
 @dataclass(frozen=True)
+class Reference:
+    """A foreign key: `column` holds the primary key, `key`, of a table of the same namespace."""
+
+    column: str
+    table: str
+    key: str
+
+
+@dataclass(frozen=True)
 class WarehouseTable:
     """One table and how a load changes it.
 
@@ -31,6 +40,9 @@ class WarehouseTable:
         schema: Columns. One that is not nullable is NOT NULL in a table made by us.
         primary_key: Unique and not null; holds `partition_column` where there is one.
         indexes: Each a tuple of columns.
+        references: Foreign keys, declared to Postgres as far as their tables are there.
+        attributes: Columns that readers find by this table's key: where one of them changes under
+            a key that stays, what was computed from the rows that point to it is out of date.
         partition_column: For `partition_replace`: the day of a row, as `date` or as yyyymmdd.
         mode: `partition_replace` replaces the days of the load; `upsert` makes the table equal
             to what is loaded, writing only rows that differ; `truncate_and_load` replaces all.
@@ -41,6 +53,8 @@ class WarehouseTable:
     schema: TableSchema
     primary_key: tuple[str, ...] = ()
     indexes: tuple[tuple[str, ...], ...] = ()
+    references: tuple[Reference, ...] = ()
+    attributes: tuple[str, ...] = ()
     partition_column: str | None = None
     mode: Mode = "partition_replace"
 
@@ -52,6 +66,7 @@ class WarehouseTable:
             UnknownColumnError: A key or an index names a column that is not there.
         """
         named = {*self.primary_key, *(c for columns in self.indexes for c in columns)}
+        named |= {*self.attributes, *(reference.column for reference in self.references)}
         if self.partition_column is not None:
             named.add(self.partition_column)
         if unknown := named - {*self.schema.names}:

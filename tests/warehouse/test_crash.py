@@ -47,7 +47,7 @@ def slices():
 warehouse = Warehouse(connector(url))
 load = warehouse.stage(FACT, [day(0), day(40), day(70)], slices())
 here("staged")
-warehouse.publish([load], before_commit=lambda session: here("publishing"))
+warehouse.publish([load], before_commit=lambda session, changes: here("publishing"))
 """
 
 

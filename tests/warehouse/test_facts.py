@@ -57,7 +57,9 @@ def test_replacing_days_leaves_their_neighbours_alone(
     changed = {day(1): sales(day(1), 1, "9.00"), day(2): []}
     publication = load(warehouse, changed)
     assert published(session) == rows_of(rows | changed)
-    assert (publication.rows_deleted, publication.rows_inserted) == (4, 1)
+    counts = (publication.rows_deleted, publication.rows_inserted, publication.rows_updated)
+    assert counts == (3, 0, 1)
+    assert publication.changed_days == {day(1): 2, day(2): 2}
 
 
 def test_a_year_at_once_and_its_days_one_by_one_give_the_same_rows(

@@ -39,8 +39,14 @@ class Recorder:
     fails: bool = False
     told: Mapping[str, Publication] | None = None
 
-    def publishing(self, context: dg.OutputContext, output: object, session: Session) -> None:
-        del output
+    def publishing(
+        self,
+        context: dg.OutputContext,
+        output: object,
+        session: Session,
+        publications: Mapping[str, Publication],
+    ) -> None:
+        del output, publications
         name = context.asset_key.path[-1]
         self.ledger.record_in(session, [PartitionRecord(name, None, "published", context.run_id)])
         if self.fails:

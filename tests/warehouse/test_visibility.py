@@ -134,10 +134,10 @@ def test_what_is_written_before_the_commit_comes_and_goes_with_the_load(
 ) -> None:
     session.execute("create table note (text text)")
 
-    def write(inner: Session) -> None:
+    def write(inner: Session, _: object) -> None:
         inner.execute("insert into note values ('kept')")
 
-    def fail(inner: Session) -> None:
+    def fail(inner: Session, _: object) -> None:
         inner.execute("insert into note values ('lost')")
         raise LookupError
 
@@ -206,7 +206,7 @@ def test_a_table_locked_by_somebody_else_gives_a_conflict_that_can_be_retried(
     days = {day(0): sales(day(0), 2)}
     load(warehouse, days)
 
-    def give_up_soon(inner: Session) -> None:
+    def give_up_soon(inner: Session, _: object) -> None:
         inner.execute("set local lock_timeout = '100ms'; lock table warehouse.fact_sales__2017_01")
 
     with psycopg.connect(url) as other:
@@ -217,7 +217,7 @@ def test_a_table_locked_by_somebody_else_gives_a_conflict_that_can_be_retried(
 
 
 def test_a_full_disk_is_permanent_and_says_what_to_do(warehouse: Warehouse) -> None:
-    def full(inner: Session) -> None:
+    def full(inner: Session, _: object) -> None:
         inner.execute("do $$ begin raise 'no space left' using errcode = '53100'; end $$")
 
     with pytest.raises(PermanentError, match="no space left") as failed:
