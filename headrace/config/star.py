@@ -13,6 +13,27 @@ from headrace.config.access import RowAccess
 from headrace.config.model import ColumnName, EntityReference, KeyColumnName, Name, StrictModel
 
 Scalar = str | int | bool
+DeleteAction = Literal["close", "keep", "flag"]
+Missing = Literal["inferred", "unknown", "refuse"]
+
+_VALIDITY = ("valid_from", "valid_to", "is_current", "is_deleted", "is_inferred")
+
+
+class DeletesConfig(StrictModel):
+    """How a source says that a member is gone, and what becomes of it then."""
+
+    when: str | None = Field(
+        None,
+        description="SQL condition over the entity's columns: a row for which it is true says that "
+        "the member is deleted. May be left out where `snapshot` tells of deletes.",
+        examples=["operation = 'D'", "deleted_at is not null"],
+    )
+    do: DeleteAction = Field(
+        "close",
+        description="close: the version ends, and none is current until the member comes back. "
+        "keep: deletes are ignored. flag: a version begins that shows the member as it was last "
+        "known, with is_deleted true.",
+    )
 
 
 class DimensionConfig(StrictModel):
@@ -28,19 +49,49 @@ class DimensionConfig(StrictModel):
         min_length=1, description="Dimension column: entity column that identifies a member."
     )
     attributes: dict[ColumnName, ColumnName] = Field(
-        default_factory=dict, description="Dimension column: entity column."
+        default_factory=dict,
+        description="Dimension column: entity column. A change of one of them begins a version "
+        "(type 2).",
+    )
+    overwritten: dict[ColumnName, ColumnName] = Field(
+        default_factory=dict,
+        description="Dimension column: entity column. A change of one of them begins no version: "
+        "every version of the member shows the latest value (type 1).",
     )
     effective_time: ColumnName | None = Field(
         None,
-        description="Entity column that says when a version begins; without it, midnight of the "
-        "partition's day.",
+        description="Entity column that says when a version begins; without it, and where a row "
+        "lacks it, midnight of the partition's day. Times before 1900 count as 1900-01-01.",
+    )
+    source_order: tuple[ColumnName, ...] = Field(
+        (),
+        description="Entity columns that settle which of several changes of a member at one "
+        "instant came last: the largest, NULL being smallest. After them: the partition's day, "
+        "when it was captured, the file and the line.",
+    )
+    deletes: DeletesConfig | None = Field(
+        None, description="How deletes are told and what they do; without it, none are told."
+    )
+    snapshot: bool = Field(
+        False,
+        description="Whether each day brings all members: one that a day lacks was deleted at that "
+        "day's midnight (`deletes.do`, by default close). A day without any row says nothing.",
     )
     first_version: Literal["from_beginning", "at_effective_time"] = Field(
         "from_beginning",
         description="Whether a member's first version also covers the time before it.",
     )
-    unknown: dict[ColumnName, Scalar] = Field(
-        default_factory=dict, description="Attribute values of the unknown member (key -1)."
+    missing: Missing = Field(
+        "inferred",
+        description="What a fact gets whose member is not known at its event time. inferred: the "
+        "member gets a row with its natural key, filled in when the source tells of it. unknown: "
+        "the fact gets key -1. refuse: the fact's day is held. A fact that names no member, or one "
+        "that was deleted then, gets key -1 unless it is refused.",
+    )
+    unknown: dict[ColumnName, Scalar] | Literal[False] = Field(
+        default_factory=dict,
+        description="Attribute values of the unknown member (key -1), and of inferred ones. false: "
+        "there is no unknown member, and a fact that would point to it holds its day.",
     )
     load: Literal["upsert", "truncate_and_load"] = Field(
         "upsert",
@@ -48,10 +99,50 @@ class DimensionConfig(StrictModel):
         "`truncate_and_load` all rows anew.",
     )
 
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        columns = [self.key_column, *self.natural_key, *self.attributes, *self.overwritten]
+        columns += _VALIDITY
+        if repeated := sorted({name for name in columns if columns.count(name) > 1}):
+            raise ValueError(f"columns named twice: {', '.join(repeated)}")
+        if strangers := sorted({*self.unknown_values} - {*self.attributes, *self.overwritten}):
+            raise ValueError(f"unknown: {', '.join(strangers)}: not among the attributes")
+        if self.unknown is False and self.missing == "unknown":
+            raise ValueError("missing: unknown needs the unknown member: drop `unknown: false`")
+        if self.snapshot and self.effective_time is not None:
+            raise ValueError(
+                "a snapshot says what holds on its day: drop snapshot, or drop effective_time"
+            )
+        if self.deletes is not None and self.deletes.when is None and not self.snapshot:
+            raise ValueError("deletes needs `when`: which rows tell of a delete?")
+        return self
+
     @property
     def key_column(self) -> str:
         """Surrogate key: dim_customer has customer_key."""
         return f"{self.name.removeprefix('dim_')}_key"
+
+    @property
+    def unknown_values(self) -> dict[str, Scalar]:
+        """Attribute values of members of whom nothing is known."""
+        return self.unknown or {}
+
+    @property
+    def has_unknown_member(self) -> bool:
+        """Whether there is a row with key -1."""
+        return self.unknown is not False
+
+    @property
+    def delete_action(self) -> DeleteAction:
+        """What a delete does; keep where none can be told."""
+        if self.deletes is not None:
+            return self.deletes.do
+        return "close" if self.snapshot else "keep"
+
+    @property
+    def infers_members(self) -> bool:
+        """Whether facts bring members of whom the source has not told."""
+        return self.missing == "inferred"
 
 
 class CalendarConfig(StrictModel):
@@ -69,11 +160,21 @@ class CalendarConfig(StrictModel):
 
 
 class FactDimension(StrictModel):
-    """One foreign key of a fact: the member valid at the fact's event time."""
+    """One foreign key of a fact: the version valid at the fact's event time."""
 
     dimension: Name = Field(description="Name of one of the dimensions.")
     natural_key: dict[ColumnName, ColumnName] = Field(
         min_length=1, description="Natural key column of the dimension: entity column."
+    )
+    role: Name | None = Field(
+        None,
+        description="What the member is to the fact, where one dimension is joined several times: "
+        "`billing_customer` gives the key billing_customer_key.",
+    )
+    event_time: ColumnName | None = Field(
+        None,
+        description="Entity column with the time as of which the member is joined; by default the "
+        "fact's event_time.",
     )
 
 
@@ -91,6 +192,12 @@ class FactConfig(StrictModel):
         "then."
     )
     calendar: Name = Field("dim_date", description="Calendar that date_key points into.")
+    dates: dict[ColumnName, ColumnName] = Field(
+        default_factory=dict,
+        description="More keys into the calendar, besides date_key: key column: entity column with "
+        "a date or time. NULL where that is NULL.",
+        examples=[{"ship_date_key": "shipped_at"}],
+    )
     dimensions: tuple[FactDimension, ...] = Field((), description="Its foreign keys.")
     columns: tuple[ColumnName, ...] = Field(
         (), description="Columns kept as they are: degenerate dimensions and the event time."
@@ -125,7 +232,10 @@ class StarConfig(StrictModel):
 
     @model_validator(mode="after")
     def _access_is_by_columns_that_exist(self) -> Self:
-        known = {dim.name: {*dim.natural_key, *dim.attributes} for dim in self.dimensions}
+        known = {
+            dim.name: {*dim.natural_key, *dim.attributes, *dim.overwritten}
+            for dim in self.dimensions
+        }
         for rule in self.row_access:
             if rule.column not in known.get(rule.dimension, ()):
                 raise ValueError(f"row_access: {rule.dimension} has no column '{rule.column}'")

@@ -27,7 +27,7 @@ from headrace.quality import partitions as check
 from headrace.quality.report import CheckResult, PartitionReport
 from headrace.staged import StagedPartition, StagedTable, new_token
 from headrace.standardize.rows import PARTITION_COLUMN
-from headrace.star.dimensions import build_dimension, dimension_schema
+from headrace.star.dimensions import build_dimension, dimension_rows, dimension_schema
 from headrace.star.facts import build_fact, lake_fact_schema
 
 # Property of a dimension's snapshot: the files and the code that it was built from.
@@ -67,7 +67,8 @@ class DimensionStep:
             staged = self.table.scan().files
         else:
             token = new_token()
-            rows = build_dimension(processed.frame(self.spark), self.config, self.entity)
+            versions = build_dimension(processed.frame(self.spark), self.config, self.entity)
+            rows = dimension_rows(versions, self.config, self.entity)
             write_table(rows, uri=self.table.staging_uri(token))
             staged = self.table.staged_files(token)
             key = (self.config.key_column,)

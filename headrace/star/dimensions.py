@@ -1,29 +1,60 @@
-"""Type 2 history: from the versions of an entity to its dimension.
+"""Dimensions: their columns, and the whole of one from all that was ever told of its members.
 
-Belongs here: ordering versions, closing validity intervals, surrogate keys, the unknown member.
-Elsewhere: the calendar (headrace.star.calendar), reading and publishing (headrace.layers).
+Belongs here: schemas, surrogate keys, the unknown member, the build from nothing.
+Elsewhere: ordering and closing versions (headrace.star.history), following changes
+(headrace.star.updates), the calendar (headrace.star.calendar), publishing (headrace.layers).
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig
 from headrace.engine import functions as parse
-from headrace.engine.types import spark_schema
 from headrace.schema import Column as SchemaColumn
 from headrace.schema import TableSchema
-from headrace.standardize.rows import PARTITION_COLUMN, SOURCE_ORDER
+from headrace.star.events import (
+    BEGINNING,
+    key_types,
+    mention_events,
+    settled,
+    told_events,
+    with_absences,
+)
+from headrace.star.history import versions_of
 
 UNKNOWN_KEY = -1
-# Before any event that a source could tell of, and a date that every database can hold.
-BEGINNING = "1900-01-01 00:00:00"
+_MEMBER_COLUMNS = (
+    SchemaColumn("_changed_at", "timestamp", True, "Last change told of the member, no-ops too."),
+    SchemaColumn("_known_from", "timestamp", True, "Start of its first version that a row told."),
+    SchemaColumn("_mentioned_at", "timestamp", True, "First fact that its inferred version has."),
+)
+
+
+@dataclass(frozen=True)
+class Versions:
+    """A dimension in the lake, in two parts of `lake_dimension_schema` that share no row.
+
+    Attributes:
+        head: The latest version of each member: deleted and inferred ones and the unknown too.
+        tail: All earlier ones.
+    """
+
+    head: DataFrame
+    tail: DataFrame
 
 
 def dimension_schema(config: DimensionConfig, entity: EntityConfig) -> TableSchema:
-    """Surrogate key, natural key, attributes, validity interval."""
+    """Surrogate key, natural key, attributes, validity interval; flags that can be true."""
+    flags = []
+    if config.delete_action == "flag":
+        flags.append(SchemaColumn("is_deleted", "boolean", False, "Whether the source deleted it."))
+    if config.infers_members:
+        flags.append(
+            SchemaColumn("is_inferred", "boolean", False, "Whether only facts tell of it so far.")
+        )
     return TableSchema(
         (
             SchemaColumn(config.key_column, "bigint", False, "Surrogate key of the version."),
@@ -31,39 +62,132 @@ def dimension_schema(config: DimensionConfig, entity: EntityConfig) -> TableSche
             SchemaColumn("valid_from", "timestamp", False, "Start of validity, included."),
             SchemaColumn("valid_to", "timestamp", True, "End of validity, excluded; NULL: open."),
             SchemaColumn("is_current", "boolean", False, "Whether it is the latest version."),
+            *flags,
         )
     )
 
 
+def lake_dimension_schema(config: DimensionConfig, entity: EntityConfig) -> TableSchema:
+    """`dimension_schema`, then what the next update needs to know of a member, in its head row.
+
+    `_changed_at` is the instant of the last change told, one that changed nothing included;
+    `_known_from` where the first version begins that a row told of; `_mentioned_at` the earliest
+    event time of a fact, where the member has an inferred version. NULL in all other rows.
+    """
+    return dimension_schema(config, entity).plus(_MEMBER_COLUMNS)
+
+
 def build_dimension(
-    processed: DataFrame, config: DimensionConfig, entity: EntityConfig
-) -> DataFrame:
-    """The whole dimension from all published rows of its entity (type 2 of Kimball & Ross).
+    processed: DataFrame,
+    config: DimensionConfig,
+    entity: EntityConfig,
+    mentions: DataFrame | None = None,
+) -> Versions:
+    """The whole dimension from all published rows of its entity.
 
     Depends on the set of rows only, not on the order in which runs brought them.
 
     Args:
         processed: All processed rows of the entity, in any order.
-        config: Natural key, attributes and where versions begin.
+        config: Natural key, attributes, and how versions begin and end.
         entity: Types of the columns.
-
-    Returns:
-        One row a version as `dimension_schema` says, plus the unknown member.
+        mentions: Natural key columns of the dimension and `event_time` of facts, in any number;
+            ignored unless the dimension infers members.
     """
-    schema = dimension_schema(config, entity)
-    versions = (
-        processed.select(*_renamed(config), _effective(config), PARTITION_COLUMN, *SOURCE_ORDER)
-        .transform(_latest_of_each_instant, [*config.natural_key])
-        .transform(_without_equal_neighbours, config, entity)
-        .transform(_closed, config)
+    versions = member_versions(processed, config, entity, mentions)
+    unknown = unknown_member(processed.sparkSession, config, entity)
+    return Versions(
+        latest(versions, config, entity).unionByName(unknown), earlier(versions, config, entity)
     )
-    types = [
-        (F.col(name), entity.column(column).type) for name, column in config.natural_key.items()
-    ]
+
+
+def dimension_rows(versions: Versions, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """All versions as they are published: the columns of `dimension_schema`."""
+    names = dimension_schema(config, entity).names
+    return versions.head.select(*names).unionByName(versions.tail.select(*names))
+
+
+def member_versions(
+    processed: DataFrame,
+    config: DimensionConfig,
+    entity: EntityConfig,
+    mentions: DataFrame | None,
+    members: DataFrame | None = None,
+) -> DataFrame:
+    """Versions of all members, or of those whose natural keys are given, with `_is_latest`.
+
+    Args:
+        processed: All processed rows of the entity: what a snapshot lacks is seen in other rows.
+        config: As of `build_dimension`.
+        entity: Types of the columns.
+        mentions: As of `build_dimension`.
+        members: Distinct natural keys of a part of the members; None: all.
+    """
+    told = told_events(processed, config, entity)
+    days = told.select(F.col("_at").alias("_day")).distinct()
+    # The few members on the left: Sail keeps that side in memory and streams the other.
+    events = _of_members(told, members, config)
+    if mentions is not None and config.infers_members:
+        some = _of_members(mentions, members, config)
+        events = events.unionByName(mention_events(some, config, entity))
+    return keyed_versions(events, days, config, entity)
+
+
+def keyed_versions(
+    events: DataFrame, days: DataFrame, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    """Versions of the members that events tell of, in the lake's columns, and `_is_latest`.
+
+    Args:
+        events: Of whole members, in any order, any number at an instant.
+        days: `_day`: midnights of the days that have a snapshot; not read without snapshots.
+        config: How versions begin and end.
+        entity: Types of the columns.
+    """
+    one_each = settled(events, config, entity)
+    if config.snapshot and config.delete_action != "keep":
+        one_each = with_absences(one_each, days, config, entity)
+    versions = versions_of(one_each, config, entity)
+    types = [(F.col(name), kind) for name, kind in key_types(config, entity).items()]
     key = parse.hash_key([*types, (F.col("valid_from"), "timestamp")])
     keyed = versions.withColumn(config.key_column, key)
+    schema = lake_dimension_schema(config, entity)
     cast = [parse.cast_to(F.col(c.name), c.type).alias(c.name) for c in schema]
-    return keyed.select(*cast).unionByName(_unknown_member(processed.sparkSession, config, schema))
+    return keyed.select(*cast, "_is_latest")
+
+
+def latest(versions: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """The latest version of each member, in the lake's columns."""
+    names = lake_dimension_schema(config, entity).names
+    return versions.where(F.col("_is_latest")).select(*names)
+
+
+def earlier(versions: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """All versions but the latest, in the lake's columns."""
+    names = lake_dimension_schema(config, entity).names
+    return versions.where(~F.col("_is_latest")).select(*names)
+
+
+def unknown_member(spark: SparkSession, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """The row with key -1, to which facts without a known member point; none if so configured."""
+    schema = lake_dimension_schema(config, entity)
+    values: dict[str, object] = dict(config.unknown_values)
+    values |= {
+        name: "Unknown" if kind == "string" else UNKNOWN_KEY
+        for name, kind in key_types(config, entity).items()
+    }
+    values |= {config.key_column: UNKNOWN_KEY, "valid_from": BEGINNING, "is_current": True}
+    values |= {"is_deleted": False, "is_inferred": False}
+    one = spark.range(1 if config.has_unknown_member else 0)
+    return one.select(
+        *(parse.cast_to(F.lit(values.get(c.name)), c.type).alias(c.name) for c in schema)
+    )
+
+
+def _of_members(frame: DataFrame, members: DataFrame | None, config: DimensionConfig) -> DataFrame:
+    if members is None:
+        return frame
+    return members.join(frame, [*config.natural_key]).select(*frame.columns)
 
 
 def _business_columns(config: DimensionConfig, entity: EntityConfig) -> list[SchemaColumn]:
@@ -73,67 +197,17 @@ def _business_columns(config: DimensionConfig, entity: EntityConfig) -> list[Sch
     ]
     attributes = [
         SchemaColumn(name, entity.column(source).type, True, entity.column(source).description)
-        for name, source in config.attributes.items()
+        for name, source in {**config.attributes, **config.overwritten}.items()
     ]
     return [*keys, *attributes]
 
 
-def _renamed(config: DimensionConfig) -> list[Column]:
-    pairs = {**config.natural_key, **config.attributes}.items()
-    return [F.col(source).alias(name) for name, source in pairs]
-
-
-def _effective(config: DimensionConfig) -> Column:
-    source = config.effective_time or PARTITION_COLUMN
-    return F.col(source).cast("timestamp_ntz").alias("_effective")
-
-
-def _latest_of_each_instant(versions: DataFrame, key: Sequence[str]) -> DataFrame:
-    # Two states at one instant: the one the source told last holds.
-    later_first = [F.col(c).desc() for c in (PARTITION_COLUMN, *SOURCE_ORDER)]
-    window = Window.partitionBy(*key, "_effective").orderBy(*later_first)
-    return versions.withColumn("_rank", F.row_number().over(window)).where("_rank = 1")
-
-
-def _without_equal_neighbours(
-    versions: DataFrame, config: DimensionConfig, entity: EntityConfig
-) -> DataFrame:
-    types = [
-        (F.col(name), entity.column(source).type) for name, source in config.attributes.items()
-    ]
-    state = parse.hash_key(types) if types else F.lit(0).cast("bigint")
-    window = Window.partitionBy(*config.natural_key).orderBy("_effective")
-    return (
-        versions.withColumn("_state", state)
-        .withColumn("_before", F.lag("_state").over(window))
-        .where(F.col("_before").isNull() | (F.col("_before") != F.col("_state")))
-    )
-
-
-def _closed(versions: DataFrame, config: DimensionConfig) -> DataFrame:
-    window = Window.partitionBy(*config.natural_key).orderBy("_effective")
-    valid_from = F.col("_effective")
-    if config.first_version == "from_beginning":
-        beginning = F.lit(BEGINNING).cast("timestamp_ntz")
-        valid_from = F.when(F.col("_before").isNull(), beginning).otherwise(valid_from)
-    return (
-        versions.withColumn("valid_from", valid_from)
-        .withColumn("valid_to", F.lead("_effective").over(window))
-        .withColumn("is_current", F.col("valid_to").isNull())
-    )
-
-
-def _unknown_member(spark: SparkSession, config: DimensionConfig, schema: TableSchema) -> DataFrame:
-    values = dict(config.unknown)
-    values |= {
-        name: "Unknown" if schema.column(name).type == "string" else UNKNOWN_KEY
-        for name in config.natural_key
-    }
-    values |= {config.key_column: UNKNOWN_KEY, "valid_from": BEGINNING, "is_current": True}
-    one = spark.range(1)
-    return one.select(
-        *(parse.cast_to(F.lit(values.get(c.name)), c.type).alias(c.name) for c in schema)
-    )
-
-
-__all__ = ["BEGINNING", "UNKNOWN_KEY", "build_dimension", "dimension_schema", "spark_schema"]
+__all__ = [
+    "BEGINNING",
+    "UNKNOWN_KEY",
+    "Versions",
+    "build_dimension",
+    "dimension_rows",
+    "dimension_schema",
+    "lake_dimension_schema",
+]

@@ -13,7 +13,7 @@ from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig
 from headrace.engine.types import spark_schema
 from headrace.standardize.rows import processed_schema
-from headrace.star.dimensions import BEGINNING, UNKNOWN_KEY, build_dimension
+from headrace.star.dimensions import BEGINNING, UNKNOWN_KEY, build_dimension, dimension_rows
 
 ENTITY = EntityConfig.model_validate(
     {
@@ -101,7 +101,7 @@ def built(
         for s in states
     ]
     frame = spark.createDataFrame(rows, spark_schema(processed_schema(ENTITY)))
-    return build_dimension(frame, config, ENTITY).collect()
+    return dimension_rows(build_dimension(frame, config, ENTITY), config, ENTITY).collect()
 
 
 def members(rows: Sequence[Row]) -> set[Version]:
@@ -184,4 +184,5 @@ def test_the_unknown_member_is_there_even_when_nothing_else_is(spark: SparkSessi
         "valid_from": BEGIN,
         "valid_to": None,
         "is_current": True,
+        "is_inferred": False,
     }

@@ -1,0 +1,203 @@
+"""What a dimension is told: one event for each row, mention or published version of a member.
+
+Belongs here: the columns of events, where they come from, and which of several at one instant
+holds.
+Elsewhere: turning them into versions (headrace.star.history), deciding whose are needed
+(headrace.star.updates).
+"""
+
+from collections.abc import Mapping
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from headrace.config.sources import EntityConfig
+from headrace.config.star import DimensionConfig
+from headrace.engine import functions as parse
+from headrace.engine.types import sql_type
+from headrace.standardize.rows import PARTITION_COLUMN, SOURCE_ORDER
+
+# Before any event that a source could tell of, and a date that every database can hold.
+BEGINNING = "1900-01-01 00:00:00"
+# A member that was deleted existed before.
+_FIRST_DELETE = "1900-01-01 00:00:00.000001"
+
+# Kinds of events: a row's state of a member, its delete, a fact that names it, and the version of
+# it that is published (which stands for all that was told before).
+STATE, DELETE, MENTION, PUBLISHED = "state", "delete", "mention", "published"
+
+# Order of events at one instant: what the source told last holds.
+_TOLD_ORDER = ("_told_at", PARTITION_COLUMN, *SOURCE_ORDER)
+
+
+def value_types(config: DimensionConfig, entity: EntityConfig) -> dict[str, str]:
+    """Type of each attribute, those of type 1 last."""
+    return {
+        name: entity.column(source).type
+        for name, source in {**config.attributes, **config.overwritten}.items()
+    }
+
+
+def key_types(config: DimensionConfig, entity: EntityConfig) -> dict[str, str]:
+    """Type of each column of the natural key."""
+    return {name: entity.column(source).type for name, source in config.natural_key.items()}
+
+
+def instant(text: str) -> Column:
+    """A literal wall-clock time."""
+    return F.lit(text).cast("timestamp_ntz")
+
+
+def told_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """One event a processed row; rows without a whole natural key name no member and are left out.
+
+    Args:
+        rows: Processed rows of the entity.
+        config: Which columns they give, when they hold, and which tell of deletes.
+        entity: Types of the columns.
+
+    Returns:
+        Events as `events_schema` lists them, several at an instant of a member among them.
+    """
+    named = {**config.natural_key, **config.attributes, **config.overwritten}
+    told_at = F.col(PARTITION_COLUMN).cast("timestamp_ntz")
+    if config.effective_time is not None:
+        told_at = F.coalesce(F.col(config.effective_time).cast("timestamp_ntz"), told_at)
+    is_delete = _is_delete(config)
+    beginning = F.when(is_delete, instant(_FIRST_DELETE)).otherwise(instant(BEGINNING))
+    at = F.greatest(told_at, beginning)
+    given = {name: F.col(source) for name, source in named.items()}
+    given |= {
+        "_kind": F.when(is_delete, F.lit(DELETE)).otherwise(F.lit(STATE)),
+        "_at": at,
+        "_changed_at": at,
+        "_gone": is_delete,
+        "_told_at": told_at,
+        **{name: F.col(name) for name in (PARTITION_COLUMN, *SOURCE_ORDER)},
+        **{f"_order_{i}": F.col(source) for i, source in enumerate(config.source_order)},
+    }
+    whole = [F.col(source).isNotNull() for source in config.natural_key.values()]
+    for condition in whole:
+        rows = rows.where(condition)
+    events = as_events(rows, given, config, entity)
+    if config.delete_action == "keep":
+        return events.where(F.col("_kind") == STATE)
+    return events
+
+
+def mention_events(mentions: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """One event a member that facts mention, with the earliest time at which one does.
+
+    Args:
+        mentions: The dimension's natural key columns and `event_time`, in any number.
+        config: The natural key.
+        entity: Types of the columns.
+    """
+    keys = key_types(config, entity)
+    known = mentions.where(F.col("event_time").isNotNull())
+    for name in keys:
+        known = known.where(F.col(name).isNotNull())
+    first = known.groupBy(*keys).agg(
+        F.min(F.col("event_time").cast("timestamp_ntz")).alias("_mentioned_at")
+    )
+    given = {name: F.col(name) for name in (*keys, "_mentioned_at")}
+    return as_events(first, {**given, "_kind": F.lit(MENTION)}, config, entity)
+
+
+def as_events(
+    frame: DataFrame, given: Mapping[str, Column], config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    """The frame as events: columns that are not `given` are NULL."""
+    types = events_schema(config, entity)
+    return frame.select(
+        *(given.get(n, F.lit(None)).cast(sql_type(kind)).alias(n) for n, kind in types.items())
+    )
+
+
+def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, str]:
+    """Columns of events and their types.
+
+    Attributes:
+        _kind: STATE, DELETE, MENTION or PUBLISHED.
+        _at: When it holds from; NULL of a mention.
+        _changed_at: Instant of the last change that it stands for.
+        _known_from: Of a published version, where the member's first one begins.
+        _mentioned_at: Earliest time at which a fact names the member.
+        _gone: Whether the member is deleted after it.
+    """
+    order = {f"_order_{i}": entity.column(s).type for i, s in enumerate(config.source_order)}
+    return {
+        **key_types(config, entity),
+        **value_types(config, entity),
+        "_kind": "string",
+        "_at": "timestamp",
+        "_changed_at": "timestamp",
+        "_known_from": "timestamp",
+        "_mentioned_at": "timestamp",
+        "_gone": "boolean",
+        "_told_at": "timestamp",
+        **order,
+        PARTITION_COLUMN: "date",
+        "_captured_at": "timestamptz",
+        "_file": "string",
+        "_line": "bigint",
+    }
+
+
+def told_order(config: DimensionConfig) -> list[str]:
+    """Columns that order the events of one instant; the last is the one that holds."""
+    order = [f"_order_{i}" for i in range(len(config.source_order))]
+    return [_TOLD_ORDER[0], *order, *_TOLD_ORDER[1:], "_tie"]
+
+
+def with_tie(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """`events` with `_tie`, which orders even rows that agree in all that tells their order."""
+    values = [(F.col(n), kind) for n, kind in value_types(config, entity).items()]
+    return events.withColumn("_tie", parse.row_hash([*values, (F.col("_kind"), "string")]))
+
+
+def settled(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """One event of a member at an instant: the one that its source told last."""
+    order = [F.col(name).asc_nulls_first() for name in ("_at", *told_order(config))]
+    window = Window.partitionBy(*config.natural_key).orderBy(*order)
+    followed = with_tie(events, config, entity).withColumn("_next_at", F.lead("_at").over(window))
+    differs = F.col("_next_at").isNull() | (F.col("_at") != F.col("_next_at"))
+    return followed.where((F.col("_kind") == MENTION) | differs).drop("_tie", "_next_at")
+
+
+def with_absences(
+    events: DataFrame, days: DataFrame, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    """`events` and the deletes of members that a snapshot lacks.
+
+    Only the first snapshot that lacks a member tells of a delete: the next ones say no more.
+
+    Args:
+        events: Events of members, one at an instant.
+        days: `_day`: midnight of each day that has a snapshot.
+        config: The natural key.
+        entity: Types of the columns.
+    """
+    following = F.lead("_day").over(Window.orderBy("_day"))
+    snapshots = days.select("_day", following.alias("_next_day"))
+    window = Window.partitionBy(*config.natural_key).orderBy(F.col("_at").asc_nulls_first())
+    # A published version was last seen where its last change was: each snapshot is one.
+    last_seen = F.when(F.col("_kind") == PUBLISHED, F.col("_changed_at")).otherwise(F.col("_at"))
+    seen = (
+        events.withColumn("_again", F.lead("_at").over(window))
+        .withColumn("_day", last_seen)
+        .where((F.col("_kind") != MENTION) & ~F.col("_gone"))
+    )
+    is_absent = F.col("_again").isNull() | (F.col("_next_day") < F.col("_again"))
+    # The days on the left: Sail keeps that side in memory and streams the other.
+    absent = snapshots.join(seen, "_day").where(F.col("_next_day").isNotNull() & is_absent)
+    given = {name: F.col(name) for name in config.natural_key}
+    at = F.col("_next_day")
+    given |= {"_kind": F.lit(DELETE), "_at": at, "_changed_at": at, "_gone": F.lit(True)}
+    return events.unionByName(as_events(absent, given, config, entity))
+
+
+def _is_delete(config: DimensionConfig) -> Column:
+    if config.deletes is None or config.deletes.when is None:
+        return F.lit(False)
+    return F.coalesce(F.expr(f"({config.deletes.when})"), F.lit(False))

@@ -1,0 +1,188 @@
+"""Type 2 history: from what was told of members to their versions.
+
+Belongs here: merging equal states, deletes and returns, validity intervals, inferred versions.
+Elsewhere: where events come from (headrace.star.events), keys and the unknown member
+(headrace.star.dimensions).
+"""
+
+from pyspark.sql import Column, DataFrame, Window, WindowSpec
+from pyspark.sql import functions as F
+
+from headrace.config.sources import EntityConfig
+from headrace.config.star import DimensionConfig
+from headrace.engine import functions as parse
+from headrace.star.events import (
+    BEGINNING,
+    DELETE,
+    MENTION,
+    PUBLISHED,
+    instant,
+    value_types,
+)
+
+# Hashes of states are not negative.
+_DELETED = -1
+
+
+def versions_of(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """Versions of the members that events tell of (type 2 of Kimball & Ross, 3rd ed.).
+
+    - Equal neighbours are one version; a delete between them keeps them apart.
+    - A member whose first event is a delete existed before: where deletes close, it has a version
+      from the beginning to that delete, as the delete's row shows it.
+    - A member of whom facts speak before any version has an inferred one in front.
+
+    Args:
+        events: Of whole members, one at an instant (headrace.star.events).
+        config: How versions begin and end.
+        entity: Types of the columns.
+
+    Returns:
+        Natural key, attributes, valid_from, valid_to, is_current, is_deleted, is_inferred, then
+        `_changed_at`, `_known_from`, `_mentioned_at` of the member's latest version (NULL of all
+        others) and `_is_latest`.
+    """
+    return (
+        events.transform(_with_neighbour, config, entity)
+        .transform(_with_member_facts, config)
+        .transform(_with_latest_values, config)
+        .where(_begins_version(config))
+        .transform(_closed, config, entity)
+    )
+
+
+def _in_time(config: DimensionConfig) -> WindowSpec:
+    return Window.partitionBy(*config.natural_key).orderBy(F.col("_at").asc_nulls_first())
+
+
+def _is(kind: str) -> Column:
+    return F.col("_kind") == kind
+
+
+def _with_neighbour(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    types = value_types(config, entity)
+    values = [(F.col(name), types[name]) for name in config.attributes]
+    state = parse.hash_key(values) if values else F.lit(0).cast("bigint")
+    is_deleted = _is(DELETE)
+    if config.delete_action == "flag":
+        is_deleted = is_deleted | F.col("_gone")
+    deleted = F.lit(_DELETED).cast("bigint")
+    # Of a mention, which comes first, there is none: so the first that was told has none before.
+    told = F.when(is_deleted, deleted).when(~_is(MENTION), state)
+    return (
+        events.withColumn("_state", told)
+        .withColumn("_before", F.lag("_state").over(_in_time(config)))
+        .withColumn("_is_first", F.col("_before").isNull() & ~_is(MENTION))
+        .withColumn("_start", _start(config))
+    )
+
+
+def _start(config: DimensionConfig) -> Column:
+    """Where the version that an event begins would begin."""
+    beginning = instant(BEGINNING)
+    start = F.col("_at")
+    if config.first_version == "from_beginning":
+        start = F.when(F.col("_is_first") & ~_is(PUBLISHED), beginning).otherwise(start)
+    if config.delete_action == "close":
+        start = F.when(_is(DELETE), beginning).otherwise(start)
+    return start
+
+
+def _with_member_facts(events: DataFrame, config: DimensionConfig) -> DataFrame:
+    member = Window.partitionBy(*config.natural_key)
+    first = F.when(F.col("_is_first"), F.coalesce(F.col("_known_from"), F.col("_start")))
+    # A published version with a mention has its inferred one already.
+    fronted = _is(PUBLISHED) & F.col("_mentioned_at").isNotNull()
+    return events.select(
+        "*",
+        F.max("_changed_at").over(member).alias("_last_change"),
+        F.min(first).over(member).alias("_first_start"),
+        F.min("_mentioned_at").over(member).alias("_first_mention"),
+        F.max(fronted.cast("int")).over(member).alias("_fronted"),
+    )
+
+
+def _with_latest_values(events: DataFrame, config: DimensionConfig) -> DataFrame:
+    """Type 1: every event of a member gets the values told last; deletes tell of none."""
+    if not config.overwritten:
+        return events
+    member = Window.partitionBy(*config.natural_key)
+    tells = ~_is(MENTION) & (~_is(DELETE) | F.col("_is_first"))
+    told = events.withColumn("_latest_at", F.max(F.when(tells, F.col("_at"))).over(member))
+    # One event of a member tells at that instant, so that `max` picks its value, NULL or not.
+    is_latest = tells & (F.col("_at") == F.col("_latest_at"))
+    return told.withColumns(
+        {n: F.max(F.when(is_latest, F.col(n))).over(member) for n in config.overwritten}
+    )
+
+
+def _begins_version(config: DimensionConfig) -> Column:
+    differs = F.col("_is_first") | (F.col("_before") != F.col("_state"))
+    known, mentioned = F.col("_first_start"), F.col("_first_mention")
+    needed = known.isNull()
+    if config.first_version == "at_effective_time":
+        needed = needed | ((mentioned < known) & (F.col("_fronted") == 0))
+    return F.when(_is(MENTION), F.coalesce(needed, F.lit(False))).otherwise(
+        F.when(_is(PUBLISHED), F.lit(True)).otherwise(differs)
+    )
+
+
+def _closed(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    in_time, closes = _in_time(config), config.delete_action == "close"
+    types = value_types(config, entity)
+    next_at = F.lead("_at").over(in_time)
+    next_is_delete = F.coalesce(F.lead("_kind").over(in_time) == DELETE, F.lit(False))
+    is_last = next_at.isNull()
+    if closes:
+        is_last = is_last | (next_is_delete & F.lead("_at", 2).over(in_time).isNull())
+    before = {f"_before_{n}": F.lag(n).over(in_time) for n in config.attributes}
+    rows = events.withColumns(
+        {
+            "_next_at": next_at,
+            "_is_latest": F.when(_is(MENTION), F.col("_first_start").isNull()).otherwise(is_last),
+            **(before if config.delete_action == "flag" else {}),
+        }
+    )
+    if closes:
+        rows = rows.where(~_is(DELETE) | F.col("_is_first"))
+    valid_to = F.col("_next_at")
+    if closes:
+        valid_to = F.when(_is(DELETE), F.col("_at")).otherwise(valid_to)
+    valid_to = F.when(_is(MENTION), F.col("_first_start")).otherwise(valid_to)
+    valid_from = F.when(_is(MENTION), instant(BEGINNING)).otherwise(F.col("_start"))
+    return rows.select(
+        *config.natural_key,
+        *(_value(name, types[name], config).alias(name) for name in types),
+        valid_from.alias("valid_from"),
+        valid_to.alias("valid_to"),
+        valid_to.isNull().alias("is_current"),
+        F.coalesce(F.col("_gone"), F.lit(False)).alias("is_deleted"),
+        _is(MENTION).alias("is_inferred"),
+        *_member_columns(config),
+        "_is_latest",
+    )
+
+
+def _value(name: str, type_name: str, config: DimensionConfig) -> Column:
+    """What a version shows: a delete what held before it, an inferred one what is configured."""
+    unknown = parse.cast_to(F.lit(config.unknown_values.get(name)), type_name)
+    value = F.col(name)
+    if name in config.overwritten:
+        return F.when(F.col("_first_start").isNull(), unknown).otherwise(value)
+    if config.delete_action == "flag":
+        repeated = _is(DELETE) & ~F.col("_is_first")
+        value = F.when(repeated, F.col(f"_before_{name}")).otherwise(value)
+    return F.when(_is(MENTION), unknown).otherwise(value)
+
+
+def _member_columns(config: DimensionConfig) -> list[Column]:
+    known, mentioned = F.col("_first_start"), F.col("_first_mention")
+    is_inferred = known.isNull()
+    if config.first_version == "at_effective_time":
+        is_inferred = is_inferred | (mentioned < known)
+    columns = {
+        "_changed_at": F.col("_last_change"),
+        "_known_from": known,
+        "_mentioned_at": F.when(is_inferred, mentioned),
+    }
+    return [F.when(F.col("_is_latest"), c).alias(name) for name, c in columns.items()]
