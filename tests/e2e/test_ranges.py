@@ -6,34 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.e2e import installation
+from tests.e2e.contents import contents
 from tests.e2e.installation import FIRST, Installation, good_lines, line
 
 pytestmark = pytest.mark.e2e
 
 EMPTY = FIRST + timedelta(days=2)
 DAYS = [FIRST + timedelta(days=n) for n in range(6)]
-TABLES = {
-    "raw.retail_transactions": ("_captured_at", "_batch_id", "_file_version"),
-    "processed.retail_transactions": ("_captured_at", "_processed_at", "_run_id"),
-    "quarantine.retail_transactions": ("_captured_at", "_processed_at", "_run_id"),
-    "curated.dim_product": (),
-    "curated.dim_customer": (),
-    "curated.fact_sales": (),
-}
-QUERIES = (
-    "select * from warehouse.fact_sales",
-    "select * from warehouse.dim_product",
-    "select * from warehouse.dim_customer",
-    "select * from warehouse.dim_date",
-    "select * from marts.mart_daily_department",
-    "select * from marts.mart_customer_rfm",
-    "select * from marts.mart_product_month",
-)
 
 
 def deliver(shop: Installation) -> None:
@@ -42,17 +25,6 @@ def deliver(shop: Installation) -> None:
         if day != EMPTY:
             bad = line(day, 5, quantity=0, sales="2.00")
             shop.deliver(day, [*good_lines(day), line(day, 77, product=404), bad])
-
-
-def contents(shop: Installation) -> dict[str, list[str]]:
-    """Every table as sorted rows, less the columns that tell one run from another."""
-    found: dict[str, list[Any]] = {query: shop.sql(query) for query in QUERIES}
-    for table, left_out in TABLES.items():
-        found[table] = [
-            {name: value for name, value in row.items() if name not in left_out}
-            for row in shop.lake(table)
-        ]
-    return {name: sorted(map(str, rows)) for name, rows in found.items()}
 
 
 @pytest.fixture(scope="module")
