@@ -6,6 +6,7 @@ Elsewhere: where things lie (headrace.home).
 
 from pathlib import Path
 
+from headrace import dbt_worker
 from headrace.config.loading import Project, resolve_secret
 from headrace.connections import postgres_url
 from headrace.home import Home
@@ -80,6 +81,7 @@ def mart_builder(project: Project) -> MartBuilder:
         project.dbt_project(),
         Home(project.home).dbt,
         url=lambda: postgres_url(project, "warehouse"),
+        worker=dbt_worker.running,
     )
 
 

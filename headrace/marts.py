@@ -6,17 +6,16 @@ checks (platform_assets.marts).
 """
 
 import json
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from headrace.dbt_project import MANIFEST, DbtProject, lost_connection, profile_of, without_rows
+from headrace.dbt_worker import DbtWorker
 from headrace.errors import ConfigError
 from headrace.warehouse.sessions import connector, locked
 
@@ -56,6 +55,10 @@ class NodeResult:
         return self.status in {"success", "pass", "warn", "no-op"}
 
 
+# What became of each node, and the seconds that all took.
+Built = tuple[tuple[NodeResult, ...], float]
+
+
 @dataclass(frozen=True)
 class MartBuilder:
     """Builds the models of one dbt project.
@@ -65,12 +68,14 @@ class MartBuilder:
         target_path: Folder for what dbt parses and compiles; several processes may share it.
         url: Asked at each build for the warehouse's postgresql:// URL, and never before.
         database: The warehouse's database, as far as the URL is not asked for or names none.
+        worker: Asked at each use for the process in which dbt runs; None: it runs in this one.
     """
 
     project_dir: Path
     target_path: Path
     url: Callable[[], str]
     database: str = "warehouse"
+    worker: Callable[[], DbtWorker | None] = lambda: None
 
     def ensure_manifest(self) -> Path:
         """The project's manifest.json, parsed anew if a file of the project changed.
@@ -78,16 +83,15 @@ class MartBuilder:
         Raises:
             ConfigError: The project cannot be parsed; the message names the file.
         """
-        return self._project.parsed(self.database) / MANIFEST
+        return Path(self._run(self._project.parsed, self.database)) / MANIFEST
 
-    def warm_up(self) -> threading.Thread:
-        """Import dbt and use it once, without the database, in a thread of its own.
+    def warm_up(self) -> None:
+        """Have dbt used once in its process, without the database, while this one goes on.
 
-        It saves the first build some 4 s. What fails here fails again, and is raised, in `build`.
+        It saves the first build a second. What fails here fails again, and is raised, in `build`.
         """
-        thread = threading.Thread(target=self._warm_up, name="dbt-warm-up", daemon=True)
-        thread.start()
-        return thread
+        if worker := self.worker():
+            worker.prepare(run_nodes, self._project, ["list"], profile_of("", self.database))
 
     def build(
         self,
@@ -116,19 +120,20 @@ class MartBuilder:
         arguments = _build_arguments(select, days, full_refresh=full_refresh)
         # Builds at the same time would collide where a model has no table yet, or is made anew.
         with locked(connector(url), "marts"):
-            found = self._project.run(arguments, profile_of(url, self.database))
-        if not found.results:
+            profile = profile_of(url, self.database)
+            built: Built = self._run(run_nodes, self._project, arguments, profile)
+        results, seconds = built
+        if not results:
             raise ConfigError(
                 f"nothing in {self.project_dir} matches '{' '.join(select)}'",
                 fix="select models by name, or nothing for all of them",
             )
-        results = tuple(_node_result(result) for result in found.results)
         _require_connection(results)
         log.info(
             "marts_built",
             passed=sum(result.passed for result in results),
             not_passed=[result.name for result in results if not result.passed],
-            seconds=round(found.elapsed_time, 2),
+            seconds=round(seconds, 2),
         )
         return results
 
@@ -136,10 +141,22 @@ class MartBuilder:
     def _project(self) -> DbtProject:
         return DbtProject(self.project_dir, self.target_path)
 
-    def _warm_up(self) -> None:
-        for module in ("dbt.cli.main", "dbt.task.build", "dbt.adapters.postgres"):
-            import_module(module)
-        self._project.run(["list"], profile_of("", self.database))
+    def _run(self, task: Callable[..., Any], *arguments: Any) -> Any:
+        worker = self.worker()
+        return worker.run(task, *arguments) if worker else task(*arguments)
+
+
+def run_nodes(project: DbtProject, arguments: Sequence[str], profile: Mapping[str, str]) -> Built:
+    """Run dbt here: what became of each node, in values that another process can take, and seconds.
+
+    Raises:
+        ConfigError: dbt refused the project or the options.
+        WarehouseUnavailableError: Postgres did not answer.
+    """
+    found = project.run(arguments, profile)
+    # A listing, which warms up, has no results.
+    nodes = getattr(found, "results", ())
+    return tuple(_node_result(node) for node in nodes), getattr(found, "elapsed_time", 0.0)
 
 
 def _build_arguments(

@@ -86,16 +86,6 @@ def test_a_build_is_silent_and_leaves_nothing_in_the_project(
     assert files(PROJECT) == before
 
 
-def test_after_warming_up_in_the_background_builds_go_on_as_ever(
-    star: Star, builder: MartBuilder
-) -> None:
-    star.fill(SALES)
-    warming = builder.warm_up()
-    builder.build()
-    warming.join()
-    assert star.marts() == expected(SALES)
-
-
 def test_builds_at_the_same_time_wait_for_each_other(star: Star, builder: MartBuilder) -> None:
     star.fill(SALES)
     with ThreadPoolExecutor(3) as pool:
