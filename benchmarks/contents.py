@@ -45,7 +45,8 @@ select
     sum(sales.coupon_disc) as coupon_disc,
     sum(sales.coupon_match_disc) as coupon_match_disc,
     sum(hash_record_extended(row(
-        customers.customer_id, products.product_id, locations.store_id, dates.date,
+        customers.customer_id, customers.valid_from, products.product_id, products.valid_from,
+        locations.store_id, dates.date,
         sales.basket_id, sales.transaction_timestamp, sales.quantity, sales.sales_value,
         sales.retail_disc, sales.coupon_disc, sales.coupon_match_disc
     ), 0)) as fingerprint
@@ -112,8 +113,8 @@ def compare(floor: psycopg.Connection, warehouse: psycopg.Connection) -> list[Di
 
     The floor's tables and columns are compared; what the platform has beyond them is its own.
     Facts are compared by day: their number, the sum of every measure, and a fingerprint of the
-    rows with natural keys in the place of surrogate ones. All other tables are compared row by
-    row. Every foreign key of the facts must be indexed.
+    rows with natural keys and versions' starts in the place of surrogate keys. All other tables are
+    compared row by row. Every foreign key of the facts must be indexed.
     """
     found = [
         difference

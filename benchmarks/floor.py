@@ -1,7 +1,7 @@
 """The floor: the demo's year from files to star and marts by a script that can do nothing else.
 
 Belongs here: the least work that gives the platform's tables, for this landing folder alone. No
-lake, no gate, no history, no rerun, no recovery: what those cost is the ratio that is reported.
+lake, no gate, no rerun, no recovery: what those cost is the ratio that is reported.
 Elsewhere: running and comparing both (benchmarks.run, benchmarks.contents).
 
 A month is the unit of work. A worker reads its files with DuckDB, encodes them with pgpq, and
@@ -71,13 +71,13 @@ def build(landing: Path, url: str) -> None:
         engine.execute("set threads = 2; set preserve_insertion_order = false")
         for statement in floor_sql.READ_MEMBERS:
             engine.execute(statement, {"landing": str(landing)})
-        engine.execute(floor_sql.BASKETS)
+        engine.execute(floor_sql.COLLECTED)
         members = workers.submit(_load, url, _results(engine.cursor(), floor_sql.DIMENSIONS))
         done = list(workers.map(lambda month: _load_month(engine.cursor(), month, url), months))
         members.result()
-        customers = _results(engine, floor_sql.CUSTOMERS)
+        rest = _results(engine, floor_sql.AT_THE_END)
     with psycopg.connect(url) as session:
-        for table, rows in customers.items():
+        for table, rows in rest.items():
             _copy(session, table, rows)
         session.execute(sql.SQL(";").join((*map(_attachment, done), *map(_index, FOREIGN_KEYS))))
 
@@ -93,7 +93,7 @@ def _months(landing: Path) -> list[Month]:
 def _load_month(engine: duckdb.DuckDBPyConnection, month: Month, url: str) -> Month:
     """Facts and marts of one month; `engine` is this worker's own cursor."""
     engine.execute(floor_sql.READ_SALES, {"files": list(month.files)})
-    engine.execute(floor_sql.COLLECT_BASKETS)
+    engine.execute(floor_sql.COLLECT)
     marts = _results(engine, floor_sql.MONTHLY_MARTS)
     facts = _results(engine, {"facts": floor_sql.FACTS})["facts"]
     engine.close()

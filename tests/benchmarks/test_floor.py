@@ -1,10 +1,13 @@
 import csv
 from collections import Counter, defaultdict
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
 import psycopg
 import pytest
+
+from demo.truth import Version, read_versions
 
 Line = dict[str, str]
 Totals = dict[str, tuple[int, int, Decimal]]
@@ -22,13 +25,27 @@ def read(path: Path) -> list[Line]:
         return list(csv.DictReader(lines))
 
 
-def test_the_floor_has_every_sale_with_the_members_it_names(
+def as_of(versions: dict[int, list[Version]], member: str, at: str) -> str:
+    """Start of the version that a sale must have; an inferred one's where nobody tells of it."""
+    then = datetime.fromisoformat(at)
+    known = versions.get(int(member), [])
+    starts = [
+        v.valid_from
+        for v in known
+        if v.valid_from <= then and (not v.valid_to or then < v.valid_to)
+    ]
+    return str(starts[0]) if starts else "1900-01-01 00:00:00"
+
+
+def test_the_floor_has_every_sale_with_the_versions_of_its_time(
     floor_session: psycopg.Connection, sold: list[Line], landing: Path
 ) -> None:
-    known = {line["product_id"] for line in read(landing / "products/products-2017-01-01.csv")}
+    products = read_versions(landing, "products", "product_id")
+    households = read_versions(landing, "households", "household_id")
     found = floor_session.execute(
         """
-        select basket_id, customer_id, product_id, store_id, date, transaction_timestamp::text,
+        select basket_id, customer_id, dim_customer.valid_from, product_id, dim_product.valid_from,
+               store_id, date, transaction_timestamp::text,
                quantity, sales_value, retail_disc, coupon_disc, coupon_match_disc
         from warehouse.fact_sales
         join warehouse.dim_customer using (customer_key)
@@ -37,11 +54,13 @@ def test_the_floor_has_every_sale_with_the_members_it_names(
         join warehouse.dim_date using (date_key)
         """,
     )
-    expected = (
+    expected = [
         (
             line["basket_id"],
             line["household_id"],
-            line["product_id"] if line["product_id"] in known else "-1",
+            as_of(households, line["household_id"], line["transaction_timestamp"]),
+            line["product_id"],
+            as_of(products, line["product_id"], line["transaction_timestamp"]),
             line["store_id"],
             line["transaction_timestamp"][:10],
             line["transaction_timestamp"],
@@ -49,8 +68,29 @@ def test_the_floor_has_every_sale_with_the_members_it_names(
             *(line[name] for name in ("coupon_disc", "coupon_match_disc")),
         )
         for line in sold
-    )
+    ]
     assert Counter(tuple(map(str, row)) for row in found) == Counter(expected)
+    later = {row[4] for row in expected} - {"1900-01-01 00:00:00"}
+    assert later, "no sale has a product that changed before: the files say nothing of history"
+
+
+def test_the_floors_dimension_has_the_versions_of_the_files(
+    floor_session: psycopg.Connection, landing: Path
+) -> None:
+    expected = {
+        (str(product), *map(str, (v.valid_from, v.valid_to)), v.attributes["package_size"])
+        for product, versions in read_versions(landing, "products", "product_id").items()
+        for v in versions
+    }
+    found = floor_session.execute(
+        """
+        select product_id::text, valid_from::text, coalesce(valid_to::text, 'None'),
+               coalesce(package_size, '')
+        from warehouse.dim_product where manufacturer_id is not null
+        """
+    ).fetchall()
+    assert len(found) == len(expected)
+    assert set(found) == expected
 
 
 def test_the_floors_customers_are_scored_by_what_they_bought(

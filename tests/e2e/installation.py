@@ -103,13 +103,16 @@ class Installation:
         self._write(
             f"products/products-{day}.csv",
             b"product_id,manufacturer_id,department,brand,product_category,product_type,"
-            b"package_size\n1,10,GROCERY,National,BREAD,ROLLS,6 CT\n2,10,DAIRY,Private,MILK,,\n",
+            b"package_size,operation,changed_at\n"
+            b"1,10,GROCERY,National,BREAD,ROLLS,6 CT,I,2017-01-01 00:00:00\n"
+            b"2,10,DAIRY,Private,MILK,,,I,2017-01-01 00:00:00\n",
         )
         self._write(
             f"households/households-{day}.csv",
             b"household_id,age,income,home_ownership,marital_status,household_size,"
-            b"household_comp,kids_count\n1,35-44,50-74K,Homeowner,Married,2,2 Adults No Kids,0\n"
-            b"2,,,,,,,\n",
+            b"household_comp,kids_count,operation,changed_at\n"
+            b"1,35-44,50-74K,Homeowner,Married,2,2 Adults No Kids,0,I,2017-01-01 00:00:00\n"
+            b"2,,,,,,,,I,2017-01-01 00:00:00\n",
         )
         self._write(f"stores/stores-{day}.csv", b"store_id,store_name,region\n7,Store 7,North\n")
 

@@ -1,0 +1,131 @@
+"""The shop's products and households through the year: a full file first, then files of changes.
+
+Belongs here: what may change about a product or a household, who leaves and comes back, and the
+tables of the files.
+Elsewhere: who changes and when it is told (demo.history), transactions and stores (demo.journey).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from demo.history import INSERT, Change, Dice, History, Member, drawn
+
+_INCOMES = (
+    "Under 15K", "15-24K", "25-34K", "35-49K", "50-74K", "75-99K", "100-124K", "125-149K",
+    "150-174K", "175-199K", "200-249K", "250K+",
+)  # fmt: skip
+_CHANGING = {
+    "income": _INCOMES,
+    "home_ownership": ("Homeowner", "Renter"),
+    "marital_status": ("Married", "Unmarried"),
+    "household_size": ("1", "2", "3", "4", "5+"),
+}
+_UNITS = ("OZ", "LB", "CT", "ML")
+_LARGEST_PACKAGE = 96
+_SHARE_REPACKED = 0.8
+# Who leaves is chosen among those whose sales pause for so many days: no sale falls into an
+# absence, so that what a department sold stays what it sold.
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 28, 90
+_EPOCH = date(1970, 1, 1)
+_MANY_DAYS = 100_000
+
+
+def products_of_the_year(
+    products: pa.Table, lines: pa.Table, first_day: date, end: date
+) -> Iterator[tuple[date, pa.Table]]:
+    """Days and the rows that their files hold; about 5 % of products change, never departments."""
+    history = History(
+        name="product",
+        key="product_id",
+        share=0.05,
+        new_share=0.0005,
+        change=_change_product,
+        first_day=first_day,
+        last_day=end - timedelta(days=1),
+    )
+    return _files(products, lines, history, away=24)
+
+
+def households_of_the_year(
+    households: pa.Table, lines: pa.Table, first_day: date, end: date
+) -> Iterator[tuple[date, pa.Table]]:
+    """Days and the rows that their files hold; about 10 % of households change."""
+    history = History(
+        name="household",
+        key="household_id",
+        share=0.10,
+        new_share=0.01,
+        change=_change_household,
+        first_day=first_day,
+        last_day=end - timedelta(days=1),
+    )
+    return _files(households, lines, history, away=8)
+
+
+def _change_product(dice: Dice, product: Member) -> Member:
+    if dice.chance(_SHARE_REPACKED):
+        others = [unit for unit in _UNITS if not (product["package_size"] or "").endswith(unit)]
+        return product | {"package_size": f"{1 + dice.below(_LARGEST_PACKAGE)} {dice.pick(others)}"}
+    return product | {"brand": "Private" if product["brand"] == "National" else "National"}
+
+
+def _change_household(dice: Dice, household: Member) -> Member:
+    column = dice.pick(list(_CHANGING))
+    others = [value for value in _CHANGING[column] if value != household[column]]
+    return household | {column: dice.pick(others)}
+
+
+def _files(
+    table: pa.Table, lines: pa.Table, history: History, *, away: int
+) -> Iterator[tuple[date, pa.Table]]:
+    keys = table[history.key].to_pylist()
+    absences = _absences(lines, history.key, away)
+    known = pa.array([not history.is_new(key) for key in keys])
+    has_changes = pa.array([key in absences or history.is_chosen(key) for key in keys])
+    yield history.first_day, _first_file(table.filter(known), history.first_day)
+    changes = history.changes(table.filter(has_changes).to_pylist(), absences)
+    for day, rows in groupby(changes, key=lambda change: change.told_on):
+        yield day, _file_of_changes(list(rows), table.schema)
+
+
+def _first_file(table: pa.Table, day: date) -> pa.Table:
+    midnight = pa.scalar(datetime.combine(day, time()), pa.timestamp("s"))
+    told = table.append_column("operation", pa.repeat(INSERT, len(table)))
+    return told.append_column("changed_at", pa.repeat(midnight, len(table)))
+
+
+def _file_of_changes(changes: Sequence[Change], schema: pa.Schema) -> pa.Table:
+    columns = {
+        field.name: pa.array([change.member[field.name] for change in changes], field.type)
+        for field in schema
+    }
+    columns["operation"] = pa.array([change.operation for change in changes])
+    columns["changed_at"] = pa.array([change.changed_at for change in changes], pa.timestamp("s"))
+    return pa.table(columns)
+
+
+def _absences(lines: pa.Table, key: str, count: int) -> Mapping[Any, tuple[date, date]]:
+    """`count` of the members whose sales pause for a month or two, and the days of the pause.
+
+    Returns:
+        By key, the first and the last day of the pause: no sale falls between their mornings.
+    """
+    days = lines["transaction_timestamp"].cast(pa.date32()).cast(pa.int32()).to_numpy()
+    # Key and day as one number: sorting that takes a third of sorting by both.
+    keys, sold = np.divmod(np.sort(lines[key].to_numpy() * _MANY_DAYS + days), _MANY_DAYS)
+    pause = np.diff(sold)
+    paused = (np.diff(keys) == 0) & (pause >= _SHORTEST_PAUSE) & (pause <= _LONGEST_PAUSE)
+    found = {
+        int(keys[i]): (
+            _EPOCH + timedelta(int(sold[i]) + 1),
+            _EPOCH + timedelta(int(sold[i + 1]) - 1),
+        )
+        for i in np.flatnonzero(paused)
+    }
+    away = sorted(found, key=lambda member: drawn(f"{key} {member}"))[:count]
+    return {member: found[member] for member in sorted(away)}
