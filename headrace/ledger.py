@@ -86,7 +86,8 @@ class PartitionRecord:
         partition: The day; None for an asset without partitions.
         status: `published` with `rows_out` 0 means: known to be empty.
         run_id: Who tried.
-        snapshot_id: The lake's snapshot that publishes it, where there is one.
+        snapshot_id: The lake's snapshot that publishes it; of the warehouse, the one it was loaded
+            from; of a mart, the number of the warehouse's load that it was built from.
         code_version: Of the code that made the rows.
         rows_in: Rows read.
         rows_out: Rows published, or that would have been.
@@ -192,6 +193,15 @@ class Ledger:
         )
         return {state.partition: state for state in found}
 
+    def forget(self, asset: str, before: date) -> None:
+        """Delete the rows of an asset's days before `before`: their data was dropped."""
+        with translated("writing the ledger"), self.connect() as session:
+            ensure_tables(session)
+            session.execute(
+                "delete from platform.partition_ledger where asset = %s and partition < %s",
+                (asset, before),
+            )
+
     def bad_of_run(self, run_id: str) -> list[PartitionState]:
         """What a run tried last and did not publish, by asset and day."""
         return self._states("where run_id = %s and status <> 'published'", (run_id,))
@@ -214,14 +224,18 @@ class Ledger:
             relation: As namespace/name or namespace.name. A table that is gone holds nothing.
         """
         with translated("reading the ledger"), self.connect() as session:
-            ensure_tables(session)
-            namespace, _, name = _dotted(relation).partition(".")
-            row = session.execute(
-                "select snapshot_id from platform.loaded_snapshot"
-                " where relation = %s and to_regclass(format('%%I.%%I', %s::text, %s::text))"
-                " is not null",
-                (_dotted(relation), namespace, name),
-            ).fetchone()
+            return self.loaded_snapshot_in(session, relation)
+
+    def loaded_snapshot_in(self, session: Session, relation: str) -> int | None:
+        """As `loaded_snapshot`, as the transaction of `session` sees it."""
+        ensure_tables(session)
+        namespace, _, name = _dotted(relation).partition(".")
+        row = session.execute(
+            "select snapshot_id from platform.loaded_snapshot"
+            " where relation = %s and to_regclass(format('%%I.%%I', %s::text, %s::text))"
+            " is not null",
+            (_dotted(relation), namespace, name),
+        ).fetchone()
         return None if row is None else int(row[0])
 
     def record_loaded_in(

@@ -25,7 +25,8 @@ from platform_assets.marts import build_mart_assets
 from platform_assets.partitions import daily_partitions
 from platform_assets.processed import build_processed_asset
 from platform_assets.raw import build_raw_asset
-from platform_assets.recorder import PublicationRecorder, StarRecorder
+from platform_assets.recorder import PublicationRecorder
+from platform_assets.star_recorder import StarRecorder
 from platform_assets.warehouse import build_warehouse_assets
 from resources.landing import LandingResource
 from resources.project import ProjectLakeResource, ProjectWarehouseResource
@@ -75,10 +76,7 @@ def build_assets(
             build_processed_asset(name, entity, partitions, slice_bytes, for_ui=for_ui)
             for name, entity in entities.items()
         ),
-        *(
-            build_dimension_asset(d, entities[d.entity], partitions, for_ui=for_ui)
-            for d in star.dimensions
-        ),
+        *(build_dimension_asset(project, d, partitions, for_ui=for_ui) for d in star.dimensions),
         build_calendar_asset(star.calendar, for_ui=for_ui),
         *(build_fact_asset(project, fact, partitions, for_ui=for_ui) for fact in star.facts),
         build_warehouse_assets(project, partitions, for_ui=for_ui),

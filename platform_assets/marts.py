@@ -16,8 +16,9 @@ from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_
 from headrace import progress
 from headrace.marts import MartBuilder, NodeResult
 from headrace.quality.report import PartitionReport
+from headrace.restatement import Restatements
 from platform_assets import events
-from platform_assets.keys import MARTS, mart_key, name_of, warehouse_key
+from platform_assets.keys import MARTS, WAREHOUSE, mart_key, name_of, warehouse_key
 from platform_assets.partitions import days_of
 from platform_assets.recorder import PublicationRecorder
 
@@ -44,6 +45,8 @@ def build_mart_assets(
 ) -> dg.AssetsDefinition:
     """Every dbt model; a run builds the days that the warehouse holds of its window.
 
+    It also builds the days whose facts, or what these point to, changed since a mart was built.
+
     Args:
         manifest: dbt's manifest, parsed before.
         builder: Runs dbt.
@@ -68,17 +71,23 @@ def build_mart_assets(
         keys = sorted(context.selected_asset_keys)
         step = context.get_step_execution_context()
         with recorder.attempt(context, days, keys):
-            facts_of = _published_facts(recorder, facts, days)
+            restated = Restatements(recorder.warehouse.connector())
+            # Before the facts are looked at: a load in between is built again, and never missed.
+            load = restated.last_load()
+            behind = restated.marts_behind(
+                [name_of(key) for key in keys], [f"{WAREHOUSE}.{fact}" for fact in facts]
+            )
+            facts_of = _published_facts(recorder, facts, sorted({*days, *behind}))
             progress.report("marts", 0, len(days))
             names = [key.path[-1] for key in keys]
             results = builder.build(names, list(facts_of)) if facts_of else ()
             reports = {key: _reports(key, results, facts_of) for key in keys}
             for key in keys:
-                recorder.write_down(step, key, reports[key], snapshot_id=None)
+                recorder.write_down(step, key, reports[key], snapshot_id=load)
             events.log_checks(step, _evaluations(keys, results))
             progress.report("marts", len(days), len(days))
         recorder.end(step, keys, reports)
-        yield from _outputs(context)
+        yield from _outputs(context, {"days_restated": len({*facts_of} - {*days})})
 
     return marts
 
@@ -133,9 +142,12 @@ def _evaluations(
     ]
 
 
-def _outputs(context: dg.AssetExecutionContext) -> Iterator[dg.Output[None]]:
+def _outputs(
+    context: dg.AssetExecutionContext, metadata: Mapping[str, int]
+) -> Iterator[dg.Output[None]]:
     for key in sorted(context.selected_asset_keys):
-        yield dg.Output(None, output_name=context.assets_def.get_output_name_for_asset_key(key))
+        name = context.assets_def.get_output_name_for_asset_key(key)
+        yield dg.Output(None, output_name=name, metadata=metadata)
     for check in sorted(context.selected_asset_check_keys):
         name = context.assets_def.get_output_name_for_asset_check_key(check)
         yield dg.Output(None, output_name=name)

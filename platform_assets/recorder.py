@@ -6,7 +6,6 @@ Elsewhere: Dagster's private parts (platform_assets.events), the ledger's table 
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date
 
 import dagster as dg
@@ -16,11 +15,8 @@ from headrace.lake.commit import Commit
 from headrace.ledger import Ledger, PartitionRecord
 from headrace.quality.report import AuditedOutput, AuditedTable, PartitionReport, passed_days
 from headrace.staged import StagedOutput, StagedTable
-from headrace.warehouse.group import GroupMember
-from headrace.warehouse.publishing import Publication
-from headrace.warehouse.sessions import Session
 from platform_assets import events
-from platform_assets.keys import name_of, warehouse_key
+from platform_assets.keys import name_of
 from resources.warehouse import WarehouseResource
 
 _NAMED = 5
@@ -46,7 +42,10 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         days: Sequence[date],
         keys: Sequence[dg.AssetKey] | None = None,
     ) -> Iterator[None]:
-        """Run a step's body; an error that no single day explains fails all of its days."""
+        """Run a step's body; an error that no single day explains fails all of its days.
+
+        Restated days are none of `days`: they stay behind, and the next run takes them up.
+        """
         step = context.get_step_execution_context()
         keys = keys or [context.asset_key]
         events.defer_asset_events(context.run)
@@ -238,59 +237,3 @@ def _has_selected_children(step: events.Step, keys: Sequence[dg.AssetKey]) -> bo
     selected = layer.selected_asset_keys
     children = {child for key in keys for child in layer.get(key).child_keys}
     return bool((children - {*keys}) & selected)
-
-
-@dataclass(frozen=True)
-class StarPublication:
-    """One table of a staged star on its way to Postgres, with what the audit said of them all.
-
-    Attributes:
-        member: The table's place in the group that is published together.
-        snapshots: By table, the lake's snapshot that was read.
-        reports: By table, the audit of each day.
-    """
-
-    member: GroupMember
-    snapshots: Mapping[str, int | None]
-    reports: Mapping[str, Mapping[date, PartitionReport]]
-
-
-class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Ledger rows of the star, written in the transaction that makes it visible."""
-
-    recorder: dg.ResourceDependency[PublicationRecorder]
-
-    def publishing(
-        self,
-        context: dg.OutputContext,
-        output: object,
-        session: Session,
-        publications: Mapping[str, Publication],
-    ) -> None:
-        """Write the ledger in the loads' own transaction: both are there, or neither."""
-        star = _star(output)
-        ledger = self.recorder.ledger()
-        for name, reports in star.reports.items():
-            key, snapshot = warehouse_key(name), star.snapshots[name]
-            ledger.record_in(session, ledger_records(context.step_context, key, reports, snapshot))
-            if snapshot is not None:
-                ledger.record_loaded_in(session, name_of(key), snapshot, context.run_id)
-
-    def published(
-        self,
-        context: dg.OutputContext,
-        output: object,
-        publications: Mapping[str, Publication],  # noqa: ARG002  # the IO manager's protocol
-    ) -> None:
-        """Log Dagster's events of every table, then end the step."""
-        star = _star(output)
-        reports = {warehouse_key(name): some for name, some in star.reports.items()}
-        for key, some in reports.items():
-            self.recorder.log(context.step_context, key, some)
-        self.recorder.end(context.step_context, list(reports), reports)
-
-
-def _star(output: object) -> StarPublication:
-    if not isinstance(output, StarPublication):
-        raise TypeError(f"expected a StarPublication, not a {type(output).__name__}")
-    return output

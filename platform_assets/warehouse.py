@@ -4,18 +4,27 @@ Belongs here: the asset that loads every table of the star in one transaction.
 Elsewhere: staging and judging the load (headrace.layers.warehouse), SQL (headrace.warehouse).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import date
 
 import dagster as dg
 
 from headrace.config.loading import Project
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
-from headrace.layers.warehouse import StarLoader, calendar_table, dimension_table, fact_table
+from headrace.layers.warehouse import (
+    DimensionRows,
+    StarLoader,
+    calendar_table,
+    dimension_table,
+    fact_table,
+)
 from headrace.ledger import PartitionState
 from headrace.quality.report import PartitionReport
+from headrace.restatement import Restatements
 from headrace.version import code_version
 from headrace.warehouse.group import LoadGroup
+from headrace.warehouse.retention import first_kept_month
 from headrace.warehouse.tables import WarehouseTable
 from platform_assets.declare import (
     WAREHOUSE_FACT_CHECKS,
@@ -25,7 +34,8 @@ from platform_assets.declare import (
 )
 from platform_assets.keys import CURATED, WAREHOUSE, curated_key, name_of, warehouse_key
 from platform_assets.partitions import days_of
-from platform_assets.recorder import PublicationRecorder, StarPublication
+from platform_assets.recorder import PublicationRecorder
+from platform_assets.star_recorder import LakeState, StarPublication
 from resources.lake import LakeResource
 from resources.warehouse import WarehouseResource
 
@@ -40,6 +50,7 @@ def build_warehouse_assets(
     declared: list[StarTable] = [*star.dimensions, star.calendar, *star.facts]
     configs = {config.name: config for config in declared}
     tables = {name: _table(project, config) for name, config in configs.items()}
+    facts = tuple(tables[fact.name] for fact in star.facts)
 
     @dg.multi_asset(
         name=WAREHOUSE,
@@ -64,46 +75,97 @@ def build_warehouse_assets(
     ) -> Iterator[dg.Output[object]]:
         days = days_of(context.partition_keys)
         names = sorted(context.selected_output_names & {*tables})
-        with recorder.attempt(context, days, [warehouse_key(name) for name in names]):
-            loader = StarLoader(warehouse.connector(), project)
-            snapshots = _stage(loader, lake, recorder, {n: configs[n] for n in names}, days)
-            staged = loader.staged()
+        keys = [warehouse_key(name) for name in names]
+        # Held until the star is published: of two loads, the later must know what the earlier did.
+        with recorder.attempt(context, days, keys), recorder.warehouse.lock(WAREHOUSE):
+            star = _StarLoad(StarLoader(warehouse.connector(), project), lake, recorder)
+            star.stage({name: configs[name] for name in names}, days)
+            staged = star.loader.staged()
             group = LoadGroup(warehouse.connector(), names, staged.loads)
-        reports: Mapping[str, Mapping[date, PartitionReport]] = staged.reports
-        for name in names:
-            yield dg.Output(
-                StarPublication(group.member(name), snapshots, reports), output_name=name
-            )
+            for name in names:
+                yield dg.Output(
+                    StarPublication(
+                        group.member(name),
+                        star.states,
+                        {n: _among(r, days) for n, r in staged.reports.items()},
+                        {n: _not_among(r, days) for n, r in staged.reports.items()},
+                        facts,
+                    ),
+                    output_name=name,
+                )
         yield from check_outputs(context)
 
     return warehouse
 
 
-def _stage(
-    loader: StarLoader,
-    lake: LakeResource,
-    recorder: PublicationRecorder,
-    configs: Mapping[str, StarTable],
-    days: list[date],
-) -> dict[str, int | None]:
-    """Stage each table from the lake's snapshot; dimensions first, as facts are judged by them."""
-    snapshots: dict[str, int | None] = {}
-    ordered = sorted(configs.values(), key=lambda config: isinstance(config, FactConfig))
-    for config in ordered:
-        name, key = config.name, curated_key(config.name)
-        if isinstance(config, FactConfig):
-            open_days = sorted(recorder.publishable(key, days))
-            scan = lake.scan(CURATED, name, open_days)
-            loader.stage_fact(config, scan, open_days)
-        else:
-            scan = lake.scan(CURATED, name)
-            loaded = recorder.ledger().loaded_snapshot(name_of(warehouse_key(name)))
-            is_loaded = scan.snapshot_id is not None and loaded == scan.snapshot_id
-            table = _table(loader.project, config)
-            brought = _brought(recorder, config, days)
-            loader.stage_dimension(table, scan, brought, is_loaded=is_loaded)
-        snapshots[name] = scan.snapshot_id
-    return snapshots
+@dataclass
+class _StarLoad:
+    """Stages the star from the lake, and remembers what was read there."""
+
+    loader: StarLoader
+    lake: LakeResource
+    recorder: PublicationRecorder
+    states: dict[str, LakeState] = field(default_factory=dict)
+
+    def stage(self, configs: Mapping[str, StarTable], days: list[date]) -> None:
+        """Stage each table; dimensions first, as facts are judged by them."""
+        for name, config in configs.items():
+            if not isinstance(config, FactConfig):
+                self._stage_dimension(name, config, days)
+        for name, config in configs.items():
+            if isinstance(config, FactConfig):
+                self._stage_fact(name, config, days)
+
+    def _stage_dimension(
+        self, name: str, config: DimensionConfig | CalendarConfig, days: list[date]
+    ) -> None:
+        scan = self.lake.scan(CURATED, name)
+        table = _table(self.loader.project, config)
+        loaded = self.recorder.ledger().loaded_snapshot(name_of(warehouse_key(name)))
+        rows = DimensionRows(scan)
+        if scan.snapshot_id is not None and loaded == scan.snapshot_id:
+            rows = DimensionRows(None)
+        elif loaded is not None and table.mode == "upsert":
+            # Only what came and went: a history of ten times the length costs the same.
+            changes = self.lake.table(CURATED, name).changes_since(loaded)
+            if changes is not None:
+                scan = changes.added
+                came_or_went = DimensionRows(changes.added, changes.removed)
+                rows = came_or_went if changes else DimensionRows(None)
+        self.loader.stage_dimension(table, rows, _brought(self.recorder, config, days))
+        self.states[name] = LakeState(loaded, scan.snapshot_id, {})
+
+    def _stage_fact(self, name: str, config: FactConfig, days: list[date]) -> None:
+        """Stage the run's days, and those that the lake has published anew since their load."""
+        key, ledger = name_of(curated_key(name)), self.recorder.ledger()
+        loaded = ledger.loaded_snapshot(name_of(warehouse_key(name)))
+        # The ledger before the lake: a publication in between is loaded then, and taken for an
+        # older one, which costs one more load. The other way round it would be missed.
+        states = ledger.states(key)
+        open_days = {day for day in days if _is_published(states, day)}
+        if config.load == "truncate_and_load":
+            open_days |= {day for day, state in states.items() if day and state.published_at}
+        behind = Restatements(self.recorder.warehouse.connector()).days_behind(
+            name_of(warehouse_key(name)), key
+        )
+        kept_from = first_kept_month(config.keep_months)
+        open_days |= {day for day in behind if day >= kept_from}
+        scan = self.lake.scan(CURATED, name, sorted(open_days))
+        self.loader.stage_fact(config, scan, sorted(open_days))
+        of_days = {day: states[day].snapshot_id for day in open_days if day in states}
+        self.states[name] = LakeState(loaded, scan.snapshot_id, of_days)
+
+
+def _among(
+    reports: Mapping[date, PartitionReport], days: Collection[date]
+) -> dict[date, PartitionReport]:
+    return {day: report for day, report in reports.items() if day in days}
+
+
+def _not_among(
+    reports: Mapping[date, PartitionReport], days: Collection[date]
+) -> dict[date, PartitionReport]:
+    return {day: report for day, report in reports.items() if day not in days}
 
 
 def _brought(recorder: PublicationRecorder, config: StarTable, days: list[date]) -> dict[date, int]:

@@ -5,7 +5,7 @@ Elsewhere: copying and publishing (headrace.warehouse), the star in the lake (he
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 
@@ -14,7 +14,7 @@ from psycopg import sql
 
 from headrace import progress
 from headrace.config.loading import Project
-from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
+from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig, FactDimension
 from headrace.lake.scan import LakeScan
 from headrace.layers.guarding import guard_rows
 from headrace.quality import partitions as check
@@ -24,21 +24,25 @@ from headrace.star.dimensions import dimension_schema
 from headrace.star.facts import DATE_KEY, fact_schema
 from headrace.warehouse.sessions import Connect
 from headrace.warehouse.staging import StagedLoad, stage
-from headrace.warehouse.tables import WarehouseTable, by_month
+from headrace.warehouse.tables import Reference, WarehouseTable, by_month
 
 NAMESPACE = "warehouse"
+_INTERVAL = ("valid_from", "valid_to", "is_current")
 
 
 def dimension_table(project: Project, config: DimensionConfig) -> WarehouseTable:
     """A dimension in Postgres: made equal to the lake's, row by row."""
     entity = project.entities()[config.entity][1]
+    schema = dimension_schema(config, entity)
     return WarehouseTable(
         NAMESPACE,
         config.name,
-        dimension_schema(config, entity),
+        schema,
         primary_key=(config.key_column,),
         indexes=(tuple(config.natural_key),),
-        mode="upsert",
+        # When a version ends and whether it is the latest changes no fact's meaning.
+        attributes=tuple(name for name in schema.names if name not in _INTERVAL),
+        mode=config.load,
     )
 
 
@@ -54,14 +58,31 @@ def fact_table(project: Project, config: FactConfig) -> WarehouseTable:
     """A fact in Postgres: partitioned by month of its date key, every foreign key indexed."""
     entity = project.entities()[config.entity][1]
     dimensions = {j.dimension: project.star.dimension(j.dimension) for j in config.dimensions}
-    keys = [(dimensions[j.dimension].key_column,) for j in config.dimensions]
+    references = foreign_keys(project, config)
     return WarehouseTable(
         NAMESPACE,
         config.name,
         fact_schema(config, entity, dimensions),
-        indexes=(*keys, (DATE_KEY,)),
-        partition_column=DATE_KEY,
+        indexes=tuple((reference.column,) for reference in references),
+        references=references,
+        partition_column=DATE_KEY if config.load == "partition_replace" else None,
+        mode=config.load,
     )
+
+
+def foreign_keys(project: Project, config: FactConfig) -> tuple[Reference, ...]:
+    """What a fact's columns point to: its dimensions, then the calendar."""
+    calendar = project.star.calendar
+    found = [
+        Reference(
+            _key_of(join, project.star.dimension(join.dimension)),
+            join.dimension,
+            project.star.dimension(join.dimension).key_column,
+        )
+        for join in config.dimensions
+    ]
+    dates = [DATE_KEY, *config.dates]
+    return (*found, *(Reference(name, calendar.name, calendar.key_column) for name in dates))
 
 
 @dataclass(frozen=True)
@@ -77,6 +98,19 @@ class StagedStar:
             load.discard()
 
 
+@dataclass(frozen=True)
+class DimensionRows:
+    """What a load of a dimension brings.
+
+    Attributes:
+        come: Rows of files that are new, or all rows; None where the table holds them already.
+        gone: Rows of files that are no more; None where `come` has all rows.
+    """
+
+    come: LakeScan | None
+    gone: LakeScan | None = None
+
+
 @dataclass
 class StarLoader:
     """Stages the star's tables, dimensions first, and judges the facts against them."""
@@ -87,19 +121,21 @@ class StarLoader:
     _reports: dict[str, Mapping[date, PartitionReport]] = field(default_factory=dict)
 
     def stage_dimension(
-        self, table: WarehouseTable, scan: LakeScan, brought: Mapping[date, int], *, is_loaded: bool
+        self, table: WarehouseTable, rows: DimensionRows, brought: Mapping[date, int]
     ) -> None:
-        """Stage a whole dimension; one whose snapshot is loaded already has nothing to stage.
+        """Stage a dimension: what came and went since the last load, or all where that is unknown.
 
         Args:
             table: Where it goes.
-            scan: The dimension in the lake.
+            rows: What the lake has; where nothing changed, there is nothing to stage.
             brought: The run's days, and how many rows of the source each brought.
-            is_loaded: Whether the table holds this snapshot.
         """
-        if not is_loaded:
-            guard_rows(table.label, table.schema, scan.batches(columns=table.schema.names))
-            self._loads[table.name] = stage(self.connect, table, (), [((), scan.batches())])
+        if rows.come is not None:
+            names = table.schema.names
+            guard_rows(table.label, table.schema, rows.come.batches(columns=names))
+            gone = rows.gone.batches(columns=table.primary_key) if rows.gone else None
+            slices = [((), rows.come.batches(columns=names))]
+            self._loads[table.name] = stage(self.connect, table, (), slices, gone=gone)
         self._reports[table.name] = {
             day: PartitionReport(day, rows_in=rows, rows_out=rows) for day, rows in brought.items()
         }
@@ -112,6 +148,10 @@ class StarLoader:
         load = self._stage(table, scan, days)
         reports = self._audit(config, load, scan, days, expected)
         bad = bad_days(reports)
+        if bad and table.partition_column is None:
+            load.discard()
+            self._reports[table.name] = _held_together(reports, sorted(bad))
+            return
         if bad:
             # Seldom, so simple: what is staged is one piece a month; stage it again without them.
             load.discard()
@@ -129,7 +169,7 @@ class StarLoader:
         guard_rows(table.label, table.schema, scan.batches(days, names))
         months = by_month(days).values()
         slices = ((some, scan.batches(some, names)) for some in months if _rows(scan, some))
-        return stage(self.connect, table, days, slices)
+        return stage(self.connect, table, days if table.partition_column else (), slices)
 
     def _audit(
         self,
@@ -150,7 +190,7 @@ class StarLoader:
             reports[day] = PartitionReport(
                 day,
                 rows_in=scan.rows(day),
-                rows_out=load.rows_by_day.get(day, 0),
+                rows_out=int(found.get(key, nothing)["rows"]),
                 checks=(
                     check.same_totals(
                         "same_totals", expected.get(key, nothing), found.get(key, nothing)
@@ -165,31 +205,55 @@ class StarLoader:
 
         Members are those of the dimension as it will be once this load is published.
         """
-        star = self.project.star
-        members = [(star.dimension(j.dimension).key_column, j.dimension) for j in config.dimensions]
-        members.append((DATE_KEY, star.calendar.name))
         counts: dict[str, dict[int, int]] = {}
-        for column, dimension in members:
-            staged = self._loads.get(dimension)
-            relation = staged.relation() if staged else sql.Identifier(NAMESPACE, dimension)
-            key = star.calendar.key_column if column == DATE_KEY else column
+        for reference in foreign_keys(self.project, config):
+            # By distinct keys: a day's facts must not cost a look at every version there is.
             query = sql.SQL(
-                "select f.{date}, count(*) from {facts} f left join {members} d "
-                "on d.{key} = f.{column} where d.{key} is null group by 1"
+                "select f.day, sum(f.rows)::bigint from"
+                " (select {date} as day, {column} as key, count(*) as rows from {facts} as staged"
+                " where {column} is not null group by 1, 2) as f where {lacking} group by 1"
             ).format(
                 date=sql.Identifier(DATE_KEY),
+                column=sql.Identifier(reference.column),
                 facts=load.relation(),
-                members=relation,
-                key=sql.Identifier(key),
-                column=sql.Identifier(column),
+                lacking=self._lacking(reference),
             )
-            counts[column] = dict(load.owner.execute(query).fetchall())
+            counts[reference.column] = dict(load.owner.execute(query).fetchall())
         return counts
+
+    def _lacking(self, reference: Reference) -> sql.Composed:
+        """Condition: once this load is published, no member will have the key `f.key`."""
+        key = sql.Identifier(reference.key)
+        among = sql.SQL("exists (select from {} as d where d.{} = f.key)")
+        published = sql.Identifier(NAMESPACE, reference.table)
+        load = self._loads.get(reference.table)
+        if load is None:
+            return sql.SQL("not {}").format(among.format(published, key))
+        staged = among.format(load.relation(), key)
+        if load.gone is None:
+            return sql.SQL("not {}").format(staged)
+        return sql.SQL("not {} and (not {} or {})").format(
+            staged, among.format(published, key), among.format(load.gone_relation(), key)
+        )
 
     def _measures(self, config: FactConfig) -> list[str]:
         entity = self.project.entities()[config.entity][1]
         # Sums of doubles depend on the order of addition; they are no proof of anything.
         return [name for name in config.measures if entity.column(name).type != "double"]
+
+
+def _held_together(
+    reports: Mapping[date, PartitionReport], bad: Sequence[date]
+) -> dict[date, PartitionReport]:
+    """Reports of a table that is loaded whole or not at all."""
+    why = f"the table is loaded whole, and {bad[0]} failed its audit"
+    return {
+        day: report if day in bad else replace(report, error=why) for day, report in reports.items()
+    }
+
+
+def _key_of(join: FactDimension, dimension: DimensionConfig) -> str:
+    return f"{join.role}_key" if join.role else dimension.key_column
 
 
 def _rows(scan: LakeScan, days: Iterator[date] | frozenset[date]) -> int:

@@ -35,6 +35,7 @@ class PartitionReport:
         rows_quarantined: Rows set aside with their reasons.
         rows_repeated: Rows dropped because a later row has the same key.
         rows_left_out: Rows that are none of the entity's (its `where`).
+        rows_rekeyed: Rows of a published fact whose surrogate keys a late version moved.
         reasons: Reason to number of quarantined rows that give it.
         checks: What was checked; one failure holds the partition.
         error: Why the partition could not be staged at all; None if it could.
@@ -47,6 +48,7 @@ class PartitionReport:
     rows_quarantined: int = 0
     rows_repeated: int = 0
     rows_left_out: int = 0
+    rows_rekeyed: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
     checks: tuple[CheckResult, ...] = ()
     error: str | None = None
@@ -79,9 +81,15 @@ def _no_reports() -> Mapping[date, PartitionReport]:
 
 @dataclass(frozen=True)
 class AuditedOutput(StagedOutput):
-    """Days of a partitioned table with the audit of each, the bad ones included."""
+    """Days of a partitioned table with the audit of each, the bad ones included.
+
+    Attributes:
+        reports: Of the days that the run is about.
+        restated: Of published days that the run had to write anew, whatever days it is about.
+    """
 
     reports: Mapping[date, PartitionReport] = field(default_factory=_no_reports)
+    restated: Mapping[date, PartitionReport] = field(default_factory=_no_reports)
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,14 @@ from psycopg import sql
 from headrace.warehouse import foreign_keys
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.staging import StagedLoad
-from headrace.warehouse.tables import WarehouseTable
 
 
-def restated_keys(table: WarehouseTable) -> sql.Identifier:
+def restated_keys(table: str) -> sql.Identifier:
     """Relation of the keys under which attributes changed; there until the transaction ends.
 
     Its columns are those of the primary key, and `_is_restated`: false where other columns changed.
     """
-    return sql.Identifier(f"differing_{table.name}")
+    return sql.Identifier(f"differing_{table}")
 
 
 class KeyedRows:
@@ -62,7 +61,9 @@ class KeyedRows:
         )
         self._execute("analyze {differing}")
         row = self._session.execute(
-            sql.SQL("select count(*) from {} where _is_restated").format(restated_keys(self._table))
+            sql.SQL("select count(*) from {} where _is_restated").format(
+                restated_keys(self._table.name)
+            )
         ).fetchone()
         return row[0] if row else 0
 
@@ -150,7 +151,7 @@ class KeyedRows:
     def _execute(self, statement: str, **parts: sql.Composable) -> int:
         composed = sql.SQL(statement).format(
             **self._parts,
-            differing=restated_keys(self._table),
+            differing=restated_keys(self._table.name),
             leaving=sql.Identifier(f"leaving_{self._table.name}"),
             **parts,
         )

@@ -1,0 +1,37 @@
+"""Retention of the warehouse: old months go, and the ledger no longer claims them.
+
+Belongs here: applying the configured `keep_months` of each fact.
+Elsewhere: taking months out of a table (headrace.warehouse.retention).
+"""
+
+from datetime import date
+
+from headrace.config.loading import Project
+from headrace.layers.warehouse import NAMESPACE, fact_table
+from headrace.ledger import Ledger
+from headrace.warehouse.retention import drop_months, first_kept_month
+from headrace.warehouse.sessions import Connect
+
+
+def drop_old_months(
+    project: Project, connect: Connect, today: date | None = None
+) -> dict[str, list[date]]:
+    """Drop each fact's months that are older than it is kept.
+
+    Args:
+        project: Says how long.
+        connect: Opens sessions with the warehouse.
+        today: UTC; now without it.
+
+    Returns:
+        By fact, the months dropped; facts that are kept for ever are missing.
+    """
+    dropped = {}
+    for fact in project.star.facts:
+        if fact.keep_months is None or fact.load != "partition_replace":
+            continue
+        kept_from = first_kept_month(fact.keep_months, today)
+        dropped[fact.name] = drop_months(connect, fact_table(project, fact), kept_from)
+        # Else a mart that is built again would take these days for empty, and lose its rows.
+        Ledger(connect).forget(f"{NAMESPACE}/{fact.name}", kept_from)
+    return dropped

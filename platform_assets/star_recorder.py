@@ -1,0 +1,163 @@
+"""The star's publication, written down in the transaction that makes it visible.
+
+Belongs here: the hook of the warehouse's IO manager.
+Elsewhere: the ledger's rows and Dagster's events (platform_assets.recorder), which days a change
+makes out of date (headrace.restatement).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+
+import dagster as dg
+import structlog
+
+from headrace import restatement
+from headrace.errors import CommitConflictError
+from headrace.quality.report import PartitionReport, passed_days
+from headrace.star.facts import DATE_KEY
+from headrace.warehouse.group import GroupMember
+from headrace.warehouse.publishing import Publication
+from headrace.warehouse.sessions import Session
+from headrace.warehouse.tables import WarehouseTable
+from platform_assets.keys import name_of, warehouse_key
+from platform_assets.recorder import PublicationRecorder, ledger_records
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class LakeState:
+    """What was read of one table of the lake.
+
+    Attributes:
+        loaded: Snapshot that the warehouse's table held when the load was staged; None: unknown.
+        snapshot: Snapshot that was read.
+        of_days: Of a fact: by day, the snapshot that published it, as the ledger said beforehand.
+    """
+
+    loaded: int | None
+    snapshot: int | None
+    of_days: Mapping[date, int | None]
+
+
+@dataclass(frozen=True)
+class StarPublication:
+    """One table of a staged star on its way to Postgres, with what the audit said of them all.
+
+    Attributes:
+        member: The table's place in the group that is published together.
+        states: By table, what was read of the lake.
+        reports: By table, the audit of each of the run's days.
+        restated: By fact, the audit of published days that the lake has anew.
+        facts: Every fact of the star, loaded now or not.
+    """
+
+    member: GroupMember
+    states: Mapping[str, LakeState]
+    reports: Mapping[str, Mapping[date, PartitionReport]]
+    restated: Mapping[str, Mapping[date, PartitionReport]]
+    facts: tuple[WarehouseTable, ...]
+
+
+class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Ledger rows of the star, written in the transaction that makes it visible."""
+
+    recorder: dg.ResourceDependency[PublicationRecorder]
+
+    def publishing(
+        self,
+        context: dg.OutputContext,
+        output: object,
+        session: Session,
+        publications: Mapping[str, Publication],
+    ) -> None:
+        """Write the ledger in the loads' own transaction: both are there, or neither.
+
+        Raises:
+            CommitConflictError: Another load came in between, and changes were staged since.
+        """
+        star = _star(output)
+        ledger = self.recorder.ledger()
+        for name, reports in star.reports.items():
+            key, state = warehouse_key(name), star.states[name]
+            if ledger.loaded_snapshot_in(session, name_of(key)) != state.loaded:
+                raise CommitConflictError(
+                    f"{name_of(key)} was loaded by another run meanwhile", fix="run it again"
+                )
+            both = {**reports, **star.restated.get(name, {})}
+            records = ledger_records(context.step_context, key, both, state.snapshot)
+            of_days = state.of_days
+            ledger.record_in(
+                session,
+                [
+                    replace(record, snapshot_id=of_days.get(record.partition, record.snapshot_id))
+                    if record.partition and record.status == "published"
+                    else record
+                    for record in records
+                ],
+            )
+            # With rows kept for facts that were not loaded, the next load starts from here again.
+            kept = name in publications and publications[name].rows_kept
+            if state.snapshot is not None and not kept:
+                ledger.record_loaded_in(session, name_of(key), state.snapshot, context.run_id)
+        for fact in star.facts:
+            days = _changed_days(session, star, fact, publications)
+            restatement.record_changed_in(session, fact, days)
+
+    def published(
+        self,
+        context: dg.OutputContext,
+        output: object,
+        publications: Mapping[str, Publication],
+    ) -> None:
+        """Log Dagster's events of every table, then end the step."""
+        star = _star(output)
+        reports = {
+            warehouse_key(name): {**star.restated.get(name, {}), **some}
+            for name, some in star.reports.items()
+        }
+        for key, some in reports.items():
+            self.recorder.log(context.step_context, key, some)
+        counts = restated_counts(star, publications)
+        context.add_output_metadata(counts)
+        if any(counts.values()):
+            log.info("days_restated", run_id=context.run_id, **counts)
+        self.recorder.end(context.step_context, list(reports), reports)
+
+
+def restated_counts(
+    star: StarPublication, publications: Mapping[str, Publication]
+) -> dict[str, int]:
+    """How many days besides the run's own were published anew, and how many rows differed."""
+    days = rows = 0
+    for name, reports in star.restated.items():
+        changed = publications[name].changed_days if name in publications else {}
+        days += len(passed_days(reports))
+        rows += sum(changed.get(day, 0) for day in reports)
+    return {"days_restated": days, "rows_restated": rows}
+
+
+def _changed_days(
+    session: Session,
+    star: StarPublication,
+    fact: WarehouseTable,
+    publications: Mapping[str, Publication],
+) -> set[date]:
+    """Days of a fact that readers see otherwise once this is committed."""
+    days: set[date] = set()
+    if own := publications.get(fact.name):
+        # A table that is loaded whole does not tell days apart.
+        some = own.changed_days or (star.reports[fact.name] if not fact.partition_column else ())
+        days |= {*some}
+    for reference in fact.references:
+        dimension = publications.get(reference.table)
+        if dimension and dimension.rows_restated:
+            days |= restatement.days_of_restated_members(session, fact, DATE_KEY, reference)
+    return days
+
+
+def _star(output: object) -> StarPublication:
+    if not isinstance(output, StarPublication):
+        raise TypeError(f"expected a StarPublication, not a {type(output).__name__}")
+    return output
