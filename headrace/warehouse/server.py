@@ -17,7 +17,6 @@ from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
-from psycopg.pq import PGconn, Ping
 
 from headrace.errors import ConfigError, WarehouseUnavailableError
 from headrace.warehouse import cluster
@@ -47,6 +46,9 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
 
 _PORT = 5432
 _START_SECONDS = 60
+_ANSWER_SECONDS = 60
+_CONNECT_SECONDS = 10
+_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ def find(folder: Path) -> EmbeddedPostgres | None:
 
     Raises:
         ConfigError: The folder belongs to somebody else.
+        WarehouseUnavailableError: It runs, and does not answer.
     """
     found = _look(folder.expanduser().resolve())
     return found[0] if found else None
@@ -139,22 +142,44 @@ def stop(folder: Path) -> bool:
 
 
 def _look(folder: Path) -> tuple[EmbeddedPostgres, frozenset[str]] | None:
-    """The running server of `folder` and its databases."""
+    """The running server of `folder` and its databases; None if none runs.
+
+    Raises:
+        WarehouseUnavailableError: It runs, and has not answered for a minute.
+    """
     directory = folder / "data"
-    server = _on_file(directory)
-    if server is None:
-        return None
-    try:
-        with psycopg.connect(server.uri("postgres"), autocommit=True) as session:
-            row = session.execute(
-                "select current_setting('data_directory'), array(select datname from pg_database)"
-            ).fetchone()
-    except psycopg.OperationalError:
-        return None
-    # A copied folder holds the other one's postmaster.pid, and with it the way to its server.
-    if row is None or Path(row[0]) != directory:
-        return None
-    return server, frozenset(row[1])
+    deadline = time.monotonic() + _ANSWER_SECONDS
+    while (server := _on_file(directory)) is not None:
+        try:
+            row = _ask(server)
+        except psycopg.OperationalError as error:
+            # No answer is no proof: a machine that stalls, a server that starts, recovers or has
+            # no session left refuse too. Starting a second one would then fail.
+            if not cluster.is_served(directory):
+                return None
+            if time.monotonic() > deadline:
+                raise WarehouseUnavailableError(
+                    f"the Postgres of {folder} runs, but does not answer: {error}",
+                    fix=f"try again when the machine is less busy; {directory / 'log'} says more",
+                ) from error
+            time.sleep(_POLL_SECONDS)
+        else:
+            # A copied folder holds the other one's postmaster.pid, and so the way to its server.
+            return (server, frozenset(row[1])) if Path(row[0]) == directory else None
+    return None
+
+
+def _ask(server: EmbeddedPostgres) -> tuple[str, list[str]]:
+    """The data directory of whoever answers there, and the names of its databases."""
+    with psycopg.connect(
+        server.uri("postgres"), autocommit=True, connect_timeout=_CONNECT_SECONDS
+    ) as session:
+        row: tuple[str, list[str]] | None = session.execute(
+            "select current_setting('data_directory'), array(select datname from pg_database)"
+        ).fetchone()
+    if row is None:
+        raise psycopg.OperationalError("it named no data directory")
+    return row
 
 
 def _on_file(directory: Path) -> EmbeddedPostgres | None:
@@ -199,18 +224,15 @@ def _launch(folder: Path, settings: Mapping[str, str]) -> tuple[EmbeddedPostgres
 
 
 def _await(folder: Path, deadline: float) -> tuple[EmbeddedPostgres, frozenset[str]] | None:
-    """The server once it answers; None at once unless it says that it is still starting.
+    """The server once it answers; None at once if its process is gone.
 
     After a crash it replays its log first, which may take longer than pg_ctl waits.
     """
     while (found := _look(folder)) is None:
-        server = _on_file(folder / "data")
-        starting = (
-            server is not None and PGconn.ping(server.uri("postgres").encode()) is Ping.REJECT
-        )
-        if not starting or time.monotonic() > deadline:
+        # Between its process and its socket there is a moment in which nothing is on file.
+        if not cluster.is_served(folder / "data") or time.monotonic() > deadline:
             return None
-        time.sleep(0.1)
+        time.sleep(_POLL_SECONDS)
     return found
 
 

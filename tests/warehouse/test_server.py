@@ -9,14 +9,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from threading import Timer
 
 import psutil
 import psycopg
 import pytest
 import sqlalchemy
 
-from headrace.errors import ConfigError
+from headrace.errors import ConfigError, WarehouseUnavailableError
 from headrace.warehouse import cluster, server
 from headrace.warehouse.server import EmbeddedPostgres
 
@@ -163,6 +165,38 @@ def test_a_first_start_that_was_killed_is_begun_anew(folder: NewFolder) -> None:
     assert ask(server.start(home), "select 1") == 1
 
 
+def test_a_server_without_a_free_session_is_waited_for(folder: NewFolder) -> None:
+    home = folder("a")
+    found = server.start(home, settings={**server.SETTINGS, "max_connections": "5"})
+    sessions = ExitStack()
+    with pytest.raises(psycopg.OperationalError, match="too many clients"):
+        take_all_sessions(found, sessions)
+    began = time.monotonic()
+    Timer(1.0, sessions.close).start()
+    assert server.start(home) == found
+    assert time.monotonic() - began >= 1.0
+
+
+def test_a_server_that_stalls_is_waited_for_and_named_if_it_never_answers(
+    folder: NewFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = folder("a")
+    found = server.start(home)
+    monkeypatch.setattr(server, "_CONNECT_SECONDS", 2)
+    number = process_id(found)
+    os.kill(number, signal.SIGSTOP)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(server, "_ANSWER_SECONDS", 0)
+            with pytest.raises(WarehouseUnavailableError, match="runs, but does not answer"):
+                server.start(home)
+        Timer(2.5, os.kill, (number, signal.SIGCONT)).start()
+        assert server.start(home) == found
+    finally:
+        os.kill(number, signal.SIGCONT)
+    assert process_id(found) == number
+
+
 @pytest.mark.parametrize(("version", "said"), [(None, "no PostgreSQL"), ("16", "PostgreSQL 16")])
 def test_a_folder_of_something_else_is_refused(
     folder: NewFolder, version: str | None, said: str
@@ -239,6 +273,11 @@ def test_the_servers_log_shows_no_values(server_of_all: EmbeddedPostgres) -> Non
 @pytest.fixture
 def server_of_all(server: EmbeddedPostgres) -> EmbeddedPostgres:
     return server
+
+
+def take_all_sessions(found: EmbeddedPostgres, sessions: ExitStack) -> None:
+    while True:
+        sessions.enter_context(psycopg.connect(found.uri()))
 
 
 def kill(home: Path) -> None:
