@@ -1,17 +1,24 @@
-"""Do the demo's tables hold the year, to the cent and to the day? Run after `make demo`.
+"""Do the demo's tables hold the year, to the cent, the day and the version? Run after `make demo`.
 
-Reads from outside: the warehouse through `headrace sql`, the quarantine with PyIceberg alone.
+Reads from outside: the warehouse through `headrace sql`, the quarantine with PyIceberg alone, and
+the files themselves, for what a member was when something was sold to it.
 """
 
+import csv
 import json
 import os
 import subprocess
 import sys
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from pyiceberg.table import StaticTable
+
+from demo.truth import Version, read_versions
 
 NET_SALES = Decimal("4596039.58")
 DAYS = 366
@@ -23,10 +30,32 @@ LEDGER = """
 """
 
 
+# Of the members that changed: each version, and the lines sold in its time.
+VERSIONS = """
+    select dim.{member}::text as member, dim.valid_from::text, coalesce(dim.valid_to::text, '') as
+           valid_to, coalesce(dim.{shown}, '') as shown, count(fact.date_key) as lines
+    from warehouse.{dimension} as dim left join warehouse.fact_sales as fact using ({key})
+    where dim.{member} in (
+        select {member} from warehouse.{dimension} group by {member} having count(*) > 1
+    )
+    group by 1, 2, 3, 4
+"""
+DIMENSIONS = {
+    "dim_product": ("products", "product_id", "product_id", "package_size"),
+    "dim_customer": ("households", "household_id", "customer_id", "income"),
+}
+
+
 def main() -> int:
     """Compare what the demo published with what its files hold; 0 when they agree."""
+    home = Path(os.environ.get("HEADRACE_HOME", ".headrace"))
+    return max(compare_totals(home), compare_history(home / "landing"))
+
+
+def compare_totals(home: Path) -> int:
+    """Net sales and days; 0 when they are as the data set has them."""
     sold = query("select sum(sales_value)::text as total from warehouse.fact_sales")[0]["total"]
-    quarantined = quarantined_sales(Path(os.environ.get("HEADRACE_HOME", ".headrace")))
+    quarantined = quarantined_sales(home)
     days = query(LEDGER)
     found = {
         "net sales of fact_sales and quarantine": Decimal(sold) + quarantined,
@@ -39,6 +68,55 @@ def main() -> int:
         verdict = "as expected" if value == wanted[name] else f"expected {wanted[name]}"
         print(f"{name}: {value} ({verdict})")
     return 0 if found == wanted else 1
+
+
+def compare_history(landing: Path) -> int:
+    """Versions of the members that changed, and what was sold in their time; 0 when all agree."""
+    changed = {
+        key: {str(m): v for m, v in read_versions(landing, name, key).items() if len(v) > 1}
+        for name, key, _, _ in DIMENSIONS.values()
+    }
+    sold = sold_of_each(landing, changed)
+    differing = 0
+    for dimension, (_, key, member, shown) in DIMENSIONS.items():
+        expected = Counter(
+            (m, str(v.valid_from), str(v.valid_to or ""), v.attributes[shown], str(sold[key, m, n]))
+            for m, versions in changed[key].items()
+            for n, v in enumerate(versions)
+        )
+        surrogate = f"{dimension.removeprefix('dim_')}_key"
+        statement = VERSIONS.format(dimension=dimension, member=member, shown=shown, key=surrogate)
+        found = Counter(tuple(map(str, row.values())) for row in query(statement))
+        wrong = (expected - found) + (found - expected)
+        verdict = f"{wrong.total()} differ, such as {min(wrong)}" if wrong else "as expected"
+        print(f"{dimension}: {len(changed[key])} changed, {expected.total()} versions ({verdict})")
+        differing += wrong.total()
+    return 1 if differing else 0
+
+
+def sold_of_each(
+    landing: Path, changed: Mapping[str, Mapping[str, list[Version]]]
+) -> Counter[tuple[str, str, int]]:
+    """By key column, member and number of the version: lines on receipts of its time.
+
+    The lines are those that are not quarantined; ISO 8601 sorts as text. No sale falls between a
+    member's leaving and coming back, so that the last version begun is the one of the time.
+    """
+    starts = {
+        key: {member: [str(v.valid_from) for v in versions] for member, versions in some.items()}
+        for key, some in changed.items()
+    }
+    sold: Counter[tuple[str, str, int]] = Counter()
+    for path in (landing / "transactions").glob("*.csv"):
+        with path.open(newline="") as file:
+            for line in csv.DictReader(file):
+                if int(line["quantity"]) <= 0 and float(line["sales_value"]):
+                    continue
+                for key, some in starts.items():
+                    if begun := some.get(line[key]):
+                        version = bisect_right(begun, line["transaction_timestamp"]) - 1
+                        sold[key, line[key], version] += 1
+    return sold
 
 
 def query(statement: str) -> list[dict[str, Any]]:

@@ -30,6 +30,33 @@ _TOTALS = """
            count(*) filter (where product_key = -1) as unknown_product
     from warehouse.fact_sales
 """
+_DIMENSIONS = """
+    select 'dim_product' as dimension, count(distinct product_id) as members, count(*) as versions,
+           count(*) filter (where is_inferred) as known_by_sales_only
+    from warehouse.dim_product where product_key <> -1
+    union all
+    select 'dim_customer', count(distinct customer_id), count(*),
+           count(*) filter (where is_inferred)
+    from warehouse.dim_customer where customer_key <> -1
+"""
+# Of the products with most versions, the one that sold most often: the same at every run.
+_ONE_PRODUCT = """
+    with repacked as (
+        select product_id from warehouse.dim_product
+        group by product_id having count(*) > 2
+    ),
+    chosen as (
+        select product_id from warehouse.fact_sales
+        join warehouse.dim_product using (product_key)
+        where product_id in (select product_id from repacked)
+        group by product_id order by count(*) desc, product_id limit 1
+    )
+    select product_id, product_type, brand, package_size, valid_from, valid_to, is_current,
+           count(date_key) as lines_sold, sum(sales_value) as sales
+    from warehouse.dim_product left join warehouse.fact_sales using (product_key)
+    where product_id = (select product_id from chosen)
+    group by 1, 2, 3, 4, 5, 6, 7 order by valid_from
+"""
 
 
 def stage() -> Any:
@@ -94,6 +121,11 @@ def _report(project: Project, result: BackfillResult | None) -> None:
         output.print_table(("step", "seconds"), steps, title="\nWhere the time went")
     totals = run_query(_TOTALS)
     output.print_table(totals.columns, totals.rows, title="\nwarehouse.fact_sales")
+    members = run_query(_DIMENSIONS)
+    output.print_table(members.columns, members.rows, title="\nMembers and their versions")
+    product = run_query(_ONE_PRODUCT)
+    title = "\nOne product's history, and what was sold of each version"
+    output.print_table(product.columns, product.rows, title=title)
     mart = run_query(_MART)
     output.print_table(mart.columns, mart.rows, title="\nmarts.mart_daily_department, the year")
     output.messages.print(_NEXT)
