@@ -79,7 +79,7 @@ def compare_history(landing: Path) -> int:
     sold = sold_of_each(landing, changed)
     differing = 0
     for dimension, (_, key, member, shown) in DIMENSIONS.items():
-        expected = Counter(
+        expected: Counter[tuple[str, ...]] = Counter(
             (m, str(v.valid_from), str(v.valid_to or ""), v.attributes[shown], str(sold[key, m, n]))
             for m, versions in changed[key].items()
             for n, v in enumerate(versions)
