@@ -140,6 +140,11 @@ class DimensionConfig(StrictModel):
         return "close" if self.snapshot else "keep"
 
     @property
+    def snapshots_tell_deletes(self) -> bool:
+        """Whether a member that a day's snapshot lacks is deleted."""
+        return self.snapshot and self.delete_action != "keep"
+
+    @property
     def infers_members(self) -> bool:
         """Whether facts bring members of whom the source has not told."""
         return self.missing == "inferred"

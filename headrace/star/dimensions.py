@@ -145,7 +145,7 @@ def keyed_versions(
         entity: Types of the columns.
     """
     one_each = settled(events, config, entity)
-    if config.snapshot and config.delete_action != "keep":
+    if config.snapshots_tell_deletes:
         one_each = with_absences(one_each, days, config, entity)
     versions = versions_of(one_each, config, entity)
     types = [(F.col(name), kind) for name, kind in key_types(config, entity).items()]

@@ -1,0 +1,191 @@
+"""The naive dimension: lists and dicts, one member after the other, no engine, obviously right."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+
+from headrace.config.sources import EntityConfig
+from headrace.config.star import DimensionConfig
+from headrace.engine.types import spark_schema
+from headrace.schema import Column, TableSchema
+from headrace.standardize.rows import processed_schema
+from headrace.star.dimensions import BEGINNING
+
+ENTITY = EntityConfig.model_validate(
+    {
+        "name": "products",
+        "extract": {"mode": "files", "path": "p-{date:%Y-%m-%d}.csv"},
+        "key": ["_line"],
+        "columns": [
+            {"name": "shop", "type": "string"},
+            {"name": "sku", "type": "bigint"},
+            {"name": "brand", "type": "string"},
+            {"name": "note", "type": "string"},
+            {"name": "gone", "type": "boolean"},
+            {"name": "since", "type": "timestamp"},
+            {"name": "seq", "type": "int"},
+        ],
+    }
+)
+_MENTION = TableSchema(
+    (Column("shop", "string"), Column("sku", "bigint"), Column("event_time", "timestamp"))
+)
+FIRST = date(2017, 1, 1)
+BEGIN = datetime.fromisoformat(BEGINNING)
+Key = tuple[str, int]
+Mention = tuple[str, int, datetime]
+
+
+def at(day: float) -> datetime:
+    """Midnight of a day of the tests' calendar, or later on it."""
+    return datetime.combine(FIRST, datetime.min.time()) + timedelta(days=day)
+
+
+@dataclass(frozen=True)
+class State:
+    """What one line of a day's file says of one product."""
+
+    shop: str | None
+    sku: int | None
+    day: int
+    brand: str | None = None
+    line: int = 1
+    note: str | None = None
+    gone: bool | None = None
+    since: datetime | None = None
+    seq: int | None = None
+
+    @property
+    def told_order(self) -> tuple[float, int, int, int]:
+        """What was told last of an instant has the largest."""
+        return (0 if self.seq is None else 1, self.seq or 0, self.day, self.line)
+
+
+@dataclass(frozen=True)
+class Version:
+    """A row of the dimension, its surrogate key left out."""
+
+    shop: str
+    sku: int
+    brand: str | None
+    valid_from: datetime
+    valid_to: datetime | None
+    note: str | None = None
+    is_deleted: bool = False
+    is_inferred: bool = False
+
+
+def naive_dimension(
+    config: DimensionConfig, states: Sequence[State], mentions: Iterable[Mention] = ()
+) -> set[Version]:
+    """All versions but the unknown member."""
+    told: dict[Key, list[State]] = {}
+    for state in states:
+        if state.shop is not None and state.sku is not None:
+            told.setdefault((state.shop, state.sku), []).append(state)
+    snapshots = {s.day for some in told.values() for s in some} if config.snapshot else set()
+    named: dict[Key, list[datetime]] = {}
+    for shop, sku, moment in mentions if config.missing == "inferred" else ():
+        named.setdefault((shop, sku), []).append(moment)
+    versions: set[Version] = set()
+    for key in {*told, *named}:
+        versions |= _versions_of(config, key, told.get(key, []), snapshots, named.get(key, []))
+    return versions
+
+
+def _versions_of(
+    config: DimensionConfig,
+    key: Key,
+    states: Sequence[State],
+    snapshots: set[int],
+    mentions: Sequence[datetime],
+) -> set[Version]:
+    events = _events(config, states, snapshots)
+    found: list[Version] = []
+    note: str | None = None
+    for moment, state in events:
+        first, last = not found, found[-1] if found else None
+        is_alive = last is not None and last.valid_to is None and not last.is_deleted
+        if state is not None and (not state.gone or first):
+            note = state.note
+        if state is None or state.gone:
+            if first and state is not None and config.delete_action == "close":
+                found.append(Version(*key, state.brand, BEGIN, moment))
+            elif first and state is not None:
+                start = BEGIN if config.first_version == "from_beginning" else moment
+                found.append(Version(*key, state.brand, start, None, is_deleted=True))
+            elif is_alive and last is not None:
+                found[-1] = replace(last, valid_to=moment)
+                if config.delete_action == "flag":
+                    found.append(Version(*key, last.brand, moment, None, is_deleted=True))
+        elif not is_alive or last is None or last.brand != state.brand:
+            if last is not None and last.valid_to is None:
+                found[-1] = replace(last, valid_to=moment)
+            start = BEGIN if first and config.first_version == "from_beginning" else moment
+            found.append(Version(*key, state.brand, start, None))
+    if mentions and not found:
+        unknown = config.unknown_values
+        brand, note = unknown.get("brand"), unknown.get("note")
+        found.append(Version(*key, brand, BEGIN, None, is_inferred=True))  # type: ignore[arg-type]
+    elif mentions and config.first_version == "at_effective_time":
+        start = found[0].valid_from
+        if min(mentions) < start and start > BEGIN:
+            brand = config.unknown_values.get("brand")
+            found.append(Version(*key, brand, BEGIN, start, is_inferred=True))  # type: ignore[arg-type]
+    return {replace(v, note=note if "note" in config.overwritten else None) for v in found}
+
+
+def _events(
+    config: DimensionConfig, states: Sequence[State], snapshots: set[int]
+) -> list[tuple[datetime, State | None]]:
+    """What holds at each instant, in time; None is a snapshot without the member."""
+    rows = [s for s in states if not (s.gone and config.delete_action == "keep")]
+    if config.deletes is None or config.deletes.when is None:
+        rows = [replace(s, gone=None) for s in states]
+    instants: dict[datetime, tuple[tuple[datetime, tuple[float, int, int, int]], State]] = {}
+    for state in rows:
+        raw = state.since if config.effective_time and state.since else at(state.day)
+        moment = max(raw, BEGIN + timedelta(microseconds=1) if state.gone else BEGIN)
+        order = state.told_order if config.source_order else (0, 0, state.day, state.line)
+        if moment not in instants or instants[moment][0] < (raw, order):
+            instants[moment] = ((raw, order), state)
+    events: dict[datetime, State | None] = {m: state for m, (_, state) in instants.items()}
+    if rows and config.delete_action != "keep":
+        first = min(state.day for state in rows)
+        absent = {day for day in snapshots if day > first} - {state.day for state in rows}
+        events |= {at(day): None for day in absent}
+    return sorted(events.items(), key=lambda event: event[0])
+
+
+def processed(spark: SparkSession, states: Sequence[State]) -> DataFrame:
+    """The lines as processed rows of their days."""
+    stamp = datetime(2017, 6, 1, tzinfo=UTC)
+    schema = processed_schema(ENTITY)
+    columns = {
+        **{n: [getattr(s, n) for s in states] for n in (c.name for c in ENTITY.columns)},
+        "_captured_at": [stamp] * len(states),
+        "_file": ["file"] * len(states),
+        "_line": [s.line for s in states],
+        "_processed_at": [stamp] * len(states),
+        "_run_id": ["run"] * len(states),
+        "_code_version": ["code"] * len(states),
+        "_partition_date": [FIRST + timedelta(days=s.day) for s in states],
+    }
+    return frame(spark, pa.table(columns, schema=schema.arrow()), schema)
+
+
+def mentioned(spark: SparkSession, mentions: Sequence[Mention]) -> DataFrame:
+    """Mentions as facts give them."""
+    rows = [dict(zip(_MENTION.names, mention, strict=True)) for mention in mentions]
+    return frame(spark, pa.Table.from_pylist(rows, _MENTION.arrow()), _MENTION)
+
+
+def frame(spark: SparkSession, table: pa.Table, schema: TableSchema) -> DataFrame:
+    """An Arrow table as a frame, also when it is empty."""
+    if not table.num_rows:
+        return spark.createDataFrame([], spark_schema(schema))
+    # Without the schema, times without a zone would become times with one.
+    return spark.createDataFrame(table, spark_schema(schema))
