@@ -4,16 +4,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import psycopg
 import pyarrow as pa
 import pytest
 
-from headrace.errors import WarehouseUnavailableError
+from headrace.errors import PermanentError, WarehouseUnavailableError
 from headrace.warehouse.load import Warehouse
 from headrace.warehouse.sessions import Session, connector
 from tests.warehouse.sales import FACT, arrow, day, load, published, rows_of, sales, staging_tables
+from tests.warehouse.test_visibility import polling
 
 pytestmark = pytest.mark.crash
 
@@ -57,17 +59,20 @@ def test_a_killed_load_leaves_the_old_state_and_the_next_one_cleans_up(
 ) -> None:
     before = {day(0): sales(day(0), 3)}
     load(warehouse, before)
-    with subprocess.Popen(
-        [sys.executable, "-c", LOADER, url, point], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    ) as loader:
-        assert loader.stdout is not None
-        assert loader.stdout.readline().strip() == point
-        assert staging_tables(session) != [] or point == "copying"
-        loader.kill()
-    assert published(session) == rows_of(before)
-    wait_until_alone(session)
-    after = {day(0): sales(day(0), 1, "3.00"), day(40): sales(day(40), 1)}
-    load(warehouse, after)
+    counts = "select count(*), sum(amount) from warehouse.fact_sales"
+    with polling(url, counts) as seen:
+        with subprocess.Popen(
+            [sys.executable, "-c", LOADER, url, point], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        ) as loader:
+            assert loader.stdout is not None
+            assert loader.stdout.readline().strip() == point
+            assert staging_tables(session) != [] or point == "copying"
+            loader.kill()
+        assert published(session) == rows_of(before)
+        wait_until_alone(session)
+        after = {day(0): sales(day(0), 1, "3.00"), day(40): sales(day(40), 1)}
+        load(warehouse, after)
+    assert seen <= {(3, Decimal("3.00")), (2, Decimal("4.00"))}
     assert published(session) == rows_of(after)
     assert staging_tables(session) == []
 
@@ -142,6 +147,45 @@ def test_a_server_that_is_not_there_is_transient() -> None:
     nowhere = Warehouse(connector("postgresql://postgres@/none?host=/nonexistent"))
     with pytest.raises(WarehouseUnavailableError, match="cannot connect"):
         nowhere.stage(FACT, [day(0)], [])
+
+
+def test_a_disk_that_fills_up_during_copy_changes_nothing_and_says_what_to_do(
+    warehouse: Warehouse, session: Session
+) -> None:
+    before = {day(0): sales(day(0), 3)}
+    load(warehouse, before)
+    # No small disk can be had everywhere: the server says of the 500th row what it would say then.
+    session.execute(
+        """
+        create function no_space() returns trigger language plpgsql as $$
+        begin
+            if new.product_key = 500 then
+                raise 'could not extend file: No space left on device' using errcode = '53100';
+            end if;
+            return new;
+        end $$;
+        create function fill_up() returns event_trigger language plpgsql as $$
+        declare made record;
+        begin
+            for made in select * from pg_event_trigger_ddl_commands() where schema_name = 'staging'
+            loop
+                execute format('create trigger full_disk before insert on %s for each row'
+                    ' execute function no_space()', made.object_identity);
+            end loop;
+        end $$;
+        create event trigger full_disk on ddl_command_end when tag in ('CREATE TABLE')
+            execute function fill_up()
+        """
+    )
+    after = {day(0): sales(day(0), 600)}
+    with pytest.raises(PermanentError, match=r"staging warehouse\.fact_sales.*No space") as failed:
+        load(warehouse, after)
+    assert "free space" in failed.value.fix
+    assert published(session) == rows_of(before)
+    assert staging_tables(session) == []
+    session.execute("drop event trigger full_disk")
+    load(warehouse, after)
+    assert published(session) == rows_of(after)
 
 
 def wait_until_alone(session: Session) -> None:
