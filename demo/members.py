@@ -69,8 +69,9 @@ def households_of_the_year(
 
 def _change_product(dice: Dice, product: Member) -> Member:
     if dice.chance(_SHARE_REPACKED):
-        others = [unit for unit in _UNITS if not (product["package_size"] or "").endswith(unit)]
-        return product | {"package_size": f"{1 + dice.below(_LARGEST_PACKAGE)} {dice.pick(others)}"}
+        content, _, unit = (product["package_size"] or "").partition(" ")
+        sizes = [str(size) for size in range(1, _LARGEST_PACKAGE) if str(size) != content]
+        return product | {"package_size": f"{dice.pick(sizes)} {unit or dice.pick(_UNITS)}"}
     return product | {"brand": "Private" if product["brand"] == "National" else "National"}
 
 
