@@ -157,15 +157,17 @@ def dev(
 
 @app.command()
 def stop() -> None:
-    """Stop the embedded Postgres of this HEADRACE_HOME.
+    """Stop what stays between commands: the embedded Postgres, the warm process.
 
     Example: headrace stop
     """
     from headrace.config.loading import home_folder
     from headrace.home import Home
+    from headrace.warm.client import end as end_warm_process
     from headrace.warehouse.server import stop as stop_server
 
-    stopped = stop_server(Home(home_folder()).postgres)
+    ended = end_warm_process(home_folder())
+    stopped = stop_server(Home(home_folder()).postgres) or ended
     typer.echo("stopped" if stopped else "was not running", err=True)
 
 
