@@ -10,10 +10,12 @@ import dagster as dg
 import pyarrow as pa
 
 from headrace.config.loading import Project
-from headrace.config.sources import EntityConfig
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
 from headrace.lake.scan import LakeScan
-from headrace.layers.curated import DimensionStep, FactStep
+from headrace.lake.table import LakeTable
+from headrace.layers.dimensions import DimensionStep
+from headrace.layers.facts import FactStep
+from headrace.layers.mentioning import mentioned_by
 from headrace.quality.report import AuditedOutput, AuditedTable, bad_days, passed_days
 from headrace.star.calendar import build_calendar, calendar_schema
 from headrace.star.dimensions import dimension_schema
@@ -35,19 +37,20 @@ from resources.spark import SparkResource
 
 
 def build_dimension_asset(
-    config: DimensionConfig,
-    entity: EntityConfig,
-    partitions: dg.PartitionsDefinition,
-    *,
-    for_ui: bool,
+    project: Project, config: DimensionConfig, partitions: dg.PartitionsDefinition, *, for_ui: bool
 ) -> dg.AssetsDefinition:
     """A dimension with history; a partition of it is the changes that its day brought."""
+    entity = project.entities()[config.entity][1]
     key, source = curated_key(config.name), processed_key(config.entity)
+    # Facts of whose members the source has not told bring them along.
+    facts = [
+        fact.entity for fact in project.star.facts if config.infers_members and _joins(fact, config)
+    ]
     version = code_version(config, entity)
 
     @dg.asset(
         key=key,
-        deps=[source],
+        deps=sorted({source, *map(processed_key, facts)}),
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         io_manager_key="lake_io",
@@ -70,16 +73,22 @@ def build_dimension_asset(
         # Held until the table is published: of two runs that rebuild it at once, the later commit
         # must have read what the earlier one read, or it would take its days out again.
         with recorder.attempt(context, days), recorder.warehouse.lock(name_of(key)):
+
+            def processed(name: str) -> LakeTable:
+                return lake.table(PROCESSED, table_of(name))
+
             step = DimensionStep(
                 spark=spark.session(),
                 config=config,
                 entity=entity,
                 table=lake.table(CURATED, config.name),
+                processed=processed(config.entity),
+                mentioned_by=mentioned_by(project, config, processed),
                 code_version=version,
             )
             open_days = sorted(recorder.publishable(source, days))
-            scan = lake.scan(PROCESSED, table_of(config.entity))
-            staged = step.stage(scan, open_days)
+            staged = step.stage(open_days)
+            context.add_output_metadata({"late_members": staged.late_members})
             yield dg.Output(
                 AuditedTable(
                     staged.table.schema,
@@ -145,12 +154,14 @@ def build_fact_asset(
         recorder: PublicationRecorder,
     ) -> Iterator[dg.Output[AuditedOutput | None]]:
         days = days_of(context.partition_keys)
-        with recorder.attempt(context, days):
+        # Held until the fact is published: what one run moves to late versions, another one that
+        # began before must not move back.
+        with recorder.attempt(context, days), recorder.warehouse.lock(name_of(key)):
             step = FactStep(
                 spark=spark.session(),
                 config=config,
                 entity=entity,
-                dimensions=_scans(lake, dimensions),
+                dimensions=_tables(lake, dimensions),
                 table=lake.table(CURATED, config.name),
                 slice_bytes=project.settings.engine.slice_bytes,
             )
@@ -158,22 +169,33 @@ def build_fact_asset(
             for dimension in dimension_keys:
                 open_days &= recorder.publishable(dimension, days)
             staged = step.stage(name_of(key), processed, sorted(open_days))
-        good = passed_days(staged.reports)
-        yield dg.Output(
-            AuditedOutput(
-                schema,
-                {day: staged.partitions[day] for day in good},
-                bad_days(staged.reports),
-                properties_of(context.run, version),
-                reports=staged.reports,
+            rekeyed = staged.rekeyed.reports
+            moved = sum(report.rows_rekeyed for report in rekeyed.values())
+            context.add_output_metadata({"days_rekeyed": len(rekeyed), "rows_rekeyed": moved})
+            published = {
+                **{day: staged.rekeyed.partitions[day] for day in passed_days(rekeyed)},
+                **{day: staged.days.partitions[day] for day in passed_days(staged.days.reports)},
+            }
+            yield dg.Output(
+                AuditedOutput(
+                    schema,
+                    published,
+                    bad_days(staged.days.reports),
+                    {**properties_of(context.run, version), **staged.read},
+                    reports=staged.days.reports,
+                    restated=rekeyed,
+                )
             )
-        )
         yield from check_outputs(context)
 
     return fact
 
 
-def _scans(
+def _tables(
     lake: LakeResource, dimensions: Mapping[str, DimensionConfig]
-) -> dict[str, tuple[DimensionConfig, LakeScan]]:
-    return {name: (config, lake.scan(CURATED, name)) for name, config in dimensions.items()}
+) -> dict[str, tuple[DimensionConfig, LakeTable]]:
+    return {name: (config, lake.table(CURATED, name)) for name, config in dimensions.items()}
+
+
+def _joins(fact: FactConfig, dimension: DimensionConfig) -> bool:
+    return any(join.dimension == dimension.name for join in fact.dimensions)

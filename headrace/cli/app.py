@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 demo = typer.Typer(no_args_is_help=True, help="A year of real sales, from files to marts.")
 app.add_typer(demo, name="demo")
+audit = typer.Typer(no_args_is_help=True, help="Compare what is published with its rebuild.")
+app.add_typer(audit, name="audit")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print data as JSON and nothing else.")]
 Select = Annotated[
@@ -163,12 +165,28 @@ def stop() -> None:
     """
     from headrace.config.loading import home_folder
     from headrace.home import Home
-    from headrace.warm.client import end as end_warm_process
     from headrace.warehouse.server import stop as stop_server
+    from headrace.warm.client import end as end_warm_process
 
     ended = end_warm_process(home_folder())
     stopped = stop_server(Home(home_folder()).postgres) or ended
     typer.echo("stopped" if stopped else "was not running", err=True)
+
+
+@audit.command("star")
+def audit_star(as_json: JsonFlag = False) -> None:
+    """Rebuild the star from all processed rows in time order; compare lake and warehouse with it.
+
+    Exit code 1 if a table differs. It changes nothing, and takes about as long as the layers from
+    processed to warehouse took.
+
+    Example: headrace audit star
+    """
+    from headrace.cli.audit import audit_star as run
+
+    found = run(quiet=as_json)
+    output.print_audit(found, as_json=as_json)
+    raise typer.Exit(0 if all(table.is_equal for table in found) else 1)
 
 
 @demo.command("stage")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from headrace.cli.quarantine import QuarantinedRow
     from headrace.cli.query import Rows
     from headrace.cli.runner import AssetStatus, BackfillResult
+    from headrace.layers.star_audit import TableAudit
 
 messages = Console(stderr=True, highlight=False)
 
@@ -75,6 +76,33 @@ def print_status(assets: Sequence["AssetStatus"], *, as_json: bool) -> None:
         return
     columns = ("asset", "published", "empty", "held", "failed", "missing", "rows", "last run")
     print_table(columns, [tuple(asset.as_dict().values()) for asset in assets])
+
+
+def print_audit(tables: Sequence["TableAudit"], *, as_json: bool) -> None:
+    """One line a table, then the first differences of those that differ."""
+    if as_json:
+        print_json([{"equal": table.is_equal, **asdict(table)} for table in tables])
+        return
+    rows = [
+        (
+            table.table,
+            "equal" if table.is_equal else "differs",
+            table.rows,
+            table.missing,
+            table.unexpected,
+            len(table.days_behind),
+        )
+        for table in tables
+    ]
+    print_table(("table", "is", "rows", "missing", "unexpected", "days behind"), rows)
+    for table in tables:
+        for example in table.examples:
+            messages.print(f"[red]{table.table}[/] {_plain_text(example)}", soft_wrap=True)
+    if any(table.days_behind for table in tables):
+        messages.print(
+            "days behind: published again below the star, and not brought to it yet; "
+            "headrace backfill does"
+        )
 
 
 def print_quarantine(found: Sequence["QuarantinedRow"], *, as_json: bool) -> None:

@@ -109,7 +109,7 @@ def run_backfill(start_day: date, end: date, *, select: str, quiet: bool) -> Bac
         run_range = _entry_point("headrace.run_range")
         definitions = _entry_point("headrace.definitions")
     prepare_home(project)
-    with nullcontext() if quiet else _bars():
+    with nullcontext() if quiet else bars():
         run: Run = run_range(
             lambda: definitions(project, for_ui=False), start_day, end, select=select
         )
@@ -209,7 +209,8 @@ def _result(project: Project, run: Run) -> BackfillResult:
 
 
 @contextmanager
-def _bars() -> Iterator[None]:
+def bars() -> Iterator[None]:
+    """Show on stderr what the layers report, a bar an asset; without a terminal, a line each."""
     if not messages.is_terminal:
         with progress.listening(_Lines().report):
             yield
@@ -221,13 +222,13 @@ def _bars() -> Iterator[None]:
         TextColumn("days"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=messages) as bars:
+    with Progress(*columns, console=messages) as shown:
         tasks: dict[str, Any] = {}
 
         def report(asset: str, done: int, total: int) -> None:
             if asset not in tasks:
-                tasks[asset] = bars.add_task(asset, total=total)
-            bars.update(tasks[asset], completed=done)
+                tasks[asset] = shown.add_task(asset, total=total)
+            shown.update(tasks[asset], completed=done)
 
         with progress.listening(report):
             yield

@@ -97,9 +97,8 @@ def mention_events(mentions: DataFrame, config: DimensionConfig, entity: EntityC
     known = mentions.where(F.col("event_time").isNotNull())
     for name in keys:
         known = known.where(F.col(name).isNotNull())
-    first = known.groupBy(*keys).agg(
-        F.min(F.col("event_time").cast("timestamp_ntz")).alias("_mentioned_at")
-    )
+    at = F.greatest(F.col("event_time").cast("timestamp_ntz"), instant(BEGINNING))
+    first = known.groupBy(*keys).agg(F.min(at).alias("_mentioned_at"))
     given = {name: F.col(name) for name in (*keys, "_mentioned_at")}
     return as_events(first, {**given, "_kind": F.lit(MENTION)}, config, entity)
 
@@ -200,4 +199,5 @@ def with_absences(
 def _is_delete(config: DimensionConfig) -> Column:
     if config.deletes is None or config.deletes.when is None:
         return F.lit(False)
-    return F.coalesce(F.expr(f"({config.deletes.when})"), F.lit(False))
+    # Not `coalesce`: Sail's plans disagree on whether its result can be NULL, and fail on it.
+    return F.when(F.expr(f"({config.deletes.when})"), F.lit(True)).otherwise(F.lit(False))

@@ -1,0 +1,49 @@
+"""`headrace audit star`: is what is published what the published rows give?
+
+Belongs here: opening the parts that the audit needs.
+Elsewhere: the audit (headrace.layers.star_audit), printing (headrace.cli.output).
+"""
+
+from collections.abc import Collection
+from contextlib import nullcontext
+from datetime import date
+from typing import TYPE_CHECKING
+
+from headrace.cli.runner import bars
+from headrace.config.loading import load_project
+from headrace.connections import engine_settings, lake_of, ledger_of, postgres_url
+from headrace.engine.session import EngineSettings, connect
+from headrace.warehouse.reading import read
+from headrace.warehouse.sessions import connector
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from headrace.layers.star_audit import TableAudit
+
+
+def audit_star(*, quiet: bool) -> "list[TableAudit]":
+    """Rebuild the star into scratch and compare every table of it.
+
+    Args:
+        quiet: Without progress bars.
+    """
+    from headrace.layers.star_audit import StarAudit  # imports PySpark
+
+    project = load_project()
+    warehouse = connector(postgres_url(project, "warehouse"))
+    lake = lake_of(project)
+
+    def rows(name: str, days: Collection[date] | None) -> "pa.RecordBatchReader":
+        return read(warehouse, "warehouse", name, days=days)
+
+    declared = EngineSettings(remote=project.settings.engine.remote)
+    audit = StarAudit(
+        spark=connect(engine_settings(project, declared)),
+        project=project,
+        lake_table=lake.table,
+        warehouse_rows=rows,
+        ledger=ledger_of(project),
+    )
+    with nullcontext() if quiet else bars():
+        return audit.run()

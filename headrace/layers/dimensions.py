@@ -1,0 +1,250 @@
+"""Processed to curated: a dimension follows the changes of what it is made from.
+
+Belongs here: staging and auditing a dimension's files in the lake.
+Elsewhere: what a version is and which members a change touches (headrace.star), publication (the
+IO managers).
+
+A dimension lies in two kinds of files. The head has the latest version of each member, the tail
+all earlier ones. A day in order reads the head and writes it anew, and adds a file to the tail:
+what it costs does not grow with the history. Only a change that comes late reads the tail and the
+history of its members.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from headrace.config.sources import EntityConfig
+from headrace.config.star import DimensionConfig
+from headrace.engine.staging import write_table
+from headrace.engine.types import spark_schema
+from headrace.lake.changes import FileChanges
+from headrace.lake.scan import LakeScan
+from headrace.lake.table import LakeTable
+from headrace.layers.following import as_read, changes_since_read, scan_if_published
+from headrace.layers.guarding import guard_files
+from headrace.layers.mentioning import Mentioning, all_mentions, union
+from headrace.quality.report import CheckResult, PartitionReport
+from headrace.staged import StagedFile, StagedTable
+from headrace.star.dimensions import build_dimension, lake_dimension_schema
+from headrace.star.updates import DimensionChanges, Versions, update_dimension
+
+# Properties of a dimension's snapshot: where its head lies, and the code that built it.
+_HEAD = "headrace.head"
+_CODE = "headrace.code_version"
+_LATE = "headrace.late_members"
+# Each day may add a file to the tail. Past this many the small ones become one.
+_TAIL_FILES = 32
+_SMALL_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class StagedDimension:
+    """A whole dimension, staged, and what its audit says of the days that a run brings."""
+
+    table: StagedTable
+    reports: Mapping[date, PartitionReport]
+    late_members: int = 0
+
+
+@dataclass(frozen=True)
+class _Published:
+    """The published state, and what happened since to the tables that it was made from."""
+
+    head: LakeScan
+    tail: LakeScan
+    rows: FileChanges
+    mentions: Sequence[FileChanges]
+
+    @property
+    def is_up_to_date(self) -> bool:
+        return not self.rows and not any(self.mentions)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """Files of the next state: those that stay and those that are new."""
+
+    head: tuple[StagedFile, ...]
+    head_token: str
+    tail: tuple[StagedFile, ...]
+    new: tuple[StagedFile, ...]
+    read: Mapping[str, str]
+    late_members: int = 0
+
+
+@dataclass(frozen=True)
+class DimensionStep:
+    """Stages a dimension from the published rows of its entity, whatever run brought them.
+
+    Attributes:
+        mentioned_by: Facts whose members may be unknown: they get inferred ones.
+    """
+
+    spark: SparkSession
+    config: DimensionConfig
+    entity: EntityConfig
+    table: LakeTable
+    processed: LakeTable
+    mentioned_by: Sequence[Mentioning]
+    code_version: str
+
+    def stage(self, days: Sequence[date]) -> StagedDimension:
+        """Stage the dimension; `days` are those whose changes the run brings."""
+        properties = self.table.snapshot_properties()
+        published = self._published(properties)
+        if published is None:
+            written = self._build()
+        elif published.is_up_to_date:
+            # Published again as it is; what it has read may have gone on without changing rows.
+            token = properties[_HEAD]
+            read = self._read_now(published)
+            written = _Written(published.head.files, token, published.tail.files, (), read)
+        else:
+            written = self._update(published)
+        schema = lake_dimension_schema(self.config, self.entity)
+        key = (self.config.key_column,)
+        guard_files(self.table.name, schema, self.table.storage, written.new, key)
+        recorded = {
+            _HEAD: written.head_token,
+            _CODE: self.code_version,
+            _LATE: str(written.late_members),
+            **written.read,
+        }
+        table = StagedTable(schema, (*written.tail, *written.head), recorded)
+        return StagedDimension(table, self._reports(days, written), written.late_members)
+
+    def _published(self, properties: Mapping[str, str]) -> _Published | None:
+        """None if it has to be built from nothing."""
+        if properties.get(_CODE) != self.code_version or _HEAD not in properties:
+            return None
+        rows = changes_since_read(properties, self.processed)
+        mentions = [changes_since_read(properties, each.table) for each in self.mentioned_by]
+        known = [changes for changes in mentions if changes is not None]
+        if rows is None or len(known) != len(mentions):
+            return None
+        scan = self.table.scan()
+        folder = f"/data/{properties[_HEAD]}/"
+        head = [file for file in scan.files if folder in file.path]
+        tail = [file for file in scan.files if folder not in file.path]
+        return _Published(scan.only(head), scan.only(tail), rows, known)
+
+    def _build(self) -> _Written:
+        processed = self.processed.scan()
+        scans = [scan_if_published(each.table) for each in self.mentioned_by]
+        mentions = union(
+            each.of(scan, self.spark)
+            for each, scan in zip(self.mentioned_by, scans, strict=True)
+            if scan
+        )
+        rows = processed.frame(self.spark)
+        versions = build_dimension(rows, self.config, self.entity, mentions)
+        token, head = self._write(versions.head)
+        _, tail = self._write(versions.tail)
+        read = as_read(self.processed, processed)
+        for each, scan in zip(self.mentioned_by, scans, strict=True):
+            read |= as_read(each.table, scan)
+        return _Written(head, token, tail, (*head, *tail), read)
+
+    def _update(self, published: _Published) -> _Written:
+        spark = self.spark
+        changes = DimensionChanges(
+            added=published.rows.added.frame(spark),
+            removed=published.rows.removed.frame(spark) if published.rows.removed.files else None,
+            mentions_added=self._mentions([c.added for c in published.mentions]),
+            mentions_removed=self._mentions([c.removed for c in published.mentions]),
+        )
+        update = update_dimension(
+            Versions(published.head.frame(spark), published.tail.frame(spark)),
+            changes,
+            lambda: self.processed.scan().frame(spark),
+            (lambda: all_mentions(self.mentioned_by, spark)) if self.mentioned_by else None,
+            self.config,
+            self.entity,
+        )
+        kept = () if update.replaces_tail else published.tail.files
+        small = [file for file in kept if file.size_bytes < _SMALL_BYTES]
+        rows = update.tail
+        if len(small) >= _TAIL_FILES:
+            rows = rows.unionByName(published.tail.only(small).frame(spark))
+            kept = tuple(file for file in kept if file not in small)
+        token, head = self._write(update.head)
+        _, tail = self._write(rows)
+        return _Written(
+            head,
+            token,
+            (*kept, *tail),
+            (*head, *tail),
+            self._read_now(published),
+            update.late_members,
+        )
+
+    def _read_now(self, published: _Published) -> dict[str, str]:
+        # The states that the changes lead to: what comes in the meantime is the next update's.
+        read = as_read(self.processed, published.rows.added)
+        for each, changes in zip(self.mentioned_by, published.mentions, strict=True):
+            read |= as_read(each.table, changes.added)
+        return read
+
+    def _mentions(self, scans: Sequence[LakeScan]) -> DataFrame | None:
+        return union(
+            each.of(scan, self.spark)
+            for each, scan in zip(self.mentioned_by, scans, strict=True)
+            if scan.files
+        )
+
+    def _write(self, rows: DataFrame) -> tuple[str, tuple[StagedFile, ...]]:
+        token = self.table.new_token()
+        write_table(rows, uri=self.table.staging_uri(token))
+        return token, self.table.staged_files(token)
+
+    def _reports(self, days: Sequence[date], written: _Written) -> dict[date, PartitionReport]:
+        scan = self.processed.scan(days)
+        checks = self._audit(written) if written.new else ()
+        # Only a day that brings rows is judged: the others change nothing.
+        return {
+            day: PartitionReport(
+                day,
+                rows_in=scan.rows(day),
+                rows_out=scan.rows(day),
+                checks=checks if scan.rows(day) else (),
+            )
+            for day in days
+        }
+
+    def _audit(self, written: _Written) -> tuple[CheckResult, ...]:
+        """Judge what is new: the whole head, and what enters the tail."""
+        schema = spark_schema(lake_dimension_schema(self.config, self.entity))
+        natural = [F.col(name) for name in self.config.natural_key]
+
+        def read(files: Sequence[StagedFile]) -> DataFrame:
+            return self.spark.read.schema(schema).parquet(*(file.path for file in files))
+
+        rows = read(written.new)
+        found = rows.agg(
+            F.count(F.lit(1)).alias("rows"),
+            F.countDistinct(self.config.key_column).alias("keys"),
+            F.sum((F.col("valid_to") <= F.col("valid_from")).cast("bigint")).alias("turned"),
+        ).collect()[0]
+        heads = (
+            read(written.head)
+            .agg(F.count(F.lit(1)).alias("rows"), F.countDistinct(*natural).alias("members"))
+            .collect()[0]
+        )
+        return (
+            CheckResult(
+                "unique_key",
+                found["rows"] == found["keys"],
+                f"{found['rows']} surrogate keys",
+                f"{found['keys']}",
+            ),
+            CheckResult(
+                "one_current_version",
+                heads["rows"] == heads["members"] and not found["turned"],
+                f"one latest version of each of {heads['members']} members, none ending first",
+                f"{heads['rows']} latest versions, {found['turned'] or 0} that end first",
+            ),
+        )

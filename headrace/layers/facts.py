@@ -1,0 +1,192 @@
+"""Processed to curated: facts by day, and facts whose members' versions came late.
+
+Belongs here: staging and auditing a fact's days in the lake; finding the published days whose
+surrogate keys a change of a dimension moved.
+Elsewhere: what a fact is (headrace.star.facts), publication (the IO managers).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time
+from decimal import Decimal
+from functools import reduce
+
+from pyiceberg.expressions import GreaterThan, IsNull, Or
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from headrace.config.sources import EntityConfig
+from headrace.config.star import DimensionConfig, FactConfig
+from headrace.engine.staging import write_partitions
+from headrace.engine.types import spark_schema
+from headrace.lake.planning import EVERYTHING
+from headrace.lake.scan import LakeScan
+from headrace.lake.table import LakeTable
+from headrace.layers.following import as_read
+from headrace.layers.guarding import guard_files
+from headrace.layers.processed import StagedDays
+from headrace.layers.rekeying import is_of_its_day, moved_keys
+from headrace.layers.slices import plan_slices, stage_slices
+from headrace.quality import partitions as check
+from headrace.quality.report import CheckResult, PartitionReport, bad_days, passed_days
+from headrace.staged import StagedPartition, new_token
+from headrace.standardize.rows import PARTITION_COLUMN
+from headrace.star.facts import build_fact, lake_fact_schema
+
+
+@dataclass(frozen=True)
+class StagedFact:
+    """Days of a fact, staged and audited.
+
+    Attributes:
+        days: Those asked for.
+        rekeyed: Published days whose surrogate keys moved: the same rows with the keys of now. A
+            day that was asked for and failed may be among them, in the state that it keeps.
+        read: The dimensions' states that the keys are from, for the publication's properties.
+    """
+
+    days: StagedDays
+    rekeyed: StagedDays
+    read: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class FactStep:
+    """Stages days of a fact: as-of join, then totals against the rows it came from.
+
+    Attributes:
+        dimensions: By name: the dimension and its table in the lake.
+    """
+
+    spark: SparkSession
+    config: FactConfig
+    entity: EntityConfig
+    dimensions: Mapping[str, tuple[DimensionConfig, LakeTable]]
+    table: LakeTable
+    slice_bytes: int
+
+    def stage(self, asset: str, processed: LakeScan, days: Sequence[date]) -> StagedFact:
+        """Stage some of the scan's days, and published days whose keys moved since.
+
+        A day without rows is staged as empty.
+        """
+        before = self.table.snapshot_properties()
+        scans = self._dimensions_since(min(days, default=None))
+        staged = self._in_slices(asset, processed, days, scans)
+        rekeyed = self._rekeyed(asset, passed_days(staged.reports))
+        read: dict[str, str] = {}
+        for name, (_, table) in self.dimensions.items():
+            read |= as_read(table, scans[name])
+        if bad_days(rekeyed.reports):
+            # Those days still have the keys of before: the next run has to look at them again.
+            read = {name: before[name] for name in read if name in before}
+        return StagedFact(staged, rekeyed, read)
+
+    def _rekeyed(self, asset: str, excluded: Sequence[date]) -> StagedDays:
+        """Published days whose keys moved, but those that are staged anyway."""
+        moved = moved_keys(
+            self.spark, self.config, self.entity, self.dimensions, self.table, excluded
+        )
+        if moved is None or not moved.rows:
+            return StagedDays({}, {}, {})
+        # From the fact's own rows: they have every column that the join needs, and a day that was
+        # published again upstream must not come through by this door.
+        days = sorted(moved.rows)
+        staged = self._in_slices(asset, moved.facts, days, self._dimensions_since(days[0]))
+        reports = {
+            day: replace(report, rows_rekeyed=moved.rows[day])
+            for day, report in staged.reports.items()
+        }
+        return replace(staged, reports=reports)
+
+    def _dimensions_since(self, first: date | None) -> dict[str, LakeScan]:
+        """The dimensions' files, without those whose versions all end before the first event."""
+        where = EVERYTHING
+        if first is not None and is_of_its_day(self.config, self.entity):
+            start = datetime.combine(first, time())
+            where = Or(
+                IsNull(term="valid_to"), GreaterThan(term="valid_to", value=start.isoformat())
+            )
+        return {name: table.scan(where=where) for name, (_, table) in self.dimensions.items()}
+
+    def _in_slices(
+        self,
+        asset: str,
+        source: LakeScan,
+        days: Sequence[date],
+        scans: Mapping[str, LakeScan],
+    ) -> StagedDays:
+        if not days:
+            return StagedDays({}, {}, {})
+        versions = {
+            name: (self.dimensions[name][0], scan.frame(self.spark)) for name, scan in scans.items()
+        }
+        sizes = {day: source.size_bytes(day) for day in days}
+        slices = plan_slices(days, sizes, self.slice_bytes)
+        results, failed = stage_slices(
+            asset, slices, lambda some: self._stage_slice(source, versions, some)
+        )
+        errors = {day: PartitionReport(day, error=why) for day, why in failed.items()}
+        return reduce(StagedDays.__or__, results, StagedDays({}, {}, errors))
+
+    def _stage_slice(
+        self,
+        processed: LakeScan,
+        versions: Mapping[str, tuple[DimensionConfig, DataFrame]],
+        days: Sequence[date],
+    ) -> StagedDays:
+        source = processed.frame(self.spark, days)
+        token = new_token()
+        rows = build_fact(source, self.config, self.entity, versions)
+        write_partitions(rows, uri=self.table.staging_uri(token))
+        written = self.table.staged(token)
+        files = [file for some in written.values() for file in some.files]
+        schema = lake_fact_schema(self.config, self.entity, self._configs())
+        guard_files(self.table.name, schema, self.table.storage, files)
+        staged = {day: written.get(day, StagedPartition(day)) for day in days}
+        expected, found = self._totals(source), self._totals(self._read(staged))
+        reports = {}
+        for day in days:
+            counts = PartitionReport(
+                day,
+                rows_in=processed.rows(day),
+                rows_out=staged[day].rows,
+            )
+            checks = self._audit(staged[day], expected.get(day, {}), found.get(day, {}))
+            reports[day] = replace(counts, checks=checks)
+        return StagedDays(staged, {}, reports)
+
+    def _audit(
+        self, staged: StagedPartition, expected: Mapping[str, Decimal], found: Mapping[str, Decimal]
+    ) -> tuple[CheckResult, ...]:
+        schema = lake_fact_schema(self.config, self.entity, self._configs())
+        return (
+            check.same_totals("same_totals", expected, found),
+            check.not_null(schema, staged),
+        )
+
+    def _totals(self, rows: DataFrame) -> dict[date, dict[str, Decimal]]:
+        sums = [
+            F.sum(F.col(name).cast("decimal(38,6)")).alias(name) for name in self._exact_measures()
+        ]
+        counted = rows.groupBy(PARTITION_COLUMN).agg(F.count(F.lit(1)).alias("rows"), *sums)
+        return {
+            row[PARTITION_COLUMN]: {
+                name: Decimal(row[name] or 0) for name in ("rows", *self._exact_measures())
+            }
+            for row in counted.collect()
+        }
+
+    def _exact_measures(self) -> list[str]:
+        # Sums of doubles depend on the order of addition; they are no proof of anything.
+        return [m for m in self.config.measures if self.entity.column(m).type != "double"]
+
+    def _configs(self) -> dict[str, DimensionConfig]:
+        return {name: config for name, (config, _) in self.dimensions.items()}
+
+    def _read(self, staged: Mapping[date, StagedPartition]) -> DataFrame:
+        schema = spark_schema(lake_fact_schema(self.config, self.entity, self._configs()))
+        paths = [file.path for some in staged.values() for file in some.files]
+        if not paths:
+            return self.spark.createDataFrame([], schema)
+        return self.spark.read.schema(schema).parquet(*paths)

@@ -1,0 +1,73 @@
+"""Facts mention members that their dimension may not know: it then infers them.
+
+Belongs here: which rows mention a dimension's members, and the frames of what they mention.
+Elsewhere: inferred members (headrace.star), following the changes (headrace.layers.dimensions).
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from headrace.config.loading import Project
+from headrace.config.star import DimensionConfig, FactConfig, FactDimension
+from headrace.lake.scan import LakeScan
+from headrace.lake.table import LakeTable
+from headrace.layers.following import scan_if_published
+
+
+@dataclass(frozen=True)
+class Mentioning:
+    """One foreign key of a fact that points to the dimension.
+
+    Attributes:
+        table: The processed rows that become the fact.
+        fact: The fact.
+        join: How its rows name the member.
+    """
+
+    table: LakeTable
+    fact: FactConfig
+    join: FactDimension
+
+    def of(self, scan: LakeScan, spark: SparkSession) -> DataFrame:
+        """Natural keys and times that rows of the table mention."""
+        at = self.join.event_time or self.fact.event_time
+        keys = self.join.natural_key.items()
+        return scan.frame(spark).select(
+            *(F.col(column).alias(name) for name, column in keys), F.col(at).alias("event_time")
+        )
+
+
+def mentioned_by(
+    project: Project, dimension: DimensionConfig, processed: Callable[[str], LakeTable]
+) -> tuple[Mentioning, ...]:
+    """All that mention a dimension's members; none where it infers no members.
+
+    Args:
+        project: The star.
+        dimension: One of its dimensions.
+        processed: Gives the processed table of source.entity.
+    """
+    if not dimension.infers_members:
+        return ()
+    return tuple(
+        Mentioning(processed(fact.entity), fact, join)
+        for fact in project.star.facts
+        for join in fact.dimensions
+        if join.dimension == dimension.name
+    )
+
+
+def all_mentions(mentioning: Sequence[Mentioning], spark: SparkSession) -> DataFrame | None:
+    """What all published rows mention; None if there are none."""
+    found = ((each, scan_if_published(each.table)) for each in mentioning)
+    return union(each.of(scan, spark) for each, scan in found if scan)
+
+
+def union(frames: Iterable[DataFrame]) -> DataFrame | None:
+    """The rows of all frames; None if there is no frame."""
+    found = list(frames)
+    return reduce(DataFrame.unionByName, found) if found else None

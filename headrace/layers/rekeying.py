@@ -1,0 +1,141 @@
+"""Late versions move the surrogate keys of facts that are published already: which, and where.
+
+Belongs here: finding the published days of a fact whose keys a change of a dimension moved.
+Elsewhere: writing these days anew (headrace.layers.facts), intervals of versions (headrace.star).
+
+An in-order day costs nothing here: what it changes in a dimension is valid from that day on, and
+no later day is published.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+from pyiceberg.expressions import BooleanExpression, GreaterThanOrEqual
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from headrace.config.sources import EntityConfig
+from headrace.config.star import DimensionConfig, FactConfig, FactDimension
+from headrace.lake.changes import FileChanges
+from headrace.lake.planning import EVERYTHING
+from headrace.lake.scan import LakeScan
+from headrace.lake.table import LakeTable
+from headrace.layers.following import changes_since_read
+from headrace.standardize.rows import PARTITION_COLUMN
+from headrace.star.intervals import changed_intervals
+
+Dimensions = Mapping[str, tuple[DimensionConfig, LakeTable]]
+
+
+@dataclass(frozen=True)
+class MovedKeys:
+    """Published facts that point to other versions now.
+
+    Attributes:
+        facts: The published state they were found in.
+        rows: Rows by day; a row whose keys moved in two dimensions counts twice.
+    """
+
+    facts: LakeScan
+    rows: Mapping[date, int] = field(default_factory=dict)
+
+    def plus(self, facts: LakeScan, rows: Mapping[date, int]) -> "MovedKeys":
+        """These and those of another foreign key."""
+        # Of the two scans the one that has all days.
+        whole = max(self.facts, facts, key=lambda scan: len(scan.days))
+        return MovedKeys(whole, dict(Counter(self.rows) + Counter(rows)))
+
+
+def is_of_its_day(fact: FactConfig, entity: EntityConfig) -> bool:
+    """Whether every row's event times lie on its partition's day, as the entity's rules see to."""
+    times = {(join.event_time or fact.event_time) for join in fact.dimensions}
+    return times <= {entity.event_time}
+
+
+def moved_keys(
+    spark: SparkSession,
+    fact: FactConfig,
+    entity: EntityConfig,
+    dimensions: Dimensions,
+    table: LakeTable,
+    excluded: Collection[date],
+) -> MovedKeys | None:
+    """Facts of published days whose keys the dimensions' changes moved since they were joined.
+
+    Args:
+        spark: The engine.
+        fact: The fact, and the types of its rows.
+        entity: As above.
+        dimensions: By name: the dimension and its table.
+        table: The fact's table in the lake.
+        excluded: Days that are staged anyway.
+
+    Returns:
+        None while the fact has no publication.
+    """
+    properties = table.snapshot_properties()
+    if not properties:
+        return None
+    found = MovedKeys(table.scan([]))
+    for name, (dimension, published) in dimensions.items():
+        changes = changes_since_read(properties, published)
+        if changes is not None and not changes:
+            continue
+        intervals = _changed(spark, dimension, published, changes)
+        first = intervals.agg(F.min("from").alias("first")).collect()[0]["first"]
+        if first is None:
+            continue
+        scan = table.scan(where=_since(first) if is_of_its_day(fact, entity) else EVERYTHING)
+        days = [day for day in scan.days if day not in excluded]
+        if not days:
+            continue
+        facts = scan.frame(spark, days)
+        for join in (join for join in fact.dimensions if join.dimension == name):
+            found = found.plus(
+                scan, _rows_by_day(facts, join, intervals, (join.event_time or fact.event_time))
+            )
+    return found
+
+
+def _changed(
+    spark: SparkSession,
+    dimension: DimensionConfig,
+    published: LakeTable,
+    changes: FileChanges | None,
+) -> DataFrame:
+    """Natural keys and the times for which another version is valid than was."""
+    if changes is None:
+        # Nobody knows what the facts were joined with: with nothing, to be sure.
+        now = published.scan().frame(spark)
+        return changed_intervals(now.limit(0), now, dimension)
+    before, after = changes.removed.frame(spark), changes.added.frame(spark)
+    intervals = changed_intervals(before, after, dimension)
+    if not dimension.infers_members:
+        return intervals
+    # A published fact has a member, inferred if need be: nobody points to one that is new.
+    keys = [*dimension.natural_key]
+    return intervals.join(before.select(*keys).distinct(), keys, "left_semi")
+
+
+def _rows_by_day(
+    facts: DataFrame, join: FactDimension, intervals: DataFrame, event_time: str
+) -> dict[date, int]:
+    changed = intervals.select(
+        *(F.col(name).alias(f"_nk_{name}") for name in join.natural_key),
+        F.col("from").alias("_from"),
+        F.col("to").alias("_to"),
+    )
+    at = F.col(event_time).cast("timestamp_ntz")
+    matches = (at >= F.col("_from")) & (F.col("_to").isNull() | (at < F.col("_to")))
+    for name, column in join.natural_key.items():
+        matches = matches & (F.col(column) == F.col(f"_nk_{name}"))
+    # The intervals on the left: Sail keeps that side in memory and streams the other.
+    counted = changed.join(facts, matches, "inner").groupBy(PARTITION_COLUMN)
+    rows = counted.agg(F.count(F.lit(1)).alias("rows")).collect()
+    return {row[PARTITION_COLUMN]: row["rows"] for row in rows}
+
+
+def _since(first: datetime) -> BooleanExpression:
+    return GreaterThanOrEqual(term=PARTITION_COLUMN, value=first.date().isoformat())

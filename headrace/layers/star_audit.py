@@ -1,0 +1,257 @@
+"""Auditing the star: what is published against what the published rows give, built from nothing.
+
+Belongs here: rebuilding dimensions and facts into scratch, comparing lake and warehouse with them.
+Elsewhere: building (headrace.star), comparing two states (headrace.star.comparison), printing
+(headrace.cli).
+
+Scratch lies in the tables' own staging folders, where nothing refers to it, and is deleted.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from headrace import progress
+from headrace.config.loading import Project
+from headrace.config.star import DimensionConfig, FactConfig
+from headrace.engine.staging import write_table
+from headrace.engine.types import spark_schema
+from headrace.lake.scan import LakeScan
+from headrace.lake.staging import stage_batches
+from headrace.lake.table import LakeTable
+from headrace.layers.mentioning import all_mentions, mentioned_by
+from headrace.layers.slices import plan_slices
+from headrace.ledger import Ledger, PartitionState
+from headrace.schema import TableSchema
+from headrace.star.comparison import COPIES, differing_rows
+from headrace.star.dimensions import build_dimension, dimension_schema
+from headrace.star.facts import build_fact, fact_schema, lake_fact_schema
+
+_EXAMPLES = 5
+
+ReadWarehouse = Callable[[str, Collection[date] | None], pa.RecordBatchReader]
+
+
+@dataclass(frozen=True)
+class TableAudit:
+    """How one published table compares with its rebuild.
+
+    Attributes:
+        table: namespace.name, of the lake or the warehouse.
+        rows: Rows that were compared, as expected.
+        missing: Rows that should be there and are not.
+        unexpected: Rows that are there and should not be.
+        examples: The first differences, by key: `missing product_id 7, valid_from …`.
+        days_behind: Days of a fact that were left out, because their processed rows were
+            published again and no run has brought them to the star yet.
+    """
+
+    table: str
+    rows: int
+    missing: int
+    unexpected: int
+    examples: tuple[str, ...] = ()
+    days_behind: tuple[date, ...] = ()
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether both have the same rows."""
+        return not (self.missing or self.unexpected)
+
+
+@dataclass(frozen=True)
+class StarAudit:
+    """Rebuilds the star from all processed rows in time order, and compares it with what is read.
+
+    Attributes:
+        lake_table: Gives a table of the lake by namespace and name.
+        warehouse_rows: Gives a warehouse table's rows, of some days or of all.
+    """
+
+    spark: SparkSession
+    project: Project
+    lake_table: Callable[[str, str], LakeTable]
+    warehouse_rows: ReadWarehouse
+    ledger: Ledger
+
+    def run(self) -> list[TableAudit]:
+        """Every dimension and fact, in the lake and in the warehouse.
+
+        Raises:
+            UnpublishedTableError: Something was never published.
+        """
+        star = self.project.star
+        found: list[TableAudit] = []
+        versions: dict[str, DataFrame] = {}
+        with self._scratch() as scratch:
+            for number, config in enumerate(star.dimensions):
+                progress.report("audit of dimensions", number, len(star.dimensions))
+                versions[config.name] = self._rebuilt(config, scratch)
+                found += self._dimension(config, versions[config.name], scratch)
+            progress.report("audit of dimensions", len(star.dimensions), len(star.dimensions))
+            for fact in star.facts:
+                found += self._fact(fact, versions, scratch)
+        return found
+
+    def _rebuilt(self, config: DimensionConfig, scratch: "_Scratch") -> DataFrame:
+        """The dimension from nothing, kept in scratch: each slice of facts joins it again."""
+        entity = self.project.entities()[config.entity][1]
+        rows = self._processed(config.entity).scan().frame(self.spark)
+        mentions = all_mentions(mentioned_by(self.project, config, self._processed), self.spark)
+        built = build_dimension(rows, config, entity, mentions)
+        whole = built.head.unionByName(built.tail)
+        names = dimension_schema(config, entity).names
+        return scratch.kept(self.lake_table("curated", config.name), whole.select(*names))
+
+    def _dimension(
+        self, config: DimensionConfig, expected: DataFrame, scratch: "_Scratch"
+    ) -> Iterator[TableAudit]:
+        schema = dimension_schema(config, self.project.entities()[config.entity][1])
+        key = (*config.natural_key, "valid_from")
+        table = self.lake_table("curated", config.name)
+        published = table.scan()
+        yield _compared(
+            f"curated.{config.name}",
+            [(expected, published.frame(self.spark))],
+            schema,
+            key,
+            published.total_rows,
+        )
+        loaded = scratch.stored(table, self.warehouse_rows(config.name, None))
+        lake = published.frame(self.spark)
+        yield _compared(
+            f"warehouse.{config.name}", [(lake, loaded)], schema, key, published.total_rows
+        )
+
+    def _fact(
+        self, config: FactConfig, versions: Mapping[str, DataFrame], scratch: "_Scratch"
+    ) -> Iterator[TableAudit]:
+        project = self.project
+        entity = project.entities()[config.entity][1]
+        dimensions = {j.dimension: project.star.dimension(j.dimension) for j in config.dimensions}
+        joined = {name: (dimensions[name], versions[name]) for name in dimensions}
+        table = self.lake_table("curated", config.name)
+        published = table.scan()
+        days, behind = self._comparable(config, published)
+        processed = self._processed(config.entity).scan(days)
+        sizes = {day: processed.size_bytes(day) for day in days}
+        slices = plan_slices(days, sizes, project.settings.engine.slice_bytes)
+        rows = sum(published.rows(day) for day in days if day in published.files_by_day)
+
+        def rebuilt() -> Iterator[tuple[DataFrame, DataFrame]]:
+            for number, some in enumerate(slices):
+                progress.report(f"audit of {table.name}", number, len(slices))
+                facts = build_fact(processed.frame(self.spark, some), config, entity, joined)
+                yield facts, table.scan(some).frame(self.spark)
+            progress.report(f"audit of {table.name}", len(slices), len(slices))
+
+        def loaded() -> Iterator[tuple[DataFrame, DataFrame]]:
+            for some in slices:
+                stored = scratch.stored(table, self.warehouse_rows(config.name, some))
+                yield table.scan(some).frame(self.spark), stored
+
+        in_lake = lake_fact_schema(config, entity, dimensions)
+        yield _compared(table.name, rebuilt(), in_lake, config.grain, rows, behind)
+        in_warehouse = fact_schema(config, entity, dimensions)
+        key = in_warehouse.names
+        yield _compared(f"warehouse.{config.name}", loaded(), in_warehouse, key, rows, behind)
+
+    def _comparable(
+        self, config: FactConfig, published: LakeScan
+    ) -> tuple[list[date], tuple[date, ...]]:
+        """The days that the fact has from the rows that are published now, and the others."""
+        days = sorted(published.days)
+        above = self.ledger.states(f"curated.{config.name}", days)
+        below = self.ledger.states(f"processed.{config.entity.replace('.', '_')}", days)
+        behind = [day for day in days if _is_newer(below.get(day), above.get(day))]
+        return [day for day in days if day not in set(behind)], tuple(behind)
+
+    def _processed(self, entity: str) -> LakeTable:
+        return self.lake_table("processed", entity.replace(".", "_"))
+
+    @contextmanager
+    def _scratch(self) -> Iterator["_Scratch"]:
+        scratch = _Scratch(self.spark, [])
+        try:
+            yield scratch
+        finally:
+            scratch.delete()
+
+
+@dataclass(frozen=True)
+class _Scratch:
+    """Files that nothing refers to, and that are deleted in the end."""
+
+    spark: SparkSession
+    stagings: list[tuple[LakeTable, str]]
+
+    def kept(self, table: LakeTable, rows: DataFrame) -> DataFrame:
+        """A frame, computed once."""
+        token = self._token(table)
+        write_table(rows, uri=table.staging_uri(token))
+        paths = [file.path for file in table.staged_files(token)]
+        return self.spark.read.schema(rows.schema).parquet(*paths) if paths else rows
+
+    def stored(self, table: LakeTable, rows: pa.RecordBatchReader) -> DataFrame:
+        """Arrow batches as a frame of the engine."""
+        token = self._token(table)
+        folder = table.staging_uri(token)
+        schema = spark_schema(stage_batches(rows, table.storage, folder, partition_column=None))
+        paths = [file.path for file in table.staged_files(token)]
+        if not paths:
+            return self.spark.createDataFrame([], schema)
+        return self.spark.read.schema(schema).parquet(*paths)
+
+    def delete(self) -> None:
+        """Delete every file that was written."""
+        for table, token in self.stagings:
+            found = table.storage.list_files(table.staging_uri(token))
+            table.storage.delete(file.uri for file in found)
+
+    def _token(self, table: LakeTable) -> str:
+        token = table.new_token()
+        self.stagings.append((table, token))
+        return token
+
+
+def _compared(
+    name: str,
+    pairs: "Sequence[tuple[DataFrame, DataFrame]] | Iterator[tuple[DataFrame, DataFrame]]",
+    schema: TableSchema,
+    key: Sequence[str],
+    rows: int,
+    behind: tuple[date, ...] = (),
+) -> TableAudit:
+    """Compare pairs of expected and found rows, which together are a table."""
+    missing = unexpected = 0
+    examples: list[str] = []
+    for expected, found in pairs:
+        differing = differing_rows(expected, found, schema)
+        # One pass: the sums of both signs, and some rows.
+        counted = differing.agg(
+            F.sum(F.greatest(F.col(COPIES), F.lit(0))).alias("missing"),
+            F.sum(F.greatest(-F.col(COPIES), F.lit(0))).alias("unexpected"),
+        ).collect()[0]
+        missing += counted["missing"] or 0
+        unexpected += counted["unexpected"] or 0
+        if (counted["missing"] or counted["unexpected"]) and len(examples) < _EXAMPLES:
+            some = differing.orderBy(*key).limit(_EXAMPLES - len(examples)).collect()
+            examples += [_described(row.asDict(), key) for row in some]
+    return TableAudit(name, rows, missing, unexpected, tuple(examples), behind)
+
+
+def _described(row: Mapping[str, object], key: Sequence[str]) -> str:
+    # Keys only: the attributes of a person do not belong on a screen.
+    sign = "missing" if int(str(row[COPIES])) > 0 else "unexpected"
+    return f"{sign}: " + ", ".join(f"{name} {row[name]}" for name in key)
+
+
+def _is_newer(below: PartitionState | None, above: PartitionState | None) -> bool:
+    if below is None or below.published_at is None:
+        return False
+    return above is None or above.published_at is None or below.published_at > above.published_at

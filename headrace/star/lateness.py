@@ -1,0 +1,176 @@
+"""Which members a change touches, and for which of them the latest version is not enough.
+
+Belongs here: cancelling what came and went, judging each member.
+Elsewhere: what follows from it (headrace.star.updates).
+"""
+
+from dataclasses import dataclass
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from headrace.config.sources import EntityConfig
+from headrace.config.star import DimensionConfig
+from headrace.engine import functions as parse
+from headrace.star.events import (
+    STATE,
+    events_schema,
+    mention_events,
+    told_events,
+    told_order,
+    with_tie,
+)
+
+
+@dataclass(frozen=True)
+class DimensionChanges:
+    """What came and went since the published state was built; what did both cancels out.
+
+    Attributes:
+        added: Processed rows of files that came.
+        removed: Processed rows of files that went; None: none did.
+        mentions_added: Natural key columns of the dimension and `event_time`, of facts that came.
+        mentions_removed: The same of facts that went.
+    """
+
+    added: DataFrame
+    removed: DataFrame | None = None
+    mentions_added: DataFrame | None = None
+    mentions_removed: DataFrame | None = None
+
+
+def net_events(
+    changes: DimensionChanges, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    """Events of rows that came (`_count` > 0) or went (< 0), without those that did both."""
+    came = told_events(changes.added, config, entity).withColumn("_count", F.lit(1))
+    if changes.removed is None:
+        return came
+    went = told_events(changes.removed, config, entity).withColumn("_count", F.lit(-1))
+    grouped = came.unionByName(went).groupBy(*events_schema(config, entity))
+    return grouped.agg(F.sum("_count").alias("_count")).where(F.col("_count") != 0)
+
+
+def judged_members(
+    members: DataFrame,
+    told: DataFrame,
+    changes: DimensionChanges,
+    config: DimensionConfig,
+    entity: EntityConfig,
+) -> DataFrame:
+    """One row a member that is published or touched, with what is to be done about it.
+
+    Args:
+        members: Head rows, the unknown member's left out.
+        told: Of `net_events`.
+        changes: Its mentions are read.
+        config: How versions begin and end.
+        entity: Types of the columns.
+
+    Returns:
+        The head's columns (NULL of new members), `_first_at` (the first change told), `_came` (the
+        first mention that came), `_was_removed`, and never NULL: `_is_late` (its whole history is
+        needed) and `_is_touched` (its head row may change).
+    """
+    # The few that are touched on the left: Sail keeps that side in memory, streams the other.
+    touched = _touched(told, changes, config, entity)
+    judged = touched.join(members, [*config.natural_key], "full")
+    return judged.withColumn("_is_late", _is_late(config, entity)).withColumn(
+        "_is_touched", _is_touched(config)
+    )
+
+
+def _is_late(config: DimensionConfig, entity: EntityConfig) -> Column:
+    late = F.col("_was_removed") | _true(F.col("_first_at") <= F.col("_changed_at"))
+    if config.overwritten:
+        fronted = F.col("_known_from").isNotNull() & F.col("_mentioned_at").isNotNull()
+        has_tail = fronted | _true(F.col("_known_from") < F.col("valid_from"))
+        changes = _true(F.col("_new_hash") != _overwritten_hash(config, entity))
+        late = late | (changes & has_tail)
+    lost = _true(F.col("_went") <= F.col("_mentioned_at"))
+    replaced = _true(F.col("_came") <= F.col("_mentioned_at"))
+    return F.coalesce(late, F.lit(False)) | (lost & ~replaced)
+
+
+def _is_touched(config: DimensionConfig) -> Column:
+    if config.snapshots_tell_deletes:
+        # Every snapshot says something of every member.
+        return F.lit(True)
+    unknown = F.col("_known_from").isNull()
+    if config.first_version == "at_effective_time":
+        unknown = unknown | (F.col("_came") < F.col("_known_from"))
+    is_earlier = F.col("_mentioned_at").isNull() | (F.col("_came") < F.col("_mentioned_at"))
+    mentioned = F.col("_came").isNotNull() & unknown & is_earlier
+    return F.col("_first_at").isNotNull() | _true(mentioned)
+
+
+def _true(condition: Column) -> Column:
+    return F.coalesce(condition, F.lit(False))
+
+
+def _touched(
+    told: DataFrame, changes: DimensionChanges, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    """One row a member of whom something was told or mentioned, or went."""
+    keys = [*config.natural_key]
+    # NULL and not false: DataFusion loses track of columns that are never NULL on one side of a
+    # union and computed on the other ("physical input schema should be the same").
+    removed = F.when(F.min("_count") < 0, F.lit(1))
+    frames = [
+        _ranked(told, config, entity)
+        .groupBy(*keys)
+        .agg(
+            F.min("_at").alias("_first_at"),
+            removed.alias("_removed"),
+            F.max(F.when(F.col("_rank") == 1, F.col("_hash"))).alias("_new_hash"),
+            _no_time().alias("_came"),
+            _no_time().alias("_went"),
+        )
+    ]
+    if config.infers_members:
+        named = {"_came": changes.mentions_added, "_went": changes.mentions_removed}
+        for column, mentions in named.items():
+            if mentions is not None:
+                first = mention_events(mentions, config, entity)
+                times = (F.col("_mentioned_at") if c == column else _no_time() for c in named)
+                frames.append(
+                    first.select(
+                        *keys,
+                        _no_time().alias("_first_at"),
+                        F.lit(None).cast("int").alias("_removed"),
+                        F.lit(None).cast("bigint").alias("_new_hash"),
+                        *(time.alias(c) for time, c in zip(times, named, strict=True)),
+                    )
+                )
+    together = reduce(DataFrame.unionByName, frames)
+    # Each is given by one of the frames, and NULL in all others.
+    given = ("_first_at", "_removed", "_new_hash", "_came", "_went")
+    touched = together.groupBy(*keys).agg(*(F.max(c).alias(c) for c in given))
+    return touched.withColumn("_was_removed", _true(F.col("_removed") == 1)).drop("_removed")
+
+
+def _no_time() -> Column:
+    return F.lit(None).cast("timestamp_ntz")
+
+
+def _ranked(told: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """`told` with `_hash` of the type 1 values, and `_rank`: 1 of the state that was told last."""
+    if not config.overwritten:
+        none = F.lit(None).cast("bigint")
+        return told.withColumn("_hash", none).withColumn("_rank", F.lit(0))
+    is_state = (F.col("_kind") == STATE) & (F.col("_count") > 0)
+    order = [F.when(is_state, 0).otherwise(1)]
+    order += [F.col(name).desc_nulls_last() for name in ("_at", *told_order(config))]
+    window = Window.partitionBy(*config.natural_key).orderBy(*order)
+    return (
+        with_tie(told, config, entity)
+        .withColumn("_hash", F.when(is_state, _overwritten_hash(config, entity)))
+        .withColumn("_rank", F.row_number().over(window))
+    )
+
+
+def _overwritten_hash(config: DimensionConfig, entity: EntityConfig) -> Column:
+    return parse.hash_key(
+        [(F.col(n), entity.column(s).type) for n, s in config.overwritten.items()]
+    )

@@ -1,0 +1,200 @@
+"""Following changes: a dimension's next state from the published one and what came and went.
+
+Belongs here: putting together members whose latest version is enough, those that are rebuilt from
+their whole history, and those that nothing touches.
+Elsewhere: telling them apart (headrace.star.lateness), versions (headrace.star.history), the build
+from nothing (headrace.star.dimensions).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from headrace.config.sources import EntityConfig
+from headrace.config.star import DimensionConfig
+from headrace.star.dimensions import (
+    UNKNOWN_KEY,
+    Versions,
+    build_dimension,
+    earlier,
+    keyed_versions,
+    lake_dimension_schema,
+    latest,
+    member_versions,
+    unknown_member,
+)
+from headrace.star.events import DELETE, MENTION, PUBLISHED, as_events, events_schema
+from headrace.star.lateness import DimensionChanges, judged_members, net_events
+
+
+@dataclass(frozen=True)
+class DimensionUpdate:
+    """The next state of a dimension, in frames that are computed when they are written.
+
+    Attributes:
+        head: The whole next head.
+        tail: Rows to add to the tail, or the whole next one if it is replaced.
+        replaces_tail: Which of both `tail` is.
+        late_members: How many members were rebuilt from their whole history.
+    """
+
+    head: DataFrame
+    tail: DataFrame
+    replaces_tail: bool
+    late_members: int
+
+
+def update_dimension(
+    published: Versions,
+    changes: DimensionChanges,
+    history: Callable[[], DataFrame],
+    all_mentions: Callable[[], DataFrame | None] | None,
+    config: DimensionConfig,
+    entity: EntityConfig,
+) -> DimensionUpdate:
+    """What `build_dimension` would give of everything, for the price of what changed.
+
+    A member whose changes all come after its last one needs its head row only. It is late, and
+    rebuilt from its history, if a change comes before or at the instant of its last one, if a row
+    of it was removed, if a type 1 value changed that earlier versions show, or if the fact went
+    that its inferred version begins with. A snapshot that comes late says something of every
+    member: then all are rebuilt. One small query decides; all else is left to the frames.
+
+    Args:
+        published: The published state, built by the same code and configuration.
+        changes: What came and went since.
+        history: All processed rows as they are now; asked for late members only.
+        all_mentions: All mentions as they are now; asked for late members only.
+        config: As of `build_dimension`.
+        entity: Types of the columns.
+    """
+    told = net_events(changes, config, entity)
+    members = published.head.where(F.col(config.key_column) != UNKNOWN_KEY)
+    judged = judged_members(members, told, changes, config, entity)
+    found = _counts(judged)
+    mentions = all_mentions if all_mentions is not None and config.infers_members else None
+    if config.snapshots_tell_deletes and found.has_late_rows:
+        versions = build_dimension(history(), config, entity, mentions() if mentions else None)
+        return DimensionUpdate(
+            versions.head, versions.tail, replaces_tail=True, late_members=found.members
+        )
+    late = judged.where("_is_late").select(*config.natural_key)
+    changed = _changed(judged, told, late if found.late else None, config, entity)
+    head = _head(judged, changed, config, entity)
+    tail = earlier(changed, config, entity)
+    if not found.late:
+        return DimensionUpdate(head, tail, replaces_tail=False, late_members=0)
+    rebuilt = member_versions(history(), config, entity, mentions() if mentions else None, late)
+    kept = _without(published.tail, late, config).select(*tail.columns)
+    return DimensionUpdate(
+        head.unionByName(latest(rebuilt, config, entity)),
+        kept.unionByName(tail).unionByName(earlier(rebuilt, config, entity)),
+        replaces_tail=True,
+        late_members=found.late,
+    )
+
+
+@dataclass(frozen=True)
+class _Counts:
+    members: int
+    late: int
+    has_late_rows: bool
+
+
+def _counts(judged: DataFrame) -> _Counts:
+    found = judged.agg(
+        F.count(F.lit(1)).alias("members"),
+        F.sum(F.col("_is_late").cast("bigint")).alias("late"),
+        F.max("_changed_at").alias("last"),
+        F.min("_first_at").alias("first"),
+        F.max(F.col("_was_removed").cast("int")).alias("removed"),
+    ).collect()[0]
+    first, last = found["first"], found["last"]
+    is_before = first is not None and last is not None and first <= last
+    return _Counts(found["members"], found["late"] or 0, is_before or bool(found["removed"]))
+
+
+def _head(
+    judged: DataFrame, changed: DataFrame, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    """Members that nothing touches, those whose head row was enough, and the unknown one."""
+    is_published = F.col(config.key_column).isNotNull()
+    untouched = judged.where(is_published & ~F.col("_is_late") & ~F.col("_is_touched"))
+    names = lake_dimension_schema(config, entity).names
+    return (
+        untouched.select(*names)
+        .unionByName(latest(changed, config, entity))
+        .unionByName(unknown_member(judged.sparkSession, config, entity))
+    )
+
+
+def _changed(
+    judged: DataFrame,
+    told: DataFrame,
+    late: DataFrame | None,
+    config: DimensionConfig,
+    entity: EntityConfig,
+) -> DataFrame:
+    """Versions from their published one on of members that are touched and not late."""
+    came = told.where(F.col("_count") > 0).select(*events_schema(config, entity))
+    in_order = came if late is None else _without(came, late, config)
+    touched = judged.where(F.col("_is_touched") & ~F.col("_is_late"))
+    events = in_order.unionByName(_published_events(touched, config, entity))
+    # Snapshots that came, and the last one before.
+    days = came.select(F.col("_at").alias("_day")).distinct()
+    last = judged.agg(F.max("_changed_at").alias("_day")).where(F.col("_day").isNotNull())
+    return keyed_versions(events, days.unionByName(last), config, entity)
+
+
+def _published_events(
+    touched: DataFrame, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    """What stands for all that was told of a member before: its version, its end, its mention."""
+    known = F.col("_known_from").isNotNull()
+    is_closed = F.coalesce(F.col("valid_to").isNotNull(), F.lit(False)) & known
+    # An inferred version is no more than its mention; that of a known member goes with its version.
+    before = F.when(~known, F.col("_mentioned_at"))
+    mention = F.least(F.col("_came"), before) if config.infers_members else before
+    kinds = [
+        F.when(known, F.lit(PUBLISHED)),
+        F.when(is_closed, F.lit(DELETE)),
+        F.when(mention.isNotNull(), F.lit(MENTION)),
+    ]
+    rows = (
+        touched.withColumn("_mention", mention)
+        .withColumn("_kind", F.explode(F.array(*kinds)))
+        .where(F.col("_kind").isNotNull())
+    )
+    is_version = F.col("_kind") == PUBLISHED
+    is_mention = F.col("_kind") == MENTION
+    gone = is_closed | (F.col("is_deleted") if config.delete_action == "flag" else F.lit(False))
+    given: dict[str, Column] = {name: F.col(name) for name in config.natural_key}
+    given |= {n: F.when(is_version, F.col(n)) for n in (*config.attributes, *config.overwritten)}
+    given |= {
+        "_kind": F.col("_kind"),
+        "_at": F.when(is_version, F.col("valid_from")).when(~is_mention, F.col("valid_to")),
+        "_changed_at": F.when(is_version, F.col("_changed_at")),
+        "_known_from": F.when(is_version, F.col("_known_from")),
+        "_mentioned_at": F.when(is_mention, F.col("_mention")).when(
+            is_version, F.col("_mentioned_at")
+        ),
+        "_gone": F.when(~is_mention, gone | ~is_version),
+    }
+    return as_events(rows, given, config, entity)
+
+
+def _without(rows: DataFrame, late: DataFrame, config: DimensionConfig) -> DataFrame:
+    # A semi-join would keep the many rows on the left in memory.
+    marked = late.withColumn("_late", F.lit(True))
+    joined = marked.join(rows, [*config.natural_key], "right").where(F.col("_late").isNull())
+    return joined.select(*rows.columns)
+
+
+__all__ = [
+    "DimensionChanges",
+    "DimensionUpdate",
+    "Versions",
+    "update_dimension",
+]
