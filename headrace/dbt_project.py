@@ -68,11 +68,16 @@ class DbtProject:
         Raises:
             ConfigError: The project cannot be parsed; the message names the file.
         """
-        kept = self.target / f"parsed-{self._key(database)}"
+        kept = self._kept(database)
         with _ONE_AT_A_TIME:
             if not kept.exists():
                 self._parse(kept, database)
         return kept
+
+    def parsed_before(self, database: str) -> Path | None:
+        """The same folder if it is there: found without dbt."""
+        kept = self._kept(database)
+        return kept if kept.exists() else None
 
     def run(self, arguments: Sequence[str], profile: Mapping[str, str]) -> Any:
         """What dbt's command returns; failing models and tests are part of that.
@@ -154,6 +159,9 @@ class DbtProject:
         return ConfigError(
             f"dbt project {self.folder}: {what}", fix="mend the project; nothing was built"
         )
+
+    def _kept(self, database: str) -> Path:
+        return self.target / f"parsed-{self._key(database)}"
 
     def _key(self, database: str) -> str:
         """A short hash of the project's files, their place, dbt's release and the database."""

@@ -83,7 +83,9 @@ class MartBuilder:
         Raises:
             ConfigError: The project cannot be parsed; the message names the file.
         """
-        return Path(self._run(self._project.parsed, self.database)) / MANIFEST
+        # Asked in dbt's process, it would wait for what runs there.
+        known = self._project.parsed_before(self.database)
+        return Path(known or self._run(self._project.parsed, self.database)) / MANIFEST
 
     def warm_up(self) -> None:
         """Have dbt used once in its process, without the database, while this one goes on.
