@@ -30,6 +30,9 @@ _SAIL_ENVIRONMENT = {
     # '1000002', cast to bigint, is 1000002, and a filter may fail (apache/datafusion#25221,
     # #25532). Without them a hash join keeps its left side in memory: put the small one there.
     "SAIL_EXECUTION__COLLECT_STATISTICS": "false",
+    # Sail's allocator keeps what it freed for later: a year's receipts peaked at 1.2 GB instead of
+    # 0.6 GB, in the same time.
+    "MIMALLOC_PURGE_DELAY": "0",
     # Sessions end after 15 idle minutes by default; those of a daemon idle for days.
     "SAIL_SPARK__SESSION_TIMEOUT_SECS": str(30 * 24 * 3600),
 }
