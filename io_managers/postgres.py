@@ -18,7 +18,8 @@ from headrace.warehouse.group import GroupMember, LoadGroup
 from headrace.warehouse.publishing import Publication
 from headrace.warehouse.routing import month_slices
 from headrace.warehouse.sessions import Session
-from headrace.warehouse.staging import Slice, StagedLoad
+from headrace.warehouse.staged import StagedLoad
+from headrace.warehouse.staging import Slice
 from headrace.warehouse.tables import Mode, WarehouseTable, by_month
 from io_managers.contexts import (
     days_of,

@@ -85,6 +85,7 @@ def build_assets(
             builder.ensure_manifest(),
             builder,
             [fact.name for fact in star.facts],
+            project.views,
             partitions,
             for_ui=for_ui,
         ),
@@ -104,7 +105,8 @@ def build_resources(project: Project) -> dict[str, Any]:
         "recorder": recorder,
         "lake_io": IcebergIOManager(lake=lake, recorder=recorder, gate=recorder),
         "warehouse_io": PostgresIOManager(
-            warehouse=warehouse, recorder=StarRecorder(recorder=recorder)
+            warehouse=warehouse,
+            recorder=StarRecorder(recorder=recorder, views=str(project.views)),
         ),
     }
 

@@ -17,6 +17,7 @@ from headrace import progress
 from headrace.marts import MartBuilder, NodeResult
 from headrace.quality.report import PartitionReport
 from headrace.restatement import Restatements
+from headrace.warehouse import views
 from platform_assets import events
 from platform_assets.keys import MARTS, WAREHOUSE, mart_key, name_of, warehouse_key
 from platform_assets.partitions import days_of
@@ -39,6 +40,7 @@ def build_mart_assets(
     manifest: Path,
     builder: MartBuilder,
     facts: Sequence[str],
+    view_folder: Path,
     partitions: dg.PartitionsDefinition,
     *,
     for_ui: bool,
@@ -51,6 +53,7 @@ def build_mart_assets(
         manifest: dbt's manifest, parsed before.
         builder: Runs dbt.
         facts: Warehouse tables whose published days decide which days are built.
+        view_folder: Views that follow what is built.
         partitions: The days.
         for_ui: See `platform_assets.declare.check_specs`.
     """
@@ -85,6 +88,7 @@ def build_mart_assets(
             for key in keys:
                 recorder.write_down(step, key, reports[key], snapshot_id=load)
             events.log_checks(step, _evaluations(keys, results))
+            views.follow(recorder.warehouse.connector(), view_folder, [MARTS])
             progress.report("marts", len(days), len(days))
         recorder.end(step, keys, reports)
         yield from _outputs(context, {"days_restated": len({*facts_of} - {*days})})

@@ -8,6 +8,7 @@ makes out of date (headrace.restatement).
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
+from pathlib import Path
 
 import dagster as dg
 import structlog
@@ -16,11 +17,12 @@ from headrace import restatement
 from headrace.errors import CommitConflictError
 from headrace.quality.report import PartitionReport, passed_days
 from headrace.star.facts import DATE_KEY
+from headrace.warehouse import views
 from headrace.warehouse.group import GroupMember
 from headrace.warehouse.publishing import Publication
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import WarehouseTable
-from platform_assets.keys import name_of, warehouse_key
+from platform_assets.keys import WAREHOUSE, name_of, warehouse_key
 from platform_assets.recorder import PublicationRecorder, ledger_records
 
 log = structlog.get_logger(__name__)
@@ -61,9 +63,15 @@ class StarPublication:
 
 
 class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Ledger rows of the star, written in the transaction that makes it visible."""
+    """Ledger rows of the star, written in the transaction that makes it visible.
+
+    Attributes:
+        recorder: Of partitions.
+        views: Folder of the views that follow a load.
+    """
 
     recorder: dg.ResourceDependency[PublicationRecorder]
+    views: str
 
     def publishing(
         self,
@@ -123,6 +131,8 @@ class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         context.add_output_metadata(counts)
         if any(counts.values()):
             log.info("days_restated", run_id=context.run_id, **counts)
+        if publications:
+            views.follow(self.recorder.warehouse.connector(), Path(self.views), [WAREHOUSE])
         self.recorder.end(context.step_context, list(reports), reports)
 
 

@@ -41,6 +41,11 @@ class Project:
     sources: tuple[SourceConfig, ...]
     star: StarConfig
 
+    @property
+    def views(self) -> Path:
+        """Folder of the SQL files that become views of the warehouse; it need not be there."""
+        return self.folder / "views"
+
     def entities(self) -> dict[str, tuple[SourceConfig, EntityConfig]]:
         """`source.entity` to both, in the order of the files."""
         return {f"{s.name}.{e.name}": (s, e) for s in self.sources for e in s.entities}

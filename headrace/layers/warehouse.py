@@ -23,7 +23,8 @@ from headrace.star.calendar import calendar_schema, date_key
 from headrace.star.dimensions import dimension_schema
 from headrace.star.facts import DATE_KEY, fact_schema
 from headrace.warehouse.sessions import Connect
-from headrace.warehouse.staging import StagedLoad, stage
+from headrace.warehouse.staged import StagedLoad
+from headrace.warehouse.staging import stage
 from headrace.warehouse.tables import Reference, WarehouseTable, by_month
 
 NAMESPACE = "warehouse"

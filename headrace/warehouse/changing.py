@@ -18,7 +18,7 @@ from headrace.warehouse.keyed_rows import KeyedRows
 from headrace.warehouse.leftovers import STAGING
 from headrace.warehouse.schema import apply_change, look_up, plan_change
 from headrace.warehouse.sessions import Session
-from headrace.warehouse.staging import StagedLoad, StagedPart
+from headrace.warehouse.staged import StagedLoad, StagedPart
 from headrace.warehouse.statistics import analyze_changed
 from headrace.warehouse.tables import WarehouseTable, by_month
 

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from headrace.warehouse.leftovers import STAGING
 from headrace.warehouse.sessions import Session
-from headrace.warehouse.staging import StagedLoad, StagedPart
+from headrace.warehouse.staged import StagedLoad, StagedPart
 
 # A month's rows are grouped in it; with the server's default of 4 MB they would spill.
 _WORK_MEM = "64MB"

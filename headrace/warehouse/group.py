@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from headrace.warehouse.publishing import Publication, publish
 from headrace.warehouse.sessions import Connect, Session
-from headrace.warehouse.staging import StagedLoad
+from headrace.warehouse.staged import StagedLoad
 
 
 @dataclass

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from headrace.warehouse import foreign_keys
 from headrace.warehouse.sessions import Session
-from headrace.warehouse.staging import StagedLoad
+from headrace.warehouse.staged import StagedLoad
 
 
 def restated_keys(table: str) -> sql.Identifier:

@@ -15,7 +15,8 @@ from psycopg import sql
 from headrace.warehouse import publishing, reading, staging
 from headrace.warehouse.publishing import BeforeCommit, Publication
 from headrace.warehouse.sessions import Connect, translated
-from headrace.warehouse.staging import Slice, StagedLoad
+from headrace.warehouse.staged import StagedLoad
+from headrace.warehouse.staging import Slice
 from headrace.warehouse.tables import WarehouseTable
 
 

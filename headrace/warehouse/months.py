@@ -13,7 +13,7 @@ from psycopg import sql
 from headrace.warehouse.leftovers import STAGING
 from headrace.warehouse.schema import PostgresColumn, definition
 from headrace.warehouse.sessions import Session, advisory_key, ensure_namespace
-from headrace.warehouse.staging import StagedPart
+from headrace.warehouse.staged import StagedPart
 from headrace.warehouse.tables import WarehouseTable, next_month
 
 # Shorter than Postgres's deadlock_timeout (1 s): when readers and we wait for each other, it is

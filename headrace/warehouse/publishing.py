@@ -21,7 +21,7 @@ from types import MappingProxyType
 from headrace.warehouse import months
 from headrace.warehouse.changing import ReadersInTheWayError, TableChange
 from headrace.warehouse.sessions import Connect, Session, advisory_key, translated
-from headrace.warehouse.staging import StagedLoad
+from headrace.warehouse.staged import StagedLoad
 from headrace.warehouse.tables import WarehouseTable
 
 

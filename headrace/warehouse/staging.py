@@ -1,21 +1,19 @@
 """Staging: rows copied to tables that nobody reads yet, indexed, ready to be judged and published.
 
-Belongs here: the staged load and its tables, copying and indexing them in parallel.
-Elsewhere: encoding (headrace.warehouse.copying), months (…routing), owners of staging tables
-(…leftovers), making a load visible (…publishing).
+Belongs here: copying to staging tables and indexing them, in parallel.
+Elsewhere: the staged load (headrace.warehouse.staged), encoding (…copying), months (…routing),
+owners of staging tables (…leftovers), making a load visible (…publishing).
 """
 
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import date
 from itertools import groupby
 from operator import itemgetter
 from threading import Lock
 from types import MappingProxyType
 
-import psycopg
 import pyarrow as pa
 from psycopg import sql
 
@@ -31,93 +29,13 @@ from headrace.warehouse.schema import (
     schema_of,
 )
 from headrace.warehouse.sessions import Connect, Session, translated
+from headrace.warehouse.staged import StagedLoad, StagedPart
 from headrace.warehouse.tables import WarehouseTable, by_month, next_month
 
 _NONE: Mapping[date, int] = MappingProxyType({})
 
 # Some days and a stream of their rows, in any order. Slices of whole months load fastest.
 Slice = tuple[Collection[date], pa.RecordBatchReader]
-
-
-@dataclass(frozen=True)
-class StagedPart:
-    """One staging table.
-
-    Attributes:
-        name: In the namespace `staging`.
-        month: First day of the month whose rows it has; None for a table without partitions.
-        rows: Rows in it.
-        is_partition: Whether it can become the month's partition as it is.
-        renames: Names of its indexes, now and then.
-    """
-
-    name: str
-    month: date | None
-    rows: int
-    is_partition: bool = False
-    renames: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class StagedLoad:
-    """Rows that wait to be judged and published, or discarded.
-
-    Attributes:
-        table: Where they go.
-        days: The days they replace; a day without rows becomes empty.
-        columns: Columns of the staging tables: the published table's, then new ones.
-        parts: The staging tables.
-        rows_by_day: Rows of each day that has any; empty for a table without partitions.
-        seconds: Time spent: `copy` and `index` summed over both sessions, `stage` by the clock.
-        owner: The session that keeps the staging tables from being taken for leftovers.
-        gone: Keys of rows that went, where `parts` are changes; None where they are all rows.
-    """
-
-    table: WarehouseTable
-    days: frozenset[date]
-    columns: tuple[PostgresColumn, ...]
-    parts: tuple[StagedPart, ...]
-    rows_by_day: Mapping[date, int] = field(repr=False)
-    seconds: Mapping[str, float]
-    owner: Session = field(repr=False, compare=False)
-    gone: StagedPart | None = None
-
-    @property
-    def rows(self) -> int:
-        """Rows in all parts."""
-        return sum(part.rows for part in self.parts)
-
-    def relation(self) -> sql.Composed:
-        """All staged rows, as a table expression for an audit's `from`."""
-        names = sql.SQL(", ").join(sql.Identifier(c.name) for c in self.columns)
-        selects = [
-            sql.SQL("select {} from {}").format(names, sql.Identifier(STAGING, part.name))
-            for part in self.parts
-        ]
-        if not selects:
-            nulls = [
-                sql.SQL("null::{} as {}").format(sql.SQL(c.type), sql.Identifier(c.name))
-                for c in self.columns
-            ]
-            selects = [sql.SQL("select {} limit 0").format(sql.SQL(", ").join(nulls))]
-        return sql.SQL("({})").format(sql.SQL(" union all ").join(selects))
-
-    def gone_relation(self) -> sql.Composable:
-        """The keys that went, as a table for `from`."""
-        return sql.Identifier(STAGING, self.gone.name if self.gone else "")
-
-    def discard(self) -> None:
-        """Drop the staging tables that are left, and close the session that owned them."""
-        if self.owner.closed:
-            return
-        try:
-            gone = (self.gone,) if self.gone else ()
-            drop_staged(self.owner, [part.name for part in (*self.parts, *gone)])
-        except psycopg.Error:
-            # The owner is lost: the tables are leftovers now, and the next load drops them.
-            pass
-        finally:
-            self.owner.close()
 
 
 def stage(

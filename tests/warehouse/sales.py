@@ -11,7 +11,7 @@ from headrace.warehouse.load import Warehouse
 from headrace.warehouse.publishing import Publication
 from headrace.warehouse.routing import month_slices
 from headrace.warehouse.sessions import Session
-from headrace.warehouse.staging import StagedLoad
+from headrace.warehouse.staged import StagedLoad
 from headrace.warehouse.tables import WarehouseTable, yyyymmdd
 
 Row = Mapping[str, object]

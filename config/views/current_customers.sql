@@ -1,0 +1,13 @@
+-- Customers as they are known today, one row each.
+select
+    customer_id,
+    age,
+    income,
+    home_ownership,
+    marital_status,
+    household_size,
+    household_comp,
+    kids_count,
+    valid_from as known_since
+from warehouse.dim_customer
+where is_current and customer_key <> -1
