@@ -13,7 +13,8 @@ from datetime import date
 from headrace import progress
 from headrace.config.sources import EntityConfig
 from headrace.errors import HeadraceError
-from headrace.ingestion.csv_reader import CORRUPT_REASON, CORRUPT_RECORD, LINE
+from headrace.ingestion.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD
+from headrace.ingestion.csv_reader import LINE
 from headrace.ingestion.deliveries import (
     CaptureRun,
     DeliveryOutcome,

@@ -16,6 +16,12 @@ import pyarrow.csv as pa_csv
 
 from headrace.config.sources import CsvFormat, EntityConfig
 from headrace.errors import SourceRejectedError
+from headrace.ingestion.corrupt_rows import (
+    CORRUPT_REASON,
+    CORRUPT_RECORD,
+    NulWatch,
+    without_nuls,
+)
 from headrace.ingestion.csv_header import find_columns, records_in, split_header
 from headrace.ingestion.landing import ByteStream
 from headrace.ingestion.text_chunks import (
@@ -26,8 +32,6 @@ from headrace.ingestion.text_chunks import (
     read_chunks,
 )
 
-CORRUPT_RECORD = "_corrupt_record"
-CORRUPT_REASON = "_corrupt_reason"
 LINE = "_line"
 TOO_FEW_FIELDS = "too few fields"
 TOO_MANY_FIELDS = "too many fields"
@@ -44,9 +48,9 @@ def read_csv(
     """The rows of a file in its order: the declared columns as text, then what is wrong with them.
 
     Texts are as they stand in the file; none is NULL, not even an empty one. A record with too few
-    or too many fields has its text in `_corrupt_record` and NULL in its columns. `_line` counts
-    records from 1, the header; blank lines do not count, and a record with line breaks in quotes
-    counts once.
+    or too many fields, or with a NUL character, has its text in `_corrupt_record` and NULL in its
+    columns. `_line` counts records from 1, the header; blank lines do not count, and a record with
+    line breaks in quotes counts once.
 
     Args:
         stream: The file's bytes; gzip is recognised by them.
@@ -59,14 +63,16 @@ def read_csv(
         SourceUnavailableError: The landing zone broke off.
     """
     form = entity.extract.format
-    text = as_utf8(gunzipped(read_chunks(stream), path), form.encoding)
+    watch = NulWatch()
+    text = watch.over(as_utf8(gunzipped(read_chunks(stream), path), form.encoding))
     names: tuple[str, ...] = ()
     try:
         names, rest = split_header(text, form, path)
         layout = _Layout(path, form, len(names), find_columns(names, entity, path))
         fields = [column.name for column in entity.columns]
         schema = pa.schema([(name, pa.string()) for name in fields] + _TECHNICAL)
-        yield from _read_records(rest, layout, schema, block_bytes)
+        for rows in _read_records(rest, layout, schema, block_bytes):
+            yield without_nuls(rows, entity) if watch.found else rows
     except UndecodableTextError as error:
         raise _undecodable(error, path, form, names) from None
 

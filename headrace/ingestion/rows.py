@@ -11,11 +11,11 @@ from datetime import date, datetime
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from headrace.config.settings import PartitionSettings
 from headrace.config.sources import EntityConfig
-from headrace.ingestion.csv_reader import CORRUPT_REASON, CORRUPT_RECORD, LINE
+from headrace.ingestion.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, set_aside
+from headrace.ingestion.csv_reader import LINE
 from headrace.ingestion.landing import StoredFile
 from headrace.ingestion.row_days import row_days
 from headrace.ingestion.row_hash import row_hash
@@ -87,7 +87,7 @@ def with_days(
         return read, found, 0
     reasons = np.where(no_day, f"{column.name}: {NO_DAY}", f"{column.name}: {OUTSIDE_DAYS}")
     found[lost] = np.datetime64(partitions.start)
-    return _set_aside(read, lost, reasons, entity), found, int(lost.sum())
+    return set_aside(read, lost, pa.array(reasons), entity), found, int(lost.sum())
 
 
 def by_day(
@@ -129,30 +129,3 @@ def _with_lineage(
 
 def _constant(text: str, count: int) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(np.zeros(count, dtype=np.int8), pa.array([text]))
-
-
-def _set_aside(
-    read: pa.RecordBatch,
-    lost: npt.NDArray[np.bool_],
-    reasons: npt.NDArray[np.str_],
-    entity: EntityConfig,
-) -> pa.RecordBatch:
-    """The same rows, the columns of the lost ones joined into `_corrupt_record`."""
-    is_lost = pa.array(lost & read.column(CORRUPT_RECORD).is_null().to_numpy(zero_copy_only=False))
-    columns = dict(zip(read.schema.names, read.columns, strict=True))
-    names = [column.name for column in entity.columns]
-    delimiter = entity.extract.format.delimiter
-    quoted = [_quoted(columns[name], entity.extract.format.delimiter) for name in names]
-    joined = pc.binary_join_element_wise(*quoted, delimiter)
-    columns[CORRUPT_RECORD] = pc.if_else(is_lost, joined, columns[CORRUPT_RECORD])
-    columns[CORRUPT_REASON] = pc.if_else(is_lost, pa.array(reasons), columns[CORRUPT_REASON])
-    for name in names:
-        columns[name] = pc.if_else(is_lost, pa.scalar(None, pa.string()), columns[name])
-    return pa.RecordBatch.from_arrays(list(columns.values()), schema=read.schema)
-
-
-def _quoted(texts: pa.StringArray, delimiter: str) -> pa.StringArray:
-    doubled = pc.replace_substring(texts, '"', '""')
-    wrapped = pc.binary_join_element_wise('"', doubled, '"', "")
-    special = pc.match_substring_regex(texts, rf'["\r\n\x{ord(delimiter):02x}]')
-    return pc.if_else(special, wrapped, texts)

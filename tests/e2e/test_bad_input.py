@@ -102,6 +102,16 @@ def deliver(shop: Installation) -> None:
     shop.deliver(day, [*good_lines(day), good_lines(day)[0].replace("1.50", "9.99")])
     day = DAY["mostly_bad"]
     shop.deliver(day, [good_lines(day)[0], *(line(day, n, sales="x") for n in range(3))])
+    products = [f"{n},10,GROCERY,National,BREAD,ROLLS,6 CT" for n in range(101, 140)]
+    _deliver_products(shop, ["100,10,GROCERY,National,BREAD,RO\0LLS,6 CT", *products])
+
+
+def _deliver_products(shop: Installation, lines: list[str]) -> None:
+    header = (
+        "product_id,manufacturer_id,department,brand,product_category,product_type,package_size"
+    )
+    path = shop.landing / f"products/products-{DAY['after']}.csv"
+    path.write_text("\n".join([header, *lines, ""]))
 
 
 def test_the_run_ends_red_and_names_the_bad_days(run: BackfillResult) -> None:
@@ -138,6 +148,15 @@ def test_a_bad_row_is_set_aside_with_its_reason(
     assert len(rows) == 1
     assert QUARANTINED[case] in rows[0]["_reasons"]
     assert rows[0]["_line"] == 3
+
+
+def test_text_that_postgres_cannot_store_is_set_aside_and_stops_no_load(
+    run: BackfillResult, long_shop: Installation
+) -> None:
+    found = long_shop.lake("quarantine.retail_products")
+    assert [(row["_line"], row["_reasons"]) for row in found] == [(2, "a NUL character")]
+    query = "select count(*) from warehouse.dim_product where product_id between 100 and 139"
+    assert long_shop.sql(query) == [(39,)]
 
 
 def test_good_days_reach_the_marts_past_the_bad_ones(

@@ -127,10 +127,10 @@ def test_corrupt_lines_come_in_the_same_order_however_far_ahead_arrow_reads() ->
 
 
 def test_texts_are_kept_as_they_stand() -> None:
-    content = 'id,name,amount\n NA ,"",NULL\n1e3,"say ""hi""\n,\r\n…",\x00\n'.encode()
+    content = 'id,name,amount\n NA ,"",NULL\n1e3,"say ""hi""\n,\r\n…",\x01\n'.encode()
     assert values(content) == [
         (" NA ", "", "NULL"),
-        ("1e3", 'say "hi"\n,\r\n…', "\x00"),
+        ("1e3", 'say "hi"\n,\r\n…', "\x01"),
     ]
 
 
@@ -167,6 +167,18 @@ def test_other_encodings_become_the_same_text(encoding: str) -> None:
 @pytest.mark.parametrize("content", [GOOD[:15], GOOD[:14], b"id,name,amount\r\n\r\n"], ids=str)
 def test_a_header_alone_is_a_file_without_rows(content: bytes) -> None:
     assert rows_of(content) == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "utf-16"])
+def test_a_row_with_a_nul_is_corrupt_and_no_other(encoding: str) -> None:
+    lines = ["id,name,amount", "1,a,10", '2,"b, \0\0",20', "3,c,30", "4,\0"]
+    rows = rows_of("\n".join(lines).encode(encoding), formatted(encoding=encoding), block=SMALL)
+    assert [(row["id"], row["_corrupt_record"], row["_corrupt_reason"]) for row in rows] == [
+        ("1", None, None),
+        (None, '2,"b, \0\0",20', "a NUL character"),
+        ("3", None, None),
+        (None, "4,\0", "too few fields"),
+    ]
 
 
 def test_one_column_reads_as_well_as_many() -> None:
