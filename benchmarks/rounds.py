@@ -6,25 +6,39 @@ Elsewhere: measuring a command (benchmarks.measure), printing (benchmarks.report
 
 import json
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
 
 import psycopg
 
 from benchmarks.contents import Difference, compare, compare_with_year
 from benchmarks.measure import CommandFailedError, Measured, measure
 from benchmarks.next_day import deliver_again
-from benchmarks.scratch import PROJECT, Database, Scratch, headrace, python, start_server
+from benchmarks.scratch import (
+    PROJECT,
+    WARM_MINUTES,
+    Database,
+    Scratch,
+    headrace,
+    python,
+    start_server,
+)
 from demo.journey import DAY_AFTER_LAST, FIRST_DAY
 from headrace.home import Home
 from headrace.warehouse import server
+from headrace.warm import client
 
 _ONE_DAY = timedelta(days=1)
 _NEXT_DAY = DAY_AFTER_LAST
-# A Saturday: one of the year's largest days, and one whose month is not the newest.
+_WARM_DAY = _NEXT_DAY + _ONE_DAY
+# Saturdays: among the year's largest days, and of a month that is not the newest.
 _SOLD_ON = date(2017, 12, 30)
+_ALSO_SOLD_ON = date(2017, 12, 16)
+_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -53,7 +67,8 @@ class Round:
         floors: Before and after the platform.
         first_start_seconds: The home's Postgres: its files made, the server started.
         year: All days of the demo, on an empty home.
-        next_day: One more day, on top of the year.
+        next_day: One more day, on top of the year: cold, in a process that imports everything.
+        warm_day: One more day after that one: warm, in a fork of the process that stays.
         rerun: A day of the year once more.
         differences: By when they were found.
     """
@@ -62,6 +77,7 @@ class Round:
     first_start_seconds: float
     year: Backfill
     next_day: Backfill
+    warm_day: Backfill
     rerun: Backfill
     differences: tuple[tuple[str, Difference], ...]
 
@@ -123,26 +139,57 @@ class Bench:
         year = self._backfill(home, warehouse, FIRST_DAY, DAY_AFTER_LAST - _ONE_DAY)
         after, floor = self._run_floor("floor")
         differences = self._compare("the year", floor, warehouse, is_year=True)
-        next_day, rerun, found = self._one_more_day(home, warehouse)
+        self.scratch.configure(end=_WARM_DAY + _ONE_DAY)
+        delivered: list[Path] = []
+        try:
+            next_day, rerun, found = self._one_more_day(home, warehouse, delivered)
+            warm_day, found_warm = self._one_more_day_warm(home, warehouse, delivered)
+        finally:
+            for path in delivered:
+                path.unlink()
+        differences += found + found_warm
         return Round(
-            (before, after), first_start_seconds, year, next_day, rerun, (*differences, *found)
+            (before, after), first_start_seconds, year, next_day, warm_day, rerun, (*differences,)
         )
 
     def _one_more_day(
-        self, home: Home, warehouse: Database
+        self, home: Home, warehouse: Database, delivered: list[Path]
     ) -> tuple[Backfill, Backfill, list[tuple[str, Difference]]]:
         """A file arrives for the day after the last; then a day is run that is there already."""
-        delivered = deliver_again(self.scratch.landing, _SOLD_ON, _NEXT_DAY)
-        self.scratch.configure(end=_NEXT_DAY + _ONE_DAY)
-        try:
-            next_day = self._backfill(home, warehouse, _NEXT_DAY, _NEXT_DAY)
-            _, floor = self._run_floor("floor with one more day, for comparison")
-            differences = self._compare("one more day", floor, warehouse)
-            rerun = self._backfill(home, warehouse, _SOLD_ON, _SOLD_ON)
-            differences += self._compare("a day once more", floor, warehouse)
-        finally:
-            delivered.unlink()
+        delivered.append(deliver_again(self.scratch.landing, _SOLD_ON, _NEXT_DAY))
+        next_day = self._backfill(home, warehouse, _NEXT_DAY, _NEXT_DAY)
+        _, floor = self._run_floor("floor with one more day, for comparison")
+        differences = self._compare("one more day, cold", floor, warehouse)
+        rerun = self._backfill(home, warehouse, _SOLD_ON, _SOLD_ON)
+        differences += self._compare("a day once more", floor, warehouse)
         return next_day, rerun, differences
+
+    def _one_more_day_warm(
+        self, home: Home, warehouse: Database, delivered: list[Path]
+    ) -> tuple[Backfill, list[tuple[str, Difference]]]:
+        """The file of another day; a command before has left a process with everything imported."""
+        delivered.append(deliver_again(self.scratch.landing, _ALSO_SOLD_ON, _WARM_DAY))
+        try:
+            pid = self._leave_warm_process(home)
+            warm_day = self._backfill(home, warehouse, _WARM_DAY, _WARM_DAY, warm_pid=pid)
+        finally:
+            client.end(home.root)
+        _, floor = self._run_floor("floor with two more days, for comparison")
+        return warm_day, self._compare("one more day, warm", floor, warehouse)
+
+    def _leave_warm_process(self, home: Home) -> int:
+        environment = self.scratch.environment(home) | {WARM_MINUTES: "15"}
+        subprocess.run(  # noqa: S603  # our own command
+            headrace("check"), check=True, env=environment, cwd=PROJECT, stdout=subprocess.DEVNULL
+        )
+        gives_up_at = time.monotonic() + self.limit_seconds
+        while (pid := client.process_of(home.root)) is None:
+            if time.monotonic() > gives_up_at:
+                raise CommandFailedError(
+                    "no process stayed after a command", fix="see docs/how-to/start-quickly.md"
+                )
+            time.sleep(_POLL_SECONDS)
+        return pid
 
     def _run_floor(self, what: str) -> tuple[Measured, Database]:
         database = self.floor.emptied("floor")
@@ -152,21 +199,34 @@ class Bench:
         self.say(f"{what}: {measured.seconds:.2f} s")
         return measured, database
 
-    def _backfill(self, home: Home, warehouse: Database, first: date, last: date) -> Backfill:
+    def _backfill(
+        self,
+        home: Home,
+        warehouse: Database,
+        first: date,
+        last: date,
+        *,
+        warm_pid: int | None = None,
+    ) -> Backfill:
         command = headrace("backfill", "--from", str(first), "--to", str(last), "--json")
-        measured = self._measure(command, home, warehouse)
+        measured = self._measure(command, home, warehouse, warm_pid)
         steps = steps_of(measured.stdout)
-        self.say(f"platform, {first} to {last}: {measured.seconds:.2f} s")
+        state = "warm" if warm_pid else "cold"
+        self.say(f"platform, {first} to {last}, {state}: {measured.seconds:.2f} s")
         return Backfill(measured, steps)
 
-    def _measure(self, command: list[str], home: Home, database: Database) -> Measured:
+    def _measure(
+        self, command: list[str], home: Home, database: Database, warm_pid: int | None = None
+    ) -> Measured:
         database.checkpoint()
+        warm = {WARM_MINUTES: "15"} if warm_pid else {}
         return measure(
             command,
-            environment=self.scratch.environment(home),
+            environment=self.scratch.environment(home) | warm,
             folder=PROJECT,
             server_pid=database.server_pid,
             limit_seconds=self.limit_seconds,
+            warm_pid=warm_pid,
         )
 
     def _compare(

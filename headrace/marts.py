@@ -21,6 +21,9 @@ from headrace.warehouse.sessions import connector, locked
 
 log = structlog.get_logger(__name__)
 
+# Tests use what models use, and can be compiled without asking the database what is there.
+_WARM_UP = ("compile", "--no-introspect", "--no-populate-cache", "--select", "test_type:data")
+
 
 @dataclass(frozen=True)
 class NodeResult:
@@ -93,7 +96,7 @@ class MartBuilder:
         It saves the first build a second. What fails here fails again, and is raised, in `build`.
         """
         if worker := self.worker():
-            worker.prepare(run_nodes, self._project, ["list"], profile_of("", self.database))
+            worker.prepare(run_nodes, self._project, _WARM_UP, profile_of("", self.database))
 
     def build(
         self,

@@ -67,6 +67,15 @@ def end(home: Path) -> bool:
     return True
 
 
+def process_of(home: Path) -> int | None:
+    """Process id of the warm process of a home, if there is one that listens."""
+    connection = _connect(home)
+    if connection is None:
+        return None
+    with connection:
+        return wire.process_of(connection)
+
+
 def _run_here() -> None:
     from headrace.cli.app import main as run  # noqa: PLC0415  # a warm process has it already
 

@@ -56,14 +56,23 @@ def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]] | Non
 
 def is_own(connection: socket.socket) -> bool:
     """Whether the process at the other end is of the same user, as the system knows it."""
-    found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-    _, user, _ = _PEER.unpack(found)
-    return bool(user == os.geteuid())
+    return _peer(connection)[1] == os.geteuid()
+
+
+def process_of(connection: socket.socket) -> int:
+    """Process id of the other end, as the system knows it."""
+    return _peer(connection)[0]
 
 
 def address(home_file: int) -> str:
     """The socket's path by way of an open folder: a Unix socket's own may have 107 bytes only."""
     return f"/proc/self/fd/{home_file}/{SOCKET}"
+
+
+def _peer(connection: socket.socket) -> tuple[int, int, int]:
+    found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+    process, user, group = _PEER.unpack(found)
+    return process, user, group
 
 
 def _exactly(connection: socket.socket, count: int) -> bytes:
