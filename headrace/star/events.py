@@ -177,7 +177,8 @@ def with_absences(
         config: The natural key.
         entity: Types of the columns.
     """
-    following = F.lead("_day").over(Window.orderBy("_day"))
+    # One partition, said outright: there is a row a day, and engines warn of a window without.
+    following = F.lead("_day").over(Window.partitionBy(F.lit(0)).orderBy("_day"))
     snapshots = days.select("_day", following.alias("_next_day"))
     window = Window.partitionBy(*config.natural_key).orderBy(F.col("_at").asc_nulls_first())
     # A published version was last seen where its last change was: each snapshot is one.

@@ -17,7 +17,6 @@ from headrace.star.dimensions import (
     build_dimension,
     lake_dimension_schema,
 )
-from headrace.star.intervals import changed_intervals
 from headrace.star.updates import DimensionChanges, update_dimension
 from tests.star.naive import (
     ENTITY,
