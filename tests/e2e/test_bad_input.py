@@ -102,13 +102,15 @@ def deliver(shop: Installation) -> None:
     shop.deliver(day, [*good_lines(day), good_lines(day)[0].replace("1.50", "9.99")])
     day = DAY["mostly_bad"]
     shop.deliver(day, [good_lines(day)[0], *(line(day, n, sales="x") for n in range(3))])
-    products = [f"{n},10,GROCERY,National,BREAD,ROLLS,6 CT" for n in range(101, 140)]
-    _deliver_products(shop, ["100,10,GROCERY,National,BREAD,RO\0LLS,6 CT", *products])
+    rest = f"6 CT,I,{DAY['after']} 08:00:00"
+    products = [f"{n},10,GROCERY,National,BREAD,ROLLS,{rest}" for n in range(101, 140)]
+    _deliver_products(shop, [f"100,10,GROCERY,National,BREAD,RO\0LLS,{rest}", *products])
 
 
 def _deliver_products(shop: Installation, lines: list[str]) -> None:
     header = (
-        "product_id,manufacturer_id,department,brand,product_category,product_type,package_size"
+        "product_id,manufacturer_id,department,brand,product_category,product_type,package_size,"
+        "operation,changed_at"
     )
     path = shop.landing / f"products/products-{DAY['after']}.csv"
     path.write_text("\n".join([header, *lines, ""]))
