@@ -31,6 +31,9 @@ VARIABLES = {
     "`HEADRACE_CONFIG`": "Folder of the configuration; `config` by default.",
     "`PIPELINE_ENV`": "`development` (the default), `staging` or `production`: which overlay is "
     "laid over `base.yaml`.",
+    "`HEADRACE_WARM_MINUTES`": "Minutes for which a process with everything imported waits for the "
+    "next command; 15 by default in development, 0 (none) elsewhere, in CI, and where the system "
+    "is not Linux. See [Start commands quickly](../how-to/start-quickly.md).",
 }
 
 CONFIGURATION_FILES = {
@@ -90,7 +93,7 @@ TYPES = {
 COMMANDS = """\
 `make setup` installs the command as `.venv/bin/headrace`. Data goes to stdout, everything else to
 stderr; `--json` prints one JSON document and nothing else. `NO_COLOR` is respected. Where state and
-configuration lie is said by [three environment variables](configuration.md#environment-variables).
+configuration lie is said by [environment variables](configuration.md#environment-variables).
 """
 
 EXIT_CODES = {
