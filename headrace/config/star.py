@@ -182,6 +182,10 @@ class FactDimension(StrictModel):
         "fact's event_time.",
     )
 
+    def key_column(self, dimension: DimensionConfig) -> str:
+        """Name of the foreign key: the role's, or the dimension's own."""
+        return f"{self.role}_key" if self.role else dimension.key_column
+
 
 class FactConfig(StrictModel):
     """A fact table: one row a processed row of an entity, with keys as of its event time."""
@@ -234,6 +238,29 @@ class StarConfig(StrictModel):
     row_access: tuple[RowAccess, ...] = Field(
         (), description="Roles that see some rows of the warehouse only."
     )
+
+    @model_validator(mode="after")
+    def _facts_name_columns_once(self) -> Self:
+        dimensions = {dimension.name: dimension for dimension in self.dimensions}
+        for fact in self.facts:
+            keys = [
+                join.key_column(dimensions[join.dimension])
+                for join in fact.dimensions
+                if join.dimension in dimensions
+            ]
+            columns = [*keys, *fact.dates, "date_key", *fact.columns, *fact.measures]
+            if repeated := sorted({name for name in columns if columns.count(name) > 1}):
+                raise ValueError(
+                    f"{fact.name}: columns named twice: {', '.join(repeated)}; a dimension that is "
+                    "joined twice needs a role"
+                )
+            sources = {*fact.grain, *(c for j in fact.dimensions for c in j.natural_key.values())}
+            if taken := sorted(sources & {*keys, *fact.dates, "date_key"}):
+                raise ValueError(
+                    f"{fact.name}: {', '.join(taken)}: a column of the entity has a key's name; "
+                    "give the join a role"
+                )
+        return self
 
     @model_validator(mode="after")
     def _access_is_by_columns_that_exist(self) -> Self:

@@ -94,10 +94,11 @@ def mention_events(mentions: DataFrame, config: DimensionConfig, entity: EntityC
         entity: Types of the columns.
     """
     keys = key_types(config, entity)
-    known = mentions.where(F.col("event_time").isNotNull())
+    at = F.col("event_time").cast("timestamp_ntz")
+    # A fact before the beginning finds no version, inferred or not.
+    known = mentions.where(at >= instant(BEGINNING))
     for name in keys:
         known = known.where(F.col(name).isNotNull())
-    at = F.greatest(F.col("event_time").cast("timestamp_ntz"), instant(BEGINNING))
     first = known.groupBy(*keys).agg(F.min(at).alias("_mentioned_at"))
     given = {name: F.col(name) for name in (*keys, "_mentioned_at")}
     return as_events(first, {**given, "_kind": F.lit(MENTION)}, config, entity)

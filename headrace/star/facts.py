@@ -7,7 +7,7 @@ Elsewhere: dimensions (headrace.star.dimensions), loading Postgres (headrace.lay
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from headrace.config.sources import EntityConfig
@@ -29,14 +29,24 @@ def fact_schema(
     The lake's table also keeps the natural keys (`lake_fact_schema`).
     """
     keys = [
-        SchemaColumn(dimensions[join.dimension].key_column, "bigint", False, join.dimension)
+        SchemaColumn(
+            join.key_column(dimensions[join.dimension]),
+            "bigint",
+            False,
+            join.role or join.dimension,
+        )
         for join in config.dimensions
+    ]
+    dates = [
+        SchemaColumn(key, "int", True, f"Day of {column}, yyyymmdd; NULL without one.")
+        for key, column in config.dates.items()
     ]
     return TableSchema(
         (
             *(_kept(entity, name) for name in config.columns),
             *keys,
             SchemaColumn(DATE_KEY, "int", False, "Day of the event, yyyymmdd."),
+            *dates,
             *(_kept(entity, name) for name in config.measures),
         )
     )
@@ -45,12 +55,15 @@ def fact_schema(
 def lake_fact_schema(
     config: FactConfig, entity: EntityConfig, dimensions: Mapping[str, DimensionConfig]
 ) -> TableSchema:
-    """`fact_schema`, then the natural keys that the keys came from, and the partition's day.
+    """`fact_schema`, then what the keys came from (natural keys, times), and the partition's day.
 
-    A late version of a member moves the keys of facts already loaded: they are found by these.
+    A late version of a member moves the keys of facts already loaded: they are found by these, and
+    joined anew from these alone.
     """
     published = fact_schema(config, entity, dimensions)
-    wanted = [*config.grain, *(c for j in config.dimensions for c in j.natural_key.values())]
+    wanted = [*config.grain, config.event_time, *config.dates.values()]
+    for join in config.dimensions:
+        wanted += [*join.natural_key.values(), *([join.event_time] if join.event_time else [])]
     extra = [name for name in dict.fromkeys(wanted) if name not in published.names]
     return published.plus(
         (
@@ -66,10 +79,14 @@ def build_fact(
     entity: EntityConfig,
     dimensions: Mapping[str, tuple[DimensionConfig, DataFrame]],
 ) -> DataFrame:
-    """One fact a processed row; a member not known at the event time gives key -1.
+    """One fact a row, with the key of each member's version that is valid at the event time.
+
+    Where there is none, the key is -1, or NULL if the dimension refuses missing members or has no
+    unknown one: the audit holds days with such keys, since no key may be NULL.
 
     Args:
-        rows: Processed rows of some days.
+        rows: Processed rows of some days, or rows of the lake's fact table, whose keys are found
+            again.
         config: The fact.
         entity: Types of the columns.
         dimensions: By name: the dimension and its published versions.
@@ -77,15 +94,16 @@ def build_fact(
     Returns:
         Rows as `lake_fact_schema` says, as many as `rows` has.
     """
-    joined = rows
+    configs = {name: dimension for name, (dimension, _) in dimensions.items()}
+    keys = [join.key_column(configs[join.dimension]) for join in config.dimensions]
+    joined = rows.drop(*keys)
     for join in config.dimensions:
         dimension, versions = dimensions[join.dimension]
-        joined = _as_of(joined, join, dimension, versions, config.event_time)
-    day = F.col(config.event_time)
-    key = F.year(day) * 10_000 + F.month(day) * 100 + F.dayofmonth(day)
-    schema = lake_fact_schema(config, entity, {n: d for n, (d, _) in dimensions.items()})
-    with_date = joined.withColumn(DATE_KEY, key)
-    return with_date.select(*(parse.cast_to(F.col(c.name), c.type).alias(c.name) for c in schema))
+        joined = _as_of(joined, join, dimension, versions, join.event_time or config.event_time)
+    dates = {DATE_KEY: config.event_time, **config.dates}
+    dated = joined.withColumns({key: _date_key(column) for key, column in dates.items()})
+    schema = lake_fact_schema(config, entity, configs)
+    return dated.select(*(parse.cast_to(F.col(c.name), c.type).alias(c.name) for c in schema))
 
 
 def _as_of(
@@ -105,10 +123,28 @@ def _as_of(
     condition = (at >= F.col("_from")) & (F.col("_to").isNull() | (at < F.col("_to")))
     for name, column in join.natural_key.items():
         condition = condition & (F.col(column) == F.col(f"_nk_{name}"))
-    key = F.coalesce(F.col("_key"), F.lit(UNKNOWN_KEY).cast("bigint"))
     # The versions on the left: Sail keeps that side in memory and streams the other.
-    found = renamed.join(rows, condition, "right").withColumn(dimension.key_column, key)
-    return found.drop("_key", "_from", "_to", *(f"_nk_{name}" for name in join.natural_key))
+    found = renamed.join(rows, condition, "right")
+    keyed = found.withColumn(join.key_column(dimension), _key_or_unknown(join, dimension))
+    return keyed.drop("_key", "_from", "_to", *(f"_nk_{name}" for name in join.natural_key))
+
+
+def _key_or_unknown(join: FactDimension, dimension: DimensionConfig) -> Column:
+    key = F.col("_key")
+    unknown = F.coalesce(key, F.lit(UNKNOWN_KEY).cast("bigint"))
+    if not dimension.has_unknown_member:
+        return key
+    if dimension.missing != "refuse":
+        return unknown
+    names_nobody = F.lit(False)
+    for column in join.natural_key.values():
+        names_nobody = names_nobody | F.col(column).isNull()
+    return F.when(names_nobody, unknown).otherwise(key)
+
+
+def _date_key(column: str) -> Column:
+    day = F.col(column)
+    return F.year(day) * 10_000 + F.month(day) * 100 + F.dayofmonth(day)
 
 
 def _kept(entity: EntityConfig, name: str) -> SchemaColumn:

@@ -89,7 +89,8 @@ def naive_dimension(
     snapshots = {s.day for some in told.values() for s in some} if config.snapshot else set()
     named: dict[Key, list[datetime]] = {}
     for shop, sku, moment in mentions if config.missing == "inferred" else ():
-        named.setdefault((shop, sku), []).append(moment)
+        if moment >= BEGIN:
+            named.setdefault((shop, sku), []).append(moment)
     versions: set[Version] = set()
     for key in {*told, *named}:
         versions |= _versions_of(config, key, told.get(key, []), snapshots, named.get(key, []))
