@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli import output
+from headrace.cli import output, warehouse
 from headrace.errors import HeadraceError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ demo = typer.Typer(no_args_is_help=True, help="A year of real sales, from files 
 app.add_typer(demo, name="demo")
 audit = typer.Typer(no_args_is_help=True, help="Compare what is published with its rebuild.")
 app.add_typer(audit, name="audit")
+app.add_typer(warehouse.app, name="warehouse")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print data as JSON and nothing else.")]
 Select = Annotated[

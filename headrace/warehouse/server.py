@@ -58,7 +58,8 @@ class EmbeddedPostgres:
     Attributes:
         data_directory: Where its files are: `<folder>/data`.
         socket_directory: Where its socket is: the `host` for clients that take one (dbt, psql).
-        port: Names the socket's file; nothing listens on TCP.
+        port: Names the socket's file; nothing listens on TCP, unless headrace.warehouse.network
+            opened it.
     """
 
     data_directory: Path
@@ -208,6 +209,7 @@ def _launch(folder: Path, settings: Mapping[str, str]) -> tuple[EmbeddedPostgres
         **settings,
         "port": str(_PORT),
         "unix_socket_directories": str(cluster.socket_directory(directory)),
+        **_network(folder),
     }
     flags = " ".join(f"-c {name}={_quoted(value)}" for name, value in options.items())
     wait = ("-w", "-t", str(_START_SECONDS))
@@ -221,6 +223,20 @@ def _launch(folder: Path, settings: Mapping[str, str]) -> tuple[EmbeddedPostgres
             fix=f"{log} says why",
         )
     return found
+
+
+def port_file(folder: Path) -> Path:
+    """Where the TCP port of a server is kept; without the file it has none."""
+    return folder / "tcp_port"
+
+
+def _network(folder: Path) -> dict[str, str]:
+    """Settings of a server that listens on TCP, as headrace.warehouse.network made it."""
+    try:
+        port = port_file(folder).read_text().strip()
+    except FileNotFoundError:
+        return {}
+    return {"listen_addresses": "127.0.0.1", "port": port}
 
 
 def _await(folder: Path, deadline: float) -> tuple[EmbeddedPostgres, frozenset[str]] | None:
