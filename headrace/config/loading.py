@@ -6,7 +6,7 @@ Elsewhere: the models (headrace.config.settings, .sources, .star).
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,8 +16,9 @@ from pydantic import BaseModel, ValidationError
 
 from headrace.config.model import StrictModel
 from headrace.config.settings import Secret, Settings
-from headrace.config.sources import PLACE_COLUMNS, EntityConfig, SourceConfig
+from headrace.config.sources import EntityConfig, SourceConfig
 from headrace.config.star import StarConfig
+from headrace.config.star_references import star_problems
 from headrace.errors import ConfigError
 
 ENVIRONMENTS = ("development", "staging", "production")
@@ -125,43 +126,10 @@ def check_references(project: Project) -> None:
     """
     names = [source.name for source in project.sources]
     lines = [f"{project.folder}/sources: source '{n}' is declared twice" for n in _repeated(names)]
-    lines += [*_dimension_problems(project), *_fact_problems(project)]
+    entities = {name: entity for name, (_, entity) in project.entities().items()}
+    lines += [f"{project.folder}/star.yaml: {p}" for p in star_problems(project.star, entities)]
     if lines:
         raise ConfigError("\n".join(lines), fix="see docs/reference/configuration.md")
-
-
-def _dimension_problems(project: Project) -> Iterator[str]:
-    for i, dim in enumerate(project.star.dimensions):
-        used = [*dim.natural_key.values(), *dim.attributes.values()]
-        used += [dim.effective_time] if dim.effective_time else []
-        yield from _missing(project, f"dimensions[{i}]", dim.entity, used)
-
-
-def _fact_problems(project: Project) -> Iterator[str]:
-    dimensions = {dimension.name: dimension for dimension in project.star.dimensions}
-    for i, fact in enumerate(project.star.facts):
-        where = f"{project.folder}/star.yaml: facts[{i}].dimensions"
-        used = [*fact.grain, fact.event_time, *fact.columns, *fact.measures]
-        for join in fact.dimensions:
-            used += join.natural_key.values()
-            if join.dimension not in dimensions:
-                known = ", ".join(dimensions) or "no dimension"
-                yield f"{where}: '{join.dimension}' is not one of {known}"
-            elif {*join.natural_key} != {*dimensions[join.dimension].natural_key}:
-                key = ", ".join(dimensions[join.dimension].natural_key)
-                yield f"{where}: {join.dimension} is joined on {key}"
-        yield from _missing(project, f"facts[{i}]", fact.entity, used)
-
-
-def _missing(project: Project, where: str, entity: str, columns: Sequence[str]) -> Iterator[str]:
-    entities, star = project.entities(), f"{project.folder}/star.yaml"
-    if entity not in entities:
-        yield f"{star}: {where}.entity: '{entity}' is not one of {', '.join(entities)}"
-        return
-    known = {*PLACE_COLUMNS, *(column.name for column in entities[entity][1].columns)}
-    for column in columns:
-        if column not in known:
-            yield f"{star}: {where}: {entity} has no column '{column}'"
 
 
 class _Problems:

@@ -90,6 +90,54 @@ def test_a_fact_that_names_an_unknown_dimension_is_refused(folder: Path) -> None
     assert "facts[0].dimensions: 'dim_store' is not one of dim_customer" in str(problem(folder))
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("store_id: store_id}}", "store_id: basket_ref}}", "has no column 'basket_ref'"),
+        (
+            "event_time: transaction_timestamp",
+            "event_time: basket_id",
+            "facts[0]: 'basket_id' of retail.transactions is a bigint, not a date or timestamp",
+        ),
+        (
+            "dimension: dim_location, natural_key: {store_id: store_id}",
+            "dimension: dim_location, natural_key: {store_id: coupon_disc}",
+            "'coupon_disc' of retail.transactions is a decimal(12,2), but store_id of dim_location",
+        ),
+        (
+            "natural_key: {product_id: product_id}\n",
+            "natural_key: {product_id: product_id}\n    overwritten: {brand: brand}\n",
+            "dimensions[1]: columns named twice: brand",
+        ),
+        (
+            "natural_key: {product_id: product_id}\n",
+            "natural_key: {product_id: product_id}\n    source_order: [sequence]\n",
+            "dimensions[1]: retail.products has no column 'sequence'",
+        ),
+        (
+            "natural_key: {store_id: store_id}\n",
+            "natural_key: {store_id: store_id}\n    deletes: {do: close}\n",
+            "dimensions[2]: deletes needs `when`",
+        ),
+        (
+            "unknown: {department: Unknown}",
+            "unknown: false\n    missing: unknown",
+            "missing: unknown needs the unknown member",
+        ),
+        (
+            "{dimension: dim_location, natural_key: {store_id: store_id}}",
+            "{dimension: dim_product, natural_key: {product_id: product_id}}",
+            "a dimension that is joined twice needs a role",
+        ),
+    ],
+)
+def test_a_star_that_contradicts_itself_or_its_sources_is_refused(
+    folder: Path, old: str, new: str, expected: str
+) -> None:
+    edit(folder / "star.yaml", old, new)
+    assert expected in str(problem(folder))
+
+
 def test_a_path_that_names_no_day_needs_a_column_that_does(folder: Path) -> None:
     edit(folder / "sources/retail.yaml", "transactions-{date:%Y-%m-%d}.csv", "transactions.csv")
     assert "needs partition_by" in str(problem(folder))
