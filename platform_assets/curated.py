@@ -1,7 +1,8 @@
 """Curated: the star schema in the lake.
 
 Belongs here: the factories of dimension, calendar and fact assets.
-Elsewhere: building the star (headrace.star), staging and auditing it (headrace.layers.curated).
+Elsewhere: building the star (headrace.star), staging and auditing it (headrace.layers.dimensions,
+headrace.layers.facts).
 """
 
 from collections.abc import Iterator, Mapping
