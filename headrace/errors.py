@@ -50,6 +50,14 @@ class SourceRejectedError(PermanentError):
     """A source delivered something that cannot be read as declared."""
 
 
+class StorageUnavailableError(TransientError):
+    """A file could not be written: the disk is full, or the storage does not answer."""
+
+
+class StorageRejectedError(PermanentError):
+    """A file may not be written there."""
+
+
 class CommitConflictError(TransientError):
     """Another run published to the same table first, more often than we retried."""
 

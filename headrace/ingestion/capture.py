@@ -96,7 +96,8 @@ def capture(
 
     Raises:
         SourceUnavailableError: The landing zone itself does not answer.
-        OSError: A data file could not be written.
+        StorageUnavailableError: A data file could not be written.
+        StorageRejectedError: It may not be written.
     """
     listing = landing.list_files(listing_prefix(entity.extract, days))
     settled_before = settled_time(run.captured_at, run.settle_seconds)

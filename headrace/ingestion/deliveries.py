@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta
 
 from headrace.config.settings import PartitionSettings
 from headrace.config.sources import EntityConfig
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, StorageRejectedError, StorageUnavailableError
 from headrace.ingestion import rows
 from headrace.ingestion.csv_reader import read_csv
 from headrace.ingestion.drafts import DataFolder, DayDraft, DayDrafts
@@ -77,11 +77,19 @@ class DeliveryReader:
     run: CaptureRun
 
     def read(self, delivery: Delivery) -> DeliveryOutcome:
-        """Read the files of a delivery in their order; if one fails, all its days do."""
+        """Read the files of a delivery in their order; if one fails, all its days do.
+
+        Raises:
+            StorageUnavailableError, StorageRejectedError: What was read could not be stored. No
+                day is to blame for that.
+        """
         shelf = _Shelf(self, delivery.days)
         try:
             for file in delivery.files:
                 shelf.add(file)
+        except (StorageUnavailableError, StorageRejectedError):
+            shelf.clear()
+            raise
         except HeadraceError as error:
             shelf.clear()
             return DeliveryOutcome(failed=dict.fromkeys(delivery.days, error))

@@ -4,18 +4,22 @@ Belongs here: rows of one day as Parquet, kept aside until their content is know
 Elsewhere: what the rows are (headrace.ingestion.rows), whether they are new (…capture).
 """
 
+import errno
 import hashlib
+import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
-from tempfile import SpooledTemporaryFile
+from tempfile import SpooledTemporaryFile, gettempdir
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from headrace.errors import StorageRejectedError, StorageUnavailableError
 from headrace.staged import StagedFile
 
 # A day's file is some 100 KB; a file of a day that is larger goes through the disk.
@@ -82,16 +86,29 @@ class DayDraft:
             self._content.update(batch.column("_row_hash").to_numpy().tobytes())
         self._nulls.update({n: table.column(n).null_count for n in self._names})
         self.rows += table.num_rows
-        self._writer.write_table(table, row_group_size=table.num_rows)
+        with _writing(f"a temporary file in {gettempdir()}"):
+            self._writer.write_table(table, row_group_size=table.num_rows)
 
     def store(self, folder: DataFolder, name: str) -> StagedFile:
-        """Write the file to `name` in the folder; no table refers to it yet."""
-        self._writer.close()
-        size = self._spool.tell()
-        self._spool.seek(0)
+        """Write the file to `name` in the folder; no table refers to it yet.
+
+        Raises:
+            StorageUnavailableError: It could not be written, and nothing is left of it.
+            StorageRejectedError: It may not be written.
+        """
+        with _writing(f"a temporary file in {gettempdir()}"):
+            self._writer.close()
+            size = self._spool.tell()
+            self._spool.seek(0)
         path = f"{folder.path}/{name}"
-        with _created(folder.filesystem, path) as target, self._spool as source:
-            shutil.copyfileobj(source, target, _IN_MEMORY_BYTES)
+        with _writing(f"{folder.uri}/{name}"):
+            try:
+                with _created(folder.filesystem, path) as target, self._spool as source:
+                    shutil.copyfileobj(source, target, _IN_MEMORY_BYTES)
+            except OSError:
+                with suppress(OSError):
+                    folder.filesystem.delete_file(path)
+                raise
         nulls = {column: self._nulls[column] for column in self._names}
         return StagedFile(
             f"{folder.uri}/{name}", self.rows, size, nulls, self._writer.writer.metadata
@@ -99,8 +116,11 @@ class DayDraft:
 
     def discard(self) -> None:
         """Forget the rows."""
-        self._writer.close()
-        self._spool.close()
+        # Closing writes what waits, for which there may be no room; it is not wanted any more.
+        with suppress(OSError):
+            self._writer.close()
+        with suppress(OSError):
+            self._spool.close()
 
 
 class DayDrafts:
@@ -132,6 +152,25 @@ class DayDrafts:
         """Forget what was not stored."""
         for draft in self.by_day.values():
             draft.discard()
+
+
+@contextmanager
+def _writing(what: str) -> Iterator[None]:
+    """Name the file that could not be written, and what to do about it."""
+    try:
+        yield
+    except OSError as error:
+        known = error.errno in errno.errorcode
+        why = os.strerror(error.errno) if known and error.errno else str(error).splitlines()[0]
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            raise StorageRejectedError(
+                f"{what} may not be written: {why}",
+                fix="give the user that runs Headrace the right to write there",
+            ) from error
+        raise StorageUnavailableError(
+            f"{what} could not be written: {why}",
+            fix="free space there, or see that the storage answers; then run the days again",
+        ) from error
 
 
 def _created(filesystem: fs.FileSystem, path: str) -> pa.NativeFile:

@@ -1,13 +1,21 @@
 """Files that cannot be read, or not yet: their day fails and keeps what it had, no other does."""
 
 import os
+import resource
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from headrace.errors import SourceRejectedError, SourceUnavailableError
+from headrace.errors import (
+    SourceRejectedError,
+    SourceUnavailableError,
+    StorageRejectedError,
+    StorageUnavailableError,
+)
 from headrace.ingestion.landing import LocalLanding
 from tests.ingestion.building import (
     DAY,
@@ -99,3 +107,42 @@ def test_a_file_that_may_not_be_read_is_named(raw: Raw, monkeypatch: pytest.Monk
     else:  # Root may read everything.
         monkeypatch.setattr(Path, "open", refuse)
     assert errors(raw.capture())[DAY].startswith(f"{FILE} may not be read | give the user")
+
+
+@contextmanager
+def files_of_at_most(size_bytes: int) -> Iterator[None]:
+    """Writing more to a file fails, as it does on a full disk."""
+    before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
+
+
+def test_a_data_file_that_does_not_fit_is_named_and_nothing_is_left_of_it(raw: Raw) -> None:
+    raw.deliver(FILE, GOOD)
+    with files_of_at_most(100), pytest.raises(StorageUnavailableError) as failed:
+        raw.capture()
+    assert f"{raw.data}/_pd=2017-01-01/" in str(failed.value)
+    assert str(failed.value).endswith("could not be written: File too large")
+    assert "free space there" in failed.value.fix
+    assert raw.on_disk() == set()
+    assert raw.capture().rows == {DAY: 2}
+
+
+def test_a_large_file_that_does_not_fit_beside_others_is_named(
+    raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.ingestion.drafts._IN_MEMORY_BYTES", 10)
+    raw.deliver(FILE, GOOD)
+    with files_of_at_most(100), pytest.raises(StorageUnavailableError, match="a temporary file in"):
+        raw.capture()
+
+
+def test_a_lake_that_may_not_be_written_is_named(raw: Raw) -> None:
+    # Neither Linux nor macOS lets anybody make a folder there, not even root.
+    raw.data = Path("/sys/headrace")
+    raw.deliver(FILE, GOOD)
+    with pytest.raises(StorageRejectedError, match=r"/sys/headrace/_pd=2017-01-01/.* may not"):
+        raw.capture()
