@@ -72,6 +72,7 @@ TITLES = {
     "StarConfig": "Star",
     "DimensionConfig": "Dimension",
     "CalendarConfig": "Calendar",
+    "DeletesConfig": "Deletes",
     "FactConfig": "Fact",
     "FactDimension": "Join of a fact to a dimension",
     "RowAccess": "Row access",
