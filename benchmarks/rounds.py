@@ -170,26 +170,12 @@ class Bench:
         """The file of another day; a command before has left a process with everything imported."""
         delivered.append(deliver_again(self.scratch.landing, _ALSO_SOLD_ON, _WARM_DAY))
         try:
-            pid = self._leave_warm_process(home)
+            pid = leave_warm_process(self.scratch, home, self.limit_seconds)
             warm_day = self._backfill(home, warehouse, _WARM_DAY, _WARM_DAY, warm_pid=pid)
         finally:
             client.end(home.root)
         _, floor = self._run_floor("floor with two more days, for comparison")
         return warm_day, self._compare("one more day, warm", floor, warehouse)
-
-    def _leave_warm_process(self, home: Home) -> int:
-        environment = self.scratch.environment(home) | {WARM_MINUTES: "15"}
-        subprocess.run(  # noqa: S603  # our own command
-            headrace("check"), check=True, env=environment, cwd=PROJECT, stdout=subprocess.DEVNULL
-        )
-        gives_up_at = time.monotonic() + self.limit_seconds
-        while (pid := client.process_of(home.root)) is None:
-            if time.monotonic() > gives_up_at:
-                raise CommandFailedError(
-                    "no process stayed after a command", fix="see docs/how-to/start-quickly.md"
-                )
-            time.sleep(_POLL_SECONDS)
-        return pid
 
     def _run_floor(self, what: str) -> tuple[Measured, Database]:
         database = self.floor.emptied("floor")
@@ -236,6 +222,26 @@ class Bench:
             found = compare(wanted, given) + (compare_with_year(given) if is_year else [])
         self.say(f"{when}: {f'{len(found)} differences' if found else 'both hold the same'}")
         return [(when, difference) for difference in found]
+
+
+def leave_warm_process(scratch: Scratch, home: Home, limit_seconds: float) -> int:
+    """Run a command that leaves a warm process, and wait for it: its id; `client.end` ends it.
+
+    Raises:
+        CommandFailedError: None came in time.
+    """
+    environment = scratch.environment(home) | {WARM_MINUTES: "15"}
+    subprocess.run(  # noqa: S603  # our own command
+        headrace("check"), check=True, env=environment, cwd=PROJECT, stdout=subprocess.DEVNULL
+    )
+    gives_up_at = time.monotonic() + limit_seconds
+    while (pid := client.process_of(home.root)) is None:
+        if time.monotonic() > gives_up_at:
+            raise CommandFailedError(
+                "no process stayed after a command", fix="see docs/how-to/start-quickly.md"
+            )
+        time.sleep(_POLL_SECONDS)
+    return pid
 
 
 def steps_of(stdout: str) -> tuple[tuple[str, float], ...]:

@@ -53,7 +53,8 @@ def _run(options: argparse.Namespace) -> tuple[Match, list[dict[str, Any]]]:
     with scratch_folder(keep=options.keep) as scratch:
         if options.keep:
             messages.print(f"working in {scratch.root}, which stays")
-        match = Arena(scratch, referee, options.limit, messages.print).run()
+        arena = Arena(scratch, referee, options.limit, options.warm, messages.print)
+        match = arena.run()
         peers = []
         if options.peers:
             peers = referee.run_peers(options.peers, scratch.root / "peers.json")
@@ -76,6 +77,11 @@ def _options() -> argparse.Namespace:
         help="folder for its data, made if missing (default: .referee in the project)",
     )
     parser.add_argument("--peers", help="also run these of its programs, such as dlt-tuned,polars")
+    parser.add_argument(
+        "--warm",
+        action="store_true",
+        help="run the day after in a process that an earlier command left",
+    )
     parser.add_argument("--out", type=Path, help="also write all figures to this file, as JSON")
     parser.add_argument("--keep", action="store_true", help="leave the scratch folder")
     parser.add_argument(
