@@ -4,18 +4,16 @@ Belongs here: which tables a load brings, and the set-based audit of what is sta
 Elsewhere: copying and publishing (headrace.warehouse), the star in the lake (headrace.layers).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 
-import pyarrow as pa
-from psycopg import sql
-
 from headrace import progress
 from headrace.config.loading import Project
-from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig, FactDimension
+from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
 from headrace.lake.scan import LakeScan
+from headrace.layers.fact_audit import LakeTotals, StagedDay, Totals, judge
 from headrace.layers.guarding import guard_rows
 from headrace.quality import partitions as check
 from headrace.quality.report import PartitionReport, bad_days
@@ -76,7 +74,7 @@ def foreign_keys(project: Project, config: FactConfig) -> tuple[Reference, ...]:
     calendar = project.star.calendar
     found = [
         Reference(
-            _key_of(join, project.star.dimension(join.dimension)),
+            join.key_column(project.star.dimension(join.dimension)),
             join.dimension,
             project.star.dimension(join.dimension).key_column,
         )
@@ -145,9 +143,9 @@ class StarLoader:
         """Stage days of a fact; days that fail their audit are left out and staged no more."""
         table = fact_table(self.project, config)
         progress.report(f"warehouse/{config.name}", 0, len(days))
-        expected = _lake_totals(scan, days, self._measures(config))
-        load = self._stage(table, scan, days)
-        reports = self._audit(config, load, scan, days, expected)
+        totals = LakeTotals(self._measures(config))
+        load = self._stage(table, scan, days, totals)
+        reports = self._audit(config, load, scan, days, totals.by_day())
         bad = bad_days(reports)
         if bad and table.partition_column is None:
             load.discard()
@@ -156,7 +154,7 @@ class StarLoader:
         if bad:
             # Seldom, so simple: what is staged is one piece a month; stage it again without them.
             load.discard()
-            load = self._stage(table, scan, [day for day in days if day not in bad])
+            load = self._stage(table, scan, [day for day in days if day not in bad], totals)
         self._loads[table.name] = load
         self._reports[table.name] = reports
         progress.report(f"warehouse/{config.name}", len(days), len(days))
@@ -165,11 +163,16 @@ class StarLoader:
         """All that was staged."""
         return StagedStar(dict(self._loads), dict(self._reports))
 
-    def _stage(self, table: WarehouseTable, scan: LakeScan, days: Sequence[date]) -> StagedLoad:
+    def _stage(
+        self, table: WarehouseTable, scan: LakeScan, days: Sequence[date], totals: LakeTotals
+    ) -> StagedLoad:
         names = table.schema.names
         guard_rows(table.label, table.schema, scan.batches(days, names))
-        months = by_month(days).values()
-        slices = ((some, scan.batches(some, names)) for some in months if _rows(scan, some))
+        slices = (
+            (some, totals.watched(scan.batches(some, names)))
+            for some in by_month(days).values()
+            if any(scan.rows(day) for day in some)
+        )
         return stage(self.connect, table, days if table.partition_column else (), slices)
 
     def _audit(
@@ -178,64 +181,27 @@ class StarLoader:
         load: StagedLoad,
         scan: LakeScan,
         days: Sequence[date],
-        expected: Mapping[int, Mapping[str, Decimal]],
+        expected: Mapping[int, Totals],
     ) -> dict[date, PartitionReport]:
-        measures = self._measures(config)
-        found = _staged_totals(load, measures)
-        orphans = self._orphans(config, load)
+        measures, references = self._measures(config), foreign_keys(self.project, config)
+        found = judge(load, measures, references, self._loads)
+        empty = StagedDay(
+            dict.fromkeys(("rows", *measures), Decimal(0)), {r.column: 0 for r in references}
+        )
         reports = {}
         for day in days:
-            key = date_key(day)
-            nothing = dict.fromkeys(("rows", *measures), Decimal(0))
-            counts = {column: by_day.get(key, 0) for column, by_day in orphans.items()}
+            staged = found.get(date_key(day), empty)
+            in_lake = expected.get(date_key(day), empty.totals)
             reports[day] = PartitionReport(
                 day,
                 rows_in=scan.rows(day),
-                rows_out=int(found.get(key, nothing)["rows"]),
+                rows_out=int(staged.totals["rows"]),
                 checks=(
-                    check.same_totals(
-                        "same_totals", expected.get(key, nothing), found.get(key, nothing)
-                    ),
-                    check.referential_integrity(counts),
+                    check.same_totals("same_totals", in_lake, staged.totals),
+                    check.referential_integrity(staged.orphans),
                 ),
             )
         return reports
-
-    def _orphans(self, config: FactConfig, load: StagedLoad) -> dict[str, dict[int, int]]:
-        """Per foreign key: date key to number of staged facts without a member.
-
-        Members are those of the dimension as it will be once this load is published.
-        """
-        counts: dict[str, dict[int, int]] = {}
-        for reference in foreign_keys(self.project, config):
-            # By distinct keys: a day's facts must not cost a look at every version there is.
-            query = sql.SQL(
-                "select f.day, sum(f.rows)::bigint from"
-                " (select {date} as day, {column} as key, count(*) as rows from {facts} as staged"
-                " where {column} is not null group by 1, 2) as f where {lacking} group by 1"
-            ).format(
-                date=sql.Identifier(DATE_KEY),
-                column=sql.Identifier(reference.column),
-                facts=load.relation(),
-                lacking=self._lacking(reference),
-            )
-            counts[reference.column] = dict(load.owner.execute(query).fetchall())
-        return counts
-
-    def _lacking(self, reference: Reference) -> sql.Composed:
-        """Condition: once this load is published, no member will have the key `f.key`."""
-        key = sql.Identifier(reference.key)
-        among = sql.SQL("exists (select from {} as d where d.{} = f.key)")
-        published = sql.Identifier(NAMESPACE, reference.table)
-        load = self._loads.get(reference.table)
-        if load is None:
-            return sql.SQL("not {}").format(among.format(published, key))
-        staged = among.format(load.relation(), key)
-        if load.gone is None:
-            return sql.SQL("not {}").format(staged)
-        return sql.SQL("not {} and (not {} or {})").format(
-            staged, among.format(published, key), among.format(load.gone_relation(), key)
-        )
 
     def _measures(self, config: FactConfig) -> list[str]:
         entity = self.project.entities()[config.entity][1]
@@ -250,48 +216,4 @@ def _held_together(
     why = f"the table is loaded whole, and {bad[0]} failed its audit"
     return {
         day: report if day in bad else replace(report, error=why) for day, report in reports.items()
-    }
-
-
-def _key_of(join: FactDimension, dimension: DimensionConfig) -> str:
-    return f"{join.role}_key" if join.role else dimension.key_column
-
-
-def _rows(scan: LakeScan, days: Iterator[date] | frozenset[date]) -> int:
-    return sum(scan.rows(day) for day in days)
-
-
-def _lake_totals(
-    scan: LakeScan, days: Sequence[date], measures: Sequence[str]
-) -> dict[int, dict[str, Decimal]]:
-    """Rows and sums of each measure by date key, from the lake's files, a batch at a time."""
-    partial: list[pa.Table] = []
-    sums = [(name, "sum") for name in measures]
-    for batch in scan.batches(days, [DATE_KEY, *measures]):
-        grouped = pa.Table.from_batches([batch]).group_by(DATE_KEY)
-        partial.append(grouped.aggregate([*sums, ([], "count_all")]))
-    if not partial:
-        return {}
-    names = [f"{name}_sum" for name in measures]
-    together = pa.concat_tables(partial).group_by(DATE_KEY)
-    totals = together.aggregate([(name, "sum") for name in (*names, "count_all")])
-    return {
-        row[DATE_KEY]: {
-            "rows": Decimal(row["count_all_sum"]),
-            **{name: Decimal(row[f"{name}_sum_sum"] or 0) for name in measures},
-        }
-        for row in totals.to_pylist()
-    }
-
-
-def _staged_totals(load: StagedLoad, measures: Sequence[str]) -> dict[int, dict[str, Decimal]]:
-    query = sql.SQL("select {date}, count(*){sums} from {facts} f group by 1").format(
-        date=sql.Identifier(DATE_KEY),
-        sums=sql.SQL("").join(sql.SQL(", sum({})").format(sql.Identifier(m)) for m in measures),
-        facts=load.relation(),
-    )
-    names = ("rows", *measures)
-    return {
-        row[0]: {name: Decimal(value or 0) for name, value in zip(names, row[1:], strict=True)}
-        for row in load.owner.execute(query)
     }

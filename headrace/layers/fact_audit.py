@@ -1,0 +1,147 @@
+"""Staged facts judged: do they add up to the lake's, and has every key its member?
+
+Belongs here: totals of the rows on their way, and one query over all that is staged.
+Elsewhere: staging, and what becomes of a day that fails (headrace.layers.warehouse).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+import pyarrow as pa
+from psycopg import sql
+
+from headrace.star.facts import DATE_KEY
+from headrace.warehouse.staged import StagedLoad
+from headrace.warehouse.tables import Reference
+
+Totals = Mapping[str, Decimal]
+
+
+@dataclass(frozen=True)
+class LakeTotals:
+    """Rows and sums of the measures by date key, of batches that pass by in any thread."""
+
+    measures: Sequence[str]
+    _partial: list[pa.Table] = field(default_factory=list)
+
+    def watched(self, rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
+        """The same rows, counted as they are read: reading them twice costs a tenth of a load."""
+        return pa.RecordBatchReader.from_batches(rows.schema, self._counted(rows))
+
+    def by_day(self) -> dict[int, Totals]:
+        """Totals of all batches so far."""
+        if not self._partial:
+            return {}
+        names = [f"{name}_sum" for name in self.measures]
+        together = pa.concat_tables(self._partial).group_by(DATE_KEY)
+        totals = together.aggregate([(name, "sum") for name in (*names, "count_all")])
+        return {
+            row[DATE_KEY]: {
+                "rows": Decimal(row["count_all_sum"]),
+                **{name: Decimal(row[f"{name}_sum_sum"] or 0) for name in self.measures},
+            }
+            for row in totals.to_pylist()
+        }
+
+    def _counted(self, rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        wanted = [(name, "sum") for name in self.measures]
+        for batch in rows:
+            grouped = pa.Table.from_batches([batch]).group_by(DATE_KEY)
+            self._partial.append(grouped.aggregate([*wanted, ([], "count_all")]))
+            yield batch
+
+
+@dataclass(frozen=True)
+class StagedDay:
+    """What is staged of one day.
+
+    Attributes:
+        totals: Rows, and the sum of each measure.
+        orphans: Per foreign key, rows whose key has no member.
+    """
+
+    totals: Totals
+    orphans: Mapping[str, int]
+
+
+def judge(
+    load: StagedLoad,
+    measures: Sequence[str],
+    references: Sequence[Reference],
+    members: Mapping[str, StagedLoad],
+) -> dict[int, StagedDay]:
+    """What is staged, by date key; in one pass, which costs a third of a query for each key.
+
+    Args:
+        load: The facts.
+        measures: Columns that are added up.
+        references: The facts' foreign keys.
+        members: By name, dimensions that are published with the facts: members are those of a
+            dimension as it will be then. The others are taken as they are.
+    """
+    lookups = [
+        _Lookup(number, load.table.namespace, reference, members.get(reference.table))
+        for number, reference in enumerate(references)
+    ]
+    sums = [sql.SQL("sum(f.{})").format(sql.Identifier(name)) for name in measures]
+    missing = [
+        sql.SQL("count(*) filter (where {})").format(lookup.is_missing) for lookup in lookups
+    ]
+    query = sql.SQL("select f.{date}, {columns} from {facts} as f {joins} group by 1").format(
+        date=sql.Identifier(DATE_KEY),
+        columns=sql.SQL(", ").join([sql.SQL("count(*)"), *sums, *missing]),
+        facts=load.relation(),
+        joins=sql.SQL(" ").join(lookup.joins for lookup in lookups),
+    )
+    names = ("rows", *measures)
+    keys = [reference.column for reference in references]
+    return {
+        day: StagedDay(
+            {n: Decimal(v or 0) for n, v in zip(names, found[: len(names)], strict=True)},
+            dict(zip(keys, found[len(names) :], strict=True)),
+        )
+        for day, *found in load.owner.execute(query)
+    }
+
+
+class _Lookup:
+    """One foreign key: how its members are joined, and when there is none."""
+
+    def __init__(
+        self, number: int, namespace: str, reference: Reference, staged: StagedLoad | None
+    ) -> None:
+        self._reference = reference
+        self._number = number
+        column = sql.Identifier("f", reference.column)
+        published = sql.Identifier(namespace, reference.table)
+        if staged is None or staged.gone is None:
+            relation = staged.relation() if staged else published
+            self.joins = self._joined("m", relation)
+            missing = [self._is_null("m")]
+        else:
+            # Rows that went and those that came are few: their history stays untouched.
+            went = sql.SQL("(select distinct {} from {})").format(
+                sql.Identifier(reference.key), staged.gone_relation()
+            )
+            joins = (("m", published), ("gone", went), ("come", staged.relation()))
+            self.joins = sql.SQL(" ").join(self._joined(*each) for each in joins)
+            stays = sql.SQL("({} or {} is not null)").format(self._is_null("m"), self._key("gone"))
+            missing = [stays, self._is_null("come")]
+        self.is_missing = sql.SQL(" and ").join(
+            [sql.SQL("{} is not null").format(column), *missing]
+        )
+
+    def _key(self, alias: str) -> sql.Identifier:
+        return sql.Identifier(f"{alias}_{self._number}", self._reference.key)
+
+    def _is_null(self, alias: str) -> sql.Composed:
+        return sql.SQL("{} is null").format(self._key(alias))
+
+    def _joined(self, alias: str, relation: sql.Composable) -> sql.Composed:
+        return sql.SQL("left join {} as {} on {} = {}").format(
+            relation,
+            sql.Identifier(f"{alias}_{self._number}"),
+            self._key(alias),
+            sql.Identifier("f", self._reference.column),
+        )
