@@ -15,7 +15,7 @@ PYTEST := $(BIN)/pytest -n $(PYTEST_WORKERS) --dist $(PYTEST_DIST)
 NOT_FAST := slow or spark or s3 or crash or e2e or property or contract
 
 .PHONY: help setup demo ui fmt lint types imports test test-fast test-contract test-property \
-	test-e2e test-spark test-crash bench check docs lock clean
+	test-e2e test-orders test-spark test-crash bench check docs lock clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ test-property: setup ## random histories against naive answers
 
 test-e2e: setup ## from sources to marts, and the documented commands
 	@$(PYTEST) -m "e2e and not slow"
+
+test-orders: setup ## the demo's year in ten random orders: half an hour
+	@$(BIN)/pytest -n 0 tests/e2e/test_orders.py
 
 test-spark: setup ## transformations on Spark (needs Java 17)
 	@$(PYTEST) -m "spark and not slow"
