@@ -104,39 +104,57 @@ def _versions_of(
     snapshots: set[int],
     mentions: Sequence[datetime],
 ) -> set[Version]:
-    events = _events(config, states, snapshots)
     found: list[Version] = []
     note: str | None = None
-    for moment, state in events:
-        first, last = not found, found[-1] if found else None
-        is_alive = last is not None and last.valid_to is None and not last.is_deleted
-        if state is not None and (not state.gone or first):
+    for moment, state in _events(config, states, snapshots):
+        if state is not None and (not state.gone or not found):
             note = state.note
-        if state is None or state.gone:
-            if first and state is not None and config.delete_action == "close":
-                found.append(Version(*key, state.brand, BEGIN, moment))
-            elif first and state is not None:
-                start = BEGIN if config.first_version == "from_beginning" else moment
-                found.append(Version(*key, state.brand, start, None, is_deleted=True))
-            elif is_alive and last is not None:
-                found[-1] = replace(last, valid_to=moment)
-                if config.delete_action == "flag":
-                    found.append(Version(*key, last.brand, moment, None, is_deleted=True))
-        elif not is_alive or last is None or last.brand != state.brand:
-            if last is not None and last.valid_to is None:
-                found[-1] = replace(last, valid_to=moment)
-            start = BEGIN if first and config.first_version == "from_beginning" else moment
-            found.append(Version(*key, state.brand, start, None))
-    if mentions and not found:
-        unknown = config.unknown_values
-        brand, note = unknown.get("brand"), unknown.get("note")
-        found.append(Version(*key, brand, BEGIN, None, is_inferred=True))  # type: ignore[arg-type]
-    elif mentions and config.first_version == "at_effective_time":
-        start = found[0].valid_from
-        if min(mentions) < start and start > BEGIN:
-            brand = config.unknown_values.get("brand")
-            found.append(Version(*key, brand, BEGIN, start, is_inferred=True))  # type: ignore[arg-type]
+        if not found:
+            assert state is not None, "a member is absent only after it was seen"
+            found = [_first(config, key, moment, state)]
+        elif state is None or state.gone:
+            found = _deleted(config, found, moment)
+        else:
+            found = _told(found, moment, state)
+    if not found:
+        note = _unknown(config, "note")
+    if mentions and (not found or min(mentions) < found[0].valid_from):
+        ends = found[0].valid_from if found else None
+        brand = _unknown(config, "brand")
+        found.append(Version(*key, brand, BEGIN, ends, is_inferred=True))
     return {replace(v, note=note if "note" in config.overwritten else None) for v in found}
+
+
+def _unknown(config: DimensionConfig, name: str) -> str | None:
+    value = config.unknown_values.get(name)
+    return None if value is None else str(value)
+
+
+def _first(config: DimensionConfig, key: Key, moment: datetime, state: State) -> Version:
+    if state.gone and config.delete_action == "close":
+        return Version(*key, state.brand, BEGIN, moment)
+    start = BEGIN if config.first_version == "from_beginning" else moment
+    return Version(*key, state.brand, start, None, is_deleted=bool(state.gone))
+
+
+def _deleted(config: DimensionConfig, found: list[Version], moment: datetime) -> list[Version]:
+    last = found[-1]
+    if last.is_deleted or last.valid_to is not None:
+        return found
+    ended = [*found[:-1], replace(last, valid_to=moment)]
+    if config.delete_action == "flag":
+        ended.append(replace(last, valid_from=moment, is_deleted=True))
+    return ended
+
+
+def _told(found: list[Version], moment: datetime, state: State) -> list[Version]:
+    last = found[-1]
+    version = Version(last.shop, last.sku, state.brand, moment, None)
+    if last.valid_to is not None:
+        return [*found, version]
+    if last.brand == state.brand and not last.is_deleted:
+        return found
+    return [*found[:-1], replace(last, valid_to=moment), version]
 
 
 def _events(
