@@ -26,7 +26,7 @@ _CHANGING = {
     "household_size": ("1", "2", "3", "4", "5+"),
 }
 _UNITS = ("OZ", "LB", "CT", "ML")
-_LARGEST_PACKAGE = 96
+_USUAL_SIZE = 12
 _SHARE_REPACKED = 0.8
 # Who leaves is chosen among those whose sales pause for so many days: no sale falls into an
 # absence, so that what a department sold stays what it sold.
@@ -68,11 +68,12 @@ def households_of_the_year(
 
 
 def _change_product(dice: Dice, product: Member) -> Member:
-    if dice.chance(_SHARE_REPACKED):
-        content, _, unit = (product["package_size"] or "").partition(" ")
-        sizes = [str(size) for size in range(1, _LARGEST_PACKAGE) if str(size) != content]
-        return product | {"package_size": f"{dice.pick(sizes)} {unit or dice.pick(_UNITS)}"}
-    return product | {"brand": "Private" if product["brand"] == "National" else "National"}
+    if not dice.chance(_SHARE_REPACKED):
+        return product | {"brand": "Private" if product["brand"] == "National" else "National"}
+    content, _, unit = (product["package_size"] or "").partition(" ")
+    size = int(content) if content.isdecimal() else _USUAL_SIZE
+    sizes = [s for s in range(max(1, size * 3 // 4), size * 5 // 4 + 2) if str(s) != content]
+    return product | {"package_size": f"{dice.pick(sizes)} {unit or dice.pick(_UNITS)}"}
 
 
 def _change_household(dice: Dice, household: Member) -> Member:
