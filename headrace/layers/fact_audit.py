@@ -20,9 +20,15 @@ Totals = Mapping[str, Decimal]
 
 @dataclass(frozen=True)
 class LakeTotals:
-    """Rows and sums of the measures by date key, of batches that pass by in any thread."""
+    """Rows and sums of the measures by date key, of batches that pass by in any thread.
+
+    Attributes:
+        measures: Columns that are added up.
+        samples: The first batch of every stream.
+    """
 
     measures: Sequence[str]
+    samples: list[pa.RecordBatch] = field(default_factory=list)
     _partial: list[pa.Table] = field(default_factory=list)
 
     def watched(self, rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
@@ -46,7 +52,9 @@ class LakeTotals:
 
     def _counted(self, rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         wanted = [(name, "sum") for name in self.measures]
-        for batch in rows:
+        for number, batch in enumerate(rows):
+            if number == 0:
+                self.samples.append(batch)
             grouped = pa.Table.from_batches([batch]).group_by(DATE_KEY)
             self._partial.append(grouped.aggregate([*wanted, ([], "count_all")]))
             yield batch

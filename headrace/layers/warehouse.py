@@ -9,9 +9,12 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 
+import pyarrow as pa
+
 from headrace import progress
 from headrace.config.loading import Project
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
+from headrace.errors import HeadraceError
 from headrace.lake.scan import LakeScan
 from headrace.layers.fact_audit import LakeTotals, StagedDay, Totals, judge
 from headrace.layers.guarding import guard_rows
@@ -167,13 +170,21 @@ class StarLoader:
         self, table: WarehouseTable, scan: LakeScan, days: Sequence[date], totals: LakeTotals
     ) -> StagedLoad:
         names = table.schema.names
-        guard_rows(table.label, table.schema, scan.batches(days, names))
         slices = (
             (some, totals.watched(scan.batches(some, names)))
             for some in by_month(days).values()
             if any(scan.rows(day) for day in some)
         )
-        return stage(self.connect, table, days if table.partition_column else (), slices)
+        replaced = days if table.partition_column else ()
+        load = stage(self.connect, table, replaced, slices)
+        if totals.samples:
+            sample = pa.RecordBatchReader.from_batches(totals.samples[0].schema, totals.samples[:1])
+            try:
+                guard_rows(table.label, table.schema, sample)
+            except HeadraceError:
+                load.discard()
+                raise
+        return load
 
     def _audit(
         self,

@@ -44,10 +44,12 @@ def replace_days(
     replacing = _Replacing(session, load, month_table, days)
     if part is None:
         return replacing.delete([*replacing.days])
-    published_and_staged = replacing.compare(part)
-    gone = [value for value, (_, staged) in published_and_staged.items() if not staged]
-    new = [value for value, (published, _) in published_and_staged.items() if not published]
-    both = [value for value in published_and_staged if value not in {*gone, *new}]
+    filled = replacing.filled()
+    gone: list[date | int] = []
+    both: list[date | int] = []
+    for value, staged_rows in replacing.compare(part, filled).items() if filled else ():
+        (both if staged_rows else gone).append(value)
+    new = [value for value in replacing.days if value not in filled]
     return {
         **(replacing.delete(gone) if gone else {}),
         **(replacing.insert(part, new) if new else {}),
@@ -69,9 +71,20 @@ class _Replacing:
         self._month = sql.Identifier(table.namespace, month_table)
         self._day = sql.Identifier(table.partition_column or "")
         self._names = [column.name for column in load.columns]
+        self._rows_by_day = load.rows_by_day
 
-    def compare(self, part: StagedPart) -> dict[date | int, tuple[int, int]]:
-        """The days whose staged rows are not, as a bag, the published ones: how many of both."""
+    def filled(self) -> list[date | int]:
+        """The days that have rows: a new day need not be compared with anything."""
+        statement = sql.SQL(
+            "select _value from unnest({days}) as _wanted (_value)"
+            " where exists (select from {relation} where {day} = _value)"
+        )
+        days = sql.Literal([*self.days])
+        found = self._session.execute(self._format(statement, self._month, days=days)).fetchall()
+        return [value for (value,) in found]
+
+    def compare(self, part: StagedPart, values: Sequence[date | int]) -> dict[date | int, int]:
+        """The days whose staged rows are not, as a bag, the published ones: how many are staged."""
         # The outer hash is what makes it safe: a row's hash is linear in its columns', so a plain
         # sum would not see two rows that swap a value.
         fingerprints = sql.SQL(
@@ -81,13 +94,11 @@ class _Replacing:
         )
         query = sql.SQL(
             "with published as ({}), staged as ({})"
-            " select day, coalesce(published.rows, 0), coalesce(staged.rows, 0)"
-            " from published full join staged using (day)"
+            " select day, coalesce(staged.rows, 0) from published left join staged using (day)"
             " where (published.rows, published.hash) is distinct from (staged.rows, staged.hash)"
             " order by day"
         ).format(self._format(fingerprints, self._month), self._format(fingerprints, _staged(part)))
-        found = self._session.execute(query, {"days": [*self.days]}).fetchall()
-        return {value: (published, staged) for value, published, staged in found}
+        return dict(self._session.execute(query, {"days": [*values]}).fetchall())
 
     def delete(self, values: Sequence[date | int]) -> dict[date, DayRows]:
         """Empty days."""
@@ -100,14 +111,15 @@ class _Replacing:
 
     def insert(self, part: StagedPart, values: Sequence[date | int]) -> dict[date, DayRows]:
         """Fill days that were empty."""
-        statement = sql.SQL(
-            "with new as (insert into {relation} ({columns}) select {columns} from {staged}"
-            " where {day} = any(%s) returning {day} as day)"
-            " select day, count(*) from new group by day"
-        )
-        query = self._format(statement, self._month, staged=_staged(part))
-        found = self._session.execute(query, (values,)).fetchall()
-        return {self.days[value]: DayRows(inserted=rows) for value, rows in found}
+        # Every staged row is of some day: without a condition the insert is a plain copy.
+        some = sql.SQL(" where {day} = any({days})" if len(values) < len(self.days) else "")
+        statement = sql.SQL("insert into {relation} ({columns}) select {columns} from {staged}")
+        days = sql.Literal(list(values))
+        where = some.format(day=self._day, days=days)
+        query = self._format(statement, self._month, staged=_staged(part)) + where
+        self._session.execute(query)
+        filled = {self.days[value]: self._rows_by_day.get(self.days[value], 0) for value in values}
+        return {day: DayRows(inserted=rows) for day, rows in filled.items() if rows}
 
     def write_difference(
         self, part: StagedPart, values: Sequence[date | int]

@@ -6,7 +6,7 @@ Elsewhere: the work (headrace.warehouse.staging).
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from itertools import islice
+from itertools import chain, islice
 from threading import Event, Lock
 from typing import TypeVar
 
@@ -23,6 +23,8 @@ _TUNING = (
     "set default_statistics_target = 30"
 )
 
+_UNTUNED = "; ".join(f"reset {each.split()[1]}" for each in _TUNING.split(";"))
+
 
 class StoppedError(Exception):
     """Work was given up because other work of the same queue failed."""
@@ -31,9 +33,11 @@ class StoppedError(Exception):
 class Workers:
     """Runs work on up to `sessions` sessions at a time."""
 
-    def __init__(self, connect: Connect, sessions: int) -> None:
+    def __init__(self, connect: Connect, sessions: int, own: Session) -> None:
+        """`own` is a session of the caller's that works too: a small load needs no other."""
         self._connect = connect
         self._sessions = sessions
+        self._own = [own]
         self._stop = Event()
 
     def check(self) -> None:
@@ -48,6 +52,10 @@ class Workers:
         raised, after the others have stopped.
         """
         queue, lock = iter(items), Lock()
+        first = list(islice(queue, 1))
+        if not first:
+            return
+        queue = chain(first, queue)
         with ThreadPoolExecutor(self._sessions, "warehouse") as pool:
             futures = [pool.submit(self._drain, queue, lock, do) for _ in range(self._sessions)]
             try:
@@ -63,7 +71,8 @@ class Workers:
     def _drain(
         self, queue: Iterator[Item], lock: Lock, do: Callable[[Session, Item], None]
     ) -> None:
-        session = None
+        session: Session | None = None
+        own: Session | None = None
         try:
             while not self._stop.is_set():
                 with lock:
@@ -71,12 +80,26 @@ class Workers:
                 if not items:
                     return
                 if session is None:
-                    session = self._connect()
+                    own = self._taken()
+                    session = own or self._connect()
                     session.execute(_TUNING)
                 do(session, items[0])
         except BaseException:
             self._stop.set()
             raise
         finally:
-            if session is not None:
+            if own is not None:
+                self._return(own)
+            elif session is not None:
                 session.close()
+
+    def _taken(self) -> Session | None:
+        try:
+            return self._own.pop()
+        except IndexError:
+            return None
+
+    def _return(self, own: Session) -> None:
+        if not own.closed:
+            own.execute(_UNTUNED)
+        self._own.append(own)

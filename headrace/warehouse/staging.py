@@ -8,12 +8,14 @@ owners of staging tables (…leftovers), making a load visible (…publishing).
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date
 from itertools import groupby
 from operator import itemgetter
 from threading import Lock
 from types import MappingProxyType
 
+import psycopg
 import pyarrow as pa
 from psycopg import sql
 
@@ -70,14 +72,16 @@ def stage(
             load_id = claim_load(owner)
             drop_leftovers(owner)
             stager = _Stager(owner, table, frozenset(days), load_id)
-            workers = Workers(connect, sessions)
+            workers = Workers(connect, sessions, owner)
             try:
                 workers.run(slices, lambda session, item: stager.copy_slice(session, item, workers))
                 workers.run(stager.unfinished(), stager.finish)
                 if gone is not None:
                     workers.run([gone], lambda session, it: stager.copy_gone(session, it, workers))
             except BaseException:
-                drop_staged(owner, stager.names)
+                # With the owner lost, the tables are leftovers, and the next load drops them.
+                with suppress(psycopg.OperationalError):
+                    drop_staged(owner, stager.names)
                 raise
     except BaseException:
         owner.close()
