@@ -1,0 +1,319 @@
+"""Changes of a type 2 dimension applied: this warehouse against `dbt snapshot`, on one Postgres.
+
+Belongs here: `python -m benchmarks.dimension_changes`, which applies changes to a long history both
+ways and prints rows a second.
+Elsewhere: facts (benchmarks.warehouse_load), the whole way (benchmarks.run).
+
+Each way starts with the same versions, and ends with the same number: checked. dbt is given what it
+needs, a table with today's state of every member, and closes and adds versions by comparing all of
+it with what it has (`strategy: check`) or what is newer (`timestamp`). The platform is given the
+rows that came and went in the lake, as it knows them from its files. What it takes to find them
+there is measured elsewhere; `contenders` is where another way is added.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+import yaml
+from dbt.cli.main import dbtRunner
+
+from benchmarks.scratch import Database, scratch_folder, start_server
+from headrace.cli.output import print_json, print_table
+from headrace.errors import PermanentError
+from headrace.schema import Column, TableSchema
+from headrace.warehouse.load import Warehouse
+from headrace.warehouse.sessions import connector
+from headrace.warehouse.tables import WarehouseTable
+
+START = datetime(2017, 1, 1)  # noqa: DTZ001  # wall-clock time, as the dimension has it
+ATTRIBUTES = ("department", "brand", "category", "size")
+DIMENSION = WarehouseTable(
+    "warehouse",
+    "dim_item",
+    TableSchema(
+        (
+            Column("item_key", "bigint", nullable=False),
+            Column("item_id", "bigint", nullable=False),
+            *(Column(name, "string") for name in ATTRIBUTES),
+            Column("valid_from", "timestamp", nullable=False),
+            Column("valid_to", "timestamp"),
+            Column("is_current", "boolean", nullable=False),
+        )
+    ),
+    primary_key=("item_key",),
+    indexes=(("item_id",),),
+    attributes=("item_id", *ATTRIBUTES),
+    mode="upsert",
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A history and what changes in it.
+
+    Attributes:
+        members: Members; every one has as many versions as the others.
+        versions: Versions in all.
+        changes: Members of which a new version comes.
+    """
+
+    members: int
+    versions: int
+    changes: int
+
+    @property
+    def now(self) -> datetime:
+        """When the changes take effect: after every version there is."""
+        return START + timedelta(days=self.versions // self.members + 1)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What one way took."""
+
+    way: str
+    changes: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Changes a second."""
+        return self.changes / self.seconds
+
+
+def main() -> int:
+    """Measure and print."""
+    options = _options()
+    case = Case(options.members, options.versions, options.changes)
+    with scratch_folder() as scratch:
+        database = start_server(scratch.home("dimension_changes"))
+        found = compare(database, scratch.root, case, options.rounds)
+    slowest = min(each.rate for each in found)
+    if options.json:
+        print_json([{**asdict(each), "rows_a_second": each.rate} for each in found])
+    else:
+        rows = [
+            (
+                e.way,
+                f"{e.changes:,}",
+                f"{e.seconds:.2f}",
+                f"{e.rate:,.0f}",
+                f"{e.rate / slowest:.1f}",
+            )
+            for e in found
+        ]
+        print_table(("way", "changes", "seconds", "rows a second", "times the slowest"), rows)
+    return 0
+
+
+def compare(database: Database, folder: Path, case: Case, rounds: int) -> list[Applied]:
+    """Every way on the same case, in turn; the best of the rounds counts."""
+    best: dict[str, float] = {}
+    for _ in range(rounds):
+        for way, prepare_and_apply in contenders(folder).items():
+            seconds = prepare_and_apply(database, case)
+            best[way] = min(seconds, best.get(way, seconds))
+    return [Applied(way, case.changes, seconds) for way, seconds in best.items()]
+
+
+def contenders(folder: Path) -> dict[str, Callable[[Database, Case], float]]:
+    """Name to what sets the case up, applies the changes and gives the seconds of the latter."""
+    return {
+        "headrace: rows that came and went": _by_platform,
+        "dbt snapshot, timestamp": lambda database, case: _by_dbt(
+            database, case, folder, {"strategy": "timestamp", "updated_at": "changed_at"}
+        ),
+        "dbt snapshot, check": lambda database, case: _by_dbt(
+            database, case, folder, {"strategy": "check", "check_cols": list(ATTRIBUTES)}
+        ),
+    }
+
+
+def _by_platform(database: Database, case: Case) -> float:
+    with psycopg.connect(database.url, autocommit=True) as session:
+        session.execute("drop table if exists warehouse.dim_item")
+    warehouse = Warehouse(connector(database.url))
+    slices = [((), _versions(case).to_reader())]
+    warehouse.publish([warehouse.stage(DIMENSION, (), slices)])
+    database.checkpoint()
+    closed, opened = _changed(case)
+    began = time.monotonic()
+    come = pa.concat_tables([closed, opened]).to_reader()
+    gone = closed.select(["item_key"]).to_reader()
+    publication = warehouse.publish([warehouse.stage(DIMENSION, (), [((), come)], gone=gone)])[0]
+    seconds = time.monotonic() - began
+    if (publication.rows_updated, publication.rows_inserted) != (case.changes, case.changes):
+        raise PermanentError(f"applied {publication}", fix="mend the benchmark")
+    return seconds
+
+
+def _by_dbt(database: Database, case: Case, folder: Path, strategy: dict[str, Any]) -> float:
+    project = _dbt_project(folder, strategy)
+    snapshot = [
+        "snapshot",
+        "--project-dir",
+        str(project),
+        "--profiles-dir",
+        str(project),
+        "--quiet",
+    ]
+    _write_profile(project, database)
+    with psycopg.connect(database.url, autocommit=True) as session:
+        session.execute("drop schema if exists bench cascade; create schema bench")
+        _copy_state(session, case, changed=False)
+        # The first run makes the table as dbt wants it; the versions before today's are added.
+        _run_dbt(snapshot)
+        session.execute(
+            "insert into bench.item_history select h.*, md5(item_id::text || n::text),"
+            " changed_at, timestamp '2017-01-01' + n * interval '1 day',"
+            " timestamp '2017-01-01' + (n + 1) * interval '1 day'"
+            " from bench.item as h, generate_series(0, %s) as n",
+            (case.versions // case.members - 2,),
+        )
+        session.execute("truncate bench.item")
+        _copy_state(session, case, changed=True)
+        session.execute("vacuum analyze bench.item_history")
+        database.checkpoint()
+        began = time.monotonic()
+        _run_dbt(snapshot)
+        seconds = time.monotonic() - began
+        row = session.execute("select count(*) from bench.item_history").fetchone()
+    if row != (case.versions + case.changes,):
+        raise PermanentError(f"dbt made {row} versions", fix="mend the benchmark")
+    return seconds
+
+
+def _copy_state(session: psycopg.Connection, case: Case, *, changed: bool) -> None:
+    """Today's state of every member, as a source table shows it."""
+    session.execute(
+        "create table if not exists bench.item (item_id bigint primary key, department text,"
+        " brand text, category text, size text, changed_at timestamp)"
+    )
+    limit = case.changes if changed else 0
+    session.execute(
+        "insert into bench.item select n, 'd' || n %% 30, 'b' || n %% 1000,"
+        " 'c' || n %% 300 || case when n < %(limit)s then ' new' else '' end, 's' || n %% 7,"
+        " case when n < %(limit)s then %(now)s else %(before)s::timestamp end"
+        " from generate_series(0, %(members)s - 1) as n",
+        {
+            "limit": limit,
+            "now": case.now,
+            "before": case.now - timedelta(days=2),
+            "members": case.members,
+        },
+    )
+    session.execute("analyze bench.item")
+
+
+def _run_dbt(arguments: Sequence[str]) -> None:
+    result = dbtRunner().invoke(list(arguments))
+    if not result.success:
+        raise PermanentError(f"dbt failed: {result.exception or result.result}", fix="see its log")
+
+
+def _dbt_project(folder: Path, strategy: dict[str, Any]) -> Path:
+    project = folder / f"dbt-{strategy['strategy']}"
+    (project / "snapshots").mkdir(parents=True, exist_ok=True)
+    (project / "dbt_project.yml").write_text(
+        yaml.safe_dump(
+            {
+                "name": "bench",
+                "version": "1.0",
+                "profile": "bench",
+                "flags": {"send_anonymous_usage_stats": False},
+            }
+        )
+    )
+    config = {"unique_key": "item_id", **strategy}
+    (project / "snapshots" / "item_history.yml").write_text(
+        yaml.safe_dump(
+            {
+                "sources": [{"name": "bench", "schema": "bench", "tables": [{"name": "item"}]}],
+                "snapshots": [
+                    {
+                        "name": "item_history",
+                        "relation": "source('bench', 'item')",
+                        "config": config,
+                    }
+                ],
+            }
+        )
+    )
+    return project
+
+
+def _write_profile(project: Path, database: Database) -> None:
+    output = {
+        "type": "postgres",
+        "host": str(database.postgres.socket_directory),
+        "port": database.postgres.port,
+        "user": "postgres",
+        "password": "",
+        "dbname": database.name,
+        "schema": "bench",
+        "threads": 2,
+    }
+    profile = {"bench": {"target": "bench", "outputs": {"bench": output}}}
+    (project / "profiles.yml").write_text(yaml.safe_dump(profile))
+
+
+def _versions(case: Case) -> pa.Table:
+    """Every version there is, the last of each member open."""
+    each = case.versions // case.members
+    ids = np.repeat(np.arange(case.members), each)
+    number = np.tile(np.arange(each), case.members)
+    return _table(ids, number, is_open=number == each - 1)
+
+
+def _changed(case: Case) -> tuple[pa.Table, pa.Table]:
+    """The versions that end, as they are then, and those that begin."""
+    each = case.versions // case.members
+    ids = np.arange(case.changes)
+    last = np.full(case.changes, each - 1)
+    closed = _table(ids, last, is_open=np.zeros(case.changes, bool))
+    return closed, _table(ids, last + 1, is_open=np.ones(case.changes, bool))
+
+
+def _table(ids: np.ndarray, number: np.ndarray, *, is_open: np.ndarray) -> pa.Table:
+    day = np.datetime64(START, "us") + number * np.timedelta64(86_400_000_000, "us")
+    ends = pa.array(day + np.timedelta64(86_400_000_000, "us"), mask=is_open)
+    # A key as a hash would be: neighbours lie far apart.
+    keys = (ids * 1_000 + number).astype(np.uint64) * np.uint64(11_400_714_819_323_198_485)
+    texts = [
+        pa.array([f"{letter}{n % of}" for n in ids.tolist()])
+        for letter, of in (("d", 30), ("b", 1000), ("c", 300), ("s", 7))
+    ]
+    return pa.Table.from_arrays(
+        [
+            pa.array(keys.view(np.int64)),
+            pa.array(ids),
+            *texts,
+            pa.array(day),
+            ends,
+            pa.array(is_open),
+        ],
+        schema=DIMENSION.schema.arrow(),
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.dimension_changes")
+    parser.add_argument("--members", type=int, default=250_000)
+    parser.add_argument("--versions", type=int, default=1_000_000)
+    parser.add_argument("--changes", type=int, default=50_000)
+    parser.add_argument("--rounds", type=int, default=2, help="of which the best counts")
+    parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
