@@ -22,6 +22,7 @@ from typing import TypedDict
 import psutil
 
 from headrace.errors import ConfigError
+from headrace.warehouse import outside
 
 _MAJOR = "18"
 _ACCOUNT = "pgserver"
@@ -33,6 +34,33 @@ class _RunAs(TypedDict, total=False):
     user: int
     group: int
     extra_groups: list[int]
+
+
+def place(folder: Path) -> Path:
+    """The data directory of a folder's server: in the folder, unless its account cannot enter it.
+
+    Raises:
+        ConfigError: It was elsewhere and is gone, or can be nowhere.
+    """
+    outside.require_place(folder)
+    directory = outside.data_directory(folder)
+    if directory.exists() or directory != folder / "data":
+        return directory
+    closed = outside.closed_folder(folder, _account(directory))
+    if closed is None:
+        return directory
+    _forget_removed_home(outside.place_of(folder))
+    return outside.move_out(folder, closed)
+
+
+def _forget_removed_home(left: Path) -> None:
+    """Remove what a home that was removed and made again left outside, its server first."""
+    directory = left / "data"
+    if is_served(directory):
+        # Not "immediate": that leaves its process id on file, for which pg_ctl waits where a
+        # container's first process does not collect the dead.
+        run("pg_ctl", ["-D", directory, "-m", "fast", "-w", "stop"], directory)
+    shutil.rmtree(left, ignore_errors=True)
 
 
 def ensure(directory: Path) -> None:
@@ -56,7 +84,6 @@ def ensure(directory: Path) -> None:
         return
     account = _account(directory)
     require_open_path(directory.parent, account)
-    require_open_path(programs(), account)
     _initdb(directory, account)
 
 
@@ -112,7 +139,7 @@ def run(
     # Files, not pipes: the server inherits them from pg_ctl and would keep a pipe open for ever.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         ended = subprocess.run(  # noqa: S603 - the wheel's own program, arguments made here
-            [programs() / program, *arguments],
+            [outside.reachable_programs(programs(), account) / program, *arguments],
             check=False,
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -222,21 +249,13 @@ def require_open_path(path: Path, account: pwd.struct_passwd) -> None:
     Raises:
         ConfigError: It cannot; the message names the first folder that is closed to it.
     """
-    for folder in (*reversed(path.parents), path):
-        found = folder.stat()
-        if found.st_uid == account.pw_uid:
-            allowed = stat.S_IXUSR
-        elif found.st_gid == account.pw_gid:
-            allowed = stat.S_IXGRP
-        else:
-            allowed = stat.S_IXOTH
-        if not found.st_mode & allowed:
-            raise ConfigError(
-                f"Postgres runs as user '{account.pw_name}', who cannot enter {folder} "
-                f"on the way to {path}",
-                fix=f"chmod o+x {folder}, set HEADRACE_HOME to a folder open to all users, "
-                "or run as a user other than root",
-            )
+    if closed := outside.closed_folder(path, account):
+        raise ConfigError(
+            f"Postgres runs as user '{account.pw_name}', who cannot enter {closed} "
+            f"on the way to {path}",
+            fix=f"chmod o+x {closed}, set HEADRACE_HOME to a folder open to all users, "
+            "or run as a user other than root",
+        )
 
 
 def _fits(directory: Path) -> bool:

@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 
 from headrace.errors import ConfigError, WarehouseUnavailableError
-from headrace.warehouse import cluster
+from headrace.warehouse import cluster, outside
 
 DATABASES = ("dagster", "lake", "warehouse")
 
@@ -56,7 +56,7 @@ class EmbeddedPostgres:
     """A running server that was seen to serve `data_directory`.
 
     Attributes:
-        data_directory: Where its files are: `<folder>/data`.
+        data_directory: Where its files are: `<folder>/data`, or where that links to.
         socket_directory: Where its socket is: the `host` for clients that take one (dbt, psql).
         port: Names the socket's file; nothing listens on TCP, unless headrace.warehouse.network
             opened it.
@@ -148,7 +148,7 @@ def _look(folder: Path) -> tuple[EmbeddedPostgres, frozenset[str]] | None:
     Raises:
         WarehouseUnavailableError: It runs, and has not answered for a minute.
     """
-    directory = folder / "data"
+    directory = outside.data_directory(folder)
     deadline = time.monotonic() + _ANSWER_SECONDS
     while (server := _on_file(directory)) is not None:
         try:
@@ -201,7 +201,7 @@ def _on_file(directory: Path) -> EmbeddedPostgres | None:
 
 
 def _launch(folder: Path, settings: Mapping[str, str]) -> tuple[EmbeddedPostgres, frozenset[str]]:
-    directory = folder / "data"
+    directory = cluster.place(folder)
     cluster.ensure(directory)
     cluster.forget_dead_server(directory)
     log = directory / "log"
@@ -246,7 +246,7 @@ def _await(folder: Path, deadline: float) -> tuple[EmbeddedPostgres, frozenset[s
     """
     while (found := _look(folder)) is None:
         # Between its process and its socket there is a moment in which nothing is on file.
-        if not cluster.is_served(folder / "data") or time.monotonic() > deadline:
+        if not cluster.is_served(outside.data_directory(folder)) or time.monotonic() > deadline:
             return None
         time.sleep(_POLL_SECONDS)
     return found
