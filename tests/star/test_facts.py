@@ -3,10 +3,13 @@
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
+import pytest
+from pydantic import ValidationError
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from headrace.config.sources import EntityConfig
-from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
+from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig, StarConfig
 from headrace.engine.types import spark_schema
 from headrace.standardize.rows import processed_schema
 from headrace.star.calendar import build_calendar, date_key
@@ -50,7 +53,11 @@ VERSIONS = [
 ]
 
 
-def facts(spark: SparkSession, *sales: tuple[int, int | None, datetime]) -> list[tuple[int, int]]:
+def facts(
+    spark: SparkSession,
+    *sales: tuple[int, int | None, datetime],
+    dimension: DimensionConfig = DIMENSION,
+) -> list[tuple[int, int]]:
     """Product key and date key of each sale, by basket."""
     stamp = datetime(2017, 6, 1, tzinfo=UTC)
     rows = [
@@ -58,7 +65,7 @@ def facts(spark: SparkSession, *sales: tuple[int, int | None, datetime]) -> list
         for basket, sku, sold in sales
     ]
     frame = spark.createDataFrame(rows, spark_schema(processed_schema(ENTITY)))
-    found = build_fact(frame, FACT, ENTITY, {"dim_product": (DIMENSION, versions(spark))})
+    found = build_fact(frame, FACT, ENTITY, {"dim_product": (dimension, versions(spark))})
     return [(r["product_key"], r["date_key"]) for r in found.orderBy("basket").collect()]
 
 
@@ -99,3 +106,93 @@ def test_the_calendar_has_every_day_once_with_iso_weeks() -> None:
         (1, 1, False),
     ]
     assert date_key(date(2017, 12, 5)) == 20171205
+
+
+SHIPMENTS = EntityConfig.model_validate(
+    {
+        "name": "shipments",
+        "extract": {"mode": "files", "path": "h-{date:%Y-%m-%d}.csv"},
+        "key": ["parcel"],
+        "event_time": "ordered_at",
+        "columns": [
+            {"name": "parcel", "type": "bigint"},
+            {"name": "payer", "type": "bigint"},
+            {"name": "receiver", "type": "bigint"},
+            {"name": "weight", "type": "int"},
+            {"name": "ordered_at", "type": "timestamp", "required": True},
+            {"name": "shipped_on", "type": "date"},
+        ],
+    }
+)
+ROLES = FactConfig.model_validate(
+    {
+        "name": "fact_shipments",
+        "entity": "s.shipments",
+        "grain": ["parcel"],
+        "event_time": "ordered_at",
+        "dates": {"ship_date_key": "shipped_on"},
+        "dimensions": [
+            {"dimension": "dim_product", "role": "payer", "natural_key": {"sku": "payer"}},
+            {
+                "dimension": "dim_product",
+                "role": "receiver",
+                "natural_key": {"sku": "receiver"},
+                "event_time": "shipped_on",
+            },
+        ],
+        "columns": ["parcel"],
+        "measures": ["weight"],
+    }
+)
+
+
+def shipments(spark: SparkSession, shipped: date | None) -> DataFrame:
+    stamp, ordered = datetime(2017, 6, 1, tzinfo=UTC), datetime(2017, 1, 2, 11)
+    row = (7, 1, 1, 3, ordered, shipped, stamp, "f", 1, stamp, "run", "code", ordered.date())
+    return spark.createDataFrame([row], spark_schema(processed_schema(SHIPMENTS)))
+
+
+def shipped(spark: SparkSession, rows: DataFrame, config: DimensionConfig = DIMENSION) -> DataFrame:
+    return build_fact(rows, ROLES, SHIPMENTS, {"dim_product": (config, versions(spark))})
+
+
+def test_a_dimension_plays_two_roles_each_as_of_its_own_time(spark: SparkSession) -> None:
+    [fact] = shipped(spark, shipments(spark, date(2017, 1, 3))).collect()
+    assert (fact["payer_key"], fact["receiver_key"]) == (10, 11)
+    assert (fact["date_key"], fact["ship_date_key"]) == (20170102, 20170103)
+
+
+def test_what_has_no_date_yet_has_no_date_key(spark: SparkSession) -> None:
+    [fact] = shipped(spark, shipments(spark, None)).collect()
+    assert (fact["ship_date_key"], fact["receiver_key"]) == (None, UNKNOWN_KEY)
+
+
+def test_facts_of_the_lake_are_joined_again_as_their_rows_were(spark: SparkSession) -> None:
+    once = shipped(spark, shipments(spark, date(2017, 1, 3)))
+    # As if a version had come late: the keys that are there must not be kept.
+    outdated = once.withColumn("payer_key", F.lit(99).cast("bigint"))
+    assert shipped(spark, outdated).collect() == once.collect()
+
+
+def test_a_refused_member_leaves_no_key_and_nobody_named_is_unknown(spark: SparkSession) -> None:
+    refuses = DIMENSION.model_copy(update={"missing": "refuse"})
+    sales = [(1, 404, datetime(2017, 1, 1)), (2, None, datetime(2017, 1, 1))]
+    assert [key for key, _ in facts(spark, *sales, dimension=refuses)] == [None, UNKNOWN_KEY]
+
+
+def test_without_an_unknown_member_no_key_points_to_it(spark: SparkSession) -> None:
+    none = DIMENSION.model_copy(update={"unknown": False})
+    sales = [(1, 404, datetime(2017, 1, 1)), (2, None, datetime(2017, 1, 1))]
+    assert [key for key, _ in facts(spark, *sales, dimension=none)] == [None, None]
+
+
+def test_a_dimension_joined_twice_needs_a_role() -> None:
+    joins = [{"dimension": "dim_product", "natural_key": {"sku": "sku"}}] * 2
+    fact = FACT.model_dump() | {"dimensions": joins}
+    star = {
+        "calendar": {"start": "2017-01-01", "end": "2017-12-31"},
+        "dimensions": [DIMENSION.model_dump()],
+        "facts": [fact],
+    }
+    with pytest.raises(ValidationError, match=r"columns named twice: product_key.*needs a role"):
+        StarConfig.model_validate(star)
