@@ -149,11 +149,10 @@ class TableChange:
         self._count(deleted, inserted)
 
     def _upsert(self) -> None:
-        keyed = KeyedRows(self._session, self._load)
-        updated, restated = keyed.update()
+        updated, inserted, restated = KeyedRows(self._session, self._load).make_equal()
         self.rows["updated"] += updated
         self._changed[self._table.name] += updated
-        self._count(0, keyed.insert(), restated)
+        self._count(0, inserted, restated)
 
     def _insert(self, table_name: str, part: StagedPart) -> int:
         columns = sql.SQL(", ").join(sql.Identifier(c.name) for c in self._load.columns)

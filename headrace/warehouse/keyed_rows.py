@@ -41,54 +41,57 @@ class KeyedRows:
         }
 
     def find_differing(self) -> int:
-        """Remember the keys of rows that will change; of how many the attributes do.
+        """Set aside the rows that are new or differ; of how many the attributes do.
 
         Readers look at the rows alone; who keeps results wants to know which of them rest on
         values that are no more, and after the change that cannot be asked.
         """
         names, values = self._table.attributes, self._values()
-        restated = sql.SQL("row({}) is distinct from row({})").format(
+        restated = sql.SQL("t.ctid is not null and row({}) is distinct from row({})").format(
             _listed(names, "t."), _listed(names, "s.")
         )
+        differs = sql.SQL("or row({}) is distinct from row({})").format(
+            _listed(values, "t."), _listed(values, "s.")
+        )
+        # The one look at the published rows: what follows finds them by their place.
         self._execute(
             "create temporary table {differing} on commit drop as"
-            " select {staged_key}, {restated} as _is_restated"
-            " from {target} as t join {staged} as s on {matches}"
-            " where row({values}) is distinct from row({staged_values})",
+            " select {staged_columns}, t.ctid as _place, {restated} as _is_restated"
+            " from {staged} as s left join {target} as t on {matches}"
+            " where t.ctid is null {differs}",
             restated=restated if names else sql.SQL("false"),
-            values=_listed(values, "t."),
-            staged_values=_listed(values, "s."),
+            differs=differs if values else sql.SQL(""),
         )
-        self._execute("analyze {differing}")
-        row = self._session.execute(
-            sql.SQL("select count(*) from {} where _is_restated").format(
-                restated_keys(self._table.name)
-            )
-        ).fetchone()
-        return row[0] if row else 0
+        if not names:
+            return 0
+        return self._execute("select from {differing} where _is_restated")
 
-    def update(self) -> tuple[int, int]:
-        """Update rows that differ; how many, and of how many the attributes changed."""
-        values = self._values()
-        if not values:
-            return 0, 0
+    def make_equal(self) -> tuple[int, int, int]:
+        """Write rows that differ: rows updated, inserted, and with changed attributes.
+
+        Rows that went are left to `delete_gone`.
+        """
         restated = self.find_differing()
-        updated = self._execute(
-            "update {target} as t set {setters} from {staged} as s, {differing} as d"
-            " where {matches} and {matches_differing}",
-            setters=sql.SQL(", ").join(
-                sql.SQL("{0} = s.{0}").format(sql.Identifier(name)) for name in values
-            ),
-            matches_differing=_matches(self._table.primary_key, "s", "d"),
+        setters = [sql.SQL("{0} = d.{0}").format(sql.Identifier(name)) for name in self._values()]
+        updated = 0
+        if setters:
+            updated = self._execute(
+                "update {target} as t set {setters} from {differing} as d where t.ctid = d._place",
+                setters=sql.SQL(", ").join(setters),
+            )
+        # In order of the key: each page of its index is visited once.
+        inserted = self._execute(
+            "insert into {target} ({columns}) select {columns} from {differing}"
+            " where _place is null order by {key}"
         )
-        return updated, restated
+        return updated, inserted, restated
 
     def replace(self) -> tuple[int, int, int]:
         """Write every staged row anew: rows deleted, inserted, and with changed attributes.
 
         Rows that went are left to `delete_gone`.
         """
-        restated = self.find_differing() if self._values() else 0
+        restated = self.find_differing()
         deleted = self._execute(
             "delete from {target} as t where exists (select from {staged} as s where {matches})"
         )
@@ -97,39 +100,34 @@ class KeyedRows:
         )
         return deleted, inserted, restated
 
-    def insert(self) -> int:
-        """Insert rows whose key is new."""
-        return self._execute(
-            "insert into {target} ({columns}) select {staged_columns} from {staged} as s"
-            " where not exists (select from {target} as t where {matches})"
-        )
-
     def delete_gone(self) -> tuple[int, int]:
         """Delete rows that went; how many, and how many stay because rows still point to them.
 
         Facts of a day that is held keep their keys, and their members with them.
         """
-        candidates = "select {own_key} from {target} as t where not exists"
-        if self._load.gone is not None:
-            candidates = (
-                "select {own_key} from {target} as t join {gone} as g on {went} where not exists"
-            )
+        is_whole = self._load.gone is None
+        # Most rows of files that went came again, as they were or with an end to their validity.
         count = self._execute(
-            f"create temporary table {{leaving}} on commit drop as {candidates}"
-            " (select from {staged} as s where {matches})",
+            "create temporary table {leaving} on commit drop as"
+            " select {own_key} from {source} as t"
+            " where not exists (select from {staged} as s where {matches})",
             own_key=_listed(self._table.primary_key, "t."),
-            gone=self._load.gone_relation(),
-            went=_matches(self._table.primary_key, "t", "g"),
+            source=self._table.identifier if is_whole else self._load.gone_relation(),
         )
         if count == 0:
             return 0, 0
         self._execute("analyze {leaving}")
+        matches = _matches(self._table.primary_key, "t", "l")
         deleted = self._execute(
             "delete from {target} as t using {leaving} as l where {matches_leaving} and {unused}",
-            matches_leaving=_matches(self._table.primary_key, "t", "l"),
+            matches_leaving=matches,
             unused=self._unused(),
         )
-        return deleted, count - deleted
+        kept = self._execute(
+            "select from {target} as t join {leaving} as l on {matches_leaving}",
+            matches_leaving=matches,
+        )
+        return deleted, kept
 
     def _values(self) -> list[str]:
         return [name for name in self._table.schema.names if name not in self._table.primary_key]

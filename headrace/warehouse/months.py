@@ -33,6 +33,9 @@ def create_table(
         statement += sql.SQL(" partition by range ({})").format(
             sql.Identifier(table.partition_column)
         )
+    else:
+        # Room for the end of a version on its own page: no index then hears of it.
+        statement += sql.SQL(" with (fillfactor = 90)")
     session.execute(statement)
 
 
