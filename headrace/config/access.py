@@ -16,7 +16,7 @@ class RowAccess(StrictModel):
     point to them. Several entries for one role narrow it further.
     """
 
-    role: Name = Field(description="The role; `headrace warehouse grant` makes it if need be.")
+    role: Name = Field(description="The role; `headrace warehouse grant NAME` makes it if need be.")
     dimension: Name = Field(description="Dimension that decides.")
     column: ColumnName = Field(description="Its column, an attribute or of the natural key.")
     values: tuple[str | int, ...] = Field(
