@@ -5,7 +5,6 @@ Elsewhere: what follows from it (headrace.star.updates).
 """
 
 from dataclasses import dataclass
-from functools import reduce
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -19,6 +18,7 @@ from headrace.star.events import (
     mention_events,
     told_events,
     told_order,
+    value_types,
     with_tie,
 )
 
@@ -70,15 +70,24 @@ def judged_members(
 
     Returns:
         The head's columns (NULL of new members), `_first_at` (the first change told), `_came` (the
-        first mention that came), `_was_removed`, and never NULL: `_is_late` (its whole history is
-        needed) and `_is_touched` (its head row may change).
+        first mention that came), `_was_removed`, the values of one change (`new_column`), and never
+        NULL: `_is_late` (its whole history is needed), `_is_single` (its head row and the one
+        change that was told are enough) and `_is_several` (its head row and what was told are).
     """
     # The few that are touched on the left: Sail keeps that side in memory, streams the other.
     touched = _touched(told, changes, config, entity)
     judged = touched.join(members, [*config.natural_key], "full")
-    return judged.withColumn("_is_late", _is_late(config, entity)).withColumn(
-        "_is_touched", _is_touched(config)
+    late, single = F.col("_is_late"), F.col("_is_single")
+    return (
+        judged.withColumn("_is_late", _is_late(config, entity))
+        .withColumn("_is_single", ~late & _is_single(config))
+        .withColumn("_is_several", ~late & ~single & _is_touched(config))
     )
+
+
+def new_column(name: str) -> str:
+    """Name of a judged member's column with a value of the change that was told."""
+    return f"_new_{name}"
 
 
 def _is_late(config: DimensionConfig, entity: EntityConfig) -> Column:
@@ -97,12 +106,23 @@ def _is_touched(config: DimensionConfig) -> Column:
     if config.snapshots_tell_deletes:
         # Every snapshot says something of every member.
         return F.lit(True)
+    return F.col("_first_at").isNotNull() | _is_mentioned(config)
+
+
+def _is_single(config: DimensionConfig) -> Column:
+    if config.snapshots_tell_deletes:
+        return F.lit(False)
+    is_inferred = F.col(config.key_column).isNotNull() & F.col("_known_from").isNull()
+    return _true(F.col("_events") == 1) & ~is_inferred & ~_is_mentioned(config)
+
+
+def _is_mentioned(config: DimensionConfig) -> Column:
+    """Whether a mention that came says something that is not known yet."""
     unknown = F.col("_known_from").isNull()
     if config.first_version == "at_effective_time":
         unknown = unknown | (F.col("_came") < F.col("_known_from"))
     is_earlier = F.col("_mentioned_at").isNull() | (F.col("_came") < F.col("_mentioned_at"))
-    mentioned = F.col("_came").isNotNull() & unknown & is_earlier
-    return F.col("_first_at").isNotNull() | _true(mentioned)
+    return _true(F.col("_came").isNotNull() & unknown & is_earlier)
 
 
 def _true(condition: Column) -> Column:
@@ -114,44 +134,31 @@ def _touched(
 ) -> DataFrame:
     """One row a member of whom something was told or mentioned, or went."""
     keys = [*config.natural_key]
-    # NULL and not false: DataFusion loses track of columns that are never NULL on one side of a
-    # union and computed on the other ("physical input schema should be the same").
-    removed = F.when(F.min("_count") < 0, F.lit(1))
-    frames = [
+    values = {new_column(name): name for name in ("_kind", *value_types(config, entity))}
+    told_of = (
         _ranked(told, config, entity)
         .groupBy(*keys)
         .agg(
             F.min("_at").alias("_first_at"),
-            removed.alias("_removed"),
+            F.count(F.lit(1)).alias("_events"),
+            (F.min("_count") < 0).alias("_was_removed"),
             F.max(F.when(F.col("_rank") == 1, F.col("_hash"))).alias("_new_hash"),
-            _no_time().alias("_came"),
-            _no_time().alias("_went"),
+            # Of one change any is the one; of several none is used.
+            *(F.first(name).alias(new) for new, name in values.items()),
         )
-    ]
-    if config.infers_members:
-        named = {"_came": changes.mentions_added, "_went": changes.mentions_removed}
-        for column, mentions in named.items():
-            if mentions is not None:
-                first = mention_events(mentions, config, entity)
-                times = (F.col("_mentioned_at") if c == column else _no_time() for c in named)
-                frames.append(
-                    first.select(
-                        *keys,
-                        _no_time().alias("_first_at"),
-                        F.lit(None).cast("int").alias("_removed"),
-                        F.lit(None).cast("bigint").alias("_new_hash"),
-                        *(time.alias(c) for time, c in zip(times, named, strict=True)),
-                    )
-                )
-    together = reduce(DataFrame.unionByName, frames)
-    # Each is given by one of the frames, and NULL in all others.
-    given = ("_first_at", "_removed", "_new_hash", "_came", "_went")
-    touched = together.groupBy(*keys).agg(*(F.max(c).alias(c) for c in given))
-    return touched.withColumn("_was_removed", _true(F.col("_removed") == 1)).drop("_removed")
-
-
-def _no_time() -> Column:
-    return F.lit(None).cast("timestamp_ntz")
+    )
+    no_time = F.lit(None).cast("timestamp_ntz")
+    for column, mentions in (
+        ("_came", changes.mentions_added),
+        ("_went", changes.mentions_removed),
+    ):
+        if mentions is None or not config.infers_members:
+            told_of = told_of.withColumn(column, no_time)
+        else:
+            first = mention_events(mentions, config, entity)
+            named = first.select(*keys, F.col("_mentioned_at").alias(column))
+            told_of = told_of.join(named, keys, "full")
+    return told_of
 
 
 def _ranked(told: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:

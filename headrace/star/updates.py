@@ -1,13 +1,15 @@
 """Following changes: a dimension's next state from the published one and what came and went.
 
-Belongs here: putting together members whose latest version is enough, those that are rebuilt from
-their whole history, and those that nothing touches.
-Elsewhere: telling them apart (headrace.star.lateness), versions (headrace.star.history), the build
-from nothing (headrace.star.dimensions).
+Belongs here: putting together members whose latest version is enough, and those that are rebuilt
+from their whole history.
+Elsewhere: telling them apart (headrace.star.lateness), one change of a member
+(headrace.star.single), several (headrace.star.history), the build from nothing
+(headrace.star.dimensions).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -27,6 +29,7 @@ from headrace.star.dimensions import (
 )
 from headrace.star.events import DELETE, MENTION, PUBLISHED, as_events, events_schema
 from headrace.star.lateness import DimensionChanges, judged_members, net_events
+from headrace.star.single import ended_versions, next_heads
 
 
 @dataclass(frozen=True)
@@ -80,18 +83,29 @@ def update_dimension(
         return DimensionUpdate(
             versions.head, versions.tail, replaces_tail=True, late_members=found.members
         )
+    schema = lake_dimension_schema(config, entity)
+    is_published = F.col(config.key_column).isNotNull()
+    untouched = is_published & ~F.col("_is_late") & ~F.col("_is_several")
+    enough = judged.where(F.col("_is_single") | untouched)
+    head = [
+        next_heads(enough, schema, config, entity),
+        unknown_member(judged.sparkSession, config, entity),
+    ]
+    tail = [ended_versions(judged.where("_is_single"), schema, config, entity)]
     late = judged.where("_is_late").select(*config.natural_key)
-    changed = _changed(judged, told, late if found.late else None, config, entity)
-    head = _head(judged, changed, config, entity)
-    tail = earlier(changed, config, entity)
-    if not found.late:
-        return DimensionUpdate(head, tail, replaces_tail=False, late_members=0)
-    rebuilt = member_versions(history(), config, entity, mentions() if mentions else None, late)
-    kept = _without(published.tail, late, config).select(*tail.columns)
+    if found.several:
+        changed = _changed(judged, told, config, entity)
+        head.append(latest(changed, config, entity))
+        tail.append(earlier(changed, config, entity))
+    if found.late:
+        rebuilt = member_versions(history(), config, entity, mentions() if mentions else None, late)
+        head.append(latest(rebuilt, config, entity))
+        tail.append(earlier(rebuilt, config, entity))
+        tail.append(_without(published.tail, late, config).select(*schema.names))
     return DimensionUpdate(
-        head.unionByName(latest(rebuilt, config, entity)),
-        kept.unionByName(tail).unionByName(earlier(rebuilt, config, entity)),
-        replaces_tail=True,
+        reduce(DataFrame.unionByName, head),
+        reduce(DataFrame.unionByName, tail),
+        replaces_tail=bool(found.late),
         late_members=found.late,
     )
 
@@ -100,6 +114,7 @@ def update_dimension(
 class _Counts:
     members: int
     late: int
+    several: int
     has_late_rows: bool
 
 
@@ -107,41 +122,27 @@ def _counts(judged: DataFrame) -> _Counts:
     found = judged.agg(
         F.count(F.lit(1)).alias("members"),
         F.sum(F.col("_is_late").cast("bigint")).alias("late"),
+        F.sum(F.col("_is_several").cast("bigint")).alias("several"),
         F.max("_changed_at").alias("last"),
         F.min("_first_at").alias("first"),
         F.max(F.col("_was_removed").cast("int")).alias("removed"),
     ).collect()[0]
     first, last = found["first"], found["last"]
     is_before = first is not None and last is not None and first <= last
-    return _Counts(found["members"], found["late"] or 0, is_before or bool(found["removed"]))
-
-
-def _head(
-    judged: DataFrame, changed: DataFrame, config: DimensionConfig, entity: EntityConfig
-) -> DataFrame:
-    """Members that nothing touches, those whose head row was enough, and the unknown one."""
-    is_published = F.col(config.key_column).isNotNull()
-    untouched = judged.where(is_published & ~F.col("_is_late") & ~F.col("_is_touched"))
-    names = lake_dimension_schema(config, entity).names
-    return (
-        untouched.select(*names)
-        .unionByName(latest(changed, config, entity))
-        .unionByName(unknown_member(judged.sparkSession, config, entity))
-    )
+    has_late_rows = is_before or bool(found["removed"])
+    return _Counts(found["members"], found["late"] or 0, found["several"] or 0, has_late_rows)
 
 
 def _changed(
-    judged: DataFrame,
-    told: DataFrame,
-    late: DataFrame | None,
-    config: DimensionConfig,
-    entity: EntityConfig,
+    judged: DataFrame, told: DataFrame, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
-    """Versions from their published one on of members that are touched and not late."""
+    """Versions from their published one on of members of whom several things were told."""
+    keys = [*config.natural_key]
+    several = judged.where("_is_several")
     came = told.where(F.col("_count") > 0).select(*events_schema(config, entity))
-    in_order = came if late is None else _without(came, late, config)
-    touched = judged.where(F.col("_is_touched") & ~F.col("_is_late"))
-    events = in_order.unionByName(_published_events(touched, config, entity))
+    # The few members on the left: Sail keeps that side in memory and streams the other.
+    theirs = several.select(*keys).join(came, keys).select(*came.columns)
+    events = theirs.unionByName(_published_events(several, config, entity))
     # Snapshots that came, and the last one before.
     days = came.select(F.col("_at").alias("_day")).distinct()
     last = judged.agg(F.max("_changed_at").alias("_day")).where(F.col("_day").isNotNull())

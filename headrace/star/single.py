@@ -1,0 +1,125 @@
+"""Members of whom one change was told, after all that were told before: most of a day in order.
+
+Belongs here: their next versions, row by row. What follows from one change needs no window over
+the member's events: windows over many small groups cost most of an update.
+Elsewhere: all other members (headrace.star.history), who is one of these
+(headrace.star.lateness).
+"""
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from headrace.config.sources import EntityConfig
+from headrace.config.star import DimensionConfig
+from headrace.engine import functions as parse
+from headrace.schema import TableSchema
+from headrace.star.events import BEGINNING, DELETE, instant, key_types, value_types
+from headrace.star.lateness import new_column
+
+_AT = "_first_at"
+
+
+def next_heads(
+    judged: DataFrame, schema: TableSchema, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    """The next head row of each member, of those too that nothing touches.
+
+    Args:
+        judged: Of `judged_members`, members with one change and untouched ones.
+        schema: Columns of the lake's table.
+        config: How versions begin and end.
+        entity: Types of the columns.
+    """
+    begins, is_new = F.col("_begins"), ~F.col("_exists")
+    start = F.when(is_new, _first_start(config)).otherwise(F.col(_AT))
+    ends = F.col("_ends") | (begins & is_new & _closes(config))
+    valid_to = F.when(ends, F.col(_AT)).when(~begins, F.col("valid_to"))
+    flagged = F.when(begins, _is_delete())
+    columns = {
+        **{name: F.col(name) for name in config.natural_key},
+        **{name: _attribute(name) for name in config.attributes},
+        **{name: _overwritten(name) for name in config.overwritten},
+        "valid_from": F.when(begins, start).otherwise(F.col("valid_from")),
+        "valid_to": valid_to,
+        "is_current": valid_to.isNull(),
+        "is_deleted": flagged,
+        "is_inferred": F.when(begins, F.lit(False)),
+        "_changed_at": F.when(F.col("_is_single"), F.col(_AT)),
+        "_known_from": F.when(is_new, start),
+    }
+    for name in ("is_deleted", "is_inferred", "_changed_at", "_known_from"):
+        if name in judged.columns:
+            columns[name] = F.coalesce(columns[name], F.col(name))
+    keys = [(F.col(name), kind) for name, kind in key_types(config, entity).items()]
+    key = parse.hash_key([*keys, (columns["valid_from"], "timestamp")])
+    columns[config.key_column] = F.when(begins, key).otherwise(F.col(config.key_column))
+    rows = judged.transform(_with_outcome, config, entity)
+    return rows.select(
+        *(parse.cast_to(columns.get(c.name, F.col(c.name)), c.type).alias(c.name) for c in schema)
+    )
+
+
+def ended_versions(
+    judged: DataFrame, schema: TableSchema, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    """Published versions that the one change put another in the place of; arguments as above."""
+    columns = {
+        **{name: _overwritten(name) for name in config.overwritten},
+        "valid_to": F.coalesce(F.col("valid_to"), F.col(_AT)),
+        "is_current": F.lit(False),
+        **{name: F.lit(None) for name in ("_changed_at", "_known_from", "_mentioned_at")},
+    }
+    rows = judged.transform(_with_outcome, config, entity).where("_begins and _exists")
+    return rows.select(
+        *(parse.cast_to(columns.get(c.name, F.col(c.name)), c.type).alias(c.name) for c in schema)
+    )
+
+
+def _with_outcome(judged: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """Whether the change begins a version (`_begins`) or only ends the published one (`_ends`)."""
+    exists = F.col(config.key_column).isNotNull()
+    is_gone = F.col("valid_to").isNotNull()
+    if config.delete_action == "flag":
+        is_gone = F.coalesce(F.col("is_deleted"), F.lit(False))
+    types = value_types(config, entity)
+    old = parse.hash_key([(F.col(name), types[name]) for name in config.attributes])
+    new = parse.hash_key([(F.col(new_column(n)), types[n]) for n in config.attributes])
+    differs = old != new if config.attributes else F.lit(False)
+    single, was_there = F.col("_is_single"), exists & ~is_gone
+    flags = F.lit(config.delete_action == "flag")
+    on_state = ~was_there | differs
+    on_delete = ~exists | (flags & was_there)
+    begins = F.when(_is_delete(), on_delete).otherwise(on_state)
+    return judged.withColumns(
+        {
+            "_exists": exists,
+            "_begins": single & begins,
+            "_ends": single & _is_delete() & was_there & ~flags,
+        }
+    )
+
+
+def _is_delete() -> Column:
+    return F.coalesce(F.col(new_column("_kind")) == DELETE, F.lit(False))
+
+
+def _closes(config: DimensionConfig) -> Column:
+    return _is_delete() if config.delete_action == "close" else F.lit(False)
+
+
+def _first_start(config: DimensionConfig) -> Column:
+    beginning = instant(BEGINNING)
+    if config.first_version == "from_beginning":
+        return beginning
+    return F.when(_closes(config), beginning).otherwise(F.col(_AT))
+
+
+def _attribute(name: str) -> Column:
+    # A flagged member is shown as it was last known.
+    is_told = F.col("_begins") & ~(_is_delete() & F.col("_exists"))
+    return F.when(is_told, F.col(new_column(name))).otherwise(F.col(name))
+
+
+def _overwritten(name: str) -> Column:
+    is_told = F.col("_is_single") & ~(_is_delete() & F.col("_exists"))
+    return F.when(is_told, F.col(new_column(name))).otherwise(F.col(name))
