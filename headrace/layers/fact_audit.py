@@ -11,9 +11,11 @@ from decimal import Decimal
 import pyarrow as pa
 from psycopg import sql
 
+from headrace.layers.guarding import guard_rows
 from headrace.star.facts import DATE_KEY
+from headrace.warehouse.sessions import translated
 from headrace.warehouse.staged import StagedLoad
-from headrace.warehouse.tables import Reference
+from headrace.warehouse.tables import Reference, WarehouseTable
 
 Totals = Mapping[str, Decimal]
 
@@ -34,6 +36,17 @@ class LakeTotals:
     def watched(self, rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
         """The same rows, counted as they are read: reading them twice costs a tenth of a load."""
         return pa.RecordBatchReader.from_batches(rows.schema, self._counted(rows))
+
+    def guard(self, table: WarehouseTable) -> None:
+        """Validate a sample of what passed by against pandera's schema of the table.
+
+        Raises:
+            IncompatibleSchemaError: The rows are not what is declared.
+        """
+        if self.samples:
+            first = self.samples[0]
+            rows = pa.RecordBatchReader.from_batches(first.schema, [first])
+            guard_rows(table.label, table.schema, rows)
 
     def by_day(self) -> dict[int, Totals]:
         """Totals of all batches so far."""
@@ -104,12 +117,14 @@ def judge(
     )
     names = ("rows", *measures)
     keys = [reference.column for reference in references]
+    with translated("auditing staged facts"):
+        rows = load.owner.execute(query).fetchall()
     return {
         day: StagedDay(
             {n: Decimal(v or 0) for n, v in zip(names, found[: len(names)], strict=True)},
             dict(zip(keys, found[len(names) :], strict=True)),
         )
-        for day, *found in load.owner.execute(query)
+        for day, *found in rows
     }
 
 

@@ -3,10 +3,12 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.e2e import installation
 from tests.e2e.installation import FIRST, Installation, good_lines
@@ -19,23 +21,38 @@ MART = """
 select extract(day from date)::int, sum(lines)::int
 from marts.mart_daily_department group by 1 order by 1
 """
+DEPARTMENTS = """
+select extract(day from date)::int, department from marts.mart_daily_department order by 1
+"""
+PRODUCT_HEADER = (
+    "product_id,manufacturer_id,department,brand,product_category,product_type,package_size,"
+    "operation,changed_at"
+)
+WHOLE = "truncate_and_load"
 LAKE_ONLY = "group:raw or group:processed or group:curated"
 
 
-@pytest.fixture(scope="module")
-def shop() -> Iterator[Installation]:
+@contextmanager
+def _shop() -> Iterator[Installation]:
+    """A shop whose files are delivered, and not yet run."""
     root = Path(tempfile.mkdtemp(prefix="headrace-restated-"))
     root.chmod(0o755)
     made = installation.make(root, end=DAYS[-1] + timedelta(days=1))
     made.deliver_catalogue()
     for day in DAYS:
         made.deliver(day, good_lines(day))
-    assert made.backfill(DAYS[0], DAYS[2]).exit_code == 0
     try:
         yield made
     finally:
         installation.end(made)
         shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[Installation]:
+    with _shop() as made:
+        assert made.backfill(DAYS[0], DAYS[2]).exit_code == 0
+        yield made
 
 
 def test_a_day_published_anew_in_the_lake_follows_with_the_next_load(shop: Installation) -> None:
@@ -45,6 +62,11 @@ def test_a_day_published_anew_in_the_lake_follows_with_the_next_load(shop: Insta
     assert shop.backfill(DAYS[3], DAYS[3]).exit_code == 0
     assert shop.sql(FACTS) == [(1, 4), (2, 7), (3, 4), (4, 4)]
     assert shop.sql(MART) == [(1, 4), (2, 7), (3, 4), (4, 4)]
+    # Views follow, an ordinary one and one that is kept ready.
+    assert shop.sql("select sum(lines)::int from bi.sales_by_region_month") == [(19,)]
+    assert shop.sql("select sum(lines)::int from bi.sales_by_department_month") == [(19,)]
+    assert shop.sql("select count(*) from bi.products_by_date where date = '2017-01-02'") == [(2,)]
+    assert shop.sql("select count(*) from bi.current_customers") == [(2,)]
 
 
 def test_what_did_not_change_is_loaded_no_second_time(shop: Installation) -> None:
@@ -64,3 +86,29 @@ def test_a_mart_follows_a_load_that_it_did_not_see(shop: Installation) -> None:
     assert shop.sql(MART)[2] == (3, 4)
     assert shop.backfill(DAYS[0], DAYS[0], select="group:marts").exit_code == 0
     assert shop.sql(MART)[2] == (3, 6)
+
+
+@pytest.fixture(scope="module")
+def overwriting() -> Iterator[Installation]:
+    """A shop whose departments are overwritten (type 1), and whose facts are loaded whole."""
+    with _shop() as made:
+        path = made.config / "star.yaml"
+        star = yaml.safe_load(path.read_text())
+        products = next(d for d in star["dimensions"] if d["name"] == "dim_product")
+        products["overwritten"] = {"department": products["attributes"].pop("department")}
+        next(d for d in star["dimensions"] if d["name"] == "dim_location")["load"] = WHOLE
+        star["facts"][0]["load"] = WHOLE
+        path.write_text(yaml.safe_dump(star))
+        yield made
+
+
+def test_marts_follow_an_attribute_that_changed_under_its_key(overwriting: Installation) -> None:
+    shop = overwriting
+    assert shop.backfill(DAYS[0], DAYS[1]).exit_code == 0
+    assert shop.sql(DEPARTMENTS) == [(1, "GROCERY"), (2, "GROCERY")]
+    changed = "1,10,BAKERY,National,BREAD,ROLLS,6 CT,U,2017-01-03 08:00:00"
+    products = shop.landing / "products" / f"products-{DAYS[2]}.csv"
+    products.write_text(f"{PRODUCT_HEADER}\n{changed}\n")
+    assert shop.backfill(DAYS[2], DAYS[2]).exit_code == 0
+    assert shop.sql(FACTS) == [(1, 4), (2, 4), (3, 4)]
+    assert shop.sql(DEPARTMENTS) == [(1, "BAKERY"), (2, "BAKERY"), (3, "BAKERY")]
