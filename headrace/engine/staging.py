@@ -50,5 +50,13 @@ def write_table(df: DataFrame, *, uri: str) -> None:
     _writer(df).parquet(uri)
 
 
+def write_split(df: DataFrame, *, uri: str, by: str) -> None:
+    """Write a frame as `<by>=<value>/<file>.parquet` below `uri`, in one pass.
+
+    The files lack the column `by`; a value that no row has gets no folder.
+    """
+    _writer(df).partitionBy(by).parquet(uri)
+
+
 def _writer(df: DataFrame) -> DataFrameWriter:
     return df.write.mode("append").options(**_OPTIONS[engine_name(df.sparkSession)])

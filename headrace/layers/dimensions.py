@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 
 from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig
-from headrace.engine.staging import write_table
+from headrace.engine.staging import write_split, write_table
 from headrace.engine.types import spark_schema
 from headrace.lake.changes import FileChanges
 from headrace.lake.scan import LakeScan
@@ -29,7 +29,7 @@ from headrace.layers.guarding import guard_files
 from headrace.layers.mentioning import Mentioning, all_mentions, union
 from headrace.quality.report import CheckResult, PartitionReport
 from headrace.staged import StagedFile, StagedTable
-from headrace.star.dimensions import build_dimension, lake_dimension_schema
+from headrace.star.dimensions import IS_LATEST, build_marked_dimension, lake_dimension_schema
 from headrace.star.updates import DimensionChanges, Versions, update_dimension
 
 # Properties of a dimension's snapshot: where its head lies, and the code that built it.
@@ -69,7 +69,7 @@ class _Written:
     """Files of the next state: those that stay and those that are new."""
 
     head: tuple[StagedFile, ...]
-    head_token: str
+    head_place: str
     tail: tuple[StagedFile, ...]
     new: tuple[StagedFile, ...]
     read: Mapping[str, str]
@@ -109,7 +109,7 @@ class DimensionStep:
         key = (self.config.key_column,)
         guard_files(self.table.name, schema, self.table.storage, written.new, key)
         recorded = {
-            _HEAD: written.head_token,
+            _HEAD: written.head_place,
             _CODE: self.code_version,
             _LATE: str(written.late_members),
             **written.read,
@@ -141,13 +141,17 @@ class DimensionStep:
             if scan
         )
         rows = processed.frame(self.spark)
-        versions = build_dimension(rows, self.config, self.entity, mentions)
-        token, head = self._write(versions.head)
-        _, tail = self._write(versions.tail)
+        versions = build_marked_dimension(rows, self.config, self.entity, mentions)
+        token = self.table.new_token()
+        write_split(versions, uri=self.table.staging_uri(token), by=IS_LATEST)
+        written = self.table.staged_files(token)
+        place = f"{token}/{IS_LATEST}=true"
+        head = tuple(file for file in written if f"/data/{place}/" in file.path)
+        tail = tuple(file for file in written if file not in head)
         read = as_read(self.processed, processed)
         for each, scan in zip(self.mentioned_by, scans, strict=True):
             read |= as_read(each.table, scan)
-        return _Written(head, token, tail, (*head, *tail), read)
+        return _Written(head, place, tail, written, read)
 
     def _update(self, published: _Published) -> _Written:
         spark = self.spark

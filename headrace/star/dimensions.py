@@ -26,6 +26,7 @@ from headrace.star.events import (
 from headrace.star.history import versions_of
 
 UNKNOWN_KEY = -1
+IS_LATEST = "_is_latest"
 _MEMBER_COLUMNS = (
     SchemaColumn("_changed_at", "timestamp", True, "Last change told of the member, no-ops too."),
     SchemaColumn("_known_from", "timestamp", True, "Start of its first version that a row told."),
@@ -94,11 +95,23 @@ def build_dimension(
         mentions: Natural key columns of the dimension and `event_time` of facts, in any number;
             ignored unless the dimension infers members.
     """
+    versions = build_marked_dimension(processed, config, entity, mentions)
+    return Versions(latest(versions, config, entity), earlier(versions, config, entity))
+
+
+def build_marked_dimension(
+    processed: DataFrame,
+    config: DimensionConfig,
+    entity: EntityConfig,
+    mentions: DataFrame | None = None,
+) -> DataFrame:
+    """`build_dimension` as one frame, whose column `_is_latest` says what is of the head.
+
+    Whoever writes it by that column has it computed once.
+    """
     versions = member_versions(processed, config, entity, mentions)
     unknown = unknown_member(processed.sparkSession, config, entity)
-    return Versions(
-        latest(versions, config, entity).unionByName(unknown), earlier(versions, config, entity)
-    )
+    return versions.unionByName(unknown.withColumn(IS_LATEST, F.lit(True)))
 
 
 def dimension_rows(versions: Versions, config: DimensionConfig, entity: EntityConfig) -> DataFrame:

@@ -16,6 +16,7 @@ from headrace.config.star import DimensionConfig
 from headrace.engine import functions as parse
 from headrace.engine.types import sql_type
 from headrace.standardize.rows import PARTITION_COLUMN, SOURCE_ORDER
+from headrace.star.neighbours import Neighbours
 
 # Before any event that a source could tell of, and a date that every database can hold.
 BEGINNING = "1900-01-01 00:00:00"
@@ -159,8 +160,8 @@ def with_tie(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -
 def settled(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
     """One event of a member at an instant: the one that its source told last."""
     order = [F.col(name).asc_nulls_first() for name in ("_at", *told_order(config))]
-    window = Window.partitionBy(*config.natural_key).orderBy(*order)
-    followed = with_tie(events, config, entity).withColumn("_next_at", F.lead("_at").over(window))
+    next_at = Neighbours([*config.natural_key], order).after("_at")
+    followed = with_tie(events, config, entity).withColumn("_next_at", next_at)
     differs = F.col("_next_at").isNull() | (F.col("_at") != F.col("_next_at"))
     return followed.where((F.col("_kind") == MENTION) | differs).drop("_tie", "_next_at")
 
@@ -181,11 +182,11 @@ def with_absences(
     # One partition, said outright: there is a row a day, and engines warn of a window without.
     following = F.lead("_day").over(Window.partitionBy(F.lit(0)).orderBy("_day"))
     snapshots = days.select("_day", following.alias("_next_day"))
-    window = Window.partitionBy(*config.natural_key).orderBy(F.col("_at").asc_nulls_first())
+    in_time = Neighbours([*config.natural_key], [F.col("_at").asc_nulls_first()])
     # A published version was last seen where its last change was: each snapshot is one.
     last_seen = F.when(F.col("_kind") == PUBLISHED, F.col("_changed_at")).otherwise(F.col("_at"))
     seen = (
-        events.withColumn("_again", F.lead("_at").over(window))
+        events.withColumn("_again", in_time.after("_at"))
         .withColumn("_day", last_seen)
         .where((F.col("_kind") != MENTION) & ~F.col("_gone"))
     )

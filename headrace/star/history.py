@@ -5,7 +5,7 @@ Elsewhere: where events come from (headrace.star.events), keys and the unknown m
 (headrace.star.dimensions).
 """
 
-from pyspark.sql import Column, DataFrame, Window, WindowSpec
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from headrace.config.sources import EntityConfig
@@ -19,6 +19,7 @@ from headrace.star.events import (
     instant,
     value_types,
 )
+from headrace.star.neighbours import Neighbours
 
 # Hashes of states are not negative.
 _DELETED = -1
@@ -51,8 +52,8 @@ def versions_of(events: DataFrame, config: DimensionConfig, entity: EntityConfig
     )
 
 
-def _in_time(config: DimensionConfig) -> WindowSpec:
-    return Window.partitionBy(*config.natural_key).orderBy(F.col("_at").asc_nulls_first())
+def _in_time(config: DimensionConfig) -> Neighbours:
+    return Neighbours([*config.natural_key], [F.col("_at").asc_nulls_first()])
 
 
 def _is(kind: str) -> Column:
@@ -71,7 +72,7 @@ def _with_neighbour(events: DataFrame, config: DimensionConfig, entity: EntityCo
     told = F.when(is_deleted, deleted).when(~_is(MENTION), state)
     return (
         events.withColumn("_state", told)
-        .withColumn("_before", F.lag("_state").over(_in_time(config)))
+        .withColumn("_before", _in_time(config).before("_state"))
         .withColumn("_is_first", F.col("_before").isNull() & ~_is(MENTION))
         .withColumn("_start", _start(config))
     )
@@ -130,12 +131,12 @@ def _begins_version(config: DimensionConfig) -> Column:
 def _closed(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
     in_time, closes = _in_time(config), config.delete_action == "close"
     types = value_types(config, entity)
-    next_at = F.lead("_at").over(in_time)
-    next_is_delete = F.coalesce(F.lead("_kind").over(in_time) == DELETE, F.lit(False))
+    next_at = in_time.after("_at")
+    next_is_delete = F.coalesce(in_time.after("_kind") == DELETE, F.lit(False))
     is_last = next_at.isNull()
     if closes:
-        is_last = is_last | (next_is_delete & F.lead("_at", 2).over(in_time).isNull())
-    before = {f"_before_{n}": F.lag(n).over(in_time) for n in config.attributes}
+        is_last = is_last | (next_is_delete & in_time.after("_at", 2).isNull())
+    before = {f"_before_{n}": in_time.before(n) for n in config.attributes}
     rows = events.withColumns(
         {
             "_next_at": next_at,

@@ -4,6 +4,7 @@ Products come as changes with their own time and deletes, customers as changes a
 day, sales name members that nobody told of.
 """
 
+import shutil
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -146,6 +147,7 @@ def make(root: Path) -> HistoryShop:
         path.unlink()
     (made.config / "sources" / "shop.yaml").write_text(yaml.safe_dump(_SOURCE))
     (made.config / "star.yaml").write_text(yaml.safe_dump(_STAR))
+    shutil.rmtree(made.config / "views", ignore_errors=True)
     return HistoryShop(made)
 
 

@@ -34,7 +34,7 @@ def _shop() -> Iterator[HistoryShop]:
 
 def deliver_all(shop: HistoryShop) -> None:
     for day in DAYS:
-        shop.deliver(day, correction=day == CORRECTED)
+        shop.deliver(day, correction=int(day == CORRECTED))
     shop.empty(GONE)
 
 
