@@ -85,7 +85,8 @@ def naive_dimension(
     told: dict[Key, list[State]] = {}
     for state in states:
         if state.shop is not None and state.sku is not None:
-            told.setdefault((state.shop, state.sku), []).append(state)
+            shown = state if config.attributes else replace(state, brand=None)
+            told.setdefault((state.shop, state.sku), []).append(shown)
     snapshots = {s.day for some in told.values() for s in some} if config.snapshot else set()
     named: dict[Key, list[datetime]] = {}
     for shop, sku, moment in mentions if config.missing == "inferred" else ():
