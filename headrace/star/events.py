@@ -82,8 +82,8 @@ def told_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
         rows = rows.where(condition)
     events = as_events(rows, given, config, entity)
     if config.delete_action == "keep":
-        return events.where(F.col("_kind") == STATE)
-    return events
+        events = events.where(F.col("_kind") == STATE)
+    return _first_and_last(events, config, entity) if _have_one_state(config) else events
 
 
 def mention_events(mentions: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
@@ -197,6 +197,24 @@ def with_absences(
     at = F.col("_next_day")
     given |= {"_kind": F.lit(DELETE), "_at": at, "_changed_at": at, "_gone": F.lit(True)}
     return events.unionByName(as_events(absent, given, config, entity))
+
+
+def _have_one_state(config: DimensionConfig) -> bool:
+    """Whether members have no attributes and are never deleted: there is nothing to change."""
+    return not (config.attributes or config.overwritten) and config.delete_action == "keep"
+
+
+def _first_and_last(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """One event a member, from the first time it was told of to the last.
+
+    Such a dimension is often made from facts, millions of rows for some hundred members.
+    """
+    found = events.groupBy(*config.natural_key).agg(
+        F.min("_at").alias("_at"), F.max("_changed_at").alias("_changed_at")
+    )
+    given = {name: F.col(name) for name in (*config.natural_key, "_at", "_changed_at")}
+    given |= {"_kind": F.lit(STATE), "_gone": F.lit(False)}
+    return as_events(found, given, config, entity)
 
 
 def _is_delete(config: DimensionConfig) -> Column:

@@ -159,7 +159,8 @@ class Lake:
 
 def version(row: Mapping[str, object]) -> Version:
     names = ("shop", "sku", "brand", "valid_from", "valid_to", "note", "is_deleted", "is_inferred")
-    return Version(**{name: row[name] for name in names if name in row})  # type: ignore[arg-type]
+    shown = {"brand": None, **{name: row[name] for name in names if name in row}}
+    return Version(**shown)  # type: ignore[arg-type]
 
 
 def _all(groups: Iterable[Sequence[T]]) -> list[T]:
