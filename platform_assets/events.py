@@ -64,7 +64,7 @@ stored as (
 )
 """
 _STORE = f"{_DRAWN} select max(id) from drawn"  # noqa: S608  # of constants alone
-_STORE_CHECKS = f"""{_DRAWN}
+_STORE_EVALUATIONS = f"""{_DRAWN}
 insert into asset_check_executions (
     asset_key, check_name, partition, run_id, execution_status,
     evaluation_event, evaluation_event_timestamp, evaluation_event_storage_id
@@ -142,7 +142,7 @@ def log_checks(step: Step, evaluations: Sequence[dg.AssetCheckEvaluation]) -> No
                 "failed": status.FAILED.value,
             }
             parameters = template.parameters(storage, filled) | more
-            connection.execute(text(_STORE_CHECKS), parameters)
+            connection.execute(text(_STORE_EVALUATIONS), parameters)
 
 
 @dataclass(frozen=True)
