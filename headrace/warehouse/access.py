@@ -15,7 +15,7 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from headrace.warehouse.sessions import Connect, Session, advisory_key, translated
+from headrace.warehouse.sessions import Connect, Session, advisory_key, ensure_namespace, translated
 
 NAMESPACES = ("warehouse", "marts", "bi")
 _EVERYBODY = "headrace of everybody"
@@ -104,11 +104,10 @@ def _statements(session: Session, role: str, limits: Limits | None) -> Iterator[
         yield sql.SQL("create role {} login").format(name)
     database = sql.Identifier(session.info.dbname)
     yield sql.SQL("grant connect on database {} to {}").format(database, name)
-    there = session.execute(
-        "select nspname::text from pg_namespace where nspname = any(%s) order by 1",
-        ([*NAMESPACES],),
-    ).fetchall()
-    namespaces = [sql.Identifier(namespace) for (namespace,) in there]
+    # Made here if no load did yet: what it brings is the role's by default privileges.
+    namespaces = [sql.Identifier(namespace) for namespace in NAMESPACES]
+    for namespace in NAMESPACES:
+        ensure_namespace(session, namespace)
     yield from (sql.SQL(each).format(one, name) for one in namespaces for each in _REVOKED)
     yield from _without_policies(session, role)
     if limits is None:

@@ -102,6 +102,15 @@ def test_a_reader_sees_tables_and_months_that_are_made_later(
         assert keys(reader, "select product_key from warehouse.dim_later") == [7]
 
 
+def test_a_reader_who_is_granted_before_the_first_load_sees_it(
+    warehouse: Warehouse, role: str, logged_in: As
+) -> None:
+    grant(warehouse.connect, role)
+    load_all(warehouse, [{"product_key": 7, "brand": "z"}])
+    with logged_in(role) as reader:
+        assert keys(reader, "select product_key from warehouse.dim_product") == [7]
+
+
 def test_a_role_with_rules_sees_its_members_and_their_facts(
     star: Warehouse, role: str, logged_in: As
 ) -> None:
@@ -128,7 +137,7 @@ def test_no_way_leads_around_the_rules(
     star: Warehouse, session: Session, role: str, logged_in: As
 ) -> None:
     session.execute(
-        "create schema bi; create schema marts;"
+        "create schema if not exists bi; create schema if not exists marts;"
         "create table marts.m as select * from warehouse.fact_sales;"
         "create materialized view bi.kept as select * from warehouse.fact_sales;"
         "create view bi.of_its_owner as select * from warehouse.fact_sales;"
