@@ -82,17 +82,21 @@ def build_warehouse_assets(
             star.stage({name: configs[name] for name in names}, days)
             staged = star.loader.staged()
             group = LoadGroup(warehouse.connector(), names, staged.loads)
-            for name in names:
-                yield dg.Output(
-                    StarPublication(
-                        group.member(name),
-                        star.states,
-                        {n: _among(r, days) for n, r in staged.reports.items()},
-                        {n: _not_among(r, days) for n, r in staged.reports.items()},
-                        facts,
-                    ),
-                    output_name=name,
-                )
+            try:
+                for name in names:
+                    yield dg.Output(
+                        StarPublication(
+                            group.member(name),
+                            star.states,
+                            {n: _among(r, days) for n, r in staged.reports.items()},
+                            {n: _not_among(r, days) for n, r in staged.reports.items()},
+                            facts,
+                        ),
+                        output_name=name,
+                    )
+            finally:
+                # Published, there is nothing left to drop; ended before, nobody else would.
+                staged.discard()
         yield from check_outputs(context)
 
     return warehouse
