@@ -1,0 +1,157 @@
+"""`python -m benchmarks.growth`: one more day after a history, and after ten times as much.
+
+Belongs here: the made-up shop, loading its history, timing the days after it.
+Elsewhere: the folder that it works in (benchmarks.scratch).
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from random import Random
+from time import perf_counter
+
+import yaml
+
+from benchmarks.scratch import PROJECT, Scratch, python, scratch_folder
+from headrace.home import Home
+
+FIRST = date(2016, 1, 1)
+PRODUCTS, CHANGED, SOLD = 20_000, 2_000, 2_000
+# The first day after the history also pays for what a process does once.
+NEXT_DAYS = 4
+SELECT = "+group:warehouse"
+_CONFIG = Path(__file__).parent / "config"
+
+
+@dataclass(frozen=True)
+class Day:
+    """What one more day took.
+
+    Attributes:
+        seconds: In all, and by step.
+        bytes_read: What the process read from files (Linux's rchar).
+    """
+
+    seconds: dict[str, float]
+    bytes_read: int
+
+
+def deliver(landing: Path, number: int) -> None:
+    """Write the files of a day, numbered from 0: the first one has all products."""
+    random = Random(number)  # noqa: S311  # reproducible
+    day = FIRST + timedelta(days=number)
+    told = range(PRODUCTS) if number == 0 else sorted(random.sample(range(PRODUCTS), CHANGED))
+    products = [f"{n},{random.choice('ABCD')},{random.randrange(1000)}" for n in told]
+    sales = [
+        f"{number * SOLD + n},{random.randrange(PRODUCTS)},{day} 12:00:00,{random.randrange(99)}.50"
+        for n in range(SOLD)
+    ]
+    _write(landing / "products" / f"products-{day}.csv", "product_id,brand,size", products)
+    _write(landing / "sales" / f"sales-{day}.csv", "sale_id,product_id,sold_at,amount", sales)
+
+
+def measure(landing: Path, history: int) -> list[Day]:
+    """Load a history of so many days in this process, then some more days, each by itself."""
+    # Here, because the environment has to be set before.
+    from headrace.cli.runner import run_backfill  # noqa: PLC0415
+
+    for number in range(history):
+        deliver(landing, number)
+
+    def run(start: int, end: int) -> Day:
+        began, read = perf_counter(), _bytes_read()
+        days = (FIRST + timedelta(days=start), FIRST + timedelta(days=end))
+        result = run_backfill(*days, select=SELECT, quiet=True)
+        if result.exit_code:
+            raise SystemExit(f"{days}: {result.summary}")
+        seconds = {"in all": perf_counter() - began, **dict(result.steps)}
+        return Day(seconds, _bytes_read() - read)
+
+    run(0, history - 1)
+    found = []
+    for number in range(history, history + NEXT_DAYS):
+        deliver(landing, number)
+        found.append(run(number, number))
+    return found[1:]
+
+
+def report(found: dict[int, list[Day]]) -> list[str]:
+    """Lines of a table: medians of the days after each history."""
+    short, long = sorted(found)
+    lines = [f"{'one more day after':<34}{short:>7} days{long:>7} days    ratio"]
+    for step in found[short][0].seconds:
+        values = [
+            statistics.median(day.seconds[step] for day in found[days]) for days in (short, long)
+        ]
+        lines.append(
+            f"{step:<34}{values[0]:>10.2f} s{values[1]:>10.2f} s{values[1] / values[0]:>9.2f}"
+        )
+    read = [statistics.median(day.bytes_read for day in found[days]) for days in (short, long)]
+    lines.append(
+        f"{'read from files':<34}{read[0] / 2**20:>8.1f} MiB{read[1] / 2**20:>8.1f} MiB"
+        f"{read[1] / read[0]:>9.2f}"
+    )
+    return lines
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run both histories, each in a process of its own."""
+    parser = argparse.ArgumentParser(prog="benchmarks.growth", description=__doc__)
+    parser.add_argument("--days", type=int, default=36, help="days of the short history")
+    parser.add_argument("--factor", type=int, default=10, help="how much longer the long one is")
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    chosen = parser.parse_args(arguments)
+    if chosen.child:
+        days = measure(chosen.child, chosen.days)
+        print(json.dumps([asdict(day) for day in days]))  # noqa: T201
+        return
+    with scratch_folder() as scratch:
+        found = {
+            days: _in_child(scratch, scratch.home(f"home-{days}"), days)
+            for days in (chosen.days, chosen.days * chosen.factor)
+        }
+    print("\n".join(report(found)))  # noqa: T201
+
+
+def _in_child(scratch: Scratch, home: Home, days: int) -> list[Day]:
+    config = scratch.root / f"config-{days}"
+    shutil.copytree(_CONFIG, config)
+    overlay = {
+        "partitions": {"end": FIRST + timedelta(days=days + NEXT_DAYS)},
+        "landing": {"uri": str(home.root / "landing")},
+        "dbt_project": str(PROJECT / "dbt"),
+    }
+    (config / "development.yaml").write_text(yaml.safe_dump(overlay))
+    landing = home.root / "landing"
+    command = python("benchmarks.growth", "--child", str(landing), "--days", str(days))
+    variables = scratch.environment(home) | {"HEADRACE_CONFIG": str(config)}
+    print(f"loading {days} days", file=sys.stderr)  # noqa: T201
+    done = subprocess.run(  # noqa: S603  # our own program
+        command, env=variables, cwd=PROJECT, check=True, stdout=subprocess.PIPE, text=True
+    )
+    return [Day(**day) for day in json.loads(done.stdout.splitlines()[-1])]
+
+
+def _write(path: Path, header: str, lines: Sequence[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}")
+    scratch.write_text("\n".join([header, *lines, ""]))
+    scratch.replace(path)
+
+
+def _bytes_read() -> int:
+    text = Path("/proc/self/io").read_text()
+    return int(text.split("rchar:")[1].split()[0])
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    main(sys.argv[1:])
