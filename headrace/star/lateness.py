@@ -134,7 +134,9 @@ def _touched(
 ) -> DataFrame:
     """One row a member of whom something was told or mentioned, or went."""
     keys = [*config.natural_key]
-    values = {new_column(name): name for name in ("_kind", *value_types(config, entity))}
+    values = {
+        new_column(name): name for name in ("_kind", "_changed_at", *value_types(config, entity))
+    }
     told_of = (
         _ranked(told, config, entity)
         .groupBy(*keys)

@@ -44,7 +44,7 @@ def next_heads(
         "is_current": valid_to.isNull(),
         "is_deleted": flagged,
         "is_inferred": F.when(begins, F.lit(False)),
-        "_changed_at": F.when(F.col("_is_single"), F.col(_AT)),
+        "_changed_at": F.when(F.col("_is_single"), F.col(new_column("_changed_at"))),
         "_known_from": F.when(is_new, start),
     }
     for name in ("is_deleted", "is_inferred", "_changed_at", "_known_from"):

@@ -318,6 +318,20 @@ def test_a_change_after_a_no_op_is_in_order_and_one_before_it_is_late(sail: Spar
     assert len(lake.versions()) == 1
 
 
+def test_a_dimension_without_attributes_remembers_when_a_member_was_told_of(
+    sail: SparkSession,
+) -> None:
+    lake = follow(
+        sail,
+        "without_attributes",
+        [told(0, None)],
+        [told(3, None), told(3, None, line=2, since=at(9))],
+    )
+    lake.run({4: [told(4, None)]})
+    assert lake.published() == lake.built()
+    assert len(lake.versions()) == 1
+
+
 def test_a_run_again_over_the_same_rows_changes_nothing(sail: SparkSession) -> None:
     lake = follow(sail, "close", [told(0, "x")], [told(1, "y", gone=True)], [told(2, "z")])
     before = lake.published()
