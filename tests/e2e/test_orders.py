@@ -61,7 +61,7 @@ def star(shop: Installation) -> Star:
         query = (
             f"select count(*), sum(hashtextextended(t::text, 0)::numeric) from warehouse.{table} t"
         )
-        found[table] = shop.sql(query)[0]  # type: ignore[assignment]
+        found[table] = shop.sql(query)[0]
     return found
 
 
@@ -71,8 +71,7 @@ def windows(random: Random) -> list[tuple[date, date]]:
     cuts = sorted(random.sample(range(1, days), random.randrange(4, 9)))
     bounds = [0, *cuts, days]
     found = [
-        (FIRST + timedelta(days=a), FIRST + timedelta(days=b - 1))
-        for a, b in pairwise(bounds)
+        (FIRST + timedelta(days=a), FIRST + timedelta(days=b - 1)) for a, b in pairwise(bounds)
     ]
     return random.sample(found, len(found)) + random.sample(found, 2)
 
