@@ -58,7 +58,7 @@ def test_the_case_has_what_makes_history_hard(in_order: Star) -> None:
     assert len(products) > len({row[1] for row in products}) + 3, "several versions of products"
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3))])
 def test_days_in_any_order_with_corrections_give_the_star_of_one_run(
     in_order: Star, seed: int
 ) -> None:

@@ -129,7 +129,7 @@ histories = st.lists(
 
 @pytest.mark.property
 @settings(
-    max_examples=40,
+    max_examples=12,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -145,14 +145,21 @@ def shell() -> Iterator[Shell]:
     shutil.rmtree(made.root)
 
 
+def is_idle(process: psutil.Process) -> bool:
+    """Whether a process did nothing for half a second."""
+    before = process.cpu_times()
+    time.sleep(0.5)
+    return bool(process.cpu_times() == before)
+
+
 @pytest.fixture
 def waiting(shell: Shell) -> Iterator["subprocess.Popen[str]"]:
     """A command that the warm process runs and that does not end."""
     shell.warm_up(HEADRACE_CONFIG="here/config")
     with shell.start("check", folder="waiting") as process:
         until(lambda: shell.server().children())
-        # It has read what it is, and waits for the pipe.
-        time.sleep(0.5)
+        # It has read what it is, and waits for the pipe: it works no more.
+        until(lambda: all(is_idle(child) for child in shell.server().children()))
         yield process
         process.kill()
 
