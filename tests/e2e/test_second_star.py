@@ -1,0 +1,199 @@
+"""A second star from YAML alone: roles, several dates, degenerate dimensions, two grains."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from headrace.cli.audit import audit_star
+from tests.e2e import installation
+from tests.e2e.installation import FIRST, Installation
+
+pytestmark = pytest.mark.e2e
+
+SECOND = date(2017, 1, 2)
+_ENTITIES: dict[str, dict[str, Any]] = {
+    "people": {
+        "key": ["person_id"],
+        "columns": {"person_id": "string", "city": "string"},
+    },
+    "orders": {
+        "key": ["order_no", "line_no"],
+        "event_time": "ordered_at",
+        "columns": {
+            "order_no": "string",
+            "line_no": "int",
+            "billed_to": "string",
+            "shipped_to": "string",
+            "ordered_at": "timestamp",
+            "shipped_on": "date",
+            "amount": "decimal(12,2)",
+        },
+    },
+    "payments": {
+        "key": ["payment_no"],
+        "event_time": "paid_at",
+        "columns": {
+            "payment_no": "bigint",
+            "paid_by": "string",
+            "paid_at": "timestamp",
+            "paid": "decimal(12,2)",
+        },
+    },
+}
+_STAR = {
+    "calendar": {"name": "dim_day", "start": FIRST, "end": date(2017, 12, 31)},
+    "dimensions": [
+        {
+            "name": "dim_person",
+            "entity": "orders.people",
+            "natural_key": {"person": "person_id"},
+            "attributes": {"town": "city"},
+        }
+    ],
+    "facts": [
+        {
+            "name": "fact_order_lines",
+            "entity": "orders.orders",
+            "grain": ["order_no", "line_no"],
+            "event_time": "ordered_at",
+            "calendar": "dim_day",
+            "dates": {"ship_date_key": "shipped_on"},
+            "dimensions": [
+                {
+                    "dimension": "dim_person",
+                    "role": "billing_person",
+                    "natural_key": {"person": "billed_to"},
+                },
+                {
+                    "dimension": "dim_person",
+                    "role": "shipping_person",
+                    "natural_key": {"person": "shipped_to"},
+                },
+            ],
+            "columns": ["order_no", "line_no"],
+            "measures": ["amount"],
+        },
+        {
+            "name": "fact_payments",
+            "entity": "orders.payments",
+            "grain": ["payment_no"],
+            "event_time": "paid_at",
+            "calendar": "dim_day",
+            "dimensions": [{"dimension": "dim_person", "natural_key": {"person": "paid_by"}}],
+            "columns": ["payment_no"],
+            "measures": ["paid"],
+        },
+    ],
+}
+_FILES = {
+    "people": {
+        FIRST: "person_id,city\nada,Ulm\nben,Bonn\n",
+        SECOND: "person_id,city\nada,Kiel\n",
+    },
+    "orders": {
+        FIRST: "order_no,line_no,billed_to,shipped_to,ordered_at,shipped_on,amount\n"
+        "A1,1,ada,ben,2017-01-01 10:00:00,2017-01-03,5.00\n"
+        "A1,2,ada,ada,2017-01-01 10:00:00,,7.50\n",
+        SECOND: "order_no,line_no,billed_to,shipped_to,ordered_at,shipped_on,amount\n"
+        "A2,1,ada,eve,2017-01-02 09:00:00,2017-01-02,1.25\n",
+    },
+    "payments": {
+        FIRST: "payment_no,paid_by,paid_at,paid\n",
+        SECOND: "payment_no,paid_by,paid_at,paid\n1,ada,2017-01-02 12:00:00,13.75\n",
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[Installation]:
+    root = Path(tempfile.mkdtemp(prefix="headrace-second-star-"))
+    root.chmod(0o755)
+    made = installation.make(root, end=date(2017, 1, 3))
+    shutil.rmtree(made.config / "sources")
+    shutil.rmtree(made.config / "views", ignore_errors=True)
+    (made.config / "sources").mkdir()
+    (made.config / "sources" / "orders.yaml").write_text(yaml.safe_dump(_source()))
+    (made.config / "star.yaml").write_text(yaml.safe_dump(_STAR))
+    for entity, files in _FILES.items():
+        for day, text in files.items():
+            target = made.landing / entity / f"{entity}-{day}.csv"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text)
+    try:
+        # The later day first: what it says of Ada must not reach the earlier orders.
+        for day in (SECOND, FIRST):
+            result = made.backfill(day, day, select="+group:warehouse")
+            assert result.exit_code == 0, result.summary
+        yield made
+    finally:
+        installation.end(made)
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _source() -> dict[str, Any]:
+    entities = [
+        {
+            "name": name,
+            "extract": {"mode": "files", "path": f"{name}/{name}-{{date:%Y-%m-%d}}.csv"},
+            "key": entity["key"],
+            "columns": [{"name": n, "type": kind} for n, kind in entity["columns"].items()],
+            **({"event_time": entity["event_time"]} if "event_time" in entity else {}),
+        }
+        for name, entity in _ENTITIES.items()
+    ]
+    return {"name": "orders", "connector": "files", "entities": entities}
+
+
+def test_one_dimension_is_joined_in_two_roles_as_of_the_order(shop: Installation) -> None:
+    found = shop.sql(
+        "select f.order_no, f.line_no, b.person, b.town, s.person, s.town, amount "
+        "from warehouse.fact_order_lines f "
+        "join warehouse.dim_person b on b.person_key = f.billing_person_key "
+        "join warehouse.dim_person s on s.person_key = f.shipping_person_key order by 1, 2"
+    )
+    assert [tuple(row) for row in found] == [
+        ("A1", 1, "ada", "Ulm", "ben", "Bonn", Decimal("5.00")),
+        ("A1", 2, "ada", "Ulm", "ada", "Ulm", Decimal("7.50")),
+        # Nobody told of Eve: she has a member all the same.
+        ("A2", 1, "ada", "Kiel", "eve", None, Decimal("1.25")),
+    ]
+
+
+def test_an_order_has_the_day_it_was_placed_and_the_day_it_was_shipped(shop: Installation) -> None:
+    found = shop.sql(
+        "select order_no, line_no, o.date, s.date from warehouse.fact_order_lines f "
+        "join warehouse.dim_day o on o.day_key = f.date_key "
+        "left join warehouse.dim_day s on s.day_key = f.ship_date_key order by 1, 2"
+    )
+    assert [tuple(row) for row in found] == [
+        ("A1", 1, FIRST, date(2017, 1, 3)),
+        ("A1", 2, FIRST, None),
+        ("A2", 1, SECOND, SECOND),
+    ]
+
+
+def test_a_fact_of_another_grain_points_to_the_same_members(shop: Installation) -> None:
+    found = shop.sql(
+        "select p.person, p.town, p.valid_from, paid from warehouse.fact_payments f "
+        "join warehouse.dim_person p using (person_key)"
+    )
+    assert [tuple(row) for row in found] == [
+        ("ada", "Kiel", datetime(2017, 1, 2), Decimal("13.75"))  # wall clock
+    ]
+
+
+def test_the_star_is_what_its_rebuild_gives(shop: Installation) -> None:
+    with shop.active():
+        found = audit_star(quiet=True)
+    assert {table.table for table in found} == {
+        *("curated.dim_person", "curated.fact_order_lines", "curated.fact_payments"),
+        *("warehouse.dim_person", "warehouse.fact_order_lines", "warehouse.fact_payments"),
+    }
+    assert all(table.is_equal for table in found)
