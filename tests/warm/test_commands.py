@@ -35,6 +35,13 @@ def preload():
 """
 
 
+def as_from_a_shell() -> None:
+    """Heed signals, whatever the test's own process or what it ran before ignores or blocks."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @dataclass(frozen=True)
 class Shell:
     """A folder with code and configuration, from which commands are typed."""
@@ -68,6 +75,7 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=as_from_a_shell,  # noqa: PLW1509  # it only calls the kernel
         )
 
     def run(self, *words: str, folder: str = ".", **changed: str) -> tuple[int, str, str]:
