@@ -276,7 +276,10 @@ def everything() -> Case:
     ]
 
 
-@pytest.mark.parametrize(("name", "runs"), [("close_at_effective_time", 3), ("snapshot", 2)])
+@pytest.mark.parametrize(
+    ("name", "runs"),
+    [pytest.param("close_at_effective_time", 5, marks=pytest.mark.slow), ("snapshot", 2)],
+)
 def test_nor_does_it_on_either_engine(spark: SparkSession, name: str, runs: int) -> None:
     check_runs(spark, name, everything()[:runs])
 
