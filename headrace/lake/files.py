@@ -1,27 +1,22 @@
 """Parquet files on their way into a table: what their footers say, and Iceberg's record of them.
 
-Belongs here: reading footers, seeing that a file is whole and of its day, readers' statistics.
-Elsewhere: which files a table holds (headrace.lake.publication), types (headrace.lake.schema).
+Belongs here: reading footers, seeing that a file is whole and of its day.
+Elsewhere: which files a table holds (headrace.lake.publication), types (headrace.lake.schema),
+readers' statistics (headrace.lake.statistics).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyiceberg.io.pyarrow import (
-    StatisticsCollector,
-    compute_statistics_plan,
-    data_file_statistics_from_parquet_metadata,
-    parquet_path_to_id_mapping,
-)
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Record
 
 from headrace.errors import StagedFileRejectedError
+from headrace.lake.statistics import StatisticsPlan
 from headrace.lake.storage import Storage, StoredFile
 from headrace.staged import StagedFile
 
@@ -62,31 +57,20 @@ def read_footer(storage: Storage, uri: str) -> pq.FileMetaData:
 
 @dataclass(frozen=True)
 class FileLayout:
-    """How the columns of a table are numbered, for the statistics of the files that enter it."""
+    """How a table files what enters it: its partitions, and the statistics that it keeps."""
 
     spec_id: int
-    collectors: Mapping[int, StatisticsCollector]
-    field_ids: Mapping[str, int]
+    statistics: StatisticsPlan
 
     @classmethod
     def of(cls, metadata: TableMetadata) -> "FileLayout":
         """The layout of a table's current schema."""
-        schema = metadata.schema()
-        return cls(
-            spec_id=metadata.default_spec_id,
-            collectors=compute_statistics_plan(schema, metadata.properties),
-            field_ids=parquet_path_to_id_mapping(schema),
-        )
+        return cls(metadata.default_spec_id, StatisticsPlan.of(metadata))
 
     def data_file(self, file: StagedFile, footer: pq.FileMetaData, day: date | None) -> DataFile:
         """Iceberg's record of a file, with the bounds by which readers skip it."""
         # PyIceberg's add_files makes the same record, but reads every footer again and looks for
-        # the paths in every manifest: 0.9 s for 366 files, against 0.25 s here.
-        statistics = data_file_statistics_from_parquet_metadata(
-            parquet_metadata=footer,
-            stats_columns=dict(self.collectors),
-            parquet_column_mapping=dict(self.field_ids),
-        )
+        # the paths in every manifest.
         return DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=file.path,
@@ -97,7 +81,7 @@ class FileLayout:
             spec_id=self.spec_id,
             equality_ids=None,
             key_metadata=None,
-            **statistics.to_serialized_dict(),
+            **self.statistics.of_file(footer),
         )
 
 

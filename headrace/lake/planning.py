@@ -4,8 +4,9 @@ Belongs here: choosing files by day and by their statistics, from the table's me
 Elsewhere: reading them (headrace.lake.scan), replacing them (headrace.lake.publication).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import date
+from itertools import chain
 
 from pyiceberg.expressions import (
     AlwaysTrue,
@@ -14,8 +15,8 @@ from pyiceberg.expressions import (
     GreaterThanOrEqual,
     LessThanOrEqual,
 )
-from pyiceberg.manifest import DataFile
-from pyiceberg.table import FileScanTask, Table
+from pyiceberg.manifest import DataFile, DataFileContent
+from pyiceberg.table import ManifestGroupPlanner, Table
 
 from headrace.errors import IncompatibleSchemaError
 from headrace.lake.files import day_of
@@ -27,7 +28,7 @@ EVERYTHING: BooleanExpression = AlwaysTrue()
 
 def planned_files(
     table: Table, days: frozenset[date] | None, where: BooleanExpression = EVERYTHING
-) -> list[FileScanTask]:
+) -> list[DataFile]:
     """The files of the current snapshot that hold rows of `days`, or all of them.
 
     Files that by their statistics have no row of `where` are left out.
@@ -36,19 +37,28 @@ def planned_files(
         IncompatibleSchemaError: Another program marked single rows as deleted, which reading the
             files themselves would bring back.
     """
-    if days is not None and not days:
+    snapshot = table.current_snapshot()
+    if snapshot is None or (days is not None and not days):
         return []
-    tasks: Iterable[FileScanTask] = table.scan(
-        row_filter=And(_between(table, days), where)
-    ).plan_files()
-    chosen = [task for task in tasks if days is None or partition_day(task.file) in days]
-    for task in chosen:
-        if task.delete_files:
+    wanted = And(_between(table, days), where)
+    # A scan's own plan also says what is left to filter in each file: 5 ms a file, for nothing.
+    planner = ManifestGroupPlanner(table.metadata, table.io, wanted)
+    entries = planner.plan_manifest_entries(snapshot.manifests(table.io))
+    files = [entry.data_file for entry in chain.from_iterable(entries)]
+    if any(file.content != DataFileContent.DATA for file in files):
+        _refuse_deletes(table, wanted, days)
+        files = [file for file in files if file.content == DataFileContent.DATA]
+    return [file for file in files if days is None or partition_day(file) in days]
+
+
+def _refuse_deletes(table: Table, wanted: BooleanExpression, days: frozenset[date] | None) -> None:
+    """Rows deleted before a file was written are no matter: PyIceberg knows which those are."""
+    for task in table.scan(row_filter=wanted).plan_files():
+        if task.delete_files and (days is None or partition_day(task.file) in days):
             raise IncompatibleSchemaError(
                 f"{'.'.join(table.name())}: {task.file.file_path} has rows deleted by reference",
                 fix="rewrite the table's data files with the program that deleted the rows",
             )
-    return chosen
 
 
 def _between(table: Table, days: frozenset[date] | None) -> BooleanExpression:

@@ -189,4 +189,4 @@ def _check_columns(name: str, schema: TableSchema, entering: Sequence[_Entering]
 
 def _published(table: Table, wanted: Publication) -> list[DataFile]:
     days = wanted.days if wanted.partition_column else None
-    return [task.file for task in planned_files(table, days)]
+    return planned_files(table, days)

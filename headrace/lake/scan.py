@@ -72,7 +72,7 @@ class LakeScan:
         # A table without partitions has no days to choose from: it is read whole.
         days = days if partition_column(table) else None
         planned = planned_files(table, None if days is None else frozenset(days), where)
-        return cls.of_files(name, table, storage, (task.file for task in planned), days or ())
+        return cls.of_files(name, table, storage, planned, days or ())
 
     @classmethod
     def of_files(
