@@ -163,13 +163,15 @@ class _StarLoad:
 def _among(
     reports: Mapping[date, PartitionReport], days: Collection[date]
 ) -> dict[date, PartitionReport]:
-    return {day: report for day, report in reports.items() if day in days}
+    wanted = frozenset(days)
+    return {day: report for day, report in reports.items() if day in wanted}
 
 
 def _not_among(
     reports: Mapping[date, PartitionReport], days: Collection[date]
 ) -> dict[date, PartitionReport]:
-    return {day: report for day, report in reports.items() if day not in days}
+    unwanted = frozenset(days)
+    return {day: report for day, report in reports.items() if day not in unwanted}
 
 
 def _brought(recorder: PublicationRecorder, config: StarTable, days: list[date]) -> dict[date, int]:
