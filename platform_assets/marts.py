@@ -1,17 +1,15 @@
-"""Marts: dbt models as assets, built in this process.
+"""Marts: which days of them are built, and what became of these.
 
-Belongs here: dagster-dbt's view of the project, our runner beneath it, its tests as checks.
-Elsewhere: running dbt (headrace.marts), the models themselves (dbt/).
+Belongs here: the asset's run, dbt's results as partitions, its tests as checks.
+Elsewhere: what Dagster is told of the models (platform_assets.dbt_models), running dbt
+(headrace.marts), the models themselves (dbt/).
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_assets
 
 from headrace import progress
 from headrace.marts import MartBuilder, NodeResult
@@ -19,21 +17,10 @@ from headrace.quality.report import PartitionReport
 from headrace.restatement import Restatements
 from headrace.warehouse import views
 from platform_assets import events
-from platform_assets.keys import MARTS, WAREHOUSE, mart_key, name_of, warehouse_key
+from platform_assets.dbt_models import dbt_models
+from platform_assets.keys import MARTS, WAREHOUSE, name_of, warehouse_key
 from platform_assets.partitions import days_of
 from platform_assets.recorder import PublicationRecorder
-
-
-class _Translator(DagsterDbtTranslator):
-    """Keys and groups as everywhere else: the layer, then the table."""
-
-    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
-        name = str(dbt_resource_props["name"])
-        is_source = dbt_resource_props["resource_type"] == "source"
-        return warehouse_key(name) if is_source else mart_key(name)
-
-    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
-        return None if dbt_resource_props["resource_type"] == "source" else MARTS
 
 
 def build_mart_assets(
@@ -55,18 +42,10 @@ def build_mart_assets(
         facts: Warehouse tables whose published days decide which days are built.
         view_folder: Views that follow what is built.
         partitions: The days.
-        for_ui: See `platform_assets.declare.check_specs`.
+        for_ui: See `platform_assets.dbt_models`.
     """
 
-    @dbt_assets(
-        manifest=json.loads(manifest.read_text()),
-        partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        dagster_dbt_translator=_Translator(
-            settings=DagsterDbtTranslatorSettings(enable_asset_checks=for_ui)
-        ),
-        name="marts",
-    )
+    @dbt_models(manifest, partitions, for_ui=for_ui)
     def marts(
         context: dg.AssetExecutionContext, recorder: PublicationRecorder
     ) -> Iterator[dg.Output[None]]:

@@ -1,5 +1,6 @@
 """The code location: it loads alone, and declares what was reviewed."""
 
+import json
 import os
 import subprocess
 import sys
@@ -76,3 +77,44 @@ def test_the_code_location_loads_without_network_and_without_writing(prepared_ho
     )
     assert loaded.returncode == 0, loaded.stderr
     assert loaded.stdout.strip() == ASSETS
+
+
+# A run from the command line declares fewer checks, and does without dagster-dbt.
+_BOTH = """
+import json, sys
+from headrace.config.loading import load_project
+from platform_assets.definitions import build_definitions
+
+def told(*, for_ui):
+    specs = build_definitions(load_project(), for_ui=for_ui).resolve_all_asset_specs()
+    return {
+        spec.key.to_user_string(): [
+            sorted(dep.asset_key.to_user_string() for dep in spec.deps),
+            spec.group_name, spec.code_version, sorted(spec.kinds), str(spec.partitions_def),
+        ]
+        for spec in specs
+    }
+
+by_command = told(for_ui=False)
+imported = "dagster_dbt" in sys.modules
+print(json.dumps([by_command, told(for_ui=True), imported]))
+"""
+
+
+def test_runs_from_the_command_line_see_the_assets_of_the_ui(prepared_home: Path) -> None:
+    loaded = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _BOTH],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "HEADRACE_HOME": str(prepared_home),
+            "HEADRACE_CONFIG": str(ROOT / "config"),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    by_command, of_the_ui, imported = json.loads(loaded.stdout)
+    assert by_command == of_the_ui
+    assert len(by_command) == len(ASSETS.splitlines())
+    assert not imported
