@@ -13,6 +13,7 @@ import dagster as dg
 
 from headrace.errors import ConfigError
 from platform_assets.events import keep_connections
+from platform_assets.executor import execute_in_this_process
 from platform_assets.partitions import range_tags
 
 # Dagster prints every event; whoever wants them reads the run in the UI.
@@ -42,11 +43,8 @@ def run_range(
         job = _job(definitions(), select)
         with dg.DagsterInstance.get() as instance:
             keep_connections(instance)
-            result = job.execute_in_process(
-                instance=instance,
-                tags=range_tags(start, end),
-                run_config=_QUIET,
-                raise_on_error=False,
+            result = execute_in_this_process(
+                job, instance, tags=range_tags(start, end), run_config=_QUIET
             )
             return RangeRun(
                 result.run_id, result.success, _step_seconds(result), _first_error(result)

@@ -21,6 +21,7 @@ from platform_assets.curated import (
     build_dimension_asset,
     build_fact_asset,
 )
+from platform_assets.executor import threads_executor
 from platform_assets.marts import build_mart_assets
 from platform_assets.partitions import daily_partitions
 from platform_assets.processed import build_processed_asset
@@ -55,8 +56,7 @@ def build_definitions(
         schedules=[build_daily_schedule(project.settings.schedule, daily, partitions)],
         sensors=[build_landing_sensor(project, daily, partitions)],
         resources={**build_resources(project), **(resources or {})},
-        # A process a step costs 3 s each; the engine and Postgres use the other cores.
-        executor=dg.in_process_executor,
+        executor=threads_executor,
     )
 
 
@@ -67,13 +67,24 @@ def build_assets(
     entities = {name: entity for name, (_, entity) in project.entities().items()}
     star, slice_bytes = project.star, project.settings.engine.slice_bytes
     builder = mart_builder(project)
+    # The long way: what facts are made of.
+    of_facts = {fact.entity for fact in star.facts}
     return [
         *(
-            build_raw_asset(name, entity, partitions, project.settings.partitions, for_ui=for_ui)
+            build_raw_asset(
+                name,
+                entity,
+                partitions,
+                project.settings.partitions,
+                for_ui=for_ui,
+                is_first=name in of_facts,
+            )
             for name, entity in entities.items()
         ),
         *(
-            build_processed_asset(name, entity, partitions, slice_bytes, for_ui=for_ui)
+            build_processed_asset(
+                name, entity, partitions, slice_bytes, for_ui=for_ui, is_first=name in of_facts
+            )
             for name, entity in entities.items()
         ),
         *(build_dimension_asset(project, d, partitions, for_ui=for_ui) for d in star.dimensions),

@@ -15,6 +15,7 @@ from headrace.quality.report import AuditedOutput, bad_days, passed_days
 from headrace.standardize.rows import processed_schema, quarantine_schema
 from headrace.version import code_version
 from platform_assets.declare import PROCESSED_CHECKS, check_outputs, check_specs, table_metadata
+from platform_assets.executor import starts_first
 from platform_assets.keys import PROCESSED, QUARANTINE, name_of, processed_key, raw_key, table_of
 from platform_assets.partitions import days_of
 from platform_assets.recorder import PublicationRecorder
@@ -30,6 +31,7 @@ def build_processed_asset(
     slice_bytes: int,
     *,
     for_ui: bool,
+    is_first: bool = False,
 ) -> dg.AssetsDefinition:
     """One entity: captured versions in; typed, deduplicated, audited rows out."""
     key, version = processed_key(name), code_version(entity)
@@ -48,6 +50,7 @@ def build_processed_asset(
         ),
         check_specs=check_specs(key, PROCESSED_CHECKS, for_ui=for_ui),
         code_version=version,
+        op_tags=starts_first() if is_first else None,
     )
     def processed(
         context: dg.AssetExecutionContext,
