@@ -5,7 +5,8 @@ Elsewhere: building the star (headrace.star), staging and auditing it (headrace.
 headrace.layers.facts).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 
 import dagster as dg
 import pyarrow as pa
@@ -15,8 +16,9 @@ from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
 from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
 from headrace.layers.dimensions import DimensionStep
-from headrace.layers.facts import FactStep
+from headrace.layers.facts import FactStep, StagedFact
 from headrace.layers.mentioning import mentioned_by
+from headrace.layers.snapshots import SnapshotStep
 from headrace.quality.report import AuditedOutput, AuditedTable, bad_days, passed_days
 from headrace.star.calendar import build_calendar, calendar_schema
 from headrace.star.dimensions import dimension_schema
@@ -25,6 +27,7 @@ from headrace.version import code_version
 from platform_assets.declare import (
     DIMENSION_CHECKS,
     FACT_CHECKS,
+    SNAPSHOT_CHECKS,
     check_outputs,
     check_specs,
     table_metadata,
@@ -128,12 +131,30 @@ def build_calendar_asset(config: CalendarConfig, *, for_ui: bool) -> dg.AssetsDe
 def build_fact_asset(
     project: Project, config: FactConfig, partitions: dg.PartitionsDefinition, *, for_ui: bool
 ) -> dg.AssetsDefinition:
-    """A fact: one row a processed row, with the keys valid at its event time."""
+    """A fact: one row a processed row, or one a key and day, with the keys valid then."""
     entity = project.entities()[config.entity][1]
     dimensions = {j.dimension: project.star.dimension(j.dimension) for j in config.dimensions}
     key, version = curated_key(config.name), code_version(config, entity, *dimensions.values())
     schema = lake_fact_schema(config, entity, dimensions)
     dimension_keys = [curated_key(name) for name in dimensions]
+    checks = SNAPSHOT_CHECKS if config.is_snapshot else FACT_CHECKS
+
+    def staged_fact(
+        step: FactStep,
+        processed: LakeScan,
+        days: Sequence[date],
+        lake: LakeResource,
+        recorder: PublicationRecorder,
+    ) -> StagedFact:
+        if not config.accumulates:
+            return step.stage(name_of(key), processed, days)
+        states = recorder.ledger().states(name_of(key))
+        return SnapshotStep(
+            step,
+            lake.table(PROCESSED, table_of(config.entity)),
+            [day for day, state in states.items() if day and state.published_at],
+            code_version(config, entity),
+        ).stage(name_of(key), days)
 
     @dg.asset(
         key=key,
@@ -146,7 +167,7 @@ def build_fact_asset(
         kinds={"pyspark", "iceberg"},
         description=config.description,
         metadata=table_metadata(f"{CURATED}.{config.name}", schema, for_ui=for_ui),
-        check_specs=check_specs(key, FACT_CHECKS, for_ui=for_ui),
+        check_specs=check_specs(key, checks, for_ui=for_ui),
         code_version=version,
     )
     def fact(
@@ -171,10 +192,13 @@ def build_fact_asset(
             open_days = set(processed.days)
             for dimension in dimension_keys:
                 open_days &= recorder.publishable(dimension, days)
-            staged = step.stage(name_of(key), processed, sorted(open_days))
+            staged = staged_fact(step, processed, sorted(open_days), lake, recorder)
             rekeyed = staged.rekeyed.reports
             moved = sum(report.rows_rekeyed for report in rekeyed.values())
-            counts = {"days_rekeyed": len(rekeyed), "rows_rekeyed": moved}
+            days_moved = sum(report.rows_rekeyed > 0 for report in rekeyed.values())
+            counts = {"days_rekeyed": days_moved, "rows_rekeyed": moved}
+            if config.accumulates:
+                counts["days_followed"] = len(rekeyed) - days_moved
             context.add_output_metadata(counts, output_name="result")
             published = {
                 **{day: staged.rekeyed.partitions[day] for day in passed_days(rekeyed)},

@@ -18,6 +18,7 @@ RAW_CHECKS = ("row_count",)
 PROCESSED_CHECKS = ("row_balance", "row_count", "quarantined_share", "not_null", "unique_key")
 DIMENSION_CHECKS = ("unique_key", "one_current_version")
 FACT_CHECKS = ("same_totals", "not_null")
+SNAPSHOT_CHECKS = (*FACT_CHECKS, "one_row_a_key")
 WAREHOUSE_FACT_CHECKS = ("same_totals", "referential_integrity")
 
 

@@ -17,11 +17,13 @@ from headrace import restatement
 from headrace.errors import CommitConflictError
 from headrace.quality.report import PartitionReport, passed_days
 from headrace.star.facts import DATE_KEY
-from headrace.warehouse import views
+from headrace.warehouse import comments, views
+from headrace.warehouse.comments import Described
 from headrace.warehouse.group import GroupMember
 from headrace.warehouse.publishing import Publication
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import WarehouseTable
+from headrace.warehouse.views import ViewFile
 from platform_assets.keys import WAREHOUSE, name_of, warehouse_key
 from platform_assets.recorder import PublicationRecorder, ledger_records
 
@@ -53,6 +55,8 @@ class StarPublication:
         reports: By table, the audit of each of the run's days.
         restated: By fact, the audit of published days that the lake has anew.
         facts: Every fact of the star, loaded now or not.
+        declared: Views that the star's configuration asks for.
+        described: What the columns of tables and views mean.
     """
 
     member: GroupMember
@@ -60,6 +64,8 @@ class StarPublication:
     reports: Mapping[str, Mapping[date, PartitionReport]]
     restated: Mapping[str, Mapping[date, PartitionReport]]
     facts: tuple[WarehouseTable, ...]
+    declared: tuple[ViewFile, ...] = ()
+    described: tuple[Described, ...] = ()
 
 
 class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -132,7 +138,9 @@ class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         if any(counts.values()):
             log.info("days_restated", run_id=context.run_id, **counts)
         if publications:
-            views.follow(self.recorder.warehouse.connector(), Path(self.views), [WAREHOUSE])
+            connect = self.recorder.warehouse.connector()
+            views.follow(connect, Path(self.views), [WAREHOUSE], star.declared)
+            comments.describe(connect, star.described)
         self.recorder.end(context.step_context, list(reports), reports)
 
 

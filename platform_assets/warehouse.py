@@ -12,6 +12,7 @@ import dagster as dg
 
 from headrace.config.loading import Project
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
+from headrace.layers import outriggers
 from headrace.layers.warehouse import (
     DimensionRows,
     StarLoader,
@@ -23,6 +24,7 @@ from headrace.ledger import PartitionState
 from headrace.quality.report import PartitionReport
 from headrace.restatement import Restatements
 from headrace.version import code_version
+from headrace.warehouse.comments import Described
 from headrace.warehouse.group import LoadGroup
 from headrace.warehouse.retention import first_kept_month
 from headrace.warehouse.tables import WarehouseTable
@@ -51,6 +53,8 @@ def build_warehouse_assets(
     configs = {config.name: config for config in declared}
     tables = {name: _table(project, config) for name, config in configs.items()}
     facts = tuple(tables[fact.name] for fact in star.facts)
+    key_views = outriggers.outrigger_views(project)
+    described = (*map(Described.of, tables.values()), *outriggers.described(project))
 
     @dg.multi_asset(
         name=WAREHOUSE,
@@ -91,6 +95,8 @@ def build_warehouse_assets(
                             {n: _among(r, days) for n, r in staged.reports.items()},
                             {n: _not_among(r, days) for n, r in staged.reports.items()},
                             facts,
+                            key_views,
+                            described,
                         ),
                         output_name=name,
                     )

@@ -13,6 +13,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "processed": declare.PROCESSED_CHECKS,
     "curated: dimensions": declare.DIMENSION_CHECKS,
     "curated: facts": declare.FACT_CHECKS,
+    "curated: periodic snapshots": declare.SNAPSHOT_CHECKS,
     "warehouse: facts": declare.WAREHOUSE_FACT_CHECKS,
 }
 

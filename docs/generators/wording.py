@@ -73,6 +73,7 @@ TITLES = {
     "DimensionConfig": "Dimension",
     "CalendarConfig": "Calendar",
     "DeletesConfig": "Deletes",
+    "Outrigger": "Outrigger",
     "FactConfig": "Fact",
     "FactDimension": "Join of a fact to a dimension",
     "RowAccess": "Row access",

@@ -1,7 +1,8 @@
 """Models of `config/star.yaml`: the dimensions and facts of the star schema.
 
 Belongs here: what a user declares about the star.
-Elsewhere: building it (headrace.star), loading it (headrace.warehouse).
+Elsewhere: dimensions that name dimensions (headrace.config.outriggers), what a declaration demands
+of others (headrace.config.star_references), building the star (headrace.star).
 """
 
 from datetime import date
@@ -11,10 +12,13 @@ from pydantic import Field, model_validator
 
 from headrace.config.access import RowAccess
 from headrace.config.model import ColumnName, EntityReference, KeyColumnName, Name, StrictModel
+from headrace.config.outriggers import Outrigger
 
 Scalar = str | int | bool
 DeleteAction = Literal["close", "keep", "flag"]
 Missing = Literal["inferred", "unknown", "refuse"]
+FactKind = Literal["transaction", "periodic_snapshot"]
+SnapshotOf = Literal["states", "changes", "movements"]
 
 _VALIDITY = ("valid_from", "valid_to", "is_current", "is_deleted", "is_inferred")
 
@@ -57,6 +61,9 @@ class DimensionConfig(StrictModel):
         default_factory=dict,
         description="Dimension column: entity column. A change of one of them begins no version: "
         "every version of the member shows the latest value (type 1).",
+    )
+    outriggers: tuple[Outrigger, ...] = Field(
+        (), description="Other dimensions that this one's columns name, such as a store's region."
     )
     effective_time: ColumnName | None = Field(
         None,
@@ -188,17 +195,36 @@ class FactDimension(StrictModel):
 
 
 class FactConfig(StrictModel):
-    """A fact table: one row a processed row of an entity, with keys as of its event time."""
+    """A fact table: rows of an entity, or its state on every day, with keys as of their time."""
 
     name: Name = Field(description="Name of the table.")
+    kind: FactKind = Field(
+        "transaction",
+        description="transaction: one row a row of the entity, with keys as of its event time. "
+        "periodic_snapshot: one row a day for each combination of the grain's values, with keys as "
+        "of the day's end.",
+    )
+    snapshot_of: SnapshotOf = Field(
+        "states",
+        description="Where a periodic snapshot's rows come from. states: each day's rows are that "
+        "day's state. changes: a key's row is its state until the day of its next one. movements: "
+        "the measures are sums of all rows up to the day's end.",
+    )
+    additive: tuple[ColumnName, ...] = Field(
+        (),
+        description="Measures of a periodic snapshot of states that add up over days too, such as "
+        "what was sold on the day. All its others are levels (semi-additive): they add up over "
+        "everything but days.",
+    )
     entity: EntityReference = Field(description="source.entity that its rows come from.")
     description: str = Field("", description="What one row stands for.")
     grain: tuple[KeyColumnName, ...] = Field(
         min_length=1, description="What one row stands for; most often the entity's key."
     )
-    event_time: ColumnName = Field(
+    event_time: ColumnName | None = Field(
+        None,
         description="Entity column that says when it happened: dimensions are joined as they were "
-        "then."
+        "then. Every fact needs it but a periodic snapshot, which is joined as of the day's end.",
     )
     calendar: Name = Field("dim_date", description="Calendar that date_key points into.")
     dates: dict[ColumnName, ColumnName] = Field(
@@ -212,7 +238,7 @@ class FactConfig(StrictModel):
         (), description="Columns kept as they are: degenerate dimensions and the event time."
     )
     measures: tuple[ColumnName, ...] = Field(
-        min_length=1, description="Entity columns that are added up."
+        min_length=1, description="Entity columns that are added up; see `additive`."
     )
     load: Literal["partition_replace", "truncate_and_load"] = Field(
         "partition_replace",
@@ -225,6 +251,21 @@ class FactConfig(StrictModel):
         description="Months that the warehouse keeps, the current one among them; "
         "`headrace warehouse retain` drops older ones. Without it, all.",
     )
+
+    @property
+    def is_snapshot(self) -> bool:
+        """Whether a row is the state at a day's end, and not something that happened."""
+        return self.kind == "periodic_snapshot"
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether a day's rows depend on the rows of all days before it."""
+        return self.is_snapshot and self.snapshot_of != "states"
+
+    @property
+    def levels(self) -> tuple[ColumnName, ...]:
+        """Measures that must not be added up over days."""
+        return tuple(m for m in self.measures if self.is_snapshot and m not in self.additive)
 
 
 class StarConfig(StrictModel):

@@ -1,12 +1,14 @@
 """What the star says of sources: every column that it names is there and of a type that fits.
 
 Belongs here: looking up the star's names among entities.
-Elsewhere: what a model can see by itself (headrace.config.star), reading files
-(headrace.config.loading).
+Elsewhere: what a model can see by itself (headrace.config.star), what a kind of fact demands
+(headrace.config.fact_kinds), reading files (headrace.config.loading).
 """
 
 from collections.abc import Iterator, Mapping
 
+from headrace.config.fact_kinds import kind_problems
+from headrace.config.outriggers import outrigger_problems
 from headrace.config.sources import PLACE_COLUMNS, EntityConfig
 from headrace.config.star import DimensionConfig, FactConfig, FactDimension, StarConfig
 
@@ -26,6 +28,9 @@ def star_problems(star: StarConfig, entities: Entities) -> Iterator[str]:
     """
     for i, dim in enumerate(star.dimensions):
         yield from _dimension_problems(f"dimensions[{i}]", dim, entities)
+    yield from outrigger_problems(star.dimensions)
+    for i, dim in enumerate(star.dimensions):
+        yield from _other_key_types(f"dimensions[{i}].outriggers", dim, star, entities)
     for i, fact in enumerate(star.facts):
         yield from _fact_problems(f"facts[{i}]", fact, star, entities)
 
@@ -42,7 +47,9 @@ def _fact_problems(
 ) -> Iterator[str]:
     dimensions = {dimension.name: dimension for dimension in star.dimensions}
     used = [*fact.grain, *fact.columns, *fact.measures]
-    times = [fact.event_time, *fact.dates.values()]
+    times = [*([fact.event_time] if fact.event_time else []), *fact.dates.values()]
+    if fact.entity in entities:
+        yield from kind_problems(where, fact, entities[fact.entity])
     for join in fact.dimensions:
         used += join.natural_key.values()
         times += [join.event_time] if join.event_time else []
@@ -80,15 +87,35 @@ def _other_kinds(
     where: str, join: FactDimension, fact: FactConfig, dim: DimensionConfig, entities: Entities
 ) -> Iterator[str]:
     for name, column in join.natural_key.items():
-        kinds = [
-            _type(fact.entity, column, entities),
-            _type(dim.entity, dim.natural_key[name], entities),
-        ]
-        if None not in kinds and len({_KINDS.get(str(kind), kind) for kind in kinds}) > 1:
-            yield (
-                f"{where}: '{column}' of {fact.entity} is a {kinds[0]}, but {name} of {dim.name} "
-                f"is a {kinds[1]}: declare both of one type"
+        ours = _type(fact.entity, column, entities)
+        theirs = _type(dim.entity, dim.natural_key[name], entities)
+        yield from _clash(
+            where, f"'{column}' of {fact.entity}", ours, f"{name} of {dim.name}", theirs
+        )
+
+
+def _other_key_types(
+    where: str, dim: DimensionConfig, star: StarConfig, entities: Entities
+) -> Iterator[str]:
+    dimensions = {dimension.name: dimension for dimension in star.dimensions}
+    columns = {**dim.natural_key, **dim.attributes, **dim.overwritten}
+    for outrigger in dim.outriggers:
+        target = dimensions.get(outrigger.dimension)
+        for name, column in outrigger.natural_key.items() if target else ():
+            if target is None or name not in target.natural_key or column not in columns:
+                continue  # said already
+            ours = _type(dim.entity, columns[column], entities)
+            theirs = _type(target.entity, target.natural_key[name], entities)
+            yield from _clash(
+                where, f"'{column}' of {dim.name}", ours, f"{name} of {target.name}", theirs
             )
+
+
+def _clash(where: str, one: str, ours: str | None, other: str, theirs: str | None) -> Iterator[str]:
+    if ours is None or theirs is None:
+        return
+    if _KINDS.get(ours, ours) != _KINDS.get(theirs, theirs):
+        yield f"{where}: {one} is a {ours}, but {other} is a {theirs}: declare both of one type"
 
 
 def _type(entity: str, column: str, entities: Entities) -> str | None:

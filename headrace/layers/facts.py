@@ -2,7 +2,8 @@
 
 Belongs here: staging and auditing a fact's days in the lake; finding the published days whose
 surrogate keys a change of a dimension moved.
-Elsewhere: what a fact is (headrace.star.facts), publication (the IO managers).
+Elsewhere: what a fact is (headrace.star.facts), facts whose days depend on the days before them
+(headrace.layers.snapshots), publication (the IO managers).
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,10 @@ from headrace.staged import StagedPartition, new_token
 from headrace.standardize.rows import PARTITION_COLUMN
 from headrace.star.facts import build_fact, lake_fact_schema
 
+# By name: the dimension and its rows.
+Versions = Mapping[str, tuple[DimensionConfig, DataFrame]]
+Totals = Mapping[str, Decimal]
+
 
 @dataclass(frozen=True)
 class StagedFact:
@@ -41,8 +46,9 @@ class StagedFact:
     Attributes:
         days: Those asked for.
         rekeyed: Published days whose surrogate keys moved: the same rows with the keys of now. A
-            day that was asked for and failed may be among them, in the state that it keeps.
-        read: The dimensions' states that the keys are from, for the publication's properties.
+            day that was asked for and failed may be among them, in the state that it keeps. Of a
+            snapshot also published days whose rows changed with those of a day before.
+        read: The states of tables that the rows are from, for the publication's properties.
     """
 
     days: StagedDays
@@ -71,18 +77,16 @@ class FactStep:
         A day without rows is staged as empty.
         """
         before = self.table.snapshot_properties()
-        scans = self._dimensions_since(min(days, default=None))
+        scans = self.dimensions_since(min(days, default=None))
         staged = self._in_slices(asset, processed, days, scans)
-        rekeyed = self._rekeyed(asset, passed_days(staged.reports))
-        read: dict[str, str] = {}
-        for name, (_, table) in self.dimensions.items():
-            read |= as_read(table, scans[name])
+        rekeyed = self.rekeyed(asset, passed_days(staged.reports))
+        read = self.dimensions_read(scans)
         if bad_days(rekeyed.reports):
             # Those days still have the keys of before: the next run has to look at them again.
             read = {name: before[name] for name in read if name in before}
         return StagedFact(staged, rekeyed, read)
 
-    def _rekeyed(self, asset: str, excluded: Sequence[date]) -> StagedDays:
+    def rekeyed(self, asset: str, excluded: Sequence[date]) -> StagedDays:
         """Published days whose keys moved, but those that are staged anyway."""
         moved = moved_keys(
             self.spark, self.config, self.entity, self.dimensions, self.table, excluded
@@ -92,14 +96,14 @@ class FactStep:
         # From the fact's own rows: they have every column that the join needs, and a day that was
         # published again upstream must not come through by this door.
         days = sorted(moved.rows)
-        staged = self._in_slices(asset, moved.facts, days, self._dimensions_since(days[0]))
+        staged = self._in_slices(asset, moved.facts, days, self.dimensions_since(days[0]))
         reports = {
             day: replace(report, rows_rekeyed=moved.rows[day])
             for day, report in staged.reports.items()
         }
         return replace(staged, reports=reports)
 
-    def _dimensions_since(self, first: date | None) -> dict[str, LakeScan]:
+    def dimensions_since(self, first: date | None) -> dict[str, LakeScan]:
         """The dimensions' files, without those whose versions all end before the first event."""
         where = EVERYTHING
         if first is not None and is_of_its_day(self.config, self.entity):
@@ -108,6 +112,19 @@ class FactStep:
                 IsNull(term="valid_to"), GreaterThan(term="valid_to", value=start.isoformat())
             )
         return {name: table.scan(where=where) for name, (_, table) in self.dimensions.items()}
+
+    def dimensions_read(self, scans: Mapping[str, LakeScan]) -> dict[str, str]:
+        """The properties of a publication whose keys are from these states."""
+        read: dict[str, str] = {}
+        for name, (_, table) in self.dimensions.items():
+            read |= as_read(table, scans[name])
+        return read
+
+    def versions_of(self, scans: Mapping[str, LakeScan]) -> Versions:
+        """The dimensions with their rows."""
+        return {
+            name: (self.dimensions[name][0], scan.frame(self.spark)) for name, scan in scans.items()
+        }
 
     def _in_slices(
         self,
@@ -118,9 +135,7 @@ class FactStep:
     ) -> StagedDays:
         if not days:
             return StagedDays({}, {}, {})
-        versions = {
-            name: (self.dimensions[name][0], scan.frame(self.spark)) for name, scan in scans.items()
-        }
+        versions = self.versions_of(scans)
         sizes = {day: source.size_bytes(day) for day in days}
         slices = plan_slices(days, sizes, self.slice_bytes)
         results, failed = stage_slices(
@@ -132,10 +147,29 @@ class FactStep:
     def _stage_slice(
         self,
         processed: LakeScan,
-        versions: Mapping[str, tuple[DimensionConfig, DataFrame]],
+        versions: Versions,
         days: Sequence[date],
     ) -> StagedDays:
         source = processed.frame(self.spark, days)
+        rows_in = {day: processed.rows(day) for day in days}
+        return self.stage_rows(source, versions, rows_in, self.totals(source))
+
+    def stage_rows(
+        self,
+        source: DataFrame,
+        versions: Versions,
+        rows_in: Mapping[date, int],
+        expected: Mapping[date, Totals],
+    ) -> StagedDays:
+        """Write rows with their keys, and judge each day.
+
+        Args:
+            source: Rows that `build_fact` takes.
+            versions: The dimensions.
+            rows_in: The days that the rows are of, and the rows read for each.
+            expected: Rows and sums of measures that each day must have; a day that is missing
+                there must have none.
+        """
         token = new_token()
         rows = build_fact(source, self.config, self.entity, versions)
         write_partitions(rows, uri=self.table.staging_uri(token))
@@ -143,21 +177,21 @@ class FactStep:
         files = [file for some in written.values() for file in some.files]
         schema = lake_fact_schema(self.config, self.entity, self._configs())
         guard_files(self.table.name, schema, self.table.storage, files)
-        staged = {day: written.get(day, StagedPartition(day)) for day in days}
-        expected, found = self._totals(source), self._totals(self._read(staged))
+        staged = {day: written.get(day, StagedPartition(day)) for day in rows_in}
+        rows = self.read(staged)
+        found = self.totals(rows)
+        repeated = self._repeated(rows) if self.config.is_snapshot else None
         reports = {}
-        for day in days:
-            counts = PartitionReport(
-                day,
-                rows_in=processed.rows(day),
-                rows_out=staged[day].rows,
-            )
+        for day, count in rows_in.items():
+            report = PartitionReport(day, rows_in=count, rows_out=staged[day].rows)
             checks = self._audit(staged[day], expected.get(day, {}), found.get(day, {}))
-            reports[day] = replace(counts, checks=checks)
+            if repeated is not None:
+                checks += (check.one_row_a_key(self.config.grain, repeated.get(day, 0)),)
+            reports[day] = replace(report, checks=checks)
         return StagedDays(staged, {}, reports)
 
     def _audit(
-        self, staged: StagedPartition, expected: Mapping[str, Decimal], found: Mapping[str, Decimal]
+        self, staged: StagedPartition, expected: Totals, found: Totals
     ) -> tuple[CheckResult, ...]:
         schema = lake_fact_schema(self.config, self.entity, self._configs())
         return (
@@ -165,7 +199,14 @@ class FactStep:
             check.not_null(schema, staged),
         )
 
-    def _totals(self, rows: DataFrame) -> dict[date, dict[str, Decimal]]:
+    def _repeated(self, rows: DataFrame) -> dict[date, int]:
+        """By day, combinations of the grain's values that are there more than once."""
+        counted = rows.groupBy(PARTITION_COLUMN, *self.config.grain).count().where("count > 1")
+        found = counted.groupBy(PARTITION_COLUMN).agg(F.count(F.lit(1)).alias("keys")).collect()
+        return {row[PARTITION_COLUMN]: row["keys"] for row in found}
+
+    def totals(self, rows: DataFrame) -> dict[date, Totals]:
+        """By day, the number of rows and the sum of each exact measure."""
         sums = [
             F.sum(F.col(name).cast("decimal(38,6)")).alias(name) for name in self._exact_measures()
         ]
@@ -184,7 +225,8 @@ class FactStep:
     def _configs(self) -> dict[str, DimensionConfig]:
         return {name: config for name, (config, _) in self.dimensions.items()}
 
-    def _read(self, staged: Mapping[date, StagedPartition]) -> DataFrame:
+    def read(self, staged: Mapping[date, StagedPartition]) -> DataFrame:
+        """The rows of staged days."""
         schema = spark_schema(lake_fact_schema(self.config, self.entity, self._configs()))
         paths = [file.path for some in staged.values() for file in some.files]
         if not paths:

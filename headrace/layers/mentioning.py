@@ -16,6 +16,7 @@ from headrace.config.star import DimensionConfig, FactConfig, FactDimension
 from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
 from headrace.layers.following import scan_if_published
+from headrace.star.facts import joined_at
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,10 @@ class Mentioning:
 
     def of(self, scan: LakeScan, spark: SparkSession) -> DataFrame:
         """Natural keys and times that rows of the table mention."""
-        at = self.join.event_time or self.fact.event_time
+        at = joined_at(self.fact, self.join)
         keys = self.join.natural_key.items()
         return scan.frame(spark).select(
-            *(F.col(column).alias(name) for name, column in keys), F.col(at).alias("event_time")
+            *(F.col(column).alias(name) for name, column in keys), at.alias("event_time")
         )
 
 

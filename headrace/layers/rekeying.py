@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 
 from pyiceberg.expressions import BooleanExpression, GreaterThanOrEqual
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from headrace.config.sources import EntityConfig
@@ -24,6 +24,7 @@ from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
 from headrace.layers.following import changes_since_read
 from headrace.standardize.rows import PARTITION_COLUMN
+from headrace.star.facts import joined_at
 from headrace.star.intervals import changed_intervals
 
 Dimensions = Mapping[str, tuple[DimensionConfig, LakeTable]]
@@ -49,7 +50,12 @@ class MovedKeys:
 
 
 def is_of_its_day(fact: FactConfig, entity: EntityConfig) -> bool:
-    """Whether every row's event times lie on its partition's day, as the entity's rules see to."""
+    """Whether every row's event times lie on its partition's day, as the entity's rules see to.
+
+    A snapshot's rows are joined as of the end of theirs.
+    """
+    if fact.is_snapshot:
+        return True
     times = {(join.event_time or fact.event_time) for join in fact.dimensions}
     return times <= {entity.event_time}
 
@@ -93,9 +99,7 @@ def moved_keys(
             continue
         facts = scan.frame(spark, days)
         for join in (join for join in fact.dimensions if join.dimension == name):
-            found = found.plus(
-                scan, _rows_by_day(facts, join, intervals, (join.event_time or fact.event_time))
-            )
+            found = found.plus(scan, _rows_by_day(facts, join, intervals, joined_at(fact, join)))
     return found
 
 
@@ -120,14 +124,13 @@ def _changed(
 
 
 def _rows_by_day(
-    facts: DataFrame, join: FactDimension, intervals: DataFrame, event_time: str
+    facts: DataFrame, join: FactDimension, intervals: DataFrame, at: Column
 ) -> dict[date, int]:
     changed = intervals.select(
         *(F.col(name).alias(f"_nk_{name}") for name in join.natural_key),
         F.col("from").alias("_from"),
         F.col("to").alias("_to"),
     )
-    at = F.col(event_time).cast("timestamp_ntz")
     matches = (at >= F.col("_from")) & (F.col("_to").isNull() | (at < F.col("_to")))
     for name, column in join.natural_key.items():
         matches = matches & (F.col(column) == F.col(f"_nk_{name}"))

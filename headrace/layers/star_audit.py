@@ -1,14 +1,11 @@
 """Auditing the star: what is published against what the published rows give, built from nothing.
 
 Belongs here: rebuilding dimensions and facts into scratch, comparing lake and warehouse with them.
-Elsewhere: building (headrace.star), comparing two states (headrace.star.comparison), printing
-(headrace.cli).
-
-Scratch lies in the tables' own staging folders, where nothing refers to it, and is deleted.
+Elsewhere: building (headrace.star), comparing two states (headrace.star.comparison), scratch
+(headrace.layers.scratch), printing (headrace.cli).
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 
@@ -19,18 +16,19 @@ from pyspark.sql import functions as F
 from headrace import progress
 from headrace.config.loading import Project
 from headrace.config.star import DimensionConfig, FactConfig
-from headrace.engine.staging import write_table
-from headrace.engine.types import spark_schema
 from headrace.lake.scan import LakeScan
-from headrace.lake.staging import stage_batches
 from headrace.lake.table import LakeTable
+from headrace.layers.following import changes_since_read
 from headrace.layers.mentioning import all_mentions, mentioned_by
+from headrace.layers.scratch import Scratch, scratch_files
 from headrace.layers.slices import plan_slices
 from headrace.ledger import Ledger, PartitionState
 from headrace.schema import TableSchema
+from headrace.standardize.rows import PARTITION_COLUMN
 from headrace.star.comparison import COPIES, differing_rows
 from headrace.star.dimensions import build_dimension, dimension_schema
 from headrace.star.facts import build_fact, fact_schema, lake_fact_schema
+from headrace.star.snapshots import states, told_rows
 
 _EXAMPLES = 5
 
@@ -88,7 +86,7 @@ class StarAudit:
         star = self.project.star
         found: list[TableAudit] = []
         versions: dict[str, DataFrame] = {}
-        with self._scratch() as scratch:
+        with scratch_files(self.spark) as scratch:
             for number, config in enumerate(star.dimensions):
                 progress.report("audit of dimensions", number, len(star.dimensions))
                 versions[config.name] = self._rebuilt(config, scratch)
@@ -98,7 +96,7 @@ class StarAudit:
                 found += self._fact(fact, versions, scratch)
         return found
 
-    def _rebuilt(self, config: DimensionConfig, scratch: "_Scratch") -> DataFrame:
+    def _rebuilt(self, config: DimensionConfig, scratch: Scratch) -> DataFrame:
         """The dimension from nothing, kept in scratch: each slice of facts joins it again."""
         entity = self.project.entities()[config.entity][1]
         rows = self._processed(config.entity).scan().frame(self.spark)
@@ -109,7 +107,7 @@ class StarAudit:
         return scratch.kept(self.lake_table("curated", config.name), whole.select(*names))
 
     def _dimension(
-        self, config: DimensionConfig, expected: DataFrame, scratch: "_Scratch"
+        self, config: DimensionConfig, expected: DataFrame, scratch: Scratch
     ) -> Iterator[TableAudit]:
         schema = dimension_schema(config, self.project.entities()[config.entity][1])
         key = (*config.natural_key, "valid_from")
@@ -129,7 +127,7 @@ class StarAudit:
         )
 
     def _fact(
-        self, config: FactConfig, versions: Mapping[str, DataFrame], scratch: "_Scratch"
+        self, config: FactConfig, versions: Mapping[str, DataFrame], scratch: Scratch
     ) -> Iterator[TableAudit]:
         project = self.project
         entity = project.entities()[config.entity][1]
@@ -138,15 +136,14 @@ class StarAudit:
         table = self.lake_table("curated", config.name)
         published = table.scan()
         days, behind = self._comparable(config, published)
-        processed = self._processed(config.entity).scan(days)
-        sizes = {day: processed.size_bytes(day) for day in days}
-        slices = plan_slices(days, sizes, project.settings.engine.slice_bytes)
+        slices = self._slices(config, published, days)
         rows = sum(published.rows(day) for day in days if day in published.files_by_day)
 
         def rebuilt() -> Iterator[tuple[DataFrame, DataFrame]]:
-            for number, some in enumerate(slices):
+            sources = self._sources(config, table, slices, scratch)
+            for number, (some, source) in enumerate(zip(slices, sources, strict=True)):
                 progress.report(f"audit of {table.name}", number, len(slices))
-                facts = build_fact(processed.frame(self.spark, some), config, entity, joined)
+                facts = build_fact(source, config, entity, joined)
                 yield facts, table.scan(some).frame(self.spark)
             progress.report(f"audit of {table.name}", len(slices), len(slices))
 
@@ -161,62 +158,61 @@ class StarAudit:
         key = in_warehouse.names
         yield _compared(f"warehouse.{config.name}", loaded(), in_warehouse, key, rows, behind)
 
+    def _slices(
+        self, config: FactConfig, published: LakeScan, days: Sequence[date]
+    ) -> list[list[date]]:
+        # A snapshot has rows on days on which its source has none.
+        source = published if config.accumulates else self._processed(config.entity).scan(days)
+        sizes = {day: source.size_bytes(day) for day in days if day in source.files_by_day}
+        return plan_slices(days, sizes, self.project.settings.engine.slice_bytes)
+
+    def _sources(
+        self,
+        config: FactConfig,
+        table: LakeTable,
+        slices: Sequence[Sequence[date]],
+        scratch: Scratch,
+    ) -> Iterator[DataFrame]:
+        """The rows that the facts of each slice come from; of a snapshot, from the first row on."""
+        entity = self.project.entities()[config.entity][1]
+        processed = self._processed(config.entity).scan()
+        last, before = date.min, None
+        for some in slices:
+            if not config.accumulates:
+                yield self._processed(config.entity).scan(some).frame(self.spark)
+                continue
+            since = [day for day in processed.days if last < day <= some[-1]]
+            told = told_rows(before, processed.frame(self.spark, since), config, entity)
+            kept = scratch.kept(table, states(told, some, config, entity))
+            yield kept
+            last, before = some[-1], kept.where(F.col(PARTITION_COLUMN) == F.lit(some[-1]))
+
     def _comparable(
         self, config: FactConfig, published: LakeScan
     ) -> tuple[list[date], tuple[date, ...]]:
         """The days that the fact has from the rows that are published now, and the others."""
+        if config.accumulates:
+            return self._comparable_states(config, published)
         days = sorted(published.days)
-        above = self.ledger.states(f"curated.{config.name}", days)
-        below = self.ledger.states(f"processed.{config.entity.replace('.', '_')}", days)
+        above = self.ledger.states(f"curated/{config.name}", days)
+        below = self.ledger.states(f"processed/{config.entity.replace('.', '_')}", days)
         behind = [day for day in days if _is_newer(below.get(day), above.get(day))]
         return [day for day in days if day not in set(behind)], tuple(behind)
 
+    def _comparable_states(
+        self, config: FactConfig, published: LakeScan
+    ) -> tuple[list[date], tuple[date, ...]]:
+        """Likewise; a day follows from all rows up to it, and may be empty only by the ledger."""
+        known = self.ledger.states(f"curated/{config.name}")
+        days = sorted({*published.days, *(d for d, s in known.items() if d and s.published_at)})
+        properties = self.lake_table("curated", config.name).snapshot_properties()
+        changes = changes_since_read(properties, self._processed(config.entity))
+        unread = [*changes.added.days, *changes.removed.days] if changes else []
+        current = [day for day in days if not unread or day < min(unread)]
+        return current, tuple(day for day in days if day not in current)
+
     def _processed(self, entity: str) -> LakeTable:
         return self.lake_table("processed", entity.replace(".", "_"))
-
-    @contextmanager
-    def _scratch(self) -> Iterator["_Scratch"]:
-        scratch = _Scratch(self.spark, [])
-        try:
-            yield scratch
-        finally:
-            scratch.delete()
-
-
-@dataclass(frozen=True)
-class _Scratch:
-    """Files that nothing refers to, and that are deleted in the end."""
-
-    spark: SparkSession
-    stagings: list[tuple[LakeTable, str]]
-
-    def kept(self, table: LakeTable, rows: DataFrame) -> DataFrame:
-        """A frame, computed once."""
-        token = self._token(table)
-        write_table(rows, uri=table.staging_uri(token))
-        paths = [file.path for file in table.staged_files(token)]
-        return self.spark.read.schema(rows.schema).parquet(*paths) if paths else rows
-
-    def stored(self, table: LakeTable, rows: pa.RecordBatchReader) -> DataFrame:
-        """Arrow batches as a frame of the engine."""
-        token = self._token(table)
-        folder = table.staging_uri(token)
-        schema = spark_schema(stage_batches(rows, table.storage, folder, partition_column=None))
-        paths = [file.path for file in table.staged_files(token)]
-        if not paths:
-            return self.spark.createDataFrame([], schema)
-        return self.spark.read.schema(schema).parquet(*paths)
-
-    def delete(self) -> None:
-        """Delete every file that was written."""
-        for table, token in self.stagings:
-            found = table.storage.list_files(table.staging_uri(token))
-            table.storage.delete(file.uri for file in found)
-
-    def _token(self, table: LakeTable) -> str:
-        token = table.new_token()
-        self.stagings.append((table, token))
-        return token
 
 
 def _compared(

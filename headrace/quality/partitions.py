@@ -59,6 +59,12 @@ def same_totals(
     return CheckResult(name, not wrong, _sums(expected, shown), _sums(found, shown))
 
 
+def one_row_a_key(grain: Sequence[str], repeated: int) -> CheckResult:
+    """A periodic snapshot has each combination of its grain's values once a day."""
+    found = f"{repeated} repeated"
+    return CheckResult("one_row_a_key", not repeated, f"one row for each {', '.join(grain)}", found)
+
+
 def referential_integrity(orphans: Mapping[str, int]) -> CheckResult:
     """Every foreign key has its member: column to number of rows whose member is missing."""
     missing = {column: count for column, count in orphans.items() if count}

@@ -1,7 +1,8 @@
 """Facts: measures at their grain, with the surrogate keys valid at the event time.
 
 Belongs here: the as-of join and the fact's schema.
-Elsewhere: dimensions (headrace.star.dimensions), loading Postgres (headrace.layers.warehouse).
+Elsewhere: dimensions (headrace.star.dimensions), states and sums at a day's end
+(headrace.star.snapshots), loading Postgres (headrace.layers.warehouse).
 """
 
 from collections.abc import Mapping
@@ -14,11 +15,16 @@ from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig, FactConfig, FactDimension
 from headrace.engine import functions as parse
 from headrace.schema import Column as SchemaColumn
-from headrace.schema import TableSchema
+from headrace.schema import TableSchema, decimal_parts
 from headrace.standardize.rows import PARTITION_COLUMN
 from headrace.star.dimensions import UNKNOWN_KEY
 
 DATE_KEY = "date_key"
+# The day that told the state which a snapshot of changes carries on.
+TOLD_ON = "_told_on"
+
+_LEVEL = "A level: adds up over everything but days; over days take the last one or the average."
+_MOST_DIGITS = 38
 
 
 def fact_schema(
@@ -45,9 +51,9 @@ def fact_schema(
         (
             *(_kept(entity, name) for name in config.columns),
             *keys,
-            SchemaColumn(DATE_KEY, "int", False, "Day of the event, yyyymmdd."),
+            SchemaColumn(DATE_KEY, "int", False, _date_key_meaning(config)),
             *dates,
-            *(_kept(entity, name) for name in config.measures),
+            *(_measure(config, entity, name) for name in config.measures),
         )
     )
 
@@ -61,13 +67,15 @@ def lake_fact_schema(
     joined anew from these alone.
     """
     published = fact_schema(config, entity, dimensions)
-    wanted = [*config.grain, config.event_time, *config.dates.values()]
+    times = [config.event_time] if config.event_time else []
+    wanted = [*config.grain, *times, *config.dates.values()]
     for join in config.dimensions:
         wanted += [*join.natural_key.values(), *([join.event_time] if join.event_time else [])]
     extra = [name for name in dict.fromkeys(wanted) if name not in published.names]
     return published.plus(
         (
             *(_kept(entity, name) for name in extra),
+            *_carried(config),
             SchemaColumn(PARTITION_COLUMN, "date", False, "Day of the row, UTC."),
         )
     )
@@ -79,14 +87,14 @@ def build_fact(
     entity: EntityConfig,
     dimensions: Mapping[str, tuple[DimensionConfig, DataFrame]],
 ) -> DataFrame:
-    """One fact a row, with the key of each member's version that is valid at the event time.
+    """One fact a row, with the key of each member's version that is valid at its time.
 
     Where there is none, the key is -1, or NULL if the dimension refuses missing members or has no
     unknown one: the audit holds days with such keys, since no key may be NULL.
 
     Args:
-        rows: Processed rows of some days, or rows of the lake's fact table, whose keys are found
-            again.
+        rows: Processed rows of some days, states at the ends of days (headrace.star.snapshots), or
+            rows of the lake's fact table, whose keys are found again.
         config: The fact.
         entity: Types of the columns.
         dimensions: By name: the dimension and its published versions.
@@ -99,11 +107,19 @@ def build_fact(
     joined = rows.drop(*keys)
     for join in config.dimensions:
         dimension, versions = dimensions[join.dimension]
-        joined = _as_of(joined, join, dimension, versions, join.event_time or config.event_time)
-    dates = {DATE_KEY: config.event_time, **config.dates}
+        joined = _as_of(joined, join, dimension, versions, joined_at(config, join))
+    dates = {DATE_KEY: config.event_time or PARTITION_COLUMN, **config.dates}
     dated = joined.withColumns({key: _date_key(column) for key, column in dates.items()})
     schema = lake_fact_schema(config, entity, configs)
     return dated.select(*(parse.cast_to(F.col(c.name), c.type).alias(c.name) for c in schema))
+
+
+def joined_at(config: FactConfig, join: FactDimension) -> Column:
+    """Wall-clock time as of which a row finds its member: an event's, or its day's last moment."""
+    if time := join.event_time or config.event_time:
+        return F.col(time).cast("timestamp_ntz")
+    midnight = F.date_add(F.col(PARTITION_COLUMN), 1).cast("timestamp_ntz")
+    return midnight - F.expr("interval 1 microsecond")
 
 
 def _as_of(
@@ -111,7 +127,7 @@ def _as_of(
     join: FactDimension,
     dimension: DimensionConfig,
     versions: DataFrame,
-    event_time: str,
+    at: Column,
 ) -> DataFrame:
     renamed = versions.where(F.col(dimension.key_column) != UNKNOWN_KEY).select(
         F.col(dimension.key_column).alias("_key"),
@@ -119,7 +135,6 @@ def _as_of(
         F.col("valid_from").alias("_from"),
         F.col("valid_to").alias("_to"),
     )
-    at = F.col(event_time).cast("timestamp_ntz")
     condition = (at >= F.col("_from")) & (F.col("_to").isNull() | (at < F.col("_to")))
     for name, column in join.natural_key.items():
         condition = condition & (F.col(column) == F.col(f"_nk_{name}"))
@@ -150,3 +165,31 @@ def _date_key(column: str) -> Column:
 def _kept(entity: EntityConfig, name: str) -> SchemaColumn:
     required = {column.name for column in entity.columns if column.required}
     return replace(entity.processed_column(name), nullable=name not in required)
+
+
+def _measure(config: FactConfig, entity: EntityConfig, name: str) -> SchemaColumn:
+    column = _kept(entity, name)
+    if name not in config.levels:
+        return column
+    kind = sum_type(column.type) if config.snapshot_of == "movements" else column.type
+    return replace(column, type=kind, description=f"{column.description} {_LEVEL}".strip())
+
+
+def sum_type(kind: str) -> str:
+    """Type of the sum of many values of an exact type: that of one may be too narrow."""
+    parts = decimal_parts(kind)
+    if parts is None:
+        return "bigint"
+    return f"decimal({min(parts[0] + 10, _MOST_DIGITS)},{parts[1]})"
+
+
+def _carried(config: FactConfig) -> list[SchemaColumn]:
+    if not config.accumulates or config.snapshot_of != "changes":
+        return []
+    return [SchemaColumn(TOLD_ON, "date", False, "Day on which the source told this state.")]
+
+
+def _date_key_meaning(config: FactConfig) -> str:
+    if config.is_snapshot:
+        return "Day at whose end this was so, yyyymmdd."
+    return "Day of the event, yyyymmdd."

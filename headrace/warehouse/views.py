@@ -53,7 +53,12 @@ def read_views(folder: Path) -> list[ViewFile]:
     return [_parsed(path) for path in sorted(folder.glob("*.sql")) if _NAME.fullmatch(path.stem)]
 
 
-def follow(connect: Connect, folder: Path, changed: Collection[str]) -> list[str]:
+def follow(
+    connect: Connect,
+    folder: Path,
+    changed: Collection[str],
+    declared: Collection[ViewFile] = (),
+) -> list[str]:
     """Make the views that are new or were edited, then refresh the materialised ones.
 
     What fails is logged and leaves the view as it was: the load is published, whatever becomes of
@@ -63,6 +68,7 @@ def follow(connect: Connect, folder: Path, changed: Collection[str]) -> list[str
         connect: Opens sessions with the warehouse.
         folder: With one SQL file a view.
         changed: Namespaces of which tables changed: views over others are not refreshed.
+        declared: Views that come from no file; a file of the same name takes a view's place.
 
     Returns:
         The materialised views that were refreshed, as namespace.name.
@@ -71,7 +77,8 @@ def follow(connect: Connect, folder: Path, changed: Collection[str]) -> list[str
         key = advisory_key("views", NAMESPACE)
         session.execute("select pg_advisory_lock(%s)", (key,))
         session.execute(sql.SQL("set lock_timeout = {}").format(sql.Literal(_LOCK_TIMEOUT)))
-        _make(session, read_views(folder))
+        every = {view.name: view for view in (*declared, *read_views(folder))}
+        _make(session, every.values())
         found = _to_refresh(session, changed)
         return [".".join(name) for name in found if _refresh(session, *name)]
 

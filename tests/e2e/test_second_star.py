@@ -1,4 +1,4 @@
-"""A second star from YAML alone: roles, several dates, degenerate dimensions, two grains."""
+"""A second star from YAML alone: roles, dates, grains, periodic snapshots, an outrigger."""
 
 import shutil
 import tempfile
@@ -22,6 +22,11 @@ _ENTITIES: dict[str, dict[str, Any]] = {
     "people": {
         "key": ["person_id"],
         "columns": {"person_id": "string", "city": "string"},
+    },
+    "towns": {"key": ["town"], "columns": {"town": "string", "region": "string"}},
+    "stock": {
+        "key": ["item"],
+        "columns": {"item": "string", "keeper": "string", "on_hand": "int", "sold": "int"},
     },
     "orders": {
         "key": ["order_no", "line_no"],
@@ -55,7 +60,14 @@ _STAR = {
             "entity": "orders.people",
             "natural_key": {"person": "person_id"},
             "attributes": {"town": "city"},
-        }
+            "outriggers": [{"dimension": "dim_town", "natural_key": {"name": "town"}}],
+        },
+        {
+            "name": "dim_town",
+            "entity": "orders.towns",
+            "natural_key": {"name": "town"},
+            "attributes": {"region": "region"},
+        },
     ],
     "facts": [
         {
@@ -90,12 +102,41 @@ _STAR = {
             "columns": ["payment_no"],
             "measures": ["paid"],
         },
+        {
+            "name": "fact_balances",
+            "kind": "periodic_snapshot",
+            "snapshot_of": "movements",
+            "entity": "orders.payments",
+            "grain": ["paid_by"],
+            "calendar": "dim_day",
+            "dimensions": [{"dimension": "dim_person", "natural_key": {"person": "paid_by"}}],
+            "measures": ["paid"],
+        },
+        {
+            "name": "fact_stock",
+            "kind": "periodic_snapshot",
+            "entity": "orders.stock",
+            "grain": ["item"],
+            "calendar": "dim_day",
+            "dimensions": [{"dimension": "dim_person", "natural_key": {"person": "keeper"}}],
+            "columns": ["item"],
+            "measures": ["on_hand", "sold"],
+            "additive": ["sold"],
+        },
     ],
 }
 _FILES = {
     "people": {
         FIRST: "person_id,city\nada,Ulm\nben,Bonn\n",
         SECOND: "person_id,city\nada,Kiel\n",
+    },
+    "towns": {
+        FIRST: "town,region\nUlm,South\nKiel,Coast\n",
+        SECOND: "town,region\nKiel,North\n",
+    },
+    "stock": {
+        FIRST: "item,keeper,on_hand,sold\nnut,ada,9,1\n",
+        SECOND: "item,keeper,on_hand,sold\nnut,ada,7,2\nbolt,,4,0\n",
     },
     "orders": {
         FIRST: "order_no,line_no,billed_to,shipped_to,ordered_at,shipped_on,amount\n"
@@ -105,7 +146,7 @@ _FILES = {
         "A2,1,ada,eve,2017-01-02 09:00:00,2017-01-02,1.25\n",
     },
     "payments": {
-        FIRST: "payment_no,paid_by,paid_at,paid\n",
+        FIRST: "payment_no,paid_by,paid_at,paid\n0,ben,2017-01-01 08:00:00,4.00\n",
         SECOND: "payment_no,paid_by,paid_at,paid\n1,ada,2017-01-02 12:00:00,13.75\n",
     },
 }
@@ -182,18 +223,87 @@ def test_an_order_has_the_day_it_was_placed_and_the_day_it_was_shipped(shop: Ins
 def test_a_fact_of_another_grain_points_to_the_same_members(shop: Installation) -> None:
     found = shop.sql(
         "select p.person, p.town, p.valid_from, paid from warehouse.fact_payments f "
-        "join warehouse.dim_person p using (person_key)"
+        "join warehouse.dim_person p using (person_key) order by payment_no"
     )
     assert [tuple(row) for row in found] == [
-        ("ada", "Kiel", datetime(2017, 1, 2), Decimal("13.75"))  # wall clock
+        ("ben", "Bonn", datetime(1900, 1, 1), Decimal("4.00")),
+        ("ada", "Kiel", datetime(2017, 1, 2), Decimal("13.75")),  # wall clock
     ]
+
+
+def test_a_balance_goes_on_from_a_day_that_arrived_later(shop: Installation) -> None:
+    found = shop.sql(
+        "select d.date, p.person, p.town, b.paid from warehouse.fact_balances b "
+        "join warehouse.dim_person p using (person_key) "
+        "join warehouse.dim_day d on d.day_key = b.date_key order by 1, 2"
+    )
+    assert [tuple(row) for row in found] == [
+        (FIRST, "ben", "Bonn", Decimal("4.00")),
+        (SECOND, "ada", "Kiel", Decimal("13.75")),
+        (SECOND, "ben", "Bonn", Decimal("4.00")),
+    ]
+
+
+def test_a_delivered_state_is_kept_by_the_person_of_that_evening(shop: Installation) -> None:
+    found = shop.sql(
+        "select date_key, item, p.town, on_hand, sold from warehouse.fact_stock "
+        "join warehouse.dim_person p using (person_key) order by 1, 2"
+    )
+    assert [tuple(row) for row in found] == [
+        (20170101, "nut", "Ulm", 9, 1),
+        (20170102, "bolt", None, 4, 0),
+        (20170102, "nut", "Kiel", 7, 2),
+    ]
+
+
+def test_what_must_not_be_added_up_over_days_says_so(shop: Installation) -> None:
+    found = shop.sql(
+        "select attrelid::regclass::text, attname::text from pg_attribute "
+        "where attrelid = any (array['warehouse.fact_stock', 'warehouse.fact_balances']"
+        "::regclass[]) and col_description(attrelid, attnum) like 'A level: %' order by 1, 2"
+    )
+    assert [tuple(row) for row in found] == [
+        ("warehouse.fact_balances", "paid"),
+        ("warehouse.fact_stock", "on_hand"),
+    ]
+
+
+def test_a_dimension_leads_to_the_dimension_that_it_names(shop: Installation) -> None:
+    found = shop.sql(
+        "select p.person, p.town, t.name, t.region from bi.dim_person p "
+        "join warehouse.dim_town t using (town_key) where p.person <> 'eve' order by 1, 2"
+    )
+    assert [tuple(row) for row in found] == [
+        ("Unknown", None, "Unknown", None),
+        ("ada", "Kiel", "Kiel", "North"),  # the region of now: the outrigger's current version
+        ("ada", "Ulm", "Ulm", "South"),
+        ("ben", "Bonn", "Unknown", None),  # a town that no file tells of
+    ]
+    [(meaning,)] = shop.sql(
+        "select col_description(attrelid, attnum) from pg_attribute "
+        "where attrelid = 'bi.dim_person'::regclass and attname = 'town_key'"
+    )
+    assert meaning.startswith("Foreign key to warehouse.dim_town (town_key)")
 
 
 def test_the_star_is_what_its_rebuild_gives(shop: Installation) -> None:
     with shop.active():
         found = audit_star(quiet=True)
+    facts = ("fact_order_lines", "fact_payments", "fact_balances", "fact_stock")
     assert {table.table for table in found} == {
-        *("curated.dim_person", "curated.fact_order_lines", "curated.fact_payments"),
-        *("warehouse.dim_person", "warehouse.fact_order_lines", "warehouse.fact_payments"),
+        f"{layer}.{name}"
+        for layer in ("curated", "warehouse")
+        for name in ("dim_person", "dim_town", *facts)
     }
-    assert all(table.is_equal for table in found)
+    assert all(table.is_equal and not table.days_behind for table in found)
+
+
+def test_days_that_wait_for_a_run_are_no_difference(shop: Installation) -> None:
+    corrected = _FILES["payments"][FIRST] + "9,eve,2017-01-01 09:00:00,1.00\n"
+    (shop.landing / "payments" / f"payments-{FIRST}.csv").write_text(corrected)
+    result = shop.backfill(FIRST, FIRST, select="+processed/orders_payments")
+    assert result.exit_code == 0, result.summary
+    with shop.active():
+        found = {table.table: table for table in audit_star(quiet=True)}
+    assert found["curated.fact_payments"].days_behind == (FIRST,)
+    assert found["curated.fact_balances"].days_behind == (FIRST, SECOND)

@@ -1,0 +1,115 @@
+"""Outriggers: a dimension whose columns name members of another dimension.
+
+Belongs here: declaring them, and what is wrong with a declaration within the star.
+Elsewhere: types of the columns (headrace.config.star_references), the views in which their keys are
+found (headrace.layers.outriggers).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+from pydantic import Field
+
+from headrace.config.model import ColumnName, Name, StrictModel
+
+
+class Outrigger(StrictModel):
+    """Another dimension that a dimension's columns name: a key to its current version.
+
+    The key is a column of the view `bi.<dimension>`, found when it is read.
+    """
+
+    dimension: Name = Field(description="Name of the other dimension.")
+    natural_key: dict[ColumnName, ColumnName] = Field(
+        min_length=1,
+        description="Natural key column of the other dimension: column of this one. A change of it "
+        "is a change of an attribute like any other.",
+    )
+    role: Name | None = Field(
+        None,
+        description="What it is to this dimension, where one is named several times: `birth_city` "
+        "gives the key birth_city_key.",
+    )
+
+
+class HasOutriggers(Protocol):
+    """What is asked of a dimension here."""
+
+    @property
+    def name(self) -> str:
+        """Its table."""
+
+    @property
+    def key_column(self) -> str:
+        """Its surrogate key."""
+
+    @property
+    def natural_key(self) -> dict[str, str]:
+        """Its columns that identify a member."""
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """Its other columns, type 2."""
+
+    @property
+    def overwritten(self) -> dict[str, str]:
+        """Its other columns, type 1."""
+
+    @property
+    def outriggers(self) -> tuple[Outrigger, ...]:
+        """The dimensions that it names."""
+
+
+def outrigger_key(outrigger: Outrigger, target: HasOutriggers) -> str:
+    """Name of the key to the other dimension: the role's, or that dimension's own."""
+    return f"{outrigger.role}_key" if outrigger.role else target.key_column
+
+
+def outrigger_problems(dimensions: Sequence[HasOutriggers]) -> Iterator[str]:
+    """Each outrigger that leads nowhere or round in a circle, after its path in star.yaml."""
+    by_name = {dimension.name: dimension for dimension in dimensions}
+    for i, dim in enumerate(dimensions):
+        where = f"dimensions[{i}].outriggers"
+        for outrigger in dim.outriggers:
+            yield from _problems_of(where, outrigger, dim, by_name)
+        keys = [outrigger_key(o, by_name[o.dimension]) for o in _known(dim, by_name)]
+        taken = [*dim.natural_key, *dim.attributes, *dim.overwritten, dim.key_column, *keys]
+        for key in dict.fromkeys(keys):
+            if taken.count(key) > 1:
+                yield f"{where}: {dim.name} has {key} twice; give an outrigger a role"
+        if circle := _circle(dim, by_name):
+            yield f"{where}: {' -> '.join(circle)} leads round in a circle"
+
+
+def _problems_of(
+    where: str, outrigger: Outrigger, dim: HasOutriggers, by_name: Mapping[str, HasOutriggers]
+) -> Iterator[str]:
+    target = by_name.get(outrigger.dimension)
+    if target is None:
+        yield f"{where}: '{outrigger.dimension}' is not one of {', '.join(by_name)}"
+        return
+    if {*outrigger.natural_key} != {*target.natural_key}:
+        yield f"{where}: {target.name} is found by {', '.join(target.natural_key)}"
+    columns = {**dim.natural_key, **dim.attributes, **dim.overwritten}
+    for column in outrigger.natural_key.values():
+        if column not in columns:
+            yield f"{where}: {dim.name} has no column '{column}'; add it to its attributes"
+
+
+def _circle(start: HasOutriggers, by_name: Mapping[str, HasOutriggers]) -> list[str]:
+    """The way from a dimension back to itself, by names; empty if there is none."""
+    ways = [[start]]
+    seen: set[str] = set()
+    while ways:
+        way = ways.pop()
+        for outrigger in _known(way[-1], by_name):
+            if outrigger.dimension == start.name:
+                return [*(dimension.name for dimension in way), start.name]
+            if outrigger.dimension not in seen:
+                seen.add(outrigger.dimension)
+                ways.append([*way, by_name[outrigger.dimension]])
+    return []
+
+
+def _known(dim: HasOutriggers, by_name: Mapping[str, HasOutriggers]) -> list[Outrigger]:
+    return [outrigger for outrigger in dim.outriggers if outrigger.dimension in by_name]

@@ -1,0 +1,122 @@
+"""Periodic snapshots: what was so at the end of each day, from what happened up to then.
+
+Belongs here: states and sums at the ends of days, from an earlier day's and the rows since.
+Elsewhere: their keys (headrace.star.facts), which days have to be made anew
+(headrace.layers.snapshots). A snapshot whose source delivers the state of each day needs none of
+this: its rows are the day's.
+
+A day's state depends on the set of rows up to its end, not on the runs that brought them.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from headrace.config.sources import EntityConfig
+from headrace.config.star import FactConfig
+from headrace.engine import functions as parse
+from headrace.schema import TableSchema
+from headrace.standardize.rows import PARTITION_COLUMN, processed_schema
+from headrace.star.comparison import differing_rows
+from headrace.star.facts import TOLD_ON, sum_type
+
+
+def states(
+    told: DataFrame, days: Sequence[date], config: FactConfig, entity: EntityConfig
+) -> DataFrame:
+    """One row for each of the days and each combination of the grain's values told by then.
+
+    Args:
+        told: Of `told_rows`: the state at the end of an earlier day, and the rows since, up to the
+            last of `days`.
+        days: At whose ends the states are wanted.
+        config: A fact that accumulates.
+        entity: Types of the columns.
+
+    Returns:
+        The columns that the fact keeps of its entity, and `_partition_date`: one of `days`.
+    """
+    grain = [*config.grain]
+    at_end = F.explode(F.array(*(F.lit(day) for day in days)))
+    known = F.col(PARTITION_COLUMN) >= F.col(TOLD_ON)
+    if config.snapshot_of == "movements":
+        sums = [_sum(name, entity) for name in config.measures]
+        # By day first: each is counted once for every day after it. What was before is one.
+        since = F.greatest(F.col(TOLD_ON), F.lit(days[0])).alias(TOLD_ON)
+        by_day = told.select(*grain, *config.measures, since).groupBy(*grain, TOLD_ON).agg(*sums)
+        each = by_day.withColumn(PARTITION_COLUMN, at_end).where(known)
+        return each.groupBy(*grain, PARTITION_COLUMN).agg(*sums)
+    # The grain is the entity's key: no NULL is in it, and a day tells each but once.
+    each = told.select(*grain, TOLD_ON).withColumn(PARTITION_COLUMN, at_end).where(known)
+    latest = each.groupBy(*grain, PARTITION_COLUMN).agg(F.max(TOLD_ON).alias(TOLD_ON))
+    return latest.join(told, [*grain, TOLD_ON])
+
+
+def told_rows(
+    before: DataFrame | None, since: DataFrame, config: FactConfig, entity: EntityConfig
+) -> DataFrame:
+    """The state at the end of a day and the rows after it, in one form, with the day that told it.
+
+    Args:
+        before: The fact's rows of that day in the lake; None: nothing was told before.
+        since: Processed rows of later days.
+        config: A fact that accumulates.
+        entity: Types of the columns.
+
+    Returns:
+        The columns that the fact keeps of its entity, and `_told_on`. The sums of a day count as
+        told on it.
+    """
+    schema = _kept_columns(config, entity)
+    is_sum = config.snapshot_of == "movements"
+
+    def formed(rows: DataFrame, told_on: str) -> DataFrame:
+        cast = (
+            parse.cast_to(F.col(c.name), _type_told(c.name, c.type, config)).alias(c.name)
+            for c in schema
+        )
+        return rows.select(*cast, F.col(told_on).alias(TOLD_ON))
+
+    rows = formed(since, PARTITION_COLUMN)
+    if before is None:
+        return rows
+    return formed(before, PARTITION_COLUMN if is_sum else TOLD_ON).unionByName(rows)
+
+
+def first_change(
+    removed: DataFrame, added: DataFrame, config: FactConfig, entity: EntityConfig
+) -> date | None:
+    """First day of which the entity's rows tell the fact something else than they did; or None.
+
+    Args:
+        removed: Processed rows of files that went.
+        added: Of those that came. Rows that are in both cancel out.
+        config: A fact that accumulates.
+        entity: Types of the columns.
+    """
+    day = processed_schema(entity).column(PARTITION_COLUMN)
+    schema = _kept_columns(config, entity).plus([day])
+    differing = differing_rows(added, removed, schema)
+    found: date | None = differing.agg(F.min(PARTITION_COLUMN).alias("first")).collect()[0]["first"]
+    return found
+
+
+def _kept_columns(config: FactConfig, entity: EntityConfig) -> TableSchema:
+    names = [*config.grain, *config.columns, *config.dates.values()]
+    for join in config.dimensions:
+        names += join.natural_key.values()
+    every = dict.fromkeys([*names, *config.measures])
+    return TableSchema(tuple(entity.processed_column(name) for name in every))
+
+
+def _type_told(name: str, kind: str, config: FactConfig) -> str:
+    is_sum = config.snapshot_of == "movements" and name in config.measures
+    return sum_type(kind) if is_sum else kind
+
+
+def _sum(name: str, entity: EntityConfig) -> Column:
+    # NULL adds nothing; a sum of nothing but NULLs stays unknown.
+    kind = sum_type(entity.column(name).type)
+    return parse.cast_to(F.sum(name), kind).alias(name)
