@@ -1,7 +1,7 @@
 """Dimensions against a naive answer: lists and dicts, no engine, obviously right."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -127,13 +127,22 @@ histories = st.lists(
 )
 
 
+def side_by_side(cases: Sequence[Sequence[State]]) -> list[State]:
+    """Histories as one, each of shops of its own: a build costs the same, whatever it tells."""
+    return [
+        replace(state, shop=f"{n}{state.shop}")
+        for n, states in enumerate(cases)
+        for state in states
+    ]
+
+
 @pytest.mark.property
 @settings(
-    max_examples=12,
+    max_examples=3,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(states=histories)
+@given(states=st.lists(histories, min_size=8, max_size=8).map(side_by_side))
 def test_a_dimension_is_what_a_naive_build_gives(spark: SparkSession, states: list[State]) -> None:
     assert members(built(spark, states)) == naive_dimension(states)
 

@@ -1,0 +1,185 @@
+"""What is published of a dimension, followed from run to run, beside its naive answer."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+
+from headrace.config.star import DimensionConfig
+from headrace.star.dimensions import (
+    UNKNOWN_KEY,
+    Versions,
+    build_dimension,
+    lake_dimension_schema,
+)
+from headrace.star.intervals import changed_intervals
+from headrace.star.updates import DimensionChanges, update_dimension
+from tests.star.naive import (
+    ENTITY,
+    Mention,
+    State,
+    Version,
+    frame,
+    mentioned,
+    naive_dimension,
+    processed,
+)
+
+T = TypeVar("T")
+BASE: Mapping[str, Any] = {
+    "name": "dim_product",
+    "entity": "shop.products",
+    "natural_key": {"shop": "shop", "sku": "sku"},
+    "attributes": {"brand": "brand"},
+    "unknown": {"brand": "Nobody's"},
+}
+DELETES = {"when": "gone"}
+_DIFFERENCES: Mapping[str, Mapping[str, Any]] = {
+    "plain": {},
+    "close": {"deletes": DELETES, "effective_time": "since", "source_order": ["seq"]},
+    "close_at_effective_time": {
+        "deletes": DELETES,
+        "effective_time": "since",
+        "first_version": "at_effective_time",
+        "overwritten": {"note": "note"},
+    },
+    "flag": {
+        "deletes": {**DELETES, "do": "flag"},
+        "overwritten": {"note": "note"},
+        "first_version": "at_effective_time",
+    },
+    "keep": {"deletes": {**DELETES, "do": "keep"}, "missing": "unknown"},
+    "without_attributes": {
+        "attributes": {},
+        "unknown": {},
+        "effective_time": "since",
+        "first_version": "at_effective_time",
+    },
+    "snapshot": {"snapshot": True, "deletes": DELETES, "overwritten": {"note": "note"}},
+    "snapshot_flag": {
+        "snapshot": True,
+        "deletes": {"do": "flag"},
+        "first_version": "at_effective_time",
+        "unknown": False,
+    },
+}
+CONFIGS = {
+    name: DimensionConfig.model_validate({**BASE, **more}) for name, more in _DIFFERENCES.items()
+}
+
+
+@dataclass
+class Lake:
+    """What is published: rows and mentions by day, and the dimension as last written."""
+
+    spark: SparkSession
+    config: DimensionConfig
+    states: dict[int, list[State]] = field(default_factory=dict)
+    mentions: dict[int, list[Mention]] = field(default_factory=dict)
+    head: pa.Table | None = None
+    tail: pa.Table | None = None
+    late: int = 0
+
+    def run(
+        self,
+        states: Mapping[int, Sequence[State]] | None = None,
+        mentions: Mapping[int, Sequence[Mention]] | None = None,
+    ) -> None:
+        """Replace some days, and let the dimension follow."""
+        states, mentions = states or {}, mentions or {}
+        changes = DimensionChanges(
+            added=processed(self.spark, _all(states.values())),
+            removed=processed(self.spark, _all(self.states.get(d, []) for d in states)),
+            mentions_added=mentioned(self.spark, _all(mentions.values())),
+            mentions_removed=mentioned(
+                self.spark, _all(self.mentions.get(d, []) for d in mentions)
+            ),
+        )
+        self.states |= {day: [*rows] for day, rows in states.items()}
+        self.mentions |= {day: [*rows] for day, rows in mentions.items()}
+        published = Versions(self.frame_of(self.head), self.frame_of(self.tail))
+        update = update_dimension(
+            published, changes, self.history, self.all_mentions, self.config, ENTITY
+        )
+        tail = update.tail.toArrow()
+        if self.tail is not None and not update.replaces_tail:
+            tail = pa.concat_tables([self.tail, tail.cast(self.tail.schema)])
+        self.head, self.tail, self.late = update.head.toArrow(), tail, update.late_members
+
+    def history(self) -> DataFrame:
+        return processed(self.spark, self.rows())
+
+    def all_mentions(self) -> DataFrame:
+        return mentioned(self.spark, _all(self.mentions.values()))
+
+    def rows(self) -> list[State]:
+        return _all(self.states.values())
+
+    def built(self) -> tuple[list[str], list[str]]:
+        """What a build from nothing gives: head and tail, each sorted."""
+        versions = build_dimension(self.history(), self.config, ENTITY, self.all_mentions())
+        return _sorted(versions.head.toArrow()), _sorted(versions.tail.toArrow())
+
+    def published(self) -> tuple[list[str], list[str]]:
+        assert self.head is not None
+        assert self.tail is not None
+        return _sorted(self.head), _sorted(self.tail)
+
+    def versions(self) -> set[Version]:
+        """All published versions but the unknown member, and the surrogate keys left out."""
+        assert self.head is not None
+        assert self.tail is not None
+        rows = [*self.head.to_pylist(), *self.tail.to_pylist()]
+        known = [row for row in rows if row["product_key"] != UNKNOWN_KEY]
+        found = {version(row) for row in known}
+        assert len(found) == len(known) == len({row["product_key"] for row in known})
+        current = [(row["shop"], row["sku"]) for row in known if row["is_current"]]
+        assert len(current) == len({*current})
+        assert all(row["is_current"] == (row["valid_to"] is None) for row in known)
+        return found
+
+    def naive(self) -> set[Version]:
+        return naive_dimension(self.config, self.rows(), _all(self.mentions.values()))
+
+    def frame_of(self, table: pa.Table | None) -> DataFrame:
+        schema = lake_dimension_schema(self.config, ENTITY)
+        known = schema.arrow().empty_table() if table is None else table.cast(schema.arrow())
+        return frame(self.spark, known, schema)
+
+
+def version(row: Mapping[str, object]) -> Version:
+    names = ("shop", "sku", "brand", "valid_from", "valid_to", "note", "is_deleted", "is_inferred")
+    shown = {"brand": None, **{name: row[name] for name in names if name in row}}
+    return Version(**shown)  # type: ignore[arg-type]
+
+
+def _all(groups: Iterable[Sequence[T]]) -> list[T]:
+    return [one for group in groups for one in group]
+
+
+def _sorted(table: pa.Table) -> list[str]:
+    return sorted(map(str, table.to_pylist()))
+
+
+def told(day: int, brand: str | None, **more: Any) -> State:
+    return State("a", 1, day, brand, **more)
+
+
+def follow(spark: SparkSession, name: str, *days: Sequence[State]) -> Lake:
+    """Publishes the days in this order; the naive answer and the build agree with the result."""
+    lake = Lake(spark, CONFIGS[name])
+    for rows in days:
+        lake.run({rows[0].day: rows})
+    assert lake.versions() == lake.naive()
+    assert lake.published() == lake.built()
+    return lake
+
+
+def changes_of(lake: Lake, head: pa.Table | None, tail: pa.Table | None) -> list[tuple[Any, ...]]:
+    """Intervals in which another key is valid than in an earlier state."""
+    before = lake.frame_of(head).unionByName(lake.frame_of(tail))
+    after = lake.frame_of(lake.head).unionByName(lake.frame_of(lake.tail))
+    found = changed_intervals(before, after, lake.config).orderBy("from").collect()
+    return [tuple(row) for row in found]

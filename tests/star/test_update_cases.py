@@ -1,0 +1,185 @@
+"""Cases of following changes that have a name; `follow` holds each against the naive answer."""
+
+from pyspark.sql import SparkSession
+
+from headrace.star.dimensions import UNKNOWN_KEY
+from tests.star.dimension_lake import CONFIGS, Lake, changes_of, follow, told
+from tests.star.naive import BEGIN, State, Version, at
+
+
+def test_a_late_change_between_two_equal_states_makes_versions_of_a_no_op(
+    sail: SparkSession,
+) -> None:
+    lake = follow(sail, "plain", [told(0, "x")], [told(4, "x")], [told(2, "y")])
+    brands = sorted((v.valid_from, v.brand) for v in lake.versions())
+    assert [brand for _, brand in brands] == ["x", "y", "x"]
+    assert lake.late == 1
+
+
+def test_changes_after_the_last_one_read_no_history(sail: SparkSession) -> None:
+    lake = follow(sail, "plain", [told(0, "x")], [told(1, "y")], [told(5, "y"), told(5, "z")])
+    assert lake.late == 0
+
+
+def test_a_change_after_a_no_op_is_in_order_and_one_before_it_is_late(sail: SparkSession) -> None:
+    lake = follow(sail, "plain", [told(0, "x")], [told(4, "x")])
+    lake.run({3: [told(3, "x")]})
+    assert lake.late == 1
+    lake.run({5: [told(5, "x")]})
+    assert lake.late == 0
+    assert len(lake.versions()) == 1
+
+
+def test_a_dimension_without_attributes_remembers_when_a_member_was_told_of(
+    sail: SparkSession,
+) -> None:
+    lake = follow(
+        sail,
+        "without_attributes",
+        [told(0, None)],
+        [told(3, None), told(3, None, line=2, since=at(9))],
+    )
+    lake.run({4: [told(4, None)]})
+    assert lake.published() == lake.built()
+    assert len(lake.versions()) == 1
+
+
+def test_a_run_again_over_the_same_rows_changes_nothing(sail: SparkSession) -> None:
+    lake = follow(sail, "close", [told(0, "x")], [told(1, "y", gone=True)], [told(2, "z")])
+    before = lake.published()
+    lake.run({0: [told(0, "x")], 1: [told(1, "y", gone=True)], 2: [told(2, "z")]})
+    assert (lake.late, lake.published()) == (0, before)
+
+
+def test_a_corrected_file_takes_its_version_back(sail: SparkSession) -> None:
+    lake = follow(sail, "plain", [told(0, "x")], [told(1, "y")], [told(2, "z")])
+    old = lake.head, lake.tail
+    lake.run({1: [told(1, "x")]})
+    assert lake.versions() == lake.naive()
+    assert {v.brand for v in lake.versions()} == {"x", "z"}
+    # Facts of that day pointed to a version that is gone: they are found.
+    assert changes_of(lake, *old) == [("a", 1, at(1), at(2))]
+
+
+def test_a_removed_day_leaves_no_trace(sail: SparkSession) -> None:
+    lake = follow(sail, "close", [told(0, "x")], [told(1, "x", gone=True)])
+    lake.run({0: [], 1: []})
+    assert lake.versions() == set()
+
+
+def test_the_source_order_settles_what_one_instant_holds(sail: SparkSession) -> None:
+    first, second = told(0, "x", since=at(1), seq=2), told(3, "y", since=at(1), seq=1)
+    lake = follow(sail, "close", [first], [second])
+    assert [v.brand for v in lake.versions()] == ["x"]
+    lake.run({4: [told(4, "z", since=at(1), seq=2)]})
+    assert [v.brand for v in lake.versions()] == ["z"]
+
+
+def test_a_delete_between_two_equal_states_keeps_them_apart(sail: SparkSession) -> None:
+    lake = follow(sail, "close", [told(0, "x")], [told(1, None, gone=True)], [told(3, "x")])
+    assert {(v.valid_from, v.valid_to) for v in lake.versions()} == {(BEGIN, at(1)), (at(3), None)}
+
+
+def test_a_member_that_is_told_of_as_deleted_only_had_been_there(sail: SparkSession) -> None:
+    lake = follow(sail, "close_at_effective_time", [told(2, "x", gone=True)])
+    assert lake.versions() == {Version("a", 1, "x", BEGIN, at(2))}
+    lake.run({1: [told(1, "w")]})
+    assert lake.versions() == {Version("a", 1, "w", at(1), at(2))}
+
+
+def test_a_flagged_member_is_shown_as_it_was_last_known(sail: SparkSession) -> None:
+    lake = follow(sail, "flag", [told(0, "x", note="n")], [told(1, None, gone=True)])
+    lake.run({2: [told(2, None, gone=True)]})
+    assert lake.versions() == {
+        Version("a", 1, "x", at(0), at(1), "n"),
+        Version("a", 1, "x", at(1), None, "n", is_deleted=True),
+    }
+
+
+def test_a_member_that_a_snapshot_lacks_is_deleted_and_comes_back(sail: SparkSession) -> None:
+    other = [State("b", 2, day, "o") for day in range(5)]
+    lake = follow(sail, "snapshot", [told(0, "x"), other[0]], [other[2]], [told(4, "x"), other[4]])
+    mine = {(v.valid_from, v.valid_to) for v in lake.versions() if v.shop == "a"}
+    assert mine == {(BEGIN, at(2)), (at(4), None)}
+    # A snapshot that comes late, or goes, says something of members that it does not name.
+    lake.run({1: [other[1]]})
+    assert (BEGIN, at(1)) in {(v.valid_from, v.valid_to) for v in lake.versions()}
+    assert lake.versions() == lake.naive()
+    lake.run({1: [], 2: []})
+    assert lake.versions() == {
+        Version("a", 1, "x", BEGIN, None),
+        Version("b", 2, "o", BEGIN, None),
+    }
+
+
+def test_every_version_shows_an_overwritten_value_as_it_is_now(sail: SparkSession) -> None:
+    lake = follow(sail, "flag", [told(0, "x", note="n")], [told(1, "y", note="n")])
+    lake.run({2: [told(2, "y", note="m")]})
+    assert {v.note for v in lake.versions()} == {"m"}
+    assert lake.late == 1
+    lake.run({3: [told(3, "y", note=None)], 1: [told(1, "y", note="late")]})
+    assert {v.note for v in lake.versions()} == {None}
+
+
+def test_an_inferred_member_is_filled_in_under_the_same_key(sail: SparkSession) -> None:
+    lake = Lake(sail, CONFIGS["plain"])
+    lake.run({}, {0: [("a", 1, at(3))]})
+    assert lake.versions() == {Version("a", 1, "Nobody's", BEGIN, None, is_inferred=True)}
+    old = lake.head, lake.tail
+    lake.run({5: [told(5, "x")]})
+    assert lake.versions() == {Version("a", 1, "x", BEGIN, None)}
+    assert (lake.late, changes_of(lake, *old)) == (0, [])
+
+
+def test_an_inferred_member_stays_before_the_first_version_while_facts_need_it(
+    sail: SparkSession,
+) -> None:
+    lake = Lake(sail, CONFIGS["close_at_effective_time"])
+    lake.run({5: [told(5, "x")]}, {0: [("a", 1, at(3))], 1: [("a", 1, at(7))]})
+    inferred = Version("a", 1, "Nobody's", BEGIN, at(5), is_inferred=True)
+    assert lake.versions() == {inferred, Version("a", 1, "x", at(5), None)}
+    lake.run({}, {0: []})
+    assert lake.versions() == {Version("a", 1, "x", at(5), None)}
+    lake.run({5: []})
+    assert {v.is_inferred for v in lake.versions()} == {True}
+    lake.run({}, {1: []})
+    assert lake.versions() == set()
+
+
+def test_a_time_that_is_odd_or_missing_still_gives_whole_versions(sail: SparkSession) -> None:
+    lake = follow(
+        sail,
+        "close",
+        [told(0, "future", since=at(40_000))],
+        [told(1, "ancient", since=at(-60_000)), told(1, "midnight", line=2)],
+    )
+    assert {(v.brand, v.valid_from) for v in lake.versions()} == {
+        ("ancient", BEGIN),
+        ("midnight", at(1)),
+        ("future", at(40_000)),
+    }
+
+
+def test_a_row_without_a_whole_natural_key_is_no_member(sail: SparkSession) -> None:
+    rows = [State("a", None, 0, "x"), State(None, 1, 0, "x", line=2), told(0, "y", line=3)]
+    assert follow(sail, "plain", rows).versions() == {Version("a", 1, "y", BEGIN, None)}
+
+
+def test_a_member_with_the_unknown_ones_natural_key_is_not_it(sail: SparkSession) -> None:
+    lake = follow(sail, "plain", [State("Unknown", -1, 0, "x")], [State("Unknown", -1, 1, "y")])
+    assert {v.brand for v in lake.versions()} == {"x", "y"}
+
+
+def test_a_dimension_that_needs_no_unknown_member_has_none(sail: SparkSession) -> None:
+    lake = follow(sail, "snapshot_flag", [told(0, "x")])
+    assert lake.head is not None
+    assert lake.head["product_key"].to_pylist() != [UNKNOWN_KEY]
+    assert lake.head.num_rows == 1
+
+
+def test_intervals_are_those_in_which_the_key_differs(spark: SparkSession) -> None:
+    lake = follow(spark, "close", [told(0, "x")], [told(4, "y")])
+    old = lake.head, lake.tail
+    lake.run({2: [told(2, None, gone=True)], 6: [told(6, "z")]})
+    # Deleted from the 2nd on, as before from the 4th, another from the 6th.
+    assert changes_of(lake, *old) == [("a", 1, at(2), at(4)), ("a", 1, at(6), None)]
