@@ -72,8 +72,14 @@ def _change_product(dice: Dice, product: Member) -> Member:
         return product | {"brand": "Private" if product["brand"] == "National" else "National"}
     content, _, unit = (product["package_size"] or "").partition(" ")
     size = int(content) if content.isdecimal() else _USUAL_SIZE
-    sizes = [s for s in range(max(1, size * 3 // 4), size * 5 // 4 + 2) if str(s) != content]
-    return product | {"package_size": f"{dice.pick(sizes)} {unit or dice.pick(_UNITS)}"}
+    # Never as a list: some packages are said to hold tens of millions.
+    sizes = range(max(1, size * 3 // 4), size * 5 // 4 + 2)
+    if size in sizes and str(size) == content:
+        repacked = dice.pick(sizes[:-1])
+        repacked += repacked >= size
+    else:
+        repacked = dice.pick(sizes)
+    return product | {"package_size": f"{repacked} {unit or dice.pick(_UNITS)}"}
 
 
 def _change_household(dice: Dice, household: Member) -> Member:

@@ -12,7 +12,7 @@ import pytest
 from pyarrow import csv as pa_csv
 
 from demo.history import DELETE, INSERT, Dice, History, Member
-from demo.stage import stage_landing
+from demo.stage import StagedLanding
 from demo.truth import Version, read_versions
 
 KINDS = {"products": ("product_id", 0.05), "households": ("household_id", 0.10)}
@@ -21,8 +21,8 @@ VersionsOf = dict[str, dict[int, list[Version]]]
 
 
 @pytest.fixture(scope="module")
-def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return stage_landing(tmp_path_factory.mktemp("history")).landing
+def landing(year: StagedLanding) -> Path:
+    return year.landing
 
 
 @pytest.fixture(scope="module")
