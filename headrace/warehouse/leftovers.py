@@ -66,10 +66,24 @@ def drop_staged(session: Session, tables: Sequence[str]) -> None:
                 _drop(session, [table])
 
 
+def drop_with_publication(session: Session, tables: Sequence[str]) -> None:
+    """Drop staging tables in the transaction that publishes their rows.
+
+    A commit that drops files waits for the disk, whatever is set: so there is one, and not two.
+    Tables that somebody still holds are left to a later load.
+    """
+    with suppress(*_NOT_NOW), session.transaction():
+        session.execute("set local lock_timeout = '1s'")
+        _drop_tables(session, tables)
+
+
 def _drop(session: Session, tables: Sequence[str]) -> None:
-    if not tables:
-        return
     with session.transaction():
         session.execute("set local lock_timeout = '1s'; set local synchronous_commit = off")
+        _drop_tables(session, tables)
+
+
+def _drop_tables(session: Session, tables: Sequence[str]) -> None:
+    if tables:
         names = sql.SQL(", ").join(sql.Identifier(STAGING, table) for table in tables)
         session.execute(sql.SQL("drop table if exists {}").format(names))

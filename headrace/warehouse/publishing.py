@@ -20,6 +20,7 @@ from types import MappingProxyType
 
 from headrace.warehouse import months
 from headrace.warehouse.changing import ReadersInTheWayError, TableChange
+from headrace.warehouse.leftovers import drop_with_publication
 from headrace.warehouse.sessions import Connect, Session, advisory_key, translated
 from headrace.warehouse.staged import StagedLoad
 from headrace.warehouse.tables import WarehouseTable
@@ -96,6 +97,8 @@ def publish(
             seconds = time.monotonic() - began
             for change in changes:
                 change.analyze()
+        for load in loads:
+            load.owner.close()
     finally:
         for load in loads:
             load.discard()
@@ -132,6 +135,7 @@ def _in_one_transaction(
             change.add_months()
         if before_commit:
             before_commit(session, [_publication(change, 0.0) for change in changes])
+        drop_with_publication(session, [name for load in loads for name in load.table_names])
     return changes
 
 

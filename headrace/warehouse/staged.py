@@ -84,13 +84,18 @@ class StagedLoad:
         """The keys that went, as a table for `from`."""
         return sql.Identifier(STAGING, self.gone.name if self.gone else "")
 
+    @property
+    def table_names(self) -> tuple[str, ...]:
+        """Its staging tables."""
+        gone = (self.gone,) if self.gone else ()
+        return tuple(part.name for part in (*self.parts, *gone))
+
     def discard(self) -> None:
         """Drop the staging tables that are left, and close the session that owned them."""
         if self.owner.closed:
             return
         try:
-            gone = (self.gone,) if self.gone else ()
-            drop_staged(self.owner, [part.name for part in (*self.parts, *gone)])
+            drop_staged(self.owner, self.table_names)
         except psycopg.Error:
             # The owner is lost: the tables are leftovers now, and the next load drops them.
             pass
