@@ -201,9 +201,10 @@ class FactStep:
 
     def _repeated(self, rows: DataFrame) -> dict[date, int]:
         """By day, combinations of the grain's values that are there more than once."""
-        counted = rows.groupBy(PARTITION_COLUMN, *self.config.grain).count().where("count > 1")
-        found = counted.groupBy(PARTITION_COLUMN).agg(F.count(F.lit(1)).alias("keys")).collect()
-        return {row[PARTITION_COLUMN]: row["keys"] for row in found}
+        each = rows.groupBy(PARTITION_COLUMN, *self.config.grain)
+        repeated = each.agg(F.count(F.lit(1)).alias("_rows")).where(F.col("_rows") > 1)
+        found = repeated.groupBy(PARTITION_COLUMN).agg(F.count(F.lit(1)).alias("_keys")).collect()
+        return {row[PARTITION_COLUMN]: row["_keys"] for row in found}
 
     def totals(self, rows: DataFrame) -> dict[date, Totals]:
         """By day, the number of rows and the sum of each exact measure."""

@@ -135,8 +135,7 @@ class _Chain:
     def expect(self, days: Sequence[date]) -> None:
         """Find out what each of `days` must add up to, by another way than it is made."""
         told = self._told(days[-1]).withColumnRenamed(TOLD_ON, PARTITION_COLUMN)
-        first = told.groupBy(*self.fact.config.grain).agg(F.min(PARTITION_COLUMN).alias("day"))
-        new = {row["day"]: row["keys"] for row in _counted(first).collect()}
+        new = _new_keys(told, self.fact.config.grain)
         is_sum = self.fact.config.snapshot_of == "movements"
         sums = self.fact.totals(told) if is_sum else {}
         total: Totals = {"rows": Decimal(0)}
@@ -173,8 +172,11 @@ def _after(day: date) -> BooleanExpression:
     return GreaterThan(term=PARTITION_COLUMN, value=day.isoformat())
 
 
-def _counted(first: DataFrame) -> DataFrame:
-    return first.groupBy("day").agg(F.count(F.lit(1)).alias("keys"))
+def _new_keys(told: DataFrame, grain: Sequence[str]) -> dict[date, int]:
+    """How many combinations of the grain's values each day is the first to tell of."""
+    first = told.groupBy(*grain).agg(F.min(PARTITION_COLUMN).alias("_first"))
+    found = first.groupBy("_first").agg(F.count(F.lit(1)).alias("_keys")).collect()
+    return {row["_first"]: row["_keys"] for row in found}
 
 
 def _plus(one: Totals, other: Totals) -> Totals:
