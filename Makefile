@@ -8,7 +8,8 @@ BIN := .venv/bin
 CODE := headrace resources io_managers platform_assets sensors jobs demo benchmarks docs tests .ci
 # Two workers are what two cores and the memory of a laptop carry; PYTEST_WORKERS=0 runs in one process.
 PYTEST_WORKERS ?= 2
-# A module's tests stay in one worker, so its servers are started once.
+# A module's tests stay in one worker, so its servers are started once; all of Spark's in one, and
+# what takes long comes first (tests/workers.py).
 PYTEST_DIST ?= loadscope
 PYTEST := $(BIN)/pytest -n $(PYTEST_WORKERS) --dist $(PYTEST_DIST)
 # `slow` marks what runs nightly.

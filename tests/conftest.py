@@ -2,6 +2,8 @@
 
 `sail` and `spark_jvm` are the one and the other. Spark needs Java: without it, its tests are
 skipped, but fail where the environment has CI. All tests of a process share one server.
+
+Also how a parallel run is shared between its workers (tests.workers).
 """
 
 import os
@@ -11,9 +13,23 @@ import pytest
 from pyspark.sql import SparkSession
 
 from headrace.engine.session import EngineSettings, connect, disconnect
-from tests import spark_server
+from tests import spark_server, workers
 
 _ENGINES = ["sail", pytest.param("spark_jvm", marks=pytest.mark.spark)]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> workers.ByServer | None:
+    if config.getvalue("dist") != "loadscope":
+        return None
+    # xdist would start with the modules of the most tests, which are the quick ones.
+    config.option.loadscopereorder = False
+    return workers.ByServer(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        workers.put_long_first(items)
 
 
 @pytest.fixture(scope="session")
