@@ -6,6 +6,7 @@ Elsewhere: the ledger (headrace.ledger), loading the days (platform_assets).
 
 A late version of a dimension gives published facts other keys. The lake publishes their days anew;
 the warehouse's ledger row still names the snapshot that it loaded, and so is known to be behind.
+It stays so while its audit fails.
 Every load of the star gets a number; a mart's ledger row names the load that it was built from.
 """
 
@@ -36,8 +37,8 @@ _BEHIND = """
 select w.partition
 from platform.partition_ledger as w
 join platform.partition_ledger as c on c.partition = w.partition
-where w.asset = %s and c.asset = %s and w.status = 'published' and c.status = 'published'
-    and w.snapshot_id is distinct from c.snapshot_id
+where w.asset = %s and c.asset = %s and w.published_at is not null and c.status = 'published'
+    and (w.status <> 'published' or w.snapshot_id is distinct from c.snapshot_id)
 order by 1
 """
 
@@ -59,6 +60,9 @@ class Restatements:
 
     def days_behind(self, loaded: str, source: str) -> list[date]:
         """Days of an asset that hold another publication of its source than there is now.
+
+        A day whose last attempt was held or failed is behind, too, if readers see an older state
+        of it: every load tries it again until it passes. One that was never published is not.
 
         Args:
             loaded: The asset that was loaded, such as `warehouse/fact_sales`.

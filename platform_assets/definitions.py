@@ -16,6 +16,7 @@ from headrace.home_setup import mart_builder
 from io_managers.iceberg import IcebergIOManager
 from io_managers.postgres import PostgresIOManager
 from jobs.daily import build_daily_job, build_daily_schedule
+from jobs.retention import build_retention_job, build_retention_schedule
 from platform_assets.curated import (
     build_calendar_asset,
     build_dimension_asset,
@@ -50,10 +51,14 @@ def build_definitions(
     """
     partitions = daily_partitions(project.settings.partitions)
     daily = build_daily_job(project.settings.schedule)
+    retention = build_retention_job(project)
     return dg.Definitions(
         assets=build_assets(project, partitions, for_ui=for_ui),
-        jobs=[daily],
-        schedules=[build_daily_schedule(project.settings.schedule, daily, partitions)],
+        jobs=[daily, *([retention] if retention else [])],
+        schedules=[
+            build_daily_schedule(project.settings.schedule, daily, partitions),
+            *([build_retention_schedule(project, retention)] if retention else []),
+        ],
         sensors=[build_landing_sensor(project, daily, partitions)],
         resources={**build_resources(project), **(resources or {})},
         executor=threads_executor,

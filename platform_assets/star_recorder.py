@@ -6,7 +6,7 @@ makes out of date (headrace.restatement).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from headrace import restatement
 from headrace.errors import CommitConflictError
 from headrace.quality.report import PartitionReport, passed_days
 from headrace.star.facts import DATE_KEY
-from headrace.warehouse import comments, views
+from headrace.warehouse import access, comments, views
+from headrace.warehouse.access import Limits
 from headrace.warehouse.comments import Described
 from headrace.warehouse.group import GroupMember
 from headrace.warehouse.publishing import Publication
@@ -57,6 +58,7 @@ class StarPublication:
         facts: Every fact of the star, loaded now or not.
         declared: Views that the star's configuration asks for.
         described: What the columns of tables and views mean.
+        limited: By role, what it may see that does not see everything.
     """
 
     member: GroupMember
@@ -66,6 +68,7 @@ class StarPublication:
     facts: tuple[WarehouseTable, ...]
     declared: tuple[ViewFile, ...] = ()
     described: tuple[Described, ...] = ()
+    limited: Mapping[str, Limits] = field(default_factory=dict)
 
 
 class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -141,6 +144,7 @@ class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
             connect = self.recorder.warehouse.connector()
             views.follow(connect, Path(self.views), [WAREHOUSE], star.declared)
             comments.describe(connect, star.described)
+            access.grant_new_tables(connect, star.limited)
         self.recorder.end(context.step_context, list(reports), reports)
 
 

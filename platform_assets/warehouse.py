@@ -13,6 +13,7 @@ import dagster as dg
 from headrace.config.loading import Project
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
 from headrace.layers import outriggers
+from headrace.layers.access import limited_roles
 from headrace.layers.warehouse import (
     DimensionRows,
     StarLoader,
@@ -54,6 +55,7 @@ def build_warehouse_assets(
     tables = {name: _table(project, config) for name, config in configs.items()}
     facts = tuple(tables[fact.name] for fact in star.facts)
     key_views = outriggers.outrigger_views(project)
+    limited = limited_roles(project)
     described = (*map(Described.of, tables.values()), *outriggers.described(project))
 
     @dg.multi_asset(
@@ -97,6 +99,7 @@ def build_warehouse_assets(
                             facts,
                             key_views,
                             described,
+                            limited,
                         ),
                         output_name=name,
                     )

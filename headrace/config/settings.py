@@ -83,6 +83,10 @@ class ScheduleSettings(StrictModel):
         2, ge=0, description="How often a step is tried again where that may help."
     )
     retry_delay_seconds: int = Field(300, ge=0, description="Wait before each repetition.")
+    retention_cron: str = Field(
+        "0 5 * * *",
+        description="When old months are dropped, UTC; only where a fact says `keep_months`.",
+    )
 
 
 class SensorSettings(StrictModel):

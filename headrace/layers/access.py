@@ -24,6 +24,12 @@ def limits_of(project: Project, role: str) -> Limits | None:
     return Limits(rules, (*((NAMESPACE, name) for name in dimensions), *facts))
 
 
+def limited_roles(project: Project) -> dict[str, Limits]:
+    """Every role that the configuration limits."""
+    roles = sorted({rule.role for rule in project.star.row_access})
+    return {role: limits for role in roles if (limits := limits_of(project, role))}
+
+
 def _rule(project: Project, rule: RowAccess) -> RowRule:
     facts = {
         (NAMESPACE, fact.name): columns

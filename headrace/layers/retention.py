@@ -7,10 +7,20 @@ Elsewhere: taking months out of a table (headrace.warehouse.retention).
 from datetime import date
 
 from headrace.config.loading import Project
+from headrace.config.star import FactConfig
 from headrace.layers.warehouse import NAMESPACE, fact_table
 from headrace.ledger import Ledger
 from headrace.warehouse.retention import drop_months, first_kept_month
 from headrace.warehouse.sessions import Connect
+
+
+def facts_with_an_end(project: Project) -> list[FactConfig]:
+    """The facts that are not kept for ever, and that are cut into months."""
+    return [
+        fact
+        for fact in project.star.facts
+        if fact.keep_months is not None and fact.load == "partition_replace"
+    ]
 
 
 def drop_old_months(
@@ -27,9 +37,7 @@ def drop_old_months(
         By fact, the months dropped; facts that are kept for ever are missing.
     """
     dropped = {}
-    for fact in project.star.facts:
-        if fact.keep_months is None or fact.load != "partition_replace":
-            continue
+    for fact in facts_with_an_end(project):
         kept_from = first_kept_month(fact.keep_months, today)
         dropped[fact.name] = drop_months(connect, fact_table(project, fact), kept_from)
         # Else a mart that is built again would take these days for empty, and lose its rows.

@@ -6,7 +6,8 @@ Elsewhere: what is configured (headrace.config.access), roles' passwords (the ad
 A role with rules sees the facts whose member it may see: policies on the dimension and, through
 the key, on every fact that points to it. It is granted the facts themselves and never their months,
 and neither marts nor materialised views: policies do not reach these. Tables made later are granted
-to other readers by default privileges, and to a role with rules only when it is granted again.
+to other readers by default privileges. Those would show a role with rules every row of a table that
+has no policy yet: it gets both at once, after the load that made the table (`grant_new_tables`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -98,6 +99,46 @@ def grant(connect: Connect, role: str, limits: Limits | None = None) -> list[str
         return done
 
 
+def grant_new_tables(connect: Connect, limits: Mapping[str, Limits]) -> list[str]:
+    """Grant roles with rules what was made since they were granted; which roles got something.
+
+    A role that `grant` never saw gets nothing.
+
+    Args:
+        connect: Opens sessions as the owner of the tables.
+        limits: By role.
+    """
+    if not limits:
+        return []
+    with translated("looking for tables that roles lack"), connect() as session:
+        behind = [role for role, some in limits.items() if _lacks_tables(session, role, some)]
+    for role in behind:
+        grant(connect, role, limits[role])
+    return behind
+
+
+def _lacks_tables(session: Session, role: str, limits: Limits) -> bool:
+    """Whether a role that was granted once cannot read what is there for it."""
+    namespaces = sorted({namespace for namespace, _ in limits.tables})
+    known = session.execute(
+        "select true from pg_roles as r, pg_namespace as n"
+        " where r.rolname = %s and n.nspname = any(%s)"
+        " and has_schema_privilege(r.oid, n.oid, 'usage')",
+        (role, namespaces),
+    ).fetchone()
+    tables = [table for table in limits.tables if _is_there(session, table)]
+    tables += _views_that_follow_policies(session)
+    names = [sql.Identifier(*table).as_string() for table in tables]
+    if known is None or not names:
+        return False
+    lacking = session.execute(
+        "select true from unnest(%s::text[]) as t (name)"
+        " where not has_table_privilege(%s, t.name::regclass, 'select')",
+        (names, role),
+    ).fetchone()
+    return lacking is not None
+
+
 def _statements(session: Session, role: str, limits: Limits | None) -> Iterator[sql.Composed]:
     name = sql.Identifier(role)
     if not session.execute("select true from pg_roles where rolname = %s", (role,)).fetchone():
@@ -122,7 +163,8 @@ def _limited(session: Session, role: str, limits: Limits) -> Iterator[sql.Compos
     name = sql.Identifier(role)
     tables = [table for table in limits.tables if _is_there(session, table)]
     tables += _views_that_follow_policies(session)
-    for schema in sorted({namespace for namespace, _ in tables}):
+    # Before the first load, too: by this a role is known that waits for its tables.
+    for schema in sorted({namespace for namespace, _ in (*limits.tables, *tables)}):
         yield sql.SQL("grant usage on schema {} to {}").format(sql.Identifier(schema), name)
     for table in tables:
         yield sql.SQL("grant select on {} to {}").format(sql.Identifier(*table), name)

@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 
 from headrace.schema import Column
-from headrace.warehouse.access import Limits, RowRule, grant
+from headrace.warehouse.access import Limits, RowRule, grant, grant_new_tables
 from headrace.warehouse.load import Warehouse
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import Reference
@@ -122,6 +122,32 @@ def test_a_role_with_rules_sees_its_members_and_their_facts(
     load(star, {day(70): [sale(day(70), n) for n in (1, 2)]}, POINTING)
     with logged_in(role) as reader:
         assert keys(reader) == [0, 1, 1]
+
+
+def test_a_role_with_rules_gets_tables_that_are_made_later_and_no_row_more(
+    warehouse: Warehouse, session: Session, role: str, logged_in: As
+) -> None:
+    limits = {role: limited_to("a"), f"{role}_other": limited_to("b")}
+    assert grant_new_tables(warehouse.connect, limits) == []  # nobody granted them anything yet
+    grant(warehouse.connect, role, limits[role])
+    members = [{"product_key": n, "brand": "ab"[n], "shop": 1} for n in range(2)]
+    load_all(warehouse, members, MEMBERS)
+    assert grant_new_tables(warehouse.connect, limits) == [role]
+    load(warehouse, {day(0): [sale(day(0), n) for n in range(2)]}, POINTING)
+    with logged_in(role) as reader, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        keys(reader)
+    assert grant_new_tables(warehouse.connect, limits) == [role]
+    assert grant_new_tables(warehouse.connect, limits) == []
+    with logged_in(role) as reader:
+        assert keys(reader) == [0]
+        assert keys(reader, "select product_key from warehouse.dim_product") == [0]
+    session.execute(
+        "create schema if not exists bi; create view bi.later with (security_invoker = true) as"
+        " select * from warehouse.fact_sales"
+    )
+    assert grant_new_tables(warehouse.connect, limits) == [role]
+    with logged_in(role) as reader:
+        assert keys(reader, "select product_key from bi.later") == [0]
 
 
 def test_rules_narrow_each_other_and_numbers_are_values_too(

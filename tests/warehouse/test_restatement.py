@@ -79,9 +79,29 @@ def test_a_day_is_behind_until_the_snapshot_that_publishes_it_is_loaded(
     assert restatements.days_behind("warehouse/f", "curated/f") == []
     record("curated/f", 2)
     assert restatements.days_behind("warehouse/f", "curated/f") == [day(0)]
-    record("warehouse/f", 1, "held")  # its own rows do not pass: nobody tries again unasked
-    assert restatements.days_behind("warehouse/f", "curated/f") == []
     record("warehouse/f", 2)
+    assert restatements.days_behind("warehouse/f", "curated/f") == []
+
+
+@pytest.mark.parametrize("status", ["held", "failed"])
+def test_a_day_whose_audit_fails_is_behind_until_it_passes(
+    ledger: Ledger, restatements: Restatements, status: str
+) -> None:
+    def record(asset: str, number: int, snapshot: int, status: str = "published") -> None:
+        ledger.record([PartitionRecord(asset, day(number), status, "run", snapshot)])  # type: ignore[arg-type]
+
+    for number in (0, 1):
+        record("curated/f", number, 1)
+    record("warehouse/f", 1, 1, status)  # never published: readers see nothing that is out of date
+    record("warehouse/f", 0, 1)
+    record("curated/f", 0, 2)
+    record("warehouse/f", 0, 2, status)
+    assert restatements.days_behind("warehouse/f", "curated/f") == [day(0)]
+    record("curated/f", 0, 3, status)  # nothing can be read in the lake, either
+    assert restatements.days_behind("warehouse/f", "curated/f") == []
+    record("curated/f", 0, 3)
+    assert restatements.days_behind("warehouse/f", "curated/f") == [day(0)]
+    record("warehouse/f", 0, 3)
     assert restatements.days_behind("warehouse/f", "curated/f") == []
 
 

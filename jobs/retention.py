@@ -1,0 +1,51 @@
+"""Retention by itself: old months of the warehouse go, where a fact is not kept for ever.
+
+Belongs here: the job and its schedule.
+Elsewhere: which months go and how (headrace.layers.retention), the same by hand (headrace.cli).
+"""
+
+import dagster as dg
+
+from headrace.config.loading import Project
+from headrace.layers.retention import drop_old_months, facts_with_an_end
+from resources.warehouse import WarehouseResource
+
+RETENTION_JOB = "retention"
+
+
+def build_retention_job(project: Project) -> dg.JobDefinition | None:
+    """Drops what is older than it is kept; None where every fact keeps all."""
+    if not facts_with_an_end(project):
+        return None
+
+    @dg.op(name="drop_old_months", tags={"kind": "postgres"})
+    def drop(context: dg.OpExecutionContext, warehouse: WarehouseResource) -> None:
+        dropped = drop_old_months(project, warehouse.connector())
+        months = {fact: [f"{month:%Y-%m}" for month in found] for fact, found in dropped.items()}
+        context.add_output_metadata({"months dropped": dg.MetadataValue.json(months)})
+
+    @dg.job(
+        name=RETENTION_JOB,
+        description="Drops the months of facts that are older than their keep_months.",
+        # A month that somebody reads for long stays in the way for as long; the next run gets it.
+        op_retry_policy=dg.RetryPolicy(
+            max_retries=project.settings.schedule.max_retries,
+            delay=project.settings.schedule.retry_delay_seconds,
+        ),
+    )
+    def retention() -> None:
+        drop()
+
+    return retention
+
+
+def build_retention_schedule(project: Project, job: dg.JobDefinition) -> dg.ScheduleDefinition:
+    """After the daily run; it is on by itself, since whoever writes keep_months asks for it."""
+    return dg.ScheduleDefinition(
+        name=RETENTION_JOB,
+        job=job,
+        cron_schedule=project.settings.schedule.retention_cron,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Drops old months of the warehouse.",
+    )
