@@ -22,6 +22,7 @@ from headrace.config.loading import load_project
 from headrace.connections import lake_of
 from headrace.home import Home
 from headrace.warehouse import server
+from tests import servers
 
 REPOSITORY = Path(__file__).parents[2]
 HEADER = (
@@ -148,7 +149,10 @@ class Installation:
 
 
 def make(root: Path, *, end: date) -> Installation:
-    """A new installation whose days go from 2017-01-01 up to, not including, `end`."""
+    """A new installation whose days go from 2017-01-01 up to, not including, `end`.
+
+    Its Postgres runs; that a first command starts one is the tutorial's to show.
+    """
     made = Installation(root)
     shutil.copytree(REPOSITORY / "config", made.config)
     made.landing.mkdir(parents=True)
@@ -160,6 +164,7 @@ def make(root: Path, *, end: date) -> Installation:
     source = made.config / "sources" / "retail.yaml"
     text = source.read_text().replace("max_quarantined_share: 0.01", "max_quarantined_share: 0.5")
     source.write_text(text)
+    servers.start_postgres(Home(made.home).postgres)
     return made
 
 
