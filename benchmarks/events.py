@@ -48,19 +48,26 @@ class _Recorded:
     materialized: dict[dg.AssetKey, dict[str | None, Mapping[str, _Value]]] = field(
         default_factory=dict
     )
-    checked: dict[dg.AssetKey, list[dg.AssetCheckEvaluation]] = field(default_factory=dict)
+    checked: dict[dg.AssetKey, list[events.JudgedCheck]] = field(default_factory=dict)
     others: list[dg.EventLogEntry] = field(default_factory=list)
 
     def add(self, entry: dg.EventLogEntry) -> None:
         data = entry.dagster_event.event_specific_data if entry.dagster_event else None
         if isinstance(data, dg.AssetCheckEvaluation):
-            self.checked.setdefault(data.asset_key, []).append(data)
+            self.checked.setdefault(data.asset_key, []).append(_judged(data))
         elif materialization := entry.asset_materialization:
             values = {n: cast(_Value, v.value) for n, v in materialization.metadata.items()}
             days = self.materialized.setdefault(materialization.asset_key, {})
             days[materialization.partition] = values
         else:
             self.others.append(entry)
+
+
+def _judged(found: dg.AssetCheckEvaluation) -> events.JudgedCheck:
+    values = {name: cast(_Value, value.value) for name, value in found.metadata.items()}
+    return events.JudgedCheck(
+        found.asset_key, found.check_name, found.passed, found.partition, values
+    )
 
 
 def store_again(recorded: Database, empty: Database) -> StoredEvents:

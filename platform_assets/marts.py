@@ -66,7 +66,7 @@ def build_mart_assets(
             reports = {key: _reports(key, results, facts_of) for key in keys}
             for key in keys:
                 recorder.write_down(step, key, reports[key], snapshot_id=load)
-            events.log_checks(step, _evaluations(keys, results))
+            events.log_checks(step, _judged(keys, results))
             views.follow(recorder.warehouse.connector(), view_folder, [MARTS])
             progress.report("marts", len(days), len(days))
         recorder.end(step, keys, reports)
@@ -107,22 +107,15 @@ def _reports(
     }
 
 
-def _evaluations(
+def _judged(
     keys: Sequence[dg.AssetKey], results: Sequence[NodeResult]
-) -> list[dg.AssetCheckEvaluation]:
+) -> Iterator[events.JudgedCheck]:
     """Dbt's tests as Dagster's checks; a test looks at the whole window at once."""
     built = {key.path[-1]: key for key in keys}
-    return [
-        dg.AssetCheckEvaluation(
-            asset_key=built[test.models[0]],
-            check_name=test.name,
-            passed=test.passed,
-            metadata={"failing_rows": test.failures or 0},
-            blocking=True,
-        )
-        for test in results
-        if test.kind == "test" and test.models and test.models[0] in built
-    ]
+    for test in results:
+        if test.kind == "test" and test.models and test.models[0] in built:
+            found = {"failing_rows": test.failures or 0}
+            yield events.JudgedCheck(built[test.models[0]], test.name, test.passed, metadata=found)
 
 
 def _outputs(

@@ -157,7 +157,7 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
             day.isoformat(): _metadata(reports[day]) for day in passed
         }
         events.log_materializations(step, key, rows)
-        events.log_checks(step, _evaluations(key, reports))
+        events.log_checks(step, _judged(key, reports))
         bad = [day.isoformat() for day in reports if reports[day].outcome != "passed"]
         events.log_planned(step, key, bad)
         for day in sorted(day for day in reports if reports[day].outcome != "passed"):
@@ -210,21 +210,14 @@ def _metadata(report: PartitionReport) -> dict[str, int | float | str]:
     return counts
 
 
-def _evaluations(
+def _judged(
     key: dg.AssetKey, reports: Mapping[date, PartitionReport]
-) -> list[dg.AssetCheckEvaluation]:
-    return [
-        dg.AssetCheckEvaluation(
-            asset_key=key,
-            check_name=check.name,
-            passed=check.passed,
-            partition=day.isoformat(),
-            metadata={"expected": check.expected, "found": check.found},
-            blocking=True,
-        )
-        for day, report in reports.items()
-        for check in report.checks
-    ]
+) -> Iterator[events.JudgedCheck]:
+    for day, report in reports.items():
+        partition = day.isoformat()
+        for check in report.checks:
+            said = {"expected": check.expected, "found": check.found}
+            yield events.JudgedCheck(key, check.name, check.passed, partition, said)
 
 
 def _may_try_again(step: events.Step) -> bool:

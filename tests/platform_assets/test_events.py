@@ -55,12 +55,7 @@ def chain(*, bad_at: str | None) -> dg.JobDefinition:
             events.log_checks(
                 step,
                 [
-                    dg.AssetCheckEvaluation(
-                        asset_key=context.asset_key,
-                        check_name="sound",
-                        passed=key not in bad,
-                        partition=key,
-                    )
+                    events.JudgedCheck(context.asset_key, "sound", key not in bad, key)
                     for key in context.partition_keys
                 ],
             )
@@ -141,7 +136,11 @@ def test_events_written_by_hand_read_back_as_dagsters_own(instance: dg.DagsterIn
         if row.run_id == result.run_id and row.event and row.event.dagster_event
     }
     assert evaluations[KEYS[0]] == dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey("first"), check_name="sound", passed=True, partition=KEYS[0]
+        asset_key=dg.AssetKey("first"),
+        check_name="sound",
+        passed=True,
+        partition=KEYS[0],
+        blocking=True,
     )
     records = instance.fetch_materializations(
         dg.AssetRecordsFilter(asset_key=dg.AssetKey("first"), asset_partitions=[KEYS[0]]), limit=1
