@@ -96,7 +96,8 @@ class PostgresIOManager(dg.ConfigurableIOManager):
         primary_key: A column, or a list of columns.
         indexes: A list, of columns or of lists of columns.
         mode: `partition_replace`, by default for an asset with partitions; `upsert`, by default
-            for one without that has a primary key; or `truncate_and_load`.
+            for one without that has a primary key, and which with partitions writes of the run's
+            days what differs by that key, `partition_by` among it; or `truncate_and_load`.
 
     Takes Arrow tables and readers, pandas and Spark frames, lake scans (anything that is
     `RowsByDay`), a load that is staged already (`StagedLoad`), and one table of a group that is
@@ -151,7 +152,8 @@ class PostgresIOManager(dg.ConfigurableIOManager):
             if days is not None and self.gate is not None:
                 days = sorted(self.gate.publishable(context.asset_key, days))
             namespace, name = self._name(context)
-            reader = self.warehouse.warehouse().read(namespace, name, days=days)
+            by = None if metadata_of(context).get("mode") != "upsert" else _day_column(context)
+            reader = self.warehouse.warehouse().read(namespace, name, days=days, day_column=by)
             match form_of(wanted):
                 case "reader":
                     return reader
@@ -180,7 +182,7 @@ class PostgresIOManager(dg.ConfigurableIOManager):
         columns: TableSchema | pa.Schema = rows.schema
         schema = columns if isinstance(columns, TableSchema) else schema_of_arrow(columns)
         table = self._table(context, schema, is_partitioned=days is not None)
-        replaced = days if days and table.partition_column else []
+        replaced = days if days and table.column_of_days else []
         return self.warehouse.warehouse().stage(table, replaced, _slices(table, replaced, rows))
 
     def _table(
@@ -191,7 +193,7 @@ class PostgresIOManager(dg.ConfigurableIOManager):
         key = _names(metadata.get("primary_key"))
         default = "upsert" if key else "truncate_and_load"
         mode = str(metadata.get("mode", "partition_replace" if is_partitioned else default))
-        by = str(metadata.get("partition_by", PARTITION_COLUMN))
+        by = _day_column(context)
         indexes = cast("Sequence[object]", metadata.get("indexes", ()))
         return WarehouseTable(
             namespace,
@@ -201,6 +203,7 @@ class PostgresIOManager(dg.ConfigurableIOManager):
             indexes=tuple(_names(index) for index in indexes),
             partition_column=by if mode == "partition_replace" else None,
             mode=cast("Mode", mode),
+            day_column=by if mode == "upsert" and is_partitioned else None,
         )
 
     def _name(self, context: dg.OutputContext | dg.InputContext) -> tuple[str, str]:
@@ -208,6 +211,10 @@ class PostgresIOManager(dg.ConfigurableIOManager):
         by_key = ".".join([self.default_namespace, *path][-2:])
         namespace, _, name = str(metadata_of(context).get("table", by_key)).rpartition(".")
         return namespace or self.default_namespace, name
+
+
+def _day_column(context: dg.OutputContext | dg.InputContext) -> str:
+    return str(metadata_of(context).get("partition_by", PARTITION_COLUMN))
 
 
 def _rows(value: object) -> pa.Table | pa.RecordBatchReader | RowsByDay:
@@ -234,7 +241,7 @@ def _slices(
         yield days, rows
     elif isinstance(rows, pa.Table):
         yield from month_slices(table, days, rows)
-    elif table.partition_column is None:
+    elif table.column_of_days is None:
         yield (), rows.batches(None, names)
     else:
         for some in by_month({*days} & {*rows.days}).values():

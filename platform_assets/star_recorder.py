@@ -170,7 +170,7 @@ def _changed_days(
     days: set[date] = set()
     if own := publications.get(fact.name):
         # A table that is loaded whole does not tell days apart.
-        some = own.changed_days or (star.reports[fact.name] if not fact.partition_column else ())
+        some = own.changed_days or (() if fact.column_of_days else star.reports[fact.name])
         days |= {*some}
     for reference in fact.references:
         dimension = publications.get(reference.table)

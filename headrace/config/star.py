@@ -240,10 +240,12 @@ class FactConfig(StrictModel):
     measures: tuple[ColumnName, ...] = Field(
         min_length=1, description="Entity columns that are added up; see `additive`."
     )
-    load: Literal["partition_replace", "truncate_and_load"] = Field(
+    load: Literal["partition_replace", "upsert", "truncate_and_load"] = Field(
         "partition_replace",
         description="How the warehouse takes it: `partition_replace` the days of a run, in a "
-        "table partitioned by month; `truncate_and_load` every day anew, in one table.",
+        "table partitioned by month; `upsert` the rows of these days that differ, in one table "
+        "with date_key and the grain, which `columns` must hold, as its primary key; "
+        "`truncate_and_load` every day anew, in one table.",
     )
     keep_months: int | None = Field(
         None,

@@ -50,6 +50,9 @@ def _fact_problems(
     times = [*([fact.event_time] if fact.event_time else []), *fact.dates.values()]
     if fact.entity in entities:
         yield from kind_problems(where, fact, entities[fact.entity])
+    lacking = [name for name in fact.grain if name not in fact.columns]
+    if fact.load == "upsert" and lacking:
+        yield f"{where}.columns: lacks {', '.join(lacking)}: `load: upsert` keys rows by the grain"
     for join in fact.dimensions:
         used += join.natural_key.values()
         times += [join.event_time] if join.event_time else []

@@ -55,7 +55,10 @@ def calendar_table(config: CalendarConfig) -> WarehouseTable:
 
 
 def fact_table(project: Project, config: FactConfig) -> WarehouseTable:
-    """A fact in Postgres: partitioned by month of its date key, every foreign key indexed."""
+    """A fact in Postgres: partitioned by month of its date key unless it is loaded otherwise.
+
+    Every foreign key is indexed.
+    """
     entity = project.entities()[config.entity][1]
     dimensions = {j.dimension: project.star.dimension(j.dimension) for j in config.dimensions}
     references = foreign_keys(project, config)
@@ -65,7 +68,10 @@ def fact_table(project: Project, config: FactConfig) -> WarehouseTable:
         fact_schema(config, entity, dimensions),
         indexes=tuple((reference.column,) for reference in references),
         references=references,
+        # A row's grain is its own within its day; rows that stay as they are are not written.
+        primary_key=(DATE_KEY, *config.grain) if config.load == "upsert" else (),
         partition_column=DATE_KEY if config.load == "partition_replace" else None,
+        day_column=DATE_KEY if config.load == "upsert" else None,
         mode=config.load,
     )
 
@@ -156,7 +162,7 @@ class StarLoader:
             load.discard()
             raise
         bad = bad_days(reports)
-        if bad and table.partition_column is None:
+        if bad and table.column_of_days is None:
             load.discard()
             self._reports[table.name] = _held_together(reports, sorted(bad))
             return
@@ -181,7 +187,7 @@ class StarLoader:
             for some in by_month(days).values()
             if any(scan.rows(day) for day in some)
         )
-        replaced = days if table.partition_column else ()
+        replaced = days if table.column_of_days else ()
         return stage(self.connect, table, replaced, slices)
 
     def _audit(

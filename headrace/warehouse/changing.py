@@ -93,9 +93,11 @@ class TableChange:
     def delete_gone(self) -> None:
         """Delete the rows of a table with a key that went, once others were changed."""
         if self._is_there and self._table.primary_key and self._table.partition_column is None:
-            deleted, kept = KeyedRows(self._session, self._load).delete_gone()
+            rows = KeyedRows(self._session, self._load)
+            deleted, kept = rows.delete_gone()
             self._count(deleted)
             self.rows["kept"] += kept
+            self.changed_days.update(rows.changed_days)
 
     def add_months(self) -> None:
         """Attach the months that the table does not have yet.
@@ -147,9 +149,13 @@ class TableChange:
         deleted = self._session.execute(delete).rowcount
         inserted = sum(self._insert(name, part) for part in self._load.parts)
         self._count(deleted, inserted)
+        if self._table.day_column:
+            self.changed_days.update(self._load.rows_by_day)
 
     def _upsert(self) -> None:
-        updated, inserted, restated = KeyedRows(self._session, self._load).make_equal()
+        rows = KeyedRows(self._session, self._load)
+        updated, inserted, restated = rows.make_equal()
+        self.changed_days.update(rows.changed_days)
         self.rows["updated"] += updated
         self._changed[self._table.name] += updated
         self._count(0, inserted, restated)

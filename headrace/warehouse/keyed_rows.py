@@ -4,8 +4,10 @@ Belongs here: rows updated, inserted and deleted by primary key; rows that must 
 Elsewhere: tables cut by day (headrace.warehouse.days), the transaction (…changing).
 """
 
-from collections.abc import Sequence
-from typing import LiteralString
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import date
+from typing import Any, LiteralString
 
 from psycopg import sql
 
@@ -28,11 +30,17 @@ def restated_keys(table: str) -> sql.Identifier:
 
 
 class KeyedRows:
-    """Changes one table within the transaction of a load."""
+    """Changes one table within the transaction of a load.
+
+    Attributes:
+        changed_days: Rows written of each day; a table without a day column has none.
+    """
 
     def __init__(self, session: Session, load: StagedLoad) -> None:
         table = load.table
+        self.changed_days: Counter[date] = Counter()
         self._session = session
+        self._days = {table.partition_value(day): day for day in load.days}
         self._table = table
         self._load = load
         self._staged = load.relation()
@@ -44,6 +52,7 @@ class KeyedRows:
             "columns": _listed(table.schema.names),
             "staged_columns": _listed(table.schema.names, "s."),
             "matches": _matches(table.primary_key, "t", "s"),
+            "day": sql.Identifier(table.day_column) if table.day_column else sql.SQL("null"),
         }
 
     def find_differing(self) -> int:
@@ -93,6 +102,9 @@ class KeyedRows:
             "insert into {target} ({columns}) select {columns} from {differing}"
             " where _place is null order by {key}"
         )
+        if self._table.day_column:
+            counted = self._composed("select {day}, count(*) from {differing} group by 1")
+            self._add_days(self._session.execute(counted).fetchall())
         return updated, inserted, restated
 
     def _merge(self) -> tuple[int, int, int]:
@@ -113,7 +125,7 @@ class KeyedRows:
             sql.SQL(", ").join(sql.SQL("{0} = s.{0}").format(sql.Identifier(v)) for v in values),
         )
         # In order of the key: each page of its index is visited once.
-        row = self._session.execute(
+        rows = self._session.execute(
             self._composed(
                 "with changed as ("
                 "merge into {target} as t"
@@ -124,15 +136,16 @@ class KeyedRows:
                 " merge_action() = 'UPDATE' and {restated} as _is_restated, {staged_key}"
                 "), restated as ("
                 "insert into {differing} select {key}, true from changed where _is_restated"
-                ") select count(*) filter (where _was_there),"
-                " count(*) filter (where not _was_there),"
-                " count(*) filter (where _is_restated) from changed",
+                ") select {day}, count(*), count(*) filter (where _was_there),"
+                " count(*) filter (where _is_restated) from changed group by 1",
                 update=update if values else sql.SQL(""),
                 restated=restated if names else sql.SQL("false"),
             )
-        ).fetchone()
-        updated, inserted, changed = row or (0, 0, 0)
-        return updated, inserted, changed
+        ).fetchall()
+        if self._table.day_column:
+            self._add_days([row[:2] for row in rows])
+        written, updated, changed = (sum(row[n] for row in rows) for n in (1, 2, 3))
+        return updated, written - updated, changed
 
     def replace(self) -> tuple[int, int, int]:
         """Write every staged row anew: rows deleted, inserted, and with changed attributes.
@@ -153,18 +166,28 @@ class KeyedRows:
 
         Facts of a day that is held keep their keys, and their members with them.
         """
-        is_whole = self._load.gone is None
+        source: sql.Composable = self._table.identifier
+        if self._load.gone is not None:
+            source = self._load.gone_relation()
+        elif self._table.day_column:
+            source = self._composed(
+                "(select {key} from {target} where {day} = any ({days}))",
+                days=sql.Literal([*self._days]),
+            )
         # Most rows of files that went came again, as they were or with an end to their validity.
         count = self._execute(
             "create temporary table {leaving} on commit drop as"
             " select {own_key} from {source} as t"
             " where not exists (select from {staged} as s where {matches})",
             own_key=_listed(self._table.primary_key, "t."),
-            source=self._table.identifier if is_whole else self._load.gone_relation(),
+            source=source,
         )
         if count == 0:
             return 0, 0
         self._execute("analyze {leaving}")
+        if self._table.day_column:
+            counted = self._composed("select {day}, count(*) from {leaving} group by 1")
+            self._add_days(self._session.execute(counted).fetchall())
         matches = _matches(self._table.primary_key, "t", "l")
         deleted = self._execute(
             "delete from {target} as t using {leaving} as l where {matches_leaving} and {unused}",
@@ -176,6 +199,9 @@ class KeyedRows:
             matches_leaving=matches,
         )
         return deleted, kept
+
+    def _add_days(self, counted: Iterable[tuple[Any, ...]]) -> None:
+        self.changed_days.update({self._days[value]: rows for value, rows in counted})
 
     def _values(self) -> list[str]:
         return [name for name in self._table.schema.names if name not in self._table.primary_key]

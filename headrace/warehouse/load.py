@@ -71,6 +71,9 @@ class Warehouse:
         *,
         days: Collection[date] | None = None,
         columns: Sequence[str] | None = None,
+        day_column: str | None = None,
     ) -> pa.RecordBatchReader:
         """Rows of some days of a table, or of all; see `headrace.warehouse.reading.read`."""
-        return reading.read(self.connect, namespace, name, days=days, columns=columns)
+        return reading.read(
+            self.connect, namespace, name, days=days, columns=columns, day_column=day_column
+        )

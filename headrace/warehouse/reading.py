@@ -35,6 +35,7 @@ def read(
     *,
     days: Collection[date] | None = None,
     columns: Sequence[str] | None = None,
+    day_column: str | None = None,
 ) -> pa.RecordBatchReader:
     """The rows of some days of a table, or of all, as one query sees them, with bounded memory.
 
@@ -44,8 +45,9 @@ def read(
         connect: Opens sessions with the warehouse.
         namespace: Postgres's schema.
         name: The table.
-        days: None for all; a table without partitions is always read whole.
+        days: None for all; a table without partitions and `day_column` is always read whole.
         columns: In this order; None for all.
+        day_column: What says a row's day where the table has no partitions.
 
     Raises:
         UnpublishedTableError: There is no such table.
@@ -60,7 +62,8 @@ def read(
         )
     found = {column.name: column for column in published.columns}
     schema = schema_of(label, [found[column] for column in columns or found])
-    query = _select(sql.Identifier(namespace, name), schema, published, days)
+    by = published.partition_column or day_column
+    query = _select(sql.Identifier(namespace, name), schema, published, days if by else None, by)
     return pa.RecordBatchReader.from_batches(
         schema.arrow(), _batches(connect, label, schema, query)
     )
@@ -71,6 +74,7 @@ def _select(
     schema: TableSchema,
     published: PublishedTable,
     days: Collection[date] | None,
+    by: str | None,
 ) -> sql.Composed:
     # Arrays as JSON: Postgres's own text for them is read by nobody else.
     selected = [
@@ -80,7 +84,6 @@ def _select(
         for column in schema
     ]
     query = sql.SQL("select {} from {}").format(sql.SQL(", ").join(selected), relation)
-    by = published.partition_column
     if days is None or by is None:
         return query
     is_date = any(c.name == by and c.type == "date" for c in published.columns)

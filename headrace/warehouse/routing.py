@@ -50,22 +50,25 @@ class Router:
     ) -> Iterator[tuple[date | None, pa.RecordBatch]]:
         """Each batch with the month it belongs to, cut where it has rows of several.
 
-        A table without a partition column has the month None only.
+        A table that is not cut into months has the month None only.
 
         Raises:
             RowsRefusedError: A row has no day, or one that the load does not replace.
         """
         for batch in batches:
-            if self._table.partition_column is None:
+            if self._table.column_of_days is None:
                 yield None, batch
                 continue
-            column = batch.column(self._table.partition_column)
+            column = batch.column(self._table.column_of_days)
             counted = Counter(
                 {c["values"]: c["counts"] for c in pc.value_counts(column).to_pylist()}
             )
             self._check(counted)
             rows = {self._days[value]: count for value, count in counted.items()}
             self.rows_by_day.update(rows)
+            if self._table.partition_column is None:
+                yield None, batch
+                continue
             yield from self._cut(batch, column, sorted({month_of(day) for day in rows}))
 
     def _cut(
@@ -86,6 +89,6 @@ class Router:
             more = len(strangers) - _NAMED_AT_MOST
             raise RowsRefusedError(
                 f"{self._table.label}: rows of {shown}{f' and {more} more' if more > 0 else ''} in "
-                f"column {self._table.partition_column}, which this load does not replace",
+                f"column {self._table.column_of_days}, which this load does not replace",
                 fix="load the days that the rows have, or filter the rows by the load's days",
             )

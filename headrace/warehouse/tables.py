@@ -44,8 +44,11 @@ class WarehouseTable:
         attributes: Columns that readers find by this table's key: where one of them changes under
             a key that stays, what was computed from the rows that point to it is out of date.
         partition_column: For `partition_replace`: the day of a row, as `date` or as yyyymmdd.
-        mode: `partition_replace` replaces the days of the load; `upsert` makes the table equal
-            to what is loaded, writing only rows that differ; `truncate_and_load` replaces all.
+        mode: `partition_replace` replaces the days of the load, in a table cut into months;
+            `upsert` makes the table equal to what is loaded, or with a `day_column` the days of
+            the load, writing only rows that differ by key; `truncate_and_load` replaces all.
+        day_column: For `upsert`: the day of a row, as above and part of the key; a load then
+            leaves the rows of other days alone. Without it, it brings the whole table.
     """
 
     namespace: str
@@ -57,6 +60,7 @@ class WarehouseTable:
     attributes: tuple[str, ...] = ()
     partition_column: str | None = None
     mode: Mode = "partition_replace"
+    day_column: str | None = None
 
     def __post_init__(self) -> None:
         """See that the declaration makes sense.
@@ -67,8 +71,8 @@ class WarehouseTable:
         """
         named = {*self.primary_key, *(c for columns in self.indexes for c in columns)}
         named |= {*self.attributes, *(reference.column for reference in self.references)}
-        if self.partition_column is not None:
-            named.add(self.partition_column)
+        if self.column_of_days is not None:
+            named.add(self.column_of_days)
         if unknown := named - {*self.schema.names}:
             raise UnknownColumnError(
                 f"{self.label} has no column {', '.join(sorted(unknown))}",
@@ -88,9 +92,14 @@ class WarehouseTable:
         """Name for statements."""
         return sql.Identifier(self.namespace, self.name)
 
+    @property
+    def column_of_days(self) -> str | None:
+        """The column by which a load replaces days; None where it brings the whole table."""
+        return self.partition_column or self.day_column
+
     def partition_value(self, day: date) -> date | int:
-        """What `partition_column` holds for rows of `day`."""
-        if self.partition_column and self.schema.column(self.partition_column).type != "date":
+        """What the column of days holds for rows of `day`."""
+        if self.column_of_days and self.schema.column(self.column_of_days).type != "date":
             return yyyymmdd(day)
         return day
 
@@ -104,17 +113,22 @@ class WarehouseTable:
                 f"{self.label}: mode {self.mode} with partition column {self.partition_column}",
                 fix="name a partition column for partition_replace, and for no other mode",
             )
-        if self.partition_column is not None:
-            kind = self.schema.column(self.partition_column).type
+        if self.day_column is not None and self.mode != "upsert":
+            raise ConfigError(
+                f"{self.label}: mode {self.mode} with day column {self.day_column}",
+                fix="name a day column for upsert only",
+            )
+        if self.column_of_days is not None:
+            kind = self.schema.column(self.column_of_days).type
             if kind not in _PARTITION_TYPES:
                 raise ConfigError(
-                    f"{self.label}: partition column {self.partition_column} is {kind}",
+                    f"{self.label}: partition column {self.column_of_days} is {kind}",
                     fix="use a date, or an int such as 20170131",
                 )
-            if self.primary_key and self.partition_column not in self.primary_key:
+            if self.primary_key and self.column_of_days not in self.primary_key:
                 raise ConfigError(
-                    f"{self.label}: the primary key lacks {self.partition_column}",
-                    fix="add it: Postgres keeps a key unique within partitions only",
+                    f"{self.label}: the primary key lacks {self.column_of_days}",
+                    fix="add it: a key is unique within its day only",
                 )
         if self.mode == "upsert" and not self.primary_key:
             raise ConfigError(

@@ -41,6 +41,10 @@ class PartitionStore(Protocol):
     def key(self) -> tuple[str, str]:
         """Namespace and name of the table, and the key of the asset that it is in Dagster."""
 
+    @property
+    def metadata(self) -> Mapping[str, object]:
+        """What the asset in Dagster says of its table."""
+
     def publish(self, days: Mapping[date, Sequence[Row]], schema: TableSchema) -> None:
         """Make each of `days` hold exactly these rows, in one step; no rows: the day is empty."""
 
@@ -68,6 +72,10 @@ class LakeStore:
         return "contract", self.name
 
     @property
+    def metadata(self) -> Mapping[str, object]:
+        return {"partition_by": DAY}
+
+    @property
     def table(self) -> LakeTable:
         return _lake(self.settings).table(*self.key)
 
@@ -93,23 +101,35 @@ class LakeStore:
 
 @dataclass(frozen=True)
 class WarehouseStore:
-    """A Postgres table."""
+    """A Postgres table; with `is_keyed` not cut into months, but with the key day and sale."""
 
     url: str
     name: str
+    is_keyed: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
         return "contract", self.name
 
+    @property
+    def metadata(self) -> Mapping[str, object]:
+        keyed = {"mode": "upsert", "primary_key": [DAY, "sale"]} if self.is_keyed else {}
+        return {"partition_by": DAY, **keyed}
+
     def publish(self, days: Mapping[date, Sequence[Row]], schema: TableSchema) -> None:
         table = WarehouseTable(*self.key, schema, partition_column=DAY)
+        if self.is_keyed:
+            by_key = (DAY, "sale")
+            table = WarehouseTable(
+                *self.key, schema, primary_key=by_key, mode="upsert", day_column=DAY
+            )
         rows = arrow_rows([row for day in days for row in days[day]], schema)
         warehouse = Warehouse(connector(self.url))
         warehouse.publish([warehouse.stage(table, days, month_slices(table, days, rows))])
 
     def read(self, days: Collection[date] | None = None) -> pa.Table:
-        return Warehouse(connector(self.url)).read(*self.key, days=days).read_all()
+        by = DAY if self.is_keyed else None
+        return Warehouse(connector(self.url)).read(*self.key, days=days, day_column=by).read_all()
 
     def io_manager(self) -> "ConfigurableIOManager":
         from io_managers.postgres import PostgresIOManager  # noqa: PLC0415  # as above
@@ -144,7 +164,12 @@ def warehouse(folder: str) -> PartitionStore:  # its files are the server's
     return WarehouseStore(servers.postgres().uri("warehouse"), _table_name())
 
 
+def keyed_warehouse(folder: str) -> PartitionStore:  # its files are the server's
+    """A warehouse in Postgres whose rows are updated by key."""
+    return WarehouseStore(servers.postgres().uri("warehouse"), _table_name(), is_keyed=True)
+
+
 # Name to what makes a store with a table that nobody used before, given an empty folder.
 STORES: Mapping[str, Callable[[str], PartitionStore]] = MappingProxyType(
-    {"local": local_lake, "s3": s3_lake, "postgres": warehouse}
+    {"local": local_lake, "s3": s3_lake, "postgres": warehouse, "upsert": keyed_warehouse}
 )

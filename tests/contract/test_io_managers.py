@@ -41,7 +41,7 @@ def upstream(
         key=dg.AssetKey(list(store.key)),
         partitions_def=DAYS,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        metadata={"partition_by": DAY},
+        metadata=dict(store.metadata),
         retry_policy=dg.RetryPolicy(max_retries=1),
     )
     def asset(context: dg.AssetExecutionContext) -> pa.Table:
@@ -147,7 +147,7 @@ def test_a_later_run_reads_what_an_earlier_one_published(
     source = upstream(store, {on: sales(on, 1) for on in days})
     run(store, [source], days, instance)
     some, whole = Reader(store, DAYS), Reader(store, None)
-    selection = [dg.AssetSpec(source.key, partitions_def=DAYS)]
+    selection = [dg.AssetSpec(source.key, partitions_def=DAYS, metadata=dict(store.metadata))]
     assert run(store, [*selection, some.asset], days[1:3], instance).success
     assert some.rows == [row for on in days[1:3] for row in sales(on, 1)]
     dg.materialize(

@@ -111,6 +111,7 @@ def test_a_gap_between_published_days_stays_a_gap(store: PartitionStore) -> None
 def test_values_of_every_type_come_back_as_they_were(store: PartitionStore) -> None:
     schema = TableSchema(
         (
+            Column("sale", "int"),
             Column("text", "string"),
             Column("yes", "boolean"),
             Column("small", "int"),
@@ -125,6 +126,7 @@ def test_values_of_every_type_come_back_as_they_were(store: PartitionStore) -> N
         )
     )
     full: Row = {
+        "sale": 1,
         "text": "ü\t\"',\\N\n",
         "yes": True,
         "small": -(2**31),
@@ -137,8 +139,8 @@ def test_values_of_every_type_come_back_as_they_were(store: PartitionStore) -> N
         "tags": ["a", "", 'b,"c"'],
         DAY: day(0),
     }
-    empty: Row = {**full, "text": "", "tags": []}
-    nothing: Row = {**dict.fromkeys(schema.names), DAY: day(0)}
+    empty: Row = {**full, "sale": 2, "text": "", "tags": []}
+    nothing: Row = {**dict.fromkeys(schema.names), "sale": 3, DAY: day(0)}
     store.publish({day(0): [full, empty, nothing]}, schema)
     found = store.read()
     by_text = sorted(found.to_pylist(), key=lambda row: (row["text"] is not None, row["text"]))
