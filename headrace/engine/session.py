@@ -33,6 +33,9 @@ _SAIL_ENVIRONMENT = {
     # Sail's allocator keeps what it freed for later: a year's receipts peaked at 1.2 GB instead of
     # 0.6 GB, in the same time.
     "MIMALLOC_PURGE_DELAY": "0",
+    # Giving back parts of huge pages splits them, and getting them again clears 2 MiB at a time:
+    # without them a year takes 3 s less of the kernel's time and 400 MB less memory.
+    "MIMALLOC_ALLOW_THP": "0",
     # Sessions end after 15 idle minutes by default; those of a daemon idle for days.
     "SAIL_SPARK__SESSION_TIMEOUT_SECS": str(30 * 24 * 3600),
 }
