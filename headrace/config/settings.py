@@ -67,7 +67,7 @@ class EngineSettings(StrictModel):
         None, pattern=r"^sc://", description="Spark Connect URL; null: Sail in this process."
     )
     slice_bytes: int = Field(
-        5 * 2**20,
+        10 * 2**20,
         ge=2**20,
         description="Compressed bytes of input that one slice of days may have: bounds memory.",
     )
