@@ -159,10 +159,19 @@ class Ledger:
 
     connect: Connect
 
-    def record(self, records: Iterable[PartitionRecord]) -> None:
-        """Write attempts down, all or none; of two for one partition the later one counts."""
-        with translated("writing the ledger"), self.connect() as session:
-            self.record_in(session, records)
+    def record(self, *attempts: Iterable[PartitionRecord]) -> None:
+        """Write attempts down, all or none; of two for one partition the later one counts.
+
+        Those of each argument come after those of the one before: one that failed then leaves
+        what an earlier one published.
+        """
+        with (
+            translated("writing the ledger"),
+            self.connect() as session,
+            session.transaction(),
+        ):
+            for records in attempts:
+                self.record_in(session, records)
 
     def record_in(self, session: Session, records: Iterable[PartitionRecord]) -> None:
         """As `record`, in the transaction of `session`."""
@@ -201,6 +210,17 @@ class Ledger:
                 "delete from platform.partition_ledger where asset = %s and partition < %s",
                 (asset, before),
             )
+
+    def recorded_snapshots(self, asset: str, snapshot_ids: Collection[int]) -> frozenset[int]:
+        """Those of `snapshot_ids` that publish a partition of an asset, by what is written here."""
+        with translated("reading the ledger"), self.connect() as session:
+            ensure_tables(session)
+            found = session.execute(
+                "select distinct snapshot_id from platform.partition_ledger"
+                " where asset = %s and snapshot_id = any(%s)",
+                (asset, [*snapshot_ids]),
+            )
+            return frozenset(row[0] for row in found)
 
     def bad_of_run(self, run_id: str) -> list[PartitionState]:
         """What a run tried last and did not publish, by asset and day."""

@@ -181,12 +181,14 @@ def build_fact_asset(
         # Held until the fact is published: what one run moves to late versions, another one that
         # began before must not move back.
         with recorder.attempt(context, days), recorder.warehouse.lock(name_of(key)):
+            table = lake.table(CURATED, config.name)
+            recorder.catch_up(context, table)
             step = FactStep(
                 spark=spark.session(),
                 config=config,
                 entity=entity,
                 dimensions=_tables(lake, dimensions),
-                table=lake.table(CURATED, config.name),
+                table=table,
                 slice_bytes=project.settings.engine.slice_bytes,
             )
             open_days = set(processed.days)

@@ -7,11 +7,14 @@ Elsewhere: Dagster's private parts (platform_assets.events), the ledger's table 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
+from types import MappingProxyType
 
 import dagster as dg
 
 from headrace.errors import HeadraceError, PermanentError
 from headrace.lake.commit import Commit
+from headrace.lake.table import LakeTable
+from headrace.layers.unrecorded import unrecorded_days
 from headrace.ledger import Ledger, PartitionRecord
 from headrace.quality.report import AuditedOutput, AuditedTable, PartitionReport, passed_days
 from headrace.staged import StagedOutput, StagedTable
@@ -20,6 +23,7 @@ from platform_assets.keys import name_of
 from resources.warehouse import WarehouseResource
 
 _NAMED = 5
+_NO_REPORTS: Mapping[date, PartitionReport] = MappingProxyType({})
 
 
 class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -70,11 +74,9 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         step, key = context.step_context, context.asset_key
         snapshot_id = commit.snapshot_id if commit else None
-        if isinstance(output, AuditedOutput) and output.restated:
-            # First: a day of the run that failed may be among them, and its failure is the news.
-            self.write_down(step, key, output.restated, snapshot_id)
         if isinstance(output, AuditedOutput | AuditedTable):
-            self.write_down(step, key, output.reports, snapshot_id)
+            restated = output.restated if isinstance(output, AuditedOutput) else {}
+            self.write_down(step, key, output.reports, snapshot_id, restated)
             self.end(step, [key], {key: output.reports})
         else:
             files = output.files if isinstance(output, StagedTable) else ()
@@ -140,10 +142,39 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         key: dg.AssetKey,
         reports: Mapping[date, PartitionReport],
         snapshot_id: int | None,
+        restated: Mapping[date, PartitionReport] = _NO_REPORTS,
     ) -> None:
-        """Ledger rows and events, without ending the step."""
-        self.ledger().record(ledger_records(step, key, reports, snapshot_id))
+        """Ledger rows, all or none, and events, without ending the step."""
+        # A day of the run that failed may be among the restated ones, and its failure is the news.
+        both = {day: report for day, report in reports.items() if day in restated}
+        self.ledger().record(
+            ledger_records(step, key, {**reports, **restated}, snapshot_id),
+            ledger_records(step, key, both, snapshot_id),
+        )
+        if restated:
+            self.log(step, key, restated)
         self.log(step, key, reports)
+
+    def catch_up(self, context: dg.AssetExecutionContext, table: LakeTable) -> None:
+        """Write down what a run published that was killed before it could.
+
+        As published anew: so the warehouse and the marts follow, whatever days this run is about.
+
+        Args:
+            context: Of the step that publishes the asset; it has the asset's lock.
+            table: The asset's, with partitions.
+        """
+        step, key = context.get_step_execution_context(), context.asset_key
+        found = unrecorded_days(name_of(key), table, self.ledger())
+        if found is None:
+            return
+        snapshot_id, reports = found
+        self.write_down(step, key, reports, snapshot_id)
+        step.log.warning(
+            "%s: %d days were published by a run that was killed; written down now",
+            name_of(key),
+            len(reports),
+        )
 
     def log(
         self,

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
+from pyiceberg.table.snapshots import ancestors_of
 
 from headrace.errors import StagedFileRejectedError, UnpublishedTableError
 from headrace.lake.changes import FileChanges, changes_since
@@ -78,6 +79,16 @@ class LakeTable:
         table = self.load()
         snapshot = table.current_snapshot() if table else None
         return snapshot.snapshot_id if snapshot else None
+
+    def snapshot_ids(self) -> list[int]:
+        """The current snapshot and those that it came from, newest first, as far as they are kept.
+
+        Empty while nothing is published.
+        """
+        table = self.load()
+        if table is None:
+            return []
+        return [s.snapshot_id for s in ancestors_of(table.current_snapshot(), table.metadata)]
 
     def snapshot_properties(self) -> dict[str, str]:
         """What the last publication recorded of itself, Iceberg's own figures among it."""

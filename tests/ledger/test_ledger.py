@@ -171,3 +171,13 @@ def test_a_year_of_twenty_assets_is_recorded_at_once(ledger: Ledger) -> None:
     # 0.2 s on an idle machine; row by row it is 4 s.
     assert time.monotonic() - began < 2
     assert ledger.publishable("layer/7", days) == {*days}
+
+
+def test_a_failure_after_a_publication_leaves_what_was_published(ledger: Ledger) -> None:
+    ledger.record([record()])
+    published = replace(record(run_id="run-2"), snapshot_id=7)
+    ledger.record([published, record(TUESDAY)], [record(status="failed", run_id="run-2")])
+    state = ledger.states(ASSET)[MONDAY]
+    assert (state.status, state.snapshot_id, state.published_run_id) == ("failed", 7, "run-2")
+    assert ledger.recorded_snapshots(ASSET, [7, 8]) == {7}
+    assert ledger.recorded_snapshots("processed/other", [7]) == frozenset()
