@@ -96,15 +96,8 @@ class DimensionStep:
         """Stage the dimension; `days` are those whose changes the run brings."""
         properties = self.table.snapshot_properties()
         published = self._published(properties)
-        if published is None:
-            written = self._build()
-        elif published.is_up_to_date:
-            # Published again as it is; what it has read may have gone on without changing rows.
-            token = properties[_HEAD]
-            read = self._read_now(published)
-            written = _Written(published.head.files, token, published.tail.files, (), read)
-        else:
-            written = self._update(published)
+        head = properties.get(_HEAD, "")
+        written = self._build() if published is None else self._follow(published, head)
         schema = lake_dimension_schema(self.config, self.entity)
         key = (self.config.key_column,)
         guard_files(self.table.name, schema, self.table.storage, written.new, key)
@@ -153,7 +146,16 @@ class DimensionStep:
             read |= as_read(each.table, scan)
         return _Written(head, place, tail, written, read)
 
-    def _update(self, published: _Published) -> _Written:
+    def _follow(self, published: _Published, head_place: str) -> _Written:
+        update = None if published.is_up_to_date else self._update(published)
+        if update is not None:
+            return update
+        # Published again as it is; what it has read may have gone on without changing a member.
+        head, tail = published.head.files, published.tail.files
+        return _Written(head, head_place, tail, (), self._read_now(published))
+
+    def _update(self, published: _Published) -> _Written | None:
+        """None if what changed touches no member."""
         spark = self.spark
         changes = DimensionChanges(
             added=published.rows.added.frame(spark),
@@ -169,6 +171,8 @@ class DimensionStep:
             self.config,
             self.entity,
         )
+        if update is None:
+            return None
         kept = () if update.replaces_tail else published.tail.files
         small = [file for file in kept if file.size_bytes < _SMALL_BYTES]
         rows = update.tail

@@ -56,8 +56,10 @@ def update_dimension(
     all_mentions: Callable[[], DataFrame | None] | None,
     config: DimensionConfig,
     entity: EntityConfig,
-) -> DimensionUpdate:
+) -> DimensionUpdate | None:
     """What `build_dimension` would give of everything, for the price of what changed.
+
+    None if that is what is published: nothing that came or went touches a member.
 
     A member whose changes all come after its last one needs its head row only. It is late, and
     rebuilt from its history, if a change comes before or at the instant of its last one, if a row
@@ -77,6 +79,8 @@ def update_dimension(
     members = published.head.where(F.col(config.key_column) != UNKNOWN_KEY)
     judged = judged_members(members, told, changes, config, entity)
     found = _counts(judged)
+    if not found.touched:
+        return None
     mentions = all_mentions if all_mentions is not None and config.infers_members else None
     if config.snapshots_tell_deletes and found.has_late_rows:
         versions = build_dimension(history(), config, entity, mentions() if mentions else None)
@@ -113,14 +117,17 @@ def update_dimension(
 @dataclass(frozen=True)
 class _Counts:
     members: int
+    touched: int
     late: int
     several: int
     has_late_rows: bool
 
 
 def _counts(judged: DataFrame) -> _Counts:
+    is_touched = F.col("_is_late") | F.col("_is_single") | F.col("_is_several")
     found = judged.agg(
         F.count(F.lit(1)).alias("members"),
+        F.sum(is_touched.cast("bigint")).alias("touched"),
         F.sum(F.col("_is_late").cast("bigint")).alias("late"),
         F.sum(F.col("_is_several").cast("bigint")).alias("several"),
         F.max("_changed_at").alias("last"),
@@ -130,7 +137,13 @@ def _counts(judged: DataFrame) -> _Counts:
     first, last = found["first"], found["last"]
     is_before = first is not None and last is not None and first <= last
     has_late_rows = is_before or bool(found["removed"])
-    return _Counts(found["members"], found["late"] or 0, found["several"] or 0, has_late_rows)
+    return _Counts(
+        found["members"],
+        found["touched"] or 0,
+        found["late"] or 0,
+        found["several"] or 0,
+        has_late_rows,
+    )
 
 
 def _changed(

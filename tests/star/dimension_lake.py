@@ -103,6 +103,12 @@ class Lake:
         update = update_dimension(
             published, changes, self.history, self.all_mentions, self.config, ENTITY
         )
+        if update is None:
+            self.late = 0
+            if self.head is None:  # Nothing is published, and nothing is told: the unknown member.
+                versions = build_dimension(self.history(), self.config, ENTITY, self.all_mentions())
+                self.head, self.tail = versions.head.toArrow(), versions.tail.toArrow()
+            return
         tail = update.tail.toArrow()
         if self.tail is not None and not update.replaces_tail:
             tail = pa.concat_tables([self.tail, tail.cast(self.tail.schema)])
