@@ -46,6 +46,7 @@ from dagster._core.storage.tags import PRIORITY_TAG
 
 # More steps at once than this hold more memory than they save time.
 _MOST = 4
+_ONE_AT_A_TIME = "headrace/one_at_a_time"
 # How soon an interrupt is seen; the events of steps are seen at once.
 _LOOK_SECONDS = 0.2
 
@@ -87,6 +88,14 @@ def execute_in_this_process(
 def starts_first() -> dict[str, str]:
     """The tag of a step that starts before others that could: a long way goes through it."""
     return {PRIORITY_TAG: "1"}
+
+
+def one_at_a_time(what: str) -> dict[str, str]:
+    """The tag of steps that keep Python busy: two of them would wait for its lock, not for data.
+
+    A year took an eighth longer with the files of several entities read side by side.
+    """
+    return {_ONE_AT_A_TIME: what}
 
 
 class _ThreadsExecutor(Executor):
@@ -139,6 +148,9 @@ def _events(
         plan.start(
             retry_mode=context.retry_mode,
             max_concurrent=max_concurrent,
+            tag_concurrency_limits=[
+                {"key": _ONE_AT_A_TIME, "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
+            ],
             instance_concurrency_context=concurrency,
         ) as active,
         # What steps print is one log: the process has one stdout.

@@ -13,7 +13,7 @@ from headrace.layers.raw import RawStep
 from headrace.quality.report import AuditedOutput
 from headrace.version import code_version
 from platform_assets.declare import table_metadata
-from platform_assets.executor import starts_first
+from platform_assets.executor import one_at_a_time, starts_first
 from platform_assets.keys import RAW, name_of, raw_key, table_of
 from platform_assets.partitions import days_of
 from platform_assets.recorder import PublicationRecorder
@@ -44,7 +44,7 @@ def build_raw_asset(
         description=f"{entity.description} As captured: text, with file and line.",
         metadata=table_metadata(f"{RAW}.{table_of(name)}", raw_schema(entity), for_ui=for_ui),
         code_version=version,
-        op_tags=starts_first() if is_first else None,
+        op_tags=one_at_a_time("capture") | (starts_first() if is_first else {}),
     )
     def raw(
         context: dg.AssetExecutionContext,

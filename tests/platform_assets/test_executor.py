@@ -12,7 +12,12 @@ from threading import Barrier
 import dagster as dg
 import pytest
 
-from platform_assets.executor import execute_in_this_process, starts_first, threads_executor
+from platform_assets.executor import (
+    execute_in_this_process,
+    one_at_a_time,
+    starts_first,
+    threads_executor,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,6 +80,37 @@ def test_a_step_waits_for_what_it_reads_and_the_long_way_starts_first() -> None:
     assert started[0] == "long"
     assert sorted(started) == ["after 1", "long", "short"]
     assert sorted(of_kind(result, dg.DagsterEventType.STEP_SUCCESS)) == ["after", "long", "short"]
+
+
+def test_steps_of_one_kind_take_turns_and_others_run_beside_them() -> None:
+    started: list[str] = []
+    running: list[str] = []
+    beside = Barrier(2, timeout=20)
+
+    def reads(name: str) -> dg.OpDefinition:
+        @dg.op(name=name, tags=one_at_a_time("capture"))
+        def reading() -> None:
+            started.append(name)
+            running.append(name)
+            if len(started) == 1:
+                beside.wait()
+            time.sleep(0.1)
+            assert len(running) == 1
+            running.remove(name)
+
+        return reading
+
+    @dg.op
+    def other() -> None:
+        beside.wait()
+
+    @dg.job(executor_def=in_threads(3))
+    def job() -> None:
+        reads("one")()
+        reads("two")()
+        other()
+
+    assert run(job).success
 
 
 def test_a_step_that_fails_stops_what_reads_it_and_nothing_else() -> None:
