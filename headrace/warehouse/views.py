@@ -106,8 +106,10 @@ def _make(session: Session, views: Collection[ViewFile]) -> None:
                 ensure_namespace(session, NAMESPACE)
                 _replace(session, view)
             log.info("view_made", view=f"{NAMESPACE}.{view.name}")
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+            # A first load: the marts come after the star. It is looked at again with each of them.
+            log.info("view_waits", view=f"{NAMESPACE}.{view.name}")
         except psycopg.Error as error:
-            # Most often it reads what the star or the marts do not have (yet).
             why = (error.diag.message_primary or type(error).__name__).split("\n")[0]
             log.warning("view_not_made", view=f"{NAMESPACE}.{view.name}", error=why)
 

@@ -38,6 +38,7 @@ def _year(landing: Path | None = None) -> Iterator[Installation]:
     root.chmod(0o755)
     made = Installation(root)
     shutil.copytree(REPOSITORY / "config", made.config)
+    (root / "dbt").symlink_to(REPOSITORY / "dbt")
     made.home.mkdir()
     if landing:
         made.landing.symlink_to(landing)
