@@ -38,10 +38,20 @@ class Day:
     Attributes:
         seconds: In all, and by step.
         bytes_read: What the process read from files (Linux's rchar).
+        peak_bytes: The most memory that the process held meanwhile (Linux's VmHWM).
     """
 
     seconds: dict[str, float]
     bytes_read: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A history, loaded in one run, and some days after it."""
+
+    history: Day
+    days: list[Day]
 
 
 def deliver(landing: Path, number: int) -> None:
@@ -58,7 +68,7 @@ def deliver(landing: Path, number: int) -> None:
     _write(landing / "sales" / f"sales-{day}.csv", "sale_id,product_id,sold_at,amount", sales)
 
 
-def measure(landing: Path, history: int) -> list[Day]:
+def measure(landing: Path, history: int) -> Grown:
     """Load a history of so many days in this process, then some more days, each by itself."""
     # Here, because the environment has to be set before.
     from headrace.cli.runner import run_backfill  # noqa: PLC0415
@@ -68,37 +78,41 @@ def measure(landing: Path, history: int) -> list[Day]:
 
     def run(start: int, end: int) -> Day:
         began, read = perf_counter(), _bytes_read()
+        _forget_peak()
         days = (FIRST + timedelta(days=start), FIRST + timedelta(days=end))
         result = run_backfill(*days, select=SELECT, quiet=True)
         if result.exit_code:
             raise SystemExit(f"{days}: {result.summary}")
         seconds = {"in all": perf_counter() - began, **dict(result.steps)}
-        return Day(seconds, _bytes_read() - read)
+        return Day(seconds, _bytes_read() - read, _peak_bytes())
 
-    run(0, history - 1)
+    loaded = run(0, history - 1)
     found = []
     for number in range(history, history + NEXT_DAYS):
         deliver(landing, number)
         found.append(run(number, number))
-    return found[1:]
+    return Grown(loaded, found[1:])
 
 
-def report(found: dict[int, list[Day]]) -> list[str]:
-    """Lines of a table: medians of the days after each history."""
+def report(found: dict[int, Grown]) -> list[str]:
+    """Lines of a table: medians of the days after each history, and peaks of memory."""
     short, long = sorted(found)
     lines = [f"{'one more day after':<34}{short:>7} days{long:>7} days    ratio"]
-    for step in found[short][0].seconds:
+    for step in found[short].days[0].seconds:
         values = [
-            statistics.median(day.seconds[step] for day in found[days]) for days in (short, long)
+            statistics.median(day.seconds[step] for day in found[days].days)
+            for days in (short, long)
         ]
         lines.append(
             f"{step:<34}{values[0]:>10.2f} s{values[1]:>10.2f} s{values[1] / values[0]:>9.2f}"
         )
-    read = [statistics.median(day.bytes_read for day in found[days]) for days in (short, long)]
-    lines.append(
-        f"{'read from files':<34}{read[0] / 2**20:>8.1f} MiB{read[1] / 2**20:>8.1f} MiB"
-        f"{read[1] / read[0]:>9.2f}"
-    )
+    for name, both in (
+        ("read from files", [[day.bytes_read for day in found[d].days] for d in (short, long)]),
+        ("peak memory", [[day.peak_bytes for day in found[d].days] for d in (short, long)]),
+        ("peak memory, the history", [[found[d].history.peak_bytes] for d in (short, long)]),
+    ):
+        less, more = (statistics.median(some) / 2**20 for some in both)
+        lines.append(f"{name:<34}{less:>8.1f} MiB{more:>8.1f} MiB{more / less:>9.2f}")
     return lines
 
 
@@ -110,8 +124,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     if chosen.child:
-        days = measure(chosen.child, chosen.days)
-        print(json.dumps([asdict(day) for day in days]))  # noqa: T201
+        print(json.dumps(asdict(measure(chosen.child, chosen.days))))  # noqa: T201
         return
     with scratch_folder() as scratch:
         found = {
@@ -121,7 +134,7 @@ def main(arguments: Sequence[str]) -> None:
     print("\n".join(report(found)))  # noqa: T201
 
 
-def _in_child(scratch: Scratch, home: Home, days: int) -> list[Day]:
+def _in_child(scratch: Scratch, home: Home, days: int) -> Grown:
     config = scratch.root / f"config-{days}"
     shutil.copytree(_CONFIG, config)
     overlay = {
@@ -137,7 +150,8 @@ def _in_child(scratch: Scratch, home: Home, days: int) -> list[Day]:
     done = subprocess.run(  # noqa: S603  # our own program
         command, env=variables, cwd=PROJECT, check=True, stdout=subprocess.PIPE, text=True
     )
-    return [Day(**day) for day in json.loads(done.stdout.splitlines()[-1])]
+    found = json.loads(done.stdout.splitlines()[-1])
+    return Grown(Day(**found["history"]), [Day(**day) for day in found["days"]])
 
 
 def _write(path: Path, header: str, lines: Sequence[str]) -> None:
@@ -145,6 +159,16 @@ def _write(path: Path, header: str, lines: Sequence[str]) -> None:
     scratch = path.with_name(f".{path.name}")
     scratch.write_text("\n".join([header, *lines, ""]))
     scratch.replace(path)
+
+
+def _forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_bytes() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
+    return int(peak) * 1024
 
 
 def _bytes_read() -> int:
