@@ -10,6 +10,7 @@ pair says that the other is gone, however that came about.
 """
 
 import atexit
+import gc
 import os
 import queue
 import signal
@@ -180,8 +181,12 @@ def _listen(connection: Connection, questions: "queue.SimpleQueue[Any]") -> None
 
 
 def _import_dbt() -> None:
+    # Without the garbage collector, which looks through all that is there again and again.
+    gc.disable()
     for module in (_DBT, "dbt.task.build", "dbt.adapters.postgres"):
         __import__(module)
+    gc.freeze()
+    gc.enable()
 
 
 def _answer(task: Task, arguments: Sequence[Any]) -> tuple[Any, Any]:

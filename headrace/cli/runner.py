@@ -28,6 +28,9 @@ from headrace.home import environment_of
 from headrace.home_setup import mart_builder, prepare_home
 
 _EVERYTHING = "*"
+# Objects between two looks for garbage that reference counts leave: with Python's 700 a year's
+# manifests, events and plans cost 2 s of looking.
+_GARBAGE = 50_000
 
 
 class Run(Protocol):
@@ -150,6 +153,7 @@ def _imports() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
+        gc.set_threshold(_GARBAGE)
         gc.enable()
 
 

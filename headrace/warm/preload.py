@@ -24,6 +24,12 @@ _LATE = (
     "dagster._core.storage.root",
     "dagster._core.system_config.composite_descent",
     "dagster_postgres",
+    # What dbt's process is forked with (headrace.dbt_worker).
+    "dbt.adapters.postgres",
+    "dbt.cli.main",
+    "dbt.task.build",
+    "dbt.task.list",
+    "dbt_common.clients.agate_helper",
     "fsspec.implementations.local",
     "grpc._channel",
     "headrace.lake.catalog",
