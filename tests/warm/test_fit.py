@@ -12,7 +12,7 @@ from headrace.warm import fit
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="there is no warm process elsewhere"
 )
-HOME = Path("/home/one")
+HOME = Path("/srv/one")
 GIVEN = {"PATH": "/bin", "LANG": "C"}
 
 
@@ -36,7 +36,7 @@ def test_one_that_the_command_itself_reads_makes_none(changed: dict[str, str]) -
 
 
 def test_another_home_makes_a_difference() -> None:
-    assert fit.stamp(GIVEN, Path("/home/two")) != fit.stamp(GIVEN, HOME)
+    assert fit.stamp(GIVEN, Path("/srv/two")) != fit.stamp(GIVEN, HOME)
 
 
 @pytest.mark.parametrize(
