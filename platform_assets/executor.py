@@ -6,7 +6,7 @@ Elsewhere: what steps do (the layers' modules).
 
 A process a step, which is Dagster's way to run several at once, costs 3 s of imports and an engine
 each. The engine and Postgres work outside of Python: while one step waits for them, another plans,
-commits or writes down. A year takes a quarter less time than with one step after the other.
+commits or writes down.
 """
 
 import ctypes
