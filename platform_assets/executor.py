@@ -12,7 +12,7 @@ commits or writes down.
 import ctypes
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
@@ -164,25 +164,29 @@ def _events(
             yield from running.advance()
 
 
-@dataclass(frozen=True)
-class _Ended:
-    """A step gave its last event; `error` is what it raised, beyond the failure it reported."""
+@dataclass
+class _Step:
+    """A step under way; `future` is done once it gave its last event, however it ended."""
 
     context: StepExecutionContext
-    events: list[DagsterEvent]
-    error: BaseException | None
+    future: Future[None]
+    events: list[DagsterEvent] = field(default_factory=list)
 
 
 @dataclass
 class _Running:
-    """The steps under way, and what they have to tell."""
+    """The steps under way by key, what they have to tell, and the threads that can be interrupted.
+
+    None in `told` only wakes who waits: that a step ended is known by its future, which an
+    interrupt at the wrong moment cannot lose.
+    """
 
     context: PlanExecutionContext
     active: ActiveExecution
     pool: ThreadPoolExecutor
-    told: SimpleQueue[DagsterEvent | _Ended] = field(default_factory=SimpleQueue)
+    told: SimpleQueue[tuple[str, DagsterEvent] | None] = field(default_factory=SimpleQueue)
+    under_way: dict[str, _Step] = field(default_factory=dict)
     threads: dict[str, int] = field(default_factory=dict)
-    under_way: int = 0
     error: BaseException | None = None
 
     def advance(self) -> Iterator[DagsterEvent]:
@@ -199,41 +203,43 @@ class _Running:
             if not self.active.is_complete:
                 self.active.sleep_til_ready()
             return
+        yield from self._next()
+
+    def _next(self) -> Iterator[DagsterEvent]:
+        # Looked at first: what ended steps had to tell is then in the queue, or was handed on.
+        ended = [key for key, step in self.under_way.items() if step.future.done()]
         try:
-            told = self.told.get(timeout=_LOOK_SECONDS)
+            told = self.told.get(block=not ended, timeout=_LOOK_SECONDS)
         except Empty:
+            for key in ended:
+                yield from self._end(self.under_way.pop(key))
             return
-        if isinstance(told, DagsterEvent):
+        if told is not None:
+            key, event = told
+            self.under_way[key].events.append(event)
             # Handed on first: whoever looks at the run then finds it as far as the plan is.
-            yield told
-            self.active.handle_event(told)
-            return
-        yield from self._end(told)
+            yield event
+            self.active.handle_event(event)
 
     def _start(self, step: StepExecutionContext) -> None:
-        self.under_way += 1
         # Dagster keeps what a step is about in context variables.
-        self.pool.submit(copy_context().run, self._run, step)
+        future = self.pool.submit(copy_context().run, self._run, step)
+        self.under_way[step.step.key] = _Step(step, future)
+        future.add_done_callback(lambda _: self.told.put(None))
 
     def _run(self, step: StepExecutionContext) -> None:
         self.threads[step.step.key] = get_ident()
-        events, error = [], None
         try:
             for event in dagster_event_sequence_for_step(step):
-                events.append(event)
-                self.told.put(event)
-        except BaseException as raised:  # noqa: BLE001  # raised again by the thread that waits
-            error = raised
+                self.told.put((step.step.key, event))
         finally:
-            del self.threads[step.step.key]
-            self.told.put(_Ended(step, events, error))
+            self.threads.pop(step.step.key, None)
 
-    def _end(self, ended: _Ended) -> Iterator[DagsterEvent]:
-        self.under_way -= 1
-        self.error = self.error or ended.error
-        self.active.verify_complete(self.context, ended.context.step.key)
+    def _end(self, step: _Step) -> Iterator[DagsterEvent]:
+        self.error = self.error or step.future.exception()
+        self.active.verify_complete(self.context, step.context.step.key)
         yield from self.active.plan_events_iterator(self.context)
-        yield from _trigger_hook(ended.context, ended.events)
+        yield from _trigger_hook(step.context, step.events)
 
     def _look_for_interrupt(self) -> None:
         """Ask the steps to end: each is interrupted where it is in Python, and cleans up."""
