@@ -86,3 +86,13 @@
     where {{ in_build('date', whole_months=whole_months) }}
     group by date_trunc('month', date)
 {% endmacro %}
+
+
+{#
+    `materialized` or `not materialized`, for a CTE with all members of a dimension: hashed once if
+    the window is long; few sales are quicker to look up in its index, one by one.
+#}
+{% macro set_aside() %}
+    {%- set days = window_days() if is_incremental() else none -%}
+    {{- 'materialized' if days is none or days | length > 7 else 'not materialized' -}}
+{% endmacro %}

@@ -7,6 +7,14 @@ with months as (
     {{ months_of_build() }}
 ),
 
+-- Set aside for a long window: hashed once, where each sale would look its product up in an index.
+products as {{ set_aside() }} (
+    select
+        product_key,
+        department
+    from {{ ref('stg_warehouse__products') }}
+),
+
 departments as (
     select
         month_departments.date_key,
@@ -26,7 +34,7 @@ departments as (
                 sum(sales.quantity) as units,
                 sum(sales.sales_value) as sales
             from {{ ref('stg_warehouse__sales') }} as sales
-            inner join {{ ref('stg_warehouse__products') }} as products
+            inner join products
                 on sales.product_key = products.product_key
             where
                 sales.date_key between months.first_key and months.last_key

@@ -28,42 +28,58 @@ months as (
     {{ months_of_build(whole_months=true) }}
 ),
 
-sold as (
+ranked as (
     select
         months.month,
-        month_products.product_key,
+        month_products.product_id,
+        month_products.department,
         month_products.lines,
         month_products.units,
         month_products.baskets,
-        month_products.sales
+        month_products.sales,
+        month_products.sales_rank
     from months
-    cross join lateral (
+    -- Ranked within the month: departments are compared by their first bytes there, which a sort by
+    -- month and department cannot do.
+    cross join lateral ( -- noqa: ST05
+        with sold as (
+            select
+                coalesce(other_versions.counted_under, sales.product_key) as product_key,
+                count(*) as lines,
+                sum(sales.quantity) as units,
+                count(distinct sales.basket_id) as baskets,
+                sum(sales.sales_value) as sales
+            from {{ ref('stg_warehouse__sales') }} as sales
+            left join other_versions
+                on sales.product_key = other_versions.product_key
+            where sales.date_key between months.first_key and months.last_key
+            group by coalesce(other_versions.counted_under, sales.product_key)
+        )
+
         select
-            coalesce(other_versions.counted_under, sales.product_key) as product_key,
-            count(*) as lines,
-            sum(sales.quantity) as units,
-            count(distinct sales.basket_id) as baskets,
-            sum(sales.sales_value) as sales
-        from {{ ref('stg_warehouse__sales') }} as sales
-        left join other_versions
-            on sales.product_key = other_versions.product_key
-        where sales.date_key between months.first_key and months.last_key
-        group by coalesce(other_versions.counted_under, sales.product_key)
+            products.product_id,
+            products.department,
+            sold.lines,
+            sold.units,
+            sold.baskets,
+            sold.sales,
+            row_number() over (
+                partition by products.department
+                order by sold.sales desc, products.product_id asc
+            ) as sales_rank
+        from sold
+        inner join products
+            on sold.product_key = products.product_key
     ) as month_products
 )
 
 select
-    sold.month,
-    products.product_id,
-    products.department,
-    sold.lines,
-    sold.units,
-    sold.baskets,
-    sold.sales::numeric(14, 2) as sales,
-    row_number() over (
-        partition by sold.month, products.department
-        order by sold.sales desc, products.product_id asc
-    ) as sales_rank
-from sold
-inner join products
-    on sold.product_key = products.product_key
+    month,
+    product_id,
+    department,
+    lines,
+    units,
+    baskets,
+    sales::numeric(14, 2) as sales,
+    sales_rank
+from ranked
