@@ -17,8 +17,21 @@ _OPTIONS = {
     "spark": {"compression": "zstd", "parquet.compression.codec.zstd.level": "1"},
 }
 
+# Dictionaries are for texts. A year of facts, which are numbers, takes a fifth less CPU without
+# them, in a seventh less space. Sail has one switch for all columns of a file.
+_WITHOUT_DICTIONARIES = {
+    "sail": {"dictionary_enabled": "false"},
+    "spark": {"parquet.enable.dictionary": "false"},
+}
 
-def write_partitions(df: DataFrame, *, uri: str, partition_column: str = "_partition_date") -> None:
+
+def write_partitions(
+    df: DataFrame,
+    *,
+    uri: str,
+    partition_column: str = "_partition_date",
+    has_text: bool = True,
+) -> None:
     """Write a frame below `uri` as `_pd=<day>/<file>.parquet`, one file a day.
 
     The folders are named by a copy of the partition column: partitioning by the column itself
@@ -34,12 +47,13 @@ def write_partitions(df: DataFrame, *, uri: str, partition_column: str = "_parti
             takes 1.7 GB at once and 0.5 GB in slices of 30 days, in about the same time.
         uri: Folder or S3 prefix that only this staging uses.
         partition_column: The column, of type date, without NULLs.
+        has_text: Whether a column holds text; the frame itself would ask its engine.
     """
     split = df.withColumn(FOLDER_COLUMN, F.col(partition_column))
     if engine_name(df.sparkSession) == "spark":
         # Spark's tasks write a file each for every day they meet; Sail's write into one.
         split = split.repartition(FOLDER_COLUMN)
-    _writer(split).partitionBy(FOLDER_COLUMN).parquet(uri)
+    _writer(split, has_text=has_text).partitionBy(FOLDER_COLUMN).parquet(uri)
 
 
 def write_table(df: DataFrame, *, uri: str) -> None:
@@ -58,5 +72,7 @@ def write_split(df: DataFrame, *, uri: str, by: str) -> None:
     _writer(df).partitionBy(by).parquet(uri)
 
 
-def _writer(df: DataFrame) -> DataFrameWriter:
-    return df.write.mode("append").options(**_OPTIONS[engine_name(df.sparkSession)])
+def _writer(df: DataFrame, *, has_text: bool = True) -> DataFrameWriter:
+    engine = engine_name(df.sparkSession)
+    options = _OPTIONS[engine] if has_text else _OPTIONS[engine] | _WITHOUT_DICTIONARIES[engine]
+    return df.write.mode("append").options(**options)

@@ -13,7 +13,7 @@ from decimal import Decimal
 from functools import reduce
 
 from pyiceberg.expressions import GreaterThan, IsNull, Or
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from headrace.config.sources import EntityConfig
@@ -30,10 +30,13 @@ from headrace.layers.rekeying import is_of_its_day, moved_keys
 from headrace.layers.slices import plan_slices, stage_slices
 from headrace.quality import partitions as check
 from headrace.quality.report import CheckResult, PartitionReport, bad_days, passed_days
+from headrace.schema import decimal_parts
 from headrace.staged import StagedPartition, new_token
 from headrace.standardize.rows import PARTITION_COLUMN
 from headrace.star.facts import build_fact, lake_fact_schema
 
+# A sum has ten digits more than what is added, and no engine has more than 38.
+_DIGITS_WITH_ROOM = 28
 # By name: the dimension and its rows.
 Versions = Mapping[str, tuple[DimensionConfig, DataFrame]]
 Totals = Mapping[str, Decimal]
@@ -171,11 +174,12 @@ class FactStep:
                 there must have none.
         """
         token = new_token()
+        schema = lake_fact_schema(self.config, self.entity, self._configs())
         rows = build_fact(source, self.config, self.entity, versions)
-        write_partitions(rows, uri=self.table.staging_uri(token))
+        has_text = any(column.type == "string" for column in schema)
+        write_partitions(rows, uri=self.table.staging_uri(token), has_text=has_text)
         written = self.table.staged(token)
         files = [file for some in written.values() for file in some.files]
-        schema = lake_fact_schema(self.config, self.entity, self._configs())
         guard_files(self.table.name, schema, self.table.storage, files)
         staged = {day: written.get(day, StagedPartition(day)) for day in rows_in}
         rows = self.read(staged)
@@ -208,9 +212,7 @@ class FactStep:
 
     def totals(self, rows: DataFrame) -> dict[date, Totals]:
         """By day, the number of rows and the sum of each exact measure."""
-        sums = [
-            F.sum(F.col(name).cast("decimal(38,6)")).alias(name) for name in self._exact_measures()
-        ]
+        sums = [F.sum(self._addable(name)).alias(name) for name in self._exact_measures()]
         counted = rows.groupBy(PARTITION_COLUMN).agg(F.count(F.lit(1)).alias("rows"), *sums)
         return {
             row[PARTITION_COLUMN]: {
@@ -218,6 +220,12 @@ class FactStep:
             }
             for row in counted.collect()
         }
+
+    def _addable(self, measure: str) -> Column:
+        """The measure in a type whose sum has room; casting each value costs as much as adding."""
+        digits = decimal_parts(self.entity.column(measure).type)
+        has_room = digits is not None and digits[0] <= _DIGITS_WITH_ROOM
+        return F.col(measure) if has_room else F.col(measure).cast("decimal(38,6)")
 
     def _exact_measures(self) -> list[str]:
         # Sums of doubles depend on the order of addition; they are no proof of anything.
