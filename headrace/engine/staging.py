@@ -32,10 +32,10 @@ def write_partitions(
     partition_column: str = "_partition_date",
     has_text: bool = True,
 ) -> None:
-    """Write a frame below `uri` as `_pd=<day>/<file>.parquet`, one file a day.
+    """Write a frame below `uri` as `_pd=<yyyymmdd>/<file>.parquet`, one file a day.
 
-    The folders are named by a copy of the partition column: partitioning by the column itself
-    takes it out of the files. A day of more rows than an engine's writer likes may get several
+    The folders are named after the partition column: partitioning by the column itself takes it
+    out of the files. A day of more rows than an engine's writer likes may get several
     files; files of one day never hold rows of another.
 
     What lies below `uri` already stays, so several slices of days can be written there one after
@@ -49,7 +49,10 @@ def write_partitions(
         partition_column: The column, of type date, without NULLs.
         has_text: Whether a column holds text; the frame itself would ask its engine.
     """
-    split = df.withColumn(FOLDER_COLUMN, F.col(partition_column))
+    day = F.col(partition_column)
+    # A number: Sail writes down the folder of every row, which takes three times as long for dates.
+    folder = F.year(day) * 10_000 + F.month(day) * 100 + F.dayofmonth(day)
+    split = df.withColumn(FOLDER_COLUMN, folder)
     if engine_name(df.sparkSession) == "spark":
         # Spark's tasks write a file each for every day they meet; Sail's write into one.
         split = split.repartition(FOLDER_COLUMN)

@@ -104,7 +104,7 @@ class LakeTable:
         """The folder where an engine writes what may be published, unseen until it is.
 
         It lies in the table's own folder, so that publication moves nothing. Partitioned writes
-        split it by a copy of the partition column called `_pd`.
+        split it by `_pd`, the day, as `yyyymmdd` or ISO.
 
         Args:
             token: Names one attempt of one step, and is never used again: the files of a token
@@ -115,7 +115,7 @@ class LakeTable:
         return f"{self.location}/data/{token}"
 
     def staged(self, token: str) -> dict[date, StagedPartition]:
-        """What was written to the `_pd=YYYY-MM-DD` folders of a staging, by day.
+        """What was written to the `_pd=<day>` folders of a staging, by day.
 
         Days without rows are left out: whoever publishes says which days were asked for.
 

@@ -40,7 +40,9 @@ def test_each_day_is_one_file_in_a_folder_of_its_own(spark: SparkSession, tmp_pa
     days = [FIRST + timedelta(n) for n in range(5)]
     write_partitions(rows_of(spark, days, 7).repartition(3), uri=str(tmp_path / "staged"))
     found = files_of(tmp_path / "staged")
-    assert {name: len(files) for name, files in found.items()} == {f"_pd={d}": 1 for d in days}
+    assert {name: len(files) for name, files in found.items()} == {
+        f"_pd={d:%Y%m%d}": 1 for d in days
+    }
     assert all(pq.ParquetFile(f).metadata.num_rows == 7 for files in found.values() for f in files)
 
 
@@ -55,7 +57,7 @@ def test_the_partition_column_stays_in_the_file(spark: SparkSession, tmp_path: P
 def test_another_column_can_name_the_days(spark: SparkSession, tmp_path: Path) -> None:
     frame = rows_of(spark, [FIRST], 1).withColumnRenamed("_partition_date", "day")
     write_partitions(frame, uri=str(tmp_path / "staged"), partition_column="day")
-    assert [*files_of(tmp_path / "staged")] == [f"_pd={FIRST}"]
+    assert [*files_of(tmp_path / "staged")] == [f"_pd={FIRST:%Y%m%d}"]
 
 
 def test_times_are_written_in_microseconds_and_decimals_as_declared(
