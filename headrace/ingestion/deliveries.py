@@ -151,7 +151,7 @@ class _Shelf:
                     self._unplaced[file.path] = self._unplaced.get(file.path, 0) + lost
                 for day, part in rows.by_day(dated, found, days, stamp, self._schema):
                     drafts.add(day, part)
-        drafts.flush()
+        drafts.finish()
 
     def _settle(self, day: date, draft: DayDraft | None, stamp: FileStamp) -> None:
         """Store what a file holds for a day, if that is new."""
