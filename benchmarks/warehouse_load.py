@@ -28,6 +28,7 @@ from benchmarks.scratch import PROJECT, Database, scratch_folder, start_server
 from headrace.cli.output import print_json, print_table
 from headrace.config.loading import Project, load_project
 from headrace.config.star import FactConfig
+from headrace.engine.session import EngineSettings, connect
 from headrace.lake.catalog import LakeCatalog
 from headrace.lake.scan import LakeScan
 from headrace.lake.staging import stage_batches
@@ -131,7 +132,7 @@ class _Bench:
         return Loads("1 day", self._rows(last) // len(last), min(bare), min(platform))
 
     def _load_by_platform(self, days: Sequence[date]) -> None:
-        loader = StarLoader(connector(self._url), self._project)
+        loader = StarLoader(connector(self._url), self._project, lambda: connect(EngineSettings()))
         loader.stage_fact(self._fact, self._scan(days), list(days))
         group = LoadGroup(connector(self._url), [self._fact.name], loader.staged().loads)
         group.publish(lambda _, __: None)

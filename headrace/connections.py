@@ -17,8 +17,8 @@ from headrace.engine.session import EngineSettings
 from headrace.home import Home
 from headrace.lake.storage import LakeSettings, S3Settings
 from headrace.ledger import Ledger
+from headrace.warehouse.kept import kept_sessions
 from headrace.warehouse.server import start
-from headrace.warehouse.sessions import connector
 
 if TYPE_CHECKING:
     from headrace.lake.catalog import LakeCatalog
@@ -82,7 +82,7 @@ def lake_of(project: Project) -> "LakeCatalog":
 
 def ledger_of(project: Project) -> Ledger:
     """The ledger in the project's warehouse."""
-    return Ledger(connector(postgres_url(project, "warehouse")))
+    return Ledger(kept_sessions(postgres_url(project, "warehouse")))
 
 
 def _value(secret: Secret | None) -> str | None:

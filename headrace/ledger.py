@@ -18,7 +18,8 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from headrace.ledger_tables import ensure_tables
-from headrace.warehouse.sessions import Connect, Session, translated
+from headrace.warehouse.kept import Borrow
+from headrace.warehouse.sessions import Session, translated
 
 Status = Literal["published", "held", "failed"]
 
@@ -157,7 +158,7 @@ class AssetSummary:
 class Ledger:
     """Reads and writes the ledger of one warehouse; its tables are made when first needed."""
 
-    connect: Connect
+    connect: Borrow
 
     def record(self, *attempts: Iterable[PartitionRecord]) -> None:
         """Write attempts down, all or none; of two for one partition the later one counts.

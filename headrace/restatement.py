@@ -17,8 +17,9 @@ from datetime import date
 from psycopg import sql
 
 from headrace.ledger_tables import ensure_tables
+from headrace.warehouse.kept import Borrow
 from headrace.warehouse.keyed_rows import restated_keys
-from headrace.warehouse.sessions import Connect, Session, advisory_key, translated
+from headrace.warehouse.sessions import Session, advisory_key, translated
 from headrace.warehouse.tables import Reference, WarehouseTable
 
 _TABLES = """
@@ -56,7 +57,7 @@ order by 1
 class Restatements:
     """What is out of date in one warehouse; the tables are made when first needed."""
 
-    connect: Connect
+    connect: Borrow
 
     def days_behind(self, loaded: str, source: str) -> list[date]:
         """Days of an asset that hold another publication of its source than there is now.

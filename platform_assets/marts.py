@@ -14,7 +14,6 @@ import dagster as dg
 from headrace import progress
 from headrace.marts import MartBuilder, NodeResult
 from headrace.quality.report import PartitionReport
-from headrace.restatement import Restatements
 from headrace.warehouse import views
 from platform_assets import events
 from platform_assets.dbt_models import dbt_models
@@ -53,7 +52,7 @@ def build_mart_assets(
         keys = sorted(context.selected_asset_keys)
         step = context.get_step_execution_context()
         with recorder.attempt(context, days, keys):
-            restated = Restatements(recorder.warehouse.connector())
+            restated = recorder.warehouse.restatements()
             # Before the facts are looked at: a load in between is built again, and never missed.
             load = restated.last_load()
             behind = restated.marts_behind(

@@ -23,7 +23,6 @@ from headrace.layers.warehouse import (
 )
 from headrace.ledger import PartitionState
 from headrace.quality.report import PartitionReport
-from headrace.restatement import Restatements
 from headrace.version import code_version
 from headrace.warehouse.comments import Described
 from headrace.warehouse.group import LoadGroup
@@ -40,6 +39,7 @@ from platform_assets.partitions import days_of
 from platform_assets.recorder import PublicationRecorder
 from platform_assets.star_recorder import LakeState, StarPublication
 from resources.lake import LakeResource
+from resources.spark import SparkResource
 from resources.warehouse import WarehouseResource
 
 StarTable = DimensionConfig | CalendarConfig | FactConfig
@@ -77,6 +77,7 @@ def build_warehouse_assets(
         context: dg.AssetExecutionContext,
         lake: LakeResource,
         warehouse: WarehouseResource,
+        spark: SparkResource,
         recorder: PublicationRecorder,
     ) -> Iterator[dg.Output[object]]:
         days = days_of(context.partition_keys)
@@ -84,7 +85,8 @@ def build_warehouse_assets(
         keys = [warehouse_key(name) for name in names]
         # Held until the star is published: of two loads, the later must know what the earlier did.
         with recorder.attempt(context, days, keys), recorder.warehouse.lock(WAREHOUSE):
-            star = _StarLoad(StarLoader(warehouse.connector(), project), lake, recorder)
+            loader = StarLoader(warehouse.connector(), project, spark.session)
+            star = _StarLoad(loader, lake, recorder)
             star.stage({name: configs[name] for name in names}, days)
             staged = star.loader.staged()
             group = LoadGroup(warehouse.connector(), names, staged.loads)
@@ -158,7 +160,7 @@ class _StarLoad:
         open_days = {day for day in days if _is_published(states, day)}
         if config.load == "truncate_and_load":
             open_days |= {day for day, state in states.items() if day and state.published_at}
-        behind = Restatements(self.recorder.warehouse.connector()).days_behind(
+        behind = self.recorder.warehouse.restatements().days_behind(
             name_of(warehouse_key(name)), key
         )
         kept_from = first_kept_month(config.keep_months)

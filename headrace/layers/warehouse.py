@@ -4,16 +4,19 @@ Belongs here: which tables a load brings, and the set-based audit of what is sta
 Elsewhere: copying and publishing (headrace.warehouse), the star in the lake (headrace.layers).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 
+from pyspark.sql import SparkSession
+
 from headrace import progress
 from headrace.config.loading import Project
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
 from headrace.lake.scan import LakeScan
+from headrace.layers.differences import keys_of_differences, with_keys
 from headrace.layers.fact_audit import LakeTotals, StagedDay, Totals, judge
 from headrace.layers.guarding import guard_rows
 from headrace.quality import partitions as check
@@ -27,6 +30,8 @@ from headrace.warehouse.staging import stage
 from headrace.warehouse.tables import Reference, WarehouseTable, by_month
 
 NAMESPACE = "warehouse"
+# The engine takes 0.1 s to compare 90,000 rows, which Postgres takes 0.6 s to find equal.
+_ROWS_TO_COMPARE = 10_000
 _INTERVAL = ("valid_from", "valid_to", "is_current")
 
 
@@ -119,10 +124,17 @@ class DimensionRows:
 
 @dataclass
 class StarLoader:
-    """Stages the star's tables, dimensions first, and judges the facts against them."""
+    """Stages the star's tables, dimensions first, and judges the facts against them.
+
+    Attributes:
+        connect: Opens sessions with the warehouse.
+        project: What the tables are.
+        engine: Asked for its session where many rows are compared.
+    """
 
     connect: Connect
     project: Project
+    engine: Callable[[], SparkSession]
     _loads: dict[str, StagedLoad] = field(default_factory=dict)
     _reports: dict[str, Mapping[date, PartitionReport]] = field(default_factory=dict)
 
@@ -137,14 +149,23 @@ class StarLoader:
             brought: The run's days, and how many rows of the source each brought.
         """
         if rows.come is not None:
-            names = table.schema.names
-            guard_rows(table.label, table.schema, rows.come.batches(columns=names))
+            come = rows.come.batches(columns=table.schema.names)
             gone = rows.gone.batches(columns=table.primary_key) if rows.gone else None
-            slices = [((), rows.come.batches(columns=names))]
-            self._loads[table.name] = stage(self.connect, table, (), slices, gone=gone)
+            guard_rows(table.label, table.schema, rows.come.batches(columns=table.schema.names))
+            if rows.gone and gone and self._is_worth_comparing(rows.come, rows.gone):
+                (key,) = table.primary_key
+                keys = keys_of_differences(
+                    self.engine(), rows.come, rows.gone, table.schema.names, key
+                )
+                come, gone = with_keys(come, key, keys), with_keys(gone, key, keys)
+            self._loads[table.name] = stage(self.connect, table, (), [((), come)], gone=gone)
         self._reports[table.name] = {
             day: PartitionReport(day, rows_in=rows, rows_out=rows) for day, rows in brought.items()
         }
+
+    def _is_worth_comparing(self, come: LakeScan, gone: LakeScan) -> bool:
+        # Fewer are loaded sooner than compared.
+        return min(come.total_rows, gone.total_rows) >= _ROWS_TO_COMPARE
 
     def stage_fact(self, config: FactConfig, scan: LakeScan, days: Sequence[date]) -> None:
         """Stage days of a fact; days that fail their audit are left out and staged no more."""

@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 
 from headrace.errors import ConfigError, WarehouseUnavailableError
-from headrace.warehouse import cluster, outside
+from headrace.warehouse import cluster, known_servers, outside
 
 DATABASES = ("dagster", "lake", "warehouse")
 
@@ -95,13 +95,19 @@ def start(
         WarehouseUnavailableError: The server did not come up.
     """
     folder = folder.expanduser().resolve()
-    found = _look(folder)
+    directory = outside.data_directory(folder)
+    recalled: tuple[EmbeddedPostgres, frozenset[str]] | None = known_servers.recall(directory)
+    found = recalled or _look(folder)
     if found is None or set(databases) - found[1]:
         folder.mkdir(parents=True, exist_ok=True)
         # One at a time: two first starts would otherwise both make the files.
         with _locked(folder):
             found = _look(folder) or _launch(folder, settings)
             _create_databases(found[0], [name for name in databases if name not in found[1]])
+            found = (found[0], found[1] | {*databases})
+        recalled = None
+    if recalled is None:
+        known_servers.remember(found[0].data_directory, found)
     return found[0]
 
 

@@ -60,8 +60,10 @@ def test_the_case_has_what_makes_history_hard(in_order: Star) -> None:
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3))])
 def test_days_in_any_order_with_corrections_give_the_star_of_one_run(
-    in_order: Star, seed: int
+    in_order: Star, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # As a dimension of many members is loaded: what differs is found out first.
+    monkeypatch.setattr("headrace.layers.warehouse._ROWS_TO_COMPARE", 1)
     random = Random(seed)  # noqa: S311  # reproducible
     with _shop() as shop:
         order: list[date] = random.sample(DAYS, len(DAYS))

@@ -19,7 +19,7 @@ import pytest
 import sqlalchemy
 
 from headrace.errors import ConfigError, WarehouseUnavailableError
-from headrace.warehouse import cluster, server
+from headrace.warehouse import cluster, known_servers, server
 from headrace.warehouse.server import EmbeddedPostgres
 
 ROOT = Path(__file__).parents[2]
@@ -165,7 +165,10 @@ def test_a_first_start_that_was_killed_is_begun_anew(folder: NewFolder) -> None:
     assert ask(server.start(home), "select 1") == 1
 
 
-def test_a_server_without_a_free_session_is_waited_for(folder: NewFolder) -> None:
+def test_a_server_without_a_free_session_is_waited_for(
+    folder: NewFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_servers, "_BELIEVED_SECONDS", 0)
     home = folder("a")
     found = server.start(home, settings={**server.SETTINGS, "max_connections": "5"})
     sessions = ExitStack()
@@ -183,6 +186,7 @@ def test_a_server_that_stalls_is_waited_for_and_named_if_it_never_answers(
     home = folder("a")
     found = server.start(home)
     monkeypatch.setattr(server, "_CONNECT_SECONDS", 2)
+    monkeypatch.setattr(known_servers, "_BELIEVED_SECONDS", 0)
     number = process_id(found)
     os.kill(number, signal.SIGSTOP)
     try:
