@@ -32,7 +32,7 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.tags import EXTERNALLY_MANAGED_ASSETS_TAG
 from dagster._serdes import deserialize_value, serialize_value
 from dagster_postgres.event_log import PostgresEventLogStorage
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 Step = StepExecutionContext
 
@@ -282,3 +282,19 @@ def _entry(step: Step, kind: DagsterEventType, what: EventSpecificData) -> Event
 def keep_connections(instance: dg.DagsterInstance) -> None:
     """Let the instance keep its connection: it opens one a statement otherwise (0.15 s a step)."""
     instance.optimize_for_webserver(statement_timeout=60_000, pool_recycle=3600, max_overflow=10)
+    storage = instance.event_log_storage
+    if isinstance(storage, PostgresEventLogStorage):
+        _know_columns(storage)
+
+
+def _know_columns(storage: PostgresEventLogStorage) -> None:
+    """Let it ask once for each column of its table of assets: a day's run asked 33 times, 0.2 s."""
+    ask, known = storage._has_asset_key_col_on_connection, set[str]()
+
+    def is_there(connection: Connection, column: str) -> bool:
+        # One that is missing may come by a migration.
+        if column not in known and ask(connection, column):
+            known.add(column)
+        return column in known
+
+    storage._has_asset_key_col_on_connection = is_there  # type: ignore[method-assign, assignment]

@@ -9,6 +9,7 @@ from unittest import mock
 
 import dagster as dg
 import pytest
+from dagster._core.storage.event_log import SqlEventLogStorage
 from dagster._core.storage.partition_status_cache import (
     get_and_update_asset_status_cache_value,
 )
@@ -148,3 +149,15 @@ def test_events_written_by_hand_read_back_as_dagsters_own(instance: dg.DagsterIn
     assert records[0].asset_materialization == dg.AssetMaterialization(
         "first", partition=KEYS[0], metadata={"rows": 1}
     )
+
+
+def test_dagsters_own_table_is_looked_at_once(instance: dg.DagsterInstance) -> None:
+    run(instance)
+    with mock.patch.object(
+        SqlEventLogStorage,
+        "_has_asset_key_col_on_connection",
+        autospec=True,
+        return_value=True,
+    ) as looked:
+        assert run(instance).success
+    assert looked.call_count == 0
