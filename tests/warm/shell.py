@@ -103,6 +103,14 @@ class Shell:
         assert answer is not None
         return int(answer[0]["served"])
 
+    def answers(self) -> bool:
+        """Whether the warm process listens: its socket has a name a moment earlier."""
+        try:
+            self.served()
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True
+
     def servers(self) -> list[psutil.Process]:
         """Warm processes, and no forks of one."""
         found = []
@@ -129,7 +137,7 @@ class Shell:
         """Have a warm process, as after a first command."""
         if not self.socket.exists():
             self.run("check", **changed)
-            until(self.socket.exists)
+            until(self.answers)
 
 
 def until(true: Callable[[], object], seconds: float = WAIT_SECONDS) -> None:

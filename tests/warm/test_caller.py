@@ -63,7 +63,7 @@ def shell() -> Iterator[Shell]:
 def warm_up(shell: Shell, **changed: str) -> None:
     if not shell.socket.exists():
         shell.run("tell", **changed)
-        until(shell.socket.exists)
+        until(shell.answers)
 
 
 def told(shell: Shell, *words: str, given: str = "", **changed: str) -> dict[str, Any]:
