@@ -38,7 +38,6 @@ _DISTINCT = {"_line", "_row_hash"}
 # By their bounds readers find a day's file. Nobody looks for rows by the texts of raw, whose bounds
 # took a fifth of writing it.
 _BOUNDED = (PARTITION_DATE,)
-_TEMPORARY = f"a temporary file in {gettempdir()}"
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class DayDraft:
             self._content.update(batch.column("_row_hash").to_numpy().tobytes())
         self._nulls.update({n: table.column(n).null_count for n in self._schema.names})
         self.rows += table.num_rows
-        with _writing(_TEMPORARY):
+        with _writing(_temporary()):
             encoding = self._encoding or _Encoding(self._schema, table, are_all=are_all)
             self._encoding = encoding
             encoding.writer.write_table(table, row_group_size=table.num_rows)
@@ -137,7 +136,7 @@ class DayDraft:
         encoding = self._encoding
         if encoding is None:
             raise ValueError("a draft without rows is no file")
-        with _writing(_TEMPORARY):
+        with _writing(_temporary()):
             encoded, size = encoding.finish()
         path = f"{folder.path}/{name}"
         with _writing(f"{folder.uri}/{name}"):
@@ -191,6 +190,11 @@ class DayDrafts:
         """Forget what was not stored."""
         for draft in self.by_day.values():
             draft.discard()
+
+
+def _temporary() -> str:
+    # Asked when it is needed: Python finds the folder by writing to it.
+    return f"a temporary file in {gettempdir()}"
 
 
 def _sink(all_bytes: int | None) -> Any:
