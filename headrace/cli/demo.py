@@ -118,7 +118,7 @@ def _report(project: Project, result: BackfillResult | None) -> None:
         output.print_table(("entity", "quarantined because", "rows"), rows, title="\nQuarantine")
     if result is not None:
         steps = [(name, f"{seconds:.1f}") for name, seconds in result.steps]
-        title = "\nWhere the time went (some steps run side by side)"
+        title = "\nWhere the time went (steps overlap)"
         output.print_table(("step", "seconds"), steps, title=title)
     totals = run_query(_TOTALS)
     output.print_table(totals.columns, totals.rows, title="\nwarehouse.fact_sales")
