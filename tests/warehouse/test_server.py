@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from threading import Timer
 
@@ -259,17 +259,25 @@ def test_the_server_is_safe_and_heard_by_nobody_else(folder: NewFolder) -> None:
     assert started.data_directory.stat().st_mode & 0o077 == 0
 
 
-def test_the_servers_log_shows_no_values(server_of_all: EmbeddedPostgres) -> None:
+@pytest.mark.parametrize(
+    ("statement", "error"),
+    [
+        ("insert into k values ('canary-41b'), ('canary-41b')", psycopg.errors.UniqueViolation),
+        ("select v::integer from k", psycopg.errors.InvalidTextRepresentation),
+        ("do $$ begin raise warning 'canary-41b'; end $$", None),
+    ],
+)
+def test_the_servers_log_shows_no_values(
+    server_of_all: EmbeddedPostgres, statement: str, error: type[psycopg.Error] | None
+) -> None:
     with psycopg.connect(server_of_all.uri(), autocommit=True) as session:
         session.execute("create temp table k (v text primary key)")
-        for _ in range(2):
-            try:
-                session.execute("insert into k values ('canary')")
-            except psycopg.errors.UniqueViolation:
-                break
+        session.execute("insert into k values ('canary-41b-first')")
+        with pytest.raises(error) if error else nullcontext():
+            session.execute(statement)
     log = (server_of_all.data_directory / "log").read_text()
-    assert "duplicate key value" in log
-    assert "canary" not in log
+    assert "ready to accept connections" in log
+    assert "canary-41b" not in log
 
 
 @pytest.fixture
