@@ -141,8 +141,14 @@ class _Engines:
         if kept is not None and _is_alive(kept):
             return cast("SparkSession", kept)
         # Here, because it takes 1.8 s, which commands without an engine need not wait for.
+        from pyspark.errors import utils as call_sites  # noqa: PLC0415
         from pyspark.sql.connect.client.retries import DefaultPolicy  # noqa: PLC0415
         from pyspark.sql.connect.session import SparkSession as ConnectSession  # noqa: PLC0415
+
+        # For its messages PySpark notes where each column was made, and looks for IPython each
+        # time: four fifths of the time that a plan takes here, and the lines are this package's. A
+        # server lets nobody change its spark.python.sql.dataFrameDebugging.enabled.
+        cast("Any", call_sites)._enable_debugging_cache = False  # noqa: SLF001
 
         session = ConnectSession.builder.remote(url).create()
         client = cast("Any", session).client

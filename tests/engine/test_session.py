@@ -6,9 +6,12 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from headrace.engine.session import (
     EngineSettings,
@@ -73,6 +76,13 @@ def test_a_process_has_one_session(sail: SparkSession) -> None:
     with ThreadPoolExecutor(4) as threads:
         found = [*threads.map(lambda _: connect(EngineSettings()), range(8))]
     assert all(session is sail for session in found)
+
+
+def test_a_plan_does_not_say_where_it_was_written(spark: SparkSession) -> None:
+    frame: Any = spark.range(1).select((F.col("id") + 1).alias("next"))
+    plan = str(frame._plan.to_proto(frame.sparkSession.client))
+    assert "next" in plan
+    assert Path(__file__).name not in plan
 
 
 def test_settings_of_the_session_are_applied() -> None:
