@@ -28,9 +28,10 @@ def frame_schema(
         schema: Its columns.
         key: Columns that identify a row among those validated together.
     """
-    # Half a second of imports, which a command that publishes nothing should not pay.
+    # Imports that a command which publishes nothing should not wait for.
     import pandas as pd  # noqa: PLC0415, TID251  # pandera's frames are pandas'
-    import pandera.pandas as pandera  # noqa: PLC0415
+
+    from headrace.quality.lean_pandera import pandera  # noqa: PLC0415
 
     columns = {
         column.name: pandera.Column(
