@@ -5,12 +5,14 @@ process's own may be seen.
 Elsewhere: when that happens (headrace.warm.server).
 """
 
+import atexit
 import ctypes
 import io
 import os
 import random
 import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,7 +60,28 @@ class Command:
         # As in a new process: imported here, it sees the caller's terminal and variables.
         from headrace.cli.app import main as run  # noqa: PLC0415
 
-        run()
+        try:
+            run()
+        except SystemExit as ended:
+            if isinstance(ended.code, int | None):
+                _leave(ended.code or 0)
+            raise
+        _leave(0)
+
+
+def _leave(code: int) -> None:
+    """End as Python does, but for the last of it: taking all objects apart, one by one.
+
+    Each that it touches is on a page of the warm process, which the kernel copies first: 0.3 s.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
+    atexit._run_exitfuncs()  # noqa: SLF001
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return  # Python finds it, too, and says what it says of a reader that is gone.
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _end_with(server: int) -> None:

@@ -21,7 +21,8 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(sys.platform != "linux", reason="there is no warm process elsewhere"),
 ]
-# In the place of the command line: `tell` says what it has, `stay` stays until it is ended.
+# In the place of the command line: `tell` says what it has, `stay` stays until it is ended, `end`
+# leaves something to be done.
 COMMAND = """
 def main():
     import json, os, random, subprocess, sys, time
@@ -31,6 +32,12 @@ def main():
         print("stays", flush=True)
         while True:
             time.sleep(0.05)
+    if sys.argv[1] == "end":
+        import atexit, threading
+        atexit.register(print, "at the exit")
+        threading.Timer(0.5, print, ["in a thread"]).start()
+        print("at once")
+        sys.exit({"3": 3, "none": None, "said": "why"}[sys.argv[2]])
     umask = os.umask(0)
     print(json.dumps({
         "umask": umask,
@@ -109,6 +116,31 @@ def test_no_two_commands_draw_the_same_numbers(shell: Shell) -> None:
     first, second = told(shell)["drawn"], told(shell)["drawn"]
     assert first[0] != second[0]
     assert first[1] != second[1]
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "said"), [("3", 3, ""), ("none", 0, ""), ("said", 1, "why\n")]
+)
+def test_a_command_does_what_is_left_when_it_ends(
+    shell: Shell, how: str, code: int, said: str
+) -> None:
+    warm_up(shell)
+    before = shell.served()
+    with shell.start("end", how) as process:
+        out, err = process.communicate(timeout=WAIT_SECONDS)
+    assert shell.served() == before + 1
+    assert (process.returncode, err) == (code, said)
+    assert out == "at once\nin a thread\nat the exit\n"
+
+
+def test_a_command_whose_reader_is_gone_says_so(shell: Shell) -> None:
+    warm_up(shell)
+    with shell.start("end", "3") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert "BrokenPipeError" in process.stderr.read()
+        assert process.wait(WAIT_SECONDS) == 120
 
 
 def test_signals_reach_the_command_that_they_are_for_and_no_other(shell: Shell) -> None:
