@@ -127,6 +127,7 @@ class DbtProject:
         manifest: object = None,
     ) -> Any:
         project = str(self.folder)
+        _name_no_sources_of_flags()
         with _ONE_AT_A_TIME, _environment(profile):
             found = (
                 import_module("dbt.cli.main")
@@ -174,6 +175,16 @@ class DbtProject:
                 content.update(f"\n{relative.as_posix()} {path.stat().st_size}\n".encode())
                 content.update(path.read_bytes())
         return content.hexdigest()[:16]
+
+
+def _name_no_sources_of_flags() -> None:
+    """Have dbt not look for who declares a flag, of which it would only speak in its log.
+
+    For each flag of an adapter it looks through the files of all modules that are imported: half a
+    second the first time, a tenth later.
+    """
+    flags: Any = import_module("dbt_common.behavior_flags")
+    flags.BehaviorFlagRendered._default_source = staticmethod(lambda: "Unknown")  # noqa: SLF001
 
 
 def profile_of(url: str, database: str) -> dict[str, str]:

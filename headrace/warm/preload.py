@@ -1,4 +1,4 @@
-"""Everything that a backfill imports, imported.
+"""Everything that a backfill imports, imported, and what its libraries make of it at first use.
 
 Belongs here: the names of the modules.
 Elsewhere: the process that stays with them (headrace.warm.server).
@@ -51,6 +51,13 @@ _LATE = (
     "upath.implementations.local",
 )
 
+# What dbt checks its settings by: made when it is first used, in half a second.
+_WITH_SCHEMA = {
+    "dbt.adapters.postgres.connections": ("PostgresCredentials",),
+    "dbt.contracts.project": ("Configuration", "PackageConfig", "Project", "ProjectFlags"),
+    "dbt.contracts.selection": ("SelectorFile",),
+}
+
 
 def preload() -> None:
     """Import them all; nothing is started or connected.
@@ -64,6 +71,9 @@ def preload() -> None:
             import_module(point.value.partition(":")[0])
         for name in _LATE:
             import_module(name)
+        for module, classes in _WITH_SCHEMA.items():
+            for name in classes:
+                getattr(import_module(module), name).json_schema()
 
 
 if __name__ == "__main__":
