@@ -17,6 +17,7 @@ from pyiceberg.exceptions import (
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
@@ -30,6 +31,12 @@ _TABLE_PROPERTIES = {
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "50",
 }
+_WHERE_NOW = text(
+    """
+    select metadata_location from iceberg_tables
+    where catalog_name = :catalog and table_namespace = :namespace and table_name = :name
+    """
+)
 
 
 class LakeConnection:
@@ -40,6 +47,9 @@ class LakeConnection:
         self.storage = Storage(settings)
         self._catalog: SqlCatalog | None = None
         self._opening = Lock()
+        # As last seen. A metadata file never changes: while the catalog names the same one, so does
+        # nothing in the table.
+        self._loaded: dict[Identifier, Table] = {}
 
     def __repr__(self) -> str:
         return f"LakeConnection({self.settings!r})"
@@ -55,6 +65,7 @@ class LakeConnection:
     def close(self) -> None:
         """Give up the connections; the next use opens new ones."""
         with self._opening:
+            self._loaded.clear()
             if self._catalog is not None:
                 self._catalog.close()
                 self._catalog = None
@@ -70,10 +81,22 @@ class LakeConnection:
             CatalogUnavailableError: The catalog's database does not answer.
         """
         with self.answering():
+            known = self._loaded.get(identifier)
+            if known is not None and known.metadata_location == self._metadata_now(identifier):
+                return _view_of(known)
             try:
-                return self.catalog.load_table(identifier)
+                found = self.catalog.load_table(identifier)
             except NoSuchTableError:
                 return None
+        self._loaded[identifier] = _view_of(found)
+        return found
+
+    def _metadata_now(self, identifier: Identifier) -> str | None:
+        namespace, name = identifier
+        asked = {"catalog": self.catalog.name, "namespace": namespace, "name": name}
+        with self.catalog.engine.connect() as connection:
+            location: str | None = connection.execute(_WHERE_NOW, asked).scalar()
+            return location
 
     def load_or_create(self, identifier: Identifier, schema: Schema, spec: PartitionSpec) -> Table:
         """The table as it is now, made with `schema` and `spec` when there is none.
@@ -138,6 +161,13 @@ class LakeConnection:
             "s3.secret-access-key": s3.secret_access_key,
         }
         return {name: value for name, value in given.items() if value is not None}
+
+
+def _view_of(table: Table) -> Table:
+    """A table of its own: a commit through one moves it on, and no other."""
+    return Table(
+        table.name(), table.metadata, table.metadata_location, io=table.io, catalog=table.catalog
+    )
 
 
 def _with_driver(uri: str) -> str:

@@ -2,6 +2,8 @@
 
 import pyarrow as pa
 import pytest
+from pyiceberg.io import InputFile
+from pyiceberg.serializers import FromInputFile
 
 from headrace.errors import (
     CatalogUnavailableError,
@@ -203,6 +205,37 @@ def test_nothing_connects_before_it_is_asked_and_a_dead_catalog_is_named() -> No
         table.exists()
     assert "canary" not in str(down.value)
     assert down.value.fix
+
+
+def test_a_table_is_read_again_when_somebody_published_to_it_and_only_then(
+    table: LakeTable,
+    settings: LakeSettings,
+    lake: LakeCatalog,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    publish(table, {day(0): [1]})
+    assert snapshots(table) == 1
+    read: list[str] = []
+    parsed = FromInputFile.table_metadata
+
+    def counted(file: InputFile) -> object:
+        read.append(file.location)
+        return parsed(file)
+
+    monkeypatch.setattr(FromInputFile, "table_metadata", counted)
+    assert (snapshots(table), len(read)) == (1, 0)
+    namespace, _, name = table.name.partition(".")
+    publish(LakeCatalog(settings).table(namespace, name), {day(1): [2]})
+    read.clear()
+    assert (snapshots(table), numbers(table), len(read)) == (2, [1, 2], 1)
+    # What somebody still holds stays as it was, whatever is published through the table.
+    held = table.load()
+    assert held is not None
+    publish(table, {day(2): [3]})
+    assert (len(held.snapshots()), snapshots(table)) == (2, 3)
+    lake.close()
+    publish(table, {day(3): [4]})
+    assert numbers(table) == [1, 2, 3, 4]
 
 
 def test_a_lake_lists_its_tables(lake: LakeCatalog) -> None:
