@@ -5,6 +5,7 @@ Elsewhere: staging and judging the load (headrace.layers.warehouse), SQL (headra
 """
 
 from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -43,6 +44,8 @@ from resources.spark import SparkResource
 from resources.warehouse import WarehouseResource
 
 StarTable = DimensionConfig | CalendarConfig | FactConfig
+
+_DIMENSIONS_AT_ONCE = 2
 
 
 def build_warehouse_assets(
@@ -124,9 +127,15 @@ class _StarLoad:
 
     def stage(self, configs: Mapping[str, StarTable], days: list[date]) -> None:
         """Stage each table; dimensions first, as facts are judged by them."""
-        for name, config in configs.items():
-            if not isinstance(config, FactConfig):
-                self._stage_dimension(name, config, days)
+        # One waits for the engine or for Postgres while Python is busy with another.
+        with ThreadPoolExecutor(_DIMENSIONS_AT_ONCE) as pool:
+            staging = [
+                pool.submit(self._stage_dimension, name, config, days)
+                for name, config in configs.items()
+                if not isinstance(config, FactConfig)
+            ]
+            for staged in staging:
+                staged.result()
         for name, config in configs.items():
             if isinstance(config, FactConfig):
                 self._stage_fact(name, config, days)
