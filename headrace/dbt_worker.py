@@ -36,6 +36,11 @@ _END_SECONDS = 5.0
 Task = Callable[..., Any]
 
 
+def may_be_needed(select: str) -> bool:
+    """Whether a selection of assets, in Dagster's syntax, may hold a mart; told at once."""
+    return select == "*" or "mart" in select or "+" in select
+
+
 def start() -> "DbtWorker":
     """This process's worker; started when first asked for, and again after it ended."""
     own = _own()

@@ -73,6 +73,11 @@ def backfill(
 
     Example: headrace backfill --from 2017-01-01 --to 2017-01-31
     """
+    from headrace import dbt_worker
+
+    if dbt_worker.may_be_needed(select):
+        # It gets ready while this process imports what it needs itself.
+        dbt_worker.start()
     from headrace.cli.runner import run_backfill
 
     result = run_backfill(start, end, select=select, quiet=as_json)

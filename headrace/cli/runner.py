@@ -27,7 +27,6 @@ from headrace.errors import ConfigError
 from headrace.home import environment_of
 from headrace.home_setup import mart_builder, prepare_home
 
-_EVERYTHING = "*"
 # Objects between two looks for garbage that reference counts leave: with Python's 700 a year's
 # manifests, events and plans cost 2 s of looking.
 _GARBAGE = 50_000
@@ -99,7 +98,7 @@ def run_backfill(start_day: date, end: date, *, select: str, quiet: bool) -> Bac
     Raises:
         ConfigError: A day or an asset does not exist.
     """
-    if may_need_dbt := select == _EVERYTHING or "mart" in select or "+" in select:
+    if may_need_dbt := dbt_worker.may_be_needed(select):
         # dbt takes three seconds to get ready, in which the layers before it keep this core busy.
         dbt_worker.start()
     project = load_project()
