@@ -13,6 +13,7 @@ import pyarrow as pa
 
 _U64 = npt.NDArray[np.uint64]
 _BASE = 0x5851F42D4C957F2D  # Odd, so that it has an inverse modulo 2^64.
+_INVERSE = pow(_BASE, -1, 2**64)
 _NULL_LENGTH = np.uint64(2**64 - 1)
 # Rows at a time: the running sums of one column then stay in the processor's cache, which takes
 # 0.35 s for 1.47M rows of 11 columns where the whole at once takes 1.1 s.
@@ -39,16 +40,27 @@ def row_hash(columns: Sequence[pa.StringArray]) -> pa.Int64Array:
 
 
 def _add_column(total: _U64, column: pa.StringArray, number: int) -> None:
-    factors = _mixed(np.array([2 * number + 1, 2 * number + 2], dtype=np.uint64)) | np.uint64(1)
+    of_text, of_length = _factors(number)
     if column.null_count == len(column):
-        total += _NULL_LENGTH * factors[1:]
+        total += np.array([_NULL_LENGTH]) * of_length
         return
     texts, lengths = _polynomials(column)
     if column.null_count:
         is_null = column.is_null().to_numpy(zero_copy_only=False)
         texts[is_null] = 0
         lengths[is_null] = _NULL_LENGTH
-    total += texts * factors[0] + lengths * factors[1]
+    texts *= of_text
+    lengths *= of_length
+    total += texts
+    total += lengths
+
+
+@cache
+def _factors(column: int) -> tuple[np.uint64, np.uint64]:
+    """What a column's texts and their lengths are multiplied by."""
+    numbers = np.array([2 * column + 1, 2 * column + 2], dtype=np.uint64)
+    of_text, of_length = _mixed(numbers) | np.uint64(1)
+    return of_text, of_length
 
 
 def _polynomials(column: pa.StringArray) -> tuple[_U64, _U64]:
@@ -57,14 +69,16 @@ def _polynomials(column: pa.StringArray) -> tuple[_U64, _U64]:
     offsets = np.frombuffer(offsets_buffer, dtype=np.int32)
     offsets = offsets[column.offset : column.offset + len(column) + 1].astype(np.int64)
     first, count = int(offsets[0]), int(offsets[-1] - offsets[0])
-    starts, ends = offsets[:-1] - first, offsets[1:] - first
-    sums = np.zeros(count + 1, dtype=np.uint64)
+    offsets -= first
+    sums = np.empty(count + 1, dtype=np.uint64)
+    sums[0] = 0
     if count:
         text = np.frombuffer(bytes_buffer, dtype=np.uint8, count=count, offset=first)
         np.cumsum(text * _powers(_BASE, count), out=sums[1:])
     # Dividing by the power at its start makes a text's hash the same wherever it stands.
-    shifted = (sums[ends] - sums[starts]) * _powers(pow(_BASE, -1, 2**64), count + 1)[starts]
-    return shifted, (ends - starts).astype(np.uint64)
+    texts = np.diff(sums[offsets])
+    texts *= _powers(_INVERSE, count + 1)[offsets[:-1]]
+    return texts, np.diff(offsets).view(np.uint64)
 
 
 def _powers(base: int, count: int) -> _U64:
