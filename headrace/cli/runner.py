@@ -23,6 +23,7 @@ from headrace import dbt_worker, progress
 from headrace.cli.output import messages
 from headrace.config.loading import Project, load_project
 from headrace.connections import ledger_of
+from headrace.engine import session as engine
 from headrace.errors import ConfigError
 from headrace.home import environment_of
 from headrace.home_setup import mart_builder, prepare_home
@@ -111,6 +112,8 @@ def run_backfill(start_day: date, end: date, *, select: str, quiet: bool) -> Bac
         run_range = _entry_point("headrace.run_range")
         definitions = _entry_point("headrace.definitions")
     prepare_home(project)
+    if select == "*" and project.settings.engine.remote is None:
+        engine.prepare(engine.EngineSettings())
     with nullcontext() if quiet else bars():
         run: Run = run_range(
             lambda: definitions(project, for_ui=False), start_day, end, select=select

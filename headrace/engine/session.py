@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -88,6 +89,20 @@ def connect(settings: EngineSettings) -> "SparkSession":
         os.environ.update(settings.s3 or {})
         url = engines.embedded_url() if settings.remote is None else _reached(settings.remote)
         return engines.session(url, settings.conf)
+
+
+def prepare(settings: EngineSettings) -> None:
+    """Connect and ask once, in a thread, so that the first step need not wait for the engine.
+
+    That is 0.2 s, most of which Python has time for something else. What fails here fails again,
+    and is raised, in `connect`.
+    """
+
+    def ask() -> None:
+        with suppress(Exception):
+            connect(settings).range(1).collect()
+
+    threading.Thread(target=ask, name="engine-prepare", daemon=True).start()
 
 
 def engine_name(spark: "SparkSession") -> Literal["sail", "spark"]:

@@ -22,7 +22,7 @@ from headrace.engine.session import (
 )
 
 START = """
-from headrace.engine.session import EngineSettings, connect, engine_name, stop
+from headrace.engine.session import EngineSettings, connect, engine_name, prepare, stop
 """
 
 
@@ -108,6 +108,35 @@ def test_the_engine_can_be_stopped_and_started() -> None:
         "connect(EngineSettings())\nstop()\nstop()\nprint(connect(EngineSettings()).range(3).count())"
     )
     assert found.stdout == "3\n", found.stderr
+
+
+PREPARED = """
+import threading, time
+prepare(EngineSettings({remote}))
+def wait():
+    for thread in threading.enumerate():
+        if thread.name == "engine-prepare":
+            thread.join()
+{then}
+"""
+
+
+@pytest.mark.parametrize(
+    ("remote", "then", "says"),
+    [
+        ("", "wait(); began = time.monotonic(); connect(EngineSettings())", "quick"),
+        ("", "began = time.monotonic(); print(connect(EngineSettings()).range(3).count())", "3"),
+        ("'sc://127.0.0.1:1'", "wait(); print('nothing')", "nothing"),
+        ("", "print('gone')", "gone"),
+    ],
+)
+def test_an_engine_that_is_prepared_is_there_and_one_that_fails_says_nothing_yet(
+    remote: str, then: str, says: str
+) -> None:
+    if says == "quick":
+        then += "; print('quick' if time.monotonic() - began < 0.1 else 'slow')"
+    found = run(PREPARED.format(remote=remote, then=then))
+    assert (found.returncode, found.stdout, found.stderr) == (0, f"{says}\n", "")
 
 
 def test_a_process_with_an_engine_ends_quietly_and_at_once() -> None:
