@@ -78,9 +78,9 @@ def _leave(code: int) -> None:
     atexit._run_exitfuncs()  # noqa: SLF001
     try:
         sys.stdout.flush()
+        sys.stderr.flush()
     except OSError:
         return  # Python finds it, too, and says what it says of a reader that is gone.
-    sys.stderr.flush()
     os._exit(code)
 
 
