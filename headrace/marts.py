@@ -21,9 +21,6 @@ from headrace.warehouse.sessions import connector, locked
 
 log = structlog.get_logger(__name__)
 
-# Tests use what models use, and can be compiled without asking the database what is there.
-_WARM_UP = ("compile", "--no-introspect", "--no-populate-cache", "--select", "test_type:data")
-
 
 @dataclass(frozen=True)
 class NodeResult:
@@ -96,7 +93,7 @@ class MartBuilder:
         It saves the first build a second. What fails here fails again, and is raised, in `build`.
         """
         if worker := self.worker():
-            worker.prepare(run_nodes, self._project, _WARM_UP, profile_of("", self.database))
+            worker.prepare(DbtProject.warm_up, self._project, profile_of("", self.database))
 
     def build(
         self,
@@ -159,9 +156,7 @@ def run_nodes(project: DbtProject, arguments: Sequence[str], profile: Mapping[st
         WarehouseUnavailableError: Postgres did not answer.
     """
     found = project.run(arguments, profile)
-    # A listing, which warms up, has no results.
-    nodes = getattr(found, "results", ())
-    return tuple(_node_result(node) for node in nodes), getattr(found, "elapsed_time", 0.0)
+    return tuple(_node_result(node) for node in found.results), found.elapsed_time
 
 
 def _build_arguments(
