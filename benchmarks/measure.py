@@ -20,8 +20,10 @@ import psutil
 from headrace.errors import PermanentError
 
 _SAMPLE_SECONDS = 0.1
-# Postgres shares its buffers: only PSS, which divides them, can be summed, and it is slow to read.
-_SAMPLES_A_LOOK_AT_POSTGRES = 10
+# What takes long to look at, and would slow down what is measured: finding the processes, for which
+# the system's whole list is read, and the memory of Postgres. It shares its buffers, so that only
+# PSS, which divides them, can be summed.
+_SAMPLES_A_CLOSE_LOOK = 10
 
 
 class CommandFailedError(PermanentError):
@@ -126,13 +128,15 @@ class _Watch(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
+        processes: list[psutil.Process] = []
         for sample in count():
             if self._ended.wait(_SAMPLE_SECONDS):
                 return
-            self.rss_bytes = max(self.rss_bytes, sum(_rss(_tree(pid)) for pid in self._commands))
-            if sample % _SAMPLES_A_LOOK_AT_POSTGRES == 0:
+            if sample % _SAMPLES_A_CLOSE_LOOK == 0:
+                processes = [process for pid in self._commands for process in _tree(pid)]
                 found = max(self.postgres_bytes or 0, _pss(_tree(self._postgres)))
                 self.postgres_bytes = found or None
+            self.rss_bytes = max(self.rss_bytes, _rss(processes))
 
     def end(self) -> None:
         self._ended.set()
