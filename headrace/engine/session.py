@@ -18,6 +18,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit
 
+from headrace.engine.allocator import ALLOCATOR
 from headrace.errors import ConfigError, TransientError
 
 if TYPE_CHECKING:
@@ -31,13 +32,7 @@ _SAIL_ENVIRONMENT = {
     # '1000002', cast to bigint, is 1000002, and a filter may fail (apache/datafusion#25221,
     # #25532). Without them a hash join keeps its left side in memory: put the small one there.
     "SAIL_EXECUTION__COLLECT_STATISTICS": "false",
-    # Sail's allocator keeps what it freed for later: a year's receipts peaked at 1.2 GB instead of
-    # 0.6 GB. Giving it back at once has writers of many small files ask for the same memory again
-    # and again: a tenth of their CPU. Milliseconds.
-    "MIMALLOC_PURGE_DELAY": "10",
-    # Giving back parts of huge pages splits them, and getting them again clears 2 MiB at a time:
-    # without them a year takes 3 s less of the kernel's time and 400 MB less memory.
-    "MIMALLOC_ALLOW_THP": "0",
+    **ALLOCATOR,
     # Sessions end after 15 idle minutes by default; those of a daemon idle for days.
     "SAIL_SPARK__SESSION_TIMEOUT_SECS": str(30 * 24 * 3600),
 }

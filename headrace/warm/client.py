@@ -19,11 +19,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from headrace.engine.allocator import ALLOCATOR
 from headrace.warm import fit, wire
 
 _ANSWER_SECONDS = 1.0
 _END_SECONDS = 10.0
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
+
+
+# What a warm process has for itself; the commands in its forks never see it.
+OWN_VARIABLES = {
+    # Threads that would be there before any fork.
+    "OPENBLAS_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    # Read as the engine is imported.
+    **ALLOCATOR,
+}
 
 
 def main() -> None:
@@ -208,12 +219,7 @@ def _start_server(given: Mapping[str, str], home: Path, stamp: str, minutes: flo
         return
     options = [f"-W{option}" for option in sys.warnoptions if not given.get("PYTHONWARNINGS")]
     command = [sys.executable, "-P", *options, "-m", "headrace.warm.server", str(home), stamp]
-    environment = {
-        **given,
-        # Threads that would be there before any fork; the server takes both out again.
-        "OPENBLAS_NUM_THREADS": "1",
-        "JE_ARROW_MALLOC_CONF": "background_thread:false",
-    }
+    environment = {**given, **OWN_VARIABLES}
     subprocess.Popen(  # noqa: S603  # our own program
         [*command, str(minutes)],
         env=environment,

@@ -21,7 +21,8 @@ _PACKAGES = ("headrace", "resources", "io_managers", "platform_assets", "sensors
 # Variables that Python, the loader and libraries look at once, as they start.
 _READ_AT_IMPORT = (
     *("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_", "OPENBLAS_", "OMP_", "MKL_", "NUMEXPR_"),
-    *("ARROW_", "JE_ARROW_", "GRPC_", "PROTOCOL_BUFFERS_", "RUST_", "SAIL_", "SPARK_", "PYSPARK_"),
+    *("ARROW_", "JE_ARROW_", "MIMALLOC_", "GRPC_", "PROTOCOL_BUFFERS_", "RUST_", "SAIL_"),
+    *("SPARK_", "PYSPARK_"),
     *("DAGSTER_", "DBT_", "PYDANTIC_", "PANDERA_", "PYICEBERG_", "SQLALCHEMY_", "OPENSSL_", "SSL_"),
     *("TYPER_", "_TYPER_", "TERMINAL_WIDTH", "HYPOTHESIS_", "DISABLE_SQLALCHEMY_"),
 )

@@ -45,7 +45,7 @@ def main():
         "given": sys.stdin.read(),
         "arguments": sys.argv[1:],
         "variables": {k: v for k, v in os.environ.items() if k in ("LEFT_OUT", "ODD")},
-        "threads": [os.environ.get("OPENBLAS_NUM_THREADS"), os.environ.get("JE_ARROW_MALLOC_CONF")],
+        "own": [name for name in OWN if name in os.environ],
         "set_by_imports": os.environ.get("SET_BY_IMPORTS"),
         "drawn": [random.random(), numpy.random.random()],
     }))
@@ -59,7 +59,8 @@ SETS_A_VARIABLE = """
 @pytest.fixture(scope="module")
 def shell() -> Iterator[Shell]:
     made = shell_of.make()
-    (made.root / "code/headrace/cli/app.py").write_text(COMMAND)
+    own = f"OWN = {list(client.OWN_VARIABLES)}\n"
+    (made.root / "code/headrace/cli/app.py").write_text(own + COMMAND)
     with (made.root / "code/headrace/warm/preload.py").open("a") as preload:
         preload.write(SETS_A_VARIABLE)
     yield made
@@ -109,7 +110,7 @@ def test_a_command_has_what_its_caller_has(shell: Shell) -> None:
 
 def test_a_command_has_what_its_imports_set_and_nothing_of_the_warm_process(shell: Shell) -> None:
     found = told(shell)
-    assert (found["set_by_imports"], found["threads"]) == ("yes", [None, None])
+    assert (found["set_by_imports"], found["own"]) == ("yes", [])
 
 
 def test_no_two_commands_draw_the_same_numbers(shell: Shell) -> None:

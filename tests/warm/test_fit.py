@@ -24,6 +24,7 @@ GIVEN = {"PATH": "/bin", "LANG": "C"}
         {"DAGSTER_HOME": "/x"},
         {"OMP_NUM_THREADS": "3"},
         {"SPARK_HOME": "/x"},
+        {"MIMALLOC_PURGE_DELAY": "0"},
     ],
 )
 def test_a_variable_that_libraries_read_once_makes_a_difference(changed: dict[str, str]) -> None:
