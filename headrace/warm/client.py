@@ -29,11 +29,11 @@ _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, sign
 
 # What a warm process has for itself; the commands in its forks never see it.
 OWN_VARIABLES = {
+    # Read as the engine is imported.
+    **ALLOCATOR,
     # Threads that would be there before any fork.
     "OPENBLAS_NUM_THREADS": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
-    # Read as the engine is imported.
-    **ALLOCATOR,
 }
 
 
@@ -219,10 +219,11 @@ def _start_server(given: Mapping[str, str], home: Path, stamp: str, minutes: flo
         return
     options = [f"-W{option}" for option in sys.warnoptions if not given.get("PYTHONWARNINGS")]
     command = [sys.executable, "-P", *options, "-m", "headrace.warm.server", str(home), stamp]
-    environment = {**given, **OWN_VARIABLES}
+    # Whoever has used the engine has its allocator's variables already, and hands them on.
+    own = {name: value for name, value in OWN_VARIABLES.items() if given.get(name) != value}
     subprocess.Popen(  # noqa: S603  # our own program
-        [*command, str(minutes)],
-        env=environment,
+        [*command, str(minutes), *own],
+        env={**given, **own},
         cwd="/",
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -31,7 +31,6 @@ from typing import Any
 
 from headrace.warm import fit, wire
 from headrace.warm.caller import Command
-from headrace.warm.client import OWN_VARIABLES
 from headrace.warm.preload import preload
 
 _LOOK_SECONDS = 2.0
@@ -179,7 +178,8 @@ class Server:
 def main() -> None:
     """Serve a home until nobody asks any more; in a fork, run the command that was asked for."""
     home, stamp, minutes = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-    given = {name: value for name, value in os.environ.items() if name not in OWN_VARIABLES}
+    own = {*sys.argv[4:]}
+    given = {name: value for name, value in os.environ.items() if name not in own}
     with _alone(home) as lock:
         if lock is None:
             return
@@ -192,7 +192,7 @@ def main() -> None:
         command = Server(home, stamp, minutes).serve()
     if command:
         # Some modules set a variable when they are imported, which a new process would then have.
-        set_by_imports = {k: v for k, v in os.environ.items() if k not in {*given, *OWN_VARIABLES}}
+        set_by_imports = {k: v for k, v in os.environ.items() if k not in {*given, *own}}
         command.run(set_by_imports)
 
 

@@ -61,7 +61,7 @@ class Shell:
             "PYTHONPATH": str(self.root / "code"),
             fit.MINUTES: "5",
         }
-        foreign = ("HEADRACE_", "PIPELINE_ENV", "DAGSTER_", "DBT_")
+        foreign = ("HEADRACE_", "PIPELINE_ENV", "DAGSTER_", "DBT_", "MIMALLOC_")
         kept = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
         return {**kept, **own, **changed}
 

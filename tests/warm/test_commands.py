@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
+from headrace.engine.allocator import ALLOCATOR
 from headrace.warm import fit
 from tests.warm import shell as shell_of
 from tests.warm.shell import REPOSITORY, WAIT_SECONDS, Shell, is_gone, is_idle, until
@@ -68,6 +69,15 @@ def test_a_warm_command_says_and_returns_what_a_cold_one_does(
     assert shell.served() == before + 1
     assert warm == shell.run(*words, folder="here", **{**changed, fit.MINUTES: "0"})
     assert shell.served() == before + 1
+
+
+def test_who_has_used_the_engine_finds_a_warm_process_too(shell: Shell) -> None:
+    shell.stop()
+    shell.warm_up(HEADRACE_CONFIG="here/config", **ALLOCATOR)
+    before = shell.served()
+    shell.run("check", folder="here", **ALLOCATOR)
+    assert shell.served() == before + 1
+    shell.stop()
 
 
 def test_folder_and_environment_are_the_callers(shell: Shell) -> None:
