@@ -61,10 +61,6 @@ def warm_process(shop: Installation) -> psutil.Process:
     return psutil.Process(pid)
 
 
-def test_the_engine_that_is_imported_there_clears_no_huge_pages(shop: Installation) -> None:
-    assert "THP_enabled:\t0\n" in Path(f"/proc/{warm_process(shop).pid}/status").read_text()
-
-
 def test_a_warm_backfill_builds_every_layer_and_leaves_nothing_running(
     shop: Installation,
 ) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +70,31 @@ def test_a_warm_command_says_and_returns_what_a_cold_one_does(
     assert shell.served() == before + 1
     assert warm == shell.run(*words, folder="here", **{**changed, fit.MINUTES: "0"})
     assert shell.served() == before + 1
+
+
+def test_a_warm_process_imports_the_engine_with_its_allocators_variables(shell: Shell) -> None:
+    shell.warm_up(HEADRACE_CONFIG="here/config")
+    variables = Path(f"/proc/{shell.server().pid}/environ").read_text().split("\0")
+    assert {f"{name}={value}" for name, value in ALLOCATOR.items()} <= {*variables}
+
+
+def test_the_allocator_reads_its_variables_as_the_engine_is_imported() -> None:
+    code = (
+        "import ctypes; from pathlib import Path\n"
+        "def huge(): return Path('/proc/self/status').read_text().partition('THP_enabled:')[2][1]\n"
+        # A parent's choice is inherited: undone, so that what is seen is the import's.
+        "ctypes.CDLL(None).prctl(41, 0, 0, 0, 0); before = huge()\n"
+        "import pysail.spark; print(before, huge())"
+    )
+    for given, says in ((ALLOCATOR, "1 0\n"), ({"MIMALLOC_ALLOW_THP": "1"}, "1 1\n")):
+        found = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, **given},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert found.stdout == says
 
 
 def test_who_has_used_the_engine_finds_a_warm_process_too(shell: Shell) -> None:
