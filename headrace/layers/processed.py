@@ -195,7 +195,7 @@ class ProcessedStep:
 
     def _write_good(self, files: _Files) -> dict[date, StagedPartition]:
         raw = self._read_raw(files)
-        written = self._write(good_rows(raw, self.entity, self.stamp), self.table)
+        written = self._write_rows(good_rows(raw, self.entity, self.stamp))
         fresh = [file for some in written.values() for file in some.files]
         schema = processed_schema(self.entity)
         guard_files(self.table.name, schema, self.table.storage, fresh)
@@ -221,7 +221,7 @@ class ProcessedStep:
             return {}
         some = {day: staged[day] for day in days}
         rows = self._read_staged(some, processed_schema(self.entity))
-        return self._write(latest_rows(rows, self.entity), self.table)
+        return self._write_rows(latest_rows(rows, self.entity))
 
     def _write_quarantined(
         self, files: _Files
@@ -242,9 +242,16 @@ class ProcessedStep:
         paths = [file.path for some in files.values() for file in some]
         return self._read(paths, raw_schema(self.entity))
 
-    def _write(self, rows: DataFrame, table: LakeTable) -> dict[date, StagedPartition]:
+    def _write_rows(self, rows: DataFrame) -> dict[date, StagedPartition]:
+        # Lineage and audit columns are texts too, but one for all rows of a file.
+        has_text = any(column.type == "string" for column in self.entity.columns)
+        return self._write(rows, self.table, has_text=has_text)
+
+    def _write(
+        self, rows: DataFrame, table: LakeTable, *, has_text: bool = True
+    ) -> dict[date, StagedPartition]:
         token = new_token()
-        write_partitions(rows, uri=table.staging_uri(token))
+        write_partitions(rows, uri=table.staging_uri(token), has_text=has_text)
         return dict(table.staged(token))
 
     def _read_staged(
