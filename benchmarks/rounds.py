@@ -1,4 +1,4 @@
-"""One round: floor, platform and floor in turn, one more day, a day once more; all compared.
+"""One round: floor, platform and floor in turn, a year warm, one more day, a day again; compared.
 
 Belongs here: what is run in which order, and what is prepared before the clock starts.
 Elsewhere: measuring a command (benchmarks.measure), printing (benchmarks.report).
@@ -33,6 +33,7 @@ from headrace.warehouse import server
 from headrace.warm import client
 
 _ONE_DAY = timedelta(days=1)
+_LAST_DAY = DAY_AFTER_LAST - _ONE_DAY
 _NEXT_DAY = DAY_AFTER_LAST
 _WARM_DAY = _NEXT_DAY + _ONE_DAY
 # Saturdays: among the year's largest days, and of a month that is not the newest.
@@ -66,9 +67,10 @@ class Round:
     Attributes:
         floors: Before and after the platform.
         first_start_seconds: The home's Postgres: its files made, the server started.
-        year: All days of the demo, on an empty home.
-        next_day: One more day, on top of the year: cold, in a process that imports everything.
-        warm_day: One more day after that one: warm, in a fork of the process that stays.
+        year: All days of the demo, on an empty home: cold, in a process that imports everything.
+        warm_year: The same on another empty home: warm, in a fork of the process that stays.
+        next_day: One more day, on top of the cold year: cold.
+        warm_day: One more day after that one: warm.
         rerun: A day of the year once more.
         differences: By when they were found.
     """
@@ -76,6 +78,7 @@ class Round:
     floors: tuple[Measured, Measured]
     first_start_seconds: float
     year: Backfill
+    warm_year: Backfill
     next_day: Backfill
     warm_day: Backfill
     rerun: Backfill
@@ -88,7 +91,7 @@ class Round:
 
     @property
     def ratio(self) -> float:
-        """The platform's year in multiples of the floor's."""
+        """The platform's cold year in multiples of the floor's."""
         return self.year.seconds / self.floor_seconds
 
     @property
@@ -136,9 +139,11 @@ class Bench:
 
     def _measure_round(self, home: Home, warehouse: Database, first_start_seconds: float) -> Round:
         before, _ = self._run_floor("floor")
-        year = self._backfill(home, warehouse, FIRST_DAY, DAY_AFTER_LAST - _ONE_DAY)
+        year = self._backfill(home, warehouse, FIRST_DAY, _LAST_DAY)
         after, floor = self._run_floor("floor")
-        differences = self._compare("the year", floor, warehouse, is_year=True)
+        differences = self._compare("the year, cold", floor, warehouse, is_year=True)
+        other_home = self.scratch.home(f"{home.root.name}-warm")
+        warm_year, found_in_year = self._year_warm(other_home, floor)
         self.scratch.configure(end=_WARM_DAY + _ONE_DAY)
         delivered: list[Path] = []
         try:
@@ -147,10 +152,29 @@ class Bench:
         finally:
             for path in delivered:
                 path.unlink()
-        differences += found + found_warm
         return Round(
-            (before, after), first_start_seconds, year, next_day, warm_day, rerun, (*differences,)
+            floors=(before, after),
+            first_start_seconds=first_start_seconds,
+            year=year,
+            warm_year=warm_year,
+            next_day=next_day,
+            warm_day=warm_day,
+            rerun=rerun,
+            differences=(*differences, *found_in_year, *found, *found_warm),
         )
+
+    def _year_warm(
+        self, home: Home, floor: Database
+    ) -> tuple[Backfill, list[tuple[str, Difference]]]:
+        """The year on an empty home, in which a command has left a process before."""
+        warehouse = start_server(home)
+        try:
+            pid = leave_warm_process(self.scratch, home, self.limit_seconds)
+            year = self._backfill(home, warehouse, FIRST_DAY, _LAST_DAY, warm_pid=pid)
+            return year, self._compare("the year, warm", floor, warehouse, is_year=True)
+        finally:
+            client.end(home.root)
+            server.stop(home.postgres)
 
     def _one_more_day(
         self, home: Home, warehouse: Database, delivered: list[Path]

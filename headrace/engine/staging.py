@@ -26,12 +26,19 @@ _WITHOUT_DICTIONARIES = {
 }
 
 
+# With fewer rows a day zstd only takes time to begin: a fifth of writing 366 days of 270 rows, for
+# a fifth less space.
+_ROWS_FOR_ZSTD = 512
+_WITHOUT_ZSTD = {"compression": "snappy"}
+
+
 def write_partitions(
     df: DataFrame,
     *,
     uri: str,
     partition_column: str = "_partition_date",
     has_text: bool = True,
+    rows_a_day: float | None = None,
 ) -> None:
     """Write a frame below `uri` as `_pd=<yyyymmdd>/<file>.parquet`, one file a day.
 
@@ -50,6 +57,7 @@ def write_partitions(
         partition_column: The column, of type date, without NULLs.
         has_text: Whether a column holds texts that differ from row to row; the frame itself would
             ask its engine, and does not know which are the same.
+        rows_a_day: About how many rows a day has; None for many.
     """
     day = F.col(partition_column)
     # A number: Sail writes out the folder of every row, and named by dates the whole write takes a
@@ -59,7 +67,10 @@ def write_partitions(
     if engine_name(df.sparkSession) == "spark":
         # Spark's tasks write a file each for every day they meet; Sail's write into one.
         split = split.repartition(FOLDER_COLUMN)
-    _writer(split, has_text=has_text).partitionBy(FOLDER_COLUMN).parquet(uri)
+    writer = _writer(split, has_text=has_text)
+    if rows_a_day is not None and rows_a_day < _ROWS_FOR_ZSTD:
+        writer = writer.options(**_WITHOUT_ZSTD)
+    writer.partitionBy(FOLDER_COLUMN).parquet(uri)
 
 
 def write_table(df: DataFrame, *, uri: str) -> None:

@@ -195,7 +195,8 @@ class ProcessedStep:
 
     def _write_good(self, files: _Files) -> dict[date, StagedPartition]:
         raw = self._read_raw(files)
-        written = self._write_rows(good_rows(raw, self.entity, self.stamp))
+        rows_a_day = _rows([file for some in files.values() for file in some]) / len(files)
+        written = self._write_rows(good_rows(raw, self.entity, self.stamp), rows_a_day)
         fresh = [file for some in written.values() for file in some.files]
         schema = processed_schema(self.entity)
         guard_files(self.table.name, schema, self.table.storage, fresh)
@@ -221,7 +222,8 @@ class ProcessedStep:
             return {}
         some = {day: staged[day] for day in days}
         rows = self._read_staged(some, processed_schema(self.entity))
-        return self._write_rows(latest_rows(rows, self.entity))
+        rows_a_day = sum(staged[day].rows for day in days) / len(days)
+        return self._write_rows(latest_rows(rows, self.entity), rows_a_day)
 
     def _write_quarantined(
         self, files: _Files
@@ -229,7 +231,10 @@ class ProcessedStep:
         if not files:
             return {}, {}
         raw = self._read_raw(files)
-        staged = self._write(quarantined_rows(raw, self.entity, self.stamp), self.quarantine)
+        token = new_token()
+        broken = quarantined_rows(raw, self.entity, self.stamp)
+        write_partitions(broken, uri=self.quarantine.staging_uri(token))
+        staged = dict(self.quarantine.staged(token))
         rows = self._read_staged(staged, quarantine_schema(self.entity))
         reason = F.explode(F.split("_reasons", BETWEEN_REASONS)).alias("reason")
         counted = rows.select(PARTITION_COLUMN, reason).groupBy(PARTITION_COLUMN, "reason").count()
@@ -242,17 +247,14 @@ class ProcessedStep:
         paths = [file.path for some in files.values() for file in some]
         return self._read(paths, raw_schema(self.entity))
 
-    def _write_rows(self, rows: DataFrame) -> dict[date, StagedPartition]:
+    def _write_rows(self, rows: DataFrame, rows_a_day: float) -> dict[date, StagedPartition]:
+        token = new_token()
         # Lineage and audit columns are texts too, but one for all rows of a file.
         has_text = any(column.type == "string" for column in self.entity.columns)
-        return self._write(rows, self.table, has_text=has_text)
-
-    def _write(
-        self, rows: DataFrame, table: LakeTable, *, has_text: bool = True
-    ) -> dict[date, StagedPartition]:
-        token = new_token()
-        write_partitions(rows, uri=table.staging_uri(token), has_text=has_text)
-        return dict(table.staged(token))
+        write_partitions(
+            rows, uri=self.table.staging_uri(token), has_text=has_text, rows_a_day=rows_a_day
+        )
+        return dict(self.table.staged(token))
 
     def _read_staged(
         self, staged: Mapping[date, StagedPartition], schema: TableSchema

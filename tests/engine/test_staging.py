@@ -74,6 +74,29 @@ def test_files_are_compressed_with_zstd(spark: SparkSession, tmp_path: Path) -> 
     assert pq.ParquetFile(file).metadata.row_group(0).column(0).compression == "ZSTD"
 
 
+def first_column(folder: Path) -> Any:
+    ((file,),) = files_of(folder).values()
+    return pq.ParquetFile(file).metadata.row_group(0).column(0)
+
+
+@pytest.mark.parametrize(
+    ("rows_a_day", "compression"), [(None, "ZSTD"), (512, "ZSTD"), (20, "SNAPPY")]
+)
+def test_days_of_few_rows_do_without_zstd(
+    spark: SparkSession, tmp_path: Path, rows_a_day: float | None, compression: str
+) -> None:
+    uri = str(tmp_path / "staged")
+    write_partitions(rows_of(spark, [FIRST], 1), uri=uri, rows_a_day=rows_a_day)
+    assert first_column(tmp_path / "staged").compression == compression
+
+
+@pytest.mark.parametrize("has_text", [True, False])
+def test_dictionaries_are_for_texts(spark: SparkSession, tmp_path: Path, *, has_text: bool) -> None:
+    rows = spark.createDataFrame([(1, None, None, None, FIRST)] * 2_000, spark_schema(SCHEMA))
+    write_partitions(rows.coalesce(1), uri=str(tmp_path / "staged"), has_text=has_text)
+    assert first_column(tmp_path / "staged").has_dictionary_page == has_text
+
+
 def test_the_footer_counts_nulls(spark: SparkSession, tmp_path: Path) -> None:
     write_table(rows_of(spark, [FIRST], 3).coalesce(1), uri=str(tmp_path / "staged"))
     ((file,),) = files_of(tmp_path / "staged").values()
