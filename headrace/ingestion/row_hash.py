@@ -18,6 +18,8 @@ _NULL_LENGTH = np.uint64(2**64 - 1)
 # Rows at a time: the running sums of one column then stay in the processor's cache, which takes
 # 0.35 s for 1.47M rows of 11 columns where the whole at once takes 1.1 s.
 _ROWS = 8_192
+# So few texts, in all columns, are hashed at once: a file of 13 rows takes a third of the time.
+_TEXTS_AT_ONCE = 8_192
 _TABLE_LENGTH = 2**18
 
 
@@ -29,6 +31,8 @@ def row_hash(columns: Sequence[pa.StringArray]) -> pa.Int64Array:
     ('a', 'bc') differs from ('ab', 'c') and NULL from ''. Not for secrets: it can be inverted.
     """
     rows = len(columns[0])
+    if rows * len(columns) <= _TEXTS_AT_ONCE and sum(c.nbytes for c in columns) <= _TABLE_LENGTH:
+        return pa.array(_mixed(_total(columns)).view(np.int64))
     hashes = np.empty(rows, dtype=np.uint64)
     for start in range(0, rows, _ROWS):
         stop = min(start + _ROWS, rows)
@@ -39,6 +43,26 @@ def row_hash(columns: Sequence[pa.StringArray]) -> pa.Int64Array:
     return pa.array(hashes.view(np.int64))
 
 
+def _total(columns: Sequence[pa.StringArray]) -> _U64:
+    """The same sum as `_add_column` gives for one column after the other, from one long column."""
+    together = pa.concat_arrays(columns)
+    texts, lengths = _polynomials(together)
+    if together.null_count:
+        _mark_nulls(together, texts, lengths)
+    of_text, of_length = np.array([_factors(number) for number in range(len(columns))]).T
+    shape = (len(columns), -1)
+    summed: _U64 = (
+        texts.reshape(shape) * of_text[:, None] + lengths.reshape(shape) * of_length[:, None]
+    ).sum(axis=0, dtype=np.uint64)
+    return summed
+
+
+def _mark_nulls(column: pa.StringArray, texts: _U64, lengths: _U64) -> None:
+    is_null = column.is_null().to_numpy(zero_copy_only=False)
+    texts[is_null] = 0
+    lengths[is_null] = _NULL_LENGTH
+
+
 def _add_column(total: _U64, column: pa.StringArray, number: int) -> None:
     of_text, of_length = _factors(number)
     if column.null_count == len(column):
@@ -46,9 +70,7 @@ def _add_column(total: _U64, column: pa.StringArray, number: int) -> None:
         return
     texts, lengths = _polynomials(column)
     if column.null_count:
-        is_null = column.is_null().to_numpy(zero_copy_only=False)
-        texts[is_null] = 0
-        lengths[is_null] = _NULL_LENGTH
+        _mark_nulls(column, texts, lengths)
     texts *= of_text
     lengths *= of_length
     total += texts
