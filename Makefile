@@ -6,8 +6,9 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 CODE := headrace resources io_managers platform_assets sensors jobs demo benchmarks docs tests .ci
-# Two workers are what two cores and the memory of a laptop carry; PYTEST_WORKERS=0 runs in one process.
-PYTEST_WORKERS ?= 2
+# Tests that wait for servers leave two workers on two cores idle for a fifth of the time; three do
+# not. PYTEST_WORKERS=0 runs in one process.
+PYTEST_WORKERS ?= 3
 # A module's tests stay in one worker, so its servers are started once; all of Spark's in one, and
 # what takes long comes first (tests/workers.py).
 PYTEST_DIST ?= loadscope
