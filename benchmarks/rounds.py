@@ -117,16 +117,10 @@ class Bench:
     limit_seconds: float
     say: Callable[[str], None]
 
-    def warm_up(self) -> None:
-        """Have every module read once: whoever is measured first must not pay for the disk."""
-        self.say("warming up: both programs import what they use")
-        home = self.scratch.home("warm-up")
-        command = [python("benchmarks.floor")[0], "-c", _IMPORTS]
-        self._measure(command, home, self.floor)
-
     def run_round(self, number: int) -> Round:
         """Measure and compare, on a home of its own."""
         self.scratch.configure(end=DAY_AFTER_LAST)
+        self._warm_up(number)
         home = self.scratch.home(f"home-{number}")
         began = time.monotonic()
         warehouse = start_server(home)
@@ -135,6 +129,17 @@ class Bench:
             return self._measure_round(home, warehouse, first_start_seconds)
         finally:
             # Its background work must not fall into the next round.
+            server.stop(home.postgres)
+
+    def _warm_up(self, number: int) -> None:
+        """Run both once: whoever is measured first must not pay for reading programs from disk."""
+        home = self.scratch.home(f"warm-up-{number}")
+        warehouse = start_server(home)
+        try:
+            self._run_floor("warming up, floor")
+            self.say("warming up, platform")
+            self._backfill(home, warehouse, FIRST_DAY, FIRST_DAY)
+        finally:
             server.stop(home.postgres)
 
     def _measure_round(self, home: Home, warehouse: Database, first_start_seconds: float) -> Round:
@@ -282,6 +287,3 @@ def steps_of(stdout: str) -> tuple[tuple[str, float], ...]:
             fix="with --json only data may be printed on stdout; what else is said is for stderr",
         ) from None
     return tuple((name, seconds) for name, seconds in steps)
-
-
-_IMPORTS = "import benchmarks.floor, platform_assets.definitions, jobs.backfill"

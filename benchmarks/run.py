@@ -49,7 +49,6 @@ def _run(options: argparse.Namespace) -> list[Round]:
         messages.print(f"staged {len(staged.files)} files, {staged.rows('transactions'):,} sales")
         floor = start_server(scratch.home("floor"))
         bench = Bench(scratch, floor, options.limit, messages.print)
-        bench.warm_up()
         rounds = [bench.run_round(number) for number in range(1, options.rounds + 1)]
         messages.print(events.describe(_stored_events(scratch, floor)))
         return rounds
