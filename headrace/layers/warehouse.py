@@ -220,7 +220,7 @@ class StarLoader:
         expected: Mapping[int, Totals],
     ) -> dict[date, PartitionReport]:
         measures, references = self._measures(config), foreign_keys(self.project, config)
-        found = judge(load, measures, references, self._loads)
+        found = judge(self.connect, load, measures, references, self._loads)
         empty = StagedDay(
             dict.fromkeys(("rows", *measures), Decimal(0)), {r.column: 0 for r in references}
         )

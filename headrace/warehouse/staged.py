@@ -4,7 +4,7 @@ Belongs here: the staged load as a value, and its rows as relations.
 Elsewhere: staging (headrace.warehouse.staging), publishing (…publishing).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -65,12 +65,12 @@ class StagedLoad:
         """Rows in all parts."""
         return sum(part.rows for part in self.parts)
 
-    def relation(self) -> sql.Composed:
-        """All staged rows, as a table expression for an audit's `from`."""
+    def relation(self, parts: Sequence[StagedPart] | None = None) -> sql.Composed:
+        """Staged rows, as a table expression for an audit's `from`: of all parts, or of some."""
         names = sql.SQL(", ").join(sql.Identifier(c.name) for c in self.columns)
         selects = [
             sql.SQL("select {} from {}").format(names, sql.Identifier(STAGING, part.name))
-            for part in self.parts
+            for part in (self.parts if parts is None else parts)
         ]
         if not selects:
             nulls = [

@@ -1,0 +1,84 @@
+"""What the audit counts of staged facts, against a count row by row."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+
+from headrace.layers.fact_audit import StagedDay, judge
+from headrace.warehouse.load import Warehouse
+from headrace.warehouse.staged import StagedLoad
+from headrace.warehouse.tables import Reference, yyyymmdd
+from tests.warehouse.sales import PRODUCT, Row, arrow, day, load_all, sale, sales, stage
+
+TO_PRODUCT = Reference("product_key", "dim_product", "product_key")
+# One month, and so many that two sessions have several each.
+DAYS = [date(2017, 1, 20) + timedelta(days=9 * n) for n in range(15)]
+
+
+def product(key: int) -> Row:
+    return {"product_key": key, "brand": "National"}
+
+
+def expected(days: Mapping[date, Sequence[Row]], members: set[int]) -> dict[int, StagedDay]:
+    totals: dict[int, Counter[str]] = {}
+    for on, rows in days.items():
+        for row in rows:
+            of_day = totals.setdefault(yyyymmdd(on), Counter())
+            of_day["rows"] += 1
+            of_day["amount"] += Decimal(str(row["amount"]))  # type: ignore[assignment]
+            of_day["orphans"] += row["product_key"] not in members
+    return {
+        key: StagedDay(
+            {"rows": Decimal(found["rows"]), "amount": Decimal(found["amount"])},
+            {"product_key": found["orphans"]},
+        )
+        for key, found in totals.items()
+    }
+
+
+def judged(
+    warehouse: Warehouse, facts: StagedLoad, members: Mapping[str, StagedLoad]
+) -> dict[int, StagedDay]:
+    try:
+        return judge(warehouse.connect, facts, ["amount"], [TO_PRODUCT], members)
+    finally:
+        for each in (facts, *members.values()):
+            each.discard()
+
+
+@pytest.mark.parametrize("days", [DAYS[:1], DAYS], ids=["a day", "months"])
+def test_every_day_has_its_rows_sums_and_keys_without_member(
+    warehouse: Warehouse, days: list[date]
+) -> None:
+    rows = {on: sales(on, number % 4, f"{number}.25") for number, on in enumerate(days, start=1)}
+    rows[days[0]].append(sale(days[0], 77, "0.10"))
+    rows[days[-1]].append(sale(days[-1], 78, "-3.00"))
+    members = {0, 1}
+    products = warehouse.stage(
+        PRODUCT, (), [((), arrow(PRODUCT, map(product, members)).to_reader())]
+    )
+    found = judged(warehouse, stage(warehouse, rows), {"dim_product": products})
+    assert found == expected(rows, members)
+
+
+def test_members_are_those_that_stay_and_those_that_come(warehouse: Warehouse) -> None:
+    load_all(warehouse, map(product, range(4)))
+    rows = {day(0): sales(day(0), 6), day(5): sales(day(5), 6)}
+    gone = pa.table({"product_key": pa.array([2, 3], pa.int64())})
+    products = warehouse.stage(
+        PRODUCT,
+        (),
+        [((), arrow(PRODUCT, map(product, (3, 4))).to_reader())],
+        gone=gone.to_reader(),
+    )
+    found = judged(warehouse, stage(warehouse, rows), {"dim_product": products})
+    assert found == expected(rows, {0, 1, 3, 4})
+
+
+def test_nothing_staged_is_no_day(warehouse: Warehouse) -> None:
+    load_all(warehouse, [product(1)])
+    assert judged(warehouse, stage(warehouse, {day(0): []}), {}) == {}
