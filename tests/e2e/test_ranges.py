@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.e2e import installation
@@ -28,10 +29,15 @@ def deliver(shop: Installation) -> None:
 
 
 @pytest.fixture(scope="module")
-def in_one_run() -> Iterator[dict[str, list[str]]]:
-    with _shop() as shop:
-        assert shop.backfill(DAYS[0], DAYS[-1]).exit_code == 0
-        yield contents(shop)
+def shop() -> Iterator[Installation]:
+    with _shop() as made:
+        assert made.backfill(DAYS[0], DAYS[-1]).exit_code == 0
+        yield made
+
+
+@pytest.fixture(scope="module")
+def in_one_run(shop: Installation) -> dict[str, list[str]]:
+    return contents(shop)
 
 
 @contextmanager
@@ -51,6 +57,23 @@ def test_the_range_holds_what_the_files_hold(in_one_run: dict[str, list[str]]) -
     assert len(in_one_run["raw.retail_transactions"]) == 6 * 4
     assert len(in_one_run["select * from warehouse.fact_sales"]) == 5 * 4
     assert len(in_one_run["quarantine.retail_transactions"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("entity", "has_dictionaries"), [("transactions", False), ("products", True)]
+)
+def test_small_days_are_written_without_zstd_and_numbers_without_dictionaries(
+    shop: Installation, entity: str, *, has_dictionaries: bool
+) -> None:
+    folder = shop.home / f"lake/processed/retail_{entity}"
+    chunks = [
+        group.column(n)
+        for footer in map(pq.read_metadata, folder.rglob("*.parquet"))
+        for group in [footer.row_group(0)]
+        for n in range(group.num_columns)
+    ]
+    assert {chunk.compression for chunk in chunks} == {"SNAPPY"}
+    assert any("RLE_DICTIONARY" in chunk.encodings for chunk in chunks) == has_dictionaries
 
 
 @pytest.mark.parametrize(
