@@ -88,13 +88,6 @@ class StagedDay:
     totals: Totals
     orphans: Mapping[str, int]
 
-    def __add__(self, other: "StagedDay") -> "StagedDay":
-        """Both, of the same day and the same columns."""
-        return StagedDay(
-            {name: total + other.totals[name] for name, total in self.totals.items()},
-            {column: count + other.orphans[column] for column, count in self.orphans.items()},
-        )
-
 
 def judge(
     connect: Connect,
@@ -128,7 +121,7 @@ def judge(
     joins = sql.SQL(" ").join(lookup.joins for lookup in lookups)
     names = ("rows", *measures)
     keys = [reference.column for reference in references]
-    found: list[tuple[int, StagedDay]] = []
+    found: dict[int, StagedDay] = {}
 
     def ask(session: Session, parts: Sequence[StagedPart]) -> None:
         query = select.format(
@@ -137,15 +130,13 @@ def judge(
         for day, *values in session.execute(query).fetchall():
             totals = {n: Decimal(v or 0) for n, v in zip(names, values[: len(names)], strict=True)}
             orphans = dict(zip(keys, values[len(names) :], strict=True))
-            found.append((day, StagedDay(totals, orphans)))
+            # Staging leaves one part a month, so that no day is in two.
+            found[day] = StagedDay(totals, orphans)
 
     shares = [load.parts[first::_SESSIONS] for first in range(_SESSIONS)]
     with translated("auditing staged facts"):
         Workers(connect, _SESSIONS, load.owner).run([share for share in shares if share], ask)
-    days: dict[int, StagedDay] = {}
-    for day, staged in found:
-        days[day] = days[day] + staged if day in days else staged
-    return days
+    return found
 
 
 class _Lookup:

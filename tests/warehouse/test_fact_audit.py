@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 
@@ -12,7 +13,7 @@ from headrace.layers.fact_audit import StagedDay, judge
 from headrace.warehouse.load import Warehouse
 from headrace.warehouse.staged import StagedLoad
 from headrace.warehouse.tables import Reference, yyyymmdd
-from tests.warehouse.sales import PRODUCT, Row, arrow, day, load_all, sale, sales, stage
+from tests.warehouse.sales import FACT, PRODUCT, Row, arrow, day, load_all, sale, sales, stage
 
 TO_PRODUCT = Reference("product_key", "dim_product", "product_key")
 # One month, and so many that two sessions have several each.
@@ -44,7 +45,10 @@ def judged(
     warehouse: Warehouse, facts: StagedLoad, members: Mapping[str, StagedLoad]
 ) -> dict[int, StagedDay]:
     try:
-        return judge(warehouse.connect, facts, ["amount"], [TO_PRODUCT], members)
+        found = judge(warehouse.connect, facts, ["amount"], [TO_PRODUCT], members)
+        # It publishes next: what it commits must be on the disk.
+        assert facts.owner.execute("show synchronous_commit").fetchone() == ("on",)
+        return found
     finally:
         for each in (facts, *members.values()):
             each.discard()
@@ -63,6 +67,15 @@ def test_every_day_has_its_rows_sums_and_keys_without_member(
     )
     found = judged(warehouse, stage(warehouse, rows), {"dim_product": products})
     assert found == expected(rows, members)
+
+
+def test_a_day_that_came_in_several_pieces_is_one_day(warehouse: Warehouse) -> None:
+    whole = replace(FACT, partition_column=None, mode="truncate_and_load")
+    pieces = [sales(day(0), 3, "1.25"), sales(day(0), 2, "-0.50"), [sale(day(1), 9)]]
+    load_all(warehouse, map(product, range(2)))
+    slices = (((), arrow(whole, piece).to_reader()) for piece in pieces)
+    found = judged(warehouse, warehouse.stage(whole, (), slices), {})
+    assert found == expected({day(0): pieces[0] + pieces[1], day(1): pieces[2]}, {0, 1})
 
 
 def test_members_are_those_that_stay_and_those_that_come(warehouse: Warehouse) -> None:
