@@ -16,7 +16,7 @@ from headrace.config.settings import Secret
 from headrace.engine.session import EngineSettings
 from headrace.home import Home
 from headrace.lake.storage import LakeSettings, S3Settings
-from headrace.ledger import Ledger
+from headrace.ledger.ledger import Ledger
 from headrace.warehouse.kept import kept_sessions
 from headrace.warehouse.server import start
 

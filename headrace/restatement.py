@@ -16,7 +16,7 @@ from datetime import date
 
 from psycopg import sql
 
-from headrace.ledger_tables import ensure_tables
+from headrace.ledger.tables import ensure_tables
 from headrace.warehouse.kept import Borrow
 from headrace.warehouse.keyed_rows import restated_keys
 from headrace.warehouse.sessions import Session, advisory_key, translated

@@ -15,7 +15,7 @@ from headrace.errors import HeadraceError, PermanentError
 from headrace.lake.commit import Commit
 from headrace.lake.table import LakeTable
 from headrace.layers.unrecorded import unrecorded_days
-from headrace.ledger import Ledger, PartitionRecord
+from headrace.ledger.ledger import Ledger, PartitionRecord
 from headrace.quality.report import AuditedOutput, AuditedTable, PartitionReport, passed_days
 from headrace.staged import StagedOutput, StagedTable
 from platform_assets import events

@@ -22,7 +22,7 @@ from headrace.layers.warehouse import (
     dimension_table,
     fact_table,
 )
-from headrace.ledger import PartitionState
+from headrace.ledger.ledger import PartitionState
 from headrace.quality.report import PartitionReport
 from headrace.version import code_version
 from headrace.warehouse.comments import Described

@@ -11,7 +11,7 @@ from pathlib import Path
 import dagster as dg
 
 from headrace.errors import ConfigError
-from headrace.ledger import Ledger
+from headrace.ledger.ledger import Ledger
 from headrace.restatement import Restatements
 from headrace.warehouse import server
 from headrace.warehouse.kept import kept_sessions

@@ -1,7 +1,7 @@
 """docs/reference/ledger.md: the columns of the ledger, from the module that makes its tables.
 
 Belongs here: reading the table definitions and the records' docstrings.
-Elsewhere: the ledger (headrace.ledger, headrace.ledger_tables).
+Elsewhere: the ledger (headrace.ledger, headrace.ledger.tables).
 """
 
 import inspect
@@ -9,8 +9,8 @@ import re
 
 from docs.generators.markdown import MADE, code, table
 from docs.generators.wording import LEDGER, LEDGER_COLUMNS
-from headrace.ledger import PartitionRecord
-from headrace.ledger_tables import TABLES
+from headrace.ledger.ledger import PartitionRecord
+from headrace.ledger.tables import TABLES
 
 _TABLE = re.compile(r"create table if not exists (\S+) \((.*?)\n\);", re.DOTALL)
 _COLUMN = re.compile(r"^ {4}(?P<name>\w+) (?P<type>\w+)(?P<rest>.*?),?$", re.MULTILINE)

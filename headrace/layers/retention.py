@@ -9,7 +9,7 @@ from datetime import date
 from headrace.config.loading import Project
 from headrace.config.star import FactConfig
 from headrace.layers.warehouse import NAMESPACE, fact_table
-from headrace.ledger import Ledger
+from headrace.ledger.ledger import Ledger
 from headrace.warehouse.retention import drop_months, first_kept_month
 from headrace.warehouse.sessions import Connect
 

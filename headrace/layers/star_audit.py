@@ -22,7 +22,7 @@ from headrace.layers.following import changes_since_read
 from headrace.layers.mentioning import all_mentions, mentioned_by
 from headrace.layers.scratch import Scratch, scratch_files
 from headrace.layers.slices import plan_slices
-from headrace.ledger import Ledger, PartitionState
+from headrace.ledger.ledger import Ledger, PartitionState
 from headrace.schema import TableSchema
 from headrace.standardize.rows import PARTITION_COLUMN
 from headrace.star.comparison import COPIES, differing_rows

@@ -13,7 +13,7 @@ from datetime import date
 
 from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
-from headrace.ledger import Ledger
+from headrace.ledger.ledger import Ledger
 from headrace.quality.report import PartitionReport
 
 

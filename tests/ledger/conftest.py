@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from headrace.ledger import Ledger
+from headrace.ledger.ledger import Ledger
 from headrace.warehouse.sessions import connector
 from tests import servers
 

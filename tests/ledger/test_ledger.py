@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from headrace.ledger import Ledger, PartitionRecord, Status
+from headrace.ledger.ledger import Ledger, PartitionRecord, Status
 
 ASSET = "processed/shop_orders"
 MONDAY, TUESDAY, WEDNESDAY = (date(2017, 1, 2) + timedelta(days=n) for n in range(3))

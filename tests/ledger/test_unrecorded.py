@@ -12,7 +12,7 @@ from headrace.lake.maintenance import expire_snapshots
 from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
 from headrace.layers.unrecorded import unrecorded_days
-from headrace.ledger import Ledger, PartitionRecord
+from headrace.ledger.ledger import Ledger, PartitionRecord
 from tests import servers
 from tests.lake.writing import day, publish
 

@@ -12,7 +12,7 @@ import yaml
 from headrace.config.loading import Project, load_project
 from headrace.layers.retention import drop_old_months
 from headrace.layers.warehouse import fact_table
-from headrace.ledger import Ledger, PartitionRecord
+from headrace.ledger.ledger import Ledger, PartitionRecord
 from headrace.restatement import Restatements
 from headrace.warehouse.load import Warehouse
 from headrace.warehouse.retention import first_kept_month

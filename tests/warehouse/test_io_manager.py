@@ -13,7 +13,7 @@ import pandas as pd  # noqa: TID251 - a form in which assets give and want rows
 import pyarrow as pa
 import pytest
 
-from headrace.ledger import Ledger, PartitionRecord
+from headrace.ledger.ledger import Ledger, PartitionRecord
 from headrace.warehouse.group import GroupMember, LoadGroup
 from headrace.warehouse.load import Warehouse
 from headrace.warehouse.publishing import Publication

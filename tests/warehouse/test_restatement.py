@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 
 from headrace import restatement
-from headrace.ledger import Ledger, PartitionRecord
+from headrace.ledger.ledger import Ledger, PartitionRecord
 from headrace.restatement import Restatements
 from headrace.schema import Column
 from headrace.warehouse.load import Warehouse

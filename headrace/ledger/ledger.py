@@ -1,7 +1,7 @@
 """The ledger: what became of every partition of every asset, and whether it may be read.
 
 Belongs here: reading and writing `platform.partition_ledger` and `platform.loaded_snapshot`.
-Elsewhere: making these tables (headrace.ledger_tables), deciding what becomes of a partition
+Elsewhere: making these tables (headrace.ledger.tables), deciding what becomes of a partition
 (headrace.quality), Dagster's events (platform_assets.recorder).
 
 A row is a claim. It is written after the publication, or with it where that is in Postgres too;
@@ -17,7 +17,7 @@ from typing import Literal
 from psycopg import sql
 from psycopg.rows import class_row
 
-from headrace.ledger_tables import ensure_tables
+from headrace.ledger.tables import ensure_tables
 from headrace.warehouse.kept import Borrow
 from headrace.warehouse.sessions import Session, translated
 
