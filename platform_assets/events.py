@@ -16,6 +16,12 @@ from typing import Any
 from uuid import uuid4
 
 import dagster as dg
+from dagster._core.definitions.data_version import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_TAG,
+    get_input_data_version_tag,
+    get_input_event_pointer_tag,
+)
 from dagster._core.events import (
     AssetMaterializationPlannedData,
     DagsterEvent,
@@ -43,15 +49,22 @@ with drawn as materialized (
     select
         nextval(pg_get_serial_sequence('event_logs', 'id')) as id,
         replace(
-            replace(replace(:text, :partition_mark, as_json), :metadata_mark, metadata),
-            :success_mark, success
+            replace(
+                replace(
+                    replace(replace(:text, :partition_mark, as_json), :metadata_mark, metadata),
+                    :success_mark, success
+                ),
+                :description_mark, description
+            ),
+            :time_mark, as_time
         ) as event,
+        to_timestamp(cast(as_time as double precision)) at time zone 'utc' as at,
         partition,
         success
     from unnest(
-        cast(:partitions as text []), cast(:as_json as text []),
-        cast(:metadata as text []), cast(:success as text [])
-    ) as filled (partition, as_json, metadata, success)
+        cast(:partitions as text []), cast(:as_json as text []), cast(:metadata as text []),
+        cast(:success as text []), cast(:description as text []), cast(:times as text [])
+    ) as filled (partition, as_json, metadata, success, description, as_time)
 ),
 
 stored as (
@@ -59,7 +72,7 @@ stored as (
         id, run_id, event, dagster_event_type, timestamp, step_key, asset_key, partition
     )
     select
-        id, :run_id, event, :dagster_event_type, :timestamp, :step_key, :asset_key, partition
+        id, :run_id, event, :dagster_event_type, at, :step_key, :asset_key, partition
     from drawn
 )
 """
@@ -71,9 +84,27 @@ insert into asset_check_executions (
 )
 select
     :checked_key, :check_name, partition, :run_id,
-    case success when 'true' then :succeeded else :failed end, event, :timestamp, id
+    case success when 'true' then :succeeded else :failed end, event, at, id
 from drawn
 """  # noqa: S608  # of constants alone
+
+# When the step began, as an event: what it read was published before. And the asset's last event.
+_BEFORE = """
+select
+    (
+        select max(id) from event_logs
+        where run_id = :run_id and step_key = :step_key
+        and dagster_event_type in ('STEP_START', 'STEP_RESTARTED')
+    ) as started,
+    (select max(id) from event_logs) as latest,
+    (
+        select extract(epoch from max(timestamp) at time zone 'utc') from event_logs
+        where run_id = :run_id and asset_key = :asset_key
+        and dagster_event_type = :dagster_event_type
+    ) as last_at
+"""
+# The UI shows one of the events of a run that have the same millisecond.
+_APART_SECONDS = 0.001
 
 
 def defer_asset_events(run: dg.DagsterRun) -> None:
@@ -92,15 +123,17 @@ def log_materializations(
     if not metadata:
         return
     kind = DagsterEventType.ASSET_MATERIALIZATION
-    template = _Template.of(
-        _entry(step, kind, StepMaterializationData(dg.AssetMaterialization(key))), "materialization"
-    )
-    filled = [
-        _Filling(partition, [_metadata_entry(*one) for one in _metadata(values).items()])
-        for partition, values in metadata.items()
-    ]
     storage = _storage(step)
     with storage.index_connection() as connection:
+        before = _Before.of(connection, step, key, kind)
+        event = dg.AssetMaterialization(key, tags=_version_tags(step, key, before))
+        template = _Template.of(_entry(step, kind, StepMaterializationData(event)))
+        filled = [
+            _Filling(partition, at, [_metadata_entry(*one) for one in _metadata(values).items()])
+            for (partition, values), at in zip(
+                metadata.items(), before.times(len(metadata)), strict=True
+            )
+        ]
         stored = connection.execute(text(_STORE), template.parameters(storage, filled))
         last_id = int(stored.scalar_one())
         storage.store_asset_event(template.filled(filled[-1]), last_id)
@@ -131,6 +164,7 @@ class JudgedCheck:
     passed: bool
     partition: str | None = None
     metadata: Mapping[str, int | float | str] = field(default_factory=dict)
+    description: str | None = None
 
     def evaluation(self) -> dg.AssetCheckEvaluation:
         """In Dagster's form; a check that fails keeps its partition from being published."""
@@ -140,6 +174,7 @@ class JudgedCheck:
             passed=self.passed,
             partition=self.partition,
             metadata=self.metadata,
+            description=self.description,
             blocking=True,
         )
 
@@ -150,17 +185,24 @@ def log_checks(step: Step, judged: Iterable[JudgedCheck]) -> None:
     for one in judged:
         by_check.setdefault((one.key, one.name), []).append(one)
     storage, table, status = _storage(step), AssetCheckExecutionsTable, _CheckStatus
+    kind = DagsterEventType.ASSET_CHECK_EVALUATION
     with storage.index_connection() as connection:
+        keys = {key for key, _ in by_check}
+        before = {key: _Before.of(connection, step, key, kind) for key in keys}
         for (key, name), some in by_check.items():
             is_planned = (
                 (table.c.asset_key == key.to_string())
                 & (table.c.check_name == name)
                 & (table.c.run_id == step.run_id)
+                & (table.c.execution_status == status.PLANNED.value)
             )
             connection.execute(table.delete().where(is_planned))
-            entry = _entry(step, DagsterEventType.ASSET_CHECK_EVALUATION, some[0].evaluation())
-            template = _Template.of(entry)
-            filled = [_Filling(c.partition, _metadata(c.metadata), success=c.passed) for c in some]
+            times = before[key].times(len(some))
+            template = _Template.of(_entry(step, kind, some[0].evaluation()))
+            filled = [
+                _Filling(c.partition, at, _metadata(c.metadata), c.description, success=c.passed)
+                for c, at in zip(some, times, strict=True)
+            ]
             more = {
                 "checked_key": key.to_string(),
                 "check_name": name,
@@ -172,12 +214,70 @@ def log_checks(step: Step, judged: Iterable[JudgedCheck]) -> None:
 
 
 @dataclass(frozen=True)
+class _Before:
+    """What was logged before an asset's events of one kind.
+
+    Attributes:
+        started: Id of the event with which the step began.
+        latest: Id of the last event.
+        last_at: Time of the run's last event of that kind and asset, in seconds since 1970.
+    """
+
+    started: int
+    latest: int
+    last_at: float
+
+    @classmethod
+    def of(
+        cls, connection: Connection, step: Step, key: dg.AssetKey, kind: DagsterEventType
+    ) -> "_Before":
+        """As the storage says."""
+        of_events = {
+            "run_id": step.run_id,
+            "step_key": step.step.key,
+            "asset_key": key.to_string(),
+            "dagster_event_type": kind.value,
+        }
+        found = connection.execute(text(_BEFORE), of_events).one()
+        return cls(found.started or 0, found.latest or 0, float(found.last_at or 0))
+
+    def times(self, count: int) -> list[float]:
+        """Times of `count` events: up to now, each later than the one before."""
+        now = datetime.now(UTC).timestamp()
+        first = max(now - (count - 1) * _APART_SECONDS, self.last_at + _APART_SECONDS)
+        return [first + number * _APART_SECONDS for number in range(count)]
+
+
+def _version_tags(step: Step, key: dg.AssetKey, before: _Before) -> dict[str, str]:
+    """The tags by which the UI finds partitions whose code or inputs changed since.
+
+    A materialization counts as new data: an asset is stale once an input was published after the
+    step began. Inputs of the same step are those of its own that were logged before.
+    """
+    layer = step.job_def.asset_layer
+    own, together = layer.get(key), layer.get_selected_entity_keys_for_node(step.node_handle)
+    tags = {DATA_VERSION_TAG: step.run_id}
+    if own.code_version:
+        tags[CODE_VERSION_TAG] = own.code_version
+    for parent in own.parent_keys:
+        read_at = before.latest if parent in together else before.started
+        tags[get_input_data_version_tag(parent)] = step.run_id
+        tags[get_input_event_pointer_tag(parent)] = str(read_at)
+    return tags
+
+
+@dataclass(frozen=True)
 class _Filling:
     """In what the events of one kind and asset differ; metadata as Dagster serializes it."""
 
     partition: str | None
+    at: float
     metadata: object
+    description: str | None = None
     success: bool = True
+
+
+_MARKS = ("partition", "metadata", "success", "description", "time")
 
 
 @dataclass(frozen=True)
@@ -192,42 +292,53 @@ class _Template:
     mark: str
 
     @classmethod
-    def of(cls, entry: EventLogEntry, part: str | None = None) -> "_Template":
-        """From one event; its metadata is in `part`, as entries, or in the event's own data."""
+    def of(cls, entry: EventLogEntry) -> "_Template":
+        """From one event: a materialization or a check's evaluation."""
         mark = uuid4().hex
         document = json.loads(serialize_value(entry))
+        document["timestamp"] = f"{mark}-time"
         data = document["dagster_event"]["event_specific_data"]
-        if part is None:
-            data |= {"metadata": f"{mark}-metadata", "success": f"{mark}-success"}
-        else:
-            data = data[part]
+        if "materialization" in data:
+            data = data["materialization"]
             data["metadata_entries"] = f"{mark}-metadata"
+        else:
+            data |= {"metadata": f"{mark}-metadata", "success": f"{mark}-success"}
+            data["description"] = f"{mark}-description"
         data["partition"] = f"{mark}-partition"
         return cls(entry, json.dumps(document), mark)
 
     def filled(self, filling: _Filling) -> EventLogEntry:
         """One event, as the server writes it."""
         found = self.text
-        for name in ("partition", "metadata", "success"):
-            found = found.replace(self._marked(name), json.dumps(getattr(filling, name)))
+        for name, value in zip(_MARKS, _texts(filling), strict=True):
+            found = found.replace(self._marked(name), value)
         return deserialize_value(found, EventLogEntry)
 
     def parameters(
         self, storage: PostgresEventLogStorage, filled: Sequence[_Filling]
     ) -> dict[str, object]:
         """Of the statements above."""
+        texts = dict(zip(_MARKS, zip(*map(_texts, filled), strict=True), strict=True))
         return {
             **storage._event_to_row(self.entry),
             "text": self.text,
-            **{f"{n}_mark": self._marked(n) for n in ("partition", "metadata", "success")},
+            **{f"{name}_mark": self._marked(name) for name in _MARKS},
             "partitions": [filling.partition for filling in filled],
-            "as_json": [json.dumps(filling.partition) for filling in filled],
-            "metadata": [json.dumps(filling.metadata) for filling in filled],
-            "success": [json.dumps(filling.success) for filling in filled],
+            "as_json": [*texts["partition"]],
+            "metadata": [*texts["metadata"]],
+            "success": [*texts["success"]],
+            "description": [*texts["description"]],
+            "times": [*texts["time"]],
         }
 
     def _marked(self, name: str) -> str:
         return json.dumps(f"{self.mark}-{name}")
+
+
+def _texts(filling: _Filling) -> tuple[str, ...]:
+    """As JSON, in the order of _MARKS."""
+    found = (filling.partition, filling.metadata, filling.success, filling.description, filling.at)
+    return tuple(map(json.dumps, found))
 
 
 def _storage(step: Step) -> PostgresEventLogStorage:

@@ -248,7 +248,9 @@ def _judged(
         partition = day.isoformat()
         for check in report.checks:
             said = {"expected": check.expected, "found": check.found}
-            yield events.JudgedCheck(key, check.name, check.passed, partition, said)
+            # The history of a check shows its description and no partition.
+            told = f"{day}: expected {check.expected}, found {check.found}"
+            yield events.JudgedCheck(key, check.name, check.passed, partition, said, told)
 
 
 def _may_try_again(step: events.Step) -> bool:

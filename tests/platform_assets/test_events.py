@@ -9,6 +9,8 @@ from unittest import mock
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver
+from dagster._core.loader import LoadingContextForTest
 from dagster._core.storage.event_log import SqlEventLogStorage
 from dagster._core.storage.partition_status_cache import (
     get_and_update_asset_status_cache_value,
@@ -36,7 +38,7 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterIns
         yield made
 
 
-def chain(*, bad_at: str | None) -> dg.JobDefinition:
+def chain(*, bad_at: str | None = None, version: str = "1") -> dg.Definitions:
     """Three assets in a row that say themselves which partitions are good."""
 
     def asset(name: str, upstream: list[str]) -> dg.AssetsDefinition:
@@ -44,6 +46,7 @@ def chain(*, bad_at: str | None) -> dg.JobDefinition:
             name=name,
             deps=upstream,
             partitions_def=DAYS,
+            code_version=version,
             backfill_policy=dg.BackfillPolicy.single_run(),
             check_specs=[dg.AssetCheckSpec("sound", asset=name)],
         )
@@ -56,7 +59,9 @@ def chain(*, bad_at: str | None) -> dg.JobDefinition:
             events.log_checks(
                 step,
                 [
-                    events.JudgedCheck(context.asset_key, "sound", key not in bad, key)
+                    events.JudgedCheck(
+                        context.asset_key, "sound", key not in bad, key, description=f"{key}: ok"
+                    )
                     for key in context.partition_keys
                 ],
             )
@@ -69,7 +74,7 @@ def chain(*, bad_at: str | None) -> dg.JobDefinition:
         return made
 
     assets = [asset("first", []), asset("second", ["first"]), asset("third", ["second"])]
-    return dg.Definitions(assets=assets).resolve_implicit_global_asset_job_def()
+    return dg.Definitions(assets=assets)
 
 
 def states(instance: dg.DagsterInstance, name: str) -> tuple[set[str], set[str]]:
@@ -81,13 +86,14 @@ def states(instance: dg.DagsterInstance, name: str) -> tuple[set[str], set[str]]
     return set(materialized.get_partition_keys()), set(failed.get_partition_keys())
 
 
-def run(instance: dg.DagsterInstance, *, bad_at: str | None = None) -> Any:
-    first, last = date.fromisoformat(KEYS[0]), date.fromisoformat(KEYS[-1])
-    return chain(bad_at=bad_at).execute_in_process(
-        instance=instance,
-        tags=range_tags(first, last),
-        raise_on_error=False,
-    )
+def run(
+    instance: dg.DagsterInstance, *, bad_at: str | None = None, select: str = "*", last: str = ""
+) -> Any:
+    job = chain(bad_at=bad_at).resolve_implicit_global_asset_job_def()
+    window = date.fromisoformat(KEYS[0]), date.fromisoformat(last or KEYS[-1])
+    return job.get_subset(
+        asset_selection=dg.AssetSelection.from_string(select).resolve(job.asset_layer.asset_graph)
+    ).execute_in_process(instance=instance, tags=range_tags(*window), raise_on_error=False)
 
 
 def test_a_bad_partition_turns_red_and_the_others_green_past_it(
@@ -141,14 +147,91 @@ def test_events_written_by_hand_read_back_as_dagsters_own(instance: dg.DagsterIn
         check_name="sound",
         passed=True,
         partition=KEYS[0],
+        description=f"{KEYS[0]}: ok",
         blocking=True,
     )
     records = instance.fetch_materializations(
         dg.AssetRecordsFilter(asset_key=dg.AssetKey("first"), asset_partitions=[KEYS[0]]), limit=1
     ).records
     assert records[0].asset_materialization == dg.AssetMaterialization(
-        "first", partition=KEYS[0], metadata={"rows": 1}
+        "first",
+        partition=KEYS[0],
+        metadata={"rows": 1},
+        tags={"dagster/code_version": "1", "dagster/data_version": result.run_id},
     )
+
+
+def test_no_two_events_of_an_asset_have_the_same_millisecond(instance: dg.DagsterInstance) -> None:
+    result = run(instance)
+    of_run = dg.AssetRecordsFilter(asset_key=dg.AssetKey("first"))
+    found = instance.fetch_materializations(of_run, limit=len(KEYS)).records
+    logged = [record.event_log_entry for record in found if record.run_id == result.run_id]
+    assert len({int(entry.timestamp * 1000) for entry in logged}) == len(KEYS)
+    assert [record.partition_key for record in found] == KEYS[::-1]
+    history = instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(dg.AssetKey("first"), "sound"), limit=len(KEYS)
+    )
+    assert len({int(row.event.timestamp * 1000) for row in history if row.event}) == len(KEYS)
+
+
+def test_events_of_one_step_follow_each_other_though_they_are_logged_in_two_calls(
+    instance: dg.DagsterInstance,
+) -> None:
+    @dg.asset(name="twice", partitions_def=DAYS)
+    def twice(context: dg.AssetExecutionContext) -> None:
+        step = context.get_step_execution_context()
+        events.defer_asset_events(context.run)
+        for some in (KEYS[:4], KEYS[4:]):
+            events.log_materializations(step, context.asset_key, {key: {} for key in some})
+            judged = [
+                events.JudgedCheck(context.asset_key, "sound", passed=True, partition=key)
+                for key in some
+            ]
+            events.log_checks(step, judged)
+
+    made = dg.materialize([twice], instance=instance, partition_key=KEYS[0])
+    assert made.success
+    found = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey("twice")), limit=100
+    ).records
+    assert len({int(record.timestamp * 1000) for record in found}) == len(KEYS)
+    history = instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(dg.AssetKey("twice"), "sound"), limit=100
+    )
+    assert {row.partition for row in history} == {*KEYS}
+
+
+def stale(
+    instance: dg.DagsterInstance, definitions: dg.Definitions, key: str
+) -> dict[str, list[str]]:
+    """Why the UI shows a partition of each asset as stale."""
+    resolver = CachingStaleStatusResolver(
+        instance, definitions.resolve_asset_graph(), LoadingContextForTest(instance)
+    )
+    return {
+        name: [cause.reason for cause in resolver.get_stale_causes(dg.AssetKey(name), key)]
+        for name in ("first", "second", "third")
+    }
+
+
+def test_a_changed_rule_makes_partitions_stale_and_a_run_makes_them_fresh(
+    instance: dg.DagsterInstance,
+) -> None:
+    run(instance)
+    fresh: dict[str, list[str]] = {"first": [], "second": [], "third": []}
+    assert stale(instance, chain(), KEYS[1]) == fresh
+    changed = stale(instance, chain(version="2"), KEYS[1])
+    assert changed == {key: ["has a new code version"] for key in fresh}
+
+
+def test_only_what_lies_below_a_new_publication_is_stale(instance: dg.DagsterInstance) -> None:
+    run(instance)
+    run(instance, select="first", last=KEYS[1])
+    found = stale(instance, chain(), KEYS[1])
+    assert found == {"first": [], "second": ["has a new dependency data version"], "third": []}
+    assert not any(stale(instance, chain(), KEYS[2]).values())
+    run(instance, select="second+", last=KEYS[1])
+    assert not any(stale(instance, chain(), KEYS[1]).values())
 
 
 def test_dagsters_own_table_is_looked_at_once(instance: dg.DagsterInstance) -> None:
