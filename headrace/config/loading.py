@@ -1,27 +1,33 @@
 """From YAML files to checked models, with errors that name file, path and fix.
 
-Belongs here: reading, overlaying, explaining what is wrong; the only reader of the environment.
-Elsewhere: the models (headrace.config.settings, .sources, .star).
+Belongs here: which files are read, overlaying them; the only reader of the environment.
+Elsewhere: the models (headrace.config.settings, .sources, .star), one file's lines
+(headrace.config.document), a model's errors in words (headrace.config.explaining).
 """
 
-import difflib
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from headrace.config.document import Document, Place, read_document, read_place, show_place
+from headrace.config.explaining import faults_in
 from headrace.config.model import StrictModel
+from headrace.config.names import did_you_mean
+from headrace.config.references import project_problems
 from headrace.config.settings import Secret, Settings
 from headrace.config.sources import EntityConfig, SourceConfig
 from headrace.config.star import StarConfig
-from headrace.config.star_references import star_problems
 from headrace.errors import ConfigError
 
 ENVIRONMENTS = ("development", "staging", "production")
+_REFERENCE = "see docs/reference/configuration.md"
+# `facts[0].grain: what is wrong`, as the modules say it that know no lines.
+_PLACED = re.compile(r"([a-z_][\w.\[\]]*): (.*)", re.DOTALL)
 Model = TypeVar("Model", bound=StrictModel)
 
 
@@ -87,7 +93,7 @@ def load_project(environ: Mapping[str, str] = os.environ) -> Project:
     """Read the whole configuration; every problem of every file is reported at once.
 
     Raises:
-        ConfigError: One line a problem: file, path in the file, what is wrong.
+        ConfigError: One line a problem: file and line, path in the file, what is wrong.
     """
     folder = config_folder(environ)
     environment = environ.get("PIPELINE_ENV") or "development"
@@ -101,6 +107,7 @@ def load_project(environ: Mapping[str, str] = os.environ) -> Project:
             f"{folder}: no base.yaml here", fix="run in the project's folder or set HEADRACE_CONFIG"
         )
     problems = _Problems()
+    problems.collect(lambda: _refuse_unread_files(folder))
     settings = problems.collect(lambda: _load_settings(folder, environment))
     paths = sorted((folder / "sources").glob("*.yaml"))
     sources = [problems.collect(lambda p=path: load_source(p)) for path in paths]
@@ -109,7 +116,10 @@ def load_project(environ: Mapping[str, str] = os.environ) -> Project:
     project = Project(
         home_folder(environ), folder, environment, settings, tuple(filter(None, sources)), star
     )
-    check_references(project)
+    found = project_problems(project.settings, project.star, dict(zip(paths, sources, strict=True)))
+    lines = [located(folder / name, what) for name, what in found]
+    if lines:
+        raise ConfigError("\n".join(lines), fix=_REFERENCE)
     return project
 
 
@@ -118,18 +128,14 @@ def load_source(path: Path) -> SourceConfig:
     return _load(path, SourceConfig)
 
 
-def check_references(project: Project) -> None:
-    """See that names which cross files lead somewhere.
+def located(path: Path, what: str) -> str:
+    """One line for a fault of a file: `config/star.yaml:31: facts[fact_sales].grain: …`.
 
-    Raises:
-        ConfigError: A source is declared twice, or the star names what no source declares.
+    Args:
+        path: The file.
+        what: The path in it, `: `, and what is wrong there.
     """
-    names = [source.name for source in project.sources]
-    lines = [f"{project.folder}/sources: source '{n}' is declared twice" for n in _repeated(names)]
-    entities = {name: entity for name, (_, entity) in project.entities().items()}
-    lines += [f"{project.folder}/star.yaml: {p}" for p in star_problems(project.star, entities)]
-    if lines:
-        raise ConfigError("\n".join(lines), fix="see docs/reference/configuration.md")
+    return _said([read_document(path)], what)
 
 
 class _Problems:
@@ -151,13 +157,38 @@ class _Problems:
             raise ConfigError(what, fix=self.errors[0].fix)
 
 
+def _refuse_unread_files(folder: Path) -> None:
+    """A file that nothing reads is most often one whose name is a little wrong."""
+    known = {"base", "star", *ENVIRONMENTS}
+    lines = []
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in inside.parts)
+        if path.suffix.lower() not in {".yaml", ".yml"} or hidden or not path.is_file():
+            continue
+        if inside.parts[:-1] == ("sources",):
+            meant = "" if path.suffix == ".yaml" else f": call it {path.stem}.yaml"
+        elif len(inside.parts) == 1:
+            is_read = path.suffix == ".yaml" and path.stem in known
+            meant = "" if is_read else did_you_mean(path.stem, known).removesuffix("?")
+            meant = "" if is_read else f"{meant}.yaml?" if meant else ": sources are in sources/"
+        else:
+            meant = ": only sources/*.yaml is read"
+        if meant:
+            lines.append(f"{path}: nothing reads this file{meant}")
+    if lines:
+        raise ConfigError("\n".join(lines), fix="rename it, or move it out of the configuration")
+
+
 def _load_settings(folder: Path, environment: str) -> Settings:
     base, overlay = folder / "base.yaml", folder / f"{environment}.yaml"
-    document = _read(base)
+    documents = [read_document(base)]
     if overlay.is_file():
-        document = _overlaid(document, _read(overlay))
-        return _validated(document, Settings, f"{base} with {overlay.name}")
-    return _validated(document, Settings, str(base))
+        documents.insert(0, read_document(overlay))
+    values: dict[str, Any] = {}
+    for document in reversed(documents):
+        values = _overlaid(values, document.values)
+    return _validated(values, Settings, documents)
 
 
 def _overlaid(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -169,81 +200,54 @@ def _overlaid(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load(path: Path, model: type[Model]) -> Model:
-    return _validated(_read(path), model, str(path))
+    document = read_document(path)
+    return _validated(document.values, model, [document])
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _validated(values: dict[str, Any], model: type[Model], documents: Sequence[Document]) -> Model:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file", fix="create it; see config/ for one") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {error}", fix="correct the syntax there") from None
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path}: expected keys and values", fix="see docs/reference")
-    return document
-
-
-def _validated(document: dict[str, Any], model: type[Model], where: str) -> Model:
-    try:
-        return model.model_validate(document)
+        return model.model_validate(values)
     except ValidationError as error:
-        problems = error.errors()
-        lines = [f"{where}: {path_in(document, p['loc'])}: {_explain(p)}" for p in problems]
-        raise ConfigError("\n".join(lines), fix=_suggest(problems[0], model)) from None
-
-
-def path_in(document: Any, loc: tuple[str | int, ...]) -> str:
-    """Where in the YAML a pydantic location lies: `entities[1].extract.mode`.
-
-    `loc` also holds names of union members, which the file does not: they are left out.
-    """
-    path, at = "", document
-    for i, part in enumerate(loc):
-        if isinstance(part, int):
-            path += f"[{part}]"
-            at = at[part] if isinstance(at, list) and part < len(at) else None
-        elif i == len(loc) - 1 or (isinstance(at, dict) and part in at):
-            path += f".{part}" if path else str(part)
-            at = at.get(part) if isinstance(at, dict) else None
-    return path or "the file"
-
-
-def _explain(problem: Any) -> str:
-    kind, value = problem["type"], problem.get("input")
-    if kind == "missing":
-        return "is missing"
-    if kind == "extra_forbidden":
-        return "is not a key that exists here"
-    if kind == "literal_error":
-        return f"{value!r} is not one of {problem['ctx']['expected']}"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    shown = f"{value!r}: " if isinstance(value, str | int | float | bool) else ""
-    return f"{shown}{message}"
-
-
-def _suggest(problem: Any, model: type[BaseModel]) -> str:
-    reference = "see docs/reference/configuration.md"
-    candidates: list[str] = []
-    if problem["type"] == "literal_error":
-        candidates = [
-            c.strip("' ") for c in problem["ctx"]["expected"].replace(" or ", ",").split(",")
+        lines = [
+            _line(documents, fault.place, show_place(values, fault.place), fault.what)
+            if fault.place
+            else _said(documents, fault.what)
+            for fault in faults_in(error, values, model)
         ]
-        wrong = str(problem.get("input"))
-    elif problem["type"] == "extra_forbidden":
-        candidates = sorted(_all_fields(model))
-        wrong = str(problem["loc"][-1])
-    else:
-        return reference
-    close = difflib.get_close_matches(wrong, candidates, n=1)
-    return f"did you mean {close[0]}? {reference}" if close else reference
+        raise ConfigError("\n".join(lines), fix=_REFERENCE) from None
 
 
-def _all_fields(model: type[BaseModel]) -> set[str]:
-    definitions = model.model_json_schema().get("$defs", {})
-    nested = {name for d in definitions.values() for name in d.get("properties", {})}
-    return nested | {*model.model_json_schema().get("properties", {})}
+def _said(documents: Sequence[Document], what: str) -> str:
+    """A line for a fault that begins with its path, or with the name of an entry of a list."""
+    found = _PLACED.fullmatch(what)
+    values = documents[0].values
+    if found is None:
+        return f"{documents[-1].path}: {what}"
+    place = _entry_called(values, found[1]) or read_place(values, found[1])
+    if not isinstance(place[0], str) or place[0] not in values:
+        return f"{documents[-1].path}: {what}"
+    return _line(documents, place, show_place(values, place), found[2])
 
 
-def _repeated(names: list[str]) -> list[str]:
-    return sorted({name for name in names if names.count(name) > 1})
+def _entry_called(values: Mapping[str, Any], name: str) -> Place | None:
+    entries: Iterator[tuple[str, int, Any]] = (
+        (key, i, entry)
+        for key, value in values.items()
+        if isinstance(value, list)
+        for i, entry in enumerate(value)
+    )
+    return next(
+        (
+            (k, i)
+            for k, i, entry in entries
+            if isinstance(entry, dict) and entry.get("name") == name
+        ),
+        None,
+    )
+
+
+def _line(documents: Sequence[Document], place: Place, shown: str, what: str) -> str:
+    document = next((d for d in documents if d.holds(place)), documents[-1])
+    line = document.line_of(place)
+    at = f"{document.path}:{line}" if line else str(document.path)
+    return f"{at}: {shown}: {what}"

@@ -8,8 +8,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
+from headrace.config.names import did_you_mean
 from headrace.errors import ConfigError
-from headrace.schema import arrow_type
+from headrace.schema import TYPE_NAMES, arrow_type
 
 
 class StrictModel(BaseModel):
@@ -18,11 +19,25 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
+# What other systems call our types.
+_TYPES_ELSEWHERE = {
+    **dict.fromkeys(("integer", "int4", "smallint", "int32", "tinyint", "short"), "int"),
+    **dict.fromkeys(("long", "int8", "int64", "serial", "bigserial"), "bigint"),
+    **dict.fromkeys(("text", "varchar", "char", "str", "uuid"), "string"),
+    **dict.fromkeys(("float", "real", "float8", "float64", "double precision"), "double"),
+    **dict.fromkeys(("numeric", "money", "number", "decimal"), "decimal(p,s)"),
+    **dict.fromkeys(("datetime", "timestamp_ntz", "datetime2"), "timestamp"),
+    **dict.fromkeys(("timestamp with time zone", "datetimeoffset", "timestamp_ltz"), "timestamptz"),
+    **dict.fromkeys(("bool", "bit"), "boolean"),
+}
+
+
 def _known_type(name: str) -> str:
     try:
         arrow_type(name)
     except ConfigError as error:
-        raise ValueError(f"{error}; {error.fix}") from None
+        near = did_you_mean(_TYPES_ELSEWHERE.get(name.lower().split("(")[0], name), TYPE_NAMES)
+        raise ValueError(f"is not a column type; {error.fix}{near}") from None
     return name
 
 

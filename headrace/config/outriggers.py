@@ -11,6 +11,7 @@ from typing import Protocol
 from pydantic import Field
 
 from headrace.config.model import ColumnName, Name, StrictModel
+from headrace.config.names import did_you_mean, unknown_name
 
 
 class Outrigger(StrictModel):
@@ -86,14 +87,15 @@ def _problems_of(
 ) -> Iterator[str]:
     target = by_name.get(outrigger.dimension)
     if target is None:
-        yield f"{where}: '{outrigger.dimension}' is not one of {', '.join(by_name)}"
+        yield f"{where}: {unknown_name(outrigger.dimension, by_name)}"
         return
     if {*outrigger.natural_key} != {*target.natural_key}:
         yield f"{where}: {target.name} is found by {', '.join(target.natural_key)}"
     columns = {**dim.natural_key, **dim.attributes, **dim.overwritten}
     for column in outrigger.natural_key.values():
         if column not in columns:
-            yield f"{where}: {dim.name} has no column '{column}'; add it to its attributes"
+            meant = did_you_mean(column, columns)
+            yield f"{where}: {dim.name} has no column '{column}'; add it to its attributes{meant}"
 
 
 def _circle(start: HasOutriggers, by_name: Mapping[str, HasOutriggers]) -> list[str]:

@@ -12,9 +12,13 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from headrace.config.model import ColumnName, KeyColumnName, Name, StrictModel, TypeName
+from headrace.config.names import did_you_mean
+from headrace.engine.time_patterns import compile_patterns
+from headrace.errors import ConfigError
 from headrace.schema import Column, TableSchema
 
 _DATE_FIELD = re.compile(r"\{date:([^{}]+)\}")
+_TIMES = ("date", "timestamp", "timestamptz")
 # Where a row was read: part of the key where the source repeats its own (KeyColumnName).
 PLACE_COLUMNS = {
     "_file": Column("_file", "string", description="File it came from."),
@@ -40,6 +44,14 @@ class CsvFormat(StrictModel):
         if value is not None and (not value.isascii() or value in "\r\n\0"):
             raise ValueError("must be an ASCII character other than a line end")
         return value
+
+    @model_validator(mode="after")
+    def _quote_is_no_delimiter(self) -> Self:
+        if self.quote == self.delimiter:
+            raise ValueError(
+                f"quote: {self.quote!r} is the delimiter too; `quote: null`: no quotes"
+            )
+        return self
 
     @field_validator("encoding")
     @classmethod
@@ -76,6 +88,19 @@ class FileExtract(StrictModel):
         "fail", description="A file with a column that is not declared fails, or loses that column."
     )
 
+    @field_validator("path")
+    @classmethod
+    def _lies_below_the_landing_zone(cls, value: str) -> str:
+        if "://" in value or value.startswith("/"):
+            raise ValueError(
+                "must be a path below the landing zone (`landing.uri`), without a / first"
+            )
+        if "\\" in value:
+            raise ValueError("must have / between folders, not \\")
+        if any(part in {"", ".", ".."} for part in value.split("/")):
+            raise ValueError("must name folders and a file, without empty parts, . or ..")
+        return value
+
     @property
     def date_fields(self) -> tuple[str, ...]:
         """The strftime patterns in `path`; together they name the day. None: rows do."""
@@ -109,6 +134,35 @@ def _name_one_day(fields: Sequence[str]) -> bool:
         return False
 
 
+# strftime's codes, and the letters of Postgres, Oracle and moment.js, as this pattern language has
+# them.
+_STRFTIME = {"Y": "yyyy", "m": "MM", "d": "dd", "y": "yy", "H": "HH", "I": "hh", "M": "mm"}
+_STRFTIME |= {"S": "ss", "f": "SSSSSS", "p": "a", "b": "MMM", "B": "MMMM", "a": "EEE", "z": "XXX"}
+_STRFTIME |= {"F": "yyyy-MM-dd", "T": "HH:mm:ss", "D": "MM/dd/yy", "A": "EEEE", "%": "%"}
+_OTHER_LETTERS = (
+    *(("YYYY", "yyyy"), ("YY", "yy"), ("DD", "dd"), ("D", "d"), ("HH24", "HH"), ("HH12", "hh")),
+    *(("MI", "mm"), ("Mon", "MMM"), ("SS", "ss"), ("AM", "a"), ("A", "a"), ("TT", "a")),
+)
+
+
+def _pattern_meant(pattern: str) -> str | None:
+    """The pattern in this language that one of another language most likely means."""
+    if "%" in pattern:
+        meant = re.sub(r"%-?(.)", lambda code: _STRFTIME.get(code[1], "?"), pattern)
+    else:
+        meant = pattern
+        for theirs, ours in _OTHER_LETTERS:
+            meant = meant.replace(theirs, ours)
+        # Minutes beside a year, where no hour is: the month was meant.
+        if "M" not in meant and "h" not in meant.lower():
+            meant = meant.replace("mm", "MM")
+    try:
+        compile_patterns((meant,), zone=True)
+    except ConfigError:
+        return None
+    return meant if meant != pattern else None
+
+
 class ColumnConfig(StrictModel):
     """One column of an entity: its text in the source, its type once processed."""
 
@@ -129,6 +183,24 @@ class ColumnConfig(StrictModel):
     grouping: str = Field("", max_length=1, description="Thousands separator, if any.")
     currency: str = Field("", description="Currency sign to drop, such as $.")
     description: str = Field("", description="What it holds; shown in Dagster's UI.")
+
+    @model_validator(mode="after")
+    def _formats_are_patterns(self) -> Self:
+        if not self.formats:
+            return self
+        if self.type not in _TIMES:
+            raise ValueError(
+                f"formats: patterns of dates and times; a {self.type} has none: drop them, or "
+                "declare the column a date, timestamp or timestamptz"
+            )
+        for pattern in self.formats:
+            try:
+                compile_patterns((pattern,), zone=self.type == "timestamptz")
+            except ConfigError as error:
+                near = _pattern_meant(pattern)
+                fix = f"write {near}" if near else error.fix
+                raise ValueError(f"formats: {error}: {fix}") from None
+        return self
 
     @property
     def source_name(self) -> str:
@@ -153,6 +225,15 @@ class QualityConfig(StrictModel):
     min_rows: int = Field(0, ge=0, description="A day with fewer published rows is held…")
     allow_empty: bool = Field(True, description="…unless it has none at all and this is true.")
     max_rows: int | None = Field(None, ge=0, description="A day with more published rows is held.")
+
+    @model_validator(mode="after")
+    def _leaves_room(self) -> Self:
+        if self.max_rows is not None and self.min_rows > self.max_rows:
+            raise ValueError(
+                f"min_rows: {self.min_rows} is more than max_rows, {self.max_rows}: every day "
+                "would be held"
+            )
+        return self
 
 
 class EntityConfig(StrictModel):
@@ -197,9 +278,17 @@ class EntityConfig(StrictModel):
             raise ValueError(f"columns declared twice: {', '.join(sorted(repeated))}")
         wanted = {*self.key, *filter(None, (self.event_time, self.extract.partition_by))}
         if unknown := sorted(wanted - {*names, *PLACE_COLUMNS}):
-            raise ValueError(f"{', '.join(unknown)}: not among the columns {', '.join(names)}")
+            near = did_you_mean(unknown[0], names)
+            raise ValueError(
+                f"{', '.join(unknown)}: not among the columns {', '.join(names)}{near}"
+            )
+        if len({*self.key}) < len(self.key):
+            raise ValueError(f"key: {', '.join(self.key)}: names a column twice")
+        rules = [rule.name for rule in self.rules]
+        if repeated := {name for name in rules if rules.count(name) > 1}:
+            raise ValueError(f"rules declared twice: {', '.join(sorted(repeated))}")
         for name in filter(None, (self.event_time, self.extract.partition_by)):
-            if self.column(name).type not in {"date", "timestamp", "timestamptz"}:
+            if self.column(name).type not in _TIMES:
                 raise ValueError(f"{name}: a partition's day needs a date or timestamp column")
         return self
 

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from headrace.config.access import RowAccess
 from headrace.config.model import ColumnName, EntityReference, KeyColumnName, Name, StrictModel
+from headrace.config.names import did_you_mean
 from headrace.config.outriggers import Outrigger
 
 Scalar = str | int | bool
@@ -113,7 +114,8 @@ class DimensionConfig(StrictModel):
         if repeated := sorted({name for name in columns if columns.count(name) > 1}):
             raise ValueError(f"columns named twice: {', '.join(repeated)}")
         if strangers := sorted({*self.unknown_values} - {*self.attributes, *self.overwritten}):
-            raise ValueError(f"unknown: {', '.join(strangers)}: not among the attributes")
+            near = did_you_mean(strangers[0], {*self.attributes, *self.overwritten})
+            raise ValueError(f"unknown: {', '.join(strangers)}: not among the attributes{near}")
         if self.unknown is False and self.missing == "unknown":
             raise ValueError("missing: unknown needs the unknown member: drop `unknown: false`")
         if self.snapshot and self.effective_time is not None:
@@ -164,6 +166,12 @@ class CalendarConfig(StrictModel):
     start: date = Field(description="First day.")
     end: date = Field(description="Last day, included.")
     description: str = Field("One row a day.", description="What one row stands for.")
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if self.end < self.start:
+            raise ValueError(f"end: {self.end} lies before start, {self.start}")
+        return self
 
     @property
     def key_column(self) -> str:
@@ -226,7 +234,6 @@ class FactConfig(StrictModel):
         description="Entity column that says when it happened: dimensions are joined as they were "
         "then. Every fact needs it but a periodic snapshot, which is joined as of the day's end.",
     )
-    calendar: Name = Field("dim_date", description="Calendar that date_key points into.")
     dates: dict[ColumnName, ColumnName] = Field(
         default_factory=dict,
         description="More keys into the calendar, besides date_key: key column: entity column with "
@@ -313,7 +320,10 @@ class StarConfig(StrictModel):
         }
         for rule in self.row_access:
             if rule.column not in known.get(rule.dimension, ()):
-                raise ValueError(f"row_access: {rule.dimension} has no column '{rule.column}'")
+                near = did_you_mean(rule.column, known.get(rule.dimension, ()))
+                raise ValueError(
+                    f"row_access: {rule.dimension} has no column '{rule.column}'{near}"
+                )
         return self
 
     def dimension(self, name: str) -> DimensionConfig:

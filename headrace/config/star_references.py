@@ -6,14 +6,19 @@ Elsewhere: what a model can see by itself (headrace.config.star), what a kind of
 """
 
 from collections.abc import Iterator, Mapping
+from datetime import date, datetime
+from decimal import Decimal
 
 from headrace.config.fact_kinds import kind_problems
+from headrace.config.names import did_you_mean, unknown_name
 from headrace.config.outriggers import outrigger_problems
 from headrace.config.sources import PLACE_COLUMNS, EntityConfig
-from headrace.config.star import DimensionConfig, FactConfig, FactDimension, StarConfig
+from headrace.config.star import DimensionConfig, FactConfig, FactDimension, Scalar, StarConfig
+from headrace.schema import decimal_parts
 
 _TIMES = ("date", "timestamp", "timestamptz")
 # Keys of one kind equal each other on every engine; all others would be cast, each in its own way.
+_NUMBERS = ("int", "bigint", "double")
 _KINDS = {"int": "whole numbers", "bigint": "whole numbers"}
 
 Entities = Mapping[str, EntityConfig]
@@ -26,6 +31,7 @@ def star_problems(star: StarConfig, entities: Entities) -> Iterator[str]:
         star: The star.
         entities: `source.entity` to what it is.
     """
+    yield from _taken_names(star)
     for i, dim in enumerate(star.dimensions):
         yield from _dimension_problems(f"dimensions[{i}]", dim, entities)
     yield from outrigger_problems(star.dimensions)
@@ -35,11 +41,27 @@ def star_problems(star: StarConfig, entities: Entities) -> Iterator[str]:
         yield from _fact_problems(f"facts[{i}]", fact, star, entities)
 
 
+def _taken_names(star: StarConfig) -> Iterator[str]:
+    """Tables of one name: dimensions, facts and the calendar share a namespace."""
+    places = [("calendar", star.calendar.name)]
+    places += [(f"dimensions[{i}]", dim.name) for i, dim in enumerate(star.dimensions)]
+    places += [(f"facts[{i}]", fact.name) for i, fact in enumerate(star.facts)]
+    first: dict[str, str] = {}
+    for where, name in places:
+        taken = first.setdefault(name, where)
+        if taken != where:
+            yield f"{where}.name: '{name}' is the name of {taken} too: one table each"
+
+
 def _dimension_problems(where: str, dim: DimensionConfig, entities: Entities) -> Iterator[str]:
     shown = {**dim.natural_key, **dim.attributes, **dim.overwritten}
     times = [dim.effective_time] if dim.effective_time else []
     yield from _missing(where, dim.entity, entities, [*shown.values(), *times, *dim.source_order])
     yield from _no_times(f"{where}.effective_time", dim.entity, entities, times)
+    for name, value in dim.unknown_values.items():
+        kind = _type(dim.entity, shown.get(name, ""), entities)
+        if kind is not None and not _is_a(value, kind):
+            yield f"{where}.unknown.{name}: {value!r} is not a {kind}"
 
 
 def _fact_problems(
@@ -51,6 +73,9 @@ def _fact_problems(
     if fact.entity in entities:
         yield from kind_problems(where, fact, entities[fact.entity])
     lacking = [name for name in fact.grain if name not in fact.columns]
+    if repeated := sorted({name for name in fact.grain if fact.grain.count(name) > 1}):
+        yield f"{where}.grain: {', '.join(repeated)} stands there twice"
+    yield from _no_measures(where, fact, entities)
     if fact.load == "upsert" and lacking:
         yield f"{where}.columns: lacks {', '.join(lacking)}: `load: upsert` keys rows by the grain"
     for join in fact.dimensions:
@@ -58,8 +83,7 @@ def _fact_problems(
         times += [join.event_time] if join.event_time else []
         dim = dimensions.get(join.dimension)
         if dim is None:
-            known = ", ".join(dimensions) or "no dimension"
-            yield f"{where}.dimensions: '{join.dimension}' is not one of {known}"
+            yield f"{where}.dimensions: {unknown_name(join.dimension, dimensions)}"
         elif {*join.natural_key} != {*dim.natural_key}:
             key = ", ".join(dim.natural_key)
             yield f"{where}.dimensions: {join.dimension} is joined on {key}"
@@ -71,12 +95,12 @@ def _fact_problems(
 
 def _missing(where: str, entity: str, entities: Entities, columns: list[str]) -> Iterator[str]:
     if entity not in entities:
-        yield f"{where}.entity: '{entity}' is not one of {', '.join(entities)}"
+        yield f"{where}.entity: {unknown_name(entity, entities)}"
         return
     known = {*PLACE_COLUMNS, *(column.name for column in entities[entity].columns)}
     for column in dict.fromkeys(columns):
         if column not in known:
-            yield f"{where}: {entity} has no column '{column}'"
+            yield f"{where}: {entity} has no column '{column}'{did_you_mean(column, known)}"
 
 
 def _no_times(where: str, entity: str, entities: Entities, columns: list[str]) -> Iterator[str]:
@@ -84,6 +108,36 @@ def _no_times(where: str, entity: str, entities: Entities, columns: list[str]) -
         kind = _type(entity, column, entities)
         if kind is not None and kind not in _TIMES:
             yield f"{where}: '{column}' of {entity} is a {kind}, not a date or timestamp"
+
+
+def _no_measures(where: str, fact: FactConfig, entities: Entities) -> Iterator[str]:
+    if fact.snapshot_of == "movements":
+        return  # headrace.config.fact_kinds asks for more
+    for measure in dict.fromkeys(fact.measures):
+        kind = _type(fact.entity, measure, entities)
+        if kind is not None and kind not in _NUMBERS and not decimal_parts(kind):
+            yield (
+                f"{where}.measures: '{measure}' of {fact.entity} is a {kind}: measures are added "
+                "up, so they are int, bigint, double or decimal; `columns` takes the others"
+            )
+
+
+def _is_a(value: Scalar, kind: str) -> bool:
+    """Whether a value of the configuration can be cast to a column's type."""
+    if kind == "string":
+        return True
+    if kind == "boolean" or isinstance(value, bool):
+        return kind == "boolean" and isinstance(value, bool)
+    try:
+        if kind == "date":
+            date.fromisoformat(str(value))
+        elif kind in _TIMES:
+            datetime.fromisoformat(str(value))
+        else:
+            (int if kind in _KINDS else Decimal)(value)
+    except (ValueError, ArithmeticError):
+        return False
+    return True
 
 
 def _other_kinds(

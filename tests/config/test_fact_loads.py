@@ -44,5 +44,5 @@ def test_a_fact_is_loaded_as_it_says(
 
 
 def test_rows_are_updated_by_a_grain_that_the_table_has(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"facts\[0\].columns: lacks .*`load: upsert`"):
+    with pytest.raises(ConfigError, match=r"facts\[fact_sales\].columns: lacks .*`load: upsert`"):
         loaded(tmp_path, "upsert", with_grain=False)

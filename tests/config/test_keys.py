@@ -41,7 +41,7 @@ def test_the_line_in_the_file_may_be_part_of_key_and_grain(folder: Path) -> None
 
 def test_other_technical_columns_are_no_keys(folder: Path) -> None:
     edit(folder / "sources/retail.yaml", "key: [household_id, ", "key: [_run_id, ")
-    with pytest.raises(ConfigError, match=r"entities\[0\].key\[0\]: '_run_id'"):
+    with pytest.raises(ConfigError, match=r"entities\[transactions\].key\[0\]: '_run_id'"):
         load(folder)
 
 

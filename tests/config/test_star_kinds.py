@@ -58,17 +58,20 @@ def test_a_balance_and_an_outrigger_are_no_problem(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fact", "expected"),
     [
-        ({"kind": "snapshot"}, "facts[1].kind: 'snapshot' is not one of 'transaction'"),
-        ({"kind": None, "snapshot_of": None}, "facts[1].event_time: is missing: which column"),
+        ({"kind": "snapshot"}, "facts[fact_balance].kind: 'snapshot' is not one of transaction"),
+        (
+            {"kind": None, "snapshot_of": None},
+            "facts[fact_balance].event_time: is missing: which column",
+        ),
         (
             {"kind": None, "event_time": "transaction_timestamp"},
-            "facts[1].snapshot_of: is for facts of kind periodic_snapshot only",
+            "facts[fact_balance].snapshot_of: is for facts of kind periodic_snapshot only",
         ),
         (
             {"event_time": "transaction_timestamp"},
             "'transaction_timestamp': a periodic snapshot is joined as of each day's end",
         ),
-        ({"grain": ["household_id"]}, "facts[1]: 'store_id' is not in the grain"),
+        ({"grain": ["household_id"]}, "facts[fact_balance]: 'store_id' is not in the grain"),
         ({"measures": ["store_id", "nothing"]}, "retail.transactions has no column 'nothing'"),
         (
             {"measures": ["transaction_timestamp"]},
@@ -93,7 +96,7 @@ def test_a_fact_that_does_not_fit_its_kind_is_refused(
         (
             {},
             [{**TO_REGION, "dimension": "dim_country"}],
-            "dimensions[2].outriggers: 'dim_country' is not one of dim_customer",
+            "dimensions[dim_location].outriggers: 'dim_country' is not one of dim_customer",
         ),
         ({}, [{**TO_REGION, "natural_key": {"town": "region"}}], "dim_region is found by region"),
         ({}, [{**TO_REGION, "natural_key": {"region": "area"}}], "has no column 'area'; add it"),

@@ -1,0 +1,164 @@
+"""One YAML file of the configuration: its values, and the line on which each of them stands.
+
+Belongs here: reading YAML, keys that are given twice, paths such as `entities[orders].columns[id]`.
+Elsewhere: what the values mean (headrace.config.loading, headrace.config.explaining).
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from headrace.errors import ConfigError
+
+Place = tuple[str | int, ...]
+
+# What an entry of a list is called by, the first that it has.
+_LABELS = ("name", "role", "dimension")
+_STEP = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
+
+
+@dataclass(frozen=True)
+class Document:
+    """A YAML file as read; `root` is None for an empty one."""
+
+    path: Path
+    values: dict[str, Any]
+    root: yaml.Node | None
+
+    def line_of(self, place: Place) -> int | None:
+        """The line of a value, from 1: of the entry that it is in where it is not there itself."""
+        return _deepest(self.root, place)[0]
+
+    def holds(self, place: Place) -> bool:
+        """Whether there is a value at `place`."""
+        return _deepest(self.root, place)[1] == len(place)
+
+
+def read_document(path: Path) -> Document:
+    """Read one file.
+
+    Raises:
+        ConfigError: It is no YAML, holds no keys, or gives one of them twice.
+    """
+    try:
+        # utf-8-sig: editors on Windows begin a file with a byte order mark.
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8-sig"))
+        root = loader.get_single_node()
+        repeated = list(_repeated_keys(root, set())) if root is not None else []
+        values = {} if root is None else loader.construct_document(root)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file", fix="create it; see config/ for one") from None
+    except yaml.MarkedYAMLError as error:
+        at = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(
+            f"{path}{at}: not YAML: {error.problem or error.context}",
+            fix="correct the syntax there: indentation by spaces, a blank after each colon",
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        what = str(error).splitlines()[0]
+        raise ConfigError(
+            f"{path}: not YAML: {what}", fix="save it as UTF-8, without control characters"
+        ) from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected keys and values", fix="see docs/reference")
+    if repeated:
+        lines = [
+            f"{path}:{again}: '{key}' is given twice, in line {first} too; only one would count"
+            for key, first, again in repeated
+        ]
+        raise ConfigError("\n".join(lines), fix="keep one of them")
+    return Document(path, values, root)
+
+
+def show_place(values: object, place: Place) -> str:
+    """A path for people: entries of lists by their names, such as `entities[orders].key`."""
+    path, at = "", values
+    for part in place:
+        if isinstance(part, int):
+            path += f"[{_label(at, part)}]"
+            at = at[part] if isinstance(at, list) and part < len(at) else None
+        else:
+            path += f".{part}" if path else part
+            at = at.get(part) if isinstance(at, dict) else None
+    return path
+
+
+def read_place(values: object, text: str) -> Place:
+    """The path that `text` shows, entries of lists by number or by name."""
+    place: list[str | int] = []
+    at = values
+    for entry, key in _STEP.findall(text):
+        part: str | int = key
+        if entry:
+            names = [_label(at, i) for i in range(len(at))] if isinstance(at, list) else []
+            part = int(entry) if entry.isdigit() else names.index(entry) if entry in names else 0
+        place.append(part)
+        at = _child(at, part)
+    return tuple(place)
+
+
+def _child(at: object, part: str | int) -> object:
+    if isinstance(at, list) and isinstance(part, int):
+        return at[part] if part < len(at) else None
+    return at.get(part) if isinstance(at, dict) else None
+
+
+def _label(entries: object, index: int) -> str:
+    """What an entry of a list is called, if no other is called so; else its number."""
+    if not isinstance(entries, list) or index >= len(entries):
+        return str(index)
+    names = [_name(entry) for entry in entries]
+    mine = names[index]
+    return mine if mine and names.count(mine) == 1 else str(index)
+
+
+def _name(entry: object) -> str | None:
+    if not isinstance(entry, dict):
+        return None
+    return next((entry[k] for k in _LABELS if isinstance(entry.get(k), str)), None)
+
+
+def _deepest(root: yaml.Node | None, place: Place) -> tuple[int | None, int]:
+    """The line of the deepest node on the way to `place`, and how many steps lead there."""
+    line, node = None, root
+    for steps, part in enumerate(place):
+        found = _step(node, part)
+        if found is None:
+            return line, steps
+        key, node = found
+        line = key.start_mark.line + 1
+    return line, len(place)
+
+
+def _step(node: yaml.Node | None, part: str | int) -> tuple[yaml.Node, yaml.Node] | None:
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part], node.value[part]
+    if isinstance(node, yaml.MappingNode):
+        # The last: what `<<` brings is put before the keys of the mapping itself.
+        return next(((k, v) for k, v in reversed(node.value) if k.value == part), None)
+    return None
+
+
+def _repeated_keys(node: yaml.Node, seen: set[int]) -> Iterator[tuple[str, int, int]]:
+    """Each key that stands twice in one mapping, with both lines; anchors are looked at once."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in lines:
+                    yield key.value, lines[key.value], line
+                lines.setdefault(key.value, line)
+            yield from _repeated_keys(value, seen)
+    if isinstance(node, yaml.SequenceNode):
+        for child in node.value:
+            yield from _repeated_keys(child, seen)

@@ -1,0 +1,181 @@
+"""What is wrong with a file's values, in words and with the path in the file.
+
+Belongs here: pydantic's errors made readable, one line a fault, without those that follow from it.
+Elsewhere: reading files (headrace.config.document), the models.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from headrace.config.document import Place
+from headrace.config.names import did_you_mean, nearest
+
+# What a pattern of headrace.config.model means; pydantic would show the regular expression.
+_SHAPES = {
+    r"^[a-z][a-z0-9_]{0,47}$": "must be lower snake case of at most 48 characters, such as "
+    "order_lines",
+    r"^[a-z][a-z0-9_]{0,62}$": "must be lower snake case of at most 63 characters, such as "
+    "unit_price; `from` takes the source's spelling",
+    r"^(?:[a-z][a-z0-9_]{0,62}|_file|_line)$": "must be a column in lower snake case, _file or "
+    "_line",
+    r"^[a-z][a-z0-9_]{0,47}\.[a-z][a-z0-9_]{0,47}$": "must be source.entity, such as shop.orders",
+    r"^[\w.]+:\w+$": "must be package.module:function",
+    r"^sc://": "must be the URL of a Spark Connect server, sc://host:port",
+    r"^[A-Z][A-Z0-9_]*$": "must be the name of an environment variable, such as WAREHOUSE_URL",
+}
+_SCALARS = {"string_type": "text", "int_type": "a whole number", "bool_type": "true or false"}
+_FOLLOWS = {"too_short", "missing"}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong: where in the file, and what."""
+
+    place: Place
+    what: str
+
+
+def faults_in(error: ValidationError, values: object, model: type[BaseModel]) -> list[Fault]:
+    """Every fault once: a union tells one for each of its members, a list that lost entries two."""
+    problems: list[Any] = list(error.errors())
+    places = [place_in(values, problem["loc"]) for problem in problems]
+    found: dict[tuple[Place, str], None] = {}
+    meant = {
+        (*place[:-1], near)
+        for problem, place in zip(problems, places, strict=True)
+        if problem["type"] == "extra_forbidden" and (near := _near_key(problem, model))
+    }
+    for problem, place in zip(problems, places, strict=True):
+        if problem["type"] == "missing" and place in meant:
+            continue  # it is there, misspelt
+        deeper = any(len(p) > len(place) and p[: len(place)] == place for p in places)
+        if deeper and (problem["type"] in _FOLLOWS or _is_member(problem, values, place)):
+            continue
+        kinds = [p["type"] for p, where in zip(problems, places, strict=True) if where == place]
+        if len(kinds) > 1 and {*kinds} <= {*_SCALARS}:
+            found[place, f"must be {' or '.join(_SCALARS[kind] for kind in kinds)}"] = None
+            continue
+        found[_narrowed(values, place, _explain(problem, model))] = None
+    return [Fault(place, what) for place, what in found]
+
+
+def _narrowed(values: object, place: Place, what: str) -> tuple[Place, str]:
+    """`quality` and `min_rows: is …` as `quality.min_rows` and `is …`: a model names its key."""
+    key, colon, rest = what.partition(": ")
+    at = _value_at(values, place)
+    return ((*place, key), rest) if colon and isinstance(at, dict) and key in at else (place, what)
+
+
+def _value_at(values: object, place: Place) -> object:
+    at = values
+    for part in place:
+        if isinstance(at, dict):
+            at = at.get(part)
+        elif isinstance(at, list) and isinstance(part, int) and part < len(at):
+            at = at[part]
+        else:
+            return None
+    return at
+
+
+def place_in(values: object, loc: Sequence[str | int]) -> Place:
+    """Where in the YAML a pydantic location lies.
+
+    `loc` also holds names of union members, which the file does not: they are left out.
+    """
+    place: list[str | int] = []
+    at = values
+    steps = [part for part in loc if part != "[key]"]
+    for i, part in enumerate(steps):
+        is_last = i == len(steps) - 1 and not _is_tag(str(part))
+        if isinstance(part, int) or is_last or (isinstance(at, dict) and part in at):
+            place.append(part)
+            at = _value_at(at, (part,))
+    return tuple(place)
+
+
+def _is_tag(part: str) -> bool:
+    """Whether a step of a location is a union's member, such as `literal[False]` or `dict[…]`."""
+    return "[" in part or part in {"str", "int", "bool", "float", "date"}
+
+
+def _is_member(problem: Mapping[str, Any], values: object, place: Place) -> bool:
+    """Whether it says that a value is none of one member of a union, of which another fits better.
+
+    Another member's faults lie deeper, so the value has that member's shape.
+    """
+    is_shaped = isinstance(_value_at(values, place), dict | list)
+    return is_shaped and problem["type"] in {"literal_error", "bool_type"}
+
+
+def _explain(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
+    kind, value = problem["type"], problem.get("input")
+    if kind == "extra_forbidden":
+        near = _near_key(problem, model)
+        keys = "the keys here are " + ", ".join(_keys_at(model, problem["loc"][:-1]))
+        return f"is not a key that exists here; {f'did you mean {near}?' if near else keys}"
+    if kind in {"literal_error", "union_tag_invalid"}:
+        return _not_one_of(problem)
+    if kind == "string_pattern_mismatch":
+        return f"{value!r} {_SHAPES.get(problem['ctx']['pattern'], problem['msg'])}"
+    if kind == "missing" or value is None:
+        return "is missing" if kind == "missing" else "is empty: give it a value, or drop the key"
+    message = _WANTED.get(kind) or str(problem["msg"]).removeprefix("Value error, ")
+    return f"{_shown(value)}{message}"
+
+
+_WANTED = {
+    "too_short": "is empty: at least one is needed",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be keys and values",
+    "model_type": "must be keys and values",
+    "string_type": "must be text: put it in quotes, as YAML reads it as something else",
+    "string_too_short": "must not be empty",
+}
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return f"{str(value).lower()}: "
+    return f"{value!r}: " if isinstance(value, str | int | float) and value != "" else ""
+
+
+def _not_one_of(problem: Mapping[str, Any]) -> str:
+    context = problem["ctx"]
+    expected = context.get("expected") or context["expected_tags"]
+    word = context.get("tag") or problem.get("input")
+    names = [name.strip("' ") for name in expected.replace(" or ", ",").split(",")]
+    shown = ", ".join(names)
+    return f"{word!r} is not one of {shown}{did_you_mean(str(word), names)}"
+
+
+def _near_key(problem: Mapping[str, Any], model: type[BaseModel]) -> str | None:
+    return nearest(str(problem["loc"][-1]), _keys_at(model, problem["loc"][:-1]))
+
+
+def _keys_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    return sorted({key for found in _models_at(model, loc) for key in _keys(found)})
+
+
+def _models_at(model: type[BaseModel], loc: Sequence[str | int]) -> set[type[BaseModel]]:
+    """The models that a location may lead to; several where it leads through a union."""
+    at = {model}
+    for part in loc:
+        fields = [_keys(found).get(str(part)) for found in at]
+        at = {m for field in fields if field is not None for m in _models_in(field)} or at
+    return at
+
+
+def _keys(model: type[BaseModel]) -> dict[str, Any]:
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)

@@ -1,0 +1,216 @@
+"""Mistakes in configuration: each is refused with its file, line, place and the way out."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from headrace.config.loading import load_project
+from headrace.errors import ConfigError
+
+CONFIG = Path(__file__).parents[2] / "config"
+SOURCE, STAR, BASE = "sources/retail.yaml", "star.yaml", "base.yaml"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(CONFIG, tmp_path / "config"))
+
+
+def faults(folder: Path) -> list[str]:
+    """The lines of the error, without the folder before them."""
+    with pytest.raises(ConfigError) as caught:
+        load_project({"HEADRACE_CONFIG": str(folder), "HEADRACE_HOME": "/scratch"})
+    return str(caught.value).replace(f"{folder}/", "").splitlines()
+
+
+def edit(path: Path, *changes: tuple[str, str]) -> None:
+    text = path.read_text()
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new, 1)
+    path.write_text(text)
+
+
+AMOUNT = '{name: sales_value, type: "decimal(12,2)", required: true'
+STAMP = "{name: transaction_timestamp, type: timestamp"
+PATH = "path: transactions/transactions-{date:%Y-%m-%d}.csv"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        (
+            SOURCE,
+            STAMP,
+            STAMP + ', formats: ["%Y-%m-%d %H:%M:%S"]',
+            "yaml:25: entities[transactions].columns[transaction_timestamp].formats: the date pat",
+        ),
+        (SOURCE, STAMP, STAMP + ', formats: ["%d/%m/%y"]', ": write dd/MM/yy"),
+        (SOURCE, STAMP, STAMP + ", formats: [YYYY-MM-DD]", "has 'YYYY': write yyyy-MM-dd"),
+        (SOURCE, STAMP, STAMP + ", formats: [yyyy-mm-dd]", "a day: write yyyy-MM-dd"),
+        (SOURCE, STAMP, STAMP + ", formats: [DD.MM.YYYY HH24:MI]", "write dd.MM.yyyy HH:mm"),
+        (SOURCE, STAMP, STAMP + ", formats: [yyyy-MM-dd XXX]", "has a zone: drop XXX"),
+        (
+            SOURCE,
+            "{name: store_name, type: string}",
+            "{name: store_name, type: string, formats: [yyyy-MM-dd]}",
+            "sources/retail.yaml:76: entities[stores].columns[store_name].formats: patterns of da",
+        ),
+        (
+            SOURCE,
+            AMOUNT,
+            AMOUNT.replace("decimal(12,2)", "numeric(12,2)"),
+            "columns[sales_value].type: 'numeric(12,2)': is not a column type; use one of string, ",
+        ),
+        (SOURCE, "{name: week, type: int}", "{name: week, type: text}", "did you mean string?"),
+        (SOURCE, PATH, PATH.replace(" tr", " /tr"), "extract.path: '/transactions/transactions-"),
+        (SOURCE, PATH, PATH.replace(" tr", " ../tr"), "without empty parts, . or .."),
+        (
+            SOURCE,
+            PATH,
+            PATH.replace(" tr", " s3://shop/tr"),
+            "must be a path below the landing zone",
+        ),
+        (
+            SOURCE,
+            PATH,
+            PATH + '\n      format: {delimiter: "|", quote: "|"}',
+            "entities[transactions].extract.format.quote: '|' is the delimiter too",
+        ),
+        (
+            SOURCE,
+            "quality: {max_quarantined_share: 0.01}",
+            "quality: {min_rows: 10, max_rows: 5}",
+            "entities[transactions].quality.min_rows: 10 is more than max_rows, 5",
+        ),
+        (
+            SOURCE,
+            "key: [store_id]",
+            "key: [stor_id]",
+            "stor_id: not among the columns store_id, store_name, region; did you mean store_id?",
+        ),
+        (SOURCE, "key: [store_id]", "key: [store_id, store_id]", "names a column twice"),
+        (SOURCE, "name: quantity_not_negative", "name: units_where_money", "rules declared twice"),
+        (SOURCE, "name: stores", "name: Stores", "'Stores' must be lower snake case"),
+        (SOURCE, "name: stores", "name: no", "false: must be text: put it in quotes"),
+        (
+            SOURCE,
+            "extract: {mode: files, path",
+            "extract: {mode: files, pathe",
+            "entities[products].extract.pathe: is not a key that exists here; did you mean path?",
+        ),
+        (STAR, "end: 2018-12-31", "end: 2016-12-31", "calendar.end: 2016-12-31 lies before start"),
+        (
+            STAR,
+            "start: 2017-01-01, end: 2018-12-31",
+            "start: 2017-02-01, end: 2017-12-31",
+            "star.yaml:2: calendar.start: 2017-02-01 lies after partitions.start, 2017-01-01",
+        ),
+        (STAR, "end: 2018-12-31", "end: 2017-12-31", "lies before partitions.end, 2018-01-02"),
+        (
+            STAR,
+            "name: dim_product",
+            "name: dim_customer",
+            "star.yaml:18: dimensions[1].name: 'dim_customer' is the name of dimensions[0] too",
+        ),
+        (STAR, "name: fact_sales", "name: dim_date", "'dim_date' is the name of calendar too"),
+        (
+            STAR,
+            "columns: [basket_id, transaction_timestamp]\n    measures: [",
+            "columns: [basket_id]\n    measures: [transaction_timestamp, ",
+            "'transaction_timestamp' of retail.transactions is a timestamp: measures are added up",
+        ),
+        (
+            STAR,
+            "    grain: [",
+            "    calendar: dim_day\n    grain: [",
+            "calendar: is not a key that",
+        ),
+        (
+            STAR,
+            "unknown: {department: Unknown}",
+            "unknown: {manufacturer_id: Unknown}",
+            "dimensions[dim_product].unknown.manufacturer_id: 'Unknown' is not a bigint",
+        ),
+        (
+            STAR,
+            "entity: retail.stores",
+            "entity: retail.store",
+            "retail.households, retail.stores; did you mean retail.stores?",
+        ),
+        (
+            STAR,
+            "dimension: dim_location, natural",
+            "dimension: dim_locaton, natural",
+            "did you mean dim_location?",
+        ),
+        (
+            STAR,
+            "dimensions:\n",
+            "dimensions: []\nfacts: []\ndimensions:\n",
+            "given twice, in line 3",
+        ),
+        (
+            BASE,
+            "schedule:",
+            "partitions:\n  start: 2017-01-01\nschedule:",
+            "'partitions' is given tw",
+        ),
+    ],
+)
+def test_a_mistake_is_refused_with_its_place_and_the_way_out(
+    folder: Path, file: str, old: str, new: str, expected: str
+) -> None:
+    edit(folder / file, (old, new))
+    assert [line for line in faults(folder) if expected in line]
+
+
+def test_two_entities_may_not_share_a_table(folder: Path) -> None:
+    text = (folder / SOURCE).read_text()
+    (folder / "sources/other.yaml").write_text(text.replace("name: retail", "name: retail_b", 1))
+    (folder / SOURCE).write_text(text.replace("name: stores", "name: b_stores"))
+    edit(folder / STAR, ("entity: retail.stores", "entity: retail.b_stores"))
+    both = "retail.b_stores and retail_b.stores would share the table retail_b_stores"
+    assert faults(folder) == [
+        f"sources/retail.yaml:70: entities[b_stores].name: {both}: rename one of them"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("sources/other.yml", "sources/other.yml: nothing reads this file: call it other.yaml"),
+        ("sources/shop/orders.yaml", "nothing reads this file: only sources/*.yaml is read"),
+        ("star.yml", "star.yml: nothing reads this file; did you mean star.yaml?"),
+        ("prodution.yaml", "nothing reads this file; did you mean production.yaml?"),
+    ],
+)
+def test_a_file_that_nothing_reads_is_named(folder: Path, name: str, expected: str) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("name: other\n")
+    assert [line for line in faults(folder) if expected in line]
+
+
+def test_one_mistake_is_one_line(folder: Path) -> None:
+    """No union's other members, no list that only lacks its one wrong entry, no missing key."""
+    edit(
+        folder / STAR,
+        ("  - name: fact_sales\n", "  - nam: fact_sales\n"),
+        ("unknown: {department: Unknown}", "unknown: {department: [Unknown]}"),
+        ("dimension: dim_location, natural", "dimensions: dim_location, natural"),
+        ("measures: [quantity,", "measures: [Quantity,"),
+    )
+    lines = faults(folder)
+    assert [line.split(": ")[1] for line in lines] == [
+        "dimensions[dim_product].unknown.department",
+        "facts[0].dimensions[2].dimensions",
+        "facts[0].measures[0]",
+        "facts[0].nam",
+    ]
+    assert lines[3].endswith("is not a key that exists here; did you mean name?")
+
+
+def test_a_fault_of_an_overlay_is_named_with_the_overlays_line(folder: Path) -> None:
+    edit(folder / "development.yaml", ("end: 2018-01-02", "end: soon"))
+    assert faults(folder)[0].startswith("development.yaml:4: partitions.end: 'soon': ")
