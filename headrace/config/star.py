@@ -98,8 +98,10 @@ class DimensionConfig(StrictModel):
     )
     unknown: dict[ColumnName, Scalar] | Literal[False] = Field(
         default_factory=dict,
-        description="Attribute values of the unknown member (key -1), and of inferred ones. false: "
-        "there is no unknown member, and a fact that would point to it holds its day.",
+        description="Attribute values of the unknown member (key -1), and of inferred ones. Its "
+        "natural key is -1, Unknown, true or 1900-01-01, by type; a member of the source may have "
+        "the same. false: there is no unknown member, and a fact that would point to it holds its "
+        "day.",
     )
     load: Literal["upsert", "truncate_and_load"] = Field(
         "upsert",
@@ -304,11 +306,13 @@ class StarConfig(StrictModel):
                     f"{fact.name}: columns named twice: {', '.join(repeated)}; a dimension that is "
                     "joined twice needs a role"
                 )
-            sources = {*fact.grain, *(c for j in fact.dimensions for c in j.natural_key.values())}
-            if taken := sorted(sources & {*keys, *fact.dates, "date_key"}):
+            sources = {*fact.grain, *fact.dates.values(), fact.event_time}
+            for join in fact.dimensions:
+                sources |= {*join.natural_key.values(), join.event_time}
+            if taken := sorted({*filter(None, sources)} & {*keys, *fact.dates, "date_key"}):
                 raise ValueError(
                     f"{fact.name}: {', '.join(taken)}: a column of the entity has a key's name; "
-                    "give the join a role"
+                    "give the join a role, or the key another name"
                 )
         return self
 

@@ -29,7 +29,12 @@ from headrace.layers.guarding import guard_files
 from headrace.layers.mentioning import Mentioning, all_mentions, union
 from headrace.quality.report import CheckResult, PartitionReport
 from headrace.staged import StagedFile, StagedTable
-from headrace.star.dimensions import IS_LATEST, build_marked_dimension, lake_dimension_schema
+from headrace.star.dimensions import (
+    IS_LATEST,
+    UNKNOWN_KEY,
+    build_marked_dimension,
+    lake_dimension_schema,
+)
 from headrace.star.updates import DimensionChanges, Versions, update_dimension
 
 # Properties of a dimension's snapshot: where its head lies, and the code that built it.
@@ -239,6 +244,8 @@ class DimensionStep:
         ).collect()[0]
         heads = (
             read(written.head)
+            # A source may have a member with the natural key of the unknown one.
+            .where(F.col(self.config.key_column) != UNKNOWN_KEY)
             .agg(F.count(F.lit(1)).alias("rows"), F.countDistinct(*natural).alias("members"))
             .collect()[0]
         )

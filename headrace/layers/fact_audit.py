@@ -12,13 +12,13 @@ import pyarrow as pa
 from psycopg import sql
 
 from headrace.layers.guarding import guard_rows
+from headrace.layers.totals import Totals, plus, summable
+from headrace.quality.partitions import ROWS
 from headrace.star.facts import DATE_KEY
 from headrace.warehouse.parallel import Workers
 from headrace.warehouse.sessions import Connect, Session, translated
 from headrace.warehouse.staged import StagedLoad, StagedPart
 from headrace.warehouse.tables import Reference, WarehouseTable
-
-Totals = Mapping[str, Decimal]
 
 _SESSIONS = 2
 
@@ -53,25 +53,23 @@ class LakeTotals:
 
     def by_day(self) -> dict[int, Totals]:
         """Totals of all batches so far."""
-        if not self._partial:
-            return {}
-        names = [f"{name}_sum" for name in self.measures]
-        together = pa.concat_tables(self._partial).group_by(DATE_KEY)
-        totals = together.aggregate([(name, "sum") for name in (*names, "count_all")])
-        return {
-            row[DATE_KEY]: {
-                "rows": Decimal(row["count_all_sum"]),
-                **{name: Decimal(row[f"{name}_sum_sum"] or 0) for name in self.measures},
-            }
-            for row in totals.to_pylist()
-        }
+        found: dict[int, Totals] = {}
+        for table in self._partial:
+            for row in table.to_pylist():
+                totals = {ROWS: Decimal(row["count_all"])}
+                totals |= {name: Decimal(row[f"{name}_sum"] or 0) for name in self.measures}
+                found[row[DATE_KEY]] = plus(found.get(row[DATE_KEY], {}), totals)
+        return found
 
     def _counted(self, rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         wanted = [(name, "sum") for name in self.measures]
         for number, batch in enumerate(rows):
             if number == 0:
                 self.samples.append(batch)
-            grouped = pa.Table.from_batches([batch]).group_by(DATE_KEY)
+            measured = pa.Table.from_pydict(
+                {name: summable(batch.column(name)) for name in (DATE_KEY, *self.measures)}
+            )
+            grouped = measured.group_by(DATE_KEY)
             self._partial.append(grouped.aggregate([*wanted, ([], "count_all")]))
             yield batch
 
@@ -119,7 +117,7 @@ def judge(
     select = sql.SQL("select f.{date}, {columns} from {facts} as f {joins} group by 1")
     columns = sql.SQL(", ").join([sql.SQL("count(*)"), *sums, *missing])
     joins = sql.SQL(" ").join(lookup.joins for lookup in lookups)
-    names = ("rows", *measures)
+    names = (ROWS, *measures)
     keys = [reference.column for reference in references]
     found: dict[int, StagedDay] = {}
 

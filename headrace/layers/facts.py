@@ -9,11 +9,10 @@ Elsewhere: what a fact is (headrace.star.facts), facts whose days depend on the 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time
-from decimal import Decimal
 from functools import reduce
 
 from pyiceberg.expressions import GreaterThan, IsNull, Or
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from headrace.config.sources import EntityConfig
@@ -28,18 +27,15 @@ from headrace.layers.guarding import guard_files
 from headrace.layers.processed import StagedDays
 from headrace.layers.rekeying import is_of_its_day, moved_keys
 from headrace.layers.slices import plan_slices, stage_slices
+from headrace.layers.totals import Totals, engine_sums, exact_measures, totals_of
 from headrace.quality import partitions as check
 from headrace.quality.report import CheckResult, PartitionReport, bad_days, passed_days
-from headrace.schema import decimal_parts
 from headrace.staged import StagedPartition, new_token
 from headrace.standardize.rows import PARTITION_COLUMN
 from headrace.star.facts import build_fact, lake_fact_schema
 
-# A sum has ten digits more than what is added, and no engine has more than 38.
-_DIGITS_WITH_ROOM = 28
 # By name: the dimension and its rows.
 Versions = Mapping[str, tuple[DimensionConfig, DataFrame]]
-Totals = Mapping[str, Decimal]
 
 
 @dataclass(frozen=True)
@@ -212,24 +208,12 @@ class FactStep:
 
     def totals(self, rows: DataFrame) -> dict[date, Totals]:
         """By day, the number of rows and the sum of each exact measure."""
-        sums = [F.sum(self._addable(name)).alias(name) for name in self._exact_measures()]
-        counted = rows.groupBy(PARTITION_COLUMN).agg(F.count(F.lit(1)).alias("rows"), *sums)
+        schema = lake_fact_schema(self.config, self.entity, self._configs())
+        measures = exact_measures(self.config.measures, schema)
+        counted = rows.groupBy(PARTITION_COLUMN).agg(*engine_sums(measures, schema))
         return {
-            row[PARTITION_COLUMN]: {
-                name: Decimal(row[name] or 0) for name in ("rows", *self._exact_measures())
-            }
-            for row in counted.collect()
+            row[PARTITION_COLUMN]: totals_of(row, measures, schema) for row in counted.collect()
         }
-
-    def _addable(self, measure: str) -> Column:
-        """The measure in a type whose sum has room; casting each value costs as much as adding."""
-        digits = decimal_parts(self.entity.column(measure).type)
-        has_room = digits is not None and digits[0] <= _DIGITS_WITH_ROOM
-        return F.col(measure) if has_room else F.col(measure).cast("decimal(38,6)")
-
-    def _exact_measures(self) -> list[str]:
-        # Sums of doubles depend on the order of addition; they are no proof of anything.
-        return [m for m in self.config.measures if self.entity.column(m).type != "double"]
 
     def _configs(self) -> dict[str, DimensionConfig]:
         return {name: config for name, (config, _) in self.dimensions.items()}

@@ -16,6 +16,7 @@ from headrace.config.star import DimensionConfig, FactConfig, FactDimension
 from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
 from headrace.layers.following import scan_if_published
+from headrace.star.events import MENTION_TIME
 from headrace.star.facts import joined_at
 
 
@@ -38,7 +39,7 @@ class Mentioning:
         at = joined_at(self.fact, self.join)
         keys = self.join.natural_key.items()
         return scan.frame(spark).select(
-            *(F.col(column).alias(name) for name, column in keys), at.alias("event_time")
+            *(F.col(column).alias(name) for name, column in keys), at.alias(MENTION_TIME)
         )
 
 

@@ -90,7 +90,7 @@ def moved_keys(
         if changes is not None and not changes:
             continue
         intervals = _changed(spark, dimension, published, changes)
-        first = intervals.agg(F.min("from").alias("first")).collect()[0]["first"]
+        first = intervals.agg(F.min("_from").alias("first")).collect()[0]["first"]
         if first is None:
             continue
         scan = table.scan(where=_since(first) if is_of_its_day(fact, entity) else EVERYTHING)
@@ -128,8 +128,8 @@ def _rows_by_day(
 ) -> dict[date, int]:
     changed = intervals.select(
         *(F.col(name).alias(f"_nk_{name}") for name in join.natural_key),
-        F.col("from").alias("_from"),
-        F.col("to").alias("_to"),
+        "_from",
+        "_to",
     )
     matches = (at >= F.col("_from")) & (F.col("_to").isNull() | (at < F.col("_to")))
     for name, column in join.natural_key.items():

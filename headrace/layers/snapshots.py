@@ -24,10 +24,12 @@ from headrace.lake.changes import FileChanges
 from headrace.lake.planning import EVERYTHING
 from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
-from headrace.layers.facts import FactStep, StagedFact, Totals, Versions
+from headrace.layers.facts import FactStep, StagedFact, Versions
 from headrace.layers.following import as_read, changes_since_read
 from headrace.layers.processed import StagedDays
 from headrace.layers.slices import plan_slices, stage_slices
+from headrace.layers.totals import Totals, plus
+from headrace.quality.partitions import ROWS
 from headrace.quality.report import PartitionReport, bad_days, passed_days
 from headrace.standardize.rows import PARTITION_COLUMN
 from headrace.star.facts import TOLD_ON
@@ -138,18 +140,18 @@ class _Chain:
         new = _new_keys(told, self.fact.config.grain)
         is_sum = self.fact.config.snapshot_of == "movements"
         sums = self.fact.totals(told) if is_sum else {}
-        total: Totals = {"rows": Decimal(0)}
+        total: Totals = {ROWS: Decimal(0)}
         told_on = sorted({*new, *sums})
         for day in days:
             while told_on and told_on[0] <= day:
                 one = told_on.pop(0)
-                total = _plus(total, {**sums.get(one, {}), "rows": Decimal(new.get(one, 0))})
-            self.expected[day] = total if total["rows"] else {}
+                total = plus(total, {**sums.get(one, {}), ROWS: Decimal(new.get(one, 0))})
+            self.expected[day] = total if total[ROWS] else {}
 
     def sizes(self) -> dict[date, int]:
         """About how many bytes each day will have."""
         row = self.rows.total_bytes // max(self.rows.total_rows, 1) or _ROW_BYTES
-        return {day: int(of.get("rows", 0)) * row for day, of in self.expected.items()}
+        return {day: int(of.get(ROWS, 0)) * row for day, of in self.expected.items()}
 
     def stage(self, days: Sequence[date]) -> StagedDays:
         """Stage days that come after all that were staged before."""
@@ -177,11 +179,6 @@ def _new_keys(told: DataFrame, grain: Sequence[str]) -> dict[date, int]:
     first = told.groupBy(*grain).agg(F.min(PARTITION_COLUMN).alias("_first"))
     found = first.groupBy("_first").agg(F.count(F.lit(1)).alias("_keys")).collect()
     return {row["_first"]: row["_keys"] for row in found}
-
-
-def _plus(one: Totals, other: Totals) -> Totals:
-    names = {**one, **other}
-    return {name: one.get(name, Decimal(0)) + other.get(name, Decimal(0)) for name in names}
 
 
 def _of(staged: StagedDays, days: Collection[date]) -> StagedDays:

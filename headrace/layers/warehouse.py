@@ -17,9 +17,11 @@ from headrace.config.loading import Project
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
 from headrace.lake.scan import LakeScan
 from headrace.layers.differences import keys_of_differences, with_keys
-from headrace.layers.fact_audit import LakeTotals, StagedDay, Totals, judge
+from headrace.layers.fact_audit import LakeTotals, StagedDay, judge
 from headrace.layers.guarding import guard_rows
+from headrace.layers.totals import Totals
 from headrace.quality import partitions as check
+from headrace.quality.partitions import ROWS
 from headrace.quality.report import PartitionReport, bad_days
 from headrace.star.calendar import calendar_schema, date_key
 from headrace.star.dimensions import dimension_schema
@@ -222,7 +224,7 @@ class StarLoader:
         measures, references = self._measures(config), foreign_keys(self.project, config)
         found = judge(self.connect, load, measures, references, self._loads)
         empty = StagedDay(
-            dict.fromkeys(("rows", *measures), Decimal(0)), {r.column: 0 for r in references}
+            dict.fromkeys((ROWS, *measures), Decimal(0)), {r.column: 0 for r in references}
         )
         reports = {}
         for day in days:
@@ -231,7 +233,7 @@ class StarLoader:
             reports[day] = PartitionReport(
                 day,
                 rows_in=scan.rows(day),
-                rows_out=int(staged.totals["rows"]),
+                rows_out=int(staged.totals[ROWS]),
                 checks=(
                     check.same_totals("same_totals", in_lake, staged.totals),
                     check.referential_integrity(staged.orphans),

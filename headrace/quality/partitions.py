@@ -12,6 +12,9 @@ from headrace.quality.report import CheckResult
 from headrace.schema import TableSchema
 from headrace.staged import StagedPartition
 
+# Among a day's totals, its number of rows: no measure can be called so.
+ROWS = "_rows"
+
 
 def row_balance(
     *, rows_in: int, rows_out: int, quarantined: int, repeated: int, left_out: int = 0
@@ -73,4 +76,4 @@ def referential_integrity(orphans: Mapping[str, int]) -> CheckResult:
 
 
 def _sums(values: Mapping[str, Decimal], names: Sequence[str]) -> str:
-    return ", ".join(f"{name} {values.get(name, 0)}" for name in names)
+    return ", ".join(f"{name.removeprefix('_')} {values.get(name, 0):f}" for name in names)

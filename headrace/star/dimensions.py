@@ -27,6 +27,13 @@ from headrace.star.history import versions_of
 
 UNKNOWN_KEY = -1
 IS_LATEST = "_is_latest"
+# Natural key of the unknown member by type; of all others it is -1. A member may have it, too.
+_UNKNOWN_NAMES: dict[str, object] = {
+    "string": "Unknown",
+    "date": BEGINNING[:10],
+    "timestamp": BEGINNING,
+    "timestamptz": BEGINNING,
+}
 _MEMBER_COLUMNS = (
     SchemaColumn("_changed_at", "timestamp", True, "Last change told of the member, no-ops too."),
     SchemaColumn("_known_from", "timestamp", True, "Start of its first version that a row told."),
@@ -92,7 +99,7 @@ def build_dimension(
         processed: All processed rows of the entity, in any order.
         config: Natural key, attributes, and how versions begin and end.
         entity: Types of the columns.
-        mentions: Natural key columns of the dimension and `event_time` of facts, in any number;
+        mentions: Natural key columns of the dimension and `_event_time` of facts, in any number;
             ignored unless the dimension infers members.
     """
     versions = build_marked_dimension(processed, config, entity, mentions)
@@ -186,7 +193,7 @@ def unknown_member(spark: SparkSession, config: DimensionConfig, entity: EntityC
     schema = lake_dimension_schema(config, entity)
     values: dict[str, object] = dict(config.unknown_values)
     values |= {
-        name: "Unknown" if kind == "string" else UNKNOWN_KEY
+        name: _UNKNOWN_NAMES.get(kind, UNKNOWN_KEY)
         for name, kind in key_types(config, entity).items()
     }
     values |= {config.key_column: UNKNOWN_KEY, "valid_from": BEGINNING, "is_current": True}

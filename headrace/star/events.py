@@ -27,6 +27,10 @@ _FIRST_DELETE = "1900-01-01 00:00:00.000001"
 # it that is published (which stands for all that was told before).
 STATE, DELETE, MENTION, PUBLISHED = "state", "delete", "mention", "published"
 
+# Of a frame of mentions, when a fact names the member. Columns of ours begin with an underscore,
+# which no column of a user's does.
+MENTION_TIME = "_event_time"
+
 # Order of events at one instant: what the source told last holds.
 _TOLD_ORDER = ("_told_at", PARTITION_COLUMN, *SOURCE_ORDER)
 
@@ -90,12 +94,12 @@ def mention_events(mentions: DataFrame, config: DimensionConfig, entity: EntityC
     """One event a member that facts mention, with the earliest time at which one does.
 
     Args:
-        mentions: The dimension's natural key columns and `event_time`, in any number.
+        mentions: The dimension's natural key columns and `_event_time`, in any number.
         config: The natural key.
         entity: Types of the columns.
     """
     keys = key_types(config, entity)
-    at = F.col("event_time").cast("timestamp_ntz")
+    at = F.col(MENTION_TIME).cast("timestamp_ntz")
     # A fact before the beginning finds no version, inferred or not.
     known = mentions.where(at >= instant(BEGINNING))
     for name in keys:

@@ -22,7 +22,7 @@ def changed_intervals(before: DataFrame, after: DataFrame, config: DimensionConf
         config: The natural key.
 
     Returns:
-        Natural key, `from` (included) and `to` (excluded; NULL: open), by wall clock. Intervals
+        Natural key, `_from` (included) and `_to` (excluded; NULL: open), by wall clock. Intervals
         of a member do not overlap; neighbours may be equal in nothing but touching.
     """
     keys = [*config.natural_key]
@@ -43,12 +43,12 @@ def changed_intervals(before: DataFrame, after: DataFrame, config: DimensionConf
     return (
         at_each.select(
             *keys,
-            F.col("_at").alias("from"),
-            F.lead("_at").over(in_time).alias("to"),
+            F.col("_at").alias("_from"),
+            F.lead("_at").over(in_time).alias("_to"),
             *(F.sum(s).over(so_far).alias(s) for s in _SIDES),
         )
         .where(F.col("_before") != F.col("_after"))
-        .select(*keys, "from", "to")
+        .select(*keys, "_from", "_to")
     )
 
 

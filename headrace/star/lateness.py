@@ -30,7 +30,7 @@ class DimensionChanges:
     Attributes:
         added: Processed rows of files that came.
         removed: Processed rows of files that went; None: none did.
-        mentions_added: Natural key columns of the dimension and `event_time`, of facts that came.
+        mentions_added: Natural key columns of the dimension and `_event_time`, of facts that came.
         mentions_removed: The same of facts that went.
     """
 
@@ -86,8 +86,11 @@ def judged_members(
 
 
 def new_column(name: str) -> str:
-    """Name of a judged member's column with a value of the change that was told."""
-    return f"_new_{name}"
+    """Name of a judged member's column with a value of the change that was told.
+
+    Two underscores: an attribute may be called `hash`, and `_new_hash` is another column.
+    """
+    return f"_new__{name}"
 
 
 def _is_late(config: DimensionConfig, entity: EntityConfig) -> Column:

@@ -81,6 +81,8 @@ class Lake:
     head: pa.Table | None = None
     tail: pa.Table | None = None
     late: int = 0
+    # Column of the naive answer: what the dimension calls it, where it has another name.
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def run(
         self,
@@ -92,10 +94,8 @@ class Lake:
         changes = DimensionChanges(
             added=processed(self.spark, _all(states.values())),
             removed=processed(self.spark, _all(self.states.get(d, []) for d in states)),
-            mentions_added=mentioned(self.spark, _all(mentions.values())),
-            mentions_removed=mentioned(
-                self.spark, _all(self.mentions.get(d, []) for d in mentions)
-            ),
+            mentions_added=self.mentioned(_all(mentions.values())),
+            mentions_removed=self.mentioned(_all(self.mentions.get(d, []) for d in mentions)),
         )
         self.states |= {day: [*rows] for day, rows in states.items()}
         self.mentions |= {day: [*rows] for day, rows in mentions.items()}
@@ -118,7 +118,10 @@ class Lake:
         return processed(self.spark, self.rows())
 
     def all_mentions(self) -> DataFrame:
-        return mentioned(self.spark, _all(self.mentions.values()))
+        return self.mentioned(_all(self.mentions.values()))
+
+    def mentioned(self, mentions: Sequence[Mention]) -> DataFrame:
+        return mentioned(self.spark, mentions).withColumnsRenamed(dict(self.names))
 
     def rows(self) -> list[State]:
         return _all(self.states.values())
@@ -137,7 +140,11 @@ class Lake:
         """All published versions but the unknown member, and the surrogate keys left out."""
         assert self.head is not None
         assert self.tail is not None
-        rows = [*self.head.to_pylist(), *self.tail.to_pylist()]
+        shown = {new: name for name, new in self.names.items()}
+        rows = [
+            {shown.get(name, name): value for name, value in row.items()}
+            for row in (*self.head.to_pylist(), *self.tail.to_pylist())
+        ]
         known = [row for row in rows if row["product_key"] != UNKNOWN_KEY]
         found = {version(row) for row in known}
         assert len(found) == len(known) == len({row["product_key"] for row in known})
@@ -187,5 +194,5 @@ def changes_of(lake: Lake, head: pa.Table | None, tail: pa.Table | None) -> list
     """Intervals in which another key is valid than in an earlier state."""
     before = lake.frame_of(head).unionByName(lake.frame_of(tail))
     after = lake.frame_of(lake.head).unionByName(lake.frame_of(lake.tail))
-    found = changed_intervals(before, after, lake.config).orderBy("from").collect()
+    found = changed_intervals(before, after, lake.config).orderBy("_from").collect()
     return [tuple(row) for row in found]

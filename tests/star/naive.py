@@ -13,6 +13,7 @@ from headrace.engine.types import spark_schema
 from headrace.schema import Column, TableSchema
 from headrace.standardize.rows import processed_schema
 from headrace.star.dimensions import BEGINNING
+from headrace.star.events import MENTION_TIME
 
 ENTITY = EntityConfig.model_validate(
     {
@@ -31,7 +32,7 @@ ENTITY = EntityConfig.model_validate(
     }
 )
 _MENTION = TableSchema(
-    (Column("shop", "string"), Column("sku", "bigint"), Column("event_time", "timestamp"))
+    (Column("shop", "string"), Column("sku", "bigint"), Column(MENTION_TIME, "timestamp"))
 )
 FIRST = date(2017, 1, 1)
 BEGIN = datetime.fromisoformat(BEGINNING)
@@ -123,7 +124,7 @@ def _versions_of(
         ends = found[0].valid_from if found else None
         brand = _unknown(config, "brand")
         found.append(Version(*key, brand, BEGIN, ends, is_inferred=True))
-    return {replace(v, note=note if "note" in config.overwritten else None) for v in found}
+    return {replace(v, note=note if config.overwritten else None) for v in found}
 
 
 def _unknown(config: DimensionConfig, name: str) -> str | None:

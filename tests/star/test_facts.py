@@ -196,3 +196,21 @@ def test_a_dimension_joined_twice_needs_a_role() -> None:
     }
     with pytest.raises(ValidationError, match=r"columns named twice: product_key.*needs a role"):
         StarConfig.model_validate(star)
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        {"dates": {"sold_at": "sold_at"}},
+        {"dates": {"ship_date_key": "sold_at"}, "event_time": "ship_date_key"},
+        {"event_time": "date_key"},
+    ],
+)
+def test_no_key_has_the_name_of_a_column_that_it_is_made_from(fact: dict[str, object]) -> None:
+    star = {
+        "calendar": {"start": "2017-01-01", "end": "2017-12-31"},
+        "dimensions": [DIMENSION.model_dump()],
+        "facts": [FACT.model_dump() | fact],
+    }
+    with pytest.raises(ValidationError, match="a column of the entity has a key's name"):
+        StarConfig.model_validate(star)

@@ -1,9 +1,11 @@
 """Cases of following changes that have a name; `follow` holds each against the naive answer."""
 
+import pytest
 from pyspark.sql import SparkSession
 
+from headrace.config.star import DimensionConfig
 from headrace.star.dimensions import UNKNOWN_KEY
-from tests.star.dimension_lake import CONFIGS, Lake, changes_of, follow, told
+from tests.star.dimension_lake import BASE, CONFIGS, DELETES, Lake, changes_of, follow, told
 from tests.star.naive import BEGIN, State, Version, at
 
 
@@ -183,3 +185,36 @@ def test_intervals_are_those_in_which_the_key_differs(spark: SparkSession) -> No
     lake.run({2: [told(2, None, gone=True)], 6: [told(6, "z")]})
     # Deleted from the 2nd on, as before from the 4th, another from the 6th.
     assert changes_of(lake, *old) == [("a", 1, at(2), at(4)), ("a", 1, at(6), None)]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"shop": "from", "sku": "to", "brand": "hash", "note": "kind"},
+        {"shop": "event_time", "sku": "key", "brand": "changed_at", "note": "rows"},
+    ],
+    ids=lambda names: "-".join(names.values()),
+)
+def test_users_may_call_their_columns_what_they_like(
+    spark: SparkSession, names: dict[str, str]
+) -> None:
+    config = DimensionConfig.model_validate(
+        {
+            **BASE,
+            "natural_key": {names["shop"]: "shop", names["sku"]: "sku"},
+            "attributes": {names["brand"]: "brand"},
+            "overwritten": {names["note"]: "note"},
+            "unknown": {},
+            "deletes": DELETES,
+            "first_version": "at_effective_time",
+        }
+    )
+    lake = Lake(spark, config, names=names)
+    in_order = {1: [told(1, "x", note="m"), told(1, "y", line=2, gone=True)], 4: [told(4, "z")]}
+    late = {2: [told(2, "y", note="k")]}
+    for days in ({0: [told(0, "x", note="n")]}, in_order, late):
+        old = lake.head, lake.tail
+        lake.run(days, {0: [("a", 1, at(-3)), ("b", 9, at(1))]})
+        assert lake.versions() == lake.naive()
+    assert lake.published() == lake.built()
+    assert changes_of(lake, *old) == [("a", 1, at(2), at(4))]

@@ -9,7 +9,9 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from headrace.layers.fact_audit import StagedDay, judge
+from headrace.layers.fact_audit import LakeTotals, StagedDay, judge
+from headrace.quality.partitions import ROWS
+from headrace.schema import Column, TableSchema
 from headrace.warehouse.load import Warehouse
 from headrace.warehouse.staged import StagedLoad
 from headrace.warehouse.tables import Reference, yyyymmdd
@@ -29,12 +31,12 @@ def expected(days: Mapping[date, Sequence[Row]], members: set[int]) -> dict[int,
     for on, rows in days.items():
         for row in rows:
             of_day = totals.setdefault(yyyymmdd(on), Counter())
-            of_day["rows"] += 1
+            of_day[ROWS] += 1
             of_day["amount"] += Decimal(str(row["amount"]))  # type: ignore[assignment]
             of_day["orphans"] += row["product_key"] not in members
     return {
         key: StagedDay(
-            {"rows": Decimal(found["rows"]), "amount": Decimal(found["amount"])},
+            {ROWS: Decimal(found[ROWS]), "amount": Decimal(found["amount"])},
             {"product_key": found["orphans"]},
         )
         for key, found in totals.items()
@@ -95,3 +97,28 @@ def test_members_are_those_that_stay_and_those_that_come(warehouse: Warehouse) -
 def test_nothing_staged_is_no_day(warehouse: Warehouse) -> None:
     load_all(warehouse, [product(1)])
     assert judged(warehouse, stage(warehouse, {day(0): []}), {}) == {}
+
+
+def test_sums_that_fit_no_measure_agree_on_both_sides(warehouse: Warehouse) -> None:
+    columns = (
+        Column("date_key", "int", nullable=False),
+        Column("rows", "bigint"),
+        Column("wide", "decimal(38,2)"),
+    )
+    table = replace(FACT, schema=TableSchema(columns), indexes=())
+    largest, wide = 2**63 - 1, f"{'9' * 36}.99"
+    row = {"date_key": yyyymmdd(day(0)), "rows": largest, "wide": wide}
+    rows = [*[row] * 3, {**row, "rows": None, "wide": "-0.01"}]
+    passed_by = LakeTotals(("rows", "wide"))
+    slices = [([day(0)], passed_by.watched(arrow(table, rows).to_reader()))]
+    load = warehouse.stage(table, [day(0)], slices)
+    try:
+        staged = judge(warehouse.connect, load, ("rows", "wide"), (), {})[yyyymmdd(day(0))]
+    finally:
+        load.discard()
+    assert staged.totals == passed_by.by_day()[yyyymmdd(day(0))]
+    assert staged.totals == {
+        ROWS: Decimal(4),
+        "rows": Decimal(3 * largest),
+        "wide": Decimal(f"2{'9' * 36}.96"),
+    }
