@@ -92,7 +92,6 @@ def built(
             None,
             datetime(2017, 6, 1, tzinfo=UTC),
             "1 file",
-            "1 file",
             "file",
             s.line,
             datetime(2017, 6, 2, tzinfo=UTC),
