@@ -34,6 +34,11 @@ class Home:
         """What dbt compiles and logs."""
         return self.root / "dbt"
 
+    @property
+    def conditions_seen(self) -> Path:
+        """A hash of the SQL conditions that the engine took when it was last asked."""
+        return self.root / "conditions.seen"
+
 
 def environment_of(project: Project) -> dict[str, str]:
     """Variables under which Dagster's own commands work on this installation."""

@@ -6,11 +6,12 @@ Elsewhere: the commands (headrace.cli.app).
 
 from collections.abc import Iterator
 
+from typer import Typer
 from typer.testing import CliRunner
 
 from docs.generators.markdown import MADE, table
 from docs.generators.wording import COMMANDS, EXIT_CODES
-from headrace.cli.app import app, demo
+from headrace.cli.app import app
 
 # Help must not depend on the terminal of whoever makes it.
 _TERMINAL = {"COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1", "FORCE_COLOR": None}
@@ -28,10 +29,16 @@ def page() -> str:
 
 def command_names() -> Iterator[list[str]]:
     """Every command below `headrace`, as the words that follow it."""
-    for group, words in ((app, []), (demo, ["demo"])):
-        for command in group.registered_commands:
-            name = command.name or str(getattr(command.callback, "__name__", ""))
-            yield [*words, name.replace("_", "-")]
+    yield from _below(app, [])
+
+
+def _below(group: Typer, words: list[str]) -> Iterator[list[str]]:
+    for command in group.registered_commands:
+        name = command.name or str(getattr(command.callback, "__name__", ""))
+        yield [*words, name.replace("_", "-")]
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            yield from _below(inner.typer_instance, [*words, str(inner.name)])
 
 
 def _help(words: list[str]) -> str:

@@ -46,11 +46,15 @@ def _day(text: str) -> date:
 def check(as_json: JsonFlag = False) -> None:
     """Validate the whole configuration and say what it declares.
 
+    The engine reads every SQL condition, Python every `transform`, dbt its project: nothing is run.
+
     Example: headrace check
     """
+    from headrace.cli.checking import check_project
     from headrace.config.loading import load_project
 
     project = load_project()
+    check_project(project)
     found = {
         "config": str(project.folder),
         "environment": project.environment,

@@ -20,6 +20,7 @@ import structlog
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from headrace import dbt_worker, progress
+from headrace.cli.checking import check_conditions
 from headrace.cli.output import messages
 from headrace.config.loading import Project, load_project
 from headrace.connections import ledger_of
@@ -97,13 +98,14 @@ def run_backfill(start_day: date, end: date, *, select: str, quiet: bool) -> Bac
     """Run the selected assets over the days, in this process, with a progress bar.
 
     Raises:
-        ConfigError: A day or an asset does not exist.
+        ConfigError: A day or an asset does not exist, or the engine refuses a condition.
     """
     if may_need_dbt := dbt_worker.may_be_needed(select):
         # dbt takes three seconds to get ready, in which the layers before it keep this core busy.
         dbt_worker.start()
     project = load_project()
     _check_days(project, start_day, end)
+    check_conditions(project)
     os.environ.update(environment_of(project))
     _log_to_stderr()
     if may_need_dbt:

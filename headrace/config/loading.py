@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from headrace.config.document import Document, Place, read_document, read_place, show_place
 from headrace.config.explaining import faults_in
 from headrace.config.model import StrictModel
-from headrace.config.names import did_you_mean
+from headrace.config.names import nearest
 from headrace.config.references import project_problems
 from headrace.config.settings import Secret, Settings
 from headrace.config.sources import EntityConfig, SourceConfig
@@ -28,6 +28,8 @@ ENVIRONMENTS = ("development", "staging", "production")
 _REFERENCE = "see docs/reference/configuration.md"
 # `facts[0].grain: what is wrong`, as the modules say it that know no lines.
 _PLACED = re.compile(r"([a-z_][\w.\[\]]*): (.*)", re.DOTALL)
+# As headrace.warehouse.views takes it.
+_VIEW = re.compile(r"[a-z][a-z0-9_]{0,50}")
 Model = TypeVar("Model", bound=StrictModel)
 
 
@@ -39,14 +41,20 @@ class Project:
         home: Where this installation's state lives.
         folder: Where the configuration lies.
         environment: One of ENVIRONMENTS.
+        source_files: File to the source that it declares.
     """
 
     home: Path
     folder: Path
     environment: str
     settings: Settings
-    sources: tuple[SourceConfig, ...]
+    source_files: Mapping[Path, SourceConfig]
     star: StarConfig
+
+    @property
+    def sources(self) -> tuple[SourceConfig, ...]:
+        """The sources, in the order of their files."""
+        return tuple(self.source_files.values())
 
     @property
     def views(self) -> Path:
@@ -110,14 +118,13 @@ def load_project(environ: Mapping[str, str] = os.environ) -> Project:
     problems.collect(lambda: _refuse_unread_files(folder))
     settings = problems.collect(lambda: _load_settings(folder, environment))
     paths = sorted((folder / "sources").glob("*.yaml"))
-    sources = [problems.collect(lambda p=path: load_source(p)) for path in paths]
+    sources = {path: problems.collect(lambda p=path: load_source(p)) for path in paths}
     star = problems.collect(lambda: _load(folder / "star.yaml", StarConfig))
     problems.raise_if_any()
-    project = Project(
-        home_folder(environ), folder, environment, settings, tuple(filter(None, sources)), star
-    )
-    found = project_problems(project.settings, project.star, dict(zip(paths, sources, strict=True)))
-    lines = [located(folder / name, what) for name, what in found]
+    project = Project(home_folder(environ), folder, environment, settings, sources, star)
+    lines = [
+        located(folder / name, what) for name, what in project_problems(settings, star, sources)
+    ]
     if lines:
         raise ConfigError("\n".join(lines), fix=_REFERENCE)
     return project
@@ -159,25 +166,33 @@ class _Problems:
 
 def _refuse_unread_files(folder: Path) -> None:
     """A file that nothing reads is most often one whose name is a little wrong."""
-    known = {"base", "star", *ENVIRONMENTS}
-    lines = []
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in inside.parts)
-        if path.suffix.lower() not in {".yaml", ".yml"} or hidden or not path.is_file():
-            continue
-        if inside.parts[:-1] == ("sources",):
-            meant = "" if path.suffix == ".yaml" else f": call it {path.stem}.yaml"
-        elif len(inside.parts) == 1:
-            is_read = path.suffix == ".yaml" and path.stem in known
-            meant = "" if is_read else did_you_mean(path.stem, known).removesuffix("?")
-            meant = "" if is_read else f"{meant}.yaml?" if meant else ": sources are in sources/"
-        else:
-            meant = ": only sources/*.yaml is read"
-        if meant:
-            lines.append(f"{path}: nothing reads this file{meant}")
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    lines = [
+        f"{path}: nothing reads this file{why}"
+        for path in files
+        if (why := _why_unread(path.relative_to(folder)))
+    ]
     if lines:
         raise ConfigError("\n".join(lines), fix="rename it, or move it out of the configuration")
+
+
+def _why_unread(file: Path) -> str | None:
+    """What is wrong with the name of a file of the configuration's folder; None: it is read."""
+    *folders, _ = file.parts
+    if folders == ["views"] and file.suffix == ".sql" and not _VIEW.fullmatch(file.stem):
+        return ": a view's name is lower snake case"
+    is_hidden = any(part.startswith(".") for part in file.parts)
+    if is_hidden or file.suffix.lower() not in {".yaml", ".yml"}:
+        return None
+    if folders == ["sources"]:
+        return None if file.suffix == ".yaml" else f": call it {file.stem}.yaml"
+    if folders:
+        return ": only sources/*.yaml is read"
+    known = {"base", "star", *ENVIRONMENTS}
+    if file.suffix == ".yaml" and file.stem in known:
+        return None
+    near = nearest(file.stem, known)
+    return f"; did you mean {near}.yaml?" if near else ": sources are in sources/"
 
 
 def _load_settings(folder: Path, environment: str) -> Settings:

@@ -12,10 +12,14 @@ _CUTOFF = 0.55
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like `word`, whatever its case; None where none is near."""
+    """The known name that is most like `word`, whatever its case; None where none is near.
+
+    A word that only one name begins with is near to it, however short: `op` to `operation`.
+    """
     by_lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=_CUTOFF)
-    return by_lower[close[0]] if close else None
+    close = close or [name for name in by_lower if name.startswith(word.lower())]
+    return by_lower[close[0]] if len(close) == 1 else None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -175,7 +175,9 @@ class ColumnConfig(StrictModel):
     type: TypeName = Field(description="string, boolean, int, bigint, double, decimal(p,s), …")
     required: bool = Field(False, description="A row without it is quarantined.")
     formats: tuple[str, ...] = Field(
-        (), description="Patterns of a date or timestamp, tried in order, such as M/d/yyyy H:mm."
+        (),
+        description="Patterns of a date or timestamp, tried in order, such as M/d/yyyy H:mm; "
+        "docs/how-to/read-dates-and-times.md lists the letters. Without them: ISO 8601.",
     )
     decimal_mark: Literal[".", ","] = Field(
         ".", description="Character before the fraction of a number."
@@ -212,7 +214,10 @@ class RowRule(StrictModel):
     """A condition that every processed row keeps; a row that breaks it is quarantined."""
 
     name: Name = Field(description="Lower snake case, at most 48 characters.")
-    expect: str = Field(description="SQL condition over the entity's columns; NULL passes.")
+    expect: str = Field(
+        description="SQL condition over the entity's columns; NULL passes. "
+        "docs/how-to/write-rules-and-conditions.md says what it may use."
+    )
     reason: str = Field(description="What the quarantined row says of itself.")
 
 
@@ -252,10 +257,9 @@ class EntityConfig(StrictModel):
     )
     key: tuple[KeyColumnName, ...] = Field(
         min_length=1,
-        description="Natural key: of the rows of a day that agree in it, the latest counts: that "
-        "of the file written last, and of the last line there. Where the source itself repeats a "
-        "key and each row counts, add `_line`, the line in the file (and `_file`, if a day has "
-        "several).",
+        description="Natural key: of the rows of a day that agree in it, the latest counts. Where "
+        "the source itself repeats a key and each row counts, add `_line`, the line in the file "
+        "(and `_file`, if a day has several).",
         examples=[["invoice_no", "stock_code"], ["invoice_no", "_line"]],
     )
     event_time: ColumnName | None = Field(

@@ -8,6 +8,7 @@ Importing this module starts nothing and imports no engine: PySpark's client alo
 
 import atexit
 import gc
+import logging
 import os
 import socket
 import threading
@@ -159,6 +160,12 @@ class _Engines:
         # time: four fifths of the time that a plan takes here, and the lines are this package's. A
         # server lets nobody change its spark.python.sql.dataFrameDebugging.enabled.
         cast("Any", call_sites)._enable_debugging_cache = False  # noqa: SLF001
+
+        if "SPARK_CONNECT_LOG_LEVEL" not in os.environ:
+            # It prints each error of a server on stderr, with its call stack and the row values
+            # that it quotes; the caller gets it as an exception. PySpark disables the logger, and
+            # `logging.config.dictConfig`, which Dagster calls, enables it again.
+            logging.getLogger("pyspark.sql.connect.logging").setLevel(logging.CRITICAL)
 
         session = ConnectSession.builder.remote(url).create()
         client = cast("Any", session).client

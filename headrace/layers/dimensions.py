@@ -27,6 +27,7 @@ from headrace.lake.table import LakeTable
 from headrace.layers.following import as_read, changes_since_read, scan_if_published
 from headrace.layers.guarding import guard_files
 from headrace.layers.mentioning import Mentioning, all_mentions, union
+from headrace.quality.conditions import dimension_conditions, require_sound
 from headrace.quality.report import CheckResult, PartitionReport
 from headrace.staged import StagedFile, StagedTable
 from headrace.star.dimensions import (
@@ -98,7 +99,12 @@ class DimensionStep:
     code_version: str
 
     def stage(self, days: Sequence[date]) -> StagedDimension:
-        """Stage the dimension; `days` are those whose changes the run brings."""
+        """Stage the dimension; `days` are those whose changes the run brings.
+
+        Raises:
+            ConfigError: The engine refuses the condition of `deletes`.
+        """
+        require_sound(self.spark, self.entity, dimension_conditions(self.config))
         properties = self.table.snapshot_properties()
         published = self._published(properties)
         head = properties.get(_HEAD, "")

@@ -24,6 +24,7 @@ from headrace.lake.table import LakeTable
 from headrace.layers.guarding import guard_files
 from headrace.layers.slices import plan_slices, stage_slices
 from headrace.quality import partitions as check
+from headrace.quality.conditions import entity_conditions, require_sound
 from headrace.quality.report import CheckResult, PartitionReport
 from headrace.quality.rules import BETWEEN_REASONS
 from headrace.schema import TableSchema
@@ -90,8 +91,13 @@ class ProcessedStep:
     slice_bytes: int
 
     def stage(self, asset: str, raw: LakeScan) -> StagedDays:
-        """Stage the scan's days; one without captured rows is staged as empty."""
+        """Stage the scan's days; one without captured rows is staged as empty.
+
+        Raises:
+            ConfigError: The engine refuses a condition of the entity.
+        """
         raw.verify()
+        require_sound(self.spark, self.entity, entity_conditions(self.entity))
         files = {day: tuple(current_files(raw.files_by_day[day])) for day in raw.days}
         rows_in = {day: _rows(files[day]) for day in files}
         written, failed = self._write_all(asset, files)

@@ -20,13 +20,11 @@ from headrace.schema import Column as SchemaColumn
 from headrace.schema import TableSchema
 
 PARTITION_COLUMN = "_partition_date"
-# Source order: what was delivered later is newer, whichever run captured it; within a file, the
-# later line is.
-SOURCE_ORDER = ("_delivery", "_file", "_line")
+# Source order: what was captured later is newer; within a capture, the later line is.
+SOURCE_ORDER = ("_captured_at", "_file", "_line")
 
 _LINEAGE = (
     SchemaColumn("_captured_at", "timestamptz", False, "When the source was read."),
-    SchemaColumn("_delivery", "string", True, "Orders deliveries: time of the file, then path."),
     SchemaColumn("_file", "string", True, "File it came from."),
     SchemaColumn("_line", "bigint", True, "Line in that file."),
 )
@@ -267,10 +265,13 @@ def load_transform(reference: str) -> Callable[[DataFrame], DataFrame]:
     """
     module, _, name = reference.partition(":")
     try:
-        return cast(
-            Callable[[DataFrame], DataFrame], getattr(importlib.import_module(module), name)
-        )
-    except (ImportError, AttributeError) as error:
+        found = getattr(importlib.import_module(module), name)
+    except Exception as error:
+        # Importing runs the user's module, which may raise anything.
         raise ConfigError(
-            f"transform '{reference}': {error}", fix="name an importable package.module:function"
+            f"transform '{reference}': {type(error).__name__}: {error}",
+            fix="name an importable package.module:function",
         ) from error
+    if not callable(found):
+        raise ConfigError(f"transform '{reference}' is no function", fix="name a function")
+    return cast(Callable[[DataFrame], DataFrame], found)

@@ -143,7 +143,7 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
         "_told_at": "timestamp",
         **order,
         PARTITION_COLUMN: "date",
-        "_delivery": "string",
+        "_captured_at": "timestamptz",
         "_file": "string",
         "_line": "bigint",
     }

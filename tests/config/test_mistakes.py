@@ -183,6 +183,7 @@ def test_two_entities_may_not_share_a_table(folder: Path) -> None:
         ("sources/other.yml", "sources/other.yml: nothing reads this file: call it other.yaml"),
         ("sources/shop/orders.yaml", "nothing reads this file: only sources/*.yaml is read"),
         ("star.yml", "star.yml: nothing reads this file; did you mean star.yaml?"),
+        ("views/Sales-a-Day.sql", "nothing reads this file: a view's name is lower snake case"),
         ("prodution.yaml", "nothing reads this file; did you mean production.yaml?"),
     ],
 )

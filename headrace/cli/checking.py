@@ -1,0 +1,130 @@
+"""Checking a configuration beyond its files: SQL by the engine, functions, the dbt project.
+
+Belongs here: what `headrace check` looks at that reading the files does not, and what of that is
+looked at once more before a run.
+Elsewhere: reading and cross-checking the files (headrace.config), typing SQL
+(headrace.quality.conditions).
+"""
+
+import hashlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from headrace.config.loading import Project, located
+from headrace.config.references import calendar_problems
+from headrace.errors import ConfigError
+from headrace.home import Home
+
+_CONDITIONS = "see docs/how-to/write-rules-and-conditions.md"
+
+
+def check_project(project: Project) -> None:
+    """Look at everything that can be known before a run.
+
+    Raises:
+        ConfigError: One line a fault, with file, line and path.
+    """
+    conditions = _condition_lines(project)
+    others = [
+        *(located(project.folder / file, what) for file, what in _faults_of_code(project)),
+        *_dbt_lines(project),
+    ]
+    if conditions or others:
+        fix = "see docs/reference/configuration.md" if others else _CONDITIONS
+        raise ConfigError("\n".join([*others, *conditions]), fix=fix)
+
+
+def check_conditions(project: Project) -> None:
+    """Have the engine read every SQL condition, unless it has read just these before.
+
+    Raises:
+        ConfigError: One line a condition that the engine would refuse in the middle of a run.
+    """
+    if lines := _condition_lines(project):
+        raise ConfigError("\n".join(lines), fix=_CONDITIONS)
+
+
+def _condition_lines(project: Project) -> list[str]:
+    seen, stamp = Home(project.home).conditions_seen, _stamp(project)
+    if stamp is None or (seen.is_file() and seen.read_text() == stamp):
+        return []
+    lines = [located(project.folder / file, what) for file, what in _condition_faults(project)]
+    if not lines:
+        seen.parent.mkdir(parents=True, exist_ok=True)
+        seen.write_text(stamp)
+    return lines
+
+
+def _condition_faults(project: Project) -> Iterator[tuple[str, str]]:
+    # Here: with the engine's client, which takes a second, and most commands need neither.
+    from headrace.engine.session import EngineSettings, connect
+    from headrace.quality import conditions
+
+    spark = connect(EngineSettings(remote=project.settings.engine.remote))
+    entities = project.entities()
+    found = [
+        (f"sources/{path.name}", entity, conditions.entity_conditions(entity))
+        for path, source in project.source_files.items()
+        for entity in source.entities
+    ]
+    found += [
+        ("star.yaml", entities[dim.entity][1], conditions.dimension_conditions(dim))
+        for dim in project.star.dimensions
+    ]
+    for file, entity, declared in found:
+        schema = conditions.condition_schema(entity)
+        for place, why in conditions.condition_faults(spark, schema, declared):
+            yield file, f"{place}: {why}"
+
+
+def _stamp(project: Project) -> str | None:
+    """A hash of all that the engine's answer depends on; None: there is no condition."""
+    columns, texts = [], []
+    for name, (_, entity) in project.entities().items():
+        columns += [f"{name}.{column.name} {column.type}" for column in entity.columns]
+        texts += [f"{name} where {entity.where}"] if entity.where is not None else []
+        texts += [f"{name} {rule.name} {rule.expect}" for rule in entity.rules]
+    for dim in project.star.dimensions:
+        if dim.deletes is not None and dim.deletes.when is not None:
+            texts.append(f"{dim.name} {dim.entity} {dim.deletes.when}")
+    releases = [f"{name} {version(name)}" for name in ("pyspark", "pysail", "headrace")]
+    parts = [*releases, project.settings.engine.remote or "", *columns, *texts]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest() if texts else None
+
+
+def _faults_of_code(project: Project) -> Iterator[tuple[str, str]]:
+    for path, source in project.source_files.items():
+        for entity in source.entities:
+            if entity.transform is not None and (why := _why_no_transform(entity.transform)):
+                yield f"sources/{path.name}", f"entities[{entity.name}].transform: {why}"
+    today = datetime.now(UTC).date()
+    if project.settings.partitions.end is None:
+        for what in calendar_problems(project.star.calendar, project.settings.partitions, today):
+            yield "star.yaml", what
+
+
+def _dbt_lines(project: Project) -> Iterator[str]:
+    """Whether dbt can read its project; what it read is kept for the next run."""
+    folder = project.dbt_project()
+    if not (folder / "dbt_project.yml").is_file():
+        base = project.folder / "base.yaml"
+        yield f"{base}: dbt_project: no dbt_project.yml in {folder}"
+        return
+    from headrace.marts import MartBuilder
+
+    try:
+        # The first time it takes dbt some seconds, which the first run then does not need.
+        MartBuilder(folder, Home(project.home).dbt, url=lambda: "").ensure_manifest()
+    except ConfigError as error:
+        yield " ".join(str(error).split())
+
+
+def _why_no_transform(reference: str) -> str | None:
+    from headrace.standardize.rows import load_transform  # with the engine's client
+
+    try:
+        load_transform(reference)
+    except ConfigError as error:
+        return f"{error}; {error.fix}"
+    return None

@@ -1,0 +1,97 @@
+"""Conditions: what no engine could judge in a run is refused before it, in words."""
+
+import pytest
+from pyspark.sql import SparkSession
+
+from headrace.quality.conditions import Condition, condition_faults
+from headrace.schema import Column, TableSchema
+
+SCHEMA = TableSchema(
+    (
+        Column("id", "bigint"),
+        Column("status", "string"),
+        Column("amount", "decimal(12,2)"),
+        Column("units", "int"),
+        Column("sold_at", "timestamp"),
+        Column("sold_on", "date"),
+        Column("is_open", "boolean"),
+        Column("_line", "bigint"),
+    )
+)
+
+
+def why(spark: SparkSession, *conditions: str) -> list[str]:
+    given = [Condition(text, text) for text in conditions]
+    return [what for _, what in condition_faults(spark, SCHEMA, given)]
+
+
+SOUND = (
+    "units > 0 or amount = 0",
+    "status in ('open', 'closed') and status is not null",
+    "STATUS rlike '^[a-z]+$'",
+    "sold_at <= current_timestamp()",
+    "sold_on between date '2024-01-01' and '2024-12-31'",
+    "amount / nullif(units, 0) < 1000",
+    "try_cast(status as int) > 5",
+    "case when status rlike '^[0-9]+$' then cast(status as int) > 5 else true end",
+    "is_open",
+    "not is_open",
+    "`units` > 0 and _line > 1",
+    "abs(amount) < 10 and length(trim(status)) > 1",
+    "coalesce(status, '') = 'a select over the counter: \"units\"'",
+    "null",
+    "true",
+)
+
+
+def test_what_can_be_judged_of_a_row_is_no_fault(spark: SparkSession) -> None:
+    assert why(spark, *SOUND) == []
+    assert [each for each in SOUND if why(spark, each)] == []
+
+
+# Sail's words; Spark says the same in others, and is asked only where it is the configured engine.
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("unit > 0", "there is no column 'unit'; did you mean units?"),
+        ("colour = 'red'", "there is no column 'colour'"),
+        ("orders.units > 0", "'orders.units': columns stand alone, without a table before them"),
+        ("units >", "cannot be read as SQL: unexpected ) at character 8"),
+        ("units > 0 -- at least one", "cannot be read as SQL: unexpected end of input"),
+        ("units > 0; drop table x", "cannot be read as SQL: unexpected ; at character 10"),
+        ("status ~ '^a'", "unexpected ~ at character 8; here it is rlike"),
+        ("[units] > 0", "unexpected [ at character 1; here it is names without brackets"),
+        ("isnumeric(status)", "no function isnumeric; here it is try_cast(… as double) is not"),
+        ("getdate() > sold_at", "no function getdate; here it is current_timestamp()"),
+        ("uper(status) = 'A'", "there is no function uper; did you mean upper?"),
+        ("units", "is a int, not true or false: compare it with something"),
+        ("status", "is a string, not true or false"),
+        ("not status", "the engine refuses it: "),
+        ("is_open = 'yes'", "the engine refuses it: Cannot infer common argument type"),
+        ("sum(units) > 0", "adds up rows (sum, count, max, …): a condition looks at one row"),
+        ("row_number() over (order by id) = 1", "holds a window function: a condition looks at"),
+        ("id in (select 1)", "holds a query: a condition looks at one row alone"),
+        ("explode(array(true, false))", "explode makes several rows of one"),
+        ("\"status\" = 'open'", '"status" is a text here, not the column: write status'),
+        ("sold_on > '01/02/2024'", "Cannot cast string '01/02/2024'"),
+        ("date_format(sold_at, 'YYYY') = '2024'", "week-based pattern letter 'Y'"),
+        ("status rlike '('", "the engine refuses it: "),
+        ("units = 'many'", "Cannot cast string 'many'"),
+        ("status > 5", "one such row would fail its whole day: use try_cast(… as …)"),
+        ("cast(status as date) > sold_on", "one such row would fail its whole day"),
+        ("amount / units < 10", "one such row would fail its whole day: use try_cast"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(
+    sail: SparkSession, condition: str, expected: str
+) -> None:
+    found = why(sail, condition)
+    assert len(found) == 1
+    assert expected in found[0]
+
+
+def test_one_bad_condition_is_found_among_good_ones(spark: SparkSession) -> None:
+    given = [Condition(f"rules[{i}]", text) for i, text in enumerate((*SOUND, "nope > 0"))]
+    assert [place for place, _ in condition_faults(spark, SCHEMA, given)] == [
+        f"rules[{len(SOUND)}]"
+    ]
