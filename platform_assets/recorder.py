@@ -232,6 +232,8 @@ def _metadata(report: PartitionReport) -> dict[str, int | float | str]:
         counts["rows_repeated"] = report.rows_repeated
     if report.rows_left_out:
         counts["rows_left_out"] = report.rows_left_out
+    if report.values_rounded:
+        counts["values_rounded"] = report.values_rounded
     if report.rows_rekeyed:
         counts["rows_rekeyed"] = report.rows_rekeyed
     if report.rows_quarantined:

@@ -11,14 +11,12 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from headrace.config.model import ColumnName, KeyColumnName, Name, StrictModel, TypeName
+from headrace.config.columns import TIMES, ColumnConfig
+from headrace.config.model import ColumnName, KeyColumnName, Name, StrictModel
 from headrace.config.names import did_you_mean
-from headrace.engine.time_patterns import compile_patterns
-from headrace.errors import ConfigError
 from headrace.schema import Column, TableSchema
 
 _DATE_FIELD = re.compile(r"\{date:([^{}]+)\}")
-_TIMES = ("date", "timestamp", "timestamptz")
 # Where a row was read: part of the key where the source repeats its own (KeyColumnName).
 PLACE_COLUMNS = {
     "_file": Column("_file", "string", description="File it came from."),
@@ -134,82 +132,6 @@ def _name_one_day(fields: Sequence[str]) -> bool:
         return False
 
 
-# strftime's codes, and the letters of Postgres, Oracle and moment.js, as this pattern language has
-# them.
-_STRFTIME = {"Y": "yyyy", "m": "MM", "d": "dd", "y": "yy", "H": "HH", "I": "hh", "M": "mm"}
-_STRFTIME |= {"S": "ss", "f": "SSSSSS", "p": "a", "b": "MMM", "B": "MMMM", "a": "EEE", "z": "XXX"}
-_STRFTIME |= {"F": "yyyy-MM-dd", "T": "HH:mm:ss", "D": "MM/dd/yy", "A": "EEEE", "%": "%"}
-_OTHER_LETTERS = (
-    *(("YYYY", "yyyy"), ("YY", "yy"), ("DD", "dd"), ("D", "d"), ("HH24", "HH"), ("HH12", "hh")),
-    *(("MI", "mm"), ("Mon", "MMM"), ("SS", "ss"), ("AM", "a"), ("A", "a"), ("TT", "a")),
-)
-
-
-def _pattern_meant(pattern: str) -> str | None:
-    """The pattern in this language that one of another language most likely means."""
-    if "%" in pattern:
-        meant = re.sub(r"%-?(.)", lambda code: _STRFTIME.get(code[1], "?"), pattern)
-    else:
-        meant = pattern
-        for theirs, ours in _OTHER_LETTERS:
-            meant = meant.replace(theirs, ours)
-        # Minutes beside a year, where no hour is: the month was meant.
-        if "M" not in meant and "h" not in meant.lower():
-            meant = meant.replace("mm", "MM")
-    try:
-        compile_patterns((meant,), zone=True)
-    except ConfigError:
-        return None
-    return meant if meant != pattern else None
-
-
-class ColumnConfig(StrictModel):
-    """One column of an entity: its text in the source, its type once processed."""
-
-    name: ColumnName = Field(
-        description="Its name in the lake. Lower snake case, at most 63 characters."
-    )
-    source: str | None = Field(
-        None, alias="from", description="Its name in the source, when that differs from `name`."
-    )
-    type: TypeName = Field(description="string, boolean, int, bigint, double, decimal(p,s), …")
-    required: bool = Field(False, description="A row without it is quarantined.")
-    formats: tuple[str, ...] = Field(
-        (),
-        description="Patterns of a date or timestamp, tried in order, such as M/d/yyyy H:mm; "
-        "docs/how-to/read-dates-and-times.md lists the letters. Without them: ISO 8601.",
-    )
-    decimal_mark: Literal[".", ","] = Field(
-        ".", description="Character before the fraction of a number."
-    )
-    grouping: str = Field("", max_length=1, description="Thousands separator, if any.")
-    currency: str = Field("", description="Currency sign to drop, such as $.")
-    description: str = Field("", description="What it holds; shown in Dagster's UI.")
-
-    @model_validator(mode="after")
-    def _formats_are_patterns(self) -> Self:
-        if not self.formats:
-            return self
-        if self.type not in _TIMES:
-            raise ValueError(
-                f"formats: patterns of dates and times; a {self.type} has none: drop them, or "
-                "declare the column a date, timestamp or timestamptz"
-            )
-        for pattern in self.formats:
-            try:
-                compile_patterns((pattern,), zone=self.type == "timestamptz")
-            except ConfigError as error:
-                near = _pattern_meant(pattern)
-                fix = f"write {near}" if near else error.fix
-                raise ValueError(f"formats: {error}: {fix}") from None
-        return self
-
-    @property
-    def source_name(self) -> str:
-        """Its name in the source."""
-        return self.source or self.name
-
-
 class RowRule(StrictModel):
     """A condition that every processed row keeps; a row that breaks it is quarantined."""
 
@@ -293,7 +215,7 @@ class EntityConfig(StrictModel):
         if repeated := {name for name in rules if rules.count(name) > 1}:
             raise ValueError(f"rules declared twice: {', '.join(sorted(repeated))}")
         for name in filter(None, (self.event_time, self.extract.partition_by)):
-            if self.column(name).type not in _TIMES:
+            if self.column(name).type not in TIMES:
                 raise ValueError(f"{name}: a partition's day needs a date or timestamp column")
         return self
 

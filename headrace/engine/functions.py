@@ -13,6 +13,7 @@ from text that was never there. Three rules keep the engines equal:
 - Only what has been trimmed here is cast: the engines do not agree on what a blank is.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Literal, Protocol
@@ -25,11 +26,12 @@ from headrace.engine.number_text import (
     BLANKS,
     LARGEST_DOUBLE,
     NUMBER,
+    NumberMarks,
     decimal_of_double,
     decimal_of_text,
-    ungrouped,
-    without_currency,
+    plain_number,
 )
+from headrace.engine.time_patterns import compile_patterns
 from headrace.engine.time_text import time_of_text
 from headrace.engine.types import sql_type
 from headrace.errors import ConfigError
@@ -38,6 +40,7 @@ from headrace.schema import arrow_type, decimal_parts
 TRUE_TEXTS = ("true", "t", "yes", "y", "1")
 FALSE_TEXTS = ("false", "f", "no", "n", "0")
 
+_NO_MARKS = NumberMarks()
 _LARGEST_LONG = 2**63 - 1
 _CHANCE = "_chance"
 # Beyond this precision Sail and Spark hash a decimal differently.
@@ -59,12 +62,24 @@ class Declared(Protocol):
         """Patterns of a date or timestamp."""
 
     @property
-    def decimal_mark(self) -> Literal[".", ","]:
-        """The mark before the fraction."""
+    def pivot(self) -> int | None:
+        """First of the hundred years that two digits stand for."""
+
+    @property
+    def round(self) -> Literal["half_up", "down"] | None:
+        """What becomes of more places than the type has; None: the value is not read."""
+
+    @property
+    def decimal_mark(self) -> Literal[".", ","] | None:
+        """As of NumberMarks, like the next three."""
 
     @property
     def grouping(self) -> str:
-        """The mark between thousands; '' for none."""
+        """The mark between groups of digits; '' for none."""
+
+    @property
+    def group_sizes(self) -> tuple[int, ...]:
+        """Digits of the groups, from the right."""
 
     @property
     def currency(self) -> str:
@@ -78,16 +93,53 @@ def parse_declared(declared: Declared, column: Column) -> Column:
         ConfigError: A list cannot be parsed from text, or a date pattern is not known.
     """
     match declared.type:
-        case "string" | "double" | "boolean" as kind:
+        case "string" | "boolean" as kind:
             return _WITHOUT_OPTIONS[kind](column)
         case "int" | "bigint" as kind:
-            return parse_integer(column, kind, grouping=declared.grouping)
-        case "date":
-            return parse_date(column, declared.formats)
-        case "timestamp" | "timestamptz" as kind:
-            return parse_timestamp(column, declared.formats, kind)
+            return parse_integer(column, kind, marks_of(declared))
+        case "double":
+            return parse_double(column, marks_of(declared))
+        case "date" | "timestamp" | "timestamptz":
+            return parse_time_as(declared, column)
         case _:
             return parse_decimal_as(declared, column)
+
+
+def parse_time_as(declared: Declared, column: Column) -> Column:
+    """Parse a date or a time by the options that its column declares."""
+    formats, pivot, cuts = declared.formats, declared.pivot, declared.round == "down"
+    match declared.type:
+        case "date":
+            return parse_date(column, formats, pivot=pivot, cuts=cuts)
+        case "timestamptz":
+            return parse_timestamp(column, formats, "timestamptz", pivot=pivot, cuts=cuts)
+        case _:
+            return parse_timestamp(column, formats, pivot=pivot, cuts=cuts)
+
+
+def marks_of(declared: Declared) -> NumberMarks:
+    """What a column declares of its numbers."""
+    return NumberMarks(
+        declared.decimal_mark, declared.grouping, declared.group_sizes, declared.currency
+    )
+
+
+def surplus_places(declared: Declared) -> tuple[str, str] | None:
+    """What to say of texts that have more places than the type, and the pattern that finds them.
+
+    None where the type has no places, or more of them are rounded.
+    """
+    if declared.round is not None:
+        return None
+    if declared.type in {"timestamp", "timestamptz"}:
+        return "parts of a microsecond", r":[0-9]{2}\.[0-9]{6}[0-9]*[1-9]"
+    if not (parts := decimal_parts(declared.type)):
+        return None
+    marks = marks_of(declared)
+    around = r"[^0-9]*" if marks.currency else f"[{BLANKS}]*"
+    digits = f"[0-9{re.escape(marks.grouping)}]*" if marks.grouping else "[0-9]*"
+    places = rf"{re.escape(marks.point)}[0-9]{{{parts[1]}}}[0-9]*[1-9][0-9]*"
+    return f"more than {parts[1]} places", rf"^{around}[+-]?{digits}{places}{around}\z"
 
 
 def parse_decimal_as(declared: Declared, column: Column) -> Column:
@@ -101,13 +153,7 @@ def parse_decimal_as(declared: Declared, column: Column) -> Column:
         raise ConfigError(
             f"'{declared.type}' cannot be parsed from one text", fix="declare the column a string"
         )
-    return parse_decimal(
-        column,
-        *parts,
-        decimal_mark=declared.decimal_mark,
-        grouping=declared.grouping,
-        currency=declared.currency,
-    )
+    return parse_decimal(column, *parts, marks_of(declared), rounds=declared.round == "half_up")
 
 
 def select_where(rows: DataFrame, columns: Sequence[Column], condition: Column) -> DataFrame:
@@ -135,11 +181,18 @@ def parse_text(column: Column, *, trim: bool = True, empty_as_null: bool = True)
 
 
 def parse_integer(
-    column: Column, type_name: Literal["int", "bigint"] = "bigint", *, grouping: str = ""
+    column: Column,
+    type_name: Literal["int", "bigint"] = "bigint",
+    marks: NumberMarks = _NO_MARKS,
 ) -> Column:
-    """A whole number; `12.0`, as pandas writes integers with gaps, is 12. Overflow gives NULL."""
-    text = ungrouped(_trimmed(column), ".", grouping) if grouping else _trimmed(column)
-    whole = F.when(text.rlike(r"^[+-]?[0-9]+\.0*\z"), F.substring_index(text, ".", 1))
+    """A whole number; `12.0`, as pandas writes integers with gaps, is 12. Overflow gives NULL.
+
+    So does `1.000`, which is one to some programs and a thousand to others, unless `marks` tell
+    what stands between thousands.
+    """
+    text = plain_number(_trimmed(column), marks)
+    zeros = "0*" if marks.grouping else "(?:0{0,2}|0{4,})"
+    whole = F.when(text.rlike(rf"^[+-]?[0-9]+\.{zeros}\z"), F.substring_index(text, ".", 1))
     return F.coalesce(text.try_cast(type_name), whole.try_cast(type_name))
 
 
@@ -147,38 +200,28 @@ def parse_decimal(
     column: Column,
     precision: int,
     scale: int,
+    marks: NumberMarks = _NO_MARKS,
     *,
-    decimal_mark: Literal[".", ","] = ".",
-    grouping: str = "",
-    currency: str = "",
+    rounds: bool = False,
 ) -> Column:
-    """An exact number, half a unit of the last place rounded away from zero; overflow gives NULL.
+    """An exact number; overflow gives NULL, and so do more places than `scale`.
 
-    Never by way of a double: `1.005` is 1.01, and `1.3322699999999999e-15` is 0.00.
+    Zeros are no places: `1.500` is 1.50. Never by way of a double: rounded, `1.005` is 1.01.
 
     Args:
         column: Text such as `1234.5`, `-.5` or `12e-1`.
         precision: Digits in all.
         scale: Digits after the point.
-        decimal_mark: What stands before the fraction.
-        grouping: What may stand between thousands, and only there: `1,23` is no number. A space
-            stands for every kind of space.
-        currency: Sign that may stand before or after the number; then `(5.00)` is -5.00 too.
+        marks: What the source writes into its numbers.
+        rounds: Whether more places are rounded, half a unit of the last one away from zero.
     """
-    text = _trimmed(column)
-    if currency:
-        text = without_currency(text, currency)
-    if grouping:
-        text = ungrouped(text, decimal_mark, grouping)
-    if decimal_mark != ".":
-        # A point is no decimal mark then: it must not become one.
-        text = F.translate(text, f"{decimal_mark}.", ".?")
-    return decimal_of_text(text, precision, scale)
+    text = plain_number(_trimmed(column), marks)
+    return decimal_of_text(text, precision, scale, rounds=rounds)
 
 
-def parse_double(column: Column) -> Column:
+def parse_double(column: Column, marks: NumberMarks = _NO_MARKS) -> Column:
     """A finite double. NaN, infinities and numbers too large for a double give NULL."""
-    text = _trimmed(column)
+    text = plain_number(_trimmed(column), marks)
     value = F.when(text.rlike(NUMBER), text.try_cast("double"))
     # -0.0 + 0.0 is 0.0: two zeros would be two keys.
     return F.when(F.abs(value) <= LARGEST_DOUBLE, value + F.lit(0.0))
@@ -195,9 +238,13 @@ def parse_boolean(
     return F.when(is_true, F.lit(True)).when(is_false, F.lit(False))
 
 
-def parse_date(column: Column, formats: Sequence[str] = ()) -> Column:
+def parse_date(
+    column: Column, formats: Sequence[str] = (), *, pivot: int | None = None, cuts: bool = False
+) -> Column:
     """A day by the first pattern that fits, or `yyyy-M-d`; NULL for a 30th of February."""
-    patterns = tuple(formats) or time_patterns.ISO_DATE
+    patterns = compile_patterns(
+        tuple(formats) or time_patterns.ISO_DATE, zone=False, pivot=pivot, cuts=cuts
+    )
     return time_of_text(_trimmed(column), patterns, "timestamp").cast("date")
 
 
@@ -205,10 +252,20 @@ def parse_timestamp(
     column: Column,
     formats: Sequence[str] = (),
     type_name: Literal["timestamp", "timestamptz"] = "timestamp",
+    *,
+    pivot: int | None = None,
+    cuts: bool = False,
 ) -> Column:
-    """A time by the first pattern that fits, or ISO 8601; fractions are cut to microseconds.
+    """A time by the first pattern that fits, or ISO 8601; parts of a microsecond give NULL.
 
     A `timestamp` has no zone, so text with one gives NULL. A `timestamptz` without one is UTC.
+
+    Args:
+        column: Text.
+        formats: Patterns as headrace.engine.time_patterns lists them.
+        type_name: What to read.
+        pivot: First of the hundred years that two digits stand for.
+        cuts: Whether parts of a microsecond are cut.
 
     Raises:
         ConfigError: A pattern is not of the subset that headrace.engine.time_patterns lists.
@@ -217,7 +274,10 @@ def parse_timestamp(
         "timestamp": time_patterns.ISO_TIMESTAMP,
         "timestamptz": time_patterns.ISO_TIMESTAMPTZ,
     }
-    return time_of_text(_trimmed(column), tuple(formats) or iso[type_name], type_name)
+    patterns = compile_patterns(
+        tuple(formats) or iso[type_name], zone=type_name == "timestamptz", pivot=pivot, cuts=cuts
+    )
+    return time_of_text(_trimmed(column), patterns, type_name)
 
 
 def cast_to(column: Column, type_name: str, source: str | None = None) -> Column:
@@ -316,14 +376,16 @@ def row_hash(columns: Sequence[tuple[Column, str]]) -> Column:
 
 _WITHOUT_OPTIONS: Mapping[str, Callable[[Column], Column]] = {
     "string": parse_text,
-    "double": parse_double,
     "boolean": parse_boolean,
 }
 
 
 class _Plain:
-    decimal_mark: Literal[".", ","] = "."
     formats: tuple[str, ...] = ()
+    pivot: int | None = None
+    round: Literal["half_up", "down"] | None = "half_up"
+    decimal_mark: Literal[".", ","] | None = None
+    group_sizes: tuple[int, ...] = (3,)
     grouping = currency = ""
 
     def __init__(self, type_name: str) -> None:

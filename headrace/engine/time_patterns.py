@@ -6,12 +6,14 @@ Elsewhere: the parsing itself (headrace.engine.functions).
 A subset of Java's patterns, and stricter than either engine: a text fits or it does not.
 
     yyyy uuuu  year, 1000 to 9999       HH H  hour, 0 to 23     SSS  fraction, up to so many digits
-    yy         year, 2000 to 2099       hh h  hour, 1 to 12     a    AM or PM
+    yy         year, by the pivot       hh h  hour, 1 to 12     a    AM or PM
     MM M       month                    mm m  minute            XXX  Z, +02:00 or +0200
     MMM        English name of a month  ss s  second            EEE  English name of a day, ignored
     dd d       day                      'T'   text as it is     [ ]  what may be missing
 
 One letter of month, day, hour, minute or second takes one digit or two; two letters take two.
+Two digits of a year are one of the hundred years that begin with the pivot. A fraction may have
+parts of a microsecond only where they are cut.
 """
 
 import re
@@ -38,11 +40,12 @@ _TOKEN = re.compile(r"'(?P<quoted>[^']*)'|(?P<letters>([A-Za-z])\3*)|(?P<other>.
 _ONE, _TWO = "[0-9]{1,2}", "[0-9]{2}"
 _NUMBERS = {"M": "month", "L": "month", "d": "day", "H": "hour", "h": "hour12"}
 _NUMBERS |= {"m": "minute", "s": "second"}
+_SHORT_YEARS = ("yy", "uu")
+# Digits of a fraction that a value can hold.
+_MICROSECONDS = 6
 _OTHERS = {
     "yyyy": ("year", "[1-9][0-9]{3}"),
     "uuuu": ("year", "[1-9][0-9]{3}"),
-    "yy": ("short_year", _TWO),
-    "uu": ("short_year", _TWO),
     "a": ("half", "[AaPp][Mm]"),
 }
 _MONTH_NAME = (
@@ -65,11 +68,13 @@ class TimePattern:
         regex: Matches the texts that fit, without anchors; one group a part.
         parts: What the groups hold, in their order: year, month, day, hour, ...
         is_iso: A text that fits is already in an order that both engines read.
+        century: What stands before a year of two digits.
     """
 
     regex: str
     parts: tuple[str, ...]
     is_iso: bool
+    century: str = ""
 
     def group(self, part: str) -> int:
         """Number of the group that holds `part`; ValueError if the pattern has none."""
@@ -82,24 +87,62 @@ class TimePattern:
 
 
 @cache
-def compile_patterns(patterns: tuple[str, ...], *, zone: bool) -> tuple[TimePattern, ...]:
+def compile_patterns(
+    patterns: tuple[str, ...], *, zone: bool, pivot: int | None = None, cuts: bool = False
+) -> tuple[TimePattern, ...]:
     """The patterns with their optional parts spelled out, the fullest first.
 
     Args:
         patterns: As the module says, tried in order.
         zone: Whether the value is an instant; only an instant's pattern may have a zone.
+        pivot: First of the hundred years that two digits stand for.
+        cuts: Whether a text may have parts of a microsecond, which are cut.
 
     Raises:
-        ConfigError: A pattern is not of the subset, repeats a part or has no full date.
+        ConfigError: A pattern is not of the subset, repeats a part, has no full date, or has a year
+            of two digits although there is no pivot.
     """
     found = []
     for pattern in patterns:
         for plain in _without_options(pattern, pattern):
-            compiled = _compiled(plain, pattern)
-            if "zone" in compiled.parts and not zone:
-                raise _refused(pattern, "has a zone", "drop XXX, or make the column a timestamptz")
-            found.append(compiled)
+            for century, years in _centuries(plain, pattern, pivot):
+                compiled = _compiled(plain, pattern, _Reading(century, years, cuts))
+                if "zone" in compiled.parts and not zone:
+                    fix = "drop XXX, or make the column a timestamptz"
+                    raise _refused(pattern, "has a zone", fix)
+                found.append(compiled)
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Of a year of two digits, the two before it and which it may be; whether fractions are cut."""
+
+    century: str
+    years: str
+    cuts: bool
+
+
+def has_short_year(pattern: str) -> bool:
+    """Whether a pattern has a year of two digits."""
+    return any(token["letters"] in _SHORT_YEARS for token in _TOKEN.finditer(pattern))
+
+
+def _centuries(plain: str, whole: str, pivot: int | None) -> Iterator[tuple[str, str]]:
+    """The two digits before a short year, and a regular expression of the years that have them."""
+    if not has_short_year(plain):
+        yield "", ""
+        return
+    if pivot is None:
+        fix = "declare the first of the hundred years it stands for, such as pivot: 1970"
+        raise _refused(whole, "has a year of two digits", fix)
+    century, (tens, ones) = pivot // 100, divmod(pivot % 100, 10)
+    later = [f"{tens}[{ones}-9]", *(f"{higher}[0-9]" for higher in range(tens + 1, 10))]
+    yield f"{century}", f"(?:{'|'.join(later)})"
+    before = [f"{lower}[0-9]" for lower in range(tens)]
+    before += [f"{tens}[0-{ones - 1}]"] if ones else []
+    if before:
+        yield f"{century + 1}", f"(?:{'|'.join(before)})"
 
 
 def _without_options(pattern: str, whole: str) -> Iterator[str]:
@@ -119,11 +162,11 @@ def _without_options(pattern: str, whole: str) -> Iterator[str]:
         yield from _without_options(variant, whole)
 
 
-def _compiled(pattern: str, whole: str) -> TimePattern:
+def _compiled(pattern: str, whole: str, reading: _Reading) -> TimePattern:
     regex, shape, parts = "", "", []
     for token in _TOKEN.finditer(pattern):
         if letters := token["letters"]:
-            part, part_regex = _part(letters, whole)
+            part, part_regex = _part(letters, whole, reading)
             regex += part_regex if part == "weekday" else f"({part_regex})"
             shape += f"<{part}>"
             parts += [] if part == "weekday" else [part]
@@ -138,24 +181,33 @@ def _compiled(pattern: str, whole: str) -> TimePattern:
         raise _refused(whole, "does not name a day", "give it a year, a month and a day")
     if ("hour12" in parts) != ("half" in parts):
         raise _refused(whole, "has only one of hour (h) and AM/PM (a)", "use h with a, or H alone")
-    return TimePattern(regex, tuple(parts), _IN_ORDER.fullmatch(shape) is not None)
+    is_iso = _IN_ORDER.fullmatch(shape) is not None
+    return TimePattern(regex, tuple(parts), is_iso, reading.century)
 
 
-def _part(letters: str, whole: str) -> tuple[str, str]:
+def _part(letters: str, whole: str, reading: _Reading) -> tuple[str, str]:
     letter, count = letters[0], len(letters)
-    if letters in _OTHERS:
-        return _OTHERS[letters]
+    others = _OTHERS | dict.fromkeys(_SHORT_YEARS, ("short_year", reading.years))
+    if letters in others:
+        return others[letters]
     if letter in _NUMBERS and count <= len("MM"):
         return _NUMBERS[letter], _ONE if count == 1 else _TWO
     if letter in "ML":
         return "month_name", _MONTH_NAME
     if letter == "S":
-        return "fraction", f"[0-9]{{1,{min(count, 9)}}}"
+        return "fraction", _fraction(min(count, 9), cuts=reading.cuts)
     if letter in "XxZ":
         return "zone", _ZONE
     if letter == "E":
         return "weekday", "[A-Za-z]+"
     raise _refused(whole, f"has '{letters}'", "use yyyy MM dd HH mm ss, as docs/reference says")
+
+
+def _fraction(digits: int, *, cuts: bool) -> str:
+    if cuts or digits <= _MICROSECONDS:
+        return f"[0-9]{{1,{digits}}}"
+    # Zeros past the last place that a value can hold take nothing from it.
+    return f"[0-9]{{1,{_MICROSECONDS}}}0{{0,{digits - _MICROSECONDS}}}"
 
 
 def _refused(pattern: str, why: str, fix: str) -> ConfigError:

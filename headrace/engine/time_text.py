@@ -11,23 +11,22 @@ from itertools import groupby
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from headrace.engine.time_patterns import MONTHS, TimePattern, compile_patterns
+from headrace.engine.time_patterns import MONTHS, TimePattern
 from headrace.engine.types import sql_type
 
 
-def time_of_text(text: Column, patterns: tuple[str, ...], type_name: str) -> Column:
+def time_of_text(text: Column, patterns: Sequence[TimePattern], type_name: str) -> Column:
     """The time that trimmed text names by the first pattern that fits; NULL if there is none."""
-    compiled = compile_patterns(patterns, zone=type_name == "timestamptz")
     target = sql_type(type_name)
-    iso = "|".join(pattern.uncaptured for pattern in compiled if pattern.is_iso)
+    iso = "|".join(pattern.uncaptured for pattern in patterns if pattern.is_iso)
     found = [F.when(text.rlike(f"^(?:{iso})\\z"), text).try_cast(target)] if iso else []
-    found += [_in_iso_order(text, p).try_cast(target) for p in compiled if not p.is_iso]
+    found += [_in_iso_order(text, p).try_cast(target) for p in patterns if not p.is_iso]
     return found[0] if len(found) == 1 else F.coalesce(*found)
 
 
 def _in_iso_order(text: Column, pattern: TimePattern) -> Column:
     groups = {part: f"${number}" for number, part in enumerate(pattern.parts, start=1)}
-    year = groups.get("year", f"20{groups.get('short_year')}")
+    year = groups.get("year", f"{pattern.century}{groups.get('short_year')}")
     pieces: list[str | Column] = [f"{year}-"]
     pieces += [_month(text, pattern) if "month_name" in groups else groups["month"]]
     pieces += [f"-{groups['day']}"]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.config.sources import ColumnConfig
+from headrace.config.columns import ColumnConfig
 from headrace.errors import ConfigError
 
 Days = npt.NDArray[np.datetime64]
@@ -44,7 +44,6 @@ _LETTERS: Mapping[str, Mapping[int, str]] = {
 _TOKEN = re.compile(r"'(?P<quoted>[^']*)'|(?P<letters>([A-Za-z])\3*)|(?P<other>.)")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _NO_DAY = np.datetime64("NaT", "D")
-_CENTURY = 2000  # yy means 2000 to 2099, as in Java.
 _NOON = 12
 
 
@@ -59,7 +58,7 @@ def row_days(texts: pa.StringArray, column: ColumnConfig) -> Days:
     for regex in [_regex(pattern) for pattern in column.formats] or [_iso()]:
         missing = np.isnat(days)
         if missing.any():
-            read = _read(trimmed, regex, shifts=column.type == "timestamptz")
+            read = _read(trimmed, regex, column)
             days[missing] = read[missing]
     return days
 
@@ -91,19 +90,21 @@ def _regex(pattern: str) -> str:
     return regex
 
 
-def _read(texts: pa.StringArray, regex: str, *, shifts: bool) -> Days:
+def _read(texts: pa.StringArray, regex: str, column: ColumnConfig) -> Days:
     found = pc.extract_regex(texts, f"^{regex}$")
     names = [field.name for field in found.type]
     groups = dict(zip(names, found.flatten(), strict=True))
     if not {"year", "month", "day"} <= groups.keys():
         return np.full(len(texts), _NO_DAY)
     year, month, day = _number(groups["year"]), _month(groups["month"]), _number(groups["day"])
-    year = np.where((year >= 0) & (year < 100), year + _CENTURY, year)  # noqa: PLR2004
+    if column.pivot is not None:
+        is_short = (year >= 0) & (year < 100)  # noqa: PLR2004
+        year = np.where(is_short, column.pivot + (year - column.pivot) % 100, year)
     is_date = (month >= 1) & (month <= len(_MONTHS)) & (day >= 1) & (year >= 0)
     months = np.where(is_date, (year - 1970) * 12 + month - 1, 0).astype("datetime64[M]")
     days = months.astype("datetime64[D]") + np.where(is_date, day - 1, 0)
     is_date &= days.astype("datetime64[M]") == months  # No 30th of February.
-    if shifts and {"offset", "hour", "minute"} <= groups.keys():
+    if column.type == "timestamptz" and {"offset", "hour", "minute"} <= groups.keys():
         days = (days.astype("datetime64[m]") + _minutes_to_utc(groups)).astype("datetime64[D]")
     return np.where(is_date, days, _NO_DAY)
 

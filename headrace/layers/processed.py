@@ -39,6 +39,7 @@ from headrace.standardize.rows import (
     quarantine_schema,
     quarantined_rows,
     repeated_keys,
+    rounded_values,
 )
 
 _Files = Mapping[date, Sequence[StagedFile]]
@@ -63,11 +64,16 @@ class StagedDays:
 
 @dataclass(frozen=True)
 class _Written:
-    """The good rows of a day: all, those that stay of each key, and how many keys there are."""
+    """The good rows of a day: all, those that stay of each key, and how many keys there are.
+
+    Attributes:
+        rounded: Values of captured rows that were rounded.
+    """
 
     good: StagedPartition
     latest: StagedPartition
     keys: int
+    rounded: int = 0
 
 
 @dataclass(frozen=True)
@@ -142,8 +148,12 @@ class ProcessedStep:
         good = self._write_good(files)
         keys = self._distinct_keys(good)
         latest = self._rewrite_latest(good, [d for d in keys if keys[d] < good[d].rows])
+        rounded = self._rounded(files)
         return {
-            day: _Written(good[day], latest.get(day, good[day]), keys.get(day, 0)) for day in files
+            day: _Written(
+                good[day], latest.get(day, good[day]), keys.get(day, 0), rounded.get(day, 0)
+            )
+            for day in files
         }
 
     def _set_aside(self, files: _Files, lacking: Mapping[date, int]) -> dict[date, _SetAside]:
@@ -169,6 +179,7 @@ class ProcessedStep:
             rows_quarantined=aside.quarantined.rows,
             rows_repeated=written.good.rows - written.latest.rows,
             rows_left_out=aside.left_out,
+            values_rounded=written.rounded,
             reasons=aside.reasons,
         )
         return self._audited(counts, written.latest, written.keys)
@@ -213,6 +224,12 @@ class ProcessedStep:
             return {}
         counted = left_out_rows(self._read_raw(files), self.entity).collect()
         return {row[PARTITION_COLUMN]: row["rows"] for row in counted}
+
+    def _rounded(self, files: _Files) -> dict[date, int]:
+        if not any(column.round for column in self.entity.columns):
+            return {}
+        counted = rounded_values(self._read_raw(files), self.entity).collect()
+        return {row[PARTITION_COLUMN]: row["values"] for row in counted}
 
     def _distinct_keys(self, staged: Mapping[date, StagedPartition]) -> dict[date, int]:
         rows = self._read_staged(staged, processed_schema(self.entity))

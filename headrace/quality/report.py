@@ -35,6 +35,7 @@ class PartitionReport:
         rows_quarantined: Rows set aside with their reasons.
         rows_repeated: Rows dropped because a later row has the same key.
         rows_left_out: Rows that are none of the entity's (its `where`).
+        values_rounded: Values with more places than their type, of columns that say `round`.
         rows_rekeyed: Rows of a published fact whose surrogate keys a late version moved.
         reasons: Reason to number of quarantined rows that give it.
         checks: What was checked; one failure holds the partition.
@@ -48,6 +49,7 @@ class PartitionReport:
     rows_quarantined: int = 0
     rows_repeated: int = 0
     rows_left_out: int = 0
+    values_rounded: int = 0
     rows_rekeyed: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
     checks: tuple[CheckResult, ...] = ()

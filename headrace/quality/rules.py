@@ -17,10 +17,15 @@ BETWEEN_REASONS = "; "
 
 @dataclass(frozen=True)
 class Objection:
-    """A reason to quarantine a row, and the condition under which it holds (never NULL)."""
+    """A reason to quarantine a row, and the condition under which it holds (never NULL).
+
+    Attributes:
+        unreadable: The column whose text cannot be read, if that is the reason.
+    """
 
     reason: str
     holds: Column
+    unreadable: str | None = None
 
 
 def declared_objections(rules: Sequence[RowRule]) -> tuple[Objection, ...]:

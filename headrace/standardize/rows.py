@@ -5,14 +5,15 @@ Elsewhere: parsing one value (headrace.engine.functions), slices and files (head
 """
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from headrace.config.sources import ColumnConfig, EntityConfig
+from headrace.config.columns import ColumnConfig
+from headrace.config.sources import EntityConfig
 from headrace.engine import functions as parse
 from headrace.errors import ConfigError
 from headrace.quality.rules import Objection, any_holds, declared_objections, reasons
@@ -86,7 +87,7 @@ def quarantined_rows(raw: DataFrame, entity: EntityConfig, stamp: RunStamp) -> D
     broken = _typed_where(raw, entity, is_broken, text)
     # A row without columns breaks every other rule too; only why it has none says anything.
     why = F.when(F.col("_corrupt_record").isNotNull(), F.col("_corrupt_reason")).otherwise(
-        reasons(_objections(entity))
+        reasons([o for objection in _objections(entity) for o in _explained(objection, entity)])
     )
     shown = [F.col(f"_text_{name}").alias(name) for name in names]
     return broken.select(
@@ -102,6 +103,21 @@ def left_out_rows(raw: DataFrame, entity: EntityConfig) -> DataFrame:
     """
     strangers = _typed_where(raw, entity, ~_belongs(entity))
     return strangers.groupBy(PARTITION_COLUMN).agg(F.count(F.lit(1)).alias("rows"))
+
+
+def rounded_values(raw: DataFrame, entity: EntityConfig) -> DataFrame:
+    """Per partition day: how many `values` have more places than their type and were rounded.
+
+    Counted among all captured rows, before any is quarantined or replaced by a later one.
+    """
+    changed = F.lit(0)
+    for column in entity.columns:
+        if column.round is not None:
+            text, exact = _text(column, entity), column.model_copy(update={"round": None})
+            rounds = parse.parse_declared(column, text).isNotNull()
+            is_exact = parse.parse_declared(exact, text).isNotNull()
+            changed = changed + F.when(rounds & ~is_exact, 1).otherwise(0)
+    return raw.groupBy(PARTITION_COLUMN).agg(F.sum(changed).alias("values"))
 
 
 def repeated_keys(rows: DataFrame, entity: EntityConfig) -> DataFrame:
@@ -181,7 +197,20 @@ def _not_a_row() -> Objection:
 def _misread(column: ColumnConfig) -> Objection:
     is_lost = F.col(_GIVEN + column.name) & F.col(column.name).isNull()
     article = "an" if column.type.startswith("int") else "a"
-    return Objection(f"{column.name}: not {article} {column.type}", is_lost)
+    return Objection(f"{column.name}: not {article} {column.type}", is_lost, column.name)
+
+
+def _explained(objection: Objection, entity: EntityConfig) -> Iterator[Objection]:
+    """The objection, apart from texts that are no value for one reason only: too many places."""
+    column = next((c for c in entity.columns if c.name == objection.unreadable), None)
+    surplus = parse.surplus_places(column) if column else None
+    if column is None or surplus is None:
+        yield objection
+        return
+    why, pattern = surplus
+    has_more = F.coalesce(F.col(f"_text_{column.name}").rlike(pattern), F.lit(False))
+    yield Objection(f"{column.name}: {why}", objection.holds & has_more)
+    yield Objection(objection.reason, objection.holds & ~has_more)
 
 
 def _objections(entity: EntityConfig) -> list[Objection]:

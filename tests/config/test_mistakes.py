@@ -55,7 +55,13 @@ PATH = "path: transactions/transactions-{date:%Y-%m-%d}.csv"
             SOURCE,
             "{name: store_name, type: string}",
             "{name: store_name, type: string, formats: [yyyy-MM-dd]}",
-            "sources/retail.yaml:76: entities[stores].columns[store_name].formats: patterns of da",
+            "sources/retail.yaml:76: entities[stores].columns[store_name].formats: is for date, ",
+        ),
+        (
+            SOURCE,
+            "{name: store_name, type: string}",
+            '{name: store_name, type: string, grouping: ","}',
+            "entities[stores].columns[store_name].grouping: is for int, bigint, double, decimal, n",
         ),
         (
             SOURCE,

@@ -2,14 +2,15 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
-from typing import Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import Column, SparkSession
+from pyspark.sql import functions as F
 
 from headrace.engine import functions as parse
+from headrace.engine.number_text import NumberMarks
 from headrace.errors import ConfigError
 from tests.engine.evaluating import each, each_row
 
@@ -20,7 +21,7 @@ _EXACT = Context(prec=400)
 _MOST_DIGITS = 38
 
 
-def naive_decimal(text: str, precision: int, scale: int) -> Decimal | None:
+def naive_decimal(text: str, precision: int, scale: int, *, rounds: bool) -> Decimal | None:
     """By Python's decimals, which are exact."""
     if not _NUMBER.fullmatch(text):
         return None
@@ -28,6 +29,8 @@ def naive_decimal(text: str, precision: int, scale: int) -> Decimal | None:
     if value and value.adjusted() > _MOST_DIGITS:
         return None  # and Python would write out all of its zeros
     rounded = value.quantize(Decimal(1).scaleb(-scale), rounding=ROUND_HALF_UP, context=_EXACT)
+    if rounded != value and not rounds:
+        return None
     return rounded if abs(rounded) < Decimal(10) ** (precision - scale) else None
 
 
@@ -37,11 +40,12 @@ def shown(cases: Iterable[str], found: Iterable[Decimal | None]) -> dict[str, st
 
 
 def decimals(
-    spark: SparkSession, texts: Sequence[str], precision: int = 12, scale: int = 2
+    spark: SparkSession, texts: Sequence[str], precision: int, scale: int, *, rounds: bool
 ) -> list[Decimal | None]:
-    return each(spark, texts, lambda c: parse.parse_decimal(c, precision, scale))
+    return each(spark, texts, lambda c: parse.parse_decimal(c, precision, scale, rounds=rounds))
 
 
+# By name: text, its decimal(12,2) where more places are rounded.
 DECIMALS = {
     "plain": ("1234.5", "1234.50"),
     "signs": ("+1", "1.00"),
@@ -90,10 +94,38 @@ DECIMALS = {
 }
 
 
-def test_a_decimal_is_parsed_exactly(spark: SparkSession) -> None:
+# Those that are rounded. The zero is zero, however small its unit.
+MORE_PLACES = {
+    "a half rounds up",
+    "a negative half rounds away from zero",
+    "what a double cannot hold",
+    "just below a half",
+    "the tiny exponent of real data",
+    "an exponent that lifts a half",
+    "an exponent that rounds up",
+    "an exponent below everything",
+    "the largest",
+}
+
+
+def test_a_decimal_is_rounded_exactly_where_its_column_says_so(spark: SparkSession) -> None:
+    texts = [text for text, _ in DECIMALS.values()]
+    found = each(spark, texts, lambda c: parse.parse_decimal(c, 12, 2, rounds=True))
+    assert shown(DECIMALS, found) == {name: value for name, (_, value) in DECIMALS.items()}
+
+
+def test_a_decimal_with_more_places_than_its_type_is_not_read(spark: SparkSession) -> None:
     texts = [text for text, _ in DECIMALS.values()]
     found = each(spark, texts, lambda c: parse.parse_decimal(c, 12, 2))
-    assert shown(DECIMALS, found) == {name: value for name, (_, value) in DECIMALS.items()}
+    exact = {name: value for name, (_, value) in DECIMALS.items()}
+    assert shown(DECIMALS, found) == exact | dict.fromkeys(MORE_PLACES)
+
+
+def test_zeros_are_no_places(spark: SparkSession) -> None:
+    texts = ["1.5000", "-1.50000e0", "150.000e-2", "1.500001", "1e-2", "10e-3", "1e-3", "0.000e-9"]
+    found = each(spark, texts, lambda c: parse.parse_decimal(c, 12, 2))
+    values = ["1.50", "-1.50", "1.50", "None", "0.01", "0.01", "None", "0.00"]
+    assert [str(f) for f in found] == values
 
 
 digits = st.text("0123456789", max_size=45)
@@ -116,20 +148,22 @@ numbers = st.builds(
 @given(
     texts=st.lists(st.one_of(numbers, st.text("0123456789.eE+-", max_size=9)), max_size=60),
     size=st.sampled_from([(12, 2), (18, 4), (38, 18), (38, 0), (5, 5), (1, 0)]),
+    rounds=st.booleans(),
 )
 def test_decimals_equal_pythons(
-    spark: SparkSession, texts: list[str], size: tuple[int, int]
+    spark: SparkSession, texts: list[str], size: tuple[int, int], *, rounds: bool
 ) -> None:
-    expected = [naive_decimal(text, *size) for text in texts]
-    assert decimals(spark, texts, *size) == expected
+    expected = [naive_decimal(text, *size, rounds=rounds) for text in texts]
+    assert decimals(spark, texts, *size, rounds=rounds) == expected
 
 
-DECLARED: dict[tuple[Literal[".", ","], str, str], dict[str, str | None]] = {
-    (".", ",", ""): {
+DECLARED: dict[NumberMarks, dict[str, str | None]] = {
+    NumberMarks(grouping=","): {
         "1,234.50": "1234.50",
         "1,234,567": "1234567.00",
         "-1,234.5": "-1234.50",
         "1234.50": "1234.50",
+        "0.50": "0.50",
         "1,23": None,
         "1,2345": None,
         "12,34,567": None,
@@ -138,18 +172,47 @@ DECLARED: dict[tuple[Literal[".", ","], str, str], dict[str, str | None]] = {
         "1,,234": None,
         "1,234,": None,
         "1,234e1": None,
-        "-0,001.5": "-1.50",
-        "000,000,012": "12.00",
+        "1234,567": None,
+        # Such zeros stand before a fraction, in a file that was declared wrongly.
+        "0,001": None,
+        "-0,001.5": None,
+        "000,000,012": None,
         "0,1,234": None,
-        # Forty-eight digits, most of them zeros.
-        "000" + ",000" * 12 + ",001,234,567.5": "1234567.50",
+        # Thirty-nine digits.
+        "1" + ",000" * 13: None,
         "1" + ",000" * 14: None,
     },
-    (",", ".", ""): {"1.234,50": "1234.50", "1234,5": "1234.50", "1.23": None},
-    (",", "", ""): {"1.5": None},
-    (",", " ", ""): {"1 234,50": "1234.50", "1\u202f234,50": "1234.50", "- 1 234": None},
-    (".", "'", ""): {"1'234.50": "1234.50"},
-    (".", "", "$"): {
+    NumberMarks(decimal_mark=",", grouping="."): {
+        "1.234,50": "1234.50",
+        "1.000": "1000.00",
+        "1234,5": "1234.50",
+        "0,5": "0.50",
+        "1.23": None,
+        "0.001": None,
+        "1,000.50": None,
+    },
+    # The point groups, so that the fraction's mark can only be the comma.
+    NumberMarks(grouping="."): {"1.234,50": "1234.50", "1.23": None},
+    NumberMarks(decimal_mark=","): {"1.5": None, "1,5": "1.50"},
+    NumberMarks(decimal_mark=",", grouping=" "): {
+        "1 234,50": "1234.50",
+        "1\u202f234,50": "1234.50",
+        "1 23": None,
+        "- 1 234": None,
+    },
+    NumberMarks(grouping="'"): {"1'234.50": "1234.50"},
+    NumberMarks(grouping=",", group_sizes=(3, 2)): {
+        "12,34,567.5": "1234567.50",
+        "1,23,45,678": "12345678.00",
+        "1,234": "1234.00",
+        "99,999": "99999.00",
+        "567": "567.00",
+        "123,456": None,
+        "12,345,678": None,
+        "0,12,345": None,
+    },
+    NumberMarks(grouping=",", group_sizes=(4,)): {"1,2345": "12345.00", "12,345": None},
+    NumberMarks(currency="$"): {
         "$6.62 ": "6.62",
         "-$6.62": "-6.62",
         "$-6.62": "-6.62",
@@ -167,26 +230,33 @@ DECLARED: dict[tuple[Literal[".", ","], str, str], dict[str, str | None]] = {
         "$": None,
         "6.62": "6.62",
     },
-    (".", ",", "$"): {"$ 1,234.50": "1234.50"},
-    (",", ".", "€"): {"1.234,50 €": "1234.50"},
-    (".", "", "kr"): {"12 kr": "12.00"},
-    (".", "", ""): {"(5.00)": None},
+    NumberMarks(grouping=",", currency="$"): {"$ 1,234.50": "1234.50", "$1,23": None},
+    NumberMarks(grouping=".", currency="€"): {"1.234,50 €": "1234.50", "€ 1.23": None},
+    NumberMarks(grouping="\u2019", currency="CHF"): {"CHF 1\u2019234.50": "1234.50"},
+    NumberMarks(currency="kr"): {"12 kr": "12.00"},
+    NumberMarks(): {"(5.00)": None},
 }
 
 
-@pytest.mark.parametrize("declared", DECLARED, ids=" ".join)
-def test_a_decimal_is_parsed_as_its_column_declares(
-    spark: SparkSession, declared: tuple[Literal[".", ","], str, str]
-) -> None:
-    decimal_mark, grouping, currency = declared
+@pytest.mark.parametrize("marks", DECLARED, ids=repr)
+def test_a_number_is_parsed_as_its_column_declares(spark: SparkSession, marks: NumberMarks) -> None:
+    cases = DECLARED[marks]
 
     def build(column: Column) -> Column:
-        return parse.parse_decimal(
-            column, 12, 2, decimal_mark=decimal_mark, grouping=grouping, currency=currency
-        )
+        decimal = parse.parse_decimal(column, 12, 2, marks)
+        double = parse.parse_double(column, marks)
+        whole = parse.parse_integer(column, "bigint", marks)
+        return F.struct(decimal.alias("decimal"), double.alias("double"), whole.alias("whole"))
 
-    cases = DECLARED[declared]
-    assert shown(cases, each(spark, [*cases], build)) == cases
+    found = each(spark, [*cases], build)
+    assert shown(cases, [row["decimal"] for row in found]) == cases
+    values = {text: None if value is None else Decimal(value) for text, value in cases.items()}
+    for (text, value), row in zip(values.items(), found, strict=True):
+        if value is not None or len(text) < _MOST_DIGITS:
+            assert row["double"] == (None if value is None else float(value)), text
+        is_whole = value is not None and value == value.to_integral_value() and "e" not in text
+        if len(text) < _MOST_DIGITS:
+            assert row["whole"] == (int(value) if is_whole and value is not None else None), text
 
 
 INTEGERS = [
@@ -196,7 +266,12 @@ INTEGERS = [
     ("00012", 12, 12),
     ("12.0", 12, 12),
     ("12.", 12, 12),
-    ("-12.000", -12, -12),
+    ("-12.00", -12, -12),
+    ("12.0000", 12, 12),
+    # A thousand, or one with three places? Nobody can say.
+    ("1.000", None, None),
+    ("-12.000", None, None),
+    ("1.000.000", None, None),
     ("2147483647", 2**31 - 1, 2**31 - 1),
     ("2147483648", None, 2**31),
     ("-9223372036854775808", None, -(2**63)),
@@ -220,9 +295,17 @@ def test_an_integer_is_parsed_whole_or_not_at_all(spark: SparkSession) -> None:
 
 
 def test_an_integer_may_have_thousands_marks_where_they_belong(spark: SparkSession) -> None:
-    texts = ["1,234", "1,234,567", "12,34", "1234", "1,234.0"]
-    found = each(spark, texts, lambda c: parse.parse_integer(c, grouping=","))
-    assert found == [1234, 1234567, None, 1234, 1234]
+    texts = ["1,234", "1,234,567", "12,34", "1234", "1,234.0", "1,234.000", "0,001"]
+    marks = NumberMarks(grouping=",")
+    found = each(spark, texts, lambda c: parse.parse_integer(c, marks=marks))
+    assert found == [1234, 1234567, None, 1234, 1234, 1234, None]
+
+
+def test_an_integer_with_a_unit_is_the_number_before_it(spark: SparkSession) -> None:
+    marks = NumberMarks(grouping=".", currency="Stk")
+    texts = ["6 Stk", "1.234 Stk", "7", "(3 Stk)", "6 Stück", "1.23 Stk", "1,0 Stk"]
+    found = each(spark, texts, lambda c: parse.parse_integer(c, "int", marks))
+    assert found == [6, 1234, 7, -3, None, None, 1]
 
 
 def test_a_double_is_finite_and_written_in_digits(spark: SparkSession) -> None:

@@ -5,9 +5,8 @@ import pytest
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
-from headrace.config.sources import ColumnConfig
+from headrace.config.columns import ColumnConfig
 from headrace.engine import functions as parse
-from headrace.errors import ConfigError
 from tests.engine.evaluating import each
 
 BLANKS = ["", " ", "\t\r\n", "\u00a0", "\u3000", "\ufeff", "\u2007\u202f"]
@@ -55,7 +54,7 @@ DECLARED = {
     "date": ("2017-01-31", "2017-01-31"),
     "timestamp": ("2017-01-31 08:00", "2017-01-31 08:00:00"),
     "timestamptz": ("2017-01-31T08:00:00+02:00", "2017-01-31 06:00:00"),
-    "decimal(12,2)": ("12.345", "12.35"),
+    "decimal(12,2)": ("12.340", "12.34"),
 }
 
 
@@ -73,19 +72,24 @@ def test_a_configured_column_is_parsed_by_its_options(spark: SparkSession) -> No
         name="price", type="decimal(12,2)", decimal_mark=",", grouping=".", currency="\u20ac"
     )
     day = ColumnConfig(name="day", type="date", formats=("d.M.yyyy", "M/d/yyyy"))
-    count = ColumnConfig(name="count", type="int", grouping=",")
+    birthday = ColumnConfig(name="birthday", type="date", formats=("dd/MM/yy",), pivot=1925)
+    count = ColumnConfig(name="count", type="int", grouping=",", currency="pcs")
+    weight = ColumnConfig(name="weight", type="double", grouping=".", currency="kg")
+    rate = ColumnConfig(name="rate", type="decimal(5,2)", round="half_up")
+    at = ColumnConfig(name="at", type="timestamp", round="down")
     found = [
         *each(spark, ["1.234,50 \u20ac"], lambda c: parse.parse_declared(price, c)),
         *each(spark, ["31.1.2017", "1/31/2017"], lambda c: parse.parse_declared(day, c)),
-        *each(spark, ["1,234"], lambda c: parse.parse_declared(count, c)),
+        *each(spark, ["31/12/24", "01/01/25"], lambda c: parse.parse_declared(birthday, c)),
+        *each(spark, ["1,234 pcs"], lambda c: parse.parse_declared(count, c)),
+        *each(spark, ["1.234", "1.234,5 kg"], lambda c: parse.parse_declared(weight, c)),
+        *each(spark, ["1.005"], lambda c: parse.parse_declared(rate, c)),
+        *each(spark, ["2017-01-31 08:00:00.123456789"], lambda c: parse.parse_declared(at, c)),
     ]
-    assert [str(value) for value in found] == ["1234.50", "2017-01-31", "2017-01-31", "1234"]
-
-
-def test_a_list_cannot_be_parsed_from_one_text(spark: SparkSession) -> None:
-    column = ColumnConfig(name="tags", type="list<string>")
-    with pytest.raises(ConfigError, match="cannot be parsed from one text"):
-        each(spark, ["a"], lambda c: parse.parse_declared(column, c))
+    assert [str(value) for value in found] == [
+        *("1234.50", "2017-01-31", "2017-01-31", "2024-12-31", "1925-01-01", "1234", "1234.0"),
+        *("1234.5", "1.01", "2017-01-31 08:00:00.123456"),
+    ]
 
 
 CASTS: dict[tuple[str, str], list[tuple[Any, str]]] = {

@@ -26,7 +26,8 @@ ISO = {
     "2024-2-9 7:05": "2024-02-09 07:05:00",
     "2024-02-29 23:59:59.5": "2024-02-29 23:59:59.500000",
     "2024-02-29 23:59:59.123456": "2024-02-29 23:59:59.123456",
-    "2024-02-29 23:59:59.123456789": "2024-02-29 23:59:59.123456",
+    "2024-02-29 23:59:59.123456000": "2024-02-29 23:59:59.123456",
+    "2024-02-29 23:59:59.1234560": "2024-02-29 23:59:59.123456",
     "1582-10-10 00:00:00": "1582-10-10 00:00:00",
     "9999-12-31 23:59:59.999999": "9999-12-31 23:59:59.999999",
     # Not a time.
@@ -42,6 +43,9 @@ ISO = {
     "12:30": None,
     "2024-01-01 23": None,
     "2024-01-01 00:00:00.": None,
+    # Parts of a microsecond, which are not kept.
+    "2024-02-29 23:59:59.123456789": None,
+    "2024-02-29 23:59:59.0000001": None,
     "2024-01-01  00:00:00": None,
     "2024-01-01 00:00:00 UTC": None,
     "2024-01-01T00:00:00Z": None,
@@ -101,13 +105,13 @@ PATTERNS: Mapping[tuple[str, ...], Mapping[str, str | None]] = {
         "Sep 31, 2017": None,
         "5 Marc 2017": None,
     },
-    ("M/d/yy h:mm a",): {
-        "1/2/17 12:05 AM": "2017-01-02 00:05:00",
-        "1/2/17 12:05 pm": "2017-01-02 12:05:00",
-        "1/2/17 1:05 PM": "2017-01-02 13:05:00",
-        "1/2/17 13:05 PM": None,
-        "1/2/17 0:05 AM": None,
-        "1/2/2017 1:05 PM": None,
+    ("M/d/yyyy h:mm a",): {
+        "1/2/2017 12:05 AM": "2017-01-02 00:05:00",
+        "1/2/2017 12:05 pm": "2017-01-02 12:05:00",
+        "1/2/2017 1:05 PM": "2017-01-02 13:05:00",
+        "1/2/2017 13:05 PM": None,
+        "1/2/2017 0:05 AM": None,
+        "1/2/17 1:05 PM": None,
     },
     ("EEE, d MMM yyyy HH:mm:ss",): {"Sun, 1 Jan 2017 08:00:01": "2017-01-01 08:00:01"},
     ("'on' yyyy (MM) dd",): {"on 2017 (01) 31": "2017-01-31 00:00:00", "on 2017 01 31": None},
@@ -126,6 +130,26 @@ def test_a_time_is_read_by_the_patterns_of_its_column(
 ) -> None:
     cases = PATTERNS[formats]
     assert dict(zip(cases, times(spark, [*cases], *formats), strict=True)) == cases
+
+
+@pytest.mark.parametrize("pivot", [1925, 1930, 1970, 2000, 1999, 1905, 1910, 1990])
+def test_a_year_of_two_digits_is_one_of_the_hundred_from_the_pivot_on(
+    spark: SparkSession, pivot: int
+) -> None:
+    years = [*range(pivot, pivot + 100)]
+    texts = [f"1/2/{year % 100:02} 1:05 pm" for year in years]
+    found = each(spark, texts, lambda c: parse.parse_date(c, ("M/d/yy h:mm a",), pivot=pivot))
+    assert found == [date(year, 1, 2) for year in years]
+
+
+def test_parts_of_a_microsecond_are_cut_where_the_column_says_so(spark: SparkSession) -> None:
+    texts = ["2024-02-29T23:59:59.123456789", "2024-02-29T23:59:59.9999999", "2024-02-29 23:59:59"]
+    found = each(spark, texts, lambda c: parse.parse_timestamp(c, cuts=True))
+    assert [f.isoformat() for f in found] == [
+        "2024-02-29T23:59:59.123456",
+        "2024-02-29T23:59:59.999999",
+        "2024-02-29T23:59:59",
+    ]
 
 
 INSTANTS = {
@@ -218,6 +242,7 @@ def test_days_are_those_of_the_calendar(
         ("yyyy-MM-dd[ HH:mm", "has a bracket without its partner"),
         ("yyyy-MM-dd HH:mm]", "has a bracket without its partner"),
         ("yyyy-MM-dd XXX", "has a zone"),
+        ("dd/MM/yy", "has a year of two digits"),
     ],
 )
 def test_a_pattern_that_cannot_be_right_is_refused(pattern: str, why: str) -> None:

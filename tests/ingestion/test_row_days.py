@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.config.sources import ColumnConfig
+from headrace.config.columns import ColumnConfig
 from headrace.ingestion.row_days import row_days
 
 
-def days(texts: list[str | None], *formats: str, kind: str = "timestamp") -> list[date | None]:
-    column = ColumnConfig(name="sold_at", type=kind, formats=formats)
+def days(
+    texts: list[str | None], *formats: str, kind: str = "timestamp", pivot: int | None = None
+) -> list[date | None]:
+    column = ColumnConfig(name="sold_at", type=kind, formats=formats, pivot=pivot)
     return list(row_days(pa.array(texts, pa.string()), column).astype(object))
 
 
@@ -30,7 +32,6 @@ DAY = date(2010, 12, 1)
         (" 2010-12-01 ", ()),
         ("12/1/2010 8:26", ("M/d/yyyy H:mm",)),
         ("1.12.2010", ("yyyy-MM-dd", "d.M.yyyy")),
-        ("01DEC10", ("ddMMMyy",)),
         ("Dec 1, 2010 11:59 PM", ("MMM d, yyyy h:mm a",)),
         ("Wednesday 1 December 2010", ("EEEE d MMMM yyyy",)),
         ("2010-12-01 at 9", ("yyyy-MM-dd 'at' H",)),
@@ -65,9 +66,10 @@ def test_noon_and_midnight_are_told_apart_where_an_offset_makes_it_matter() -> N
     assert days(texts, "M/d/yyyy h:mm a X", kind="timestamptz") == [date(2010, 11, 30), DAY]
 
 
-def test_a_letter_without_a_known_meaning_is_an_error_that_names_it() -> None:
-    with pytest.raises(ValueError, match="'ww'"):
-        days(["x"], "yyyy-ww")
+def test_a_year_of_two_digits_is_one_of_the_hundred_from_the_pivot_on() -> None:
+    texts: list[str | None] = ["01DEC10", "01DEC29", "01DEC30", "01DEC99"]
+    years = [2010, 2029, 1930, 1999]
+    assert days(texts, "ddMMMyy", pivot=1930) == [date(year, 12, 1) for year in years]
 
 
 @pytest.mark.property

@@ -1,0 +1,80 @@
+"""Options of a column, and the types that use them."""
+
+import pytest
+from pydantic import ValidationError
+
+from headrace.config.columns import ColumnConfig
+
+REFUSED: dict[str, tuple[dict[str, object], str]] = {
+    "formats of a text": (
+        {"type": "string", "formats": ["yyyy"]},
+        "formats: is for date, timestamp, timestamptz, not for string",
+    ),
+    "a text's decimal mark": ({"type": "string", "decimal_mark": "."}, "decimal_mark: is for int"),
+    "a boolean's currency": (
+        {"type": "boolean", "currency": "$"},
+        "currency: is for .*, not for boolean",
+    ),
+    "a date's grouping": ({"type": "date", "grouping": ","}, "grouping: is for .*, not for date"),
+    "a rounded double": (
+        {"type": "double", "round": "half_up"},
+        "round: is for .*, not for double",
+    ),
+    "an int's pivot": ({"type": "int", "pivot": 1970}, "pivot: is for .*, not for int"),
+    "a list": ({"type": "list<string>"}, "cannot be read from one text"),
+    "a digit between digits": ({"type": "int", "grouping": "0"}, "cannot stand between"),
+    "a letter between digits": ({"type": "int", "grouping": "x"}, "cannot stand between"),
+    "one mark for two": (
+        {"type": "double", "grouping": ",", "decimal_mark": ","},
+        "is the decimal_mark too",
+    ),
+    "a currency of digits": ({"type": "int", "currency": "1"}, "cannot be told from the number"),
+    "a currency that is a mark": ({"type": "int", "currency": "."}, "cannot be told"),
+    "groups of nothing": ({"type": "int", "group_sizes": [3, 0]}, "from 1 to 9"),
+    "a decimal rounded down": ({"type": "decimal(5,2)", "round": "down"}, "rounded half_up"),
+    "a time rounded up": ({"type": "timestamp", "round": "half_up"}, "cut down to microseconds"),
+    "a year of two digits": ({"type": "date", "formats": ["dd/MM/yy"]}, "such as pivot: 1970"),
+    "a pivot for nothing": (
+        {"type": "date", "formats": ["dd/MM/yyyy"], "pivot": 1970},
+        "formats with a year of two digits",
+    ),
+    "another dialect's pattern": (
+        {"type": "date", "formats": ["YYYY-MM-DD"]},
+        "has 'YYYY': write yyyy-MM-dd",
+    ),
+    "strftime's pattern": ({"type": "date", "formats": ["%Y-%m-%d"]}, "write yyyy-MM-dd"),
+    "a zone without an instant": (
+        {"type": "timestamp", "formats": ["yyyy-MM-dd HH:mm XXX"]},
+        "make the column a timestamptz",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_option_that_cannot_be_used_is_refused(name: str) -> None:
+    declared, why = REFUSED[name]
+    with pytest.raises(ValidationError, match=why):
+        ColumnConfig.model_validate({"name": "weight", **declared})
+
+
+def test_every_problem_of_a_column_is_named_at_once() -> None:
+    with pytest.raises(ValidationError, match=r"grouping: is for.*currency: is for"):
+        ColumnConfig.model_validate(
+            {"name": "weight", "type": "string", "grouping": ",", "currency": "$"}
+        )
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"type": "double", "decimal_mark": ",", "grouping": "."},
+        {"type": "int", "currency": "Stk", "grouping": "."},
+        {"type": "decimal(12,2)", "round": "half_up", "grouping": " "},
+        {"type": "date", "formats": ["dd/MM/yy", "dd/MM/yyyy"], "pivot": 1930},
+        {"type": "timestamptz", "round": "down"},
+        {"type": "string", "grouping": ""},
+    ],
+    ids=str,
+)
+def test_an_option_that_the_type_uses_is_accepted(declared: dict[str, object]) -> None:
+    ColumnConfig.model_validate({"name": "weight", **declared})
