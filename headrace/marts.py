@@ -139,6 +139,18 @@ class MartBuilder:
         )
         return results
 
+    def test(self, tests: Sequence[str]) -> tuple[NodeResult, ...]:
+        """Run tests by name on what is published, whole tables; nothing is built.
+
+        Raises:
+            ConfigError: The project cannot be parsed.
+            WarehouseUnavailableError: Postgres did not answer, or broke off.
+        """
+        profile = profile_of(self.url(), self.database)
+        tested: Built = self._run(run_tests, self._project, tuple(tests), profile)
+        _require_connection(tested[0])
+        return tested[0]
+
     @property
     def _project(self) -> DbtProject:
         return DbtProject(self.project_dir, self.target_path)
@@ -156,6 +168,12 @@ def run_nodes(project: DbtProject, arguments: Sequence[str], profile: Mapping[st
         WarehouseUnavailableError: Postgres did not answer.
     """
     found = project.run(arguments, profile)
+    return tuple(_node_result(node) for node in found.results), found.elapsed_time
+
+
+def run_tests(project: DbtProject, tests: Sequence[str], profile: Mapping[str, str]) -> Built:
+    """As `run_nodes`, tests alone."""
+    found = project.run(["test", "--select", *tests], profile)
     return tuple(_node_result(node) for node in found.results), found.elapsed_time
 
 

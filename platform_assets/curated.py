@@ -9,18 +9,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 
 import dagster as dg
-import pyarrow as pa
 
 from headrace.config.loading import Project
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
 from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
+from headrace.layers.calendar import CalendarStep
 from headrace.layers.dimensions import DimensionStep
 from headrace.layers.facts import FactStep, StagedFact
 from headrace.layers.mentioning import mentioned_by
 from headrace.layers.snapshots import SnapshotStep
 from headrace.quality.report import AuditedOutput, AuditedTable, bad_days, passed_days
-from headrace.star.calendar import build_calendar, calendar_schema
+from headrace.star.calendar import calendar_schema
 from headrace.star.dimensions import dimension_schema
 from headrace.star.facts import lake_fact_schema
 from headrace.version import code_version
@@ -108,22 +108,30 @@ def build_dimension_asset(
     return dimension
 
 
-def build_calendar_asset(config: CalendarConfig, *, for_ui: bool) -> dg.AssetsDefinition:
-    """The date dimension: computed from the configuration, so without partitions."""
+def build_calendar_asset(
+    config: CalendarConfig, partitions: dg.PartitionsDefinition, *, for_ui: bool
+) -> dg.AssetsDefinition:
+    """The date dimension: computed from the configuration; a partition of it is its day's row."""
+    key, version = curated_key(config.name), code_version(config)
 
     @dg.asset(
-        key=curated_key(config.name),
-        # It has no partitions, but a launch of all assets over a range asks each for its policy.
+        key=key,
+        partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         io_manager_key="lake_io",
         group_name=CURATED,
         kinds={"python", "iceberg"},
         description=config.description,
         metadata=table_metadata(f"{CURATED}.{config.name}", calendar_schema(config), for_ui=for_ui),
-        code_version=code_version(config),
+        code_version=version,
     )
-    def calendar() -> pa.Table:
-        return build_calendar(config)
+    def calendar(
+        context: dg.AssetExecutionContext, lake: LakeResource, recorder: PublicationRecorder
+    ) -> Iterator[dg.Output[AuditedTable]]:
+        days = days_of(context.partition_keys)
+        with recorder.attempt(context, days), recorder.warehouse.lock(name_of(key)):
+            step = CalendarStep(config, lake.table(CURATED, config.name))
+            yield dg.Output(step.stage(days, properties_of(context.run, version)))
 
     return calendar
 

@@ -93,7 +93,7 @@ def build_assets(
             for name, entity in entities.items()
         ),
         *(build_dimension_asset(project, d, partitions, for_ui=for_ui) for d in star.dimensions),
-        build_calendar_asset(star.calendar, for_ui=for_ui),
+        build_calendar_asset(star.calendar, partitions, for_ui=for_ui),
         *(build_fact_asset(project, fact, partitions, for_ui=for_ui) for fact in star.facts),
         build_warehouse_assets(project, partitions, for_ui=for_ui),
         build_mart_assets(

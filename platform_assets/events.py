@@ -190,6 +190,8 @@ def log_checks(step: Step, judged: Iterable[JudgedCheck]) -> None:
         keys = {key for key, _ in by_check}
         before = {key: _Before.of(connection, step, key, kind) for key in keys}
         for (key, name), some in by_check.items():
+            # The UI gives a check the colour of its last evaluation: failures are logged last.
+            some.sort(key=lambda one: not one.passed)
             is_planned = (
                 (table.c.asset_key == key.to_string())
                 & (table.c.check_name == name)

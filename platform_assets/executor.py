@@ -11,6 +11,7 @@ commits or writes down.
 
 import ctypes
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
@@ -21,17 +22,25 @@ from threading import get_ident
 
 import dagster as dg
 from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.events import DagsterEvent, EngineEventData
-from dagster._core.execution.api import ExecuteRunWithPlanIterable
+from dagster._core.execution.api import (
+    ExecuteRunWithPlanIterable,
+    create_execution_plan,
+    job_execution_iterator,
+)
 from dagster._core.execution.compute_logs import create_compute_log_file_key
 from dagster._core.execution.context.system import (
     PlanExecutionContext,
     PlanOrchestrationContext,
     StepExecutionContext,
 )
-from dagster._core.execution.context_creation_job import PlanExecutionContextManager
-from dagster._core.execution.execute_in_process import core_execute_in_process
+from dagster._core.execution.context_creation_job import (
+    PlanExecutionContextManager,
+    PlanOrchestrationContextManager,
+    orchestration_context_event_generator,
+)
 from dagster._core.execution.plan.active import ActiveExecution
 from dagster._core.execution.plan.execute_plan import (
     _trigger_hook,
@@ -42,8 +51,16 @@ from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.base import Executor
 from dagster._core.executor.init import InitExecutorContext
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
 from dagster._core.storage.tags import PRIORITY_TAG
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
+DEFINITIONS_MODULE = "platform_assets.definitions"
+LOCATION_NAME = "platform"
 # More steps at once than this hold more memory than they save time.
 _MOST = 4
 _ONE_AT_A_TIME = "headrace/one_at_a_time"
@@ -73,16 +90,49 @@ def execute_in_this_process(
     tags: Mapping[str, str],
     run_config: Mapping[str, object],
 ) -> dg.ExecuteInProcessResult:
-    """Run a job by its own executor; `JobDefinition.execute_in_process` takes step after step."""
-    return core_execute_in_process(
+    """Run a job by its own executor, as a run of the code location that the UI shows.
+
+    `JobDefinition.execute_in_process` takes step after step, and its runs belong to no location:
+    the UI's overview leaves them out, and cannot execute them again.
+    """
+    in_memory = InMemoryJob(job)
+    stored = instance.get_ref() if instance.is_persistent else None
+    plan = create_execution_plan(in_memory, run_config=run_config, instance_ref=stored)
+    run = instance.create_run_for_job(
+        job_def=job,
         run_config=run_config,
-        job=InMemoryJob(job),
-        instance=instance,
-        output_capturing_enabled=False,
-        raise_on_error=False,
-        run_tags=tags,
+        tags={**job.run_tags, **tags},
         asset_selection=frozenset(job.asset_selection or ()),
+        execution_plan=plan,
+        remote_job_origin=_origin_of(job.name),
     )
+    events = ExecuteRunWithPlanIterable(
+        execution_plan=plan,
+        iterator=job_execution_iterator,
+        execution_context_manager=PlanOrchestrationContextManager(
+            context_event_generator=orchestration_context_event_generator,
+            job=in_memory,
+            execution_plan=plan,
+            dagster_run=run,
+            instance=instance,
+            run_config=run_config,
+            executor_defs=None,
+            output_capture=None,
+            raise_on_error=False,
+        ),
+    )
+    logged = list(events)
+    ended = instance.get_run_by_id(run.run_id) or run
+    return dg.ExecuteInProcessResult(
+        job_def=job, event_list=logged, dagster_run=ended, output_capture=None
+    )
+
+
+def _origin_of(job: str) -> RemoteJobOrigin:
+    """Where the UI finds the job: by the names in pyproject.toml and workspace.yaml."""
+    target = LoadableTargetOrigin(executable_path=sys.executable, module_name=DEFINITIONS_MODULE)
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(target, LOCATION_NAME)
+    return RemoteJobOrigin(RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME), job)
 
 
 def starts_first() -> dict[str, str]:

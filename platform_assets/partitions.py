@@ -11,6 +11,9 @@ import dagster as dg
 
 from headrace.config.settings import PartitionSettings
 
+PARTITION_TAG = "dagster/partition"
+# Dagster hides the tags of a range in the list of runs.
+DAYS_TAG = "headrace/days"
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 
@@ -26,6 +29,22 @@ def days_of(keys: Iterable[str]) -> list[date]:
     return sorted(date.fromisoformat(key) for key in keys)
 
 
+def days_of_run(context: dg.AssetExecutionContext) -> list[date] | None:
+    """The days that a run is about; None where it names none, as a run of checks alone does."""
+    if context.has_partition_key or context.has_partition_key_range:
+        return days_of(context.partition_keys)
+    return None
+
+
 def range_tags(start: date, end: date) -> dict[str, str]:
-    """Run tags that ask for the days from `start` to `end`, both included."""
-    return {RANGE_START_TAG: start.isoformat(), RANGE_END_TAG: end.isoformat()}
+    """Run tags that ask for the days from `start` to `end`, both included.
+
+    A run of one day has it as its partition, by which the UI lists and filters runs.
+    """
+    if start == end:
+        return {PARTITION_TAG: start.isoformat()}
+    return {
+        RANGE_START_TAG: start.isoformat(),
+        RANGE_END_TAG: end.isoformat(),
+        DAYS_TAG: f"{start}...{end}",
+    }

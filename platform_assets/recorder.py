@@ -176,6 +176,17 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
             len(reports),
         )
 
+    def log_checks(
+        self,
+        context: dg.AssetExecutionContext,
+        key: dg.AssetKey,
+        reports: Mapping[date, PartitionReport],
+        names: Collection[str],
+    ) -> None:
+        """The results of some checks alone, of what was published before."""
+        judged = [one for one in _judged(key, reports) if one.name in names]
+        events.log_checks(context.get_step_execution_context(), judged)
+
     def log(
         self,
         step: events.Step,

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
 
 import dagster as dg
 
@@ -36,7 +37,7 @@ from platform_assets.declare import (
     table_metadata,
 )
 from platform_assets.keys import CURATED, WAREHOUSE, curated_key, name_of, warehouse_key
-from platform_assets.partitions import days_of
+from platform_assets.partitions import days_of, days_of_run
 from platform_assets.recorder import PublicationRecorder
 from platform_assets.star_recorder import LakeState, StarPublication
 from resources.lake import LakeResource
@@ -82,10 +83,13 @@ def build_warehouse_assets(
         warehouse: WarehouseResource,
         spark: SparkResource,
         recorder: PublicationRecorder,
-    ) -> Iterator[dg.Output[object]]:
+    ) -> Iterator[dg.Output[Any]]:
+        if not context.selected_asset_keys:
+            yield from _checks_alone(context, project, lake, warehouse, spark, recorder)
+            return
         days = days_of(context.partition_keys)
-        names = sorted(context.selected_output_names & {*tables})
-        keys = [warehouse_key(name) for name in names]
+        keys = sorted(context.selected_asset_keys)
+        names = [key.path[-1] for key in keys]
         # Held until the star is published: of two loads, the later must know what the earlier did.
         with recorder.attempt(context, days, keys), recorder.warehouse.lock(WAREHOUSE):
             loader = StarLoader(warehouse.connector(), project, spark.session)
@@ -114,6 +118,43 @@ def build_warehouse_assets(
         yield from check_outputs(context)
 
     return warehouse
+
+
+def _checks_alone(
+    context: dg.AssetExecutionContext,
+    project: Project,
+    lake: LakeResource,
+    warehouse: WarehouseResource,
+    spark: SparkResource,
+    recorder: PublicationRecorder,
+) -> Iterator[dg.Output[None]]:
+    """Judge what is published, without loading: a check's Execute button asks for that.
+
+    Of the run's days, or of all; a day that the lake has published anew since its load is left out.
+    """
+    loader = StarLoader(warehouse.connector(), project, spark.session)
+    selected, wanted = context.selected_asset_check_keys, days_of_run(context)
+    for fact in project.star.facts:
+        key, ledger = warehouse_key(fact.name), recorder.ledger()
+        names = {check.name for check in selected if check.asset_key == key}
+        if not names:
+            continue
+        loaded, in_lake = (
+            ledger.states(name_of(key)),
+            ledger.states(name_of(curated_key(fact.name))),
+        )
+        days = sorted(
+            day
+            for day in loaded
+            if day
+            and (wanted is None or day in wanted)
+            and _is_published(loaded, day)
+            and _is_published(in_lake, day)
+            and loaded[day].snapshot_id == in_lake[day].snapshot_id
+        )
+        reports = loader.audit_published(fact, lake.scan(CURATED, fact.name, days), days)
+        recorder.log_checks(context, key, reports, names)
+    yield from check_outputs(context)
 
 
 @dataclass

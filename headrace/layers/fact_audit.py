@@ -4,7 +4,7 @@ Belongs here: totals of the rows on their way, and one query over all that is st
 Elsewhere: staging, and what becomes of a day that fails (headrace.layers.warehouse).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -110,30 +110,62 @@ def judge(
         _Lookup(number, load.table.namespace, reference, members.get(reference.table))
         for number, reference in enumerate(references)
     ]
-    sums = [sql.SQL("sum(f.{})").format(sql.Identifier(name)) for name in measures]
-    missing = [
-        sql.SQL("count(*) filter (where {})").format(lookup.is_missing) for lookup in lookups
-    ]
-    select = sql.SQL("select f.{date}, {columns} from {facts} as f {joins} group by 1")
-    columns = sql.SQL(", ").join([sql.SQL("count(*)"), *sums, *missing])
-    joins = sql.SQL(" ").join(lookup.joins for lookup in lookups)
-    names = (ROWS, *measures)
-    keys = [reference.column for reference in references]
     found: dict[int, StagedDay] = {}
 
     def ask(session: Session, parts: Sequence[StagedPart]) -> None:
-        query = select.format(
-            date=sql.Identifier(DATE_KEY), columns=columns, facts=load.relation(parts), joins=joins
-        )
-        for day, *values in session.execute(query).fetchall():
-            totals = {n: Decimal(v or 0) for n, v in zip(names, values[: len(names)], strict=True)}
-            orphans = dict(zip(keys, values[len(names) :], strict=True))
-            # Staging leaves one part a month, so that no day is in two.
-            found[day] = StagedDay(totals, orphans)
+        # Staging leaves one part a month, so that no day is in two.
+        found.update(_ask(session, load.relation(parts), measures, references, lookups))
 
     shares = [load.parts[first::_SESSIONS] for first in range(_SESSIONS)]
     with translated("auditing staged facts"):
         Workers(connect, _SESSIONS, load.owner).run([share for share in shares if share], ask)
+    return found
+
+
+def judge_published(
+    connect: Connect,
+    table: WarehouseTable,
+    measures: Sequence[str],
+    references: Sequence[Reference],
+    days: Collection[int],
+) -> dict[int, StagedDay]:
+    """What readers see of some days, by date key; days without rows are missing."""
+    lookups = [
+        _Lookup(number, table.namespace, reference, None)
+        for number, reference in enumerate(references)
+    ]
+    facts = sql.SQL("(select * from {} where {} in ({}))").format(
+        sql.Identifier(table.namespace, table.name),
+        sql.Identifier(DATE_KEY),
+        sql.SQL(", ").join(map(sql.Literal, sorted(days))),
+    )
+    with translated("auditing published facts"), connect() as session:
+        return _ask(session, facts, measures, references, lookups) if days else {}
+
+
+def _ask(
+    session: Session,
+    facts: sql.Composable,
+    measures: Sequence[str],
+    references: Sequence[Reference],
+    lookups: Sequence["_Lookup"],
+) -> dict[int, StagedDay]:
+    sums = [sql.SQL("sum(f.{})").format(sql.Identifier(name)) for name in measures]
+    missing = [
+        sql.SQL("count(*) filter (where {})").format(lookup.is_missing) for lookup in lookups
+    ]
+    query = sql.SQL("select f.{date}, {columns} from {facts} as f {joins} group by 1").format(
+        date=sql.Identifier(DATE_KEY),
+        columns=sql.SQL(", ").join([sql.SQL("count(*)"), *sums, *missing]),
+        facts=facts,
+        joins=sql.SQL(" ").join(lookup.joins for lookup in lookups),
+    )
+    names = (ROWS, *measures)
+    keys = [reference.column for reference in references]
+    found = {}
+    for day, *values in session.execute(query).fetchall():
+        totals = {n: Decimal(v or 0) for n, v in zip(names, values[: len(names)], strict=True)}
+        found[day] = StagedDay(totals, dict(zip(keys, values[len(names) :], strict=True)))
     return found
 
 

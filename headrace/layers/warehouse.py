@@ -17,7 +17,7 @@ from headrace.config.loading import Project
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
 from headrace.lake.scan import LakeScan
 from headrace.layers.differences import keys_of_differences, with_keys
-from headrace.layers.fact_audit import LakeTotals, StagedDay, judge
+from headrace.layers.fact_audit import LakeTotals, StagedDay, judge, judge_published
 from headrace.layers.guarding import guard_rows
 from headrace.layers.totals import Totals
 from headrace.quality import partitions as check
@@ -197,6 +197,18 @@ class StarLoader:
         self._reports[table.name] = reports
         progress.report(f"warehouse/{config.name}", len(days), len(days))
 
+    def audit_published(
+        self, config: FactConfig, scan: LakeScan, days: Sequence[date]
+    ) -> dict[date, PartitionReport]:
+        """Judge what readers see of a fact's days as a load judges what it staged."""
+        table, totals = fact_table(self.project, config), LakeTotals(self._measures(config))
+        for _ in totals.watched(scan.batches(days, table.schema.names)):
+            pass
+        references = foreign_keys(self.project, config)
+        keys = [date_key(day) for day in days]
+        found = judge_published(self.connect, table, totals.measures, references, keys)
+        return self._compared(config, scan, days, totals.by_day(), found)
+
     def staged(self) -> StagedStar:
         """All that was staged."""
         return StagedStar(dict(self._loads), dict(self._reports))
@@ -223,6 +235,17 @@ class StarLoader:
     ) -> dict[date, PartitionReport]:
         measures, references = self._measures(config), foreign_keys(self.project, config)
         found = judge(self.connect, load, measures, references, self._loads)
+        return self._compared(config, scan, days, expected, found)
+
+    def _compared(
+        self,
+        config: FactConfig,
+        scan: LakeScan,
+        days: Sequence[date],
+        expected: Mapping[int, Totals],
+        found: Mapping[int, StagedDay],
+    ) -> dict[date, PartitionReport]:
+        measures, references = self._measures(config), foreign_keys(self.project, config)
         empty = StagedDay(
             dict.fromkeys((ROWS, *measures), Decimal(0)), {r.column: 0 for r in references}
         )

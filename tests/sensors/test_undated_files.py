@@ -12,7 +12,12 @@ import yaml
 
 from headrace.config.loading import Project, load_project
 from headrace.layers.raw import RawStep
-from platform_assets.partitions import RANGE_END_TAG, RANGE_START_TAG, daily_partitions
+from platform_assets.partitions import (
+    PARTITION_TAG,
+    RANGE_END_TAG,
+    RANGE_START_TAG,
+    daily_partitions,
+)
 from resources.lake import LakeResource
 from resources.landing import LandingResource
 from resources.warehouse import WarehouseResource
@@ -60,7 +65,8 @@ class Shop:
         assert isinstance(result, dg.SensorResult)
         self.cursor = result.cursor
         tags = [request.tags for request in result.run_requests or ()]
-        return [(tag[RANGE_START_TAG][-2:], tag[RANGE_END_TAG][-2:]) for tag in tags]
+        both = [(PARTITION_TAG, PARTITION_TAG), (RANGE_START_TAG, RANGE_END_TAG)]
+        return [(t[a][-2:], t[b][-2:]) for t in tags for a, b in both if a in t]
 
     def capture(self, *days: int) -> None:
         """Capture days of January into raw."""
