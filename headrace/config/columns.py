@@ -4,14 +4,23 @@ Belongs here: the options of a column, and which types use them.
 Elsewhere: entities (headrace.config.sources), parsing by the options (headrace.engine.functions).
 """
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from headrace.config.model import ColumnName, StrictModel, TypeName
-from headrace.engine.time_patterns import compile_patterns, has_short_year
+from headrace.engine.time_patterns import (
+    ISO_DATE,
+    ISO_TIMESTAMP,
+    ISO_TIMESTAMPTZ,
+    compile_patterns,
+    has_short_year,
+)
 from headrace.errors import ConfigError
 from headrace.schema import decimal_parts
 
@@ -48,11 +57,31 @@ class ColumnConfig(StrictModel):
     name: ColumnName = Field(
         description="Its name in the lake. Lower snake case, at most 63 characters."
     )
-    source: str | None = Field(
-        None, alias="from", description="Its name in the source, when that differs from `name`."
+    source: str | tuple[str, ...] | None = Field(
+        None,
+        alias="from",
+        description="Its name in the source, when that differs from `name`. A list if the source "
+        "renamed it: a file has one of these names.",
+        examples=["TotalAmount", ["amount", "total_amount"]],
     )
     type: TypeName = Field(description="string, boolean, int, bigint, double, decimal(p,s), …")
     required: bool = Field(False, description="A row without it is quarantined.")
+    optional: bool = Field(
+        False,
+        description="Whether a file may lack it. By default such a file fails, with its name.",
+    )
+    since: date | None = Field(
+        None, description="First day whose files have it; files of days before may lack it."
+    )
+    until: date | None = Field(
+        None, description="First day whose files need no longer have it, such as a dropped column."
+    )
+    default: str | None = Field(
+        None,
+        description="Value of rows whose file lacks the column, which are NULL without it. As ISO "
+        "writes it, whatever `formats` and `decimal_mark` say.",
+        examples=["web", "0", "2024-01-01"],
+    )
     formats: tuple[str, ...] = Field(
         (),
         description="Patterns of a date or timestamp, tried in order, such as M/d/yyyy H:mm; "
@@ -95,6 +124,20 @@ class ColumnConfig(StrictModel):
     )
     description: str = Field("", description="What it holds; shown in Dagster's UI.")
 
+    @field_validator("default", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        if isinstance(value, bool):
+            return str(value).lower()
+        return str(value) if isinstance(value, int | float | date) else value
+
+    @field_validator("source")
+    @classmethod
+    def _one_name_or_more(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        if isinstance(value, tuple) and len({*value}) < max(len(value), 1):
+            raise ValueError("must be one name or a list of different names")
+        return value
+
     @field_validator("group_sizes")
     @classmethod
     def _sizes_are_digits(cls, value: tuple[int, ...]) -> tuple[int, ...]:
@@ -104,14 +147,41 @@ class ColumnConfig(StrictModel):
 
     @model_validator(mode="after")
     def _options_fit_the_type(self) -> Self:
-        if problems := [*self._unused_options(), *self._number_problems(), *self._time_problems()]:
+        checks = (
+            self._unused_options,
+            self._number_problems,
+            self._time_problems,
+            self._absence_problems,
+        )
+        if problems := [problem for check in checks for problem in check()]:
             raise ValueError("; ".join(problems))
         return self
 
     @property
+    def source_names(self) -> tuple[str, ...]:
+        """Its names in the source; a file has one of them."""
+        return self.source if isinstance(self.source, tuple) else (self.source or self.name,)
+
+    @property
     def source_name(self) -> str:
-        """Its name in the source."""
-        return self.source or self.name
+        """Its name in the source, or the first of several."""
+        return self.source_names[0]
+
+    @property
+    def may_be_absent(self) -> bool:
+        """Whether the files of some days may lack it."""
+        return self.optional or self.since is not None or self.until is not None
+
+    @property
+    def has_always_a_value(self) -> bool:
+        """Whether no good row is without a value: a row that lacks a required one is not good."""
+        return self.required and (self.default is not None or not self.may_be_absent)
+
+    def may_lack(self, day: date | None) -> bool:
+        """Whether a file of a day may lack it; of a file with rows of several days: of some day."""
+        before = self.since is not None and (day is None or day < self.since)
+        after = self.until is not None and (day is None or day >= self.until)
+        return self.optional or before or after
 
     @property
     def kind(self) -> str:
@@ -119,8 +189,10 @@ class ColumnConfig(StrictModel):
         return "decimal" if decimal_parts(self.type) else self.type
 
     def _unused_options(self) -> Iterator[str]:
+        fields = type(self).model_fields
         for option, kinds in _USED_BY.items():
-            if option in self.model_fields_set and getattr(self, option) and self.kind not in kinds:
+            is_set = getattr(self, option) != fields[option].default
+            if is_set and self.kind not in kinds:
                 yield f"{option}: is for {', '.join(kinds)}, not for {self.type}: drop it"
         if self.type == "list<string>":
             yield "type: a list cannot be read from one text: declare the column a string"
@@ -136,6 +208,16 @@ class ColumnConfig(StrictModel):
             yield "round: a decimal is rounded half_up"
         if self.round == "half_up" and self.kind in TIMES:
             yield "round: a time is cut down to microseconds: write down"
+
+    def _absence_problems(self) -> Iterator[str]:
+        if self.since is not None and self.until is not None and self.until <= self.since:
+            yield f"until: {self.until} does not lie after since, {self.since}"
+        if self.default is None:
+            return
+        if not self.may_be_absent:
+            yield "default: is for a column that a file may lack: say optional, since or until"
+        elif not _is_one(self.type, self.default):
+            yield f"default: '{self.default}' is not a {self.type}"
 
     def _time_problems(self) -> Iterator[str]:
         if self.kind not in TIMES:
@@ -167,3 +249,38 @@ def _pattern_meant(pattern: str) -> str | None:
     except ConfigError:
         return None
     return meant if meant != pattern else None
+
+
+def _is_one(type_name: str, text: str) -> bool:
+    """Whether a text is a value of the type, as ISO writes it and the engine reads it."""
+    if text != text.strip() or "_" in text:  # Python reads 1_000.
+        return type_name == "string" and bool(text.strip())
+    size = decimal_parts(type_name)
+    readers: dict[str, Callable[[str], bool]] = {
+        "string": bool,
+        "boolean": {"true", "false"}.__contains__,
+        "int": lambda text: abs(int(text)) < 2**31,
+        "bigint": lambda text: abs(int(text)) < 2**63,
+        "double": lambda text: math.isfinite(float(text)),
+        "date": lambda text: _is_time(text, ISO_DATE),
+        "timestamp": lambda text: _is_time(text, ISO_TIMESTAMP),
+        "timestamptz": lambda text: _is_time(text, ISO_TIMESTAMPTZ),
+    }
+    try:
+        return _fits(Decimal(text), *size) if size else readers[type_name](text)
+    except (ValueError, ArithmeticError):
+        return False
+
+
+def _is_time(text: str, patterns: tuple[str, ...]) -> bool:
+    datetime.fromisoformat(text)
+    compiled = compile_patterns(patterns, zone=True)
+    return any(re.fullmatch(pattern.uncaptured, text) for pattern in compiled)
+
+
+def _fits(value: Decimal, precision: int, scale: int) -> bool:
+    """Whether a decimal holds the value exactly."""
+    _, digits, exponent = value.normalize().as_tuple()
+    if not isinstance(exponent, int):
+        return False  # infinite, or not a number
+    return not value or (-exponent <= scale and len(digits) + exponent <= precision - scale)

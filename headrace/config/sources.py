@@ -219,6 +219,19 @@ class EntityConfig(StrictModel):
                 raise ValueError(f"{name}: a partition's day needs a date or timestamp column")
         return self
 
+    @model_validator(mode="after")
+    def _absent_columns_are_not_needed(self) -> Self:
+        for column in self.columns:
+            if column.name in self.key and column.may_be_absent and column.default is None:
+                raise ValueError(
+                    f"key: rows of files without '{column.name}' would have no key: give the "
+                    "column a default"
+                )
+        by = self.extract.partition_by
+        if by is not None and self.column(by).may_be_absent:
+            raise ValueError(f"partition_by: '{by}' says the day of a row: no file may lack it")
+        return self
+
     def column(self, name: str) -> ColumnConfig:
         """The column called `name`; KeyError if there is none."""
         return {column.name: column for column in self.columns}[name]
@@ -229,11 +242,9 @@ class EntityConfig(StrictModel):
 
     def declared_schema(self) -> TableSchema:
         """The declared columns as processed."""
+        filled = {*self.key, *(c.name for c in self.columns if c.has_always_a_value)}
         return TableSchema(
-            tuple(
-                Column(c.name, c.type, not (c.required or c.name in self.key), c.description)
-                for c in self.columns
-            )
+            tuple(Column(c.name, c.type, c.name not in filled, c.description) for c in self.columns)
         )
 
 

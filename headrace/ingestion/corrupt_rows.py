@@ -59,7 +59,9 @@ def set_aside(
     columns = dict(zip(read.schema.names, read.columns, strict=True))
     names = [column.name for column in entity.columns]
     delimiter = entity.extract.format.delimiter
-    quoted = [_quoted(columns[name], entity.extract.format.delimiter) for name in names]
+    # A column that the file lacked has no text in it.
+    there = [name for name in names if columns[name].null_count < len(read)]
+    quoted = [_quoted(columns[name], delimiter) for name in there or names]
     joined = pc.binary_join_element_wise(*quoted, delimiter)
     columns[CORRUPT_RECORD] = pc.if_else(is_lost, joined, columns[CORRUPT_RECORD])
     columns[CORRUPT_REASON] = pc.if_else(is_lost, reasons, columns[CORRUPT_REASON])

@@ -6,6 +6,7 @@ Elsewhere: the rows after it (headrace.ingestion.csv_reader).
 
 import csv
 import io
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
@@ -60,7 +61,9 @@ def find_columns(names: Sequence[str], entity: EntityConfig, path: str) -> tuple
         SourceRejectedError: A declared column is missing or there twice, or one that is not
             declared is there and `extra_columns` is `fail`.
     """
-    wanted = [column.source_name for column in entity.columns]
+    # Names that look equal are equal, however their accents are encoded.
+    names = [unicodedata.normalize("NFC", name) for name in names]
+    wanted = [unicodedata.normalize("NFC", column.source_name) for column in entity.columns]
     missing = [name for name in wanted if name not in names]
     if len(missing) == len(wanted):
         # Then line 1 may be a row, and its fields are not shown.
@@ -75,7 +78,7 @@ def find_columns(names: Sequence[str], entity: EntityConfig, path: str) -> tuple
             fix=_missing_fix(missing[0], names),
         )
     extra = [name for name in names if name not in wanted]
-    if repeated := [name for name in wanted if list(names).count(name) > 1]:
+    if repeated := [name for name in wanted if names.count(name) > 1]:
         raise SourceRejectedError(
             f"{path}: line 1: {_columns(repeated)} there more than once",
             fix="give every column a name of its own",
@@ -85,7 +88,7 @@ def find_columns(names: Sequence[str], entity: EntityConfig, path: str) -> tuple
             f"{path}: line 1: {_columns(extra)} not declared",
             fix=f"declare it in columns of {entity.name}, or set extra_columns: ignore",
         )
-    return tuple(list(names).index(name) for name in wanted)
+    return tuple(names.index(name) for name in wanted)
 
 
 def records_in(lines: Iterable[str], form: CsvFormat) -> Iterator[list[str]]:
@@ -131,4 +134,7 @@ def _missing_fix(missing: str, names: Sequence[str]) -> str:
     alike = [name for name in names if name.casefold() == missing.casefold()]
     if alike:
         return f"the file calls it '{alike[0][:_SHOWN]}': declare that name (from: …)"
-    return "deliver the file with it, declare its new name (from: …) or remove it from columns"
+    return (
+        "deliver the file with it; declare its new name (from: [old, new]), since when files have "
+        "it (since: …) or that they may lack it (optional: true); or remove it from columns"
+    )

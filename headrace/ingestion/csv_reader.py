@@ -8,6 +8,7 @@ texts mean (headrace.standardize).
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from uuid import uuid4
 
 import numpy as np
@@ -23,6 +24,7 @@ from headrace.ingestion.corrupt_rows import (
     without_nuls,
 )
 from headrace.ingestion.csv_header import find_columns, records_in, split_header
+from headrace.ingestion.file_columns import entity_of_file, with_absent_columns
 from headrace.ingestion.landing import ByteStream
 from headrace.ingestion.text_chunks import (
     ChunkReader,
@@ -43,11 +45,17 @@ _HEADER_LINE = 1
 
 
 def read_csv(
-    stream: ByteStream, path: str, entity: EntityConfig, block_bytes: int = BLOCK_BYTES
+    stream: ByteStream,
+    path: str,
+    entity: EntityConfig,
+    block_bytes: int = BLOCK_BYTES,
+    *,
+    day: date | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a file in its order: the declared columns as text, then what is wrong with them.
 
-    Texts are as they stand in the file; none is NULL, not even an empty one. A record with too few
+    Texts are as they stand in the file; none is NULL, not even an empty one, but those of a column
+    that the file may lack and lacks. A record with too few
     or too many fields, or with a NUL character, has its text in `_corrupt_record` and NULL in its
     columns. `_line` counts records from 1, the header; blank lines do not count, and a record with
     line breaks in quotes counts once.
@@ -57,6 +65,7 @@ def read_csv(
         path: Its name, for errors.
         entity: The columns and the format.
         block_bytes: How much is parsed at once, and the longest record there can be.
+        day: Day of all rows, which says what columns the file may lack; None if rows say theirs.
 
     Raises:
         SourceRejectedError: The file cannot be read as declared: file, line, column and remedy.
@@ -68,11 +77,13 @@ def read_csv(
     names: tuple[str, ...] = ()
     try:
         names, rest = split_header(text, form, path)
-        layout = _Layout(path, form, len(names), find_columns(names, entity, path))
-        fields = [column.name for column in entity.columns]
+        delivered = entity_of_file(entity, names, day, path)
+        layout = _Layout(path, form, len(names), find_columns(names, delivered, path))
+        fields = [column.name for column in delivered.columns]
         schema = pa.schema([(name, pa.string()) for name in fields] + _TECHNICAL)
         for rows in _read_records(rest, layout, schema, block_bytes):
-            yield without_nuls(rows, entity) if watch.found else rows
+            whole = without_nuls(rows, delivered) if watch.found else rows
+            yield with_absent_columns(whole, entity)
     except UndecodableTextError as error:
         raise _undecodable(error, path, form, names) from None
 

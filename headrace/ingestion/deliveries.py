@@ -140,10 +140,10 @@ class _Shelf:
     def _read(self, file: StoredFile, stamp: FileStamp, drafts: DayDrafts) -> None:
         entity, days = self._reader.entity, self._current.keys()
         partitions = self._reader.run.partitions
+        day = next(iter(days)) if entity.extract.date_fields else None
         with self._reader.landing.open(file) as stream:
-            for batch in read_csv(stream, file.path, entity):
-                if entity.extract.date_fields:
-                    (day,) = days
+            for batch in read_csv(stream, file.path, entity, day=day):
+                if day is not None:
                     drafts.add(day, rows.of_day(batch, day, stamp, self._schema))
                     continue
                 dated, found, lost = rows.with_days(batch, entity, partitions)

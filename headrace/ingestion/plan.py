@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
+from headrace.config.columns import ColumnConfig
 from headrace.config.sources import EntityConfig
 from headrace.errors import HeadraceError, SourceUnavailableError
 from headrace.ingestion.files import files_by_day
@@ -82,12 +83,19 @@ def plan_capture(
 def listing_id(file: StoredFile, entity: EntityConfig) -> str:
     """Stands for a listed file and for how it is read: columns, format and where rows go."""
     form = entity.extract.format
-    columns = [f"{column.name}={column.source_name}" for column in entity.columns]
+    columns = [_column_id(column) for column in entity.columns]
     how = [form.type, form.delimiter, str(form.quote), form.encoding]
     by = entity.extract.partition_by
     if by is not None:
-        how += [by, entity.column(by).type, *entity.column(by).formats]
+        column = entity.column(by)
+        how += [by, column.type, *column.formats, *([f"{column.pivot}"] if column.pivot else [])]
     return short_id(file.version, str(file.size_bytes), *how, *columns)
+
+
+def _column_id(column: ColumnConfig) -> str:
+    # Ids of files that raw holds must stay the same, so an option at its default is not part of it.
+    absence = f"?{column.optional} {column.since} {column.until}" if column.may_be_absent else ""
+    return f"{column.name}={'|'.join(column.source_names)}{absence}"
 
 
 def path_id(file: StoredFile) -> str:

@@ -150,6 +150,7 @@ def latest_rows(rows: DataFrame, entity: EntityConfig) -> DataFrame:
 
 _CORRUPT = ("_corrupt_record", "_corrupt_reason")
 _GIVEN = "_given_"
+_ABSENT = "_absent_"
 
 
 def _typed_where(
@@ -161,20 +162,54 @@ def _typed_where(
 
 
 def _typed_columns(entity: EntityConfig) -> list[Column]:
-    typed = [
-        parse.parse_declared(column, _text(column, entity)).alias(column.name)
-        for column in entity.columns
-    ]
+    typed = [_typed(column, entity).alias(column.name) for column in entity.columns]
     given = [
-        parse.given(_text(column, entity)).alias(_GIVEN + column.name)
+        _given(column, entity).alias(_GIVEN + column.name)
         for column in entity.columns
         if column.type != "string"
     ]
-    return [*typed, *given]
+    absent = [
+        (_is_absent(column) & _may_be_absent(column)).alias(_ABSENT + column.name)
+        for column in _excusable(entity)
+    ]
+    return [*typed, *given, *absent]
+
+
+def _typed(column: ColumnConfig, entity: EntityConfig) -> Column:
+    value = parse.parse_declared(column, _text(column, entity))
+    if column.default is None:
+        return value
+    default = parse.cast_to(F.lit(column.default), column.type, "string")
+    return F.when(_is_absent(column), default).otherwise(value)
+
+
+def _given(column: ColumnConfig, entity: EntityConfig) -> Column:
+    given = parse.given(_text(column, entity))
+    return given if column.default is None else given | _is_absent(column)
+
+
+def _is_absent(column: ColumnConfig) -> Column:
+    """Whether the row's file lacks the column; never NULL. Raw has a text of all others."""
+    return F.col(column.name).isNull() & F.col("_corrupt_record").isNull()
+
+
+def _may_be_absent(column: ColumnConfig) -> Column:
+    may = F.lit(column.optional)
+    if column.since is not None:
+        may = may | (F.col(PARTITION_COLUMN) < F.lit(column.since))
+    if column.until is not None:
+        may = may | (F.col(PARTITION_COLUMN) >= F.lit(column.until))
+    return may
+
+
+def _excusable(entity: EntityConfig) -> list[ColumnConfig]:
+    """Required columns that are NULL in rows of days whose files may lack them."""
+    return [c for c in entity.columns if c.required and not c.has_always_a_value]
 
 
 def _unparsed(entity: EntityConfig) -> list[str]:
-    return [_GIVEN + column.name for column in entity.columns if column.type != "string"]
+    given = [_GIVEN + column.name for column in entity.columns if column.type != "string"]
+    return [*given, *(_ABSENT + column.name for column in _excusable(entity))]
 
 
 def _belongs(entity: EntityConfig) -> Column:
@@ -222,6 +257,8 @@ def _objections(entity: EntityConfig) -> list[Objection]:
             found.append(_misread(column))
         if column.name in required:
             absent = F.col(column.name).isNull() if is_text else ~F.col(_GIVEN + column.name)
+            if column in _excusable(entity):
+                absent = absent & ~F.col(_ABSENT + column.name)
             found.append(Objection(f"{column.name}: missing", absent))
     return [*found, *_misplaced(entity), *declared_objections(entity.rules)]
 
@@ -236,7 +273,9 @@ def _is_good(entity: EntityConfig) -> Column:
     good = ~_not_a_row().holds
     for column in entity.columns:
         value = F.col(column.name)
-        if column.name in required:
+        if column in _excusable(entity):
+            good = good & (value.isNotNull() | F.col(_ABSENT + column.name))
+        elif column.name in required:
             good = good & value.isNotNull()
         elif column.type != "string":
             good = good & (value.isNotNull() | ~F.col(_GIVEN + column.name))

@@ -163,8 +163,8 @@ def _date_key(column: str) -> Column:
 
 
 def _kept(entity: EntityConfig, name: str) -> SchemaColumn:
-    required = {column.name for column in entity.columns if column.required}
-    return replace(entity.processed_column(name), nullable=name not in required)
+    filled = {column.name for column in entity.columns if column.has_always_a_value}
+    return replace(entity.processed_column(name), nullable=name not in filled)
 
 
 def _measure(config: FactConfig, entity: EntityConfig, name: str) -> SchemaColumn:

@@ -43,6 +43,34 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
         "has 'YYYY': write yyyy-MM-dd",
     ),
     "strftime's pattern": ({"type": "date", "formats": ["%Y-%m-%d"]}, "write yyyy-MM-dd"),
+    "an end before the start": (
+        {"type": "int", "since": "2024-02-01", "until": "2024-01-01"},
+        "until: 2024-01-01 does not lie after since, 2024-02-01",
+    ),
+    "a default for nothing": ({"type": "int", "default": 0}, "default: is for a column that a"),
+    "a name twice": ({"type": "int", "from": ["a", "a"]}, "a list of different names"),
+    "no name": ({"type": "int", "from": []}, "a list of different names"),
+    **{
+        f"{text} as default of a {kind}": (
+            {"type": kind, "optional": True, "default": text},
+            "default: '.*' is not a ",
+        )
+        for kind, text in [
+            ("int", "1.5"),
+            ("int", 2**31),
+            ("bigint", "1_000"),
+            ("boolean", "yes"),
+            ("double", "inf"),
+            ("decimal(5,2)", "1.234"),
+            ("decimal(5,2)", "1000"),
+            ("decimal(5,2)", "NaN"),
+            ("date", "31.12.2024"),
+            ("date", "2024-02-30"),
+            ("timestamp", "2024-01-01T00:00:00Z"),
+            ("timestamp", "20240101T000000"),
+            ("string", ""),
+        ]
+    },
     "a zone without an instant": (
         {"type": "timestamp", "formats": ["yyyy-MM-dd HH:mm XXX"]},
         "make the column a timestamptz",
@@ -73,6 +101,12 @@ def test_every_problem_of_a_column_is_named_at_once() -> None:
         {"type": "date", "formats": ["dd/MM/yy", "dd/MM/yyyy"], "pivot": 1930},
         {"type": "timestamptz", "round": "down"},
         {"type": "string", "grouping": ""},
+        {"type": "string", "since": "2024-01-03", "from": ["old", "new"], "default": "web"},
+        {"type": "decimal(5,5)", "optional": True, "default": 0},
+        {"type": "decimal(5,2)", "optional": True, "default": 999.99},
+        {"type": "boolean", "optional": True, "default": False},
+        {"type": "date", "until": "2024-01-03", "default": "2024-01-01"},
+        {"type": "timestamptz", "optional": True, "default": "2024-01-01T00:00:00+02:00"},
     ],
     ids=str,
 )
