@@ -20,6 +20,8 @@ DIMENSION_CHECKS = ("unique_key", "one_current_version")
 FACT_CHECKS = ("same_totals", "not_null")
 SNAPSHOT_CHECKS = (*FACT_CHECKS, "one_row_a_key")
 WAREHOUSE_FACT_CHECKS = ("same_totals", "referential_integrity")
+# Of a fact that is loaded by `upsert`.
+KEYED_FACT_CHECKS = (*WAREHOUSE_FACT_CHECKS, "primary_key")
 
 
 def check_specs(key: dg.AssetKey, names: Sequence[str], *, for_ui: bool) -> list[dg.AssetCheckSpec]:

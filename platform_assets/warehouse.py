@@ -31,6 +31,7 @@ from headrace.warehouse.group import LoadGroup
 from headrace.warehouse.retention import first_kept_month
 from headrace.warehouse.tables import WarehouseTable
 from platform_assets.declare import (
+    KEYED_FACT_CHECKS,
     WAREHOUSE_FACT_CHECKS,
     check_outputs,
     check_specs,
@@ -70,7 +71,7 @@ def build_warehouse_assets(
         check_specs=[
             spec
             for fact in star.facts
-            for spec in check_specs(warehouse_key(fact.name), WAREHOUSE_FACT_CHECKS, for_ui=for_ui)
+            for spec in check_specs(warehouse_key(fact.name), _checks(fact), for_ui=for_ui)
         ],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -253,6 +254,10 @@ def _table(project: Project, config: StarTable) -> WarehouseTable:
     if isinstance(config, CalendarConfig):
         return calendar_table(config)
     return dimension_table(project, config)
+
+
+def _checks(fact: FactConfig) -> tuple[str, ...]:
+    return KEYED_FACT_CHECKS if fact.load == "upsert" else WAREHOUSE_FACT_CHECKS
 
 
 def _out(config: StarTable, table: WarehouseTable, *, for_ui: bool) -> dg.AssetOut:

@@ -15,6 +15,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "curated: facts": declare.FACT_CHECKS,
     "curated: periodic snapshots": declare.SNAPSHOT_CHECKS,
     "warehouse: facts": declare.WAREHOUSE_FACT_CHECKS,
+    "warehouse: facts with load: upsert": declare.KEYED_FACT_CHECKS,
 }
 
 

@@ -13,6 +13,7 @@ from headrace.config.settings import PartitionSettings, Settings
 from headrace.config.sources import SourceConfig
 from headrace.config.star import CalendarConfig, StarConfig
 from headrace.config.star_references import star_problems
+from headrace.config.target_limits import target_problems
 
 Fault = tuple[str, str]
 
@@ -30,6 +31,8 @@ def project_problems(
     yield from _source_problems(sources)
     entities = {f"{s.name}.{e.name}": e for s in sources.values() for e in s.entities}
     for what in star_problems(star, entities):
+        yield "star.yaml", what
+    for what in target_problems(star):
         yield "star.yaml", what
     for what in calendar_problems(star.calendar, settings.partitions):
         yield "star.yaml", what

@@ -243,8 +243,10 @@ class FactConfig(StrictModel):
         examples=[{"ship_date_key": "shipped_at"}],
     )
     dimensions: tuple[FactDimension, ...] = Field((), description="Its foreign keys.")
-    columns: tuple[ColumnName, ...] = Field(
-        (), description="Columns kept as they are: degenerate dimensions and the event time."
+    columns: tuple[KeyColumnName, ...] = Field(
+        (),
+        description="Columns kept as they are: degenerate dimensions, the event time, and `_file` "
+        "and `_line`, where a row was read.",
     )
     measures: tuple[ColumnName, ...] = Field(
         min_length=1, description="Entity columns that are added up; see `additive`."
@@ -260,7 +262,8 @@ class FactConfig(StrictModel):
         None,
         ge=1,
         description="Months that the warehouse keeps, the current one among them; "
-        "`headrace warehouse retain` drops older ones. Without it, all.",
+        "`headrace warehouse retain` drops older ones. Without it, all. Needs "
+        "`load: partition_replace`.",
     )
 
     @property

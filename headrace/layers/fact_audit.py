@@ -1,20 +1,26 @@
-"""Staged facts judged: do they add up to the lake's, and has every key its member?
+"""Facts judged on their way: do they add up to the lake's, and has every key its member?
 
-Belongs here: totals of the rows on their way, and one query over all that is staged.
+Belongs here: keys that Postgres would refuse, totals of the rows on their way, and one query over
+all that is staged.
 Elsewhere: staging, and what becomes of a day that fails (headrace.layers.warehouse).
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import reduce
+from operator import add, or_
 
 import pyarrow as pa
 from psycopg import sql
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from headrace.layers.guarding import guard_rows
 from headrace.layers.totals import Totals, plus, summable
 from headrace.quality.partitions import ROWS
 from headrace.star.facts import DATE_KEY
+from headrace.warehouse.limits import longest_texts
 from headrace.warehouse.parallel import Workers
 from headrace.warehouse.sessions import Connect, Session, translated
 from headrace.warehouse.staged import StagedLoad, StagedPart
@@ -72,6 +78,38 @@ class LakeTotals:
             grouped = measured.group_by(DATE_KEY)
             self._partial.append(grouped.aggregate([*wanted, ([], "count_all")]))
             yield batch
+
+
+def key_faults(rows: DataFrame, table: WarehouseTable) -> dict[int, dict[str, int]]:
+    """What keeps rows from having the table's primary key, by date key: kind to number of keys.
+
+    Looked at before rows are staged: with one such row Postgres takes none.
+
+    Args:
+        rows: Of the lake, with the columns of the primary key.
+        table: Its primary key holds the date key.
+    """
+    key = table.primary_key
+    texts = [name for name in key if table.schema.column(name).type == "string"]
+    longest = longest_texts(len(key) - len(texts))
+    is_null = reduce(or_, (F.col(name).isNull() for name in key))
+    size = reduce(add, (F.octet_length(name) for name in texts), F.lit(0))
+    each = rows.groupBy(*key).agg(F.count(F.lit(1)).alias("_rows"))
+    kinds = {
+        "repeated": ~is_null & (F.col("_rows") > 1),
+        "with NULL": is_null,
+        f"with texts of over {longest} bytes": ~is_null & (size > longest),
+    }
+    counts = [
+        F.sum(F.when(holds, 1).otherwise(0)).alias(f"_{n}")
+        for n, holds in enumerate(kinds.values())
+    ]
+    found = each.groupBy(DATE_KEY).agg(*counts).collect()
+    return {
+        row[DATE_KEY]: {kind: row[f"_{n}"] for n, kind in enumerate(kinds)}
+        for row in found
+        if any(row[f"_{n}"] for n in range(len(kinds)))
+    }
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,13 @@ from headrace.config.loading import Project
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
 from headrace.lake.scan import LakeScan
 from headrace.layers.differences import keys_of_differences, with_keys
-from headrace.layers.fact_audit import LakeTotals, StagedDay, judge, judge_published
+from headrace.layers.fact_audit import (
+    LakeTotals,
+    StagedDay,
+    judge,
+    judge_published,
+    key_faults,
+)
 from headrace.layers.guarding import guard_rows
 from headrace.layers.totals import Totals
 from headrace.quality import partitions as check
@@ -26,7 +32,7 @@ from headrace.quality.report import PartitionReport, bad_days
 from headrace.star.calendar import calendar_schema, date_key
 from headrace.star.dimensions import dimension_schema
 from headrace.star.facts import DATE_KEY, fact_schema
-from headrace.warehouse.sessions import Connect
+from headrace.warehouse.sessions import Connect, RowsRefusedError
 from headrace.warehouse.staged import StagedLoad
 from headrace.warehouse.staging import stage
 from headrace.warehouse.tables import Reference, WarehouseTable, by_month
@@ -173,23 +179,24 @@ class StarLoader:
         """Stage days of a fact; days that fail their audit are left out and staged no more."""
         table = fact_table(self.project, config)
         progress.report(f"warehouse/{config.name}", 0, len(days))
-        totals = LakeTotals(self._measures(config))
-        load = self._stage(table, scan, days, totals)
+        load, totals, refused = self._stage_accepted(table, config, scan, days)
         try:
             # Beside the audit, for which Postgres works: pandera takes as long as a day's query.
             with ThreadPoolExecutor(1) as pool:
                 guarded = pool.submit(totals.guard, table)
-                reports = self._audit(config, load, scan, days, totals.by_day())
+                accepted = [day for day in days if day not in refused]
+                reports = self._audit(config, load, scan, accepted, totals.by_day())
                 guarded.result()
         except BaseException:
             load.discard()
             raise
+        reports |= refused
         bad = bad_days(reports)
         if bad and table.column_of_days is None:
             load.discard()
             self._reports[table.name] = _held_together(reports, sorted(bad))
             return
-        if bad:
+        if {*bad} - {*refused}:
             # Seldom, so simple: what is staged is one piece a month; stage it again without them.
             load.discard()
             load = self._stage(table, scan, [day for day in days if day not in bad], totals)
@@ -212,6 +219,62 @@ class StarLoader:
     def staged(self) -> StagedStar:
         """All that was staged."""
         return StagedStar(dict(self._loads), dict(self._reports))
+
+    def _stage_accepted(
+        self, table: WarehouseTable, config: FactConfig, scan: LakeScan, days: Sequence[date]
+    ) -> tuple[StagedLoad, LakeTotals, dict[date, PartitionReport]]:
+        """Stage the days whose rows Postgres accepts: with their totals, and the other days."""
+        refused: dict[date, PartitionReport] = {}
+        while True:
+            totals = LakeTotals(self._measures(config))
+            accepted = [day for day in days if day not in refused]
+            try:
+                return self._stage(table, scan, accepted, totals), totals, refused
+            except RowsRefusedError as error:
+                more = self._refused(table, scan, accepted, error)
+                if not more:
+                    raise
+                refused |= more
+
+    def _refused(
+        self,
+        table: WarehouseTable,
+        scan: LakeScan,
+        days: Sequence[date],
+        error: RowsRefusedError,
+    ) -> dict[date, PartitionReport]:
+        """The days that have rows which Postgres refuses, and why; found only after it did."""
+        found = {}
+        if table.primary_key:
+            faults = key_faults(scan.frame(self.engine(), days), table)
+            for day in days:
+                checks = (check.primary_key(table.primary_key, faults.get(date_key(day), {})),)
+                if not checks[0].passed:
+                    found[day] = PartitionReport(day, rows_in=scan.rows(day), checks=checks)
+        if found:
+            return found
+        for day, why in self._refused_one_by_one(table, scan, days, error).items():
+            found[day] = PartitionReport(day, rows_in=scan.rows(day), error=f"{why} ({why.fix})")
+        return found
+
+    def _refused_one_by_one(
+        self,
+        table: WarehouseTable,
+        scan: LakeScan,
+        days: Sequence[date],
+        error: RowsRefusedError,
+    ) -> dict[date, RowsRefusedError]:
+        """Halve the days until those are left that are refused by themselves."""
+        if len(days) == 1:
+            return {days[0]: error}
+        found: dict[date, RowsRefusedError] = {}
+        middle = len(days) // 2
+        for half in (days[:middle], days[middle:]):
+            try:
+                self._stage(table, scan, half, LakeTotals(())).discard()
+            except RowsRefusedError as refusal:
+                found |= self._refused_one_by_one(table, scan, half, refusal)
+        return found
 
     def _stage(
         self, table: WarehouseTable, scan: LakeScan, days: Sequence[date], totals: LakeTotals
@@ -249,6 +312,9 @@ class StarLoader:
         empty = StagedDay(
             dict.fromkeys((ROWS, *measures), Decimal(0)), {r.column: 0 for r in references}
         )
+        key = fact_table(self.project, config).primary_key
+        # Rows that Postgres has have their key: it found each once.
+        keyed = (check.primary_key(key, {}),) if key else ()
         reports = {}
         for day in days:
             staged = found.get(date_key(day), empty)
@@ -260,6 +326,7 @@ class StarLoader:
                 checks=(
                     check.same_totals("same_totals", in_lake, staged.totals),
                     check.referential_integrity(staged.orphans),
+                    *keyed,
                 ),
             )
         return reports

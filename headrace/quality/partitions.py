@@ -68,6 +68,18 @@ def one_row_a_key(grain: Sequence[str], repeated: int) -> CheckResult:
     return CheckResult("one_row_a_key", not repeated, f"one row for each {', '.join(grain)}", found)
 
 
+def primary_key(columns: Sequence[str], faults: Mapping[str, int]) -> CheckResult:
+    """Every row's grain is there, its own within the day, and short enough for Postgres's index.
+
+    Args:
+        columns: Of the key.
+        faults: What is wrong with keys, such as `repeated`, and how many are.
+    """
+    wrong = {fault: count for fault, count in faults.items() if count}
+    found = ", ".join(f"{count} {fault}" for fault, count in wrong.items()) or "nothing else"
+    return CheckResult("primary_key", not wrong, f"each {', '.join(columns)} once", found)
+
+
 def referential_integrity(orphans: Mapping[str, int]) -> CheckResult:
     """Every foreign key has its member: column to number of rows whose member is missing."""
     missing = {column: count for column, count in orphans.items() if count}

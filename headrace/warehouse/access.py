@@ -16,11 +16,11 @@ from typing import LiteralString
 
 from psycopg import sql
 
+from headrace.warehouse.identifiers import policy_name
 from headrace.warehouse.sessions import Connect, Session, advisory_key, ensure_namespace, translated
 
 NAMESPACES = ("warehouse", "marts", "bi")
 _EVERYBODY = "headrace of everybody"
-_LONGEST_NAME = 63
 
 
 @dataclass(frozen=True)
@@ -187,11 +187,11 @@ def _without_policies(session: Session, role: str) -> Iterator[sql.Composed]:
     found = session.execute(
         "select schemaname::text, tablename::text from pg_policies"
         " where policyname = %s and schemaname = any(%s)",
-        (_policy(role), [*NAMESPACES]),
+        (policy_name(role), [*NAMESPACES]),
     ).fetchall()
     for table in found:
         yield sql.SQL("drop policy {} on {}").format(
-            sql.Identifier(_policy(role)), sql.Identifier(*table)
+            sql.Identifier(policy_name(role)), sql.Identifier(*table)
         )
 
 
@@ -217,7 +217,7 @@ def _policies(session: Session, role: str, limits: Limits) -> Iterator[sql.Compo
                 sql.Identifier(_EVERYBODY), identifier
             )
         yield sql.SQL("create policy {} on {} as restrictive for select to {} using ({})").format(
-            sql.Identifier(_policy(role)),
+            sql.Identifier(policy_name(role)),
             identifier,
             sql.Identifier(role),
             sql.SQL(" and ").join(all_of_them),
@@ -244,7 +244,3 @@ def _is_there(session: Session, table: tuple[str, str]) -> bool:
     name = sql.Identifier(*table).as_string()
     row = session.execute("select to_regclass(%s) is not null", (name,)).fetchone()
     return bool(row and row[0])
-
-
-def _policy(role: str) -> str:
-    return f"headrace_{role}"[:_LONGEST_NAME]

@@ -16,7 +16,7 @@ from headrace.warehouse import foreign_keys, indexing, months
 from headrace.warehouse.days import replace_days
 from headrace.warehouse.keyed_rows import KeyedRows
 from headrace.warehouse.leftovers import STAGING
-from headrace.warehouse.schema import apply_change, look_up, plan_change
+from headrace.warehouse.schema import SchemaChange, apply_change, look_up, plan_change
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.staged import StagedLoad, StagedPart
 from headrace.warehouse.statistics import analyze_changed
@@ -72,10 +72,8 @@ class TableChange:
             )
         if published is None:
             months.create_table(self._session, table, change.columns)
-        elif change.is_needed:
-            months.set_lock_timeout(self._session, _CHANGE_TIMEOUT)
-            apply_change(self._session, table, change)
-            months.set_lock_timeout(self._session, "0")
+        else:
+            self._alter(change)
         if table.mode == "partition_replace":
             self._replace_days(published.month_tables if published else frozenset())
         elif published is None or not table.primary_key:
@@ -84,7 +82,7 @@ class TableChange:
             self._upsert()
         else:
             self._count(*KeyedRows(self._session, self._load).replace())
-        indexing.ensure(self._session, table, is_new=published is None)
+        indexing.ensure(self._session, self._load, is_new=published is None)
         if table.references:
             months.set_lock_timeout(self._session, _CHANGE_TIMEOUT)
             foreign_keys.declare(self._session, table)
@@ -126,6 +124,13 @@ class TableChange:
     def analyze(self) -> None:
         """Refresh the planner's statistics; attached months bring their own."""
         analyze_changed(self._session, self._table, self._changed)
+
+    def _alter(self, change: SchemaChange) -> None:
+        if change.is_needed:
+            months.set_lock_timeout(self._session, _CHANGE_TIMEOUT)
+            apply_change(self._session, self._table, change)
+            months.set_lock_timeout(self._session, "0")
+        indexing.drop_outgrown(self._session, self._load)
 
     def _replace_days(self, month_tables: frozenset[str]) -> None:
         parts = {part.month: part for part in self._load.parts}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from headrace.warehouse.identifiers import foreign_key_name
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import Reference, WarehouseTable
 
@@ -32,7 +33,11 @@ def declare(session: Session, table: WarehouseTable) -> bool:
         "select conname::text from pg_constraint where conrelid = %s::regclass and contype = 'f'",
         (_quoted(table.namespace, table.name),),
     ).fetchall()
-    missing = [each for each in table.references if (_name(table, each),) not in there]
+    missing = [
+        each
+        for each in table.references
+        if (foreign_key_name(table.name, each.column),) not in there
+    ]
     declared = False
     for reference in missing:
         if not _is_key(session, table.namespace, reference):
@@ -42,7 +47,7 @@ def declare(session: Session, table: WarehouseTable) -> bool:
                 "alter table {} add constraint {} foreign key ({}) references {} ({}) {}"
             ).format(
                 table.identifier,
-                sql.Identifier(_name(table, reference)),
+                sql.Identifier(foreign_key_name(table.name, reference.column)),
                 sql.Identifier(reference.column),
                 sql.Identifier(table.namespace, reference.table),
                 sql.Identifier(reference.key),
@@ -93,10 +98,6 @@ def _is_key(session: Session, namespace: str, reference: Reference) -> bool:
         (_quoted(namespace, reference.table), reference.key),
     ).fetchone()
     return row is not None
-
-
-def _name(table: WarehouseTable, reference: Reference) -> str:
-    return f"{table.name}__{reference.column}"[:55] + "__fk"
 
 
 def _quoted(namespace: str, name: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, LiteralString
 from psycopg import sql
 
 from headrace.warehouse import foreign_keys
+from headrace.warehouse.identifiers import temporary_table_name
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.staged import StagedLoad
 
@@ -26,7 +27,7 @@ def restated_keys(table: str) -> sql.Identifier:
 
     Its columns are those of the primary key, and `_is_restated`: false where other columns changed.
     """
-    return sql.Identifier(f"differing_{table}")
+    return sql.Identifier(temporary_table_name("differing", table))
 
 
 class KeyedRows:
@@ -227,7 +228,7 @@ class KeyedRows:
         return sql.SQL(statement).format(
             **self._parts,
             differing=restated_keys(self._table.name),
-            leaving=sql.Identifier(f"leaving_{self._table.name}"),
+            leaving=sql.Identifier(temporary_table_name("leaving", self._table.name)),
             **parts,
         )
 

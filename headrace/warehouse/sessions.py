@@ -28,6 +28,7 @@ _LOST = ("08", "57P", "58")  # connection, shut down or killed, system error
 _EXHAUSTED = ("53100", "53400")  # disk full, configured limit
 _CONFLICT = ("40", "55P03", "55006")  # rolled back by another, lock not available, in use
 _ROWS = ("21", "22", "23")  # cardinality, a value, a constraint
+_TOO_LARGE = "54000"  # of a row, or of a key for its index; the message has sizes, no values
 
 
 class RowsRefusedError(PermanentError):
@@ -124,6 +125,11 @@ def _translate(error: psycopg.Error, doing: str) -> HeadraceError:
         return RowsRefusedError(
             f"{doing}: {_place(error)}",
             fix="correct or quarantine these rows before they are loaded",
+        )
+    if state == _TOO_LARGE:
+        return RowsRefusedError(
+            f"{doing}: {_first_line(error)}",
+            fix="shorten or quarantine the values that are this long before they are loaded",
         )
     if state.startswith(_EXHAUSTED):
         return PermanentError(

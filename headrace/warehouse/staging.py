@@ -20,6 +20,7 @@ import pyarrow as pa
 from psycopg import sql
 
 from headrace.warehouse import copying, indexing
+from headrace.warehouse.identifiers import staged_index_name, staging_table_name
 from headrace.warehouse.leftovers import STAGING, claim_load, drop_leftovers, drop_staged
 from headrace.warehouse.parallel import Workers
 from headrace.warehouse.routing import Router
@@ -200,7 +201,7 @@ class _Stager:
         columns: Sequence[PostgresColumn] | None = None,
     ) -> str:
         with self._lock:
-            name = f"{self._load_id}_{len(self.names):04d}_{self._table.name}"[:63]
+            name = staging_table_name(self._load_id, len(self.names), self._table.name)
             self.names.append(name)
         # Rows that will be copied on from here need no log: they are gone after a crash, like
         # the load itself.
@@ -221,7 +222,9 @@ class _Stager:
     def _index(self, session: Session, part: StagedPart, rows: int) -> StagedPart:
         relation = sql.Identifier(STAGING, part.name)
         if self._table.mode == "upsert":
-            indexing.add_key(session, relation, f"{part.name[:55]}_pk", self._table.primary_key)
+            indexing.add_key(
+                session, relation, staged_index_name(part.name), self._table.primary_key
+            )
         if part.month is None or not self._becomes_partition(part.month):
             return StagedPart(part.name, part.month, rows)
         table = self._table

@@ -13,11 +13,16 @@ from psycopg import sql
 
 from headrace.errors import ConfigError, UnknownColumnError
 from headrace.schema import TableSchema
+from headrace.warehouse.identifiers import month_table_name
+from headrace.warehouse.limits import (
+    LONGEST_TABLE_NAME,
+    MOST_COLUMNS,
+    MOST_KEY_COLUMNS,
+    SYSTEM_COLUMNS,
+)
 
 Mode = Literal["partition_replace", "upsert", "truncate_and_load"]
 
-# Postgres cuts names at 63 bytes, silently; a month's table adds nine.
-_LONGEST_NAME = 50
 _PARTITION_TYPES = ("date", "int", "bigint")
 
 
@@ -78,8 +83,9 @@ class WarehouseTable:
                 f"{self.label} has no column {', '.join(sorted(unknown))}",
                 fix=f"use columns of {', '.join(self.schema.names)}",
             )
-        if len(self.name.encode()) > _LONGEST_NAME:
+        if len(self.name.encode()) > LONGEST_TABLE_NAME:
             raise ConfigError(f"{self.label}: the name is too long", fix="use up to 50 characters")
+        self._check_limits()
         self._check_mode()
 
     @property
@@ -105,7 +111,25 @@ class WarehouseTable:
 
     def month_table(self, month: date) -> str:
         """Name of the partition that holds `month` (its first day)."""
-        return f"{self.name}__{month:%Y_%m}"
+        return month_table_name(self.name, month)
+
+    def _check_limits(self) -> None:
+        if taken := sorted(SYSTEM_COLUMNS & {*self.schema.names}):
+            raise ConfigError(
+                f"{self.label}: Postgres has columns {', '.join(taken)} of its own",
+                fix="give these columns other names",
+            )
+        if len(self.schema.names) > MOST_COLUMNS:
+            raise ConfigError(
+                f"{self.label}: {len(self.schema.names)} columns",
+                fix=f"leave some out: Postgres takes up to {MOST_COLUMNS}",
+            )
+        for columns in (self.primary_key, *self.indexes):
+            if len(columns) > MOST_KEY_COLUMNS:
+                raise ConfigError(
+                    f"{self.label}: a key or an index of {len(columns)} columns",
+                    fix=f"name up to {MOST_KEY_COLUMNS}: more have no room in Postgres's indexes",
+                )
 
     def _check_mode(self) -> None:
         if (self.mode == "partition_replace") != (self.partition_column is not None):
