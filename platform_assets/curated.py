@@ -17,6 +17,7 @@ from headrace.lake.table import LakeTable
 from headrace.layers.calendar import CalendarStep
 from headrace.layers.dimensions import DimensionStep
 from headrace.layers.facts import FactStep, StagedFact
+from headrace.layers.full_snapshots import NAMESPACE as QUARANTINED_KEYS
 from headrace.layers.mentioning import mentioned_by
 from headrace.layers.snapshots import SnapshotStep
 from headrace.quality.report import AuditedOutput, AuditedTable, bad_days, passed_days
@@ -89,6 +90,11 @@ def build_dimension_asset(
                 processed=processed(config.entity),
                 mentioned_by=mentioned_by(project, config, processed),
                 code_version=version,
+                quarantined_keys=(
+                    lake.table(QUARANTINED_KEYS, table_of(config.entity))
+                    if config.snapshots_tell_deletes
+                    else None
+                ),
             )
             open_days = sorted(recorder.publishable(source, days))
             staged = step.stage(open_days)

@@ -70,7 +70,7 @@ def build_assets(
 ) -> list[dg.AssetsDefinition]:
     """One asset a table and layer, in the order of the layers."""
     entities = {name: entity for name, (_, entity) in project.entities().items()}
-    star, slice_bytes = project.star, project.settings.engine.slice_bytes
+    star = project.star
     builder = mart_builder(project)
     # The long way: what facts are made of.
     of_facts = {fact.entity for fact in star.facts}
@@ -88,9 +88,9 @@ def build_assets(
         ),
         *(
             build_processed_asset(
-                name, entity, partitions, slice_bytes, for_ui=for_ui, is_first=name in of_facts
+                project, name, partitions, for_ui=for_ui, is_first=name in of_facts
             )
-            for name, entity in entities.items()
+            for name in entities
         ),
         *(build_dimension_asset(project, d, partitions, for_ui=for_ui) for d in star.dimensions),
         build_calendar_asset(star.calendar, partitions, for_ui=for_ui),

@@ -8,8 +8,11 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from headrace.config.sources import EntityConfig
+from headrace.config.loading import Project
 from headrace.lake.scan import LakeScan
+from headrace.layers.full_snapshots import CHECK as SNAPSHOT_CHECK
+from headrace.layers.full_snapshots import NAMESPACE as QUARANTINED_KEYS
+from headrace.layers.full_snapshots import SnapshotAudit
 from headrace.layers.processed import ProcessedStep
 from headrace.quality.report import AuditedOutput, bad_days, passed_days
 from headrace.standardize.rows import processed_schema, quarantine_schema
@@ -25,16 +28,19 @@ from resources.spark import SparkResource
 
 
 def build_processed_asset(
+    project: Project,
     name: str,
-    entity: EntityConfig,
     partitions: dg.PartitionsDefinition,
-    slice_bytes: int,
     *,
     for_ui: bool,
     is_first: bool = False,
 ) -> dg.AssetsDefinition:
     """One entity: captured versions in; typed, deduplicated, audited rows out."""
-    key, version = processed_key(name), code_version(entity)
+    entity, uses = project.entities()[name][1], project.star.uses_of(name)
+    # Another use by the star gives other rows, or other reasons to hold a day.
+    key, version = processed_key(name), code_version(entity, *([uses] if uses else []))
+    snapshots = uses.full_snapshots if uses else ()
+    checks = (*PROCESSED_CHECKS, SNAPSHOT_CHECK) if snapshots else PROCESSED_CHECKS
 
     @dg.asset(
         key=key,
@@ -48,7 +54,7 @@ def build_processed_asset(
         metadata=table_metadata(
             f"{PROCESSED}.{table_of(name)}", processed_schema(entity), for_ui=for_ui
         ),
-        check_specs=check_specs(key, PROCESSED_CHECKS, for_ui=for_ui),
+        check_specs=check_specs(key, checks, for_ui=for_ui),
         code_version=version,
         op_tags=starts_first() if is_first else None,
     )
@@ -62,19 +68,29 @@ def build_processed_asset(
         days = days_of(context.partition_keys)
         with recorder.attempt(context, days):
             quarantine = lake.table(QUARANTINE, table_of(name))
+            table, engine = lake.table(PROCESSED, table_of(name)), spark.session()
+            audit = None
+            if snapshots:
+                keys = lake.table(QUARANTINED_KEYS, table_of(name))
+                audit = SnapshotAudit(engine, entity, table, keys, snapshots)
             step = ProcessedStep(
-                spark=spark.session(),
+                spark=engine,
                 entity=entity,
-                table=lake.table(PROCESSED, table_of(name)),
+                table=table,
                 quarantine=quarantine,
                 stamp=stamp_of(context.run, version),
-                slice_bytes=slice_bytes,
+                slice_bytes=project.settings.engine.slice_bytes,
+                snapshots=audit,
+                source_order=uses.source_order if uses else (),
             )
             staged = step.stage(name_of(key), raw)
             # Before the rows themselves: whoever sees a day sees also what was set aside of it.
             # A held day's quarantine says why it is held.
             quarantine.replace(staged.quarantined, schema=quarantine_schema(entity), properties={})
-        good = passed_days(staged.reports)
+            good = passed_days(staged.reports)
+            if audit is not None:
+                # Of published days only: a held one keeps its rows, and those set aside of them.
+                audit.publish_keys(staged.quarantined_keys, good)
         yield dg.Output(
             AuditedOutput(
                 processed_schema(entity),

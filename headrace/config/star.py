@@ -41,6 +41,25 @@ class DeletesConfig(StrictModel):
     )
 
 
+class FullSnapshot(StrictModel):
+    """A dimension that takes each day of its entity as all its members."""
+
+    dimension: str = Field(description="Its name.")
+    key: tuple[str, ...] = Field(description="The entity's columns of its natural key.")
+    max_vanished_share: float | None = Field(description="As the dimension declares it.")
+
+
+class EntityUses(StrictModel):
+    """What the star asks of an entity's processed rows.
+
+    Attributes:
+        source_order: Columns that settle which of the rows of one key and day came last.
+    """
+
+    full_snapshots: tuple[FullSnapshot, ...] = Field((), description="Dimensions made from it.")
+    source_order: tuple[str, ...] = Field((), description="As its dimensions declare it.")
+
+
 class DimensionConfig(StrictModel):
     """A dimension with history (type 2), built from one entity's versions."""
 
@@ -75,7 +94,8 @@ class DimensionConfig(StrictModel):
         (),
         description="Entity columns that settle which of several changes of a member at one "
         "instant came last: the largest, NULL being smallest. After them: the partition's day, "
-        "when it was captured, the file and the line.",
+        "when it was captured, the file and the line. They also settle which of the rows of a day "
+        "that agree in the entity's key is kept.",
     )
     deletes: DeletesConfig | None = Field(
         None, description="How deletes are told and what they do; without it, none are told."
@@ -83,7 +103,16 @@ class DimensionConfig(StrictModel):
     snapshot: bool = Field(
         False,
         description="Whether each day brings all members: one that a day lacks was deleted at that "
-        "day's midnight (`deletes.do`, by default close). A day without any row says nothing.",
+        "day's midnight (`deletes.do`, by default close). A member whose row is quarantined was "
+        "there all the same. A day without a good row says nothing.",
+    )
+    max_vanished_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Share of a snapshot's members that the next one may lack; a day that lacks "
+        "more is held. By default half, where there are ten members or more: a file that was cut "
+        "off would otherwise delete everybody behind the cut. 1 turns it off.",
     )
     first_version: Literal["from_beginning", "at_effective_time"] = Field(
         "from_beginning",
@@ -124,6 +153,8 @@ class DimensionConfig(StrictModel):
             raise ValueError(
                 "a snapshot says what holds on its day: drop snapshot, or drop effective_time"
             )
+        if self.max_vanished_share is not None and not self.snapshot:
+            raise ValueError("max_vanished_share is for dimensions with `snapshot: true` only")
         if self.deletes is not None and self.deletes.when is None and not self.snapshot:
             raise ValueError("deletes needs `when`: which rows tell of a delete?")
         return self
@@ -332,6 +363,23 @@ class StarConfig(StrictModel):
                     f"row_access: {rule.dimension} has no column '{rule.column}'{near}"
                 )
         return self
+
+    def uses_of(self, entity: str) -> EntityUses | None:
+        """What the star asks of `source.entity`; None if it takes the rows as they are."""
+        dimensions = [dim for dim in self.dimensions if dim.entity == entity]
+        snapshots = tuple(
+            FullSnapshot(
+                dimension=dim.name,
+                key=tuple(dim.natural_key.values()),
+                max_vanished_share=dim.max_vanished_share,
+            )
+            for dim in dimensions
+            if dim.snapshots_tell_deletes
+        )
+        order = next((dim.source_order for dim in dimensions if dim.source_order), ())
+        if not (snapshots or order):
+            return None
+        return EntityUses(full_snapshots=snapshots, source_order=order)
 
     def dimension(self, name: str) -> DimensionConfig:
         """The dimension called `name`; KeyError if there is none."""

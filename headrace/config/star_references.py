@@ -34,6 +34,7 @@ def star_problems(star: StarConfig, entities: Entities) -> Iterator[str]:
     yield from _taken_names(star)
     for i, dim in enumerate(star.dimensions):
         yield from _dimension_problems(f"dimensions[{i}]", dim, entities)
+    yield from _other_orders(star)
     yield from outrigger_problems(star.dimensions)
     for i, dim in enumerate(star.dimensions):
         yield from _other_key_types(f"dimensions[{i}].outriggers", dim, star, entities)
@@ -58,10 +59,38 @@ def _dimension_problems(where: str, dim: DimensionConfig, entities: Entities) ->
     times = [dim.effective_time] if dim.effective_time else []
     yield from _missing(where, dim.entity, entities, [*shown.values(), *times, *dim.source_order])
     yield from _no_times(f"{where}.effective_time", dim.entity, entities, times)
+    if dim.entity in entities:
+        yield from _one_change_a_day(where, dim, entities[dim.entity])
     for name, value in dim.unknown_values.items():
         kind = _type(dim.entity, shown.get(name, ""), entities)
         if kind is not None and not _is_a(value, kind):
             yield f"{where}.unknown.{name}: {value!r} is not a {kind}"
+
+
+def _one_change_a_day(where: str, dim: DimensionConfig, entity: EntityConfig) -> Iterator[str]:
+    """A key by which a day's changes of a member would be repeats of one row."""
+    if dim.effective_time is None or dim.snapshot:
+        return
+    if {*entity.key} <= {*dim.natural_key.values(), "_file"}:
+        yield (
+            f"{where}.effective_time: of a day's rows with one {', '.join(entity.key)} only the "
+            f"last is kept, so earlier changes of a member would be lost: add "
+            f"'{dim.effective_time}' or '_line' to the key of {dim.entity}"
+        )
+
+
+def _other_orders(star: StarConfig) -> Iterator[str]:
+    """Dimensions of one entity that order its rows differently: a day's repeats go by one order."""
+    first: dict[str, DimensionConfig] = {}
+    for i, dim in enumerate(star.dimensions):
+        if dim.source_order:
+            other = first.setdefault(dim.entity, dim)
+            if other.source_order != dim.source_order:
+                yield (
+                    f"dimensions[{i}].source_order: {', '.join(dim.source_order)} here, "
+                    f"{', '.join(other.source_order)} in {other.name}: rows of {dim.entity} have "
+                    "one order"
+                )
 
 
 def _fact_problems(

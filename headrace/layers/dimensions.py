@@ -12,7 +12,8 @@ history of its members.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
+from typing import Literal
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -33,8 +34,10 @@ from headrace.staged import StagedFile, StagedTable
 from headrace.star.dimensions import (
     IS_LATEST,
     UNKNOWN_KEY,
+    DimensionInputs,
     build_marked_dimension,
     lake_dimension_schema,
+    last_unknown_delete,
 )
 from headrace.star.updates import DimensionChanges, Versions, update_dimension
 
@@ -42,6 +45,7 @@ from headrace.star.updates import DimensionChanges, Versions, update_dimension
 _HEAD = "headrace.head"
 _CODE = "headrace.code_version"
 _LATE = "headrace.late_members"
+_DELETES_UNTIL = "headrace.unknown_deletes_until"
 # Each day may add a file to the tail. Past this many the small ones become one.
 _TAIL_FILES = 32
 _SMALL_BYTES = 32 * 2**20
@@ -69,10 +73,12 @@ class _Published:
     tail: LakeScan
     rows: FileChanges
     mentions: Sequence[FileChanges]
+    quarantined: FileChanges | None
+    unknown_deletes_until: datetime | None
 
     @property
     def is_up_to_date(self) -> bool:
-        return not self.rows and not any(self.mentions)
+        return not (self.rows or self.quarantined or any(self.mentions))
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,23 @@ class _Written:
     tail: tuple[StagedFile, ...]
     new: tuple[StagedFile, ...]
     read: Mapping[str, str]
+    unknown_deletes_until: datetime | None
     late_members: int = 0
+
+
+def all_inputs(
+    spark: SparkSession,
+    processed: LakeTable,
+    mentioned_by: Sequence[Mentioning],
+    quarantined_keys: LakeTable | None,
+) -> DimensionInputs:
+    """All published rows that a dimension is made from; arguments as of `DimensionStep`."""
+    keys = scan_if_published(quarantined_keys) if quarantined_keys else None
+    return DimensionInputs(
+        processed.scan().frame(spark),
+        all_mentions(mentioned_by, spark),
+        keys.frame(spark) if keys else None,
+    )
 
 
 @dataclass(frozen=True)
@@ -93,6 +115,8 @@ class DimensionStep:
 
     Attributes:
         mentioned_by: Facts whose members may be unknown: they get inferred ones.
+        quarantined_keys: Of full snapshots: keys of rows that were set aside, whose members were
+            there all the same.
     """
 
     spark: SparkSession
@@ -102,6 +126,7 @@ class DimensionStep:
     processed: LakeTable
     mentioned_by: Sequence[Mentioning]
     code_version: str
+    quarantined_keys: LakeTable | None = None
 
     def stage(self, days: Sequence[date]) -> StagedDimension:
         """Stage the dimension; `days` are those whose changes the run brings.
@@ -121,6 +146,7 @@ class DimensionStep:
             _HEAD: written.head_place,
             _CODE: self.code_version,
             _LATE: str(written.late_members),
+            _DELETES_UNTIL: str(written.unknown_deletes_until or ""),
             **written.read,
         }
         table = StagedTable(schema, (*written.tail, *written.head), recorded)
@@ -133,13 +159,26 @@ class DimensionStep:
         rows = changes_since_read(properties, self.processed)
         mentions = [changes_since_read(properties, each.table) for each in self.mentioned_by]
         known = [changes for changes in mentions if changes is not None]
-        if rows is None or len(known) != len(mentions):
+        quarantined = None
+        if self.quarantined_keys is not None:
+            quarantined = changes_since_read(properties, self.quarantined_keys)
+            if quarantined is None:
+                return None
+        if rows is None or len(known) != len(mentions) or _DELETES_UNTIL not in properties:
             return None
+        until = properties[_DELETES_UNTIL]
         scan = self.table.scan()
         folder = f"/data/{properties[_HEAD]}/"
         head = [file for file in scan.files if folder in file.path]
         tail = [file for file in scan.files if folder not in file.path]
-        return _Published(scan.only(head), scan.only(tail), rows, known)
+        return _Published(
+            scan.only(head),
+            scan.only(tail),
+            rows,
+            known,
+            quarantined,
+            datetime.fromisoformat(until) if until else None,
+        )
 
     def _build(self) -> _Written:
         processed = self.processed.scan()
@@ -150,7 +189,9 @@ class DimensionStep:
             if scan
         )
         rows = processed.frame(self.spark)
-        versions = build_marked_dimension(rows, self.config, self.entity, mentions)
+        keys = scan_if_published(self.quarantined_keys) if self.quarantined_keys else None
+        inputs = DimensionInputs(rows, mentions, keys.frame(self.spark) if keys else None)
+        versions = build_marked_dimension(inputs, self.config, self.entity)
         token = self.table.new_token()
         write_split(versions, uri=self.table.staging_uri(token), by=IS_LATEST)
         written = self.table.staged_files(token)
@@ -160,7 +201,10 @@ class DimensionStep:
         read = as_read(self.processed, processed)
         for each, scan in zip(self.mentioned_by, scans, strict=True):
             read |= as_read(each.table, scan)
-        return _Written(head, place, tail, written, read)
+        if self.quarantined_keys is not None:
+            read |= as_read(self.quarantined_keys, keys)
+        until = last_unknown_delete(rows, self.config, self.entity)
+        return _Written(head, place, tail, written, read, until)
 
     def _follow(self, published: _Published, head_place: str) -> _Written:
         update = None if published.is_up_to_date else self._update(published)
@@ -168,7 +212,8 @@ class DimensionStep:
             return update
         # Published again as it is; what it has read may have gone on without changing a member.
         head, tail = published.head.files, published.tail.files
-        return _Written(head, head_place, tail, (), self._read_now(published))
+        read, until = self._read_now(published), published.unknown_deletes_until
+        return _Written(head, head_place, tail, (), read, until)
 
     def _update(self, published: _Published) -> _Written | None:
         """None if what changed touches no member."""
@@ -178,12 +223,14 @@ class DimensionStep:
             removed=published.rows.removed.frame(spark) if published.rows.removed.files else None,
             mentions_added=self._mentions([c.added for c in published.mentions]),
             mentions_removed=self._mentions([c.removed for c in published.mentions]),
+            quarantined_added=self._keys(published.quarantined, "added"),
+            quarantined_removed=self._keys(published.quarantined, "removed"),
         )
         update = update_dimension(
             Versions(published.head.frame(spark), published.tail.frame(spark)),
             changes,
-            lambda: self.processed.scan().frame(spark),
-            (lambda: all_mentions(self.mentioned_by, spark)) if self.mentioned_by else None,
+            published.unknown_deletes_until,
+            self.everything,
             self.config,
             self.entity,
         )
@@ -203,14 +250,29 @@ class DimensionStep:
             (*kept, *tail),
             (*head, *tail),
             self._read_now(published),
+            update.unknown_deletes_until,
             update.late_members,
         )
+
+    def everything(self) -> DimensionInputs:
+        """All published rows that the dimension is made from."""
+        return all_inputs(self.spark, self.processed, self.mentioned_by, self.quarantined_keys)
+
+    def _keys(
+        self, changes: FileChanges | None, side: Literal["added", "removed"]
+    ) -> DataFrame | None:
+        if changes is None:
+            return None
+        scan = changes.added if side == "added" else changes.removed
+        return scan.frame(self.spark) if scan.files else None
 
     def _read_now(self, published: _Published) -> dict[str, str]:
         # The states that the changes lead to: what comes in the meantime is the next update's.
         read = as_read(self.processed, published.rows.added)
         for each, changes in zip(self.mentioned_by, published.mentions, strict=True):
             read |= as_read(each.table, changes.added)
+        if self.quarantined_keys is not None and published.quarantined is not None:
+            read |= as_read(self.quarantined_keys, published.quarantined.added)
         return read
 
     def _mentions(self, scans: Sequence[LakeScan]) -> DataFrame | None:

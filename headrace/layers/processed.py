@@ -21,6 +21,7 @@ from headrace.ingestion.capture import raw_schema
 from headrace.ingestion.versions import current_files
 from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
+from headrace.layers.full_snapshots import SnapshotAudit
 from headrace.layers.guarding import guard_files
 from headrace.layers.slices import plan_slices, stage_slices
 from headrace.quality import partitions as check
@@ -47,11 +48,15 @@ _Files = Mapping[date, Sequence[StagedFile]]
 
 @dataclass(frozen=True)
 class StagedDays:
-    """Days of one entity, staged and audited; `reports` also names the days that failed."""
+    """Days of one entity, staged and audited; `reports` also names the days that failed.
+
+    `quarantined_keys` is of entities whose days are full snapshots (see full_snapshots).
+    """
 
     partitions: Mapping[date, StagedPartition]
     quarantined: Mapping[date, StagedPartition]
     reports: Mapping[date, PartitionReport]
+    quarantined_keys: Mapping[date, StagedPartition] = field(default_factory=dict)
 
     def __or__(self, other: "StagedDays") -> "StagedDays":
         """Both, of different days."""
@@ -59,6 +64,7 @@ class StagedDays:
             {**self.partitions, **other.partitions},
             {**self.quarantined, **other.quarantined},
             {**self.reports, **other.reports},
+            {**self.quarantined_keys, **other.quarantined_keys},
         )
 
 
@@ -87,7 +93,12 @@ class _SetAside:
 
 @dataclass(frozen=True)
 class ProcessedStep:
-    """Stages days of one entity: parse, judge, deduplicate, count."""
+    """Stages days of one entity: parse, judge, deduplicate, count.
+
+    Attributes:
+        snapshots: Judges days that have to bring all members; None: none has to.
+        source_order: Columns that settle which row of a key comes last, before its place does.
+    """
 
     spark: SparkSession
     entity: EntityConfig
@@ -95,6 +106,8 @@ class ProcessedStep:
     quarantine: LakeTable
     stamp: RunStamp
     slice_bytes: int
+    snapshots: SnapshotAudit | None = None
+    source_order: Sequence[str] = ()
 
     def stage(self, asset: str, raw: LakeScan) -> StagedDays:
         """Stage the scan's days; one without captured rows is staged as empty.
@@ -112,11 +125,14 @@ class ProcessedStep:
         errors = failed | failed_later
         days = [day for day in files if day not in errors]
         reports = {day: self._report(day, rows_in[day], written[day], aside[day]) for day in days}
-        return StagedDays(
-            {day: written[day].latest for day in days},
-            {day: aside[day].quarantined for day in days},
-            reports | {day: PartitionReport(day, error=why) for day, why in errors.items()},
-        )
+        rows = {day: written[day].latest for day in days}
+        quarantined = {day: aside[day].quarantined for day in days}
+        keys: Mapping[date, StagedPartition] = {}
+        if self.snapshots is not None:
+            keys = self.snapshots.stage_keys(quarantined)
+            reports = self.snapshots.judge(rows, keys, reports)
+        failures = {day: PartitionReport(day, error=why) for day, why in errors.items()}
+        return StagedDays(rows, quarantined, reports | failures, keys)
 
     def _write_all(self, asset: str, files: _Files) -> tuple[dict[date, _Written], dict[date, str]]:
         sizes = {day: _bytes(files[day]) for day in files}
@@ -131,9 +147,10 @@ class ProcessedStep:
     ) -> tuple[dict[date, _SetAside], dict[date, str]]:
         # Only what is lacking is written: few rows a day make a year one slice.
         sizes = {
-            day: _bytes(files[day]) * count // _rows(files[day])
+            day: _bytes(files[day]) * max(count, 1) // max(_rows(files[day]), 1)
             for day, count in lacking.items()
-            if count > 0
+            # A transform may make as many rows as were set aside: then nothing seems to lack.
+            if count > 0 or (self.entity.transform is not None and files[day])
         }
         slices = plan_slices(list(sizes), sizes, self.slice_bytes)
         found, failed = stage_slices(
@@ -220,7 +237,7 @@ class ProcessedStep:
         return {day: written.get(day, StagedPartition(day)) for day in files}
 
     def _left_out(self, files: _Files) -> dict[date, int]:
-        if self.entity.where is None:
+        if self.entity.where is None and self.entity.transform is None:
             return {}
         counted = left_out_rows(self._read_raw(files), self.entity).collect()
         return {row[PARTITION_COLUMN]: row["rows"] for row in counted}
@@ -246,7 +263,7 @@ class ProcessedStep:
         some = {day: staged[day] for day in days}
         rows = self._read_staged(some, processed_schema(self.entity))
         rows_a_day = sum(staged[day].rows for day in days) / len(days)
-        return self._write_rows(latest_rows(rows, self.entity), rows_a_day)
+        return self._write_rows(latest_rows(rows, self.entity, self.source_order), rows_a_day)
 
     def _write_quarantined(
         self, files: _Files

@@ -18,8 +18,10 @@ from headrace.config.loading import Project
 from headrace.config.star import DimensionConfig, FactConfig
 from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
+from headrace.layers.dimensions import all_inputs
 from headrace.layers.following import changes_since_read
-from headrace.layers.mentioning import all_mentions, mentioned_by
+from headrace.layers.full_snapshots import NAMESPACE as QUARANTINED_KEYS
+from headrace.layers.mentioning import mentioned_by
 from headrace.layers.scratch import Scratch, scratch_files
 from headrace.layers.slices import plan_slices
 from headrace.ledger.ledger import Ledger, PartitionState
@@ -99,9 +101,12 @@ class StarAudit:
     def _rebuilt(self, config: DimensionConfig, scratch: Scratch) -> DataFrame:
         """The dimension from nothing, kept in scratch: each slice of facts joins it again."""
         entity = self.project.entities()[config.entity][1]
-        rows = self._processed(config.entity).scan().frame(self.spark)
-        mentions = all_mentions(mentioned_by(self.project, config, self._processed), self.spark)
-        built = build_dimension(rows, config, entity, mentions)
+        keys = None
+        if config.snapshots_tell_deletes:
+            keys = self.lake_table(QUARANTINED_KEYS, config.entity.replace(".", "_"))
+        mentions = mentioned_by(self.project, config, self._processed)
+        inputs = all_inputs(self.spark, self._processed(config.entity), mentions, keys)
+        built = build_dimension(inputs, config, entity)
         whole = built.head.unionByName(built.tail)
         names = dimension_schema(config, entity).names
         return scratch.kept(self.lake_table("curated", config.name), whole.select(*names))

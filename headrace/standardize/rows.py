@@ -7,6 +7,7 @@ Elsewhere: parsing one value (headrace.engine.functions), slices and files (head
 import importlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import cast
 
 from pyspark.sql import Column, DataFrame, Window
@@ -75,8 +76,12 @@ def good_rows(raw: DataFrame, entity: EntityConfig, stamp: RunStamp) -> DataFram
         entity: What the columns and rules are.
         stamp: Values of the audit columns.
     """
-    kept = _typed_where(raw, entity, _belongs(entity) & _is_good(entity)).drop(*_unparsed(entity))
-    return _transformed(kept, entity).select(*_output(entity, stamp))
+    return _transformed(_good(raw, entity), entity).select(*_output(entity, stamp))
+
+
+def _good(raw: DataFrame, entity: EntityConfig) -> DataFrame:
+    is_good = _belongs(entity) & _is_good(entity)
+    return _typed_where(raw, entity, is_good).drop(*_unparsed(entity))
 
 
 def quarantined_rows(raw: DataFrame, entity: EntityConfig, stamp: RunStamp) -> DataFrame:
@@ -96,13 +101,33 @@ def quarantined_rows(raw: DataFrame, entity: EntityConfig, stamp: RunStamp) -> D
 
 
 def left_out_rows(raw: DataFrame, entity: EntityConfig) -> DataFrame:
-    """Per partition day: how many `rows` the entity's `where` leaves out; days without are absent.
+    """Per partition day: how many `rows` the entity leaves out; days without may be absent.
+
+    What its `where` leaves out, and what its `transform` does: good rows before it less those after
+    it (below zero where it makes several of one).
 
     A row with a value that cannot be read is never left out: it is quarantined, lest a condition
     that cannot be judged make it disappear.
     """
-    strangers = _typed_where(raw, entity, ~_belongs(entity))
-    return strangers.groupBy(PARTITION_COLUMN).agg(F.count(F.lit(1)).alias("rows"))
+    counted = [(_typed_where(raw, entity, ~_belongs(entity)), 1)]
+    if entity.transform is not None:
+        good = _good(raw, entity)
+        counted += [(good, 1), (_transformed(good, entity), -1)]
+    signed = (rows.select(PARTITION_COLUMN, F.lit(sign).alias("_n")) for rows, sign in counted)
+    found = reduce(DataFrame.unionByName, signed).groupBy(PARTITION_COLUMN)
+    return found.agg(F.sum("_n").cast("bigint").alias("rows"))
+
+
+def typed_values(quarantined: DataFrame, names: Sequence[str], entity: EntityConfig) -> DataFrame:
+    """Some columns of quarantined rows, typed; NULL where they cannot be read; and their day."""
+    typed = [
+        parse.cast_to(
+            parse.parse_declared(entity.column(name), _text(entity.column(name), entity)),
+            entity.column(name).type,
+        ).alias(name)
+        for name in names
+    ]
+    return quarantined.select(*typed, PARTITION_COLUMN)
 
 
 def rounded_values(raw: DataFrame, entity: EntityConfig) -> DataFrame:
@@ -130,15 +155,23 @@ def repeated_keys(rows: DataFrame, entity: EntityConfig) -> DataFrame:
     )
 
 
-def latest_rows(rows: DataFrame, entity: EntityConfig) -> DataFrame:
+def latest_rows(
+    rows: DataFrame, entity: EntityConfig, source_order: Sequence[str] = ()
+) -> DataFrame:
     """Of the rows of one natural key on one day, the latest by source order.
+
+    Args:
+        rows: Good rows.
+        entity: Its key.
+        source_order: Columns that come before a row's place: the largest is the latest.
 
     Only keys that do repeat go through the window: sorting all rows took 1.5 times as long and
     more memory than finding the few that repeat.
     """
     key = [PARTITION_COLUMN, *entity.key]
     repeated = rows.groupBy(*key).agg(F.count(F.lit(1)).alias("_n")).where("_n > 1").drop("_n")
-    latest_first = Window.partitionBy(*key).orderBy(*(F.col(c).desc() for c in SOURCE_ORDER))
+    order = (F.col(name).desc_nulls_last() for name in (*source_order, *SOURCE_ORDER))
+    latest_first = Window.partitionBy(*key).orderBy(*order)
     settled = (
         rows.join(repeated, key, "left_semi")
         .withColumn("_rank", F.row_number().over(latest_first))

@@ -6,6 +6,7 @@ Elsewhere: ordering and closing versions (headrace.star.history), following chan
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -17,9 +18,12 @@ from headrace.schema import Column as SchemaColumn
 from headrace.schema import TableSchema
 from headrace.star.events import (
     BEGINNING,
+    DELETE,
     key_types,
     mention_events,
+    seen_events,
     settled,
+    snapshot_days,
     told_events,
     with_absences,
 )
@@ -39,6 +43,23 @@ _MEMBER_COLUMNS = (
     SchemaColumn("_known_from", "timestamp", True, "Start of its first version that a row told."),
     SchemaColumn("_mentioned_at", "timestamp", True, "First fact that its inferred version has."),
 )
+
+
+@dataclass(frozen=True)
+class DimensionInputs:
+    """All that a dimension is made from.
+
+    Attributes:
+        rows: All processed rows of its entity, in any order.
+        mentions: Natural key columns of the dimension and `_event_time` of facts, in any number;
+            ignored unless the dimension infers members.
+        quarantined_keys: The entity's columns of the natural key, typed, and the partition's day
+            of quarantined rows; read where snapshots tell of deletes.
+    """
+
+    rows: DataFrame
+    mentions: DataFrame | None = None
+    quarantined_keys: DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -86,38 +107,30 @@ def lake_dimension_schema(config: DimensionConfig, entity: EntityConfig) -> Tabl
 
 
 def build_dimension(
-    processed: DataFrame,
-    config: DimensionConfig,
-    entity: EntityConfig,
-    mentions: DataFrame | None = None,
+    inputs: DimensionInputs, config: DimensionConfig, entity: EntityConfig
 ) -> Versions:
     """The whole dimension from all published rows of its entity.
 
     Depends on the set of rows only, not on the order in which runs brought them.
 
     Args:
-        processed: All processed rows of the entity, in any order.
+        inputs: All that it is made from.
         config: Natural key, attributes, and how versions begin and end.
         entity: Types of the columns.
-        mentions: Natural key columns of the dimension and `_event_time` of facts, in any number;
-            ignored unless the dimension infers members.
     """
-    versions = build_marked_dimension(processed, config, entity, mentions)
+    versions = build_marked_dimension(inputs, config, entity)
     return Versions(latest(versions, config, entity), earlier(versions, config, entity))
 
 
 def build_marked_dimension(
-    processed: DataFrame,
-    config: DimensionConfig,
-    entity: EntityConfig,
-    mentions: DataFrame | None = None,
+    inputs: DimensionInputs, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
     """`build_dimension` as one frame, whose column `_is_latest` says what is of the head.
 
     Whoever writes it by that column has it computed once.
     """
-    versions = member_versions(processed, config, entity, mentions)
-    unknown = unknown_member(processed.sparkSession, config, entity)
+    versions = member_versions(inputs, config, entity)
+    unknown = unknown_member(inputs.rows.sparkSession, config, entity)
     return versions.unionByName(unknown.withColumn(IS_LATEST, F.lit(True)))
 
 
@@ -128,45 +141,51 @@ def dimension_rows(versions: Versions, config: DimensionConfig, entity: EntityCo
 
 
 def member_versions(
-    processed: DataFrame,
+    inputs: DimensionInputs,
     config: DimensionConfig,
     entity: EntityConfig,
-    mentions: DataFrame | None,
     members: DataFrame | None = None,
 ) -> DataFrame:
     """Versions of all members, or of those whose natural keys are given, with `_is_latest`.
 
     Args:
-        processed: All processed rows of the entity: what a snapshot lacks is seen in other rows.
+        inputs: All that the dimension is made from: what a snapshot lacks is seen in other rows.
         config: As of `build_dimension`.
         entity: Types of the columns.
-        mentions: As of `build_dimension`.
         members: Distinct natural keys of a part of the members; None: all.
     """
-    told = told_events(processed, config, entity)
-    days = told.select(F.col("_at").alias("_day")).distinct()
+    told = told_events(inputs.rows, config, entity)
     # The few members on the left: Sail keeps that side in memory and streams the other.
     events = _of_members(told, members, config)
-    if mentions is not None and config.infers_members:
-        some = _of_members(mentions, members, config)
+    if inputs.mentions is not None and config.infers_members:
+        some = _of_members(inputs.mentions, members, config)
         events = events.unionByName(mention_events(some, config, entity))
-    return keyed_versions(events, days, config, entity)
+    seen = None
+    if inputs.quarantined_keys is not None and config.snapshots_tell_deletes:
+        seen = seen_events(inputs.quarantined_keys, config, entity)
+        seen = _of_members(seen, members, config)
+    return keyed_versions(events, snapshot_days(told), seen, config, entity)
 
 
 def keyed_versions(
-    events: DataFrame, days: DataFrame, config: DimensionConfig, entity: EntityConfig
+    events: DataFrame,
+    days: DataFrame,
+    seen: DataFrame | None,
+    config: DimensionConfig,
+    entity: EntityConfig,
 ) -> DataFrame:
     """Versions of the members that events tell of, in the lake's columns, and `_is_latest`.
 
     Args:
         events: Of whole members, in any order, any number at an instant.
         days: `_day`: midnights of the days that have a snapshot; not read without snapshots.
+        seen: Events of quarantined rows; not read without snapshots.
         config: How versions begin and end.
         entity: Types of the columns.
     """
     one_each = settled(events, config, entity)
     if config.snapshots_tell_deletes:
-        one_each = with_absences(one_each, days, config, entity)
+        one_each = with_absences(one_each, days, seen, config, entity)
     versions = versions_of(one_each, config, entity)
     types = [(F.col(name), kind) for name, kind in key_types(config, entity).items()]
     key = parse.hash_key([*types, (F.col("valid_from"), "timestamp")])
@@ -174,6 +193,32 @@ def keyed_versions(
     schema = lake_dimension_schema(config, entity)
     cast = [parse.cast_to(F.col(c.name), c.type).alias(c.name) for c in schema]
     return keyed.select(*cast, "_is_latest")
+
+
+def last_unknown_delete(
+    rows: DataFrame, config: DimensionConfig, entity: EntityConfig
+) -> datetime | None:
+    """Latest instant of a delete of a member of whom no state was told before; None without one.
+
+    Such a delete leaves no version, and counts all the same once an earlier state is told.
+    """
+    if config.delete_action == "keep" or config.deletes is None or config.deletes.when is None:
+        return None
+    is_delete = F.col("_kind") == DELETE
+    members = (
+        told_events(rows, config, entity)
+        .groupBy(*config.natural_key)
+        .agg(
+            F.min(F.when(is_delete, F.col("_at"))).alias("_first_delete"),
+            F.max(F.when(is_delete, F.col("_at"))).alias("_last_delete"),
+            F.min(F.when(~is_delete, F.col("_at"))).alias("_first_state"),
+        )
+    )
+    is_unknown = F.col("_first_state").isNull() | (F.col("_first_delete") <= F.col("_first_state"))
+    found: datetime | None = (
+        members.where(is_unknown).agg(F.max("_last_delete").alias("last")).collect()[0]["last"]
+    )
+    return found
 
 
 def latest(versions: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:

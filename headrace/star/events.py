@@ -23,14 +23,18 @@ BEGINNING = "1900-01-01 00:00:00"
 # A member that was deleted existed before.
 _FIRST_DELETE = "1900-01-01 00:00:00.000001"
 
-# Kinds of events: a row's state of a member, its delete, a fact that names it, and the version of
-# it that is published (which stands for all that was told before).
+# Kinds of events: a row's state of a member, its delete, a fact that names it, the version of it
+# that is published (which stands for all that was told before), and a quarantined row of it, which
+# shows that a snapshot has the member and nothing else.
 STATE, DELETE, MENTION, PUBLISHED = "state", "delete", "mention", "published"
+SEEN = "seen"
 
 # Of a frame of mentions, when a fact names the member. Columns of ours begin with an underscore,
 # which no column of a user's does.
 MENTION_TIME = "_event_time"
 
+# Column of a row without a time: when what it follows happened.
+_PLACED = "_placed"
 # Order of events at one instant: what the source told last holds.
 _TOLD_ORDER = ("_told_at", PARTITION_COLUMN, *SOURCE_ORDER)
 
@@ -65,8 +69,12 @@ def told_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
         Events as `events_schema` lists them, several at an instant of a member among them.
     """
     named = {**config.natural_key, **config.attributes, **config.overwritten}
+    for source in config.natural_key.values():
+        rows = rows.where(F.col(source).isNotNull())
     told_at = F.col(PARTITION_COLUMN).cast("timestamp_ntz")
     if config.effective_time is not None:
+        rows = rows.transform(_with_times, config, entity)
+        told_at = F.greatest(told_at, F.col(_PLACED))
         told_at = F.coalesce(F.col(config.effective_time).cast("timestamp_ntz"), told_at)
     is_delete = _is_delete(config)
     beginning = F.when(is_delete, instant(_FIRST_DELETE)).otherwise(instant(BEGINNING))
@@ -81,13 +89,31 @@ def told_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
         **{name: F.col(name) for name in (PARTITION_COLUMN, *SOURCE_ORDER)},
         **{f"_order_{i}": F.col(source) for i, source in enumerate(config.source_order)},
     }
-    whole = [F.col(source).isNotNull() for source in config.natural_key.values()]
-    for condition in whole:
-        rows = rows.where(condition)
     events = as_events(rows, given, config, entity)
     if config.delete_action == "keep":
         events = events.where(F.col("_kind") == STATE)
     return _first_and_last(events, config, entity) if _have_one_state(config) else events
+
+
+def seen_events(keys: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """One event a quarantined row whose whole natural key can be read.
+
+    Args:
+        keys: The entity's columns of the natural key, typed, and the partition's day.
+        config: The natural key.
+        entity: Types of the columns.
+    """
+    for source in config.natural_key.values():
+        keys = keys.where(F.col(source).isNotNull())
+    at = F.greatest(F.col(PARTITION_COLUMN).cast("timestamp_ntz"), instant(BEGINNING))
+    given = {name: F.col(source) for name, source in config.natural_key.items()}
+    given |= {"_kind": F.lit(SEEN), "_at": at, "_changed_at": at, "_gone": F.lit(False)}
+    return as_events(keys, {**given, PARTITION_COLUMN: F.col(PARTITION_COLUMN)}, config, entity)
+
+
+def snapshot_days(events: DataFrame) -> DataFrame:
+    """`_day`: midnight of each day on which a state was told, in any order, each once."""
+    return events.where(F.col("_kind") == STATE).select(F.col("_at").alias("_day")).distinct()
 
 
 def mention_events(mentions: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
@@ -123,7 +149,7 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
     """Columns of events and their types.
 
     Attributes:
-        _kind: STATE, DELETE, MENTION or PUBLISHED.
+        _kind: STATE, DELETE, MENTION, PUBLISHED or SEEN.
         _at: When it holds from; NULL of a mention.
         _changed_at: Instant of the last change that it stands for.
         _known_from: Of a published version, where the member's first one begins.
@@ -162,16 +188,45 @@ def with_tie(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -
 
 
 def settled(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
-    """One event of a member at an instant: the one that its source told last."""
+    """One event of a member at an instant: the one that its source told last.
+
+    Returns:
+        Events, and `_has_values`: a delete that follows a state of its instant has that state's
+        values, for nothing else would show them.
+    """
     order = [F.col(name).asc_nulls_first() for name in ("_at", *told_order(config))]
-    next_at = Neighbours([*config.natural_key], order).after("_at")
-    followed = with_tie(events, config, entity).withColumn("_next_at", next_at)
+    in_order = Neighbours([*config.natural_key], order)
+    told = with_tie(events, config, entity)
+    if config.delete_action != "keep":
+        told = _with_states_of_deletes(told, in_order, config, entity)
+    else:
+        told = told.withColumn("_has_values", F.lit(False))
+    followed = told.withColumn("_next_at", in_order.after("_at"))
     differs = F.col("_next_at").isNull() | (F.col("_at") != F.col("_next_at"))
     return followed.where((F.col("_kind") == MENTION) | differs).drop("_tie", "_next_at")
 
 
+def _with_states_of_deletes(
+    events: DataFrame, in_order: Neighbours, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    is_delete = F.col("_kind") == DELETE
+    names = [*value_types(config, entity)]
+    state = F.struct(F.col("_at").alias("_at"), *(F.col(name) for name in names))
+    found = events.withColumn("_state", in_order.latest(F.when(F.col("_kind") == STATE, state)))
+    has_values = F.coalesce(is_delete & (F.col("_state._at") == F.col("_at")), F.lit(False))
+    values = {
+        name: F.when(has_values, F.col("_state").getField(name)).otherwise(F.col(name))
+        for name in names
+    }
+    return found.withColumn("_has_values", has_values).withColumns(values).drop("_state")
+
+
 def with_absences(
-    events: DataFrame, days: DataFrame, config: DimensionConfig, entity: EntityConfig
+    events: DataFrame,
+    days: DataFrame,
+    seen: DataFrame | None,
+    config: DimensionConfig,
+    entity: EntityConfig,
 ) -> DataFrame:
     """`events` and the deletes of members that a snapshot lacks.
 
@@ -179,28 +234,72 @@ def with_absences(
 
     Args:
         events: Events of members, one at an instant.
-        days: `_day`: midnight of each day that has a snapshot.
+        days: `_day`: midnight of each day that has a snapshot. Where events of kind PUBLISHED
+            stand for what was told before, BEGINNING stands for the snapshots before.
+        seen: Events of kind SEEN, in any number; None: no row was quarantined.
         config: The natural key.
         entity: Types of the columns.
+
+    Returns:
+        Events without those of kind SEEN, and `_has_values`. `_changed_at` of a member is no
+        earlier than its last row of a snapshot, a quarantined one included.
     """
+    told = events
+    if seen is not None:
+        # A day without a good row is no snapshot: its quarantined rows say nothing either.
+        seen = days.join(seen.withColumn("_day", F.col("_at")), "_day").select(*seen.columns)
+        events = events.drop("_has_values").unionByName(seen)
     # One partition, said outright: there is a row a day, and engines warn of a window without.
     following = F.lead("_day").over(Window.partitionBy(F.lit(0)).orderBy("_day"))
     snapshots = days.select("_day", following.alias("_next_day"))
     in_time = Neighbours([*config.natural_key], [F.col("_at").asc_nulls_first()])
-    # A published version was last seen where its last change was: each snapshot is one.
-    last_seen = F.when(F.col("_kind") == PUBLISHED, F.col("_changed_at")).otherwise(F.col("_at"))
-    seen = (
+    # A published version that has no end was there in the last snapshot before.
+    before = instant(BEGINNING)
+    last_seen = F.when(F.col("_kind") == PUBLISHED, before).otherwise(F.col("_at"))
+    present = (
         events.withColumn("_again", in_time.after("_at"))
         .withColumn("_day", last_seen)
         .where((F.col("_kind") != MENTION) & ~F.col("_gone"))
     )
     is_absent = F.col("_again").isNull() | (F.col("_next_day") < F.col("_again"))
     # The days on the left: Sail keeps that side in memory and streams the other.
-    absent = snapshots.join(seen, "_day").where(F.col("_next_day").isNotNull() & is_absent)
+    absent = snapshots.join(present, "_day").where(F.col("_next_day").isNotNull() & is_absent)
     given = {name: F.col(name) for name in config.natural_key}
-    at = F.col("_next_day")
-    given |= {"_kind": F.lit(DELETE), "_at": at, "_changed_at": at, "_gone": F.lit(True)}
-    return events.unionByName(as_events(absent, given, config, entity))
+    # No row told of it: `_changed_at` stays the instant of the last that did.
+    given |= {"_kind": F.lit(DELETE), "_at": F.col("_next_day"), "_gone": F.lit(True)}
+    absences = as_events(absent, given, config, entity)
+    found = told if seen is None else _changed_when_seen(told, seen, config)
+    return found.unionByName(absences.withColumn("_has_values", F.lit(False)))
+
+
+def _changed_when_seen(events: DataFrame, seen: DataFrame, config: DimensionConfig) -> DataFrame:
+    keys = [*config.natural_key]
+    last = seen.groupBy(*keys).agg(F.max("_at").alias("_seen_at"))
+    # The few that were quarantined on the left: Sail keeps that side in memory.
+    joined = last.join(events, keys, "right")
+    changed = F.greatest(F.col("_changed_at"), F.col("_seen_at"))
+    return joined.withColumn("_changed_at", changed).select(*events.columns)
+
+
+def _with_times(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """`rows` with `_placed`: of a row without a time, the latest that the day told before it.
+
+    Without it, a row at midnight would come before the changes that it follows.
+    """
+    time = F.col(str(config.effective_time))
+    none = F.lit(None).cast("timestamp_ntz")
+    required = {*entity.key, *(c.name for c in entity.columns if c.required)}
+    if config.effective_time in required:
+        return rows.withColumn(_PLACED, none)
+    key = [*config.natural_key.values(), PARTITION_COLUMN]
+    order = [F.col(name).asc_nulls_first() for name in (*config.source_order, *SOURCE_ORDER)]
+    before = Window.partitionBy(*key).orderBy(*order).rowsBetween(Window.unboundedPreceding, -1)
+    # Few rows lack their time: only their members' days go through the window.
+    lacking = rows.where(time.isNull()).select(*key).distinct()
+    days = lacking.join(rows, key).select(*rows.columns)
+    placed = days.withColumn(_PLACED, F.max(time.cast("timestamp_ntz")).over(before))
+    timed = rows.where(time.isNotNull()).withColumn(_PLACED, none)
+    return timed.unionByName(placed.where(time.isNull()))
 
 
 def _have_one_state(config: DimensionConfig) -> bool:

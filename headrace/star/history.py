@@ -16,6 +16,7 @@ from headrace.star.events import (
     DELETE,
     MENTION,
     PUBLISHED,
+    STATE,
     instant,
     value_types,
 )
@@ -29,8 +30,7 @@ def versions_of(events: DataFrame, config: DimensionConfig, entity: EntityConfig
     """Versions of the members that events tell of (type 2 of Kimball & Ross, 3rd ed.).
 
     - Equal neighbours are one version; a delete between them keeps them apart.
-    - A member whose first event is a delete existed before: where deletes close, it has a version
-      from the beginning to that delete, as the delete's row shows it.
+    - A delete of a member of whom nothing was told before says nothing.
     - A member of whom facts speak before any version has an inferred one in front.
 
     Args:
@@ -44,7 +44,8 @@ def versions_of(events: DataFrame, config: DimensionConfig, entity: EntityConfig
         others) and `_is_latest`.
     """
     return (
-        events.transform(_with_neighbour, config, entity)
+        events.transform(_without_leading_deletes, config)
+        .transform(_with_neighbour, config, entity)
         .transform(_with_member_facts, config)
         .transform(_with_latest_values, config)
         .where(_begins_version(config))
@@ -58,6 +59,18 @@ def _in_time(config: DimensionConfig) -> Neighbours:
 
 def _is(kind: str) -> Column:
     return F.col("_kind") == kind
+
+
+def _without_leading_deletes(events: DataFrame, config: DimensionConfig) -> DataFrame:
+    """Events without deletes before the member's first state."""
+    if config.delete_action == "keep":
+        return events
+    stands = _is(STATE) | _is(PUBLISHED)
+    if config.delete_action == "flag" or config.first_version == "from_beginning":
+        # Inserted and deleted at one instant: where a version can show it, it was there.
+        stands = stands | F.col("_has_values")
+    is_known = _in_time(config).latest(F.when(stands, F.lit(1))).isNotNull()
+    return events.withColumn("_is_known", is_known).where(F.col("_is_known") | ~_is(DELETE))
 
 
 def _with_neighbour(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
@@ -84,8 +97,6 @@ def _start(config: DimensionConfig) -> Column:
     start = F.col("_at")
     if config.first_version == "from_beginning":
         start = F.when(F.col("_is_first") & ~_is(PUBLISHED), beginning).otherwise(start)
-    if config.delete_action == "close":
-        start = F.when(_is(DELETE), beginning).otherwise(start)
     return start
 
 
@@ -108,7 +119,7 @@ def _with_latest_values(events: DataFrame, config: DimensionConfig) -> DataFrame
     if not config.overwritten:
         return events
     member = Window.partitionBy(*config.natural_key)
-    tells = ~_is(MENTION) & (~_is(DELETE) | F.col("_is_first"))
+    tells = ~_is(MENTION) & (~_is(DELETE) | F.col("_has_values"))
     told = events.withColumn("_latest_at", F.max(F.when(tells, F.col("_at"))).over(member))
     # One event of a member tells at that instant, so that `max` picks its value, NULL or not.
     is_latest = tells & (F.col("_at") == F.col("_latest_at"))
@@ -171,7 +182,7 @@ def _value(name: str, type_name: str, config: DimensionConfig) -> Column:
     if name in config.overwritten:
         return F.when(F.col("_first_start").isNull(), unknown).otherwise(value)
     if config.delete_action == "flag":
-        repeated = _is(DELETE) & ~F.col("_is_first")
+        repeated = _is(DELETE) & ~F.col("_has_values")
         value = F.when(repeated, F.col(f"_before_{name}")).otherwise(value)
     return F.when(_is(MENTION), unknown).otherwise(value)
 
@@ -182,7 +193,7 @@ def _member_columns(config: DimensionConfig) -> list[Column]:
     if config.first_version == "at_effective_time":
         is_inferred = is_inferred | (mentioned < known)
     columns = {
-        "_changed_at": F.col("_last_change"),
+        "_changed_at": F.when(known.isNotNull(), F.col("_last_change")),
         "_known_from": known,
         "_mentioned_at": F.when(is_inferred, mentioned),
     }

@@ -5,6 +5,7 @@ Elsewhere: what follows from it (headrace.star.updates).
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -13,9 +14,12 @@ from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig
 from headrace.engine import functions as parse
 from headrace.star.events import (
+    DELETE,
     STATE,
     events_schema,
+    instant,
     mention_events,
+    seen_events,
     told_events,
     told_order,
     value_types,
@@ -32,23 +36,35 @@ class DimensionChanges:
         removed: Processed rows of files that went; None: none did.
         mentions_added: Natural key columns of the dimension and `_event_time`, of facts that came.
         mentions_removed: The same of facts that went.
+        quarantined_added: Keys of quarantined rows, as of `DimensionInputs`, that came.
+        quarantined_removed: Those that went.
     """
 
     added: DataFrame
     removed: DataFrame | None = None
     mentions_added: DataFrame | None = None
     mentions_removed: DataFrame | None = None
+    quarantined_added: DataFrame | None = None
+    quarantined_removed: DataFrame | None = None
 
 
 def net_events(
     changes: DimensionChanges, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
     """Events of rows that came (`_count` > 0) or went (< 0), without those that did both."""
-    came = told_events(changes.added, config, entity).withColumn("_count", F.lit(1))
-    if changes.removed is None:
+    came = told_events(changes.added, config, entity)
+    went = None if changes.removed is None else told_events(changes.removed, config, entity)
+    if config.snapshots_tell_deletes:
+        if changes.quarantined_added is not None:
+            came = came.unionByName(seen_events(changes.quarantined_added, config, entity))
+        if changes.quarantined_removed is not None:
+            seen = seen_events(changes.quarantined_removed, config, entity)
+            went = seen if went is None else went.unionByName(seen)
+    came = came.withColumn("_count", F.lit(1))
+    if went is None:
         return came
-    went = told_events(changes.removed, config, entity).withColumn("_count", F.lit(-1))
-    grouped = came.unionByName(went).groupBy(*events_schema(config, entity))
+    both = came.unionByName(went.withColumn("_count", F.lit(-1)))
+    grouped = both.groupBy(*events_schema(config, entity))
     return grouped.agg(F.sum("_count").alias("_count")).where(F.col("_count") != 0)
 
 
@@ -56,6 +72,7 @@ def judged_members(
     members: DataFrame,
     told: DataFrame,
     changes: DimensionChanges,
+    unknown_deletes_until: datetime | None,
     config: DimensionConfig,
     entity: EntityConfig,
 ) -> DataFrame:
@@ -65,12 +82,14 @@ def judged_members(
         members: Head rows, the unknown member's left out.
         told: Of `net_events`.
         changes: Its mentions are read.
+        unknown_deletes_until: Until then, members that are not published may have been deleted.
         config: How versions begin and end.
         entity: Types of the columns.
 
     Returns:
-        The head's columns (NULL of new members), `_first_at` (the first change told), `_came` (the
-        first mention that came), `_was_removed`, the values of one change (`new_column`), and never
+        The head's columns (NULL of new members), `_first_at` (the first change told),
+        `_last_delete` (the last delete that came), `_came` (the first mention that came),
+        `_was_removed`, the values of one change (`new_column`), and never
         NULL: `_is_late` (its whole history is needed), `_is_single` (its head row and the one
         change that was told are enough) and `_is_several` (its head row and what was told are).
     """
@@ -79,7 +98,7 @@ def judged_members(
     judged = touched.join(members, [*config.natural_key], "full")
     late, single = F.col("_is_late"), F.col("_is_single")
     return (
-        judged.withColumn("_is_late", _is_late(config, entity))
+        judged.withColumn("_is_late", _is_late(unknown_deletes_until, config, entity))
         .withColumn("_is_single", ~late & _is_single(config))
         .withColumn("_is_several", ~late & ~single & _is_touched(config))
     )
@@ -93,8 +112,13 @@ def new_column(name: str) -> str:
     return f"_new__{name}"
 
 
-def _is_late(config: DimensionConfig, entity: EntityConfig) -> Column:
+def _is_late(
+    unknown_deletes_until: datetime | None, config: DimensionConfig, entity: EntityConfig
+) -> Column:
     late = F.col("_was_removed") | _true(F.col("_first_at") <= F.col("_changed_at"))
+    if unknown_deletes_until is not None:
+        until = instant(unknown_deletes_until.isoformat(" "))
+        late = late | (F.col("_known_from").isNull() & _true(F.col("_first_at") <= until))
     if config.overwritten:
         fronted = F.col("_known_from").isNotNull() & F.col("_mentioned_at").isNotNull()
         has_tail = fronted | _true(F.col("_known_from") < F.col("valid_from"))
@@ -140,12 +164,14 @@ def _touched(
     values = {
         new_column(name): name for name in ("_kind", "_changed_at", *value_types(config, entity))
     }
+    is_delete = (F.col("_kind") == DELETE) & (F.col("_count") > 0)
     told_of = (
         _ranked(told, config, entity)
         .groupBy(*keys)
         .agg(
             F.min("_at").alias("_first_at"),
             F.count(F.lit(1)).alias("_events"),
+            F.max(F.when(is_delete, F.col("_at"))).alias("_last_delete"),
             (F.min("_count") < 0).alias("_was_removed"),
             F.max(F.when(F.col("_rank") == 1, F.col("_hash"))).alias("_new_hash"),
             # Of one change any is the one; of several none is used.

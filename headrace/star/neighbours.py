@@ -39,6 +39,17 @@ class Neighbours:
         """The column's value some rows later; NULL if the member has fewer."""
         return self._same(F.lead, rows, column)
 
+    def latest(self, value: Column) -> Column:
+        """The value of the member's last row up to this one that has one; NULL without any."""
+        # With its member beside it: the last row of a value may be of the member before.
+        named = F.struct(*(F.col(name) for name in self._key), value.alias("_value"))
+        so_far = self._window.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+        found = F.last(F.when(value.isNotNull(), named), ignorenulls=True).over(so_far)
+        is_same = F.lit(True)
+        for name in self._key:
+            is_same = is_same & (found.getField(name) == F.col(name))
+        return F.when(is_same, found.getField("_value"))
+
     def _same(self, look: Callable[[str, int], Column], rows: int, column: str) -> Column:
         is_same = F.lit(True)
         for name in self._key:

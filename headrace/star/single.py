@@ -24,6 +24,8 @@ def next_heads(
 ) -> DataFrame:
     """The next head row of each member, of those too that nothing touches.
 
+    A new member of whom a delete is all that was told has none.
+
     Args:
         judged: Of `judged_members`, members with one change and untouched ones.
         schema: Columns of the lake's table.
@@ -32,8 +34,7 @@ def next_heads(
     """
     begins, is_new = F.col("_begins"), ~F.col("_exists")
     start = F.when(is_new, _first_start(config)).otherwise(F.col(_AT))
-    ends = F.col("_ends") | (begins & is_new & _closes(config))
-    valid_to = F.when(ends, F.col(_AT)).when(~begins, F.col("valid_to"))
+    valid_to = F.when(F.col("_ends"), F.col(_AT)).when(~begins, F.col("valid_to"))
     flagged = F.when(begins, _is_delete())
     columns = {
         **{name: F.col(name) for name in config.natural_key},
@@ -53,7 +54,7 @@ def next_heads(
     keys = [(F.col(name), kind) for name, kind in key_types(config, entity).items()]
     key = parse.hash_key([*keys, (columns["valid_from"], "timestamp")])
     columns[config.key_column] = F.when(begins, key).otherwise(F.col(config.key_column))
-    rows = judged.transform(_with_outcome, config, entity)
+    rows = judged.transform(_with_outcome, config, entity).where("_exists or _begins")
     return rows.select(
         *(parse.cast_to(columns.get(c.name, F.col(c.name)), c.type).alias(c.name) for c in schema)
     )
@@ -88,7 +89,7 @@ def _with_outcome(judged: DataFrame, config: DimensionConfig, entity: EntityConf
     single, was_there = F.col("_is_single"), exists & ~is_gone
     flags = F.lit(config.delete_action == "flag")
     on_state = ~was_there | differs
-    on_delete = ~exists | (flags & was_there)
+    on_delete = flags & was_there
     begins = F.when(_is_delete(), on_delete).otherwise(on_state)
     return judged.withColumns(
         {
@@ -103,15 +104,8 @@ def _is_delete() -> Column:
     return F.coalesce(F.col(new_column("_kind")) == DELETE, F.lit(False))
 
 
-def _closes(config: DimensionConfig) -> Column:
-    return _is_delete() if config.delete_action == "close" else F.lit(False)
-
-
 def _first_start(config: DimensionConfig) -> Column:
-    beginning = instant(BEGINNING)
-    if config.first_version == "from_beginning":
-        return beginning
-    return F.when(_closes(config), beginning).otherwise(F.col(_AT))
+    return instant(BEGINNING) if config.first_version == "from_beginning" else F.col(_AT)
 
 
 def _attribute(name: str) -> Column:

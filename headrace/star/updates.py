@@ -9,6 +9,7 @@ Elsewhere: telling them apart (headrace.star.lateness), one change of a member
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame
@@ -18,6 +19,7 @@ from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig
 from headrace.star.dimensions import (
     UNKNOWN_KEY,
+    DimensionInputs,
     Versions,
     build_dimension,
     earlier,
@@ -27,7 +29,18 @@ from headrace.star.dimensions import (
     member_versions,
     unknown_member,
 )
-from headrace.star.events import DELETE, MENTION, PUBLISHED, as_events, events_schema
+from headrace.star.events import (
+    BEGINNING,
+    DELETE,
+    MENTION,
+    PUBLISHED,
+    SEEN,
+    as_events,
+    events_schema,
+    instant,
+    seen_events,
+    snapshot_days,
+)
 from headrace.star.lateness import DimensionChanges, judged_members, net_events
 from headrace.star.single import ended_versions, next_heads
 
@@ -41,19 +54,21 @@ class DimensionUpdate:
         tail: Rows to add to the tail, or the whole next one if it is replaced.
         replaces_tail: Which of both `tail` is.
         late_members: How many members were rebuilt from their whole history.
+        unknown_deletes_until: As of `update_dimension`, for the next update.
     """
 
     head: DataFrame
     tail: DataFrame
     replaces_tail: bool
     late_members: int
+    unknown_deletes_until: datetime | None
 
 
 def update_dimension(
     published: Versions,
     changes: DimensionChanges,
-    history: Callable[[], DataFrame],
-    all_mentions: Callable[[], DataFrame | None] | None,
+    unknown_deletes_until: datetime | None,
+    everything: Callable[[], DimensionInputs],
     config: DimensionConfig,
     entity: EntityConfig,
 ) -> DimensionUpdate | None:
@@ -70,22 +85,30 @@ def update_dimension(
     Args:
         published: The published state, built by the same code and configuration.
         changes: What came and went since.
-        history: All processed rows as they are now; asked for late members only.
-        all_mentions: All mentions as they are now; asked for late members only.
+        unknown_deletes_until: Latest instant at which a member may have been deleted of whom
+            nothing was told before; None: none was. See `last_unknown_delete`.
+        everything: All that the dimension is made from, as it is now; asked for late members only.
         config: As of `build_dimension`.
         entity: Types of the columns.
     """
     told = net_events(changes, config, entity)
     members = published.head.where(F.col(config.key_column) != UNKNOWN_KEY)
-    judged = judged_members(members, told, changes, config, entity)
+    judged = judged_members(members, told, changes, unknown_deletes_until, config, entity)
     found = _counts(judged)
     if not found.touched:
         return None
-    mentions = all_mentions if all_mentions is not None and config.infers_members else None
+    deletes_until = max(
+        (at for at in (unknown_deletes_until, found.unknown_delete) if at is not None), default=None
+    )
     if config.snapshots_tell_deletes and found.has_late_rows:
-        versions = build_dimension(history(), config, entity, mentions() if mentions else None)
+        versions = build_dimension(everything(), config, entity)
+        deletes_until = max((at for at in (deletes_until, found.last) if at), default=None)
         return DimensionUpdate(
-            versions.head, versions.tail, replaces_tail=True, late_members=found.members
+            versions.head,
+            versions.tail,
+            replaces_tail=True,
+            late_members=found.members,
+            unknown_deletes_until=deletes_until,
         )
     schema = lake_dimension_schema(config, entity)
     is_published = F.col(config.key_column).isNotNull()
@@ -98,11 +121,11 @@ def update_dimension(
     tail = [ended_versions(judged.where("_is_single"), schema, config, entity)]
     late = judged.where("_is_late").select(*config.natural_key)
     if found.several:
-        changed = _changed(judged, told, config, entity)
+        changed = _changed(judged, told, changes, config, entity)
         head.append(latest(changed, config, entity))
         tail.append(earlier(changed, config, entity))
     if found.late:
-        rebuilt = member_versions(history(), config, entity, mentions() if mentions else None, late)
+        rebuilt = member_versions(everything(), config, entity, late)
         head.append(latest(rebuilt, config, entity))
         tail.append(earlier(rebuilt, config, entity))
         tail.append(_without(published.tail, late, config).select(*schema.names))
@@ -111,6 +134,7 @@ def update_dimension(
         reduce(DataFrame.unionByName, tail),
         replaces_tail=bool(found.late),
         late_members=found.late,
+        unknown_deletes_until=deletes_until,
     )
 
 
@@ -121,10 +145,15 @@ class _Counts:
     late: int
     several: int
     has_late_rows: bool
+    last: datetime | None
+    unknown_delete: datetime | None
 
 
 def _counts(judged: DataFrame) -> _Counts:
     is_touched = F.col("_is_late") | F.col("_is_single") | F.col("_is_several")
+    # A member whose states went may have nothing left but a delete, which leaves no version.
+    went = F.when(F.col("_was_removed"), F.col("_changed_at"))
+    unknown = F.when(F.col("_known_from").isNull(), F.col("_last_delete"))
     found = judged.agg(
         F.count(F.lit(1)).alias("members"),
         F.sum(is_touched.cast("bigint")).alias("touched"),
@@ -133,6 +162,8 @@ def _counts(judged: DataFrame) -> _Counts:
         F.max("_changed_at").alias("last"),
         F.min("_first_at").alias("first"),
         F.max(F.col("_was_removed").cast("int")).alias("removed"),
+        F.max(F.greatest(went, F.when(F.col("_was_removed"), F.col("_last_delete")))).alias("went"),
+        F.max(unknown).alias("unknown"),
     ).collect()[0]
     first, last = found["first"], found["last"]
     is_before = first is not None and last is not None and first <= last
@@ -143,23 +174,34 @@ def _counts(judged: DataFrame) -> _Counts:
         found["late"] or 0,
         found["several"] or 0,
         has_late_rows,
+        last,
+        max((at for at in (found["went"], found["unknown"]) if at is not None), default=None),
     )
 
 
 def _changed(
-    judged: DataFrame, told: DataFrame, config: DimensionConfig, entity: EntityConfig
+    judged: DataFrame,
+    told: DataFrame,
+    changes: DimensionChanges,
+    config: DimensionConfig,
+    entity: EntityConfig,
 ) -> DataFrame:
     """Versions from their published one on of members of whom several things were told."""
     keys = [*config.natural_key]
     several = judged.where("_is_several")
-    came = told.where(F.col("_count") > 0).select(*events_schema(config, entity))
+    is_told = (F.col("_count") > 0) & (F.col("_kind") != SEEN)
+    came = told.where(is_told).select(*events_schema(config, entity))
     # The few members on the left: Sail keeps that side in memory and streams the other.
     theirs = several.select(*keys).join(came, keys).select(*came.columns)
     events = theirs.unionByName(_published_events(several, config, entity))
-    # Snapshots that came, and the last one before.
-    days = came.select(F.col("_at").alias("_day")).distinct()
-    last = judged.agg(F.max("_changed_at").alias("_day")).where(F.col("_day").isNotNull())
-    return keyed_versions(events, days.unionByName(last), config, entity)
+    # Snapshots that came, and those before.
+    before = judged.sparkSession.range(1).select(instant(BEGINNING).alias("_day"))
+    seen = None
+    if changes.quarantined_added is not None:
+        # Those too that went and came again: the day's other rows may be new.
+        seen = seen_events(changes.quarantined_added, config, entity)
+    days = snapshot_days(came).unionByName(before)
+    return keyed_versions(events, days, seen, config, entity)
 
 
 def _published_events(
@@ -208,6 +250,7 @@ def _without(rows: DataFrame, late: DataFrame, config: DimensionConfig) -> DataF
 
 __all__ = [
     "DimensionChanges",
+    "DimensionInputs",
     "DimensionUpdate",
     "Versions",
     "update_dimension",

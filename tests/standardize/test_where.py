@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from headrace.config.sources import EntityConfig
 from headrace.engine.types import spark_schema
@@ -104,3 +105,31 @@ def test_rows_that_repeat_a_key_all_count_where_the_line_is_part_of_it(
     [counted] = repeated_keys(good, configured).collect()
     assert (counted["rows"], counted["keys"]) == (3, len(lines))
     assert sorted(row["_line"] for row in latest_rows(good, configured).collect()) == lines
+
+
+@pytest.mark.parametrize(
+    ("orders", "kept"), [((), [2]), (("version",), [3])], ids=["by place", "by the source's order"]
+)
+def test_of_rows_that_repeat_a_key_the_sources_order_keeps_the_last(
+    spark: SparkSession, orders: tuple[str, ...], kept: list[int]
+) -> None:
+    columns = [*CUSTOMERS["columns"], {"name": "version", "type": "int"}]
+    rows = raw(spark, ("17850", "France"), ("17850", "Spain"))
+    good = good_rows(rows, entity(), STAMP)
+    numbered = good.withColumn("version", F.when(F.col("_line") == 3, 1).otherwise(2))
+    kept_rows = latest_rows(numbered, entity(columns=columns), orders).collect()
+    # Without an order the later line counts; with one, the larger number.
+    assert [5 - row["_line"] for row in kept_rows] == kept
+
+
+def few_customers(rows: DataFrame) -> DataFrame:
+    """A user's transform that filters, and repeats what is left."""
+    kept = rows.where(F.col("customer_id") == 17850)
+    return kept.unionByName(kept)
+
+
+def test_what_a_transform_leaves_out_is_counted(spark: SparkSession) -> None:
+    configured = entity(transform=f"{__name__}:few_customers")
+    rows = raw(spark, ("17850", "France"), ("17851", "France"), ("17852", "Spain"), ("", "Spain"))
+    # One by `where`; two of three by the transform, and one that it added.
+    assert counts(rows, configured) == (2, 0, 2)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from headrace.config.star import DimensionConfig
 from headrace.star.dimensions import (
     UNKNOWN_KEY,
+    DimensionInputs,
     Versions,
     build_dimension,
     lake_dimension_schema,
@@ -25,6 +27,7 @@ from tests.star.naive import (
     mentioned,
     naive_dimension,
     processed,
+    quarantined_keys,
 )
 
 T = TypeVar("T")
@@ -83,6 +86,8 @@ class Lake:
     late: int = 0
     # Column of the naive answer: what the dimension calls it, where it has another name.
     names: Mapping[str, str] = field(default_factory=dict)
+    quarantines: bool = False
+    unknown_deletes_until: datetime | None = None
 
     def run(
         self,
@@ -91,34 +96,46 @@ class Lake:
     ) -> None:
         """Replace some days, and let the dimension follow."""
         states, mentions = states or {}, mentions or {}
+        came = _all(states.values())
+        went = _all(self.states.get(day, []) for day in states)
+        self.quarantines |= any(row.quarantined for row in came)
         changes = DimensionChanges(
-            added=processed(self.spark, _all(states.values())),
-            removed=processed(self.spark, _all(self.states.get(d, []) for d in states)),
+            added=processed(self.spark, came),
+            removed=processed(self.spark, went),
             mentions_added=self.mentioned(_all(mentions.values())),
             mentions_removed=self.mentioned(_all(self.mentions.get(d, []) for d in mentions)),
+            quarantined_added=quarantined_keys(self.spark, came) if self.quarantines else None,
+            quarantined_removed=quarantined_keys(self.spark, went) if self.quarantines else None,
         )
         self.states |= {day: [*rows] for day, rows in states.items()}
         self.mentions |= {day: [*rows] for day, rows in mentions.items()}
         published = Versions(self.frame_of(self.head), self.frame_of(self.tail))
         update = update_dimension(
-            published, changes, self.history, self.all_mentions, self.config, ENTITY
+            published,
+            changes,
+            self.unknown_deletes_until,
+            self.everything,
+            self.config,
+            ENTITY,
         )
         if update is None:
             self.late = 0
             if self.head is None:  # Nothing is published, and nothing is told: the unknown member.
-                versions = build_dimension(self.history(), self.config, ENTITY, self.all_mentions())
+                versions = build_dimension(self.everything(), self.config, ENTITY)
                 self.head, self.tail = versions.head.toArrow(), versions.tail.toArrow()
             return
+        self.unknown_deletes_until = update.unknown_deletes_until
         tail = update.tail.toArrow()
         if self.tail is not None and not update.replaces_tail:
             tail = pa.concat_tables([self.tail, tail.cast(self.tail.schema)])
         self.head, self.tail, self.late = update.head.toArrow(), tail, update.late_members
 
-    def history(self) -> DataFrame:
-        return processed(self.spark, self.rows())
-
-    def all_mentions(self) -> DataFrame:
-        return self.mentioned(_all(self.mentions.values()))
+    def everything(self) -> DimensionInputs:
+        return DimensionInputs(
+            processed(self.spark, self.rows()),
+            self.mentioned(_all(self.mentions.values())),
+            quarantined_keys(self.spark, self.rows()) if self.quarantines else None,
+        )
 
     def mentioned(self, mentions: Sequence[Mention]) -> DataFrame:
         return mentioned(self.spark, mentions).withColumnsRenamed(dict(self.names))
@@ -128,7 +145,7 @@ class Lake:
 
     def built(self) -> tuple[list[str], list[str]]:
         """What a build from nothing gives: head and tail, each sorted."""
-        versions = build_dimension(self.history(), self.config, ENTITY, self.all_mentions())
+        versions = build_dimension(self.everything(), self.config, ENTITY)
         return _sorted(versions.head.toArrow()), _sorted(versions.tail.toArrow())
 
     def published(self) -> tuple[list[str], list[str]]:

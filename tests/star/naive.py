@@ -1,6 +1,6 @@
 """The naive dimension: lists and dicts, one member after the other, no engine, obviously right."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -34,6 +34,9 @@ ENTITY = EntityConfig.model_validate(
 _MENTION = TableSchema(
     (Column("shop", "string"), Column("sku", "bigint"), Column(MENTION_TIME, "timestamp"))
 )
+_SEEN = TableSchema(
+    (Column("shop", "string"), Column("sku", "bigint"), Column("_partition_date", "date"))
+)
 FIRST = date(2017, 1, 1)
 BEGIN = datetime.fromisoformat(BEGINNING)
 Key = tuple[str, int]
@@ -58,11 +61,17 @@ class State:
     gone: bool | None = None
     since: datetime | None = None
     seq: int | None = None
+    quarantined: bool = False
+
+    @property
+    def order_in_day(self) -> tuple[float, int, int]:
+        """What was told last on a day has the largest."""
+        return (0 if self.seq is None else 1, self.seq or 0, self.line)
 
     @property
     def told_order(self) -> tuple[float, int, int, int]:
         """What was told last of an instant has the largest."""
-        return (0 if self.seq is None else 1, self.seq or 0, self.day, self.line)
+        return (*self.order_in_day[:2], self.day, self.line)
 
 
 @dataclass(frozen=True)
@@ -84,19 +93,32 @@ def naive_dimension(
 ) -> set[Version]:
     """All versions but the unknown member."""
     told: dict[Key, list[State]] = {}
+    seen: dict[Key | None, set[int]] = {}
     for state in states:
+        if state.quarantined:
+            if state.shop is not None and state.sku is not None:
+                seen.setdefault((state.shop, state.sku), set()).add(state.day)
+            continue
         if state.shop is not None and state.sku is not None:
             shown = state if config.attributes else replace(state, brand=None)
             told.setdefault((state.shop, state.sku), []).append(shown)
-    snapshots = {s.day for some in told.values() for s in some} if config.snapshot else set()
+    is_delete = _is_delete(config)
+    snapshots = {s.day for some in told.values() for s in some if not is_delete(s)}
+    snapshots = snapshots if config.snapshot else set()
     named: dict[Key, list[datetime]] = {}
     for shop, sku, moment in mentions if config.missing == "inferred" else ():
         if moment >= BEGIN:
             named.setdefault((shop, sku), []).append(moment)
     versions: set[Version] = set()
     for key in {*told, *named}:
-        versions |= _versions_of(config, key, told.get(key, []), snapshots, named.get(key, []))
+        absent = snapshots - seen.get(key, set())
+        versions |= _versions_of(config, key, told.get(key, []), absent, named.get(key, []))
     return versions
+
+
+def _is_delete(config: DimensionConfig) -> Callable[[State], bool]:
+    tells = config.deletes is not None and config.deletes.when is not None
+    return lambda state: tells and bool(state.gone)
 
 
 def _versions_of(
@@ -108,15 +130,20 @@ def _versions_of(
 ) -> set[Version]:
     found: list[Version] = []
     note: str | None = None
-    for moment, state in _events(config, states, snapshots):
-        if state is not None and (not state.gone or not found):
+    for moment, told in _events(config, states, snapshots):
+        is_gone = not told or bool(told[-1].gone)
+        # Of the states of one instant the last counts, though a delete may follow it.
+        state = next((state for state in reversed(told) if not state.gone), None)
+        shows = config.first_version == "from_beginning" or config.delete_action == "flag"
+        if state is not None and (found or shows or not is_gone):
             note = state.note
         if not found:
-            assert state is not None, "a member is absent only after it was seen"
-            found = [_first(config, key, moment, state)]
-        elif state is None or state.gone:
-            found = _deleted(config, found, moment)
+            if state is not None and (shows or not is_gone):
+                found = [_first(config, key, moment, state, is_gone=is_gone)]
+        elif is_gone:
+            found = _deleted(config, found, moment, state)
         else:
+            assert state is not None
             found = _told(found, moment, state)
     if not found:
         note = _unknown(config, "note")
@@ -132,20 +159,26 @@ def _unknown(config: DimensionConfig, name: str) -> str | None:
     return None if value is None else str(value)
 
 
-def _first(config: DimensionConfig, key: Key, moment: datetime, state: State) -> Version:
-    if state.gone and config.delete_action == "close":
-        return Version(*key, state.brand, BEGIN, moment)
+def _first(
+    config: DimensionConfig, key: Key, moment: datetime, state: State, *, is_gone: bool
+) -> Version:
     start = BEGIN if config.first_version == "from_beginning" else moment
-    return Version(*key, state.brand, start, None, is_deleted=bool(state.gone))
+    if is_gone and config.delete_action == "close":
+        return Version(*key, state.brand, start, moment)
+    return Version(*key, state.brand, start, None, is_deleted=is_gone)
 
 
-def _deleted(config: DimensionConfig, found: list[Version], moment: datetime) -> list[Version]:
+def _deleted(
+    config: DimensionConfig, found: list[Version], moment: datetime, state: State | None
+) -> list[Version]:
+    """What a delete leaves; `state` is what was told at its instant before it."""
     last = found[-1]
     if last.is_deleted or last.valid_to is not None:
         return found
     ended = [*found[:-1], replace(last, valid_to=moment)]
     if config.delete_action == "flag":
-        ended.append(replace(last, valid_from=moment, is_deleted=True))
+        brand = last.brand if state is None else state.brand
+        ended.append(replace(last, brand=brand, valid_from=moment, is_deleted=True))
     return ended
 
 
@@ -161,28 +194,57 @@ def _told(found: list[Version], moment: datetime, state: State) -> list[Version]
 
 def _events(
     config: DimensionConfig, states: Sequence[State], snapshots: set[int]
-) -> list[tuple[datetime, State | None]]:
-    """What holds at each instant, in time; None is a snapshot without the member."""
+) -> list[tuple[datetime, list[State]]]:
+    """What was told of each instant, in time; nothing is a snapshot without the member."""
     rows = [s for s in states if not (s.gone and config.delete_action == "keep")]
     if config.deletes is None or config.deletes.when is None:
         rows = [replace(s, gone=None) for s in states]
-    instants: dict[datetime, tuple[tuple[datetime, tuple[float, int, int, int]], State]] = {}
+    ordered: dict[datetime, list[tuple[datetime, tuple[float, int, int, int], State]]] = {}
     for state in rows:
-        raw = state.since if config.effective_time and state.since else at(state.day)
+        raw = _instant(config, state, rows)
         moment = max(raw, BEGIN + timedelta(microseconds=1) if state.gone else BEGIN)
         order = state.told_order if config.source_order else (0, 0, state.day, state.line)
-        if moment not in instants or instants[moment][0] < (raw, order):
-            instants[moment] = ((raw, order), state)
-    events: dict[datetime, State | None] = {m: state for m, (_, state) in instants.items()}
+        ordered.setdefault(moment, []).append((raw, order, state))
+    events = {
+        moment: [state for *_, state in sorted(told, key=lambda one: one[:2])]
+        for moment, told in ordered.items()
+    }
     if rows and config.delete_action != "keep":
-        first = min(state.day for state in rows)
+        first = min((state.day for state in rows if not state.gone), default=0)
         absent = {day for day in snapshots if day > first} - {state.day for state in rows}
-        events |= {at(day): None for day in absent}
+        events |= {at(day): [] for day in absent}
     return sorted(events.items(), key=lambda event: event[0])
 
 
+def _instant(config: DimensionConfig, state: State, rows: Sequence[State]) -> datetime:
+    """When a row holds from: its own time, or midnight, but not before what its day told first."""
+    midnight = at(state.day)
+    if not config.effective_time:
+        return midnight
+    if state.since:
+        return state.since
+
+    def order(one: State) -> tuple[float, int, int]:
+        return one.order_in_day if config.source_order else (0, 0, one.line)
+
+    before = (one.since for one in rows if one.day == state.day and order(one) < order(state))
+    return max([midnight, *filter(None, before)])
+
+
+def quarantined_keys(spark: SparkSession, states: Sequence[State]) -> DataFrame:
+    """The natural keys of quarantined lines."""
+    lines = [state for state in states if state.quarantined]
+    columns = {
+        "shop": [state.shop for state in lines],
+        "sku": [state.sku for state in lines],
+        "_partition_date": [FIRST + timedelta(days=state.day) for state in lines],
+    }
+    return frame(spark, pa.table(columns, schema=_SEEN.arrow()), _SEEN)
+
+
 def processed(spark: SparkSession, states: Sequence[State]) -> DataFrame:
-    """The lines as processed rows of their days."""
+    """The good lines as processed rows of their days."""
+    states = [state for state in states if not state.quarantined]
     stamp = datetime(2017, 6, 1, tzinfo=UTC)
     schema = processed_schema(ENTITY)
     columns = {

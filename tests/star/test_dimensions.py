@@ -13,7 +13,13 @@ from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig
 from headrace.engine.types import spark_schema
 from headrace.standardize.rows import processed_schema
-from headrace.star.dimensions import BEGINNING, UNKNOWN_KEY, build_dimension, dimension_rows
+from headrace.star.dimensions import (
+    BEGINNING,
+    UNKNOWN_KEY,
+    DimensionInputs,
+    build_dimension,
+    dimension_rows,
+)
 
 ENTITY = EntityConfig.model_validate(
     {
@@ -101,7 +107,8 @@ def built(
         for s in states
     ]
     frame = spark.createDataFrame(rows, spark_schema(processed_schema(ENTITY)))
-    return dimension_rows(build_dimension(frame, config, ENTITY), config, ENTITY).collect()
+    versions = build_dimension(DimensionInputs(frame), config, ENTITY)
+    return dimension_rows(versions, config, ENTITY).collect()
 
 
 def members(rows: Sequence[Row]) -> set[Version]:

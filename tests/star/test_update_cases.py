@@ -19,7 +19,9 @@ def test_a_late_change_between_two_equal_states_makes_versions_of_a_no_op(
 
 
 def test_changes_after_the_last_one_read_no_history(sail: SparkSession) -> None:
-    lake = follow(sail, "plain", [told(0, "x")], [told(1, "y")], [told(5, "y"), told(5, "z")])
+    lake = follow(
+        sail, "plain", [told(0, "x")], [told(1, "y")], [told(5, "y"), told(5, "z", line=2)]
+    )
     assert lake.late == 0
 
 
@@ -82,11 +84,76 @@ def test_a_delete_between_two_equal_states_keeps_them_apart(sail: SparkSession) 
     assert {(v.valid_from, v.valid_to) for v in lake.versions()} == {(BEGIN, at(1)), (at(3), None)}
 
 
-def test_a_member_that_is_told_of_as_deleted_only_had_been_there(sail: SparkSession) -> None:
-    lake = follow(sail, "close_at_effective_time", [told(2, "x", gone=True)])
-    assert lake.versions() == {Version("a", 1, "x", BEGIN, at(2))}
+@pytest.mark.parametrize("name", ["close", "close_at_effective_time", "flag"])
+def test_a_delete_of_a_member_that_nobody_told_of_makes_no_version(
+    sail: SparkSession, name: str
+) -> None:
+    lake = follow(sail, name, [told(2, None, gone=True)])
+    assert lake.versions() == set()
+    # It counts once the member is told of.
     lake.run({1: [told(1, "w")]})
-    assert lake.versions() == {Version("a", 1, "w", at(1), at(2))}
+    assert {v.valid_to for v in lake.versions()} & {at(2)}
+    assert lake.versions() == lake.naive()
+    lake.run({2: []})
+    lake.run({1: []})
+    lake.run({2: [told(2, None, gone=True)]})
+    lake.run({3: [told(3, "z")]})
+    assert lake.late == 0
+    assert lake.versions() == lake.naive()
+    assert {v.brand for v in lake.versions()} == {"z"}
+
+
+def test_a_member_inserted_and_deleted_at_one_instant_keeps_its_values(sail: SparkSession) -> None:
+    both = [told(2, "x", note="n"), told(2, None, line=2, gone=True)]
+    assert follow(sail, "close", both).versions() == {Version("a", 1, "x", BEGIN, at(2))}
+    assert follow(sail, "close_at_effective_time", both).versions() == set()
+
+
+def test_a_flagged_member_shows_what_its_delete_follows_at_its_instant(sail: SparkSession) -> None:
+    changed = [told(2, "y", note="m"), told(2, None, line=2, gone=True)]
+    lake = follow(sail, "flag", [told(0, "x", note="n")], changed)
+    assert lake.versions() == {
+        Version("a", 1, "x", at(0), at(2), "m"),
+        Version("a", 1, "y", at(2), None, "m", is_deleted=True),
+    }
+
+
+def test_a_row_without_a_time_comes_after_what_its_day_told_before_it(sail: SparkSession) -> None:
+    noon, evening = at(1.5), at(1.75)
+    changed = [told(1, "y", since=noon), told(1, None, line=2, gone=True)]
+    lake = follow(sail, "close", [told(0, "x", since=at(0.5))], changed)
+    assert lake.versions() == {Version("a", 1, "x", BEGIN, noon)}
+    lake.run({1: [told(1, "y", since=evening), told(1, "z", line=2), told(1, "q", line=3)]})
+    assert lake.versions() == lake.naive()
+    assert {v.brand for v in lake.versions()} == {"x", "q"}
+
+
+def test_a_member_whose_row_is_quarantined_was_there(spark: SparkSession) -> None:
+    other = [State("b", 2, day, "o", line=2) for day in range(6)]
+    unread = [told(day, None, quarantined=True) for day in range(6)]
+    days = [[other[0], told(0, "x")], [other[1], unread[1]], [other[2], unread[2]], [other[3]]]
+    lake = follow(spark, "snapshot", *days)
+    mine = {(v.valid_from, v.valid_to) for v in lake.versions() if v.shop == "a"}
+    assert mine == {(BEGIN, at(3))}
+    # A quarantined row brings nobody back, and nobody of whom nothing was told before.
+    lake.run({4: [other[4], unread[4], State("c", 3, 4, "n", line=3, quarantined=True)]})
+    lake.run({5: [other[5]]})
+    assert lake.versions() == lake.naive()
+    # The corrected file of the 2nd lacks the member after all; that of the 1st has it.
+    lake.run({2: [other[2]]})
+    assert lake.versions() == lake.naive()
+    lake.run({1: [other[1], told(1, "y")]})
+    assert lake.versions() == lake.naive()
+    assert lake.published() == lake.built()
+
+
+def test_a_day_without_a_good_row_is_no_snapshot(sail: SparkSession) -> None:
+    gone = State("c", 3, 1, None, line=2, gone=True)
+    lake = follow(sail, "snapshot", [told(0, "x")], [told(1, None, quarantined=True), gone])
+    assert {v.valid_to for v in lake.versions()} == {None}
+    lake.run({2: [State("b", 2, 2, "o")]})
+    assert {(v.shop, v.valid_to) for v in lake.versions()} == {("a", at(2)), ("b", None)}
+    assert lake.versions() == lake.naive()
 
 
 def test_a_flagged_member_is_shown_as_it_was_last_known(sail: SparkSession) -> None:

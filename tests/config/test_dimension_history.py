@@ -1,0 +1,72 @@
+"""Dimensions that would lose changes without a word are refused before anything runs."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from headrace.config.loading import Project, load_project
+from headrace.errors import ConfigError
+
+CONFIG = Path(__file__).parents[2] / "config"
+
+
+def loaded(tmp_path: Path, key: list[str], **changes: Any) -> Project:
+    """The shipped configuration with another key of products, and another dim_product."""
+    folder = Path(shutil.copytree(CONFIG, tmp_path / "config"))
+    [path] = (folder / "sources").glob("*.yaml")
+    source = yaml.safe_load(path.read_text())
+    [products] = (entity for entity in source["entities"] if entity["name"] == "products")
+    products["key"] = key
+    path.write_text(yaml.safe_dump(source))
+    star = yaml.safe_load((folder / "star.yaml").read_text())
+    star["dimensions"][1] |= changes
+    (folder / "star.yaml").write_text(yaml.safe_dump(star))
+    return load_project({"HEADRACE_CONFIG": str(folder), "HEADRACE_HOME": "/scratch"})
+
+
+@pytest.mark.parametrize("key", [["product_id"], ["_file", "product_id"]], ids="-".join)
+def test_a_key_that_keeps_one_change_of_a_member_a_day_is_refused(
+    tmp_path: Path, key: list[str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"add 'changed_at' or '_line' to the key of retail\."):
+        loaded(tmp_path, key)
+
+
+@pytest.mark.parametrize(
+    ("key", "changes"),
+    [
+        (["product_id", "_line"], {}),
+        (["product_id", "changed_at"], {}),
+        (["manufacturer_id"], {}),
+        (["product_id"], {"effective_time": None}),
+    ],
+    ids=str,
+)
+def test_a_key_that_keeps_every_change_or_a_day_of_states_is_not(
+    tmp_path: Path, key: list[str], changes: dict[str, Any]
+) -> None:
+    loaded(tmp_path, key, **changes)
+
+
+def test_dimensions_of_one_entity_have_one_order_of_its_rows(tmp_path: Path) -> None:
+    key = ["product_id", "changed_at"]
+    uses = loaded(tmp_path, key, source_order=["package_size"]).star.uses_of("retail.products")
+    assert uses is not None
+    assert uses.source_order == ("package_size",)
+    other = {"name": "dim_maker", "natural_key": {"maker": "manufacturer_id"}}
+    star = tmp_path / "config" / "star.yaml"
+    changed = yaml.safe_load(star.read_text())
+    changed["dimensions"].append(
+        {**other, "entity": "retail.products", "source_order": ["changed_at"]}
+    )
+    star.write_text(yaml.safe_dump(changed))
+    with pytest.raises(ConfigError, match=r"rows of retail\.products have one order"):
+        load_project({"HEADRACE_CONFIG": str(star.parent), "HEADRACE_HOME": "/scratch"})
+
+
+def test_a_share_of_members_is_declared_for_snapshots_only(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="max_vanished_share is for dimensions with"):
+        loaded(tmp_path, ["product_id", "changed_at"], max_vanished_share=0.1)
