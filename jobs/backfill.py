@@ -4,6 +4,7 @@ Belongs here: one Dagster run over a range, and what became of its partitions.
 Elsewhere: backfills that Dagster's daemon runs (nothing of ours), printing (headrace.cli).
 """
 
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,5 +81,6 @@ def _first_error(result: dg.ExecuteInProcessResult) -> str | None:
             error = event.step_failure_data.error
             while error.cause is not None and error.cls_name != "Failure":
                 error = error.cause
-            return error.message.strip()
+            # Python's name of the class tells a user nothing: dagster._core….Failure.
+            return re.sub(rf"^[\w.]*\b{error.cls_name}: ", "", error.message.strip())
     return None

@@ -90,14 +90,26 @@ def backfill(
 
 
 @app.command()
-def status(as_json: JsonFlag = False) -> None:
+def status(
+    errors: Annotated[
+        bool,
+        typer.Option("--errors", help="Each partition that is held or failed, and why, in full."),
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Show each asset's partitions: published, empty, held, failed, missing; rows; last run.
 
-    Example: headrace status --json
-    """
-    from headrace.cli.runner import read_status
+    Rows are those that readers see: of a dimension all its versions, of a mart its own.
 
-    output.print_status(read_status(), as_json=as_json)
+    Example: headrace status --errors
+    """
+    from headrace.cli.runner import first_steps, read_errors, read_status
+
+    if errors:
+        output.print_errors(read_errors(), as_json=as_json)
+        return
+    found = read_status()
+    output.print_status(found, as_json=as_json, first_steps=[] if found else first_steps())
 
 
 @app.command()

@@ -11,9 +11,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
@@ -22,12 +23,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from headrace import dbt_worker, progress
 from headrace.cli.checking import check_conditions
 from headrace.cli.output import messages
+from headrace.cli.table_rows import rows_in_tables
 from headrace.config.loading import Project, load_project
 from headrace.connections import ledger_of
 from headrace.engine import session as engine
 from headrace.errors import ConfigError
 from headrace.home import environment_of
 from headrace.home_setup import mart_builder, prepare_home
+from headrace.ledger.ledger import PartitionState
 
 # Objects between two looks for garbage that reference counts leave: with Python's 700 a year's
 # manifests, events and plans cost 2 s of looking.
@@ -71,7 +74,10 @@ class BackfillResult:
 
 @dataclass(frozen=True)
 class AssetStatus:
-    """One asset's partitions by state; `missing` were never attempted."""
+    """One asset's partitions by state; `missing` were never attempted, `rows` are what readers see.
+
+    A mart that is a view has no rows of its own: None.
+    """
 
     asset: str
     published: int
@@ -79,7 +85,7 @@ class AssetStatus:
     held: int
     failed: int
     missing: int
-    rows: int
+    rows: int | None
     last_run: datetime | None
 
     def as_dict(self) -> dict[str, Any]:
@@ -129,7 +135,9 @@ def read_status() -> list[AssetStatus]:
     prepare_home(project)
     days = _number_of_days(project)
     found = []
-    for asset in ledger_of(project).summary():
+    known_assets = ledger_of(project).summary()
+    rows = rows_in_tables(project, [asset.asset for asset in known_assets])
+    for asset in known_assets:
         known = asset.published + asset.empty + asset.held + asset.failed
         found.append(
             AssetStatus(
@@ -139,11 +147,33 @@ def read_status() -> list[AssetStatus]:
                 asset.held,
                 asset.failed,
                 max(0, days - known) if asset.is_partitioned else 0,
-                asset.rows,
+                rows.get(asset.asset, asset.rows),
                 asset.last_run_at,
             )
         )
     return found
+
+
+def read_errors() -> list[BadPartition]:
+    """Every partition whose last attempt was not published, by asset and day."""
+    project = load_project()
+    prepare_home(project)
+    return [_bad(state) for state in ledger_of(project).not_published()]
+
+
+def first_steps() -> list[str]:
+    """What to do in an installation that nothing ran in yet."""
+    project = load_project()
+    partitions = project.settings.partitions
+    last = (partitions.end or datetime.now(UTC).date()) - timedelta(days=1)
+    steps = []
+    landing = project.expand(project.settings.landing.uri)
+    if "://" not in landing and not any(path.is_file() for path in Path(landing).rglob("*")):
+        wanted = [entity.extract.path for _, entity in project.entities().values()]
+        steps.append(f"no file lies in {landing}: deliver {', '.join(wanted)}")
+    steps.append(f"headrace backfill --from {partitions.start} --to {last}   runs all days")
+    steps.append("headrace dev   opens Dagster's UI, whose sensors run days as files arrive")
+    return steps
 
 
 @contextmanager
@@ -198,22 +228,23 @@ def _number_of_days(project: Project) -> int:
 
 def _result(project: Project, run: Run) -> BackfillResult:
     ledger = ledger_of(project)
-    bad = tuple(
-        BadPartition(r.asset, r.partition, r.status, r.error or "")
-        for r in ledger.bad_of_run(run.run_id)
-    )
+    bad = tuple(_bad(state) for state in ledger.bad_of_run(run.run_id))
     published = ledger.published_of_run(run.run_id)
     if run.success:
         summary, code = f"{published} partitions published, none bad", 0
     elif bad:
         summary = (
             f"{published} partitions published, {len(bad)} not: they keep their last state. "
-            "Look: headrace status"
+            "Each of them: headrace status --errors"
         )
         code = 3
     else:
         summary, code = f"the run failed: {run.error}", 1
     return BackfillResult(run.run_id, published, bad, run.steps, code, summary)
+
+
+def _bad(state: PartitionState) -> BadPartition:
+    return BadPartition(state.asset, state.partition, state.status, state.error or "")
 
 
 @contextmanager
