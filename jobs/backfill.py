@@ -32,9 +32,16 @@ class RangeRun:
 
 
 def run_range(
-    definitions: Callable[[], dg.Definitions], start: date, end: date, *, select: str = "*"
+    definitions: Callable[[], dg.Definitions],
+    start: date,
+    end: date,
+    *,
+    select: str = "*",
+    rebuild: bool = False,
 ) -> RangeRun:
     """Run the selected assets for the days from `start` to `end`, both included, in one run.
+
+    With `rebuild` their tables are made anew, with other columns or types if so declared.
 
     Raises:
         ConfigError: `select` names no asset, or a day is none of the partitions.
@@ -45,7 +52,7 @@ def run_range(
         with dg.DagsterInstance.get() as instance:
             keep_connections(instance)
             result = execute_in_this_process(
-                job, instance, tags=range_tags(start, end), run_config=_QUIET
+                job, instance, tags=range_tags(start, end, rebuild=rebuild), run_config=_QUIET
             )
             return RangeRun(
                 result.run_id, result.success, _step_seconds(result), _first_error(result)

@@ -68,12 +68,24 @@ def check(as_json: JsonFlag = False) -> None:
 
 @app.command()
 def backfill(
-    start: Annotated[date, typer.Option("--from", parser=_day, metavar="DAY", help="First day.")],
-    end: Annotated[date, typer.Option("--to", parser=_day, metavar="DAY", help="Last day.")],
+    start: Annotated[
+        date | None, typer.Option("--from", parser=_day, metavar="DAY", help="First day.")
+    ] = None,
+    end: Annotated[
+        date | None, typer.Option("--to", parser=_day, metavar="DAY", help="Last day.")
+    ] = None,
     select: Select = "*",
+    rebuild: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild",
+            help="All days, into tables made anew where columns or types changed, without --from"
+            " and --to. Readers see the old table until the new one is whole.",
+        ),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Run the layers for the days from START to END, both included.
+    """Run the layers for the days from START to END, both included; or rebuild tables.
 
     Example: headrace backfill --from 2017-01-01 --to 2017-01-31
     """
@@ -84,7 +96,7 @@ def backfill(
         dbt_worker.start()
     from headrace.cli.runner import run_backfill
 
-    result = run_backfill(start, end, select=select, quiet=as_json)
+    result = run_backfill(start, end, select=select, rebuild=rebuild, quiet=as_json)
     output.print_backfill(result, as_json=as_json)
     raise typer.Exit(result.exit_code)
 

@@ -100,17 +100,32 @@ def prepare() -> dict[str, str]:
     return environment_of(project)
 
 
-def run_backfill(start_day: date, end: date, *, select: str, quiet: bool) -> BackfillResult:
+def run_backfill(
+    start_day: date | None,
+    end: date | None,
+    *,
+    select: str,
+    rebuild: bool = False,
+    quiet: bool,
+) -> BackfillResult:
     """Run the selected assets over the days, in this process, with a progress bar.
 
+    Args:
+        start_day: First day.
+        end: Last day, included.
+        select: Assets, in Dagster's syntax.
+        rebuild: Make their tables anew, from all days; no days are given then.
+        quiet: Show no bars.
+
     Raises:
-        ConfigError: A day or an asset does not exist, or the engine refuses a condition.
+        ConfigError: A day or an asset does not exist, days are missing, or the engine refuses a
+            condition.
     """
     if may_need_dbt := dbt_worker.may_be_needed(select):
         # dbt takes three seconds to get ready, in which the layers before it keep this core busy.
         dbt_worker.start()
     project = load_project()
-    _check_days(project, start_day, end)
+    start_day, end = _days_of(project, start_day, end, rebuild=rebuild)
     check_conditions(project)
     os.environ.update(environment_of(project))
     _log_to_stderr()
@@ -124,7 +139,11 @@ def run_backfill(start_day: date, end: date, *, select: str, quiet: bool) -> Bac
         engine.prepare(engine.EngineSettings())
     with nullcontext() if quiet else bars():
         run: Run = run_range(
-            lambda: definitions(project, for_ui=False), start_day, end, select=select
+            lambda: definitions(project, for_ui=False),
+            start_day,
+            end,
+            select=select,
+            rebuild=rebuild,
         )
     return _result(project, run)
 
@@ -201,8 +220,24 @@ def _entry_point(name: str) -> Callable[..., Any]:
     raise ConfigError(f"{name} is not installed", fix="run make setup in the project's folder")
 
 
-def _check_days(project: Project, start_day: date, end: date) -> None:
+def _days_of(
+    project: Project, start_day: date | None, end: date | None, *, rebuild: bool
+) -> tuple[date, date]:
+    """First and last day of a run: those that are given, or all for a rebuild."""
     first, after = project.settings.partitions.start, project.settings.partitions.end
+    if rebuild:
+        if start_day or end:
+            raise ConfigError(
+                "a rebuild takes all days: a table cannot have old columns on some of them",
+                fix="leave --from and --to out",
+            )
+        last = (after or date.today()) - timedelta(days=1)  # noqa: DTZ011  # as below
+        return first, max(first, last)
+    if start_day is None or end is None:
+        raise ConfigError(
+            "backfill needs a first and a last day",
+            fix="give --from and --to, or --rebuild for all days",
+        )
     if end < start_day:
         raise ConfigError(f"--to {end} lies before --from {start_day}", fix="swap them")
     last_allowed = after or date.today()  # noqa: DTZ011  # compared with days, UTC within hours
@@ -211,6 +246,7 @@ def _check_days(project: Project, start_day: date, end: date) -> None:
             f"partitions exist from {first} up to, but without, {last_allowed}",
             fix="choose days among them, or change partitions.start and .end in the configuration",
         )
+    return start_day, end
 
 
 def _log_to_stderr() -> None:
