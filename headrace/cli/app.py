@@ -4,8 +4,6 @@ Belongs here: commands and their options; a command calls one function and print
 Elsewhere: printing (headrace.cli.output), running Dagster (behind headrace.cli.runner).
 """
 
-import os
-import subprocess
 import sys
 from datetime import date
 from pathlib import Path
@@ -176,32 +174,41 @@ def env() -> None:
 
 @app.command()
 def dev(
-    port: Annotated[int, typer.Option(help="Port of the UI on 127.0.0.1.")] = 3000,
+    port: Annotated[
+        int, typer.Option(help="Port of the UI on 127.0.0.1.", min=1, max=65_535)
+    ] = 3000,
 ) -> None:
     """Open Dagster's UI over this installation, with sensors and schedules running.
 
+    From any folder, given HEADRACE_HOME and HEADRACE_CONFIG. One at a time over an installation.
+
     Example: headrace dev --port 3001
     """
-    from headrace.cli.runner import prepare
+    from headrace.cli.dev import serve
 
-    variables = {**os.environ, **prepare()}
-    typer.echo(f"Dagster's UI: http://127.0.0.1:{port}  (Ctrl-C ends it)", err=True)
-    command = [str(Path(sys.executable).with_name("dg")), "dev", "--port", str(port)]
-    command += ["--host", "127.0.0.1"]
-    raise typer.Exit(subprocess.call(command, env=variables))  # noqa: S603  # our own program
+    serve(port, lambda text: typer.echo(text, err=True))
 
 
 @app.command()
-def stop() -> None:
+def stop(
+    force: Annotated[
+        bool, typer.Option("--force", help="Also while a command uses the installation.")
+    ] = False,
+) -> None:
     """Stop what stays between commands: the embedded Postgres, the warm process.
+
+    It refuses while `headrace dev` or a backfill uses them.
 
     Example: headrace stop
     """
     from headrace.config.loading import home_folder
     from headrace.home import Home
+    from headrace.home_lock import require_unused
     from headrace.warehouse.server import stop as stop_server
     from headrace.warm.client import end as end_warm_process
 
+    if not force:
+        require_unused(home_folder())
     ended = end_warm_process(home_folder())
     stopped = stop_server(Home(home_folder()).postgres) or ended
     typer.echo("stopped" if stopped else "was not running", err=True)

@@ -29,6 +29,7 @@ from headrace.connections import ledger_of
 from headrace.engine import session as engine
 from headrace.errors import ConfigError
 from headrace.home import environment_of
+from headrace.home_lock import using
 from headrace.home_setup import mart_builder, prepare_home
 from headrace.ledger.ledger import PartitionState
 
@@ -134,18 +135,19 @@ def run_backfill(
     with _imports():
         run_range = _entry_point("headrace.run_range")
         definitions = _entry_point("headrace.definitions")
-    prepare_home(project)
-    if select == "*" and project.settings.engine.remote is None:
-        engine.prepare(engine.EngineSettings())
-    with nullcontext() if quiet else bars():
-        run: Run = run_range(
-            lambda: definitions(project, for_ui=False),
-            start_day,
-            end,
-            select=select,
-            rebuild=rebuild,
-        )
-    return _result(project, run)
+    with using(project.home, "command", "headrace backfill"):
+        prepare_home(project)
+        if select == "*" and project.settings.engine.remote is None:
+            engine.prepare(engine.EngineSettings())
+        with nullcontext() if quiet else bars():
+            run: Run = run_range(
+                lambda: definitions(project, for_ui=False),
+                start_day,
+                end,
+                select=select,
+                rebuild=rebuild,
+            )
+        return _result(project, run)
 
 
 def read_status() -> list[AssetStatus]:
