@@ -21,7 +21,6 @@ from headrace.staged import StagedOutput, StagedPartition, StagedTable
 from io_managers.contexts import (
     days_of,
     form_of,
-    is_rebuild,
     metadata_of,
     permanent_errors_are_not_retried,
 )
@@ -99,7 +98,7 @@ class IcebergIOManager(dg.ConfigurableIOManager):
         with permanent_errors_are_not_retried():
             table = self._table(context)
             output = _staged(context, table, obj)
-            commit = _publish(table, output, rebuild=is_rebuild(context))
+            commit = _publish(table, output)
         held = output.held if isinstance(output, StagedOutput) else {}
         if commit is not None:
             context.add_output_metadata({**commit.metadata(), "held": len(held)})
@@ -148,17 +147,13 @@ class IcebergIOManager(dg.ConfigurableIOManager):
         )
 
 
-def _publish(
-    table: LakeTable, output: StagedOutput | StagedTable, *, rebuild: bool
-) -> Commit | None:
-    schema, properties = output.schema, output.properties
+def _publish(table: LakeTable, output: StagedOutput | StagedTable) -> Commit | None:
     if isinstance(output, StagedTable):
-        return table.overwrite(output.files, schema=schema, properties=properties, rebuild=rebuild)
+        return table.overwrite(output.files, schema=output.schema, properties=output.properties)
     if not output.partitions:
         return None
-    if output.mode == "append":
-        return table.append(output.partitions, schema=schema, properties=properties)
-    return table.replace(output.partitions, schema=schema, properties=properties, rebuild=rebuild)
+    publish = table.append if output.mode == "append" else table.replace
+    return publish(output.partitions, schema=output.schema, properties=output.properties)
 
 
 def _staged(

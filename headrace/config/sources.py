@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Literal, Self
+from zoneinfo import available_timezones
 
 from pydantic import Field, field_validator, model_validator
 
@@ -179,14 +180,22 @@ class EntityConfig(StrictModel):
     )
     key: tuple[KeyColumnName, ...] = Field(
         min_length=1,
-        description="Natural key: of the rows of a day that agree in it, the latest counts: that "
-        "of the file written last, and of the last line there. Where the source itself repeats a "
-        "key and each row counts, add `_line`, the line in the file (and `_file`, if a day has "
-        "several).",
+        description="Natural key: of the rows of a day that agree in it, the latest counts. Where "
+        "the source itself repeats a key and each row counts, add `_line`, the line in the file "
+        "(and `_file`, if a day has several).",
         examples=[["invoice_no", "stock_code"], ["invoice_no", "_line"]],
     )
     event_time: ColumnName | None = Field(
-        None, description="When the row happened; its day must be the row's partition."
+        None,
+        description="When the row happened; its day (in `timezone`) must be the row's partition.",
+    )
+    timezone: str | None = Field(
+        None,
+        description="Zone of its local times, by its IANA name. Then a `timestamptz` without an "
+        "offset is local time there, a row's day is the local one, and a `timestamp` or a day is "
+        "compared as the instant that it is. Without it, days are UTC and a `timestamptz` without "
+        "an offset is, too.",
+        examples=["Europe/Berlin"],
     )
     columns: tuple[ColumnConfig, ...] = Field(min_length=1, description="What it consists of.")
     rules: tuple[RowRule, ...] = Field(
@@ -198,6 +207,14 @@ class EntityConfig(StrictModel):
         pattern=r"^[\w.]+:\w+$",
         description="package.module:function, DataFrame in, DataFrame out, after typing.",
     )
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone_exists(cls, value: str | None) -> str | None:
+        if value is not None and value not in (known := available_timezones()):
+            near = did_you_mean(value, known)
+            raise ValueError(f"is not a time zone's name, such as Europe/Berlin{near}")
+        return value
 
     @model_validator(mode="after")
     def _names_resolve(self) -> Self:

@@ -14,6 +14,7 @@ from headrace.config.names import did_you_mean, unknown_name
 from headrace.config.outriggers import outrigger_problems
 from headrace.config.sources import PLACE_COLUMNS, EntityConfig
 from headrace.config.star import DimensionConfig, FactConfig, FactDimension, Scalar, StarConfig
+from headrace.config.star_clocks import clock_problems
 from headrace.schema import decimal_parts
 
 _TIMES = ("date", "timestamp", "timestamptz")
@@ -118,6 +119,7 @@ def _fact_problems(
             yield f"{where}.dimensions: {join.dimension} is joined on {key}"
         else:
             yield from _other_kinds(f"{where}.dimensions", join, fact, dim, entities)
+            yield from clock_problems(f"{where}.dimensions", fact, join, dim, entities)
     yield from _missing(where, fact.entity, entities, [*used, *times])
     yield from _no_times(where, fact.entity, entities, times)
 

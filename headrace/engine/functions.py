@@ -22,6 +22,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from headrace.engine import time_patterns
+from headrace.engine.clocks import instant_of_local
 from headrace.engine.number_text import (
     BLANKS,
     LARGEST_DOUBLE,
@@ -86,8 +87,13 @@ class Declared(Protocol):
         """The currency sign to drop; '' for none."""
 
 
-def parse_declared(declared: Declared, column: Column) -> Column:
+def parse_declared(declared: Declared, column: Column, timezone: str | None = None) -> Column:
     """Parse text into the type and by the options that a column declares.
+
+    Args:
+        declared: Type and options.
+        column: Text.
+        timezone: Zone of instants whose text names none; None: UTC.
 
     Raises:
         ConfigError: A list cannot be parsed from text, or a date pattern is not known.
@@ -100,19 +106,19 @@ def parse_declared(declared: Declared, column: Column) -> Column:
         case "double":
             return parse_double(column, marks_of(declared))
         case "date" | "timestamp" | "timestamptz":
-            return parse_time_as(declared, column)
+            return parse_time_as(declared, column, timezone)
         case _:
             return parse_decimal_as(declared, column)
 
 
-def parse_time_as(declared: Declared, column: Column) -> Column:
+def parse_time_as(declared: Declared, column: Column, timezone: str | None = None) -> Column:
     """Parse a date or a time by the options that its column declares."""
     formats, pivot, cuts = declared.formats, declared.pivot, declared.round == "down"
     match declared.type:
         case "date":
             return parse_date(column, formats, pivot=pivot, cuts=cuts)
         case "timestamptz":
-            return parse_timestamp(column, formats, "timestamptz", pivot=pivot, cuts=cuts)
+            return parse_instant(column, formats, timezone, pivot=pivot, cuts=cuts)
         case _:
             return parse_timestamp(column, formats, pivot=pivot, cuts=cuts)
 
@@ -249,35 +255,49 @@ def parse_date(
 
 
 def parse_timestamp(
-    column: Column,
-    formats: Sequence[str] = (),
-    type_name: Literal["timestamp", "timestamptz"] = "timestamp",
-    *,
-    pivot: int | None = None,
-    cuts: bool = False,
+    column: Column, formats: Sequence[str] = (), *, pivot: int | None = None, cuts: bool = False
 ) -> Column:
     """A time by the first pattern that fits, or ISO 8601; parts of a microsecond give NULL.
 
-    A `timestamp` has no zone, so text with one gives NULL. A `timestamptz` without one is UTC.
+    It has no zone: text with one gives NULL.
 
     Args:
         column: Text.
         formats: Patterns as headrace.engine.time_patterns lists them.
-        type_name: What to read.
         pivot: First of the hundred years that two digits stand for.
         cuts: Whether parts of a microsecond are cut.
 
     Raises:
         ConfigError: A pattern is not of the subset that headrace.engine.time_patterns lists.
     """
-    iso = {
-        "timestamp": time_patterns.ISO_TIMESTAMP,
-        "timestamptz": time_patterns.ISO_TIMESTAMPTZ,
-    }
-    patterns = compile_patterns(
-        tuple(formats) or iso[type_name], zone=type_name == "timestamptz", pivot=pivot, cuts=cuts
-    )
-    return time_of_text(_trimmed(column), patterns, type_name)
+    given = tuple(formats) or time_patterns.ISO_TIMESTAMP
+    patterns = compile_patterns(given, zone=False, pivot=pivot, cuts=cuts)
+    return time_of_text(_trimmed(column), patterns, "timestamp")
+
+
+def parse_instant(
+    column: Column,
+    formats: Sequence[str] = (),
+    timezone: str | None = None,
+    *,
+    pivot: int | None = None,
+    cuts: bool = False,
+) -> Column:
+    """An instant by the first pattern that fits, or ISO 8601; as `parse_timestamp` otherwise.
+
+    Text without an offset is local time of `timezone`, and NULL if clocks there never show it.
+    """
+    given = tuple(formats) or time_patterns.ISO_TIMESTAMPTZ
+    patterns = compile_patterns(given, zone=True, pivot=pivot, cuts=cuts)
+    text = _trimmed(column)
+    if timezone is None:
+        return time_of_text(text, patterns, "timestamptz")
+    zoned = [pattern for pattern in patterns if "zone" in pattern.parts]
+    local = [pattern for pattern in patterns if pattern not in zoned]
+    found = [time_of_text(text, zoned, "timestamptz")] if zoned else []
+    if local:
+        found.append(instant_of_local(time_of_text(text, local, "timestamp"), timezone))
+    return F.coalesce(*found)
 
 
 def cast_to(column: Column, type_name: str, source: str | None = None) -> Column:

@@ -7,6 +7,7 @@ Elsewhere: the typed value itself (headrace.engine.functions), files whose names
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,10 +48,11 @@ _NO_DAY = np.datetime64("NaT", "D")
 _NOON = 12
 
 
-def row_days(texts: pa.StringArray, column: ColumnConfig) -> Days:
-    """The UTC day that each text names, by the first of the column's formats that fits; else NaT.
+def row_days(texts: pa.StringArray, column: ColumnConfig, timezone: str | None = None) -> Days:
+    """The day that each text names, by the first of the column's formats that fits; else NaT.
 
-    Without formats, ISO 8601. The time of day matters only for a `timestamptz` with an offset.
+    Without formats, ISO 8601. The time of day matters only for a `timestamptz` with an offset: its
+    day is that of its instant in `timezone`, or in UTC without one.
     Stricter than the engines nowhere that loses a row: what has no day here is captured too.
     """
     trimmed = pc.utf8_trim_whitespace(texts)
@@ -58,7 +60,7 @@ def row_days(texts: pa.StringArray, column: ColumnConfig) -> Days:
     for regex in [_regex(pattern) for pattern in column.formats] or [_iso()]:
         missing = np.isnat(days)
         if missing.any():
-            read = _read(trimmed, regex, column)
+            read = _read(trimmed, regex, column, timezone)
             days[missing] = read[missing]
     return days
 
@@ -90,7 +92,7 @@ def _regex(pattern: str) -> str:
     return regex
 
 
-def _read(texts: pa.StringArray, regex: str, column: ColumnConfig) -> Days:
+def _read(texts: pa.StringArray, regex: str, column: ColumnConfig, timezone: str | None) -> Days:
     found = pc.extract_regex(texts, f"^{regex}$")
     names = [field.name for field in found.type]
     groups = dict(zip(names, found.flatten(), strict=True))
@@ -105,8 +107,20 @@ def _read(texts: pa.StringArray, regex: str, column: ColumnConfig) -> Days:
     days = months.astype("datetime64[D]") + np.where(is_date, day - 1, 0)
     is_date &= days.astype("datetime64[M]") == months  # No 30th of February.
     if column.type == "timestamptz" and {"offset", "hour", "minute"} <= groups.keys():
-        days = (days.astype("datetime64[m]") + _minutes_to_utc(groups)).astype("datetime64[D]")
+        utc = days.astype("datetime64[m]") + _minutes_to_utc(groups)
+        if timezone is None:
+            days = utc.astype("datetime64[D]")
+        else:
+            # A part of the text that is not there is empty.
+            has_offset = _flags(pc.not_equal(groups["offset"], ""))
+            days = np.where(has_offset, _local_days(utc, timezone), days)
     return np.where(is_date, days, _NO_DAY)
+
+
+def _local_days(utc: npt.NDArray[Any], timezone: str) -> Days:
+    instants = pa.array(utc.astype("datetime64[s]")).cast(pa.timestamp("s", timezone))
+    local = pc.local_timestamp(instants).to_numpy(zero_copy_only=False)
+    return np.asarray(local.astype("datetime64[D]"))
 
 
 def _minutes_to_utc(groups: Mapping[str, pa.StringArray]) -> npt.NDArray[np.int64]:

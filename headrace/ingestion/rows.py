@@ -25,7 +25,7 @@ PARTITION_DATE = "_partition_date"
 NO_DAY = "no readable day"
 OUTSIDE_DAYS = "day outside the partitions"
 
-_CONSTANTS = ("_file", "_delivery", "_file_version", "_source", "_batch_id")
+_CONSTANTS = ("_file", "_file_version", "_source", "_batch_id")
 # Repeated per row they would take more room than the rows; Parquet reads them as plain text.
 _CONSTANT_TYPE = pa.dictionary(pa.int8(), pa.string())
 
@@ -77,7 +77,7 @@ def with_days(
         The rows, their days, and how many of them have no day of their own.
     """
     column = entity.column(str(entity.extract.partition_by))
-    found = row_days(read.column(column.name), column)
+    found = row_days(read.column(column.name), column, entity.timezone)
     no_day = np.isnat(found)
     outside = ~no_day & (found < np.datetime64(partitions.start))
     if partitions.end is not None:
@@ -116,7 +116,6 @@ def _with_lineage(
     columns = dict(zip(read.schema.names, read.columns, strict=True))
     hashed = [column for name, column in columns.items() if name not in (CORRUPT_REASON, LINE)]
     columns["_file"] = _constant(stamp.file.path, count)
-    columns["_delivery"] = _constant(stamp.file.delivery, count)
     columns["_file_version"] = _constant(stamp.file.version, count)
     columns["_source"] = _constant(stamp.source, count)
     columns["_captured_at"] = pa.repeat(

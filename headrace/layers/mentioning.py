@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from headrace.config.loading import Project
+from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig, FactConfig, FactDimension
 from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
@@ -28,15 +29,17 @@ class Mentioning:
         table: The processed rows that become the fact.
         fact: The fact.
         join: How its rows name the member.
+        entity: What the rows are.
     """
 
     table: LakeTable
     fact: FactConfig
     join: FactDimension
+    entity: EntityConfig
 
     def of(self, scan: LakeScan, spark: SparkSession) -> DataFrame:
         """Natural keys and times that rows of the table mention."""
-        at = joined_at(self.fact, self.join)
+        at = joined_at(self.fact, self.join, self.entity)
         keys = self.join.natural_key.items()
         return scan.frame(spark).select(
             *(F.col(column).alias(name) for name, column in keys), at.alias(MENTION_TIME)
@@ -55,8 +58,9 @@ def mentioned_by(
     """
     if not dimension.infers_members:
         return ()
+    entities = project.entities()
     return tuple(
-        Mentioning(processed(fact.entity), fact, join)
+        Mentioning(processed(fact.entity), fact, join, entities[fact.entity][1])
         for fact in project.star.facts
         for join in fact.dimensions
         if join.dimension == dimension.name

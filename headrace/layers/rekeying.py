@@ -10,7 +10,7 @@ no later day is published.
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from pyiceberg.expressions import BooleanExpression, GreaterThanOrEqual
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -93,13 +93,15 @@ def moved_keys(
         first = intervals.agg(F.min("_from").alias("first")).collect()[0]["first"]
         if first is None:
             continue
-        scan = table.scan(where=_since(first) if is_of_its_day(fact, entity) else EVERYTHING)
+        since = _since(first, entity)
+        scan = table.scan(where=since if is_of_its_day(fact, entity) else EVERYTHING)
         days = [day for day in scan.days if day not in excluded]
         if not days:
             continue
         facts = scan.frame(spark, days)
         for join in (join for join in fact.dimensions if join.dimension == name):
-            found = found.plus(scan, _rows_by_day(facts, join, intervals, joined_at(fact, join)))
+            at = joined_at(fact, join, entity)
+            found = found.plus(scan, _rows_by_day(facts, join, intervals, at))
     return found
 
 
@@ -140,5 +142,7 @@ def _rows_by_day(
     return {row[PARTITION_COLUMN]: row["rows"] for row in rows}
 
 
-def _since(first: datetime) -> BooleanExpression:
-    return GreaterThanOrEqual(term=PARTITION_COLUMN, value=first.date().isoformat())
+def _since(first: datetime, entity: EntityConfig) -> BooleanExpression:
+    # West of Greenwich the local day of an instant may be the one before.
+    day = first.date() if entity.timezone is None else first.date() - timedelta(days=1)
+    return GreaterThanOrEqual(term=PARTITION_COLUMN, value=day.isoformat())

@@ -16,19 +16,18 @@ from pyspark.sql import functions as F
 from headrace.config.columns import ColumnConfig
 from headrace.config.sources import EntityConfig
 from headrace.engine import functions as parse
+from headrace.engine.clocks import day_of
 from headrace.errors import ConfigError
 from headrace.quality.rules import Objection, any_holds, declared_objections, reasons
 from headrace.schema import Column as SchemaColumn
 from headrace.schema import TableSchema
 
 PARTITION_COLUMN = "_partition_date"
-# Source order: what was delivered later is newer, whichever run captured it; within a file, the
-# later line is.
-SOURCE_ORDER = ("_delivery", "_file", "_line")
+# Source order: what was captured later is newer; within a capture, the later line is.
+SOURCE_ORDER = ("_captured_at", "_file", "_line")
 
 _LINEAGE = (
     SchemaColumn("_captured_at", "timestamptz", False, "When the source was read."),
-    SchemaColumn("_delivery", "string", True, "Orders deliveries: time of the file, then path."),
     SchemaColumn("_file", "string", True, "File it came from."),
     SchemaColumn("_line", "bigint", True, "Line in that file."),
 )
@@ -36,7 +35,7 @@ _AUDIT = (
     SchemaColumn("_processed_at", "timestamptz", False, "When the run began that wrote the row."),
     SchemaColumn("_run_id", "string", False, "Run that wrote the row."),
     SchemaColumn("_code_version", "string", False, "Version of code and rules that wrote it."),
-    SchemaColumn(PARTITION_COLUMN, "date", False, "Day of the row, UTC."),
+    SchemaColumn(PARTITION_COLUMN, "date", False, "Day of the row."),
 )
 
 
@@ -123,10 +122,7 @@ def left_out_rows(raw: DataFrame, entity: EntityConfig) -> DataFrame:
 def typed_values(quarantined: DataFrame, names: Sequence[str], entity: EntityConfig) -> DataFrame:
     """Some columns of quarantined rows, typed; NULL where they cannot be read; and their day."""
     typed = [
-        parse.cast_to(
-            parse.parse_declared(entity.column(name), _text(entity.column(name), entity)),
-            entity.column(name).type,
-        ).alias(name)
+        parse.cast_to(_typed(entity.column(name), entity), entity.column(name).type).alias(name)
         for name in names
     ]
     return quarantined.select(*typed, PARTITION_COLUMN)
@@ -141,8 +137,8 @@ def rounded_values(raw: DataFrame, entity: EntityConfig) -> DataFrame:
     for column in entity.columns:
         if column.round is not None:
             text, exact = _text(column, entity), column.model_copy(update={"round": None})
-            rounds = parse.parse_declared(column, text).isNotNull()
-            is_exact = parse.parse_declared(exact, text).isNotNull()
+            rounds = parse.parse_declared(column, text, entity.timezone).isNotNull()
+            is_exact = parse.parse_declared(exact, text, entity.timezone).isNotNull()
             changed = changed + F.when(rounds & ~is_exact, 1).otherwise(0)
     return raw.groupBy(PARTITION_COLUMN).agg(F.sum(changed).alias("values"))
 
@@ -211,7 +207,7 @@ def _typed_columns(entity: EntityConfig) -> list[Column]:
 
 
 def _typed(column: ColumnConfig, entity: EntityConfig) -> Column:
-    value = parse.parse_declared(column, _text(column, entity))
+    value = parse.parse_declared(column, _text(column, entity), entity.timezone)
     if column.default is None:
         return value
     default = parse.cast_to(F.lit(column.default), column.type, "string")
@@ -320,9 +316,11 @@ def _is_good(entity: EntityConfig) -> Column:
 def _misplaced(entity: EntityConfig) -> list[Objection]:
     if entity.event_time is None:
         return []
-    other_day = F.col(entity.event_time).cast("date") != F.col(PARTITION_COLUMN)
-    outside = F.coalesce(other_day, F.lit(False))
-    return [Objection(f"{entity.event_time}: not on the partition's day", outside)]
+    kind = entity.column(entity.event_time).type
+    day = day_of(F.col(entity.event_time), kind, entity.timezone)
+    outside = F.coalesce(day != F.col(PARTITION_COLUMN), F.lit(False))
+    zone = f" in {entity.timezone or 'UTC'}" if kind == "timestamptz" else ""
+    return [Objection(f"{entity.event_time}: not on the partition's day{zone}", outside)]
 
 
 def _text(column: ColumnConfig, entity: EntityConfig) -> Column:

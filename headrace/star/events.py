@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig
 from headrace.engine import functions as parse
+from headrace.engine.clocks import moment_of
 from headrace.engine.types import sql_type
 from headrace.standardize.rows import PARTITION_COLUMN, SOURCE_ORDER
 from headrace.star.neighbours import Neighbours
@@ -57,6 +58,16 @@ def instant(text: str) -> Column:
     return F.lit(text).cast("timestamp_ntz")
 
 
+def moment(entity: EntityConfig, column: str) -> Column:
+    """A date or time of an entity as it is compared: wall-clock time, UTC where there is a zone."""
+    return moment_of(F.col(column), entity.column(column).type, entity.timezone)
+
+
+def day_start(entity: EntityConfig) -> Column:
+    """When a row's day begins, as times are compared."""
+    return moment_of(F.col(PARTITION_COLUMN), "date", entity.timezone)
+
+
 def told_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
     """One event a processed row; rows without a whole natural key name no member and are left out.
 
@@ -71,11 +82,11 @@ def told_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
     named = {**config.natural_key, **config.attributes, **config.overwritten}
     for source in config.natural_key.values():
         rows = rows.where(F.col(source).isNotNull())
-    told_at = F.col(PARTITION_COLUMN).cast("timestamp_ntz")
+    told_at = day_start(entity)
     if config.effective_time is not None:
         rows = rows.transform(_with_times, config, entity)
         told_at = F.greatest(told_at, F.col(_PLACED))
-        told_at = F.coalesce(F.col(config.effective_time).cast("timestamp_ntz"), told_at)
+        told_at = F.coalesce(moment(entity, config.effective_time), told_at)
     is_delete = _is_delete(config)
     beginning = F.when(is_delete, instant(_FIRST_DELETE)).otherwise(instant(BEGINNING))
     at = F.greatest(told_at, beginning)
@@ -105,7 +116,7 @@ def seen_events(keys: DataFrame, config: DimensionConfig, entity: EntityConfig) 
     """
     for source in config.natural_key.values():
         keys = keys.where(F.col(source).isNotNull())
-    at = F.greatest(F.col(PARTITION_COLUMN).cast("timestamp_ntz"), instant(BEGINNING))
+    at = F.greatest(day_start(entity), instant(BEGINNING))
     given = {name: F.col(source) for name, source in config.natural_key.items()}
     given |= {"_kind": F.lit(SEEN), "_at": at, "_changed_at": at, "_gone": F.lit(False)}
     return as_events(keys, {**given, PARTITION_COLUMN: F.col(PARTITION_COLUMN)}, config, entity)
@@ -169,7 +180,7 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
         "_told_at": "timestamp",
         **order,
         PARTITION_COLUMN: "date",
-        "_delivery": "string",
+        "_captured_at": "timestamptz",
         "_file": "string",
         "_line": "bigint",
     }
@@ -297,7 +308,8 @@ def _with_times(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
     # Few rows lack their time: only their members' days go through the window.
     lacking = rows.where(time.isNull()).select(*key).distinct()
     days = lacking.join(rows, key).select(*rows.columns)
-    placed = days.withColumn(_PLACED, F.max(time.cast("timestamp_ntz")).over(before))
+    latest = F.max(moment(entity, str(config.effective_time))).over(before)
+    placed = days.withColumn(_PLACED, latest)
     timed = rows.where(time.isNotNull()).withColumn(_PLACED, none)
     return timed.unionByName(placed.where(time.isNull()))
 

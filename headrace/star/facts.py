@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig, FactConfig, FactDimension
 from headrace.engine import functions as parse
+from headrace.engine.clocks import day_of, moment_of
 from headrace.schema import Column as SchemaColumn
 from headrace.schema import TableSchema, decimal_parts
 from headrace.standardize.rows import PARTITION_COLUMN
@@ -76,7 +77,7 @@ def lake_fact_schema(
         (
             *(_kept(entity, name) for name in extra),
             *_carried(config),
-            SchemaColumn(PARTITION_COLUMN, "date", False, "Day of the row, UTC."),
+            SchemaColumn(PARTITION_COLUMN, "date", False, "Day of the row."),
         )
     )
 
@@ -107,18 +108,21 @@ def build_fact(
     joined = rows.drop(*keys)
     for join in config.dimensions:
         dimension, versions = dimensions[join.dimension]
-        joined = _as_of(joined, join, dimension, versions, joined_at(config, join))
+        joined = _as_of(joined, join, dimension, versions, joined_at(config, join, entity))
     dates = {DATE_KEY: config.event_time or PARTITION_COLUMN, **config.dates}
-    dated = joined.withColumns({key: _date_key(column) for key, column in dates.items()})
+    dated = joined.withColumns({key: _date_key(column, entity) for key, column in dates.items()})
     schema = lake_fact_schema(config, entity, configs)
     return dated.select(*(parse.cast_to(F.col(c.name), c.type).alias(c.name) for c in schema))
 
 
-def joined_at(config: FactConfig, join: FactDimension) -> Column:
-    """Wall-clock time as of which a row finds its member: an event's, or its day's last moment."""
+def joined_at(config: FactConfig, join: FactDimension, entity: EntityConfig) -> Column:
+    """Time as of which a row finds its member, an event's or its day's last moment.
+
+    Wall-clock time, UTC where the entity has a zone.
+    """
     if time := join.event_time or config.event_time:
-        return F.col(time).cast("timestamp_ntz")
-    midnight = F.date_add(F.col(PARTITION_COLUMN), 1).cast("timestamp_ntz")
+        return moment_of(F.col(time), entity.column(time).type, entity.timezone)
+    midnight = moment_of(F.date_add(F.col(PARTITION_COLUMN), 1), "date", entity.timezone)
     return midnight - F.expr("interval 1 microsecond")
 
 
@@ -157,8 +161,10 @@ def _key_or_unknown(join: FactDimension, dimension: DimensionConfig) -> Column:
     return F.when(names_nobody, unknown).otherwise(key)
 
 
-def _date_key(column: str) -> Column:
-    day = F.col(column)
+def _date_key(column: str, entity: EntityConfig) -> Column:
+    kind = "date" if column == PARTITION_COLUMN else entity.column(column).type
+    is_shifted = kind == "timestamptz" and entity.timezone is not None
+    day = day_of(F.col(column), kind, entity.timezone) if is_shifted else F.col(column)
     return F.year(day) * 10_000 + F.month(day) * 100 + F.dayofmonth(day)
 
 

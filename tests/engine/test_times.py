@@ -168,7 +168,7 @@ INSTANTS = {
 
 
 def test_an_instant_is_utc_unless_it_says_otherwise(spark: SparkSession) -> None:
-    found = each(spark, [*INSTANTS], lambda c: parse.parse_timestamp(c, (), "timestamptz"))
+    found = each(spark, [*INSTANTS], parse.parse_instant)
     in_utc = [None if f is None else f.replace(tzinfo=UTC) for f in found]
     assert dict(zip(INSTANTS, in_utc, strict=True)) == INSTANTS
 
@@ -178,7 +178,7 @@ def test_an_instant_is_read_by_a_pattern_with_a_zone(spark: SparkSession) -> Non
     found = each(
         spark,
         texts,
-        lambda c: parse.parse_timestamp(c, ("dd.MM.yyyy HH:mm XXX",), "timestamptz"),
+        lambda c: parse.parse_instant(c, ("dd.MM.yyyy HH:mm XXX",)),
     )
     assert found == [datetime(2017, 1, 31, 6), datetime(2017, 1, 31, 8), None]
 

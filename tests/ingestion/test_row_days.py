@@ -12,10 +12,14 @@ from headrace.ingestion.row_days import row_days
 
 
 def days(
-    texts: list[str | None], *formats: str, kind: str = "timestamp", pivot: int | None = None
+    texts: list[str | None],
+    *formats: str,
+    kind: str = "timestamp",
+    pivot: int | None = None,
+    timezone: str | None = None,
 ) -> list[date | None]:
     column = ColumnConfig(name="sold_at", type=kind, formats=formats, pivot=pivot)
-    return list(row_days(pa.array(texts, pa.string()), column).astype(object))
+    return list(row_days(pa.array(texts, pa.string()), column, timezone).astype(object))
 
 
 DAY = date(2010, 12, 1)
@@ -59,6 +63,21 @@ def test_a_text_that_is_no_day_names_none(text: str) -> None:
 )
 def test_an_instant_belongs_to_its_utc_day(text: str, day: date) -> None:
     assert days([text], kind="timestamptz") == [day]
+
+
+@pytest.mark.parametrize(
+    ("text", "day"),
+    [
+        ("2010-12-01T00:30:00+11:00", DAY),
+        ("2010-12-01T12:59:59Z", DAY),
+        ("2010-12-01T13:00:00Z", date(2010, 12, 2)),
+        ("2010-12-01T23:30:00", DAY),
+        ("2010-12-01", DAY),
+        ("never", None),
+    ],
+)
+def test_an_instant_belongs_to_the_day_of_its_zone(text: str, day: date | None) -> None:
+    assert days([text], kind="timestamptz", timezone="Australia/Sydney") == [day]
 
 
 def test_noon_and_midnight_are_told_apart_where_an_offset_makes_it_matter() -> None:
