@@ -50,6 +50,8 @@ _ONE_AT_A_TIME = threading.RLock()
 # Where Postgres quotes rows: in a detail, in a context, and a value at the end of its message.
 _DETAIL = re.compile(r"\n\s*(?:DETAIL|CONTEXT):.*?(?=\n\s*compiled code at|\Z)", re.DOTALL)
 _VALUE = re.compile(r': ".*?"(?=\s*(?:\n\s*(?:LINE \d|compiled code at)|\Z))', re.DOTALL)
+# Which macro called which: of use to whoever writes macros, and longer than the message.
+_CALLERS = re.compile(r"\n\s*> (?:in|called by) .*")
 _LOST = re.compile(
     r"connection to server|server closed the connection|connection already closed"
     r"|terminating connection|the database system is|too many (?:connections|clients)"
@@ -128,10 +130,13 @@ class DbtProject:
         'relation "__dbt__cte__…" does not exist'.
         """
         parsed = self.parsed(profile["HEADRACE_DBT_DBNAME"]) / _PARSED
-        return import_module("dbt.contracts.graph.manifest").Manifest.from_msgpack(
+        manifest = import_module("dbt.contracts.graph.manifest").Manifest.from_msgpack(
             parsed.read_bytes(),
             decoder=import_module("dbt.parser.manifest").extended_mashumuro_decoder,
         )
+        # The variable `graph` of macros, which dbt fills only after it parsed.
+        manifest.build_flat_graph()
+        return manifest
 
     def _parse(self, kept: Path, database: str) -> None:
         """Parse into a folder of its own, which gets its name when it is whole."""
@@ -257,8 +262,8 @@ def profile_of(url: str, database: str) -> dict[str, str]:
 
 
 def without_rows(message: str) -> str:
-    """A message of dbt's, less what Postgres quotes of rows in it."""
-    return _VALUE.sub(": (a value)", _DETAIL.sub("", message)).strip()
+    """A message of dbt's, less what Postgres quotes of rows in it, and less its macros' calls."""
+    return _VALUE.sub(": (a value)", _DETAIL.sub("", _CALLERS.sub("", message))).strip()
 
 
 def lost_connection(message: str) -> WarehouseUnavailableError | None:

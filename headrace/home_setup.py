@@ -43,6 +43,9 @@ retention:
       started: 30
 telemetry:
   enabled: false
+# No dialog that asks for an address.
+nux:
+  enabled: false
 {logs}"""
 
 # Compute logs and run logs where the platform runs on AWS.

@@ -1,14 +1,14 @@
 """Marts: models and tests of a dbt project, built for some days.
 
-Belongs here: which days are built, what came of each model and test.
+Belongs here: which days are built together, what came of each model and test.
 Elsewhere: running dbt (headrace.dbt_project), the models and tests (dbt/), their Dagster assets and
 checks (platform_assets.marts).
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import structlog
 from headrace.dbt_project import MANIFEST, DbtProject, lost_connection, profile_of, without_rows
 from headrace.dbt_worker import DbtWorker
 from headrace.errors import ConfigError
-from headrace.warehouse.sessions import connector, locked
+from headrace.warehouse.sessions import connector, locked, translated
 
 log = structlog.get_logger(__name__)
 
@@ -54,9 +54,55 @@ class NodeResult:
         """Whether it did what it should; a warning is no failure."""
         return self.status in {"success", "pass", "warn", "no-op"}
 
+    @property
+    def is_about_rows(self) -> bool:
+        """Whether it failed by what is in rows, which may be those of one day."""
+        return self.status == "fail" or self.message.startswith("Database Error")
+
 
 # What became of each node, and the seconds that all took.
 Built = tuple[tuple[NodeResult, ...], float]
+
+_UNIT_STARTS: Mapping[str, Callable[[date], date]] = {
+    "day": lambda day: day,
+    "week": lambda day: day - timedelta(days=day.weekday()),
+    "month": lambda day: day.replace(day=1),
+    "quarter": lambda day: day.replace(month=(day.month - 1) // 3 * 3 + 1, day=1),
+    "year": lambda day: day.replace(month=1, day=1),
+}
+_GRAINS = (*_UNIT_STARTS,)
+# Builds that may follow one whose tests failed: enough to find one bad day of a year.
+_REPEATED_BUILDS = 20
+
+
+@dataclass(frozen=True)
+class Mart:
+    """A model whose rows are in a table.
+
+    Attributes:
+        schema: Its schema in Postgres.
+        table: Its table there.
+        grain: Units in which a build replaces its rows; None: a build replaces the whole table.
+    """
+
+    schema: str
+    table: str
+    grain: str | None
+
+
+@dataclass(frozen=True)
+class DaysBuilt:
+    """One build of models and tests.
+
+    Attributes:
+        days: The days that it was about.
+        results: What became of each node, less those that were built again for fewer days.
+        anew: Models whose table was made: it holds all history, whatever the days.
+    """
+
+    days: tuple[date, ...]
+    results: tuple[NodeResult, ...]
+    anew: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -104,6 +150,10 @@ class MartBuilder:
     ) -> tuple[NodeResult, ...]:
         """Build models for some days, and run their tests; waits while another build runs.
 
+        A model's rows are staged, tested, and published if its tests pass; one whose tests fail
+        keeps what is published, and what was staged stays in `<schema>_staged`. A project without
+        `dbt/macros/write_audit_publish.sql` replaces the rows first and tests them then.
+
         Args:
             select: dbt selectors, most simply names of models; empty for the whole project.
             days: Days whose rows are replaced; None for all history. A model that has no table
@@ -119,11 +169,13 @@ class MartBuilder:
             WarehouseUnavailableError: Postgres did not answer, or broke off.
         """
         url = self.url()
-        arguments = _build_arguments(select, days, full_refresh=full_refresh)
+        audits_first = audits_before_it_replaces(self.ensure_manifest())
+        task = run_audited if audits_first else run_nodes
+        options = _Options(tuple(select), None if days is None else tuple(days), full_refresh)
         # Builds at the same time would collide where a model has no table yet, or is made anew.
         with locked(connector(url), "marts"):
             profile = profile_of(url, self.database)
-            built: Built = self._run(run_nodes, self._project, arguments, profile)
+            built: Built = self._run(task, self._project, options, profile)
         results, seconds = built
         if not results:
             raise ConfigError(
@@ -151,6 +203,53 @@ class MartBuilder:
         _require_connection(tested[0])
         return tested[0]
 
+    def build_days(
+        self, select: Sequence[str], days: Sequence[date], *, rebuild: bool = False
+    ) -> list[DaysBuilt]:
+        """As `build`; models that fail are built again in halves, so that good days pass.
+
+        A bad day then holds itself and, of a mart by month, its month. A model that replaces its
+        whole table, or has none yet, is built once.
+
+        Args:
+            select: Names of models.
+            days: In order.
+            rebuild: Make the tables anew, from all history.
+
+        Returns:
+            The builds that decided: for each day and model there is one.
+        """
+        marts = marts_of(self.ensure_manifest())
+        anew = frozenset(select) & {*marts} if rebuild else self.without_table(marts)
+        grains = {name: m.grain for name, m in marts.items() if m.grain and name not in anew}
+        decided: list[DaysBuilt] = []
+        todo = [(tuple(select), tuple(days))]
+        left = _REPEATED_BUILDS
+        while todo:
+            names, some = todo.pop(0)
+            results = self.build(names, some, full_refresh=rebuild)
+            # A mart by month whose days are of one month cannot be divided; one by day can.
+            failed = [name for name in _failed(results, grains) if _halves(some, [grains[name]])]
+            halves = _halves(some, [grains[name] for name in failed])
+            if failed and len(halves) <= left:
+                left -= len(halves)
+                todo = [*((tuple(failed), half) for half in halves), *todo]
+                results = tuple(r for r in results if not {r.name, *r.models} & {*failed})
+            decided.append(DaysBuilt(some, results, anew))
+        return decided
+
+    def without_table(self, marts: Mapping[str, Mart]) -> frozenset[str]:
+        """Those of the models that have no table yet: a build takes all history."""
+        names = [*marts]
+        with translated("looking for the marts"), connector(self.url())() as session:
+            found = session.execute(
+                "select name from unnest(%s::text[], %s::text[], %s::text[])"
+                " as mart (name, namespace, relation)"
+                " where to_regclass(format('%%I.%%I', namespace, relation)) is null",
+                (names, [marts[n].schema for n in names], [marts[n].table for n in names]),
+            ).fetchall()
+        return frozenset(row[0] for row in found)
+
     @property
     def _project(self) -> DbtProject:
         return DbtProject(self.project_dir, self.target_path)
@@ -160,14 +259,102 @@ class MartBuilder:
         return worker.run(task, *arguments) if worker else task(*arguments)
 
 
-def run_nodes(project: DbtProject, arguments: Sequence[str], profile: Mapping[str, str]) -> Built:
+@dataclass(frozen=True)
+class _Options:
+    """What a build is about, in values that another process can take."""
+
+    select: tuple[str, ...]
+    days: tuple[date, ...] | None
+    full_refresh: bool
+
+    def arguments(self, command: str, phase: str | None = None) -> list[str]:
+        """The command and its options, as dbt's command line takes them."""
+        variables: dict[str, object] = {} if phase is None else {"phase": phase}
+        if self.days is not None:
+            variables["days"] = [day.isoformat() for day in self.days]
+        return [
+            command,
+            *(("--select", *self.select) if self.select else ()),
+            *(("--vars", json.dumps(variables)) if variables else ()),
+            *(("--full-refresh",) if self.full_refresh else ()),
+        ]
+
+
+def audits_before_it_replaces(manifest: Path) -> bool:
+    """Whether the project's models can be staged: it has the macros for that."""
+    return b".publish_model" in manifest.read_bytes()
+
+
+def marts_of(manifest: Path) -> dict[str, Mart]:
+    """The models that have tables, by name.
+
+    Raises:
+        ConfigError: A `meta.window` has unknown keys, no column, or a grain that is none.
+    """
+    nodes = json.loads(manifest.read_bytes())["nodes"].values()
+    return {
+        node["name"]: Mart(node["schema"], node["alias"], _grain_of(node))
+        for node in nodes
+        if node["resource_type"] == "model"
+        and node["config"]["materialized"] in {"incremental", "table"}
+    }
+
+
+def _grain_of(node: Mapping[str, Any]) -> str | None:
+    """The grain of a model's window, which dbt/macros/window.sql reads too."""
+    window = (node["config"].get("meta") or {}).get("window")
+    if window is None or node["config"]["materialized"] != "incremental":
+        return None
+    where, form = node["original_file_path"], "{'column': 'month', 'grain': 'month'}"
+    if not isinstance(window, dict) or not isinstance(window.get("column"), str):
+        raise ConfigError(f"dbt {where}: meta.window names no column", fix=f"write {form}")
+    if unknown := sorted({*window} - {"column", "grain", "whole_months"}):
+        raise ConfigError(
+            f"dbt {where}: meta.window: unknown key '{unknown[0]}'",
+            fix=f"there are column and grain, such as {form}",
+        )
+    grain = window.get("grain") or ("month" if window.get("whole_months") else "day")
+    if grain not in _GRAINS:
+        raise ConfigError(
+            f"dbt {where}: meta.window: grain '{grain}' is not one of {', '.join(_GRAINS)}",
+            fix="name one of them; it is day if left out",
+        )
+    return str(grain)
+
+
+def _failed(results: Sequence[NodeResult], grains: Mapping[str, str]) -> tuple[str, ...]:
+    """Models by window of which rows failed, and those that dbt skipped because of them."""
+    bad = {
+        name
+        for result in results
+        if not result.passed and result.is_about_rows
+        for name in ((result.name,) if result.kind == "model" else result.models)
+    }
+    if not bad & {*grains}:
+        return ()
+    models = [r for r in results if r.kind == "model" and r.name in grains]
+    return tuple(r.name for r in models if r.name in bad or r.status == "skipped")
+
+
+def _halves(days: Sequence[date], grains: Sequence[str]) -> list[tuple[date, ...]]:
+    """The days in two parts, between units of the longest grain; none if they are one unit."""
+    start = _UNIT_STARTS[max(grains, key=_GRAINS.index, default="day")]
+    units = sorted({start(day) for day in days})
+    if len(units) == 1:
+        return []
+    middle = units[len(units) // 2]
+    early = tuple(day for day in days if start(day) < middle)
+    return [early, tuple(day for day in days if start(day) >= middle)]
+
+
+def run_nodes(project: DbtProject, options: _Options, profile: Mapping[str, str]) -> Built:
     """Run dbt here: what became of each node, in values that another process can take, and seconds.
 
     Raises:
         ConfigError: dbt refused the project or the options.
         WarehouseUnavailableError: Postgres did not answer.
     """
-    found = project.run(arguments, profile)
+    found = project.run(options.arguments("build"), profile)
     return tuple(_node_result(node) for node in found.results), found.elapsed_time
 
 
@@ -177,17 +364,32 @@ def run_tests(project: DbtProject, tests: Sequence[str], profile: Mapping[str, s
     return tuple(_node_result(node) for node in found.results), found.elapsed_time
 
 
-def _build_arguments(
-    select: Sequence[str], days: Sequence[date] | None, *, full_refresh: bool
-) -> list[str]:
-    arguments = ["build"]
-    if select:
-        arguments += ["--select", *select]
-    if days is not None:
-        arguments += ["--vars", json.dumps({"days": [day.isoformat() for day in days]})]
-    if full_refresh:
-        arguments.append("--full-refresh")
-    return arguments
+def run_audited(project: DbtProject, options: _Options, profile: Mapping[str, str]) -> Built:
+    """As `run_nodes`, but readers see a model's rows only once its tests have passed."""
+    staged = project.run(options.arguments("build", "stage"), profile)
+    results = tuple(_node_result(node) for node in staged.results)
+    passed = publishable(results)
+    if not passed:
+        return results, staged.elapsed_time
+    chosen = replace(options, select=passed)
+    published = project.run(chosen.arguments("run", "publish"), profile)
+    by_id = {node.node.unique_id: _node_result(node) for node in published.results}
+    merged = tuple(_published(result, by_id.get(result.unique_id)) for result in results)
+    return merged, staged.elapsed_time + published.elapsed_time
+
+
+def publishable(results: Sequence[NodeResult]) -> tuple[str, ...]:
+    """Names of the models that were built and of which no test failed."""
+    bad = {model for test in results if not test.passed for model in test.models}
+    return tuple(r.name for r in results if r.kind == "model" and r.passed and r.name not in bad)
+
+
+def _published(staged: NodeResult, published: NodeResult | None) -> NodeResult:
+    """One result for both commands; what was staged and could not be published has an error."""
+    if published is None:
+        return staged
+    seconds = staged.seconds + published.seconds
+    return replace(staged if published.passed else published, seconds=seconds)
 
 
 def _node_result(found: Any) -> NodeResult:

@@ -47,8 +47,8 @@ _MARTS_BEHIND = """
 select distinct m.partition
 from platform.partition_ledger as m
 join platform.changed_day as c on c.partition = m.partition
-where m.asset = any(%s) and c.relation = any(%s) and m.status = 'published'
-    and c.load > coalesce(m.snapshot_id, 0)
+where m.asset = any(%s) and c.relation = any(%s)
+    and (m.status <> 'published' or c.load > coalesce(m.snapshot_id, 0))
 order by 1
 """
 
@@ -74,7 +74,9 @@ class Restatements:
             return [row[0] for row in session.execute(_BEHIND, (loaded, source)).fetchall()]
 
     def marts_behind(self, marts: Sequence[str], facts: Sequence[str]) -> list[date]:
-        """Days on which one of the marts is older than what it was built from.
+        """Days on which one of the marts is older than what it was built from, or is not published.
+
+        A day that was held or failed is tried again until it passes.
 
         Args:
             marts: Assets.

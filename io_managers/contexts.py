@@ -14,6 +14,9 @@ import pyarrow as pa
 
 from headrace.errors import PermanentError
 
+# Tag of a run that makes tables anew, with other columns or types if so declared.
+REBUILD_TAG = "headrace/rebuild"
+
 Form = Literal["table", "reader", "pandas", "spark", "other"]
 
 
@@ -34,6 +37,11 @@ def metadata_of(context: dg.OutputContext | dg.InputContext) -> Mapping[str, obj
     else:
         found = context.definition_metadata
     return {name: getattr(value, "value", value) for name, value in found.items()}
+
+
+def is_rebuild(context: dg.OutputContext) -> bool:
+    """Whether the run makes tables anew, with other columns or types if so declared."""
+    return context.has_asset_key and REBUILD_TAG in context.step_context.dagster_run.tags
 
 
 def form_of(kind: object) -> Form:

@@ -21,6 +21,7 @@ from headrace.staged import StagedOutput, StagedPartition, StagedTable
 from io_managers.contexts import (
     days_of,
     form_of,
+    is_rebuild,
     metadata_of,
     permanent_errors_are_not_retried,
 )
@@ -98,7 +99,7 @@ class IcebergIOManager(dg.ConfigurableIOManager):
         with permanent_errors_are_not_retried():
             table = self._table(context)
             output = _staged(context, table, obj)
-            commit = _publish(table, output)
+            commit = _publish(table, output, rebuild=is_rebuild(context))
         held = output.held if isinstance(output, StagedOutput) else {}
         if commit is not None:
             context.add_output_metadata({**commit.metadata(), "held": len(held)})
@@ -147,13 +148,17 @@ class IcebergIOManager(dg.ConfigurableIOManager):
         )
 
 
-def _publish(table: LakeTable, output: StagedOutput | StagedTable) -> Commit | None:
+def _publish(
+    table: LakeTable, output: StagedOutput | StagedTable, *, rebuild: bool
+) -> Commit | None:
+    schema, properties = output.schema, output.properties
     if isinstance(output, StagedTable):
-        return table.overwrite(output.files, schema=output.schema, properties=output.properties)
+        return table.overwrite(output.files, schema=schema, properties=properties, rebuild=rebuild)
     if not output.partitions:
         return None
-    publish = table.append if output.mode == "append" else table.replace
-    return publish(output.partitions, schema=output.schema, properties=output.properties)
+    if output.mode == "append":
+        return table.append(output.partitions, schema=schema, properties=properties)
+    return table.replace(output.partitions, schema=schema, properties=properties, rebuild=rebuild)
 
 
 def _staged(

@@ -4,6 +4,7 @@ Belongs here: one Dagster run over a range, and what became of its partitions.
 Elsewhere: backfills that Dagster's daemon runs (nothing of ours), printing (headrace.cli).
 """
 
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,9 +32,16 @@ class RangeRun:
 
 
 def run_range(
-    definitions: Callable[[], dg.Definitions], start: date, end: date, *, select: str = "*"
+    definitions: Callable[[], dg.Definitions],
+    start: date,
+    end: date,
+    *,
+    select: str = "*",
+    rebuild: bool = False,
 ) -> RangeRun:
     """Run the selected assets for the days from `start` to `end`, both included, in one run.
+
+    With `rebuild` their tables are made anew, with other columns or types if so declared.
 
     Raises:
         ConfigError: `select` names no asset, or a day is none of the partitions.
@@ -44,7 +52,7 @@ def run_range(
         with dg.DagsterInstance.get() as instance:
             keep_connections(instance)
             result = execute_in_this_process(
-                job, instance, tags=range_tags(start, end), run_config=_QUIET
+                job, instance, tags=range_tags(start, end, rebuild=rebuild), run_config=_QUIET
             )
             return RangeRun(
                 result.run_id, result.success, _step_seconds(result), _first_error(result)
@@ -80,5 +88,6 @@ def _first_error(result: dg.ExecuteInProcessResult) -> str | None:
             error = event.step_failure_data.error
             while error.cause is not None and error.cls_name != "Failure":
                 error = error.cause
-            return error.message.strip()
+            # Python's name of the class tells a user nothing: dagster._core….Failure.
+            return re.sub(rf"^[\w.]*\b{error.cls_name}: ", "", error.message.strip())
     return None

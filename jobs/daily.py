@@ -45,6 +45,8 @@ def build_daily_schedule(
         job=job,
         cron_schedule=settings.cron,
         execution_timezone="UTC",
+        # As the sensor: whoever starts the daemon expects the days to come by themselves.
+        default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Runs every layer for the day before.",
     )
     def daily_at_night(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:

@@ -6,6 +6,7 @@ Elsewhere: each definition, in the module of its kind.
 Loading it reads the configuration and dbt's manifest; no network, no database, nothing written.
 """
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -130,4 +131,8 @@ def build_resources(project: Project) -> dict[str, Any]:
 @dg.definitions
 def defs() -> dg.Definitions:
     """What Dagster loads, made when it asks: importing `build_definitions` makes nothing."""
-    return build_definitions(load_project())
+    with warnings.catch_warnings():
+        # Dagster's, of arguments that are in beta: 62 lines at each load that ask for nothing.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return build_definitions(load_project())

@@ -12,9 +12,10 @@ from pathlib import Path
 import dagster as dg
 
 from headrace import progress
-from headrace.marts import MartBuilder, NodeResult
-from headrace.quality.report import PartitionReport
+from headrace.marts import DaysBuilt, MartBuilder, NodeResult
+from headrace.quality.report import CheckResult, PartitionReport
 from headrace.warehouse import views
+from io_managers.contexts import REBUILD_TAG
 from platform_assets import events
 from platform_assets.dbt_models import dbt_models
 from platform_assets.keys import MARTS, WAREHOUSE, name_of, warehouse_key
@@ -54,7 +55,8 @@ def build_mart_assets(
             # A check's Execute button: its tests are run on what is published.
             checks = sorted(context.selected_asset_check_keys)
             results = builder.test([check.name for check in checks])
-            events.log_checks(step, _judged([check.asset_key for check in checks], results))
+            checked = [check.asset_key for check in checks]
+            events.log_checks(step, _judged(checked, [DaysBuilt((), results)]))
             yield from _outputs(context, {})
             return
         days = days_of(context.partition_keys)
@@ -68,11 +70,15 @@ def build_mart_assets(
             facts_of = _published_facts(recorder, facts, sorted({*days, *behind}))
             progress.report("marts", 0, len(days))
             names = [key.path[-1] for key in keys]
-            results = builder.build(names, list(facts_of)) if facts_of else ()
-            reports = {key: _reports(key, results, facts_of) for key in keys}
+            rebuild = REBUILD_TAG in context.run.tags
+            builds = builder.build_days(names, list(facts_of), rebuild=rebuild) if facts_of else []
+            if any({*build.anew} & {*names} for build in builds):
+                # A table that was not there holds all history now, whatever the run is about.
+                facts_of = _published_facts(recorder, facts, None)
+            reports = {key: _reports(key, builds, facts_of) for key in keys}
             for key in keys:
                 recorder.write_down(step, key, reports[key], snapshot_id=load)
-            events.log_checks(step, _judged(keys, results))
+            events.log_checks(step, _judged(keys, builds))
             views.follow(recorder.warehouse.connector(), view_folder, [MARTS])
             progress.report("marts", len(days), len(days))
         recorder.end(step, keys, reports)
@@ -82,10 +88,18 @@ def build_mart_assets(
 
 
 def _published_facts(
-    recorder: PublicationRecorder, facts: Sequence[str], days: Sequence[date]
+    recorder: PublicationRecorder, facts: Sequence[str], days: Sequence[date] | None
 ) -> dict[date, int]:
-    """The days on which every fact table may be read, in order, with their facts."""
+    """The days on which every fact table may be read, in order, with their facts.
+
+    Args:
+        recorder: Has the ledger.
+        facts: Warehouse tables.
+        days: Days to choose from; None for all.
+    """
     states = [recorder.ledger().states(name_of(warehouse_key(fact)), days) for fact in facts]
+    if days is None:
+        days = sorted({day for some in states for day in some if day is not None})
     return {
         day: sum(some[day].rows_out for some in states)
         for day in days
@@ -94,34 +108,58 @@ def _published_facts(
 
 
 def _reports(
-    key: dg.AssetKey, results: Sequence[NodeResult], facts_of: Mapping[date, int]
+    key: dg.AssetKey, builds: Sequence[DaysBuilt], facts_of: Mapping[date, int]
 ) -> dict[date, PartitionReport]:
-    """What became of a model: dbt builds a window whole, so all of its days fare alike.
+    """What became of a model's days: those of one build fare alike.
 
     A day's rows are the facts that went into it: a mart's own rows may stand for many days.
     """
-    model = key.path[-1]
-    built = next((r for r in results if r.kind == "model" and r.name == model), None)
-    why = None
-    if built is None or built.status != "success":
-        why = f"dbt: {built.message}" if built else "dbt did not build it"
-    elif broken := [r for r in results if r.kind == "test" and model in r.models and not r.passed]:
-        why = "; ".join(f"dbt test {r.name}: {r.message}" for r in broken)
-    return {
-        day: PartitionReport(day, rows_in=rows, rows_out=rows, error=why)
-        for day, rows in facts_of.items()
-    }
+    model, reports = key.path[-1], {}
+    for build in builds:
+        built = next((r for r in build.results if r.kind == "model" and r.name == model), None)
+        if built is None:
+            continue
+        why = _not_built(built, build.results)
+        broken = [r for r in build.results if r.kind == "test" and model in r.models]
+        checks = tuple(_check(test) for test in broken if not test.passed) if why is None else ()
+        holds_all = model in build.anew and why is None and not checks
+        for day in facts_of if holds_all else build.days:
+            rows = facts_of.get(day, 0)
+            reports[day] = PartitionReport(day, rows, rows, checks=checks, error=why)
+    return reports
+
+
+def _not_built(model: NodeResult, results: Sequence[NodeResult]) -> str | None:
+    """Why dbt made no rows of a model; None if it did."""
+    if model.status == "success":
+        return None
+    if model.status != "skipped":
+        return f"dbt: {model.message}"
+    causes = sorted(r.name for r in results if r.status in {"fail", "error"})
+    return f"dbt skipped it, because of {', '.join(causes) or 'what it reads'}"
+
+
+def _check(test: NodeResult) -> CheckResult:
+    """A failed test: it holds the model's days, whose rows stay what they were."""
+    found = test.message if test.failures is None else f"{test.failures} failing rows"
+    return CheckResult(test.name, test.passed, "no failing rows", found)
 
 
 def _judged(
-    keys: Sequence[dg.AssetKey], results: Sequence[NodeResult]
+    keys: Sequence[dg.AssetKey], builds: Sequence[DaysBuilt]
 ) -> Iterator[events.JudgedCheck]:
-    """Dbt's tests as Dagster's checks; a test looks at the whole window at once."""
+    """Dbt's tests as Dagster's checks; a test that never ran says nothing."""
     built = {key.path[-1]: key for key in keys}
-    for test in results:
-        if test.kind == "test" and test.models and test.models[0] in built:
-            found = {"failing_rows": test.failures or 0}
-            yield events.JudgedCheck(built[test.models[0]], test.name, test.passed, metadata=found)
+    tests: dict[str, list[NodeResult]] = {}
+    for build in builds:
+        for test in build.results:
+            is_ours = test.kind == "test" and test.models and test.models[0] in built
+            if is_ours and test.status != "skipped":
+                tests.setdefault(test.unique_id, []).append(test)
+    for some in tests.values():
+        found = {"failing_rows": sum(test.failures or 0 for test in some)}
+        key, passed = built[some[0].models[0]], all(test.passed for test in some)
+        yield events.JudgedCheck(key, some[0].name, passed, metadata=found)
 
 
 def _outputs(

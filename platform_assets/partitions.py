@@ -10,6 +10,7 @@ from datetime import date
 import dagster as dg
 
 from headrace.config.settings import PartitionSettings
+from io_managers.contexts import REBUILD_TAG
 
 PARTITION_TAG = "dagster/partition"
 # Dagster hides the tags of a range in the list of runs.
@@ -36,15 +37,17 @@ def days_of_run(context: dg.AssetExecutionContext) -> list[date] | None:
     return None
 
 
-def range_tags(start: date, end: date) -> dict[str, str]:
+def range_tags(start: date, end: date, *, rebuild: bool = False) -> dict[str, str]:
     """Run tags that ask for the days from `start` to `end`, both included.
 
     A run of one day has it as its partition, by which the UI lists and filters runs.
     """
+    more = {REBUILD_TAG: "true"} if rebuild else {}
     if start == end:
-        return {PARTITION_TAG: start.isoformat()}
+        return {PARTITION_TAG: start.isoformat(), **more}
     return {
         RANGE_START_TAG: start.isoformat(),
         RANGE_END_TAG: end.isoformat(),
         DAYS_TAG: f"{start}...{end}",
+        **more,
     }

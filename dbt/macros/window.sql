@@ -1,11 +1,67 @@
 {#
+    What of a model one build replaces, from the model's own `meta`, for the model and its tests:
+
+        meta={'window': {'column': 'date'}}                       the days of the build
+        meta={'window': {'column': 'month', 'grain': 'month'}}    all months in which they lie
+        no `window`                                               the whole table
+
+    column: a date of the model, anywhere in its unit: the day, the week's Monday, a month's first.
+    grain: day (left out), week (ISO, from Monday), month, quarter or year. `whole_months: true` is
+    an older spelling of `grain: month`.
+
+    Returns the column and the grain, or none.
+#}
+{% macro model_window(node=none) %}
+    {% if not execute %}
+        {{ return(none) }}
+    {% endif %}
+    {% set node = node or (graph.nodes.get(model.get('attached_node')) if model.resource_type == 'test' else model) %}
+    {% set window = (node.config.get('meta') or {}).get('window') if node else none %}
+    {{ return(checked_window(window, node.name) if window is not none else none) }}
+{% endmacro %}
+
+
+{# A window as it is declared, with its grain filled in; fails on a key or a grain that is none. #}
+{% macro checked_window(window, name) %}
+    {% set grains = ['day', 'week', 'month', 'quarter', 'year'] %}
+    {% set form = "meta={'window': {'column': 'month', 'grain': 'month'}}" %}
+    {% if window is not mapping or window.get('column') is not string %}
+        {% do exceptions.raise_compiler_error(name ~ ": meta.window names no column; write " ~ form) %}
+    {% endif %}
+    {% set unknown = window.keys() | reject('in', ['column', 'grain', 'whole_months']) | sort %}
+    {% if unknown %}
+        {% do exceptions.raise_compiler_error(name ~ ": meta.window: unknown key '" ~ unknown | join("', '") ~ "'; there are column and grain: " ~ form) %}
+    {% endif %}
+    {% set grain = window.get('grain') or ('month' if window.get('whole_months') else 'day') %}
+    {% if grain not in grains %}
+        {% do exceptions.raise_compiler_error(name ~ ": meta.window: grain '" ~ grain ~ "' is not one of " ~ grains | join(', ')) %}
+    {% endif %}
+    {{ return({'column': window['column'], 'grain': grain}) }}
+{% endmacro %}
+
+
+{#
+    The window of a test, which is that of its model.
+
+    given: What the test names itself; it may, and must then name the same.
+#}
+{% macro tested_window(given=none) %}
+    {% set window = model_window() %}
+    {% if execute and given is not none and checked_window(given, model.name) != window %}
+        {% do exceptions.raise_compiler_error(model.name ~ ": its window is not the model's meta.window (" ~ window ~ "); leave it out") %}
+    {% endif %}
+    {{ return(window) }}
+{% endmacro %}
+
+
+{#
     The days of a build, ascending: `days`, a list of ISO dates, or all days from `start` up to,
     not including, `end`. None, when neither is given: all history. The dates are parsed here, so
     that nothing but a date gets from a variable into the SQL.
 
-    whole_months: all days of the months in which these days lie.
+    grain: all days of the weeks, months, quarters or years in which these days lie.
 #}
-{% macro window_days(whole_months=false) %}
+{% macro window_days(grain='day') %}
     {% set date = modules.datetime.date %}
     {% set days = [] %}
     {% if var('days', none) is not none %}
@@ -19,18 +75,35 @@
     {% else %}
         {{ return(none) }}
     {% endif %}
-    {% if whole_months %}
-        {% set months = {} %}
+    {% if grain != 'day' %}
+        {% set units = {} %}
         {% for day in days %}
-            {% do months.update({day.replace(day=1): true}) %}
+            {% do units.update({unit_start(day, grain): true}) %}
         {% endfor %}
         {% set days = [] %}
-        {% for month in months %}
-            {% set next_month = (month + modules.datetime.timedelta(days=31)).replace(day=1) %}
-            {% do days.extend(days_between(month, next_month)) %}
+        {% for first in units %}
+            {# The longest unit's days and one more lie in the next unit. #}
+            {% set longest = {'week': 7, 'month': 31, 'quarter': 92, 'year': 366}[grain] %}
+            {% set after = unit_start(first + modules.datetime.timedelta(days=longest), grain) %}
+            {% do days.extend(days_between(first, after)) %}
         {% endfor %}
     {% endif %}
     {{ return(days | unique | sort) }}
+{% endmacro %}
+
+
+{# The first day of the week, month, quarter or year in which a day lies. #}
+{% macro unit_start(day, grain) %}
+    {% if grain == 'week' %}
+        {{ return(day - modules.datetime.timedelta(days=day.weekday())) }}
+    {% elif grain == 'month' %}
+        {{ return(day.replace(day=1)) }}
+    {% elif grain == 'quarter' %}
+        {{ return(day.replace(month=(day.month - 1) // 3 * 3 + 1, day=1)) }}
+    {% elif grain == 'year' %}
+        {{ return(day.replace(month=1, day=1)) }}
+    {% endif %}
+    {{ return(day) }}
 {% endmacro %}
 
 
@@ -48,10 +121,12 @@
     Condition: the column lies in the window of the build; true if the window is all history.
 
     column: SQL expression: a date, or a date_key (yyyymmdd, an int) with is_key=true.
-    whole_months: the window is made of the months in which its days lie.
+    grain: the window's units; left out: those of the model's `meta.window`.
+    whole_months: an older spelling of grain='month'.
 #}
-{% macro in_window(column, is_key=false, whole_months=false) %}
-    {%- set days = window_days(whole_months) -%}
+{% macro in_window(column, is_key=false, whole_months=false, grain=none) %}
+    {%- set grain = grain or ('month' if whole_months else (model_window() or {}).get('grain', 'day')) -%}
+    {%- set days = none if is_tested_whole() else window_days(grain) -%}
     {%- if days is none -%}
         true
     {%- else -%}
@@ -65,8 +140,8 @@
 
 
 {# `in_window` for a model: a table that is built anew takes all history, whatever the window. #}
-{% macro in_build(column, is_key=false, whole_months=false) %}
-    {{- in_window(column, is_key, whole_months) if is_incremental() else 'true' -}}
+{% macro in_build(column, is_key=false, whole_months=false, grain=none) %}
+    {{- in_window(column, is_key, whole_months, grain) if is_incremental() else 'true' -}}
 {% endmacro %}
 
 
@@ -93,6 +168,7 @@
     the window is long; few sales are quicker to look up in its index, one by one.
 #}
 {% macro set_aside() %}
-    {%- set days = window_days() if is_incremental() else none -%}
+    {%- set grain = (model_window() or {}).get('grain', 'day') -%}
+    {%- set days = window_days(grain) if is_incremental() else none -%}
     {{- 'materialized' if days is none or days | length > 7 else 'not materialized' -}}
 {% endmacro %}

@@ -4,8 +4,6 @@ Belongs here: commands and their options; a command calls one function and print
 Elsewhere: printing (headrace.cli.output), running Dagster (behind headrace.cli.runner).
 """
 
-import os
-import subprocess
 import sys
 from datetime import date
 from pathlib import Path
@@ -68,12 +66,24 @@ def check(as_json: JsonFlag = False) -> None:
 
 @app.command()
 def backfill(
-    start: Annotated[date, typer.Option("--from", parser=_day, metavar="DAY", help="First day.")],
-    end: Annotated[date, typer.Option("--to", parser=_day, metavar="DAY", help="Last day.")],
+    start: Annotated[
+        date | None, typer.Option("--from", parser=_day, metavar="DAY", help="First day.")
+    ] = None,
+    end: Annotated[
+        date | None, typer.Option("--to", parser=_day, metavar="DAY", help="Last day.")
+    ] = None,
     select: Select = "*",
+    rebuild: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild",
+            help="All days, into tables made anew where columns or types changed, without --from"
+            " and --to. Readers see the old table until the new one is whole.",
+        ),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Run the layers for the days from START to END, both included.
+    """Run the layers for the days from START to END, both included; or rebuild tables.
 
     Example: headrace backfill --from 2017-01-01 --to 2017-01-31
     """
@@ -84,20 +94,32 @@ def backfill(
         dbt_worker.start()
     from headrace.cli.runner import run_backfill
 
-    result = run_backfill(start, end, select=select, quiet=as_json)
+    result = run_backfill(start, end, select=select, rebuild=rebuild, quiet=as_json)
     output.print_backfill(result, as_json=as_json)
     raise typer.Exit(result.exit_code)
 
 
 @app.command()
-def status(as_json: JsonFlag = False) -> None:
+def status(
+    errors: Annotated[
+        bool,
+        typer.Option("--errors", help="Each partition that is held or failed, and why, in full."),
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Show each asset's partitions: published, empty, held, failed, missing; rows; last run.
 
-    Example: headrace status --json
-    """
-    from headrace.cli.runner import read_status
+    Rows are those that readers see: of a dimension all its versions, of a mart its own.
 
-    output.print_status(read_status(), as_json=as_json)
+    Example: headrace status --errors
+    """
+    from headrace.cli.runner import first_steps, read_errors, read_status
+
+    if errors:
+        output.print_errors(read_errors(), as_json=as_json)
+        return
+    found = read_status()
+    output.print_status(found, as_json=as_json, first_steps=[] if found else first_steps())
 
 
 @app.command()
@@ -152,32 +174,41 @@ def env() -> None:
 
 @app.command()
 def dev(
-    port: Annotated[int, typer.Option(help="Port of the UI on 127.0.0.1.")] = 3000,
+    port: Annotated[
+        int, typer.Option(help="Port of the UI on 127.0.0.1.", min=1, max=65_535)
+    ] = 3000,
 ) -> None:
     """Open Dagster's UI over this installation, with sensors and schedules running.
 
+    From any folder, given HEADRACE_HOME and HEADRACE_CONFIG. One at a time over an installation.
+
     Example: headrace dev --port 3001
     """
-    from headrace.cli.runner import prepare
+    from headrace.cli.dev import serve
 
-    variables = {**os.environ, **prepare()}
-    typer.echo(f"Dagster's UI: http://127.0.0.1:{port}  (Ctrl-C ends it)", err=True)
-    command = [str(Path(sys.executable).with_name("dg")), "dev", "--port", str(port)]
-    command += ["--host", "127.0.0.1"]
-    raise typer.Exit(subprocess.call(command, env=variables))  # noqa: S603  # our own program
+    serve(port, lambda text: typer.echo(text, err=True))
 
 
 @app.command()
-def stop() -> None:
+def stop(
+    force: Annotated[
+        bool, typer.Option("--force", help="Also while a command uses the installation.")
+    ] = False,
+) -> None:
     """Stop what stays between commands: the embedded Postgres, the warm process.
+
+    It refuses while `headrace dev` or a backfill uses them.
 
     Example: headrace stop
     """
     from headrace.config.loading import home_folder
     from headrace.home import Home
+    from headrace.home_lock import require_unused
     from headrace.warehouse.server import stop as stop_server
     from headrace.warm.client import end as end_warm_process
 
+    if not force:
+        require_unused(home_folder())
     ended = end_warm_process(home_folder())
     stopped = stop_server(Home(home_folder()).postgres) or ended
     typer.echo("stopped" if stopped else "was not running", err=True)

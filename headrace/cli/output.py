@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from headrace.cli.causes import Cause, fold
 from headrace.errors import HeadraceError
 
 if TYPE_CHECKING:
     from headrace.cli.quarantine import QuarantinedRow
     from headrace.cli.query import Rows
-    from headrace.cli.runner import AssetStatus, BackfillResult
+    from headrace.cli.runner import AssetStatus, BackfillResult, BadPartition
     from headrace.layers.star_audit import TableAudit
 
 messages = Console(stderr=True, highlight=False)
@@ -53,26 +54,46 @@ def print_rows(found: "Rows", *, as_json: bool) -> None:
     if as_json:
         print_json([dict(zip(found.columns, row, strict=True)) for row in found.rows])
         return
-    print_table(found.columns, found.rows)
+    print_table(found.columns, found.rows, grouped=False)
 
 
 def print_table(
-    columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    title: str | None = None,
+    *,
+    grouped: bool = True,
 ) -> None:
-    """Rows as a table; numbers to the right."""
+    """Rows as a table; numbers to the right.
+
+    Args:
+        columns: Names of the columns.
+        rows: Their values.
+        title: A line above the table.
+        grouped: Whether numbers get thousands separators. Keys and years never do; of a query's
+            columns nobody knows what they are.
+    """
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for i, name in enumerate(columns):
         number = any(isinstance(row[i], int | float | Decimal) for row in rows)
         table.add_column(name, justify="right" if number else "left", overflow="fold")
+    thousands = [grouped and not _is_label(name) for name in columns]
     for row in rows:
-        table.add_row(*(_cell(value) for value in row))
+        table.add_row(*map(_cell, row, thousands))
     _results().print(table)
 
 
-def print_status(assets: Sequence["AssetStatus"], *, as_json: bool) -> None:
-    """One line an asset."""
+def print_status(
+    assets: "Sequence[AssetStatus]", *, as_json: bool, first_steps: Sequence[str] = ()
+) -> None:
+    """One line an asset; without any, what to do first."""
     if as_json:
         print_json([asset.as_dict() for asset in assets])
+        return
+    if not assets:
+        messages.print("nothing has run yet")
+        for line in first_steps:
+            messages.print(f"  {_plain_text(line)}", soft_wrap=True)
         return
     columns = ("asset", "published", "empty", "held", "failed", "missing", "rows", "last run")
     print_table(columns, [tuple(asset.as_dict().values()) for asset in assets])
@@ -123,18 +144,34 @@ def print_backfill(result: "BackfillResult", *, as_json: bool) -> None:
     if as_json:
         print_json(result.as_dict())
         return
-    for bad in result.bad[:_SHOWN]:
-        messages.print(
-            f"[red]{bad.status}[/] {bad.asset} {bad.partition}: {_plain_text(bad.why)}",
-            soft_wrap=True,
-        )
-    if len(result.bad) > _SHOWN:
-        messages.print(f"… and {len(result.bad) - _SHOWN} more: headrace status")
+    causes = fold(result.bad)
+    for cause in causes[:_SHOWN]:
+        _print_cause(cause)
+    if len(causes) > _SHOWN:
+        messages.print(f"… and {len(causes) - _SHOWN} more causes: headrace status --errors")
     colour = "red" if result.exit_code else "green"
     messages.print(f"[{colour}]{result.summary}[/]")
 
 
+def print_errors(bad: Sequence["BadPartition"], *, as_json: bool) -> None:
+    """Every partition whose last attempt was not published, and why, in full."""
+    if as_json:
+        print_json([asdict(each) for each in bad])
+        return
+    if not bad:
+        messages.print("[green]no partition is held or failed[/]")
+        return
+    columns = ("asset", "day", "status", "because")
+    print_table(columns, [(each.asset, each.partition, each.status, each.why) for each in bad])
+
+
+def _print_cause(cause: Cause) -> None:
+    status, _, rest = cause.line().partition(" ")
+    messages.print(f"[red]{status}[/] {_plain_text(rest)}", soft_wrap=True)
+
+
 _SHOWN = 20
+_LABELS = {"id", "key", "no", "number", "code", "zip", "year", "month", "week", "day", "date"}
 _WIDEST = 10_000
 
 
@@ -146,15 +183,20 @@ def _results() -> Console:
     return console
 
 
-def _cell(value: object) -> str:
+def _is_label(column: str) -> bool:
+    """Whether a column's numbers name something, by the column's name: keys, years, codes."""
+    return column.rpartition("_")[2] in _LABELS
+
+
+def _cell(value: object, grouped: bool) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, Decimal):
-        return f"{value:,}"
+    if isinstance(value, int | Decimal):
+        return (
+            f"{value:,}" if grouped else f"{value:f}" if isinstance(value, Decimal) else str(value)
+        )
     if isinstance(value, datetime):
         return value.isoformat(" ", "seconds")
     return _plain_text(str(value))

@@ -11,9 +11,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
@@ -22,12 +23,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from headrace import dbt_worker, progress
 from headrace.cli.checking import check_conditions
 from headrace.cli.output import messages
+from headrace.cli.table_rows import rows_in_tables
 from headrace.config.loading import Project, load_project
 from headrace.connections import ledger_of
 from headrace.engine import session as engine
 from headrace.errors import ConfigError
 from headrace.home import environment_of
+from headrace.home_lock import using
 from headrace.home_setup import mart_builder, prepare_home
+from headrace.ledger.ledger import PartitionState
 
 # Objects between two looks for garbage that reference counts leave: with Python's 700 a year's
 # manifests, events and plans cost 2 s of looking.
@@ -71,7 +75,10 @@ class BackfillResult:
 
 @dataclass(frozen=True)
 class AssetStatus:
-    """One asset's partitions by state; `missing` were never attempted."""
+    """One asset's partitions by state; `missing` were never attempted, `rows` are what readers see.
+
+    A mart that is a view has no rows of its own: None.
+    """
 
     asset: str
     published: int
@@ -79,7 +86,7 @@ class AssetStatus:
     held: int
     failed: int
     missing: int
-    rows: int
+    rows: int | None
     last_run: datetime | None
 
     def as_dict(self) -> dict[str, Any]:
@@ -94,17 +101,32 @@ def prepare() -> dict[str, str]:
     return environment_of(project)
 
 
-def run_backfill(start_day: date, end: date, *, select: str, quiet: bool) -> BackfillResult:
+def run_backfill(
+    start_day: date | None,
+    end: date | None,
+    *,
+    select: str,
+    rebuild: bool = False,
+    quiet: bool,
+) -> BackfillResult:
     """Run the selected assets over the days, in this process, with a progress bar.
 
+    Args:
+        start_day: First day.
+        end: Last day, included.
+        select: Assets, in Dagster's syntax.
+        rebuild: Make their tables anew, from all days; no days are given then.
+        quiet: Show no bars.
+
     Raises:
-        ConfigError: A day or an asset does not exist, or the engine refuses a condition.
+        ConfigError: A day or an asset does not exist, days are missing, or the engine refuses a
+            condition.
     """
     if may_need_dbt := dbt_worker.may_be_needed(select):
         # dbt takes three seconds to get ready, in which the layers before it keep this core busy.
         dbt_worker.start()
     project = load_project()
-    _check_days(project, start_day, end)
+    start_day, end = _days_of(project, start_day, end, rebuild=rebuild)
     check_conditions(project)
     os.environ.update(environment_of(project))
     _log_to_stderr()
@@ -113,14 +135,19 @@ def run_backfill(start_day: date, end: date, *, select: str, quiet: bool) -> Bac
     with _imports():
         run_range = _entry_point("headrace.run_range")
         definitions = _entry_point("headrace.definitions")
-    prepare_home(project)
-    if select == "*" and project.settings.engine.remote is None:
-        engine.prepare(engine.EngineSettings())
-    with nullcontext() if quiet else bars():
-        run: Run = run_range(
-            lambda: definitions(project, for_ui=False), start_day, end, select=select
-        )
-    return _result(project, run)
+    with using(project.home, "command", "headrace backfill"):
+        prepare_home(project)
+        if select == "*" and project.settings.engine.remote is None:
+            engine.prepare(engine.EngineSettings())
+        with nullcontext() if quiet else bars():
+            run: Run = run_range(
+                lambda: definitions(project, for_ui=False),
+                start_day,
+                end,
+                select=select,
+                rebuild=rebuild,
+            )
+        return _result(project, run)
 
 
 def read_status() -> list[AssetStatus]:
@@ -129,7 +156,9 @@ def read_status() -> list[AssetStatus]:
     prepare_home(project)
     days = _number_of_days(project)
     found = []
-    for asset in ledger_of(project).summary():
+    known_assets = ledger_of(project).summary()
+    rows = rows_in_tables(project, [asset.asset for asset in known_assets])
+    for asset in known_assets:
         known = asset.published + asset.empty + asset.held + asset.failed
         found.append(
             AssetStatus(
@@ -139,11 +168,33 @@ def read_status() -> list[AssetStatus]:
                 asset.held,
                 asset.failed,
                 max(0, days - known) if asset.is_partitioned else 0,
-                asset.rows,
+                rows.get(asset.asset, asset.rows),
                 asset.last_run_at,
             )
         )
     return found
+
+
+def read_errors() -> list[BadPartition]:
+    """Every partition whose last attempt was not published, by asset and day."""
+    project = load_project()
+    prepare_home(project)
+    return [_bad(state) for state in ledger_of(project).not_published()]
+
+
+def first_steps() -> list[str]:
+    """What to do in an installation that nothing ran in yet."""
+    project = load_project()
+    partitions = project.settings.partitions
+    last = (partitions.end or datetime.now(UTC).date()) - timedelta(days=1)
+    steps = []
+    landing = project.expand(project.settings.landing.uri)
+    if "://" not in landing and not any(path.is_file() for path in Path(landing).rglob("*")):
+        wanted = [entity.extract.path for _, entity in project.entities().values()]
+        steps.append(f"no file lies in {landing}: deliver {', '.join(wanted)}")
+    steps.append(f"headrace backfill --from {partitions.start} --to {last}   runs all days")
+    steps.append("headrace dev   opens Dagster's UI, whose sensors run days as files arrive")
+    return steps
 
 
 @contextmanager
@@ -171,8 +222,24 @@ def _entry_point(name: str) -> Callable[..., Any]:
     raise ConfigError(f"{name} is not installed", fix="run make setup in the project's folder")
 
 
-def _check_days(project: Project, start_day: date, end: date) -> None:
+def _days_of(
+    project: Project, start_day: date | None, end: date | None, *, rebuild: bool
+) -> tuple[date, date]:
+    """First and last day of a run: those that are given, or all for a rebuild."""
     first, after = project.settings.partitions.start, project.settings.partitions.end
+    if rebuild:
+        if start_day or end:
+            raise ConfigError(
+                "a rebuild takes all days: a table cannot have old columns on some of them",
+                fix="leave --from and --to out",
+            )
+        last = (after or date.today()) - timedelta(days=1)  # noqa: DTZ011  # as below
+        return first, max(first, last)
+    if start_day is None or end is None:
+        raise ConfigError(
+            "backfill needs a first and a last day",
+            fix="give --from and --to, or --rebuild for all days",
+        )
     if end < start_day:
         raise ConfigError(f"--to {end} lies before --from {start_day}", fix="swap them")
     last_allowed = after or date.today()  # noqa: DTZ011  # compared with days, UTC within hours
@@ -181,6 +248,7 @@ def _check_days(project: Project, start_day: date, end: date) -> None:
             f"partitions exist from {first} up to, but without, {last_allowed}",
             fix="choose days among them, or change partitions.start and .end in the configuration",
         )
+    return start_day, end
 
 
 def _log_to_stderr() -> None:
@@ -198,22 +266,23 @@ def _number_of_days(project: Project) -> int:
 
 def _result(project: Project, run: Run) -> BackfillResult:
     ledger = ledger_of(project)
-    bad = tuple(
-        BadPartition(r.asset, r.partition, r.status, r.error or "")
-        for r in ledger.bad_of_run(run.run_id)
-    )
+    bad = tuple(_bad(state) for state in ledger.bad_of_run(run.run_id))
     published = ledger.published_of_run(run.run_id)
     if run.success:
         summary, code = f"{published} partitions published, none bad", 0
     elif bad:
         summary = (
             f"{published} partitions published, {len(bad)} not: they keep their last state. "
-            "Look: headrace status"
+            "Each of them: headrace status --errors"
         )
         code = 3
     else:
         summary, code = f"the run failed: {run.error}", 1
     return BackfillResult(run.run_id, published, bad, run.steps, code, summary)
+
+
+def _bad(state: PartitionState) -> BadPartition:
+    return BadPartition(state.asset, state.partition, state.status, state.error or "")
 
 
 @contextmanager

@@ -67,14 +67,16 @@ def listen(
 ) -> None:
     """Open a TCP port of the embedded Postgres, for tools that cannot use its socket.
 
-    Restarts the server: run it while nothing else runs.
+    Restarts the server, so it refuses while `headrace dev` or a backfill runs.
 
     Example: headrace warehouse listen --port 5433
     """
     from headrace.config.loading import home_folder
     from headrace.home import Home
+    from headrace.home_lock import require_unused
     from headrace.warehouse import network
 
+    require_unused(home_folder())
     folder = Home(home_folder()).postgres
     if off:
         network.close_port(folder)

@@ -75,13 +75,23 @@ class Project:
 
 
 def home_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """HEADRACE_HOME, `.headrace` by default; absolute."""
-    return Path(environ.get("HEADRACE_HOME") or ".headrace").absolute()
+    """HEADRACE_HOME, by default `.headrace` in the project's folder; absolute."""
+    if home := environ.get("HEADRACE_HOME"):
+        return Path(home).absolute()
+    return _project_folder() / ".headrace"
 
 
 def config_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """HEADRACE_CONFIG, `config` by default; absolute."""
-    return Path(environ.get("HEADRACE_CONFIG") or "config").absolute()
+    """HEADRACE_CONFIG, by default `config` in the project's folder; absolute."""
+    if folder := environ.get("HEADRACE_CONFIG"):
+        return Path(folder).absolute()
+    return _project_folder() / "config"
+
+
+def _project_folder() -> Path:
+    """The working directory, or the nearest folder above it that has a configuration."""
+    here = Path.cwd()
+    return next((f for f in (here, *here.parents) if (f / "config/base.yaml").is_file()), here)
 
 
 def resolve_secret(secret: Secret, environ: Mapping[str, str] = os.environ) -> str:
@@ -209,8 +219,8 @@ def _load_settings(folder: Path, environment: str) -> Settings:
 def _overlaid(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _overlaid(merged[key], value) if both else value
+        both = isinstance(value, dict | None) and isinstance(merged.get(key), dict)
+        merged[key] = _overlaid(merged[key], value or {}) if both else value
     return merged
 
 

@@ -4,9 +4,9 @@ Belongs here: the base model and the constrained strings.
 Elsewhere: reading files and explaining errors (headrace.config.loading).
 """
 
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, model_validator
 
 from headrace.config.names import did_you_mean
 from headrace.errors import ConfigError
@@ -17,6 +17,25 @@ class StrictModel(BaseModel):
     """Frozen, and a key that it does not know is an error: a typo must not become a default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_empty_sections(cls, values: Any) -> Any:
+        """A section without keys, as it is left when its lines are commented out, is no section.
+
+        YAML reads it as null. Where null is a value of its own, it stays.
+        """
+        if not isinstance(values, dict) or None not in values.values():
+            return values
+        left_out = {
+            name
+            for field_name, field in cls.model_fields.items()
+            if type(None) not in get_args(field.annotation)
+            for name in (field_name, field.alias)
+        }
+        return {
+            key: value for key, value in values.items() if value is not None or key not in left_out
+        }
 
 
 # What other systems call our types.

@@ -180,9 +180,10 @@ class EntityConfig(StrictModel):
     )
     key: tuple[KeyColumnName, ...] = Field(
         min_length=1,
-        description="Natural key: of the rows of a day that agree in it, the latest counts. Where "
-        "the source itself repeats a key and each row counts, add `_line`, the line in the file "
-        "(and `_file`, if a day has several).",
+        description="Natural key: of the rows of a day that agree in it, the latest counts: that "
+        "of the file written last, and of the last line there. Where the source itself repeats a "
+        "key and each row counts, add `_line`, the line in the file (and `_file`, if a day has "
+        "several).",
         examples=[["invoice_no", "stock_code"], ["invoice_no", "_line"]],
     )
     event_time: ColumnName | None = Field(

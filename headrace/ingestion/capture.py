@@ -7,7 +7,7 @@ managers).
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 from headrace import progress
@@ -38,7 +38,8 @@ _LINEAGE = (
     Column(CORRUPT_REASON, "string", description="Why it has none."),
     Column(LINE, "bigint", nullable=False, description="Record; 1 is the header, 0 no row."),
     Column("_file", "string", nullable=False, description="Path in the landing zone."),
-    Column("_file_version", "string", nullable=False, description="Time and size, or ETag."),
+    Column("_delivery", "string", description="Orders deliveries: time of the file, then path."),
+    Column("_file_version", "string", nullable=False, description="Times and size, or ETag."),
     Column("_source", "string", nullable=False, description="Source and entity."),
     Column("_captured_at", "timestamptz", nullable=False, description="When it was read."),
     Column("_batch_id", "string", nullable=False, description="Capture that read it."),
@@ -55,7 +56,8 @@ class CapturedWindow:
         staged: By day, the data files to append to raw; often none.
         failed: Why a day could not be captured; the other days are not affected.
         rows: By day in `staged`, the rows of all current versions, earlier captures' included.
-        duplicates: Files that brought nothing because another one brought the same rows.
+        duplicates: New files with the same rows as another file of their day; both count.
+        superseded: Files that are passed over because a later delivery of the same file is there.
         unplaced: By landing path, how many rows without a day of their own this capture left out,
             because they belong to the first partition and it was not asked for.
     """
@@ -64,6 +66,7 @@ class CapturedWindow:
     failed: Mapping[date, HeadraceError]
     rows: Mapping[date, int]
     duplicates: tuple[DuplicateDelivery, ...] = ()
+    superseded: tuple[str, ...] = ()
     unplaced: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -113,7 +116,7 @@ def capture(
             outcomes.append(outcome)
             done += len(delivery.days)
             progress.report(run.asset, done, total)
-    return _window(outcomes)
+    return replace(_window(outcomes), superseded=plan.superseded)
 
 
 def _known(plan: CapturePlan, captured: Captured) -> DeliveryOutcome:

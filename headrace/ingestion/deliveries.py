@@ -5,8 +5,8 @@ Elsewhere: which files to read (headrace.ingestion.plan), all deliveries of a wi
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 
 from headrace.config.settings import PartitionSettings
 from headrace.config.sources import EntityConfig
@@ -23,6 +23,7 @@ from headrace.staged import StagedFile
 
 _TICK = timedelta(microseconds=1)
 _NO_ROWS = "0" * 16
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class CaptureRun:
 
 @dataclass(frozen=True)
 class DuplicateDelivery:
-    """A file that holds, for a day, the same rows as another one; they are not captured twice."""
+    """A file that holds, for a day, the same rows as another one; both count (decisions/0022)."""
 
     day: date
     path: str
@@ -158,21 +159,33 @@ class _Shelf:
         version = _version_of(draft, stamp, self._reader.entity)
         others = dict(self._current[day])
         before = others.pop(version.path_id, None)
-        if before is not None and before.content_id == version.content_id:
+        with_rows = [other for other in others.values() if other.rows]
+        if before is not None and _says_nothing_new(version, before, alone=not with_rows):
             return
-        if version.rows and any(
-            v.rows and v.content_id == version.content_id for v in others.values()
-        ):
-            self._duplicates.append(DuplicateDelivery(day, stamp.file.path))
-            version = replace(version, rows=0)
-        elif not version.rows and not (before and before.rows):
+        if not version.rows and not (before and before.rows):
             return  # A file that never had rows for the day leaves no trace in it.
+        if version.rows and any(v.content_id == version.content_id for v in with_rows):
+            self._duplicates.append(DuplicateDelivery(day, stamp.file.path))
         if draft is None or not version.rows:
             draft = DayDraft(self._schema)
             draft.write([rows.marker(day, stamp, self._schema)])
         name = f"_pd={day}/{version.file_name}"
         self._staged[day].append(draft.store(self._reader.folder, name))
         self._current[day][version.path_id] = version
+
+
+def _says_nothing_new(version: CapturedVersion, before: CapturedVersion, *, alone: bool) -> bool:
+    """Whether a version says what the one before it said.
+
+    When it was written counts only among several files of a day: it says whose rows are the later.
+    """
+    if (version.content_id, version.rows) != (before.content_id, before.rows):
+        return False
+    if not version.rows or version.modified_at == before.modified_at:
+        return True
+    # Files are read as they were written: one that is alone yet, and later than it was, stays
+    # behind those that are read after it.
+    return alone and (before.modified_at or _LONG_AGO) < (version.modified_at or _LONG_AGO)
 
 
 def _version_of(draft: DayDraft | None, stamp: FileStamp, entity: EntityConfig) -> CapturedVersion:
@@ -182,4 +195,5 @@ def _version_of(draft: DayDraft | None, stamp: FileStamp, entity: EntityConfig) 
         content_id=draft.content_id if draft else _NO_ROWS,
         listing_id=listing_id(stamp.file, entity),
         rows=draft.rows if draft else 0,
+        modified_at=stamp.file.modified_at,
     )

@@ -6,10 +6,12 @@ Elsewhere: the one on S3 (headrace.ingestion.s3_landing), which file belongs to 
 """
 
 import os
+import re
+import unicodedata
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +20,8 @@ from headrace.errors import SourceRejectedError, SourceUnavailableError
 # What copying programs call a file until it is whole: rsync's and our own dot files, WinSCP's
 # .filepart, Hadoop's _COPYING_, and editors' backups.
 _UNFINISHED = (".tmp", ".part", ".filepart", "_COPYING_", "~")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DIGITS = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -27,14 +31,38 @@ class StoredFile:
     Attributes:
         path: Its path below the landing zone, with `/`.
         size_bytes: Its size.
-        version: Changes whenever its bytes change: time and size, or S3's ETag.
-        modified_at: When it was last written, UTC.
+        version: Changes whenever its bytes change: times and size, or S3's ETag.
+        modified_at: When it was last written, UTC, as its source or the program that copied it
+            says.
+        changed_at: When it was last written, renamed or moved here, UTC, as the landing zone says;
+            None where that is the same.
     """
 
     path: str
     size_bytes: int
     version: str
     modified_at: datetime
+    changed_at: datetime | None = None
+
+    @property
+    def arrived_at(self) -> datetime:
+        """Since when the landing zone has had it as it is, UTC."""
+        return self.changed_at or self.modified_at
+
+    @property
+    def logical_path(self) -> str:
+        """Equal for all deliveries of one file: composed Unicode (NFC), without `.gz`.
+
+        A source that packs a file once it is old, and a Mac that writes an accent as a character of
+        its own, have delivered nothing else.
+        """
+        return unicodedata.normalize("NFC", self.path).removesuffix(".gz")
+
+    @property
+    def delivery(self) -> str:
+        """Orders deliveries totally, as text: by modification time, then path in natural order."""
+        natural = _DIGITS.sub(_counted, self.logical_path)
+        return f"{self.modified_at:%Y%m%dT%H%M%S%f} {natural}"
 
 
 class ByteStream(Protocol):
@@ -67,6 +95,12 @@ class Landing(Protocol):
         ...
 
 
+def _counted(digits: re.Match[str]) -> str:
+    # 9 comes before 10 as text once each number says first how long it is.
+    number = digits[0].lstrip("0")
+    return f"{len(number):03d}{number}"
+
+
 def is_finished(path: str) -> bool:
     """Whether no part of the name says that the file is hidden or still being written."""
     parts = path.split("/")
@@ -97,7 +131,7 @@ def forbidden_error(path: str) -> SourceRejectedError:
 
 @dataclass(frozen=True)
 class LocalLanding:
-    """A folder. A file's version is its modification time (ns) and size."""
+    """A folder. A file's version is its modification time, its size and its change time (ns)."""
 
     root: Path
 
@@ -169,9 +203,16 @@ def _listed(file: Path, path: str) -> StoredFile | None:
         found = file.stat()
     except FileNotFoundError:
         return None
-    version = f"{found.st_mtime_ns}-{found.st_size}"
-    modified_at = datetime.fromtimestamp(found.st_mtime, UTC)
-    return StoredFile(path, found.st_size, version, modified_at)
+    # Programs set the time of a file as they like (rsync -t, mv, cp -p), that of its last change
+    # they cannot: a replacement of equal size and time is seen by it.
+    version = f"{found.st_mtime_ns}-{found.st_size}-{found.st_ctime_ns}"
+    return StoredFile(
+        path, found.st_size, version, _time(found.st_mtime_ns), _time(found.st_ctime_ns)
+    )
+
+
+def _time(nanoseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
 
 
 def _unreadable(path: str, error: OSError) -> SourceUnavailableError | SourceRejectedError:

@@ -11,7 +11,7 @@ from datetime import date, datetime, timedelta
 from headrace.config.columns import ColumnConfig
 from headrace.config.sources import EntityConfig
 from headrace.errors import HeadraceError, SourceUnavailableError
-from headrace.ingestion.files import files_by_day
+from headrace.ingestion.files import files_by_day, is_file_of
 from headrace.ingestion.landing import StoredFile
 from headrace.ingestion.versions import CapturedVersion, current_versions, short_id
 
@@ -37,11 +37,14 @@ class CapturePlan:
         deliveries: What must be read; no day is in two of them.
         unchanged: Days for which nothing is new.
         failed: Days that cannot be captured now, with the reason.
+        superseded: Paths of files that lie beside a later delivery of the same file, and are not
+            read: `a.csv` beside `a.csv.gz`.
     """
 
     deliveries: tuple[Delivery, ...]
     unchanged: tuple[date, ...]
     failed: Mapping[date, HeadraceError] = field(default_factory=dict)
+    superseded: tuple[str, ...] = ()
 
 
 def plan_capture(
@@ -59,10 +62,12 @@ def plan_capture(
         listing: Files of the landing zone; others than the entity's are passed over.
         captured: By day, every version that raw holds.
         days: Partitions, in any order.
-        settled_before: Files modified at or after this time may still be written, and their days
-            fail for now; None takes every file as finished.
+        settled_before: Files that arrived at or after this time may still be written, and their
+            days fail for now; None takes every file as finished.
     """
-    files = files_by_day(entity.extract, listing, days)
+    listed = tuple(listing)
+    latest = latest_deliveries(listed)
+    files = files_by_day(entity.extract, latest, days)
     failed: dict[date, HeadraceError] = {}
     wanted: dict[date, tuple[StoredFile, ...]] = {}
     for day in sorted(set(days)):
@@ -77,7 +82,17 @@ def plan_capture(
         deliveries=_deliveries(entity, wanted),
         unchanged=tuple(day for day, new in wanted.items() if not new),
         failed=failed,
+        superseded=tuple(
+            sorted(
+                file.path for file in {*listed} - {*latest} if is_file_of(entity.extract, file.path)
+            )
+        ),
     )
+
+
+def latest_deliveries(listing: Iterable[StoredFile]) -> tuple[StoredFile, ...]:
+    """Of files that are one file by `StoredFile.logical_path`, the one delivered last."""
+    return tuple({f.logical_path: f for f in sorted(listing, key=_order)}.values())
 
 
 def listing_id(file: StoredFile, entity: EntityConfig) -> str:
@@ -90,7 +105,8 @@ def listing_id(file: StoredFile, entity: EntityConfig) -> str:
         column = entity.column(by)
         how += [by, column.type, *column.formats]
         how += [str(option) for option in (column.pivot, entity.timezone) if option is not None]
-    return short_id(file.version, str(file.size_bytes), *how, *columns)
+    written = file.modified_at.isoformat()
+    return short_id(file.version, written, str(file.size_bytes), *how, *columns)
 
 
 def _column_id(column: ColumnConfig) -> str:
@@ -100,8 +116,8 @@ def _column_id(column: ColumnConfig) -> str:
 
 
 def path_id(file: StoredFile) -> str:
-    """Stands for a landing path."""
-    return short_id(file.path)
+    """Stands for a landing path, whichever of its spellings (`StoredFile.logical_path`)."""
+    return short_id(file.logical_path)
 
 
 def _is_captured(
@@ -123,19 +139,23 @@ def _deliveries(
 
 
 def _by_arrival(files: Iterable[StoredFile]) -> tuple[StoredFile, ...]:
-    """Of two files with the same rows, the one that came first counts."""
-    return tuple(sorted(files, key=lambda file: (file.modified_at, file.path)))
+    """In the order of their deliveries."""
+    return tuple(sorted(files, key=_order))
+
+
+def _order(file: StoredFile) -> tuple[str, str]:
+    return file.delivery, file.path
 
 
 def _unsettled(files: Iterable[StoredFile], settled_before: datetime | None) -> StoredFile | None:
     if settled_before is None:
         return None
-    return next((file for file in files if file.modified_at >= settled_before), None)
+    return next((file for file in files if file.arrived_at >= settled_before), None)
 
 
 def _still_written(file: StoredFile) -> SourceUnavailableError:
     return SourceUnavailableError(
-        f"{file.path} was written at {file.modified_at:%H:%M:%S.%f} UTC and may still be written",
+        f"{file.path} was written at {file.arrived_at:%H:%M:%S.%f} UTC and may still be written",
         fix="capture the day again once the file has been left alone for a while",
     )
 

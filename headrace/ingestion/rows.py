@@ -25,7 +25,7 @@ PARTITION_DATE = "_partition_date"
 NO_DAY = "no readable day"
 OUTSIDE_DAYS = "day outside the partitions"
 
-_CONSTANTS = ("_file", "_file_version", "_source", "_batch_id")
+_CONSTANTS = ("_file", "_delivery", "_file_version", "_source", "_batch_id")
 # Repeated per row they would take more room than the rows; Parquet reads them as plain text.
 _CONSTANT_TYPE = pa.dictionary(pa.int8(), pa.string())
 
@@ -116,6 +116,7 @@ def _with_lineage(
     columns = dict(zip(read.schema.names, read.columns, strict=True))
     hashed = [column for name, column in columns.items() if name not in (CORRUPT_REASON, LINE)]
     columns["_file"] = _constant(stamp.file.path, count)
+    columns["_delivery"] = _constant(stamp.file.delivery, count)
     columns["_file_version"] = _constant(stamp.file.version, count)
     columns["_source"] = _constant(stamp.source, count)
     columns["_captured_at"] = pa.repeat(

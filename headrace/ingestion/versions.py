@@ -18,7 +18,7 @@ from headrace.errors import StagedFileRejectedError
 _TIME = "%Y%m%dT%H%M%S%f"
 _NAME = re.compile(
     r"(?P<captured_at>\d{8}T\d{12})_(?P<path_id>[0-9a-f]{16})_(?P<content_id>[0-9a-f]{16})"
-    r"_(?P<listing_id>[0-9a-f]{16})_(?P<rows>\d+)\.parquet"
+    r"_(?P<listing_id>[0-9a-f]{16})(?:_(?P<modified_at>\d{8}T\d{12}))?_(?P<rows>\d+)\.parquet"
 )
 
 
@@ -36,13 +36,15 @@ class CapturedVersion:
 
     Attributes:
         captured_at: When it was read, UTC; later versions of a path have later times.
-        path_id: Stands for the landing path.
+        path_id: Stands for the landing path; see `path_id`.
         content_id: Stands for the rows, in their order: equal for equal deliveries, whatever
-            their names, compression or line ends.
+            their compression or line ends.
         listing_id: Stands for the file as listed (version and size) and for how it was read
             (columns and format): while it is the same, reading again cannot bring anything new.
-        rows: Rows of the day. 0 marks a version without any that follows one that had some, or a
-            delivery that repeats another: its data file then holds one marker row, `_line` 0.
+        rows: Rows of the day. 0 marks a version without any that follows one that had some: its
+            data file then holds one marker row, `_line` 0.
+        modified_at: When the file was written, UTC, as its rows have it in `_delivery`; None of a
+            version that was captured before this was kept.
     """
 
     captured_at: datetime
@@ -50,12 +52,14 @@ class CapturedVersion:
     content_id: str
     listing_id: str
     rows: int
+    modified_at: datetime | None = None
 
     @property
     def file_name(self) -> str:
         """Name of its data file; sorts by time."""
         ids = f"{self.path_id}_{self.content_id}_{self.listing_id}"
-        return f"{self.captured_at:{_TIME}}_{ids}_{self.rows}.parquet"
+        written = "" if self.modified_at is None else f"_{self.modified_at:{_TIME}}"
+        return f"{self.captured_at:{_TIME}}_{ids}{written}_{self.rows}.parquet"
 
     @classmethod
     def parse(cls, path: str) -> "CapturedVersion":
@@ -70,14 +74,19 @@ class CapturedVersion:
                 f"{path} is in raw, but its name is not one that capture gives",
                 fix="restore raw's files: it is written by capture alone and never compacted",
             )
-        captured_at = datetime.strptime(match["captured_at"], _TIME).replace(tzinfo=UTC)
+        written = match["modified_at"]
         return cls(
-            captured_at,
+            _time(match["captured_at"]),
             match["path_id"],
             match["content_id"],
             match["listing_id"],
             int(match["rows"]),
+            _time(written) if written else None,
         )
+
+
+def _time(text: str) -> datetime:
+    return datetime.strptime(text, _TIME).replace(tzinfo=UTC)
 
 
 def short_id(*parts: str) -> str:

@@ -70,10 +70,13 @@ def begin(table: Table) -> Transaction:
 
 
 def evolve(transaction: Transaction, change: SchemaChange) -> None:
-    """Add and widen columns as part of the transaction."""
+    """Add, widen and remove columns as part of the transaction."""
     if not change:
         return
-    with transaction.update_schema() as update:
+    # Another type under the same name is another column to Iceberg, with an id of its own.
+    with transaction.update_schema(allow_incompatible_changes=bool(change.removed)) as update:
+        for name in change.removed:
+            update.delete_column(name)
         for column in change.added:
             # The id of a list's elements is given anew by PyIceberg.
             kind = iceberg_type(column.type, element_id=-1)

@@ -21,13 +21,15 @@ from headrace.errors import CommitConflictError, IncompatibleSchemaError, Staged
 from headrace.lake.commit import Commit, begin, commit_snapshot, evolve
 from headrace.lake.connection import Identifier, LakeConnection
 from headrace.lake.files import FileLayout, check_day, read_footer
-from headrace.lake.planning import planned_files
+from headrace.lake.planning import partition_day, planned_files
 from headrace.lake.schema import (
+    SchemaChange,
     check_file,
     iceberg_schema,
     partition_column,
     partition_spec,
     plan_change,
+    plan_rebuild,
     table_schema,
 )
 from headrace.lake.storage import Storage
@@ -49,6 +51,7 @@ class Publication:
         partition_column: The date column that names the day; None for a table without partitions.
         schema: Columns of the table.
         properties: Recorded with the snapshot.
+        rebuild: Take the schema as it is, whatever the table's; nothing that is published stays.
     """
 
     mode: Literal["replace", "append"]
@@ -56,6 +59,7 @@ class Publication:
     partition_column: str | None
     schema: TableSchema
     properties: Mapping[str, str]
+    rebuild: bool = False
 
     @property
     def days(self) -> frozenset[date]:
@@ -142,7 +146,12 @@ def _table_for(connection: LakeConnection, identifier: Identifier, wanted: Publi
 
 def _commit(name: str, table: Table, wanted: Publication, entering: Sequence[_Entering]) -> Commit:
     transaction = begin(table)
-    change = plan_change(name, table_schema(name, table.schema()), wanted.schema)
+    before = table_schema(name, table.schema())
+    if wanted.rebuild:
+        change = plan_rebuild(before, wanted.schema)
+        _require_all_days(name, table, wanted, change)
+    else:
+        change = plan_change(name, before, wanted.schema)
     evolve(transaction, change)
     metadata = transaction.table_metadata
     _check_columns(name, table_schema(name, metadata.schema()), entering)
@@ -175,6 +184,17 @@ def _commit(name: str, table: Table, wanted: Publication, entering: Sequence[_En
         files_added=len(new),
         files_removed=len(leaving),
     )
+
+
+def _require_all_days(name: str, table: Table, wanted: Publication, change: SchemaChange) -> None:
+    """See that no published file keeps a column of another type than the table's."""
+    published = {partition_day(file) for file in planned_files(table, None)}
+    if change.removed and (staying := sorted(published - {*wanted.files}, key=str)):
+        raise IncompatibleSchemaError(
+            f"{name}: {len(staying)} published days are not in the rebuild, {staying[0]} among "
+            f"them: they would keep {', '.join(change.removed)} as it was; nothing changed",
+            fix="see why they do not pass (headrace status), mend them, and rebuild again",
+        )
 
 
 def _check_columns(name: str, schema: TableSchema, entering: Sequence[_Entering]) -> None:

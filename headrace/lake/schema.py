@@ -47,14 +47,31 @@ _FIRST_PARTITION_FIELD = 1000  # Iceberg's specification counts partition fields
 
 @dataclass(frozen=True)
 class SchemaChange:
-    """What a table must change before it can take a schema: columns new to it, and wider types."""
+    """What a table must change before it can take a schema.
+
+    Attributes:
+        added: Columns new to it.
+        widened: With a type that holds more.
+        removed: Names of columns that it loses; one that is also among `added` is made anew, with
+            a type that cannot hold what is published. No published file may stay.
+    """
 
     added: tuple[Column, ...]
     widened: tuple[Column, ...]
+    removed: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether there is anything to change."""
-        return bool(self.added or self.widened)
+        return bool(self.added or self.widened or self.removed)
+
+
+def plan_rebuild(published: TableSchema, new: TableSchema) -> SchemaChange:
+    """What makes `published` equal to `new` where nothing that is published stays."""
+    before = {column.name: _canonical(column.type) for column in published}
+    after = {column.name: _canonical(column.type) for column in new}
+    added = tuple(c for c in new if before.get(c.name) != after[c.name])
+    removed = tuple(name for name in before if before[name] != after.get(name))
+    return SchemaChange(added, (), removed)
 
 
 def plan_change(table: str, published: TableSchema, new: TableSchema) -> SchemaChange:
@@ -71,7 +88,8 @@ def plan_change(table: str, published: TableSchema, new: TableSchema) -> SchemaC
             raise IncompatibleSchemaError(
                 f"{table}: column '{column.name}' is published as {before} "
                 f"and cannot become {column.type}",
-                fix=f"declare '{column.name}' as {before}, or give the new type a new column name",
+                fix=f"declare '{column.name}' as {before}, or make the table and what follows from "
+                f"it anew: {rebuild_command(table)}",
             )
     return SchemaChange(
         added=tuple(column for column in new if column.name not in types),
@@ -79,6 +97,11 @@ def plan_change(table: str, published: TableSchema, new: TableSchema) -> SchemaC
             c for c in new if _canonical(c.type) != types.get(c.name, _canonical(c.type))
         ),
     )
+
+
+def rebuild_command(table: str) -> str:
+    """The command that makes a table, as namespace.name, and all that follows from it anew."""
+    return f"headrace backfill --rebuild --select 'key:\"{table.replace('.', '/', 1)}\"+'"
 
 
 def can_widen(old: str, new: str) -> bool:

@@ -147,10 +147,13 @@ class LakeTable:
         *,
         schema: TableSchema,
         properties: Mapping[str, str] = _NONE,
+        rebuild: bool = False,
     ) -> Commit:
         """Make the days hold exactly these files, in one commit; all other days stay as they are.
 
-        An empty partition empties its day. Publishing the same files again changes nothing.
+        An empty partition empties its day. Publishing the same files again changes nothing. With
+        `rebuild` the table takes the schema as it is, other types under the same names too; the
+        days must then be all that are published.
 
         Raises:
             IncompatibleSchemaError: The table cannot take the schema, or a file does not have it.
@@ -158,7 +161,7 @@ class LakeTable:
             CommitConflictError: Other runs committed first for two minutes on end.
             CatalogUnavailableError: The catalog's database does not answer.
         """
-        return self._publish("replace", _by_day(partitions), schema, properties)
+        return self._publish("replace", _by_day(partitions), schema, properties, rebuild=rebuild)
 
     def append(
         self,
@@ -179,12 +182,16 @@ class LakeTable:
         *,
         schema: TableSchema,
         properties: Mapping[str, str] = _NONE,
+        rebuild: bool = False,
     ) -> Commit:
         """Make a table without partitions hold exactly these files, in one commit.
 
+        With `rebuild` it takes the schema as it is, other types under the same names too.
+
         Raises: as `replace` does.
         """
-        return self._publish("replace", {None: tuple(files)}, schema, properties)
+        whole: _Files = {None: tuple(files)}
+        return self._publish("replace", whole, schema, properties, rebuild=rebuild)
 
     def scan(
         self, days: Collection[date] | None = None, *, where: BooleanExpression = EVERYTHING
@@ -235,9 +242,11 @@ class LakeTable:
         files: _Files,
         schema: TableSchema,
         properties: Mapping[str, str],
+        *,
+        rebuild: bool = False,
     ) -> Commit:
         column = None if None in files else self.partition_column
-        wanted = Publication(mode, files, column, schema, properties)
+        wanted = Publication(mode, files, column, schema, properties, rebuild)
         return publish(self._connection, self._identifier, wanted)
 
 

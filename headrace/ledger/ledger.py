@@ -227,6 +227,10 @@ class Ledger:
         """What a run tried last and did not publish, by asset and day."""
         return self._states("where run_id = %s and status <> 'published'", (run_id,))
 
+    def not_published(self) -> list[PartitionState]:
+        """Every partition whose last attempt was held or failed, by asset and day."""
+        return self._states("where status <> 'published'", ())
+
     def published_of_run(self, run_id: str) -> int:
         """How many partitions a run published that nobody tried again since."""
         return len(self._states("where run_id = %s and status = 'published'", (run_id,)))

@@ -74,7 +74,12 @@ class PartitionReport:
         if self.error is not None:
             return self.error
         failed = (check for check in self.checks if not check.passed)
-        return "; ".join(f"{c.name}: expected {c.expected}, found {c.found}" for c in failed)
+        told = [f"{c.name}: expected {c.expected}, found {c.found}" for c in failed]
+        if told and self.reasons:
+            # A day is most often held for what most of its quarantined rows have in common.
+            reason, rows = max(self.reasons.items(), key=lambda pair: pair[1])
+            told.append(f"most are quarantined because '{reason}' ({rows} rows)")
+        return "; ".join(told)
 
 
 def _no_reports() -> Mapping[date, PartitionReport]:

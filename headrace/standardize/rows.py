@@ -23,11 +23,13 @@ from headrace.schema import Column as SchemaColumn
 from headrace.schema import TableSchema
 
 PARTITION_COLUMN = "_partition_date"
-# Source order: what was captured later is newer; within a capture, the later line is.
-SOURCE_ORDER = ("_captured_at", "_file", "_line")
+# Source order: what was delivered later is newer, whichever run captured it; within a file, the
+# later line is.
+SOURCE_ORDER = ("_delivery", "_file", "_line")
 
 _LINEAGE = (
     SchemaColumn("_captured_at", "timestamptz", False, "When the source was read."),
+    SchemaColumn("_delivery", "string", True, "Orders deliveries: time of the file, then path."),
     SchemaColumn("_file", "string", True, "File it came from."),
     SchemaColumn("_line", "bigint", True, "Line in that file."),
 )

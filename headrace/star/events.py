@@ -180,7 +180,7 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
         "_told_at": "timestamp",
         **order,
         PARTITION_COLUMN: "date",
-        "_captured_at": "timestamptz",
+        "_delivery": "string",
         "_file": "string",
         "_line": "bigint",
     }

@@ -47,6 +47,41 @@ def test_an_environment_is_laid_over_the_base(folder: Path) -> None:
     assert project.expand(project.settings.lake.uri) == "/scratch/lake"
 
 
+def test_a_folder_below_the_projects_own_finds_its_configuration_and_home(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = folder.parent / "dbt" / "models"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    project = load_project({})
+    assert (project.folder, project.home) == (folder, folder.parent / ".headrace")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "# nothing", "partitions:", "partitions:\n  # end: 2018-01-02"]
+)
+def test_an_empty_file_or_section_changes_nothing(folder: Path, text: str) -> None:
+    (folder / "development.yaml").write_text(text)
+    project = load_project(environ(folder))
+    assert project.settings.partitions.start == date(2017, 1, 1)
+    assert project.settings.partitions.end is None
+
+
+def test_an_empty_section_of_any_file_has_its_defaults(folder: Path) -> None:
+    with (folder / "base.yaml").open("a") as base:
+        base.write("engine:\nlake:\n")
+    edit(folder / "sources/retail.yaml", "  - name: stores", "  - name: stores\n    rules:")
+    settings = load_project(environ(folder)).settings
+    assert settings.engine.slice_bytes > 0
+    assert settings.lake.uri == "{home}/lake"
+
+
+def test_a_value_that_may_be_null_is_taken_back_by_null(folder: Path) -> None:
+    edit(folder / "base.yaml", "  start: 2017-01-01", "  start: 2017-01-01\n  end: 2018-01-02")
+    (folder / "development.yaml").write_text("partitions: {end: null}")
+    assert load_project(environ(folder)).settings.partitions.end is None
+
+
 def test_an_unknown_environment_is_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match="'prod' is not one of development, staging, production"):
         load_project(environ(folder, PIPELINE_ENV="prod"))

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from headrace.cli.runner import BackfillResult
+from headrace.cli.runner import BackfillResult, read_errors
 from tests.e2e.installation import FIRST, HEADER, Installation, good_lines, line
 
 pytestmark = pytest.mark.e2e
@@ -46,7 +46,11 @@ FAILED = {
     "empty_file": ("transactions-", "header"),
     "wrong_encoding": ("transactions-", "line 3", "encoding"),
     "truncated_gzip": ("transactions-", ".csv.gz"),
-    "mostly_bad": ("quarantined_share", "75.00%"),
+    "mostly_bad": (
+        "quarantined_share",
+        "75.00%",
+        "most are quarantined because 'sales_value: not a decimal(12,2)' (3 rows)",
+    ),
 }
 GOOD_ROWS = dict.fromkeys(CASES, 4) | {
     **dict.fromkeys(FAILED, 0),
@@ -190,6 +194,26 @@ def test_a_day_without_rows_is_published_as_empty(
         )
     )
     assert states[DAY["no_file"]] == states[DAY["header_only"]] == "published"
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["dim_product", "dim_date", "mart_daily_department"],
+)
+def test_status_counts_the_rows_that_readers_see(
+    run: BackfillResult, long_shop: Installation, table: str
+) -> None:
+    layer = "marts" if table.startswith("mart") else "warehouse"
+    [(rows,)] = long_shop.sql(f"select count(*) from {layer}.{table}")
+    status = long_shop.status()
+    assert status[f"{layer}/{table}"].rows == rows
+    if table.startswith("dim"):
+        assert status[f"curated/{table}"].rows == rows
+
+
+def test_every_bad_day_can_be_read_in_full(run: BackfillResult, long_shop: Installation) -> None:
+    with long_shop.active():
+        assert [*run.bad] == read_errors()
 
 
 def test_a_corrected_file_repairs_its_day_and_no_other(

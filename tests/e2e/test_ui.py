@@ -15,13 +15,15 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
+import psutil
 import pytest
 
 from tests.e2e.conftest import days
-from tests.e2e.installation import REPOSITORY, Installation, good_lines
+from tests.e2e.installation import Installation, good_lines
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -31,6 +33,14 @@ _RUN_SECONDS = 300
 _LOCATION = """
 { workspaceOrError { ... on Workspace { locationEntries { loadStatus locationOrLoadError {
   __typename ... on RepositoryLocation { name repositories { name } } } } } } }
+"""
+_RELOAD = """
+mutation ($name: String!) { reloadRepositoryLocation(repositoryLocationName: $name) {
+  __typename } }
+"""
+_LOAD_ERROR = """
+{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError {
+  ... on PythonError { message causes { message } } } } } } }
 """
 _ASSETS = "{ assetNodes { assetKey { path } isPartitioned } }"
 _BACKFILL = """
@@ -64,6 +74,24 @@ class Ui:
     """The UI's GraphQL endpoint."""
 
     url: str
+    log: Path
+
+    def await_error(self) -> str:
+        """Why the code location cannot be loaded, in the UI's words."""
+        found: list[Any] = []
+
+        def status() -> str:
+            entries = self.ask(_LOAD_ERROR)["workspaceOrError"]["locationEntries"]
+            found[:] = [entry["locationOrLoadError"] for entry in entries]
+            return "failed" if found and found[0] else "loading"
+
+        self.await_end(status, {"failed"})
+        return json.dumps(found)
+
+    def await_log(self, text: str) -> str:
+        """What `headrace dev` printed from `text` on."""
+        self.await_end(lambda: "there" if text in self.log.read_text() else "not yet", {"there"})
+        return self.log.read_text().partition(text)[2]
 
     def ask(self, query: str, **variables: object) -> Any:
         """The data of an answer without errors."""
@@ -101,23 +129,27 @@ def ui(shop: Installation) -> Iterator[Ui]:
     with shop.active():
         process = subprocess.Popen(
             command,
-            cwd=REPOSITORY,
+            cwd=shop.root,  # any folder will do
             env=dict(os.environ),
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
-    found = Ui(f"http://127.0.0.1:{port}/graphql")
+    found = Ui(f"http://127.0.0.1:{port}/graphql", shop.root / "dev.log")
     try:
         _await_location(found, process)
         yield found
     finally:
-        os.killpg(process.pid, signal.SIGINT)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             process.wait(60)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         log.close()
+    assert process.returncode == 0
+    assert len(children) > 3
+    assert not psutil.wait_procs(children, timeout=10)[1]
 
 
 def _await_location(ui: Ui, process: "subprocess.Popen[bytes]") -> None:
@@ -130,6 +162,34 @@ def _await_location(ui: Ui, process: "subprocess.Popen[bytes]") -> None:
                 return
         time.sleep(0.5)
     pytest.fail("headrace dev did not serve the code location")
+
+
+def test_one_runs_at_a_time_and_errors_of_the_configuration_are_said(
+    shop: Installation, ui: Ui
+) -> None:
+    with shop.active():
+        second = _headrace(shop, "dev", "--port", "3999")
+        stopped = _headrace(shop, "stop")
+    for refused in (second, stopped):
+        assert refused.returncode == 2
+        assert f"headrace dev at {ui.url.removesuffix('/graphql')}" in refused.stderr
+    star = shop.config / "star.yaml"
+    text = star.read_text()
+    star.write_text(text.replace("entity: retail.stores", "entity: retail.shops"))
+    ui.ask(_RELOAD, name="platform")
+    error = ui.await_error()
+    for told in (error, ui.await_log("definitions cannot be loaded")):
+        assert "star.yaml" in told
+        assert "retail.shops" in told
+    star.write_text(text)
+    ui.ask(_RELOAD, name="platform")
+    ui.await_log("loaded again")
+    assert "Warning" not in ui.log.read_text()
+
+
+def _headrace(shop: Installation, *words: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "headrace.cli.app", *words]
+    return subprocess.run(command, cwd=shop.root, capture_output=True, text=True, check=False)
 
 
 def _deliver(shop: Installation, window: list[date]) -> None:

@@ -73,7 +73,7 @@ def test_a_day_that_fails_keeps_what_it_had_and_leaves_no_files_behind(raw: Raw)
 
 def test_a_file_that_is_still_written_fails_its_day_for_now(raw: Raw) -> None:
     raw.deliver(FILE, GOOD)
-    now = datetime.fromtimestamp((raw.landing / FILE).stat().st_mtime, UTC)
+    now = datetime.fromtimestamp((raw.landing / FILE).stat().st_ctime, UTC)
     window = raw.capture(at=now + timedelta(seconds=1), settle=2.0)
     assert isinstance(window.failed[DAY], SourceUnavailableError)
     assert raw.capture(at=now + timedelta(seconds=3), settle=2.0).rows == {DAY: 2}

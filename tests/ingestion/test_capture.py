@@ -45,7 +45,8 @@ def test_a_row_is_captured_with_all_that_is_known_of_it(raw: Raw) -> None:
         "_corrupt_reason": None,
         "_line": 2,
         "_file": FILE,
-        "_file_version": f"1000000000-{len(csv_text(['1,a,10', '2,b']))}",
+        "_delivery": "19700101T000001000000 orders/orders-0042017-0011-0011.csv",
+        "_file_version": first["_file_version"],
         "_source": "shop.orders",
         "_captured_at": START + timedelta(seconds=2),
         "_batch_id": "batch-2",
@@ -53,6 +54,7 @@ def test_a_row_is_captured_with_all_that_is_known_of_it(raw: Raw) -> None:
         "_partition_date": DAY,
     }
     assert first == expected
+    assert first["_file_version"].startswith(f"1000000000-{len(csv_text(['1,a,10', '2,b']))}-")
     assert second == expected | {
         **dict.fromkeys(("id", "name", "amount")),
         "_corrupt_record": "2,b",
@@ -104,8 +106,8 @@ def test_one_day_many_days_and_each_alone_capture_the_same(tmp_path: Path) -> No
             raw.deliver(f"orders/orders-{day}.csv", csv_text([f"{day.day},x,1"] * day.day))
         for window in windows:
             raw.capture(*window, at=START)
-        batch = {"_batch_id": None}
-        found.append([[row | batch for row in raw.rows(day)] for day in days])
+        other = {"_batch_id": None, "_file_version": None}
+        found.append([[row | other for row in raw.rows(day)] for day in days])
     assert found[0] == found[1]
     assert [len(rows) for rows in found[0]] == [1, 2, 3, 4, 0]
 

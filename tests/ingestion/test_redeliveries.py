@@ -3,8 +3,6 @@
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
-
 from tests.ingestion.building import (
     DAY,
     FILE,
@@ -86,39 +84,69 @@ def test_a_newly_declared_column_is_captured_from_files_already_captured(tmp_pat
     assert raw.values("amount") == ["10", "20"]
 
 
-@pytest.mark.parametrize("zipped", [False, True])
-def test_the_same_file_delivered_twice_is_captured_once_and_reported(
-    raw: Raw, *, zipped: bool
-) -> None:
-    raw.entity = entity(extract={"path": "orders/orders-{date:%Y-%m-%d}*.csv"})
-    raw.deliver(FILE, GOOD)
-    raw.capture()
-    copy = f"orders/orders-2017-01-01-copy.csv{'.gz' if zipped else ''}"
-    raw.deliver(copy, GOOD, zipped=zipped)
+def stores(raw: Raw) -> None:
+    """Make it a source that delivers one file a store and day."""
+    raw.entity = entity(extract={"path": "{date:%Y-%m-%d}/store-*.csv"}, key=["_file", "_line"])
+
+
+def test_equal_files_of_two_stores_both_count_and_are_named(raw: Raw) -> None:
+    stores(raw)
+    for store in "abc":
+        raw.deliver(f"{DAY}/store-{store}.csv", GOOD)
     window = raw.capture()
-    assert [(found.day, found.path) for found in window.duplicates] == [(DAY, copy)]
-    assert (window.rows, raw.values("amount")) == ({DAY: 2}, ["10", "20"])
+    assert (window.rows, raw.values("amount")) == ({DAY: 6}, ["10", "20"] * 3)
+    # A file under two names is a source's mistake, or none at all: somebody may want to look.
+    assert [found.path for found in window.duplicates] == [
+        f"{DAY}/store-b.csv", f"{DAY}/store-c.csv",
+    ]  # fmt: skip
     assert raw.capture().duplicates == ()
 
 
-def test_two_equal_files_of_one_capture_count_once(raw: Raw) -> None:
-    raw.entity = entity(extract={"path": "orders/orders-{date:%Y-%m-%d}*.csv"})
-    raw.deliver(FILE.replace(".csv", "-b.csv"), GOOD)
-    raw.deliver(FILE.replace(".csv", "-a.csv"), GOOD)
+def test_two_swapped_files_that_are_swapped_back_lose_no_row(raw: Raw) -> None:
+    stores(raw)
+    north, south = csv_text(["3,a,30", "4,b,40"]), csv_text(["1,a,10", "2,b,20"])
+    for first, second in ((north, south), (south, north)):
+        raw.deliver(f"{DAY}/store-north.csv", first)
+        raw.deliver(f"{DAY}/store-south.csv", second)
+        raw.capture()
+    assert raw.values("amount") == ["10", "20", "30", "40"]
+
+
+def test_of_equal_files_one_that_is_corrected_takes_nothing_from_the_other(raw: Raw) -> None:
+    stores(raw)
+    raw.deliver(f"{DAY}/store-a.csv", GOOD)
+    raw.deliver(f"{DAY}/store-b.csv", GOOD)
+    raw.capture()
+    raw.deliver(f"{DAY}/store-a.csv", csv_text(["1,a,99"]))
+    raw.capture()
+    assert raw.values("amount") == ["99", "10", "20"]
+
+
+def test_a_file_that_its_source_packs_later_is_no_second_file(raw: Raw) -> None:
+    plain = raw.deliver(FILE, GOOD)
+    raw.capture()
+    plain.unlink()
+    raw.deliver(f"{FILE}.gz", GOOD, zipped=True)
     window = raw.capture()
-    # The one that was there first counts.
-    assert [found.path for found in window.duplicates] == [FILE.replace(".csv", "-a.csv")]
-    assert raw.values("_file") == [FILE.replace(".csv", "-b.csv")] * 2
+    assert (window.staged[DAY].files, window.rows, window.superseded) == ((), {DAY: 2}, ())
 
 
-def test_a_repeated_file_does_not_come_back_when_the_first_is_corrected(raw: Raw) -> None:
-    raw.entity = entity(extract={"path": "orders/orders-{date:%Y-%m-%d}*.csv"})
-    raw.deliver(FILE, GOOD)
-    raw.deliver(FILE.replace(".csv", "-copy.csv"), GOOD)
-    raw.capture()
+def test_of_a_file_and_its_packed_delivery_the_later_counts_and_the_other_is_named(
+    raw: Raw,
+) -> None:
+    raw.deliver(f"{FILE}.gz", GOOD, zipped=True)
     raw.deliver(FILE, csv_text(["1,a,99"]))
-    raw.capture()
-    assert raw.values("amount") == ["99"]
+    for _ in range(2):
+        window = raw.capture()
+        assert (window.superseded, raw.values("amount")) == ((f"{FILE}.gz",), ["99"])
+
+
+def test_a_name_in_decomposed_unicode_is_the_same_file(raw: Raw) -> None:
+    raw.entity = entity(extract={"path": "caf\u00e9/orders-{date:%Y-%m-%d}.csv"})
+    for folder in ("cafe\u0301", "caf\u00e9"):
+        raw.deliver(f"{folder}/orders-2017-01-01.csv", csv_text([f"{len(folder)},a,1"]))
+        raw.capture()
+    assert raw.values("id") == ["4"]
 
 
 def test_files_of_one_day_with_other_rows_all_count(raw: Raw) -> None:

@@ -1,5 +1,9 @@
 """What a publication does to a table beyond the contract of all stores."""
 
+from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
+
 import pyarrow as pa
 import pytest
 from pyiceberg.io import InputFile
@@ -244,3 +248,42 @@ def test_a_lake_lists_its_tables(lake: LakeCatalog) -> None:
         table = lake.table(namespace, name)
         table.replace({day(0): StagedPartition(day(0))}, schema=SALES)
     assert [name for name in lake.tables() if name in names] == sorted(names)
+
+
+# As SALES, but for the type of the number, and a column fewer.
+RETYPED = TableSchema((Column("sale", "decimal(12,4)"), Column(DAY, "date")))
+
+
+def retyped(table: LakeTable, days: Sequence[date]) -> dict[date, StagedPartition]:
+    rows = {on: [{"sale": Decimal("1.2345"), DAY: on}] for on in days}
+    return stage(
+        table, {d: pa.Table.from_pylist(r, schema=RETYPED.arrow()) for d, r in rows.items()}
+    )
+
+
+def test_a_rebuild_gives_columns_other_types_and_readers_old_or_new(table: LakeTable) -> None:
+    publish(table, {day(0): [1], day(1): [2]})
+    before = table.scan()
+    staged = retyped(table, [day(0), day(1)])
+    with pytest.raises(IncompatibleSchemaError, match="published as bigint") as refused:
+        table.replace(staged, schema=RETYPED)
+    assert "headrace backfill --rebuild --select 'key:" in refused.value.fix
+    table.replace(staged, schema=RETYPED, rebuild=True)
+    assert {*table.schema().names} == {"sale", DAY}
+    assert table.schema().column("sale").type == "decimal(12,4)"
+    found = table.scan().batches().read_all().column("sale").to_pylist()
+    assert found == [Decimal("1.2345")] * 2
+    # Whoever planned before reads what was there, and the next day is published as ever.
+    assert sorted(before.batches().read_all().column("sale").to_pylist()) == [1, 2]
+    table.replace(retyped(table, [day(2)]), schema=RETYPED)
+    loaded = table.load()
+    assert loaded is not None
+    assert loaded.scan().to_arrow().column("sale").to_pylist() == [Decimal("1.2345")] * 3
+
+
+def test_a_rebuild_that_lacks_a_published_day_changes_nothing(table: LakeTable) -> None:
+    publish(table, {day(0): [1], day(1): [2]})
+    with pytest.raises(IncompatibleSchemaError, match="1 published days are not in the rebuild"):
+        table.replace(retyped(table, [day(0)]), schema=RETYPED, rebuild=True)
+    assert numbers(table) == [1, 2]
+    assert table.schema().column("sale").type == "bigint"

@@ -37,11 +37,11 @@ TABLES = (
     *(
         f"""create table warehouse.fact_sales_{month} partition of warehouse.fact_sales
         for values from ({month}01) to ({month + 1}01)"""
-        for month in (202301, 202302, 202303, 202304)
+        for month in (202212, 202301, 202302, 202303, 202304)
     ),
     """insert into warehouse.dim_date (date_key, date)
     select to_char(day, 'YYYYMMDD')::int, day
-    from generate_series('2023-01-01'::timestamp, '2023-04-30', interval '1 day') as day""",
+    from generate_series('2022-12-01'::timestamp, '2023-04-30', interval '1 day') as day""",
 )
 
 # Keys of versions to what they are versions of. 11 and 12 are one product in one department, 21

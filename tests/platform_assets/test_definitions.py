@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 # Loads the code location with every door shut: no socket, no process, no file opened to write.
 _LOCKED_LOAD = """
-import builtins, io, os, socket, subprocess, sys
+import builtins, io, os, socket, subprocess, sys, warnings
 import dagster, dagster_dbt, pyspark.sql, pyiceberg.catalog.sql  # libraries may set up caches
 
 def closed(*args, **kwargs):
@@ -30,8 +30,13 @@ subprocess.Popen.__init__ = closed
 os.mkdir = os.makedirs = closed
 builtins.open = reading(builtins.open)
 io.open = reading(io.open)
-from platform_assets.definitions import defs
-found = defs.load() if hasattr(defs, "load") else defs()
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    from platform_assets.definitions import defs
+    found = defs.load() if hasattr(defs, "load") else defs()
+unstable = dagster.BetaWarning, dagster.PreviewWarning
+beta = [one for one in told if issubclass(one.category, unstable)]
+assert not beta, beta[0]
 keys = sorted(key.to_user_string() for key in found.resolve_asset_graph().get_all_asset_keys())
 print("\\n".join(keys))
 """

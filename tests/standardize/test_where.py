@@ -43,7 +43,7 @@ def raw(spark: SparkSession, *rows: tuple[str | None, str | None]) -> DataFrame:
     captured = []
     for line, (customer, country) in enumerate(rows, start=2):
         lost = ("1;2;3", "3 fields") if customer is country is None else (None, None)
-        place = (line, "orders.csv", "v1", "s.customers", CAPTURED, "batch", 0, DAY)
+        place = (line, "orders.csv", "1 orders.csv", "v1", "s.customers", CAPTURED, "batch", 0, DAY)
         captured.append((customer, country, *lost, *place))
     return spark.createDataFrame(captured, spark_schema(raw_schema(entity())))
 

@@ -250,6 +250,7 @@ def processed(spark: SparkSession, states: Sequence[State]) -> DataFrame:
     columns = {
         **{n: [getattr(s, n) for s in states] for n in (c.name for c in ENTITY.columns)},
         "_captured_at": [stamp] * len(states),
+        "_delivery": ["20170601T000000000000 file"] * len(states),
         "_file": ["file"] * len(states),
         "_line": [s.line for s in states],
         "_processed_at": [stamp] * len(states),

@@ -90,6 +90,7 @@ def processed_table(told: Days) -> pa.Table:
             "shelf": row.shelf,
             "worth": _number(row.worth),
             "_captured_at": stamp,
+            "_delivery": "20170601T000000000000 f",
             "_file": "f",
             "_line": line,
             "_processed_at": stamp,

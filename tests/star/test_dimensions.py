@@ -97,6 +97,7 @@ def built(
             s.brand,
             None,
             datetime(2017, 6, 1, tzinfo=UTC),
+            "1 file",
             "file",
             s.line,
             datetime(2017, 6, 2, tzinfo=UTC),

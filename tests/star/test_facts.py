@@ -61,7 +61,20 @@ def facts(
     """Product key and date key of each sale, by basket."""
     stamp = datetime(2017, 6, 1, tzinfo=UTC)
     rows = [
-        (basket, sku, Decimal("1.50"), sold, stamp, "f", 1, stamp, "run", "code", sold.date())
+        (
+            basket,
+            sku,
+            Decimal("1.50"),
+            sold,
+            stamp,
+            "1 f",
+            "f",
+            1,
+            stamp,
+            "run",
+            "code",
+            sold.date(),
+        )
         for basket, sku, sold in sales
     ]
     frame = spark.createDataFrame(rows, spark_schema(processed_schema(ENTITY)))
@@ -148,7 +161,7 @@ ROLES = FactConfig.model_validate(
 
 def shipments(spark: SparkSession, shipped: date | None) -> DataFrame:
     stamp, ordered = datetime(2017, 6, 1, tzinfo=UTC), datetime(2017, 1, 2, 11)
-    row = (7, 1, 1, 3, ordered, shipped, stamp, "f", 1, stamp, "run", "code", ordered.date())
+    row = (7, 1, 1, 3, ordered, shipped, stamp, "1 f", "f", 1, stamp, "run", "code", ordered.date())
     return spark.createDataFrame([row], spark_schema(processed_schema(SHIPMENTS)))
 
 

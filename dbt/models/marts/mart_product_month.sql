@@ -1,5 +1,5 @@
 {{ config(
-    meta={'window': {'column': 'month', 'whole_months': true}},
+    meta={'window': {'column': 'month', 'grain': 'month'}},
     indexes=[{'columns': ['month', 'product_id']}],
 ) }}
 
@@ -25,7 +25,7 @@ other_versions as (
 ),
 
 months as (
-    {{ months_of_build(whole_months=true) }}
+    {{ months_of_build() }}
 ),
 
 ranked as (

@@ -1,18 +1,16 @@
 {#
-    Lines, units and money of the model are those of the fact table, over the window: nothing was
-    lost in a join and nothing counted twice.
-
-    window: as in the model's meta (macros/replace_window.sql).
+    Lines, units and money of the model are those of the fact table, over the model's window
+    (macros/window.sql): nothing was lost in a join and nothing counted twice.
 #}
-{% test adds_up_to_sales(model, window) %}
-{%- set whole_months = window.get('whole_months', false) %}
+{% test adds_up_to_sales(model, window=none) %}
+{%- set window = tested_window(window) -%}
 with expected as (
     select
         count(*) as lines,
         sum(quantity) as units,
         sum(sales_value) as sales
     from {{ ref('stg_warehouse__sales') }}
-    where {{ in_window('date_key', is_key=true, whole_months=whole_months) }}
+    where {{ in_window('date_key', is_key=true) }}
 ),
 
 found as (
@@ -21,7 +19,7 @@ found as (
         sum(units) as units,
         sum(sales) as sales
     from {{ model }}
-    where {{ in_window(window['column'], whole_months=whole_months) }}
+    where {{ in_window(window['column']) if window else 'true' }}
 )
 
 select 1 as differs

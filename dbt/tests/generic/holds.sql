@@ -1,14 +1,15 @@
 {#
     Every row satisfies the condition; one for which it is NULL does not.
 
-    window: as in the model's meta (macros/replace_window.sql): only what was written is looked at.
+    Of a model with a `meta.window` only what the build replaces is looked at (macros/window.sql).
 #}
 {% test holds(model, condition, window=none) %}
+{%- set window = tested_window(window) -%}
 select 1 as broken
 from {{ model }}
 where
     ({{ condition }}) is not true
 {%- if window %}
-    and {{ in_window(window['column'], whole_months=window.get('whole_months', false)) }}
+    and {{ in_window(window['column']) }}
 {%- endif %}
 {% endtest %}

@@ -1,0 +1,236 @@
+"""Dagster's UI and daemon over one installation: started, watched, and ended as a whole.
+
+Belongs here: what `headrace dev` does besides Dagster's own command.
+Elsewhere: what has to be ready before it (headrace.home_setup), the code location
+(platform_assets.definitions).
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+
+from headrace.config.loading import load_project
+from headrace.errors import ConfigError, HeadraceError
+from headrace.home import Home, environment_of
+from headrace.home_lock import using
+from headrace.home_setup import prepare_home
+
+_HOST = "127.0.0.1"
+# The code location's module and name, as in pyproject.toml and workspace.yaml.
+_MODULE, _LOCATION = "platform_assets.definitions", "platform"
+_READY_SECONDS = 180
+_END_SECONDS = 30
+_LOOK_SECONDS = 0.5
+_RELOAD_SECONDS = 5.0
+_ASK = """
+{ instance { info } workspaceOrError { ... on Workspace { locationEntries {
+    loadStatus locationOrLoadError { ... on PythonError { message causes { message } } } } } } }
+"""
+
+
+class DagsterEndedError(HeadraceError):
+    """Dagster's own processes ended by themselves."""
+
+
+def serve(port: int, say: Callable[[str], None]) -> None:
+    """Serve the UI and run the daemon until a signal ends this process.
+
+    Args:
+        port: Of the UI, on 127.0.0.1.
+        say: Told when the UI can be opened, and of errors of the configuration meanwhile.
+
+    Raises:
+        ConfigError: The configuration is wrong, the port is taken, or another one runs.
+        DagsterEndedError: Dagster did not start, or ended.
+    """
+    project = load_project()
+    url = f"http://{_HOST}:{port}"
+    with using(project.home, "dev", f"headrace dev at {url}") as lock:
+        require_free(port)
+        prepare_home(project)
+        variables = {"PYTHONWARNINGS": "ignore", **os.environ, **environment_of(project)}
+        home = Home(project.home).dagster
+        with _ended_by_signals() as ended, _dagster(home, port, variables, lock) as dagster:
+            ui = Ui(url, home)
+            if not _await_ready(ui, dagster, ended):
+                return
+            say(f"Dagster's UI: {url}  (Ctrl-C ends it)")
+            _watch(ui, dagster, ended, say)
+
+
+def require_free(port: int) -> None:
+    """See that nobody serves the port.
+
+    Raises:
+        ConfigError: Somebody does, or this user may not.
+    """
+    with socket.socket() as caller, socket.socket() as server:
+        caller.settimeout(1)
+        taken = caller.connect_ex((_HOST, port)) == 0
+        # A server that has just ended leaves connections behind that do not matter.
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind((_HOST, port))
+        except OSError as error:
+            taken, why = True, error.strerror or str(error)
+        else:
+            why = "another program answers there"
+    if taken:
+        raise ConfigError(
+            f"port {port} of {_HOST} cannot be used: {why}",
+            fix=f"headrace dev --port {port + 1 if port < _LAST_PORT else port - 1}",
+        )
+
+
+_LAST_PORT = 65_535
+
+
+@dataclass(frozen=True)
+class Ui:
+    """The UI's answers.
+
+    Attributes:
+        url: Where it is.
+        home: DAGSTER_HOME of the installation that it shall serve.
+    """
+
+    url: str
+    home: Path
+
+    def answer(self) -> Mapping[str, Any] | None:
+        """What it says of itself; None if it does not answer, or if it is not ours."""
+        body = json.dumps({"query": _ASK}).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.url}/graphql", body, headers)  # noqa: S310  # ours
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+                found: Mapping[str, Any] = json.load(answer)["data"]
+            is_ours = str(self.home) in found["instance"]["info"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return found if is_ours else None
+
+
+def _await_ready(ui: Ui, dagster: "subprocess.Popen[bytes]", ended: list[int]) -> bool:
+    """True once the UI answers with a code location; False if a signal came before."""
+    deadline = time.monotonic() + _READY_SECONDS
+    while not ended:
+        _require_alive(dagster)
+        if (answer := ui.answer()) and _is_loaded(answer):
+            return True
+        if time.monotonic() > deadline:
+            raise DagsterEndedError(
+                f"{ui.url} did not answer for {_READY_SECONDS} s",
+                fix="look at Dagster's messages above, and try another port",
+            )
+        time.sleep(_LOOK_SECONDS)
+    return False
+
+
+def _watch(
+    ui: Ui, dagster: "subprocess.Popen[bytes]", ended: list[int], say: Callable[[str], None]
+) -> None:
+    """Until a signal comes; says what is wrong with definitions that were loaded again."""
+    said, look_at = "", time.monotonic()
+    while not ended:
+        _require_alive(dagster)
+        if time.monotonic() >= look_at:
+            error = _load_error(ui.answer())
+            if error and error != said:
+                say(f"error: the definitions cannot be loaded:\n{error}")
+            elif said and error == "":
+                say("the definitions are loaded again")
+            said = said if error is None else error
+            look_at = time.monotonic() + _RELOAD_SECONDS
+        time.sleep(_LOOK_SECONDS)
+
+
+def _is_loaded(answer: Mapping[str, Any]) -> bool:
+    entries = answer["workspaceOrError"].get("locationEntries") or ()
+    return bool(entries) and all(entry["loadStatus"] == "LOADED" for entry in entries)
+
+
+def _load_error(answer: Mapping[str, Any] | None) -> str | None:
+    """Why the code location cannot be loaded; empty if it is, None if nobody knows."""
+    if answer is None or not _is_loaded(answer):
+        return None
+    for entry in answer["workspaceOrError"]["locationEntries"]:
+        error = entry["locationOrLoadError"] or {}
+        if message := error.get("message"):
+            causes = [cause["message"] for cause in error.get("causes") or ()]
+            return str([message, *causes][-1]).strip()
+    return ""
+
+
+def _require_alive(dagster: "subprocess.Popen[bytes]") -> None:
+    if (code := dagster.poll()) is not None:
+        raise DagsterEndedError(
+            f"Dagster ended with code {code}", fix="its messages above say why; then start it again"
+        )
+
+
+@contextmanager
+def _dagster(
+    home: Path, port: int, variables: Mapping[str, str], lock: int
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """`dagster dev` over the installation, in a process group of its own that ends with this."""
+    workspace = home / "workspace.yaml"
+    workspace.write_text(yaml.safe_dump({"load_from": [{"python_module": _location()}]}))
+    command = [sys.executable, "-m", "dagster", "dev", "--workspace", str(workspace)]
+    command += ["--host", _HOST, "--port", str(port)]
+    process = subprocess.Popen(  # noqa: S603  # our own program
+        command, env=variables, cwd=home, start_new_session=True, pass_fds=[lock]
+    )
+    try:
+        yield process
+    finally:
+        # It ends its children when it is interrupted; what does not end in time is killed.
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_END_SECONDS)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _location() -> dict[str, str]:
+    found = find_spec(_MODULE.split(".", maxsplit=1)[0])
+    if found is None or not found.submodule_search_locations:
+        raise ConfigError(f"{_MODULE} is not installed", fix="run make setup in its folder")
+    folder = Path(found.submodule_search_locations[0]).parent
+    return {
+        "module_name": _MODULE,
+        "location_name": _LOCATION,
+        "working_directory": str(folder),
+    }
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[list[int]]:
+    """The signals that came; while this lasts they end nothing by themselves."""
+    came: list[int] = []
+
+    def take(number: int, _: FrameType | None) -> None:
+        came.append(number)
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, take) for number in signals}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,70 @@
+"""What people see: keys and years as they are, causes instead of a line a day, a first step."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import pytest
+
+from headrace.cli import output
+from headrace.cli.query import Rows
+from headrace.cli.runner import AssetStatus, BackfillResult, BadPartition
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    found = capsys.readouterr()
+    return found.out, found.err
+
+
+def table(capsys: pytest.CaptureFixture[str], columns: Sequence[str], row: Sequence[object]) -> str:
+    output.print_table(columns, [row])
+    return printed(capsys)[0]
+
+
+def test_a_querys_numbers_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    columns = ("product_id", "sales", "small")
+    rows = ((885290, Decimal("2316391.19"), Decimal("0E-8")),)
+    output.print_rows(Rows(columns, rows), as_json=False)
+    assert printed(capsys)[0].splitlines()[1].split() == ["885290", "2316391.19", "0.00000000"]
+
+
+def test_in_our_own_tables_counts_are_grouped_and_keys_and_years_are_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    columns = ("product_id", "date_key", "year", "rows", "sales")
+    shown = table(capsys, columns, (885290, 20171231, 2017, 541909, Decimal("2316391.19")))
+    assert shown.splitlines()[1].split() == [
+        "885290",
+        "20171231",
+        "2017",
+        "541,909",
+        "2,316,391.19",
+    ]
+
+
+def test_a_view_has_no_rows_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    at = datetime(2024, 1, 1, tzinfo=UTC)
+    output.print_status([AssetStatus("marts/v", 1, 0, 0, 0, 0, None, at)], as_json=False)
+    assert "None" not in printed(capsys)[0]
+
+
+def test_before_any_run_the_first_steps_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_status([], as_json=False, first_steps=["headrace backfill --from [a] --to b"])
+    out, err = printed(capsys)
+    assert out == ""
+    assert "nothing has run yet" in err
+    assert "headrace backfill --from [a] --to b" in err
+    output.print_status([], as_json=True, first_steps=["headrace dev"])
+    assert printed(capsys) == ("[]\n", "")
+
+
+def test_a_backfills_errors_are_a_line_a_cause(capsys: pytest.CaptureFixture[str]) -> None:
+    bad = tuple(
+        BadPartition(f"raw/shop_{n % 2}", date(2024, 1, 1 + n // 2), "failed", "[no] header")
+        for n in range(60)
+    )
+    output.print_backfill(BackfillResult("r", 3, bad, (), 3, "3 published, 60 not"), as_json=False)
+    assert printed(capsys)[1].splitlines() == [
+        "failed raw/shop_0, raw/shop_1 2024-01-01 to 2024-01-30 (30 days): [no] header",
+        "3 published, 60 not",
+    ]

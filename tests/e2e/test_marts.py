@@ -1,0 +1,115 @@
+"""Marts in whole runs: what a failing test holds, what is tried again, what is made anew."""
+
+import shutil
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import psycopg
+import pytest
+import yaml
+
+from headrace.cli.runner import BackfillResult, run_backfill
+from headrace.config.loading import load_project
+from headrace.connections import postgres_url
+from headrace.errors import ConfigError
+from tests.e2e.installation import FIRST, REPOSITORY, Installation, good_lines
+
+pytestmark = pytest.mark.e2e
+
+DAYS = [FIRST + timedelta(days=n) for n in range(4)]
+BY_DAY = "select date, sum(lines)::int from marts.mart_daily_department group by 1 order by 1"
+BY_MONTH = "select sum(lines)::int from marts.mart_product_month"
+STATES = """
+select asset, partition, status, error from platform.partition_ledger
+where asset like 'marts/%' and status <> 'published' order by 1, 2
+"""
+MONTH = 'key:"marts/mart_product_month"'
+FEW = "lines < 5 and "
+BROKEN = "count(*) / 0 as lines,"
+
+
+def _edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def _evaluations(shop: Installation, run_id: str) -> dict[str, int]:
+    """How often a run said something of a check, by check."""
+    with shop.active():
+        url = postgres_url(load_project(), "dagster")
+    query = (
+        "select check_name, count(*) from asset_check_executions"
+        " where run_id = %s and execution_status in ('SUCCEEDED', 'FAILED') group by 1"
+    )
+    with psycopg.connect(url) as session:
+        return dict(session.execute(query, (run_id,)).fetchall())
+
+
+@pytest.fixture(scope="module")
+def held(long_shop: Installation) -> tuple[Installation, BackfillResult]:
+    """Three good days, then one that a test of a mart refuses, one more, and a broken mart."""
+    shop, dbt = long_shop, long_shop.root / "dbt"
+    shutil.copytree(REPOSITORY / "dbt", dbt, ignore=shutil.ignore_patterns("target", "logs"))
+    _edit(
+        dbt / "models/marts/_marts.yml", '"lines >= 1 and baskets', f'"{FEW}lines >= 1 and baskets'
+    )
+    settings = shop.config / "development.yaml"
+    chosen = {**yaml.safe_load(settings.read_text()), "dbt_project": str(dbt)}
+    settings.write_text(yaml.safe_dump(chosen))
+    shop.deliver_catalogue()
+    for day in DAYS[:3]:
+        shop.deliver(day, good_lines(day, 2))
+    assert shop.backfill(DAYS[0], DAYS[2]).exit_code == 0
+    shop.deliver(DAYS[1], good_lines(DAYS[1], 7))
+    shop.deliver(DAYS[3], good_lines(DAYS[3], 3))
+    month = dbt / "models/marts/mart_product_month.sql"
+    _edit(month, "count(*) as lines,", BROKEN)
+    return shop, shop.backfill(DAYS[1], DAYS[3])
+
+
+def test_a_failing_test_holds_its_day_and_readers_keep_the_old_rows(
+    held: tuple[Installation, BackfillResult],
+) -> None:
+    shop, result = held
+    assert result.exit_code == 3
+    assert shop.sql(BY_DAY) == [(day, 3 if day == DAYS[3] else 2) for day in DAYS]
+    (refused,) = [row for row in shop.sql(STATES) if row[0] == "marts/mart_daily_department"]
+    assert refused[1:3] == (DAYS[1], "held")
+    assert "mart_daily_department_values_in_range: expected no failing rows, found 1" in refused[3]
+    said = [row for row in shop.sql(STATES) if row[0] == "marts/mart_product_month"]
+    assert {row[1:3] for row in said} == {(day, "failed") for day in DAYS[1:]}
+    assert all("division by zero" in row[3] for row in said)
+    assert shop.sql(BY_MONTH) == [(6,)]
+
+
+def test_tests_of_a_mart_that_was_not_built_say_nothing(
+    held: tuple[Installation, BackfillResult],
+) -> None:
+    shop, result = held
+    said = _evaluations(shop, result.run_id)
+    assert said["mart_daily_department_key"] == 1
+    assert [name for name in said if name.startswith("mart_product_month")] == []
+
+
+def test_days_that_a_mart_lacks_are_tried_again_by_a_run_of_another_day(
+    held: tuple[Installation, BackfillResult],
+) -> None:
+    shop, _ = held
+    _edit(shop.root / "dbt/models/marts/mart_product_month.sql", BROKEN, "count(*) as lines,")
+    _edit(shop.root / "dbt/models/marts/_marts.yml", FEW, "")
+    assert shop.backfill(DAYS[0], DAYS[0], select="group:marts").exit_code == 0
+    assert shop.sql(STATES) == []
+    assert dict(shop.sql(BY_DAY))[DAYS[1]] == 7
+    assert shop.sql(BY_MONTH) == [(14,)]
+
+
+def test_a_rebuild_takes_all_days_and_no_fewer(held: tuple[Installation, BackfillResult]) -> None:
+    shop, _ = held
+    rebuild = partial(run_backfill, select=MONTH, rebuild=True, quiet=True)
+    with shop.active():
+        assert rebuild(None, None).published == len(DAYS)
+        with pytest.raises(ConfigError, match="a rebuild takes all days"):
+            rebuild(DAYS[0], DAYS[0])
+    assert shop.sql(BY_MONTH) == [(14,)]
