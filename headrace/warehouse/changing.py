@@ -14,6 +14,7 @@ from psycopg import sql
 from headrace.errors import CommitConflictError
 from headrace.warehouse import foreign_keys, indexing, months
 from headrace.warehouse.days import replace_days
+from headrace.warehouse.dependent_views import set_aside
 from headrace.warehouse.keyed_rows import KeyedRows
 from headrace.warehouse.leftovers import STAGING
 from headrace.warehouse.schema import SchemaChange, apply_change, look_up, plan_change
@@ -128,7 +129,9 @@ class TableChange:
     def _alter(self, change: SchemaChange) -> None:
         if change.is_needed:
             months.set_lock_timeout(self._session, _CHANGE_TIMEOUT)
-            apply_change(self._session, self._table, change)
+            widened = [column.name for column in change.widened]
+            with set_aside(self._session, self._table, widened):
+                apply_change(self._session, self._table, change)
             months.set_lock_timeout(self._session, "0")
         indexing.drop_outgrown(self._session, self._load)
 

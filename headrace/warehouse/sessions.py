@@ -28,11 +28,35 @@ _LOST = ("08", "57P", "58")  # connection, shut down or killed, system error
 _EXHAUSTED = ("53100", "53400")  # disk full, configured limit
 _CONFLICT = ("40", "55P03", "55006")  # rolled back by another, lock not available, in use
 _ROWS = ("21", "22", "23")  # cardinality, a value, a constraint
+_DEPENDED_ON = "0A000"  # a type is altered; the detail names what depends on the column
 _TOO_LARGE = "54000"  # of a row, or of a key for its index; the message has sizes, no values
 
 
 class RowsRefusedError(PermanentError):
     """Rows do not fit their table: a value, a key given twice, a day that was not asked for."""
+
+
+# By the first state that fits: the error, and what to do.
+_MEANINGS: tuple[tuple[tuple[str, ...], type[HeadraceError], str], ...] = (
+    (_ROWS, RowsRefusedError, "correct or quarantine these rows before they are loaded"),
+    (
+        (_TOO_LARGE,),
+        RowsRefusedError,
+        "shorten or quarantine the values that are this long before they are loaded",
+    ),
+    (
+        (_DEPENDED_ON,),
+        PermanentError,
+        "drop what depends on the column, load, and make it again",
+    ),
+    (
+        _EXHAUSTED,
+        PermanentError,
+        "free space where Postgres keeps its data; nothing was published",
+    ),
+    (_CONFLICT, CommitConflictError, "run it again; nothing was published"),
+    ((*_LOST, "53"), WarehouseUnavailableError, "run it again once Postgres answers"),
+)
 
 
 def connector(url: str) -> Connect:
@@ -121,33 +145,23 @@ def ensure_namespace(session: Session, name: str) -> None:
 
 def _translate(error: psycopg.Error, doing: str) -> HeadraceError:
     state = error.sqlstate or ""
-    if state.startswith(_ROWS):
-        return RowsRefusedError(
-            f"{doing}: {_place(error)}",
-            fix="correct or quarantine these rows before they are loaded",
-        )
-    if state == _TOO_LARGE:
-        return RowsRefusedError(
-            f"{doing}: {_first_line(error)}",
-            fix="shorten or quarantine the values that are this long before they are loaded",
-        )
-    if state.startswith(_EXHAUSTED):
-        return PermanentError(
-            f"{doing}: {_first_line(error)}",
-            fix="free space where Postgres keeps its data; nothing was published",
-        )
-    if state.startswith(_CONFLICT):
-        return CommitConflictError(
-            f"{doing}: {_first_line(error)}", fix="run it again; nothing was published"
-        )
-    if state.startswith((*_LOST, "53")) or _is_lost(error):
-        return WarehouseUnavailableError(
-            f"{doing}: {_first_line(error)}", fix="run it again once Postgres answers"
-        )
+    if _is_lost(error):
+        state = _LOST[0]
+    for states, kind, fix in _MEANINGS:
+        if state.startswith(states):
+            return kind(f"{doing}: {_said(error, state)}", fix=fix)
     return PermanentError(
         f"{doing}: {_first_line(error)} (SQLSTATE {state or 'unknown'})",
         fix="see that the user may create and change tables there; else this is a defect of ours",
     )
+
+
+def _said(error: psycopg.Error, state: str) -> str:
+    if state.startswith(_ROWS):
+        return _place(error)
+    if state == _DEPENDED_ON and error.diag.message_detail:
+        return f"{_first_line(error)}: {error.diag.message_detail}"
+    return _first_line(error)
 
 
 def _is_lost(error: psycopg.Error) -> bool:

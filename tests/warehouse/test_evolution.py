@@ -8,7 +8,7 @@ import psycopg
 import pyarrow as pa
 import pytest
 
-from headrace.errors import IncompatibleSchemaError
+from headrace.errors import IncompatibleSchemaError, PermanentError
 from headrace.schema import Column, TableSchema
 from headrace.warehouse.load import Warehouse
 from headrace.warehouse.sessions import Session
@@ -151,3 +151,69 @@ def test_a_new_column_waits_for_readers_no_longer_than_it_may(
 
 def one_row(on: date) -> pa.RecordBatchReader:
     return arrow(FACT, [sale(on, 5)]).to_reader()
+
+
+def test_a_type_grows_under_views_and_policies_that_stay_as_they_are(
+    warehouse: Warehouse, session: Session
+) -> None:
+    load(warehouse, {day(0): [sale(day(0), 1, "2.00")]})
+    reader = f"reader_{session.info.dbname}"
+    for statement in (
+        "create schema bi",
+        f"create role {reader}",
+        (
+            "create view bi.sold with (security_invoker = true, security_barrier = true)"
+            " as select product_key, amount from warehouse.fact_sales"
+        ),
+        "comment on view bi.sold is 'Sold (version 0123456789ab)'",
+        "comment on column bi.sold.amount is 'What it''s worth'",
+        f"grant select on bi.sold to {reader}, public",
+        (
+            'create materialized view bi."Of a product" as'
+            " select product_key, sum(amount) as amount from bi.sold group by 1"
+        ),
+        'create unique index "its key" on bi."Of a product" (product_key)',
+        (
+            "create view bi.over_both as"
+            ' select o.amount as total, s.amount from bi."Of a product" as o join bi.sold as s'
+            " using (product_key)"
+        ),
+        "create view bi.of_a_month as select amount from warehouse.fact_sales__2017_01",
+        "create view bi.of_another_column as select product_key from warehouse.fact_sales",
+        (
+            "create policy cheap on warehouse.fact_sales as restrictive for select"
+            f" to {reader} using (amount < 100.00)"
+        ),
+    ):
+        session.execute(statement)
+    described = """
+        select c.relname::text, c.relkind::text, c.reloptions, c.relacl::text,
+            obj_description(c.oid), col_description(c.oid, 2),
+            array(select pg_get_indexdef(i.indexrelid) from pg_index as i where indrelid = c.oid)
+        from pg_class as c
+        where c.relnamespace = 'bi'::regnamespace and c.relkind in ('v', 'm') order by 1
+    """
+    policies = "select policyname, permissive, roles, cmd, qual from pg_policies"
+    before = [session.execute(query).fetchall() for query in (described, policies)]
+    wider = changed(FACT, "amount", "decimal(20,2)")
+    load(warehouse, {day(1): [sale(day(1), 1, "123456789012345.00")]}, wider)
+    after = [session.execute(query).fetchall() for query in (described, policies)]
+    assert after == before
+    assert session.execute("select max(amount)::text from bi.sold").fetchone() == (
+        "123456789012345.00",
+    )
+    session.execute('refresh materialized view concurrently bi."Of a product"')
+    assert session.execute("select count(*) from bi.over_both").fetchone() == (2,)
+    session.execute(f"drop owned by {reader}")
+    session.execute(f"drop role {reader}")
+
+
+def test_what_keeps_a_type_from_growing_is_named(warehouse: Warehouse, session: Session) -> None:
+    load(warehouse, {day(0): [sale(day(0), 1)]})
+    session.execute(
+        "create function largest() returns numeric language sql"
+        " begin atomic select max(amount) from warehouse.fact_sales; end"
+    )
+    with pytest.raises(PermanentError, match="function largest") as refused:
+        load(warehouse, {day(1): [sale(day(1), 1)]}, changed(FACT, "amount", "decimal(20,2)"))
+    assert "drop what depends on the column" in refused.value.fix
