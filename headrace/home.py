@@ -4,6 +4,8 @@ Belongs here: paths and environment variables of one installation.
 Elsewhere: what the paths hold (headrace.lake, headrace.warehouse.server).
 """
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,3 +52,10 @@ def environment_of(project: Project) -> dict[str, str]:
         _SUBSET_EVENTS: "1",
         "DAGSTER_DISABLE_TELEMETRY": "1",
     }
+
+
+def shell_exports(variables: Mapping[str, str], *, first_on_path: Path) -> str:
+    """Commands by which a shell takes the variables as they are, for `eval`."""
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    lines.append(f'export PATH={shlex.quote(str(first_on_path))}:"$PATH"')
+    return "\n".join(lines)

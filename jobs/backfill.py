@@ -64,10 +64,13 @@ def _job(definitions: dg.Definitions, select: str) -> dg.JobDefinition:
         selection = dg.AssetSelection.from_string(select)
         whole = definitions.resolve_implicit_global_asset_job_def()
         keys = selection.resolve(definitions.resolve_asset_graph())
-    except (dg.DagsterInvalidSubsetError, dg.DagsterInvariantViolationError, ValueError) as error:
+    # Dagster has an error of its own for each way to misspell a selection, not all of them public.
+    except (dg.DagsterError, NotImplementedError, ValueError) as error:
+        what = (str(error) or "Dagster does not take this attribute").splitlines()[0]
         raise ConfigError(
-            f"--select {select}: {str(error).splitlines()[0]}",
-            fix="headrace status lists the assets",
+            f"--select {select}: {what}",
+            fix='headrace status lists the assets; write them as raw/shop_orders, key:"raw/*" or '
+            "group:curated, with + before or after for what is upstream or downstream",
         ) from None
     if not keys:
         raise ConfigError(f"--select {select}: no such asset", fix="headrace status lists them")

@@ -124,15 +124,19 @@ def status(
 
 @app.command()
 def sql(
-    query: Annotated[str, typer.Argument(help="One statement.")], as_json: JsonFlag = False
+    query: Annotated[str, typer.Argument(help="One statement.")],
+    write: Annotated[
+        bool, typer.Option("--write", help="Let the statement change the warehouse.")
+    ] = False,
+    as_json: JsonFlag = False,
 ) -> None:
-    """Run a query on the warehouse and print its rows.
+    """Run a query on the warehouse and print its rows; without --write it can only read.
 
     Example: headrace sql "select count(*) from warehouse.fact_sales"
     """
     from headrace.cli.query import run_query
 
-    output.print_rows(run_query(query), as_json=as_json)
+    output.print_rows(run_query(query, write=write), as_json=as_json)
 
 
 @app.command()
@@ -165,11 +169,10 @@ def env() -> None:
     Example: eval "$(headrace env)" && dg list defs
     """
     from headrace.cli.runner import prepare
+    from headrace.home import shell_exports
 
-    for name, value in prepare().items():
-        typer.echo(f"export {name}='{value}'")
-    typer.echo(f"export VIRTUAL_ENV='{sys.prefix}'")
-    typer.echo(f"export PATH='{Path(sys.executable).parent}':\"$PATH\"")
+    variables = {**prepare(), "VIRTUAL_ENV": sys.prefix}
+    typer.echo(shell_exports(variables, first_on_path=Path(sys.executable).parent))
 
 
 @app.command()

@@ -92,7 +92,7 @@ def run() -> int:
     staged = stage()
     project = load_project()
     if staged.written == 0 and _is_complete(read_status()):
-        output.messages.print("[green]everything is published already; nothing to do[/]")
+        output.say("everything is published already; nothing to do", "green")
         _report(project, None)
         return 0
     journey = import_module("demo.journey")
@@ -129,11 +129,10 @@ def _report(project: Project, result: BackfillResult | None) -> None:
     output.print_table(product.columns, product.rows, title=title)
     mart = run_query(_MART)
     output.print_table(mart.columns, mart.rows, title="\nmarts.mart_daily_department, the year")
-    output.messages.print(_NEXT)
+    output.say("\nNext", "bold", _NEXT)
 
 
 _NEXT = """
-[bold]Next[/]
   make ui                                   the asset graph and every partition, at 127.0.0.1:3000
   .venv/bin/headrace sql "select * from marts.mart_customer_rfm limit 5"
   .venv/bin/headrace status                 what is published, held, failed, missing

@@ -2,20 +2,25 @@
 
 Belongs here: rendering.
 Elsewhere: finding out what to print (the other modules of headrace.cli).
+
+Nothing that is printed is markup: names, values and messages are the user's, and `[/red]` in a
+header is text. Colour is given by part (`say`).
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from headrace.cli.causes import Cause, fold
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, PermanentError
 
 if TYPE_CHECKING:
     from headrace.cli.quarantine import QuarantinedRow
@@ -23,14 +28,29 @@ if TYPE_CHECKING:
     from headrace.cli.runner import AssetStatus, BackfillResult, BadPartition
     from headrace.layers.star_audit import TableAudit
 
-messages = Console(stderr=True, highlight=False)
+messages = Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+# Control characters but tab and line feed: on a terminal they would move the cursor, or do worse.
+_CONTROLS = {n: f"\\x{n:02x}" for n in (*range(32), *range(127, 160)) if chr(n) not in "\t\n"}
+
+
+class NamedTwiceError(PermanentError):
+    """Columns of one name cannot be told apart in a JSON object."""
+
+    exit_code = 2
+
+
+def say(text: str, colour: str | None = None, rest: str = "") -> None:
+    """One message, its beginning in a colour; both parts are printed as they are."""
+    shown = Text.assemble((_visible(text), colour or ""), _visible(rest))
+    messages.print(shown, soft_wrap=True)
 
 
 def print_error(error: HeadraceError) -> None:
     """The message, line by line, and what to do."""
     for line in str(error).splitlines():
-        messages.print(f"[red]error:[/] {_plain_text(line)}", soft_wrap=True)
-    messages.print(f"[yellow]hint:[/] {_plain_text(error.fix)}", soft_wrap=True)
+        say("error:", "red", f" {line}")
+    say("hint:", "yellow", f" {error.fix}")
 
 
 def print_json(value: object) -> None:
@@ -43,16 +63,30 @@ def print_facts(title: str, facts: Mapping[str, object], *, as_json: bool) -> No
     if as_json:
         print_json(facts)
         return
-    _results().print(f"[green]{title}[/]")
+    _results().print(Text(title, style="green"))
     for name, value in facts.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        _results().print(f"  {name}: {_plain_text(shown)}", soft_wrap=True)
+        _results().print(Text(_visible(f"  {name}: {shown}")), soft_wrap=True)
 
 
 def print_rows(found: "Rows", *, as_json: bool) -> None:
-    """A query's rows: a table, or a list of objects."""
+    """A query's rows: a table, or a list of objects.
+
+    Raises:
+        NamedTwiceError: An object would lose all but one of the columns that share a name.
+    """
+    repeated = {name for name in found.columns if found.columns.count(name) > 1}
+    if as_json and repeated:
+        raise NamedTwiceError(
+            f"columns named twice: {', '.join(sorted(repeated))}",
+            fix="give each a name of its own in the query: `select a.id as a_id`",
+        )
     if as_json:
-        print_json([dict(zip(found.columns, row, strict=True)) for row in found.rows])
+        rows = (map(_finite, row) for row in found.rows)
+        print_json([dict(zip(found.columns, row, strict=True)) for row in rows])
+        return
+    if found.did:
+        say(found.did)
         return
     print_table(found.columns, found.rows, grouped=False)
 
@@ -73,13 +107,16 @@ def print_table(
         grouped: Whether numbers get thousands separators. Keys and years never do; of a query's
             columns nobody knows what they are.
     """
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    if title is not None:
+        table.title, table.title_style, table.title_justify = Text(title), "bold", "left"
     for i, name in enumerate(columns):
         number = any(isinstance(row[i], int | float | Decimal) for row in rows)
-        table.add_column(name, justify="right" if number else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if number else "left"
+        table.add_column(Text(_visible(name)), justify=justify, overflow="fold")
     thousands = [grouped and not _is_label(name) for name in columns]
     for row in rows:
-        table.add_row(*map(_cell, row, thousands))
+        table.add_row(*(Text(_visible(_cell(*each))) for each in zip(row, thousands, strict=True)))
     _results().print(table)
 
 
@@ -91,9 +128,9 @@ def print_status(
         print_json([asset.as_dict() for asset in assets])
         return
     if not assets:
-        messages.print("nothing has run yet")
+        say("nothing has run yet")
         for line in first_steps:
-            messages.print(f"  {_plain_text(line)}", soft_wrap=True)
+            say(f"  {line}")
         return
     columns = ("asset", "published", "empty", "held", "failed", "missing", "rows", "last run")
     print_table(columns, [tuple(asset.as_dict().values()) for asset in assets])
@@ -118,9 +155,9 @@ def print_audit(tables: Sequence["TableAudit"], *, as_json: bool) -> None:
     print_table(("table", "is", "rows", "missing", "unexpected", "days behind"), rows)
     for table in tables:
         for example in table.examples:
-            messages.print(f"[red]{table.table}[/] {_plain_text(example)}", soft_wrap=True)
+            say(table.table, "red", f" {example}")
     if any(table.days_behind for table in tables):
-        messages.print(
+        say(
             "days behind: published again below the star, and not brought to it yet; "
             "headrace backfill does"
         )
@@ -132,7 +169,7 @@ def print_quarantine(found: Sequence["QuarantinedRow"], *, as_json: bool) -> Non
         print_json([asdict(row) for row in found])
         return
     if not found:
-        messages.print("nothing is in quarantine there")
+        say("nothing is in quarantine there")
         return
     columns = ("entity", "day", "file", "line", "because")
     rows = [(r.entity, r.partition, r.file, r.line, r.reasons) for r in found]
@@ -148,9 +185,8 @@ def print_backfill(result: "BackfillResult", *, as_json: bool) -> None:
     for cause in causes[:_SHOWN]:
         _print_cause(cause)
     if len(causes) > _SHOWN:
-        messages.print(f"… and {len(causes) - _SHOWN} more causes: headrace status --errors")
-    colour = "red" if result.exit_code else "green"
-    messages.print(f"[{colour}]{result.summary}[/]")
+        say(f"… and {len(causes) - _SHOWN} more causes: headrace status --errors")
+    say(result.summary, "red" if result.exit_code else "green")
 
 
 def print_errors(bad: Sequence["BadPartition"], *, as_json: bool) -> None:
@@ -159,7 +195,7 @@ def print_errors(bad: Sequence["BadPartition"], *, as_json: bool) -> None:
         print_json([asdict(each) for each in bad])
         return
     if not bad:
-        messages.print("[green]no partition is held or failed[/]")
+        say("no partition is held or failed", "green")
         return
     columns = ("asset", "day", "status", "because")
     print_table(columns, [(each.asset, each.partition, each.status, each.why) for each in bad])
@@ -167,7 +203,7 @@ def print_errors(bad: Sequence["BadPartition"], *, as_json: bool) -> None:
 
 def _print_cause(cause: Cause) -> None:
     status, _, rest = cause.line().partition(" ")
-    messages.print(f"[red]{status}[/] {_plain_text(rest)}", soft_wrap=True)
+    say(status, "red", f" {rest}")
 
 
 _SHOWN = 20
@@ -176,7 +212,7 @@ _WIDEST = 10_000
 
 
 def _results() -> Console:
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         # A pipe has no edge: whoever reads it wants a row on a line.
         console.width = _WIDEST
@@ -198,13 +234,22 @@ def _cell(value: object, grouped: bool) -> str:
             f"{value:,}" if grouped else f"{value:f}" if isinstance(value, Decimal) else str(value)
         )
     if isinstance(value, datetime):
-        return value.isoformat(" ", "seconds")
-    return _plain_text(str(value))
+        return value.isoformat(" ", "seconds" if grouped else "auto")
+    return _text(value)
 
 
-def _plain_text(text: str) -> str:
-    return text.replace("[", r"\[")
+def _visible(text: str) -> str:
+    return text.translate(_CONTROLS)
+
+
+def _finite(value: object) -> object:
+    """The value; as text where JSON has no number for it."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _text(value: object) -> str:
+    return f"\\x{value.hex()}" if isinstance(value, bytes) else str(value)
 
 
 def _jsonable(value: Any) -> str:
-    return value.isoformat() if isinstance(value, date | datetime) else str(value)
+    return value.isoformat() if isinstance(value, date | datetime) else _text(value)

@@ -1,5 +1,6 @@
 """What people see: keys and years as they are, causes instead of a line a day, a first step."""
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -9,6 +10,7 @@ import pytest
 from headrace.cli import output
 from headrace.cli.query import Rows
 from headrace.cli.runner import AssetStatus, BackfillResult, BadPartition
+from headrace.errors import ConfigError
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
@@ -68,3 +70,42 @@ def test_a_backfills_errors_are_a_line_a_cause(capsys: pytest.CaptureFixture[str
         "failed raw/shop_0, raw/shop_1 2024-01-01 to 2024-01-30 (30 days): [no] header",
         "3 published, 60 not",
     ]
+
+
+NOT_MARKUP = ("\\[/red] x", "[red]a[/]", "[/]", "[bold", "a\\", ":smile:", "[link=x]", "\\\\[b]")
+
+
+@pytest.mark.parametrize("text", NOT_MARKUP)
+def test_names_values_and_messages_are_printed_as_they_are(
+    capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    output.print_table([text], [[text], [1]], title=text)
+    output.print_facts(text, {text: [text]}, as_json=False)
+    output.print_rows(Rows((text,), ((text,),)), as_json=False)
+    out, _ = printed(capsys)
+    assert [line.strip() for line in out.splitlines()] == [
+        *(text, text, text, "1"),
+        *(text, f"{text}: {text}"),
+        *(text, text),
+    ]
+    output.print_error(ConfigError(text, fix=text))
+    bad = BadPartition(f"raw/{text}", date(2024, 1, 1), "held", text)
+    output.print_backfill(BackfillResult("r", 0, (bad,), (), 3, text), as_json=False)
+    output.print_status([], as_json=False, first_steps=[text])
+    _, err = printed(capsys)
+    assert err.count(text) == 6
+
+
+def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_rows(Rows(("a\x1b[2J",), (("b\x07\r\x9b1m",),)), as_json=False)
+    assert printed(capsys)[0].split() == ["a\\x1b[2J", "b\\x07\\x0d\\x9b1m"]
+
+
+def test_json_loses_no_column_and_no_value(capsys: pytest.CaptureFixture[str]) -> None:
+    found = Rows(("a", "b", "c"), ((float("nan"), float("-inf"), b"\xff"),))
+    output.print_rows(found, as_json=True)
+    assert json.loads(printed(capsys)[0], parse_constant=pytest.fail) == [
+        {"a": "nan", "b": "-inf", "c": "\\xff"}
+    ]
+    with pytest.raises(output.NamedTwiceError, match="named twice: a"):
+        output.print_rows(Rows(("a", "a"), ((1, 2),)), as_json=True)

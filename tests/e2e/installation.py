@@ -122,10 +122,10 @@ class Installation:
         with self.active():
             return run_backfill(start, end, select=select, quiet=True)
 
-    def sql(self, query: str) -> list[tuple[Any, ...]]:
+    def sql(self, query: str, *, write: bool = False) -> list[tuple[Any, ...]]:
         """Rows of a query on the warehouse."""
         with self.active():
-            return list(run_query(query).rows)
+            return list(run_query(query, write=write).rows)
 
     def status(self) -> dict[str, AssetStatus]:
         """Status by asset."""

@@ -85,7 +85,8 @@ def test_the_audit_finds_what_was_changed_behind_the_platforms_back() -> None:
             shop.deliver(day)
         shop.run(DAYS[0], DAYS[1])
         assert equal(shop)
-        shop.shop.sql("update warehouse.fact_sales set amount = amount + 1 where sale_id % 100 = 1")
+        change = "update warehouse.fact_sales set amount = amount + 1 where sale_id % 100 = 1"
+        shop.shop.sql(change, write=True)
         with shop.shop.active():
             found = {table.table: table for table in audit_star(quiet=True)}
         differing = [name for name, table in found.items() if not table.is_equal]
