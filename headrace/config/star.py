@@ -21,7 +21,7 @@ Missing = Literal["inferred", "unknown", "refuse"]
 FactKind = Literal["transaction", "periodic_snapshot"]
 SnapshotOf = Literal["states", "changes", "movements"]
 
-_VALIDITY = ("valid_from", "valid_to", "is_current", "is_deleted", "is_inferred")
+_VALIDITY = ("valid_from", "valid_to", "is_current", "is_latest", "is_deleted", "is_inferred")
 
 
 class DeletesConfig(StrictModel):
@@ -88,7 +88,10 @@ class DimensionConfig(StrictModel):
     effective_time: ColumnName | None = Field(
         None,
         description="Entity column that says when a version begins; without it, and where a row "
-        "lacks it, midnight of the partition's day. Times before 1900 count as 1900-01-01.",
+        "lacks it, midnight of the partition's day. Times before 1900 count as 1900-01-01. A "
+        "version "
+        "that begins after the last day that the dimension was run for is one of the future: facts "
+        "of its time find it, and it is not `is_current` until that day is run.",
     )
     source_order: tuple[ColumnName, ...] = Field(
         (),
@@ -185,6 +188,11 @@ class DimensionConfig(StrictModel):
     def snapshots_tell_deletes(self) -> bool:
         """Whether a member that a day's snapshot lacks is deleted."""
         return self.snapshot and self.delete_action != "keep"
+
+    @property
+    def has_future(self) -> bool:
+        """Whether rows may tell of times after their day."""
+        return self.effective_time is not None
 
     @property
     def infers_members(self) -> bool:

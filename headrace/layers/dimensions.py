@@ -12,9 +12,12 @@ history of its members.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
+from functools import reduce
+from operator import or_
 from typing import Literal
 
+import structlog
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -31,6 +34,7 @@ from headrace.layers.mentioning import Mentioning, all_mentions, union
 from headrace.quality.conditions import dimension_conditions, require_sound
 from headrace.quality.report import CheckResult, PartitionReport
 from headrace.staged import StagedFile, StagedTable
+from headrace.standardize.rows import PARTITION_COLUMN
 from headrace.star.dimensions import (
     IS_LATEST,
     UNKNOWN_KEY,
@@ -39,13 +43,17 @@ from headrace.star.dimensions import (
     lake_dimension_schema,
     last_unknown_delete,
 )
-from headrace.star.updates import DimensionChanges, Versions, update_dimension
+from headrace.star.updates import DimensionChanges, TimeLimits, Versions, update_dimension
+
+log = structlog.get_logger(__name__)
 
 # Properties of a dimension's snapshot: where its head lies, and the code that built it.
 _HEAD = "headrace.head"
 _CODE = "headrace.code_version"
 _LATE = "headrace.late_members"
 _DELETES_UNTIL = "headrace.unknown_deletes_until"
+_NOW = "headrace.now"
+_NEXT_CHANGE = "headrace.next_change"
 # Each day may add a file to the tail. Past this many the small ones become one.
 _TAIL_FILES = 32
 _SMALL_BYTES = 32 * 2**20
@@ -74,11 +82,14 @@ class _Published:
     rows: FileChanges
     mentions: Sequence[FileChanges]
     quarantined: FileChanges | None
-    unknown_deletes_until: datetime | None
+    limits: TimeLimits
+    next_change: datetime | None
 
     @property
     def is_up_to_date(self) -> bool:
-        return not (self.rows or self.quarantined or any(self.mentions))
+        now = self.limits.now
+        is_past = now is not None and self.next_change is not None and self.next_change < now
+        return not (self.rows or self.quarantined or any(self.mentions) or is_past)
 
 
 @dataclass(frozen=True)
@@ -90,7 +101,7 @@ class _Written:
     tail: tuple[StagedFile, ...]
     new: tuple[StagedFile, ...]
     read: Mapping[str, str]
-    unknown_deletes_until: datetime | None
+    limits: TimeLimits
     late_members: int = 0
 
 
@@ -99,6 +110,7 @@ def all_inputs(
     processed: LakeTable,
     mentioned_by: Sequence[Mentioning],
     quarantined_keys: LakeTable | None,
+    now: datetime | None,
 ) -> DimensionInputs:
     """All published rows that a dimension is made from; arguments as of `DimensionStep`."""
     keys = scan_if_published(quarantined_keys) if quarantined_keys else None
@@ -106,7 +118,17 @@ def all_inputs(
         processed.scan().frame(spark),
         all_mentions(mentioned_by, spark),
         keys.frame(spark) if keys else None,
+        now,
     )
+
+
+def now_of(properties: Mapping[str, str]) -> datetime | None:
+    """Today, as of the publication with these properties; None where nothing is of the future."""
+    return _time(properties.get(_NOW))
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 @dataclass(frozen=True)
@@ -136,9 +158,12 @@ class DimensionStep:
         """
         require_sound(self.spark, self.entity, dimension_conditions(self.config))
         properties = self.table.snapshot_properties()
-        published = self._published(properties)
+        published = self._published(properties, days)
         head = properties.get(_HEAD, "")
-        written = self._build() if published is None else self._follow(published, head)
+        if published is None:
+            written = self._build(properties, days)
+        else:
+            written = self._follow(published, head)
         schema = lake_dimension_schema(self.config, self.entity)
         key = (self.config.key_column,)
         guard_files(self.table.name, schema, self.table.storage, written.new, key)
@@ -146,13 +171,39 @@ class DimensionStep:
             _HEAD: written.head_place,
             _CODE: self.code_version,
             _LATE: str(written.late_members),
-            _DELETES_UNTIL: str(written.unknown_deletes_until or ""),
+            _DELETES_UNTIL: str(written.limits.unknown_deletes_until or ""),
+            _NOW: str(written.limits.now or ""),
+            _NEXT_CHANGE: str(self._next_change(written, published) or ""),
             **written.read,
         }
         table = StagedTable(schema, (*written.tail, *written.head), recorded)
         return StagedDimension(table, self._reports(days, written), written.late_members)
 
-    def _published(self, properties: Mapping[str, str]) -> _Published | None:
+    def _next_change(self, written: _Written, published: _Published | None) -> datetime | None:
+        """The first change told that is of the future; None without one."""
+        if published is not None and not written.new:
+            return published.next_change
+        if not self.config.has_future:
+            return None
+        files = [f for f in written.head if f.null_counts.get("_next_change_at", 0) < f.rows]
+        if not files:
+            return None
+        schema = spark_schema(lake_dimension_schema(self.config, self.entity))
+        rows = self.spark.read.schema(schema).parquet(*(file.path for file in files))
+        found: datetime | None = rows.agg(F.min("_next_change_at").alias("at")).collect()[0]["at"]
+        return found
+
+    def _now(
+        self, properties: Mapping[str, str], days: Sequence[date], told: Sequence[date]
+    ) -> datetime | None:
+        """End of the last day that the dimension was run for, or that a row is of."""
+        if not self.config.has_future:
+            return None
+        ends = [datetime.combine(day, time()) + timedelta(days=1) for day in (*days, *told)]
+        known = now_of(properties)
+        return max([*ends, *([known] if known else [])], default=None)
+
+    def _published(self, properties: Mapping[str, str], days: Sequence[date]) -> _Published | None:
         """None if it has to be built from nothing."""
         if properties.get(_CODE) != self.code_version or _HEAD not in properties:
             return None
@@ -166,7 +217,7 @@ class DimensionStep:
                 return None
         if rows is None or len(known) != len(mentions) or _DELETES_UNTIL not in properties:
             return None
-        until = properties[_DELETES_UNTIL]
+        now = self._now(properties, days, rows.added.days)
         scan = self.table.scan()
         folder = f"/data/{properties[_HEAD]}/"
         head = [file for file in scan.files if folder in file.path]
@@ -177,10 +228,11 @@ class DimensionStep:
             rows,
             known,
             quarantined,
-            datetime.fromisoformat(until) if until else None,
+            TimeLimits(now, _time(properties[_DELETES_UNTIL])),
+            _time(properties.get(_NEXT_CHANGE)),
         )
 
-    def _build(self) -> _Written:
+    def _build(self, properties: Mapping[str, str], days: Sequence[date]) -> _Written:
         processed = self.processed.scan()
         scans = [scan_if_published(each.table) for each in self.mentioned_by]
         mentions = union(
@@ -190,7 +242,8 @@ class DimensionStep:
         )
         rows = processed.frame(self.spark)
         keys = scan_if_published(self.quarantined_keys) if self.quarantined_keys else None
-        inputs = DimensionInputs(rows, mentions, keys.frame(self.spark) if keys else None)
+        now = self._now(properties, days, processed.days)
+        inputs = DimensionInputs(rows, mentions, keys.frame(self.spark) if keys else None, now)
         versions = build_marked_dimension(inputs, self.config, self.entity)
         token = self.table.new_token()
         write_split(versions, uri=self.table.staging_uri(token), by=IS_LATEST)
@@ -203,8 +256,8 @@ class DimensionStep:
             read |= as_read(each.table, scan)
         if self.quarantined_keys is not None:
             read |= as_read(self.quarantined_keys, keys)
-        until = last_unknown_delete(rows, self.config, self.entity)
-        return _Written(head, place, tail, written, read, until)
+        limits = TimeLimits(now, last_unknown_delete(rows, self.config, self.entity))
+        return _Written(head, place, tail, written, read, limits)
 
     def _follow(self, published: _Published, head_place: str) -> _Written:
         update = None if published.is_up_to_date else self._update(published)
@@ -212,8 +265,7 @@ class DimensionStep:
             return update
         # Published again as it is; what it has read may have gone on without changing a member.
         head, tail = published.head.files, published.tail.files
-        read, until = self._read_now(published), published.unknown_deletes_until
-        return _Written(head, head_place, tail, (), read, until)
+        return _Written(head, head_place, tail, (), self._read_now(published), published.limits)
 
     def _update(self, published: _Published) -> _Written | None:
         """None if what changed touches no member."""
@@ -229,8 +281,8 @@ class DimensionStep:
         update = update_dimension(
             Versions(published.head.frame(spark), published.tail.frame(spark)),
             changes,
-            published.unknown_deletes_until,
-            self.everything,
+            published.limits,
+            lambda: self.everything(published.limits.now),
             self.config,
             self.entity,
         )
@@ -250,13 +302,14 @@ class DimensionStep:
             (*kept, *tail),
             (*head, *tail),
             self._read_now(published),
-            update.unknown_deletes_until,
+            TimeLimits(published.limits.now, update.unknown_deletes_until),
             update.late_members,
         )
 
-    def everything(self) -> DimensionInputs:
+    def everything(self, now: datetime | None) -> DimensionInputs:
         """All published rows that the dimension is made from."""
-        return all_inputs(self.spark, self.processed, self.mentioned_by, self.quarantined_keys)
+        keys = self.quarantined_keys
+        return all_inputs(self.spark, self.processed, self.mentioned_by, keys, now)
 
     def _keys(
         self, changes: FileChanges | None, side: Literal["added", "removed"]
@@ -290,16 +343,41 @@ class DimensionStep:
     def _reports(self, days: Sequence[date], written: _Written) -> dict[date, PartitionReport]:
         scan = self.processed.scan(days)
         checks = self._audit(written) if written.new else _UNCHANGED
+        nameless = self._nameless(scan)
         # Only a day that brings rows is judged: the others change nothing.
         return {
             day: PartitionReport(
                 day,
                 rows_in=scan.rows(day),
-                rows_out=scan.rows(day),
+                rows_out=scan.rows(day) - nameless.get(day, 0),
+                rows_left_out=nameless.get(day, 0),
                 checks=checks if scan.rows(day) else _UNCHANGED,
             )
             for day in days
         }
+
+    def _nameless(self, scan: LakeScan) -> dict[date, int]:
+        """By day: rows without a whole natural key, which name no member and are left out."""
+        sources = [*self.config.natural_key.values()]
+        days = [
+            day
+            for day in scan.days
+            if any(file.null_counts.get(n) for file in scan.files_by_day[day] for n in sources)
+        ]
+        if not days:
+            return {}
+        lacks = reduce(or_, (F.col(name).isNull() for name in sources))
+        rows = scan.frame(self.spark, days).where(lacks).groupBy(PARTITION_COLUMN)
+        counted = rows.agg(F.count(F.lit(1)).alias("rows")).collect()
+        found: dict[date, int] = {row[PARTITION_COLUMN]: row["rows"] for row in counted}
+        log.warning(
+            "rows_left_out",
+            table=self.table.name,
+            reason="a column of the natural key is NULL",
+            rows=sum(found.values()),
+            days=len(found),
+        )
+        return found
 
     def _audit(self, written: _Written) -> tuple[CheckResult, ...]:
         """Judge what is new: the whole head, and what enters the tail."""

@@ -18,7 +18,7 @@ from headrace.config.loading import Project
 from headrace.config.star import DimensionConfig, FactConfig
 from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
-from headrace.layers.dimensions import all_inputs
+from headrace.layers.dimensions import all_inputs, now_of
 from headrace.layers.following import changes_since_read
 from headrace.layers.full_snapshots import NAMESPACE as QUARANTINED_KEYS
 from headrace.layers.mentioning import mentioned_by
@@ -105,7 +105,9 @@ class StarAudit:
         if config.snapshots_tell_deletes:
             keys = self.lake_table(QUARANTINED_KEYS, config.entity.replace(".", "_"))
         mentions = mentioned_by(self.project, config, self._processed)
-        inputs = all_inputs(self.spark, self._processed(config.entity), mentions, keys)
+        # The rebuild takes for today what the published state does.
+        now = now_of(self.lake_table("curated", config.name).snapshot_properties())
+        inputs = all_inputs(self.spark, self._processed(config.entity), mentions, keys, now)
         built = build_dimension(inputs, config, entity)
         whole = built.head.unionByName(built.tail)
         names = dimension_schema(config, entity).names

@@ -45,6 +45,11 @@ _MEMBER_COLUMNS = (
 )
 
 
+_NEXT_CHANGE = SchemaColumn(
+    "_next_change_at", "timestamp", True, "First change told of it that is of the future."
+)
+
+
 @dataclass(frozen=True)
 class DimensionInputs:
     """All that a dimension is made from.
@@ -55,11 +60,14 @@ class DimensionInputs:
             ignored unless the dimension infers members.
         quarantined_keys: The entity's columns of the natural key, typed, and the partition's day
             of quarantined rows; read where snapshots tell of deletes.
+        now: End of the last day that the dimension was run for, by wall clock: what is current is
+            so just before. None: nothing that was told is of a time after it.
     """
 
     rows: DataFrame
     mentions: DataFrame | None = None
     quarantined_keys: DataFrame | None = None
+    now: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,10 @@ def dimension_schema(config: DimensionConfig, entity: EntityConfig) -> TableSche
             *_business_columns(config, entity),
             SchemaColumn("valid_from", "timestamp", False, "Start of validity, included."),
             SchemaColumn("valid_to", "timestamp", True, "End of validity, excluded; NULL: open."),
-            SchemaColumn("is_current", "boolean", False, "Whether it is the latest version."),
+            SchemaColumn("is_current", "boolean", False, "Whether it is valid today."),
+            SchemaColumn(
+                "is_latest", "boolean", False, "Whether it is the last version that is known."
+            ),
             *flags,
         )
     )
@@ -101,9 +112,11 @@ def lake_dimension_schema(config: DimensionConfig, entity: EntityConfig) -> Tabl
 
     `_changed_at` is the instant of the last change told, one that changed nothing included;
     `_known_from` where the first version begins that a row told of; `_mentioned_at` the earliest
-    event time of a fact, where the member has an inferred version. NULL in all other rows.
+    event time of a fact, where the member has an inferred version; `_next_change_at` the first
+    change that is of the future. NULL in all other rows.
     """
-    return dimension_schema(config, entity).plus(_MEMBER_COLUMNS)
+    more = [_NEXT_CHANGE] if config.has_future else []
+    return dimension_schema(config, entity).plus([*_MEMBER_COLUMNS, *more])
 
 
 def build_dimension(
@@ -164,13 +177,14 @@ def member_versions(
     if inputs.quarantined_keys is not None and config.snapshots_tell_deletes:
         seen = seen_events(inputs.quarantined_keys, config, entity)
         seen = _of_members(seen, members, config)
-    return keyed_versions(events, snapshot_days(told), seen, config, entity)
+    absences = (snapshot_days(told), seen)
+    return keyed_versions(events, absences, inputs.now, config, entity)
 
 
 def keyed_versions(
     events: DataFrame,
-    days: DataFrame,
-    seen: DataFrame | None,
+    absences: tuple[DataFrame, DataFrame | None],
+    now: datetime | None,
     config: DimensionConfig,
     entity: EntityConfig,
 ) -> DataFrame:
@@ -178,15 +192,16 @@ def keyed_versions(
 
     Args:
         events: Of whole members, in any order, any number at an instant.
-        days: `_day`: midnights of the days that have a snapshot; not read without snapshots.
-        seen: Events of quarantined rows; not read without snapshots.
+        absences: Days that have a snapshot, and events of quarantined rows, as of `with_absences`;
+            not read without snapshots.
+        now: As of `DimensionInputs`.
         config: How versions begin and end.
         entity: Types of the columns.
     """
     one_each = settled(events, config, entity)
     if config.snapshots_tell_deletes:
-        one_each = with_absences(one_each, days, seen, config, entity)
-    versions = versions_of(one_each, config, entity)
+        one_each = with_absences(one_each, *absences, config, entity)
+    versions = versions_of(one_each, now, config, entity)
     types = [(F.col(name), kind) for name, kind in key_types(config, entity).items()]
     key = parse.hash_key([*types, (F.col("valid_from"), "timestamp")])
     keyed = versions.withColumn(config.key_column, key)
@@ -242,7 +257,7 @@ def unknown_member(spark: SparkSession, config: DimensionConfig, entity: EntityC
         for name, kind in key_types(config, entity).items()
     }
     values |= {config.key_column: UNKNOWN_KEY, "valid_from": BEGINNING, "is_current": True}
-    values |= {"is_deleted": False, "is_inferred": False}
+    values |= {"is_latest": True, "is_deleted": False, "is_inferred": False}
     one = spark.range(1 if config.has_unknown_member else 0)
     return one.select(
         *(parse.cast_to(F.lit(values.get(c.name)), c.type).alias(c.name) for c in schema)

@@ -165,6 +165,7 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
         _changed_at: Instant of the last change that it stands for.
         _known_from: Of a published version, where the member's first one begins.
         _mentioned_at: Earliest time at which a fact names the member.
+        _next_change_at: Of a published version, the first change that was of the future.
         _gone: Whether the member is deleted after it.
     """
     order = {f"_order_{i}": entity.column(s).type for i, s in enumerate(config.source_order)}
@@ -176,6 +177,7 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
         "_changed_at": "timestamp",
         "_known_from": "timestamp",
         "_mentioned_at": "timestamp",
+        "_next_change_at": "timestamp",
         "_gone": "boolean",
         "_told_at": "timestamp",
         **order,

@@ -5,6 +5,8 @@ Elsewhere: where events come from (headrace.star.events), keys and the unknown m
 (headrace.star.dimensions).
 """
 
+from datetime import datetime
+
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -26,7 +28,9 @@ from headrace.star.neighbours import Neighbours
 _DELETED = -1
 
 
-def versions_of(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+def versions_of(
+    events: DataFrame, now: datetime | None, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
     """Versions of the members that events tell of (type 2 of Kimball & Ross, 3rd ed.).
 
     - Equal neighbours are one version; a delete between them keeps them apart.
@@ -35,21 +39,22 @@ def versions_of(events: DataFrame, config: DimensionConfig, entity: EntityConfig
 
     Args:
         events: Of whole members, one at an instant (headrace.star.events).
+        now: What is current is so just before; None: no event is of a later time.
         config: How versions begin and end.
         entity: Types of the columns.
 
     Returns:
         Natural key, attributes, valid_from, valid_to, is_current, is_deleted, is_inferred, then
-        `_changed_at`, `_known_from`, `_mentioned_at` of the member's latest version (NULL of all
-        others) and `_is_latest`.
+        `_changed_at`, `_known_from`, `_mentioned_at`, `_next_change_at` of the member's latest
+        version (NULL of all others), `_is_latest` and `is_latest`.
     """
     return (
         events.transform(_without_leading_deletes, config)
         .transform(_with_neighbour, config, entity)
-        .transform(_with_member_facts, config)
-        .transform(_with_latest_values, config)
+        .transform(_with_member_facts, now, config)
+        .transform(_with_latest_values, now, config)
         .where(_begins_version(config))
-        .transform(_closed, config, entity)
+        .transform(_closed, now, config, entity)
     )
 
 
@@ -100,13 +105,23 @@ def _start(config: DimensionConfig) -> Column:
     return start
 
 
-def _with_member_facts(events: DataFrame, config: DimensionConfig) -> DataFrame:
+def _is_past(now: datetime | None) -> Column:
+    return F.lit(True) if now is None else F.col("_at") < instant(now.isoformat(" "))
+
+
+def _with_member_facts(
+    events: DataFrame, now: datetime | None, config: DimensionConfig
+) -> DataFrame:
     member = Window.partitionBy(*config.natural_key)
     first = F.when(F.col("_is_first"), F.coalesce(F.col("_known_from"), F.col("_start")))
     # A published version with a mention has its inferred one already.
     fronted = _is(PUBLISHED) & F.col("_mentioned_at").isNotNull()
+    told = (_is(STATE) | _is(DELETE)) & ~_is_past(now)
+    following = F.least(F.col("_next_change_at"), F.when(told, F.col("_at")))
+    first_following = F.min(following).over(member) if config.has_future else F.lit(None)
     return events.select(
-        "*",
+        *(F.col(name) for name in events.columns if name != "_next_change_at"),
+        first_following.alias("_next_change_at"),
         F.max("_changed_at").over(member).alias("_last_change"),
         F.min(first).over(member).alias("_first_start"),
         F.min("_mentioned_at").over(member).alias("_first_mention"),
@@ -114,13 +129,21 @@ def _with_member_facts(events: DataFrame, config: DimensionConfig) -> DataFrame:
     )
 
 
-def _with_latest_values(events: DataFrame, config: DimensionConfig) -> DataFrame:
-    """Type 1: every event of a member gets the values told last; deletes tell of none."""
+def _with_latest_values(
+    events: DataFrame, now: datetime | None, config: DimensionConfig
+) -> DataFrame:
+    """Type 1: every event of a member gets the values of today; deletes tell of none.
+
+    Of a member of whom only the future is told: the values that it begins with.
+    """
     if not config.overwritten:
         return events
     member = Window.partitionBy(*config.natural_key)
     tells = ~_is(MENTION) & (~_is(DELETE) | F.col("_has_values"))
-    told = events.withColumn("_latest_at", F.max(F.when(tells, F.col("_at"))).over(member))
+    latest_at = F.max(F.when(tells & _is_past(now), F.col("_at"))).over(member)
+    if now is not None:
+        latest_at = F.coalesce(latest_at, F.min(F.when(tells, F.col("_at"))).over(member))
+    told = events.withColumn("_latest_at", latest_at)
     # One event of a member tells at that instant, so that `max` picks its value, NULL or not.
     is_latest = tells & (F.col("_at") == F.col("_latest_at"))
     return told.withColumns(
@@ -139,7 +162,9 @@ def _begins_version(config: DimensionConfig) -> Column:
     )
 
 
-def _closed(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+def _closed(
+    events: DataFrame, now: datetime | None, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
     in_time, closes = _in_time(config), config.delete_action == "close"
     types = value_types(config, entity)
     next_at = in_time.after("_at")
@@ -167,12 +192,20 @@ def _closed(events: DataFrame, config: DimensionConfig, entity: EntityConfig) ->
         *(_value(name, types[name], config).alias(name) for name in types),
         valid_from.alias("valid_from"),
         valid_to.alias("valid_to"),
-        valid_to.isNull().alias("is_current"),
+        _is_current(valid_from, valid_to, now).alias("is_current"),
+        F.col("_is_latest").alias("is_latest"),
         F.coalesce(F.col("_gone"), F.lit(False)).alias("is_deleted"),
         _is(MENTION).alias("is_inferred"),
         *_member_columns(config),
         "_is_latest",
     )
+
+
+def _is_current(valid_from: Column, valid_to: Column, now: datetime | None) -> Column:
+    if now is None:
+        return valid_to.isNull()
+    today = instant(now.isoformat(" "))
+    return (valid_from < today) & F.coalesce(valid_to >= today, F.lit(True))
 
 
 def _value(name: str, type_name: str, config: DimensionConfig) -> Column:
@@ -196,5 +229,6 @@ def _member_columns(config: DimensionConfig) -> list[Column]:
         "_changed_at": F.when(known.isNotNull(), F.col("_last_change")),
         "_known_from": known,
         "_mentioned_at": F.when(is_inferred, mentioned),
+        "_next_change_at": F.col("_next_change_at"),
     }
     return [F.when(F.col("_is_latest"), c).alias(name) for name, c in columns.items()]

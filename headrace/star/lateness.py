@@ -48,6 +48,20 @@ class DimensionChanges:
     quarantined_removed: DataFrame | None = None
 
 
+@dataclass(frozen=True)
+class TimeLimits:
+    """Instants that decide whose published version is enough.
+
+    Attributes:
+        now: As of `DimensionInputs`, of the state that is made.
+        unknown_deletes_until: Until then, a member that has no version may have been deleted; None:
+            none was (`last_unknown_delete`).
+    """
+
+    now: datetime | None = None
+    unknown_deletes_until: datetime | None = None
+
+
 def net_events(
     changes: DimensionChanges, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
@@ -72,7 +86,7 @@ def judged_members(
     members: DataFrame,
     told: DataFrame,
     changes: DimensionChanges,
-    unknown_deletes_until: datetime | None,
+    limits: TimeLimits,
     config: DimensionConfig,
     entity: EntityConfig,
 ) -> DataFrame:
@@ -82,7 +96,7 @@ def judged_members(
         members: Head rows, the unknown member's left out.
         told: Of `net_events`.
         changes: Its mentions are read.
-        unknown_deletes_until: Until then, members that are not published may have been deleted.
+        limits: Times that make a member late.
         config: How versions begin and end.
         entity: Types of the columns.
 
@@ -98,8 +112,8 @@ def judged_members(
     judged = touched.join(members, [*config.natural_key], "full")
     late, single = F.col("_is_late"), F.col("_is_single")
     return (
-        judged.withColumn("_is_late", _is_late(unknown_deletes_until, config, entity))
-        .withColumn("_is_single", ~late & _is_single(config))
+        judged.withColumn("_is_late", _is_late(limits, config, entity))
+        .withColumn("_is_single", ~late & _is_single(limits, config))
         .withColumn("_is_several", ~late & ~single & _is_touched(config))
     )
 
@@ -112,12 +126,13 @@ def new_column(name: str) -> str:
     return f"_new__{name}"
 
 
-def _is_late(
-    unknown_deletes_until: datetime | None, config: DimensionConfig, entity: EntityConfig
-) -> Column:
+def _is_late(limits: TimeLimits, config: DimensionConfig, entity: EntityConfig) -> Column:
     late = F.col("_was_removed") | _true(F.col("_first_at") <= F.col("_changed_at"))
-    if unknown_deletes_until is not None:
-        until = instant(unknown_deletes_until.isoformat(" "))
+    if config.has_future and limits.now is not None:
+        # What was of the future is of the past now.
+        late = late | _true(F.col("_next_change_at") < instant(limits.now.isoformat(" ")))
+    if limits.unknown_deletes_until is not None:
+        until = instant(limits.unknown_deletes_until.isoformat(" "))
         late = late | (F.col("_known_from").isNull() & _true(F.col("_first_at") <= until))
     if config.overwritten:
         fronted = F.col("_known_from").isNotNull() & F.col("_mentioned_at").isNotNull()
@@ -136,11 +151,14 @@ def _is_touched(config: DimensionConfig) -> Column:
     return F.col("_first_at").isNotNull() | _is_mentioned(config)
 
 
-def _is_single(config: DimensionConfig) -> Column:
+def _is_single(limits: TimeLimits, config: DimensionConfig) -> Column:
     if config.snapshots_tell_deletes:
         return F.lit(False)
     is_inferred = F.col(config.key_column).isNotNull() & F.col("_known_from").isNull()
-    return _true(F.col("_events") == 1) & ~is_inferred & ~_is_mentioned(config)
+    is_single = F.col("_events") == 1
+    if limits.now is not None:
+        is_single = is_single & (F.col("_first_at") < instant(limits.now.isoformat(" ")))
+    return _true(is_single) & ~is_inferred & ~_is_mentioned(config)
 
 
 def _is_mentioned(config: DimensionConfig) -> Column:

@@ -42,7 +42,9 @@ def next_heads(
         **{name: _overwritten(name) for name in config.overwritten},
         "valid_from": F.when(begins, start).otherwise(F.col("valid_from")),
         "valid_to": valid_to,
-        "is_current": valid_to.isNull(),
+        # Of members with one change nothing is of the future.
+        "is_current": F.when(F.col("_is_single"), valid_to.isNull()).otherwise(F.col("is_current")),
+        "is_latest": F.lit(True),
         "is_deleted": flagged,
         "is_inferred": F.when(begins, F.lit(False)),
         "_changed_at": F.when(F.col("_is_single"), F.col(new_column("_changed_at"))),
@@ -68,7 +70,9 @@ def ended_versions(
         **{name: _overwritten(name) for name in config.overwritten},
         "valid_to": F.coalesce(F.col("valid_to"), F.col(_AT)),
         "is_current": F.lit(False),
+        "is_latest": F.lit(False),
         **{name: F.lit(None) for name in ("_changed_at", "_known_from", "_mentioned_at")},
+        "_next_change_at": F.lit(None),
     }
     rows = judged.transform(_with_outcome, config, entity).where("_begins and _exists")
     return rows.select(

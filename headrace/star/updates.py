@@ -41,7 +41,7 @@ from headrace.star.events import (
     seen_events,
     snapshot_days,
 )
-from headrace.star.lateness import DimensionChanges, judged_members, net_events
+from headrace.star.lateness import DimensionChanges, TimeLimits, judged_members, net_events
 from headrace.star.single import ended_versions, next_heads
 
 
@@ -54,7 +54,7 @@ class DimensionUpdate:
         tail: Rows to add to the tail, or the whole next one if it is replaced.
         replaces_tail: Which of both `tail` is.
         late_members: How many members were rebuilt from their whole history.
-        unknown_deletes_until: As of `update_dimension`, for the next update.
+        unknown_deletes_until: Of the next update's limits.
     """
 
     head: DataFrame
@@ -67,7 +67,7 @@ class DimensionUpdate:
 def update_dimension(
     published: Versions,
     changes: DimensionChanges,
-    unknown_deletes_until: datetime | None,
+    limits: TimeLimits,
     everything: Callable[[], DimensionInputs],
     config: DimensionConfig,
     entity: EntityConfig,
@@ -85,20 +85,19 @@ def update_dimension(
     Args:
         published: The published state, built by the same code and configuration.
         changes: What came and went since.
-        unknown_deletes_until: Latest instant at which a member may have been deleted of whom
-            nothing was told before; None: none was. See `last_unknown_delete`.
+        limits: Today, and the deletes that left no version.
         everything: All that the dimension is made from, as it is now; asked for late members only.
         config: As of `build_dimension`.
         entity: Types of the columns.
     """
     told = net_events(changes, config, entity)
     members = published.head.where(F.col(config.key_column) != UNKNOWN_KEY)
-    judged = judged_members(members, told, changes, unknown_deletes_until, config, entity)
+    judged = judged_members(members, told, changes, limits, config, entity)
     found = _counts(judged)
     if not found.touched:
         return None
     deletes_until = max(
-        (at for at in (unknown_deletes_until, found.unknown_delete) if at is not None), default=None
+        (at for at in (limits.unknown_deletes_until, found.unknown_delete) if at), default=None
     )
     if config.snapshots_tell_deletes and found.has_late_rows:
         versions = build_dimension(everything(), config, entity)
@@ -121,7 +120,7 @@ def update_dimension(
     tail = [ended_versions(judged.where("_is_single"), schema, config, entity)]
     late = judged.where("_is_late").select(*config.natural_key)
     if found.several:
-        changed = _changed(judged, told, changes, config, entity)
+        changed = _changed(judged, told, (changes, limits), config, entity)
         head.append(latest(changed, config, entity))
         tail.append(earlier(changed, config, entity))
     if found.late:
@@ -182,11 +181,12 @@ def _counts(judged: DataFrame) -> _Counts:
 def _changed(
     judged: DataFrame,
     told: DataFrame,
-    changes: DimensionChanges,
+    given: tuple[DimensionChanges, TimeLimits],
     config: DimensionConfig,
     entity: EntityConfig,
 ) -> DataFrame:
     """Versions from their published one on of members of whom several things were told."""
+    changes, limits = given
     keys = [*config.natural_key]
     several = judged.where("_is_several")
     is_told = (F.col("_count") > 0) & (F.col("_kind") != SEEN)
@@ -201,7 +201,7 @@ def _changed(
         # Those too that went and came again: the day's other rows may be new.
         seen = seen_events(changes.quarantined_added, config, entity)
     days = snapshot_days(came).unionByName(before)
-    return keyed_versions(events, days, seen, config, entity)
+    return keyed_versions(events, (days, seen), limits.now, config, entity)
 
 
 def _published_events(
@@ -238,6 +238,8 @@ def _published_events(
         ),
         "_gone": F.when(~is_mention, gone | ~is_version),
     }
+    if config.has_future:
+        given["_next_change_at"] = F.when(is_version, F.col("_next_change_at"))
     return as_events(rows, given, config, entity)
 
 
@@ -252,6 +254,7 @@ __all__ = [
     "DimensionChanges",
     "DimensionInputs",
     "DimensionUpdate",
+    "TimeLimits",
     "Versions",
     "update_dimension",
 ]

@@ -17,12 +17,15 @@ from headrace.star.dimensions import (
     lake_dimension_schema,
 )
 from headrace.star.intervals import changed_intervals
-from headrace.star.updates import DimensionChanges, update_dimension
+from headrace.star.updates import DimensionChanges, TimeLimits, update_dimension
 from tests.star.naive import (
+    BEGIN,
     ENTITY,
+    NEVER,
     Mention,
     State,
     Version,
+    at,
     frame,
     mentioned,
     naive_dimension,
@@ -88,6 +91,7 @@ class Lake:
     names: Mapping[str, str] = field(default_factory=dict)
     quarantines: bool = False
     unknown_deletes_until: datetime | None = None
+    now: datetime | None = None
 
     def run(
         self,
@@ -98,6 +102,8 @@ class Lake:
         states, mentions = states or {}, mentions or {}
         came = _all(states.values())
         went = _all(self.states.get(day, []) for day in states)
+        if self.config.has_future and states:
+            self.now = max(self.now or BEGIN, at(max(states) + 1))
         self.quarantines |= any(row.quarantined for row in came)
         changes = DimensionChanges(
             added=processed(self.spark, came),
@@ -113,7 +119,7 @@ class Lake:
         update = update_dimension(
             published,
             changes,
-            self.unknown_deletes_until,
+            TimeLimits(self.now, self.unknown_deletes_until),
             self.everything,
             self.config,
             ENTITY,
@@ -135,6 +141,7 @@ class Lake:
             processed(self.spark, self.rows()),
             self.mentioned(_all(self.mentions.values())),
             quarantined_keys(self.spark, self.rows()) if self.quarantines else None,
+            self.now,
         )
 
     def mentioned(self, mentions: Sequence[Mention]) -> DataFrame:
@@ -165,13 +172,18 @@ class Lake:
         known = [row for row in rows if row["product_key"] != UNKNOWN_KEY]
         found = {version(row) for row in known}
         assert len(found) == len(known) == len({row["product_key"] for row in known})
-        current = [(row["shop"], row["sku"]) for row in known if row["is_current"]]
-        assert len(current) == len({*current})
-        assert all(row["is_current"] == (row["valid_to"] is None) for row in known)
+        now = self.now or NEVER
+        for row in known:
+            ends = row["valid_to"] or NEVER
+            assert row["is_current"] == (row["valid_from"] < now <= ends)
+        last = {(v.shop, v.sku): v for v in sorted(found, key=lambda v: v.valid_from)}
+        latest = [version(row) for row in known if row["is_latest"]]
+        assert sorted(map(str, latest)) == sorted(map(str, last.values()))
         return found
 
     def naive(self) -> set[Version]:
-        return naive_dimension(self.config, self.rows(), _all(self.mentions.values()))
+        mentions = _all(self.mentions.values())
+        return naive_dimension(self.config, self.rows(), mentions, self.now or NEVER)
 
     def frame_of(self, table: pa.Table | None) -> DataFrame:
         schema = lake_dimension_schema(self.config, ENTITY)

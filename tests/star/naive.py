@@ -38,6 +38,7 @@ _SEEN = TableSchema(
     (Column("shop", "string"), Column("sku", "bigint"), Column("_partition_date", "date"))
 )
 FIRST = date(2017, 1, 1)
+NEVER = datetime(9999, 12, 31)
 BEGIN = datetime.fromisoformat(BEGINNING)
 Key = tuple[str, int]
 Mention = tuple[str, int, datetime]
@@ -89,9 +90,12 @@ class Version:
 
 
 def naive_dimension(
-    config: DimensionConfig, states: Sequence[State], mentions: Iterable[Mention] = ()
+    config: DimensionConfig,
+    states: Sequence[State],
+    mentions: Iterable[Mention] = (),
+    now: datetime = NEVER,
 ) -> set[Version]:
-    """All versions but the unknown member."""
+    """All versions but the unknown member; `now` is the end of the last day that was run."""
     told: dict[Key, list[State]] = {}
     seen: dict[Key | None, set[int]] = {}
     for state in states:
@@ -111,8 +115,8 @@ def naive_dimension(
             named.setdefault((shop, sku), []).append(moment)
     versions: set[Version] = set()
     for key in {*told, *named}:
-        absent = snapshots - seen.get(key, set())
-        versions |= _versions_of(config, key, told.get(key, []), absent, named.get(key, []))
+        events = _events(config, told.get(key, []), snapshots - seen.get(key, set()))
+        versions |= _versions_of(config, key, events, named.get(key, []), now)
     return versions
 
 
@@ -124,19 +128,19 @@ def _is_delete(config: DimensionConfig) -> Callable[[State], bool]:
 def _versions_of(
     config: DimensionConfig,
     key: Key,
-    states: Sequence[State],
-    snapshots: set[int],
+    events: Sequence[tuple[datetime, list[State]]],
     mentions: Sequence[datetime],
+    now: datetime,
 ) -> set[Version]:
     found: list[Version] = []
-    note: str | None = None
-    for moment, told in _events(config, states, snapshots):
+    notes: list[tuple[datetime, str | None]] = []
+    for moment, told in events:
         is_gone = not told or bool(told[-1].gone)
         # Of the states of one instant the last counts, though a delete may follow it.
         state = next((state for state in reversed(told) if not state.gone), None)
         shows = config.first_version == "from_beginning" or config.delete_action == "flag"
         if state is not None and (found or shows or not is_gone):
-            note = state.note
+            notes.append((moment, state.note))
         if not found:
             if state is not None and (shows or not is_gone):
                 found = [_first(config, key, moment, state, is_gone=is_gone)]
@@ -145,6 +149,9 @@ def _versions_of(
         else:
             assert state is not None
             found = _told(found, moment, state)
+    # Today's; of a member of whom only the future is told, the first.
+    past = [note for moment, note in notes if moment < now]
+    note = past[-1] if past else notes[0][1] if notes else None
     if not found:
         note = _unknown(config, "note")
     if mentions and (not found or min(mentions) < found[0].valid_from):

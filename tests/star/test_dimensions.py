@@ -201,5 +201,6 @@ def test_the_unknown_member_is_there_even_when_nothing_else_is(spark: SparkSessi
         "valid_from": BEGIN,
         "valid_to": None,
         "is_current": True,
+        "is_latest": True,
         "is_inferred": False,
     }

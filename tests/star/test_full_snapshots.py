@@ -187,3 +187,21 @@ def test_the_share_of_members_that_may_vanish(
 ) -> None:
     snapshot = SNAPSHOT.model_copy(update={"max_vanished_share": declared})
     assert snapshot_check(snapshot, missing, members, 0).passed is passed
+
+
+def test_rows_that_name_no_member_are_counted(sail: SparkSession, lake: LakeCatalog) -> None:
+    namespace = f"n_{uuid4().hex[:12]}"
+    processed, table = (lake.table(namespace, name) for name in ("customers", "dim_customer"))
+    stamp = datetime(2024, 1, 9, tzinfo=UTC)
+    more = {"_captured_at": stamp, "_processed_at": stamp, "_run_id": "r", "_code_version": "c"}
+    rows = [
+        {"customer_id": n, "score": score, PARTITION_COLUMN: DAYS[day], "_line": 1, **more}
+        for day, (n, score) in enumerate([(1, 1), (None, 2), (2, None)])
+    ]
+    processed.replace(
+        stage(processed, rows, processed_schema(ENTITY)), schema=processed_schema(ENTITY)
+    )
+    keep = CONFIG.model_copy(update={"snapshot": False})
+    reports = DimensionStep(sail, keep, ENTITY, table, processed, (), "c").stage(DAYS).reports
+    counted = [(reports[day].rows_out, reports[day].rows_left_out) for day in DAYS[:4]]
+    assert counted == [(1, 0), (0, 1), (1, 0), (0, 0)]

@@ -229,6 +229,34 @@ def test_a_time_that_is_odd_or_missing_still_gives_whole_versions(sail: SparkSes
     }
 
 
+def test_what_is_current_and_overwritten_is_todays_and_not_the_futures(spark: SparkSession) -> None:
+    price = told(0, "low", note="n", since=at(0))
+    future = told(0, "high", note="m", line=2, since=at(3.5))
+    lake = follow(spark, "close_at_effective_time", [price, future])
+    assert flags(lake) == {"low": (True, False), "high": (False, True)}
+    assert {v.note for v in lake.versions()} == {"n"}
+    # A day that tells of others, and none of them of the future: nothing is built anew.
+    lake.run({1: [State("b", 2, 1, "b", since=at(1))]})
+    assert lake.late == 0
+    assert lake.versions() == lake.naive()
+    # On its day the version of the future becomes today's, though no row tells of it.
+    lake.run({3: []})
+    assert lake.versions() == lake.naive()
+    assert lake.published() == lake.built()
+    assert flags(lake) == {"low": (False, False), "high": (True, True), "b": (True, True)}
+    lake.run({4: [told(4, None, gone=True, since=at(4.5))]})
+    assert flags(lake)["high"] == (False, True)
+
+
+def flags(lake: Lake) -> dict[str, tuple[bool, bool]]:
+    """By brand: whether the version is current, and whether it is the latest."""
+    assert lake.head is not None
+    assert lake.tail is not None
+    rows = [*lake.head.to_pylist(), *lake.tail.to_pylist()]
+    known = [row for row in rows if row["product_key"] != UNKNOWN_KEY]
+    return {row["brand"]: (row["is_current"], row["is_latest"]) for row in known}
+
+
 def test_a_row_without_a_whole_natural_key_is_no_member(sail: SparkSession) -> None:
     rows = [State("a", None, 0, "x"), State(None, 1, 0, "x", line=2), told(0, "y", line=3)]
     assert follow(sail, "plain", rows).versions() == {Version("a", 1, "y", BEGIN, None)}
