@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta
 
 from headrace.config.columns import ColumnConfig
 from headrace.config.sources import EntityConfig
-from headrace.errors import HeadraceError, SourceUnavailableError
+from headrace.errors import HeadraceError, SourceMissingError, SourceUnavailableError
 from headrace.ingestion.files import files_by_day, is_file_of
 from headrace.ingestion.landing import StoredFile
 from headrace.ingestion.versions import CapturedVersion, current_versions, short_id
@@ -160,8 +160,8 @@ def _still_written(file: StoredFile) -> SourceUnavailableError:
     )
 
 
-def _missing(entity: EntityConfig, day: date) -> SourceUnavailableError:
-    return SourceUnavailableError(
+def _missing(entity: EntityConfig, day: date) -> SourceMissingError:
+    return SourceMissingError(
         f"{entity.name}: there is no file for {day}: {entity.extract.path_of(day)}",
         fix="deliver it, or declare missing_file: empty if a day may have none",
     )

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 
 from headrace.config.settings import PartitionSettings
 from headrace.config.sources import EntityConfig
-from headrace.errors import TransientError
+from headrace.errors import SourceMissingError, TransientError
 from headrace.ingestion.capture import CapturedWindow, capture, raw_schema
 from headrace.ingestion.deliveries import CaptureRun
 from headrace.ingestion.drafts import DataFolder
@@ -71,6 +71,8 @@ class RawStep:
     def _report(self, day: date, window: CapturedWindow) -> PartitionReport:
         if error := window.failed.get(day):
             passes = isinstance(error, TransientError)
-            return PartitionReport(day, error=f"{error} ({error.fix})", is_transient=passes)
+            waits = isinstance(error, SourceMissingError)
+            why = f"{error} ({error.fix})"
+            return PartitionReport(day, error=why, is_transient=passes, waits=waits)
         rows = window.rows[day]
         return PartitionReport(day, rows_in=rows, rows_out=rows)

@@ -41,6 +41,7 @@ class PartitionReport:
         checks: What was checked; one failure holds the partition.
         error: Why the partition could not be staged at all; None if it could.
         is_transient: Whether that may pass by itself, so that trying again may help.
+        waits: Whether it is held for a delivery that has not come; nothing went wrong.
     """
 
     partition: date
@@ -55,12 +56,13 @@ class PartitionReport:
     checks: tuple[CheckResult, ...] = ()
     error: str | None = None
     is_transient: bool = False
+    waits: bool = False
 
     @property
     def outcome(self) -> Outcome:
-        """Failed when it could not be staged, held when a check failed, passed otherwise."""
+        """Failed when it could not be staged, held when it waits or a check failed, else passed."""
         if self.error is not None:
-            return "failed"
+            return "held" if self.waits else "failed"
         return "passed" if all(check.passed for check in self.checks) else "held"
 
     @property

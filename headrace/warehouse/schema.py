@@ -5,7 +5,7 @@ Elsewhere: the types themselves (headrace.schema), what Iceberg can take (headra
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg import sql
 
@@ -46,11 +46,13 @@ class PublishedTable:
         columns: In order.
         partition_key: As pg_get_partkeydef writes it; None for a table without partitions.
         month_tables: Names of its partitions.
+        primary_key: Columns of its primary key.
     """
 
     columns: tuple[PostgresColumn, ...]
     partition_key: str | None
     month_tables: frozenset[str]
+    primary_key: frozenset[str] = frozenset()
 
     @property
     def partition_column(self) -> str | None:
@@ -124,9 +126,13 @@ def look_up(session: Session, namespace: str, name: str) -> PublishedTable | Non
             pg_get_partkeydef(c.oid),
             array(
                 select array[
-                    a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull::text
+                    a.attname::text,
+                    format_type(a.atttypid, a.atttypmod),
+                    a.attnotnull::text,
+                    (a.attnum = any(k.indkey) is true)::text
                 ]
                 from pg_attribute as a
+                left join pg_index as k on k.indrelid = a.attrelid and k.indisprimary
                 where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
                 order by a.attnum
             ),
@@ -144,12 +150,15 @@ def look_up(session: Session, namespace: str, name: str) -> PublishedTable | Non
     ).fetchone()
     if row is None:
         return None
-    columns = tuple(PostgresColumn(n, kind, not_null == "true") for n, kind, not_null in row[1])
-    return PublishedTable(columns, row[0], frozenset(row[2]))
+    columns = tuple(PostgresColumn(n, kind, not_null == "true") for n, kind, not_null, _ in row[1])
+    key = frozenset(column[0] for column in row[1] if column[3] == "true")
+    return PublishedTable(columns, row[0], frozenset(row[2]), key)
 
 
 def plan_change(table: WarehouseTable, published: PublishedTable | None) -> SchemaChange:
     """What `published` lacks of `table`. A column that `table` lacks stays, null in new rows.
+
+    So one that had to have a value need not have one any more: its old rows keep theirs.
 
     Raises:
         IncompatibleSchemaError: A column would lose what is published, or the partitions differ.
@@ -163,8 +172,9 @@ def plan_change(table: WarehouseTable, published: PublishedTable | None) -> Sche
     for column in published.columns:
         other = new.pop(column.name, None)
         if other is None:
-            _check_left_out(table, column)
-            after.append(column)
+            _check_left_out(table, column, published)
+            after.append(replace(column, not_null=False))
+            relaxed += [column.name] if column.not_null else []
             continue
         kind = _merged_type(table, column, other)
         not_null = column.not_null and other.not_null
@@ -209,12 +219,14 @@ def _check_partitions(table: WarehouseTable, published: PublishedTable) -> None:
         )
 
 
-def _check_left_out(table: WarehouseTable, column: PostgresColumn) -> None:
-    if column.not_null:
+def _check_left_out(
+    table: WarehouseTable, column: PostgresColumn, published: PublishedTable
+) -> None:
+    if column.name in published.primary_key:
         raise IncompatibleSchemaError(
-            f"{table.label}: column '{column.name}' ({column.type}, not null) is published "
-            "and missing from the load",
-            fix=f"load '{column.name}' too, or alter it to drop not null",
+            f"{table.label}: column '{column.name}' ({column.type}) is part of the published "
+            "primary key and missing from the load",
+            fix=f"load '{column.name}' too, or load under another name",
         )
 
 

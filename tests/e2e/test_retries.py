@@ -106,7 +106,7 @@ def test_a_day_that_stays_without_its_file_is_tried_as_often_as_the_schedule_say
     shop.deliver_bytes(days[2], b"not,the,columns\n")
     assert not _run_daily(shop, days)
     assert len(_listings) == 3
-    assert _states(shop, days) == ["published", "failed", "failed"]
+    assert _states(shop, days) == ["published", "held", "failed"]
 
 
 def test_a_bad_file_is_not_tried_again_and_the_other_days_are_published(

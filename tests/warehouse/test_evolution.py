@@ -57,15 +57,23 @@ def test_a_column_that_is_loaded_no_more_stays(warehouse: Warehouse, session: Se
     assert [amount for _, _, amount in published(session)] == ["1.00", None, None]
 
 
-def test_a_column_that_is_required_and_loaded_no_more_is_refused(warehouse: Warehouse) -> None:
-    load(warehouse, {day(0): [sale(day(0), 1)]})
-    narrower = WarehouseTable(
-        FACT.namespace,
-        FACT.name,
-        FACT.schema.without("product_key"),
-        partition_column="date_key",
-    )
-    with pytest.raises(IncompatibleSchemaError, match=r"fact_sales.*'product_key'.*not null"):
+@pytest.mark.parametrize("wanted", [day(1), day(40)])
+def test_a_column_that_was_required_and_is_loaded_no_more_keeps_what_it_has(
+    warehouse: Warehouse, session: Session, wanted: date
+) -> None:
+    required = replace(FACT.schema.column("amount"), nullable=False)
+    strict = replace(FACT, schema=FACT.schema.without("amount").plus([required]))
+    load(warehouse, {day(0): [sale(day(0), 1)]}, strict)
+    narrower = replace(FACT, schema=FACT.schema.without("amount"))
+    load(warehouse, {wanted: [sale(wanted, 2)]}, narrower)
+    assert [amount for _, _, amount in published(session)] == ["1.00", None]
+
+
+def test_a_column_of_the_primary_key_cannot_be_left_out(warehouse: Warehouse) -> None:
+    keyed = replace(FACT, primary_key=("date_key", "product_key"))
+    load(warehouse, {day(0): [sale(day(0), 1)]}, keyed)
+    narrower = replace(FACT, schema=FACT.schema.without("product_key"), indexes=())
+    with pytest.raises(IncompatibleSchemaError, match=r"'product_key' .* primary key and missing"):
         load(warehouse, {day(1): [sale(day(1), 2)]}, narrower)
 
 
