@@ -46,12 +46,12 @@ class SourceUnavailableError(TransientError):
     """A source did not answer, or is still being written."""
 
 
-class SourceMissingError(SourceUnavailableError):
-    """A source has not delivered a day: its partition is held, not failed."""
-
-
 class SourceRejectedError(PermanentError):
     """A source delivered something that cannot be read as declared."""
+
+
+class NoFilesError(PermanentError):
+    """An entity's path matches no file, and never did: most often it is misspelt."""
 
 
 class StorageUnavailableError(TransientError):

@@ -77,15 +77,8 @@ def build_assets(
     of_facts = {fact.entity for fact in star.facts}
     return [
         *(
-            build_raw_asset(
-                name,
-                entity,
-                partitions,
-                project.settings.partitions,
-                for_ui=for_ui,
-                is_first=name in of_facts,
-            )
-            for name, entity in entities.items()
+            build_raw_asset(project, name, partitions, for_ui=for_ui, is_first=name in of_facts)
+            for name in entities
         ),
         *(
             build_processed_asset(

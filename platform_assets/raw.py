@@ -6,6 +6,7 @@ Elsewhere: reading sources (headrace.ingestion), publishing (io_managers.iceberg
 
 import dagster as dg
 
+from headrace.config.loading import Project
 from headrace.config.settings import PartitionSettings
 from headrace.config.sources import EntityConfig
 from headrace.ingestion.capture import raw_schema
@@ -23,16 +24,17 @@ from resources.landing import LandingResource
 
 
 def build_raw_asset(
+    project: Project,
     name: str,
-    entity: EntityConfig,
     partitions: dg.PartitionsDefinition,
-    settings: PartitionSettings,
     *,
     for_ui: bool,
     is_first: bool = False,
 ) -> dg.AssetsDefinition:
     """One entity's captured versions: an append-only log, one file a version and day."""
-    key, version = raw_key(name), code_version(entity.extract)
+    entities = {known: entity for known, (_, entity) in project.entities().items()}
+    entity, key = entities[name], raw_key(name)
+    version = _version(entity, project.settings.partitions)
 
     @dg.asset(
         key=key,
@@ -60,9 +62,20 @@ def build_raw_asset(
                 entity=entity,
                 landing=landing.landing(),
                 table=lake.table(RAW, table_of(name)),
-                partitions=settings,
+                settings=project.settings,
                 run_id=context.run.run_id,
+                entities=entities,
             )
-            return step.stage(days, properties_of(context.run, version))
+            output = step.stage(days, properties_of(context.run, version))
+            for warning in output.warnings:
+                context.log.warning(warning)
+            return output
 
     return raw
+
+
+def _version(entity: EntityConfig, partitions: PartitionSettings) -> str:
+    if entity.extract.day_of_file == "name":
+        return code_version(entity.extract)
+    # What has no day of its own belongs to the first partition.
+    return code_version(entity.extract, PartitionSettings(start=partitions.start))

@@ -56,6 +56,7 @@ TITLES = {
     "Settings": "Settings",
     "PartitionSettings": "Partitions",
     "StorageSettings": "Storage",
+    "LandingSettings": "landing zone",
     "S3Settings": "S3",
     "Secret": "Secret",
     "EngineSettings": "Engine",

@@ -22,6 +22,7 @@ from headrace.config.references import project_problems
 from headrace.config.settings import Secret, Settings
 from headrace.config.sources import EntityConfig, SourceConfig
 from headrace.config.star import StarConfig
+from headrace.config.star_references import with_event_times
 from headrace.errors import ConfigError
 
 ENVIRONMENTS = ("development", "staging", "production")
@@ -63,7 +64,10 @@ class Project:
 
     def entities(self) -> dict[str, tuple[SourceConfig, EntityConfig]]:
         """`source.entity` to both, in the order of the files."""
-        return {f"{s.name}.{e.name}": (s, e) for s in self.sources for e in s.entities}
+        sources = {f"{s.name}.{e.name}": s for s in self.sources for e in s.entities}
+        declared = {f"{s.name}.{e.name}": e for s in self.sources for e in s.entities}
+        entities = with_event_times(self.star, declared)
+        return {name: (source, entities[name]) for name, source in sources.items()}
 
     def expand(self, uri: str) -> str:
         """`uri` with {home} filled in."""

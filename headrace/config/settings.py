@@ -54,6 +54,18 @@ class StorageSettings(StrictModel):
     s3: S3Settings = Field(S3Settings(), description="How the bucket is reached.")
 
 
+class LandingSettings(StorageSettings):
+    """Where sources deliver their files."""
+
+    ignore: tuple[str, ...] = Field(
+        ("_SUCCESS", "*/_SUCCESS"),
+        description="Files that no entity has to claim: shell patterns of paths below it, where "
+        "`*` stands for `/` too. Others that no entity's `path` matches are named by runs, by "
+        "`headrace status` and by the sensor.",
+        examples=[["*/_SUCCESS", "*.md5", "archive/*"]],
+    )
+
+
 class PostgresSettings(StrictModel):
     """A Postgres database; without a URL, the embedded server in HEADRACE_HOME."""
 
@@ -94,7 +106,10 @@ class SensorSettings(StrictModel):
 
     interval_seconds: int = Field(5, ge=1, description="Least time between two looks.")
     settle_seconds: float = Field(
-        2.0, ge=0, description="A file younger than this may still be written; it waits."
+        2.0,
+        ge=0,
+        description="A file younger than this may still be written: the sensor asks for it later, "
+        "and a run waits for it, or fails its day for now if that takes longer than 15 s.",
     )
     max_days_per_tick: int = Field(
         500, ge=1, description="Most days that one look asks for; the next goes on."
@@ -105,8 +120,8 @@ class Settings(StrictModel):
     """All of one environment."""
 
     partitions: PartitionSettings = Field(description="The days that exist.")
-    landing: StorageSettings = Field(
-        StorageSettings(uri="{home}/landing"), description="Where sources deliver their files."
+    landing: LandingSettings = Field(
+        LandingSettings(uri="{home}/landing"), description="Where sources deliver their files."
     )
     lake: StorageSettings = Field(
         StorageSettings(uri="{home}/lake"), description="Where the lake's tables are."

@@ -6,11 +6,11 @@ Elsewhere: reading it (headrace.ingestion), applying it (headrace.standardize, h
 
 import re
 from collections.abc import Sequence
-from datetime import date, datetime
-from typing import Literal, Self
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Literal, Self, get_args
 from zoneinfo import available_timezones
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from headrace.config.columns import TIMES, ColumnConfig
 from headrace.config.model import ColumnName, KeyColumnName, Name, StrictModel
@@ -18,6 +18,9 @@ from headrace.config.names import did_you_mean
 from headrace.schema import Column, TableSchema
 
 _DATE_FIELD = re.compile(r"\{date:([^{}]+)\}")
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+MonthDay = Annotated[str, StringConstraints(pattern=r"^(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])$")]
+_WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 # Where a row was read: part of the key where the source repeats its own (KeyColumnName).
 PLACE_COLUMNS = {
     "_file": Column("_file", "string", description="File it came from."),
@@ -75,13 +78,38 @@ class FileExtract(StrictModel):
     )
     partition_by: ColumnName | None = Field(
         None,
-        description="Date or timestamp column whose day is the row's partition; needed when "
-        "`path` has no {date:…}, and only then. Rows whose day cannot be read are captured as "
-        "corrupt records of the first partition.",
+        description="Date or timestamp column whose day is the row's partition, where `path` has "
+        "no {date:…}. Rows whose day cannot be read are captured as corrupt records of the first "
+        "partition; rows of days outside the partitions are counted and passed over. With neither, "
+        "the files are reference data, such as a product list: a file's first version belongs to "
+        "the first partition, each later one to the day of its modification time.",
     )
     format: CsvFormat = Field(CsvFormat(), description="How bytes become rows of text.")
-    missing_file: Literal["empty", "hold"] = Field(
-        "empty", description="A day without a file is an empty day, or is held until one comes."
+    missing_file: Literal["hold", "empty"] = Field(
+        "hold",
+        description="A day without a file is held until one comes, or is an empty day. Asked only "
+        "where `path` has {date:…}.",
+    )
+    expected_on: tuple[Weekday, ...] = Field(
+        _WEEKDAYS,
+        min_length=1,
+        description="Days of the week of which there is a file; the others are empty without one.",
+        examples=[["mon", "tue", "wed", "thu", "fri"]],
+    )
+    closed_on: tuple[date | MonthDay, ...] = Field(
+        (),
+        description="Days of which there is no file: dates, or `MM-DD` for every year.",
+        examples=[["12-25", "2024-03-29"]],
+    )
+    expected_by: str | None = Field(
+        None,
+        pattern=r"^(?:\d{1,3}d )?(?:[01]\d|2[0-3]):[0-5]\d$",
+        description="Until when a day without a file is held: a time (UTC) on the day after it, or "
+        "so many days after it. Then it is empty, with a warning. Without it, it is held for good.",
+        examples=["06:00", "3d 12:00"],
+    )
+    optional: bool = Field(
+        False, description="Whether there may be no file at all; otherwise that fails every day."
     )
     extra_columns: Literal["fail", "ignore"] = Field(
         "fail", description="A file with a column that is not declared fails, or loses that column."
@@ -100,9 +128,35 @@ class FileExtract(StrictModel):
             raise ValueError("must name folders and a file, without empty parts, . or ..")
         return value
 
+    @field_validator("expected_by", mode="before")
+    @classmethod
+    def _time_of_day(cls, value: object) -> object:
+        # YAML reads 10:30 as minutes: 630.
+        return f"{value // 60:02d}:{value % 60:02d}" if isinstance(value, int) else value
+
+    def expects_file(self, day: date) -> bool:
+        """Whether there is a file of `day`, by what is declared of weekdays and closed days."""
+        closed = {day, f"{day:%m-%d}"} & {*self.closed_on}
+        return _WEEKDAYS[day.weekday()] in self.expected_on and not closed
+
+    def waits_until(self, day: date) -> datetime | None:
+        """Until when a file of `day` is waited for, UTC; None: for good."""
+        if self.expected_by is None:
+            return None
+        days, _, time = self.expected_by.rpartition("d ")
+        at = datetime.strptime(time, "%H:%M").time()  # noqa: DTZ007  # UTC is put on below
+        return datetime.combine(day + timedelta(days=int(days or 1)), at, UTC)
+
+    @property
+    def day_of_file(self) -> Literal["name", "rows", "time"]:
+        """What says the day: the name of a file, its rows, or when it was written."""
+        if self.date_fields:
+            return "name"
+        return "rows" if self.partition_by is not None else "time"
+
     @property
     def date_fields(self) -> tuple[str, ...]:
-        """The strftime patterns in `path`; together they name the day. None: rows do."""
+        """The strftime patterns in `path`; together they name the day. None: see `day_of_file`."""
         return tuple(_DATE_FIELD.findall(self.path))
 
     def path_of(self, day: date) -> str:
@@ -112,10 +166,6 @@ class FileExtract(StrictModel):
     @model_validator(mode="after")
     def _days_are_known(self) -> Self:
         fields = self.date_fields
-        if not fields and self.partition_by is None:
-            raise ValueError(
-                "a path without {date:…} needs partition_by: which column says the day of a row?"
-            )
         if fields and self.partition_by is not None:
             raise ValueError("the day is in the path or in a row: give {date:…} or partition_by")
         if fields and not _name_one_day(fields):
@@ -188,7 +238,9 @@ class EntityConfig(StrictModel):
     )
     event_time: ColumnName | None = Field(
         None,
-        description="When the row happened; its day (in `timezone`) must be the row's partition.",
+        description="When the row happened. Its day (in `timezone`) must be the row's partition: a "
+        "row of another day is quarantined. By default what a fact of the entity says, or "
+        "`partition_by`.",
     )
     timezone: str | None = Field(
         None,
@@ -233,6 +285,11 @@ class EntityConfig(StrictModel):
         rules = [rule.name for rule in self.rules]
         if repeated := {name for name in rules if rules.count(name) > 1}:
             raise ValueError(f"rules declared twice: {', '.join(sorted(repeated))}")
+        if self.event_time is not None and self.extract.day_of_file == "time":
+            raise ValueError(
+                f"extract: a path without {{date:…}} needs partition_by: {self.event_time}, "
+                "since a row's day is that of its event_time"
+            )
         for name in filter(None, (self.event_time, self.extract.partition_by)):
             if self.column(name).type not in TIMES:
                 raise ValueError(f"{name}: a partition's day needs a date or timestamp column")
@@ -250,6 +307,11 @@ class EntityConfig(StrictModel):
         if by is not None and self.column(by).may_be_absent:
             raise ValueError(f"partition_by: '{by}' says the day of a row: no file may lack it")
         return self
+
+    @property
+    def day_column(self) -> str | None:
+        """The column whose day is the row's partition; None where only its file says the day."""
+        return self.event_time or self.extract.partition_by
 
     def column(self, name: str) -> ColumnConfig:
         """The column called `name`; KeyError if there is none."""

@@ -102,6 +102,7 @@ def _fact_problems(
     times = [*([fact.event_time] if fact.event_time else []), *fact.dates.values()]
     if fact.entity in entities:
         yield from kind_problems(where, fact, entities[fact.entity])
+        yield from _other_days(where, fact, entities[fact.entity])
     lacking = [name for name in fact.grain if name not in fact.columns]
     if repeated := sorted({name for name in fact.grain if fact.grain.count(name) > 1}):
         yield f"{where}.grain: {', '.join(repeated)} stands there twice"
@@ -122,6 +123,40 @@ def _fact_problems(
             yield from clock_problems(f"{where}.dimensions", fact, join, dim, entities)
     yield from _missing(where, fact.entity, entities, [*used, *times])
     yield from _no_times(where, fact.entity, entities, times)
+
+
+def _other_days(where: str, fact: FactConfig, entity: EntityConfig) -> Iterator[str]:
+    """The day of a fact's row and the day of its entity's partition are one."""
+    if fact.event_time is None:
+        return
+    if entity.extract.day_of_file == "time":
+        yield (
+            f"{where}.event_time: neither files nor rows of {fact.entity} say a day: give its "
+            f"extract `partition_by: {fact.event_time}`"
+        )
+    elif entity.day_column not in {None, fact.event_time}:
+        yield (
+            f"{where}.event_time: is {fact.event_time}, but a row of {fact.entity} is of the day "
+            f"of its {entity.day_column}: use that, and declare {fact.event_time} under `dates`"
+        )
+
+
+def with_event_times(star: StarConfig, entities: Entities) -> dict[str, EntityConfig]:
+    """The entities, those that name no time of their rows with the one that their facts name.
+
+    So a row of another day than its file's is set aside, where a fact would put it into the other
+    day, and the load of either day would drop it or fail for it.
+    """
+    named: dict[str, str] = {}
+    for fact in star.facts:
+        if fact.event_time is not None:
+            named.setdefault(fact.entity, fact.event_time)
+    return {
+        name: entity.model_copy(update={"event_time": named[name]})
+        if entity.day_column is None and named.get(name) in {c.name for c in entity.columns}
+        else entity
+        for name, entity in entities.items()
+    }
 
 
 def _missing(where: str, entity: str, entities: Entities, columns: list[str]) -> Iterator[str]:

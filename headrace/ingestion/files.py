@@ -6,6 +6,7 @@ Elsewhere: listing (headrace.ingestion.landing), the pattern itself (headrace.co
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from functools import cache
@@ -25,10 +26,13 @@ def listing_prefix(extract: FileExtract, days: Sequence[date]) -> str:
     """
     if any(code not in _CODES for field in extract.date_fields for code in _codes(field)):
         # A month's name is matched in any case, and S3 compares exactly.
-        return extract.path.partition("{date:")[0].partition("*")[0]
+        fixed = extract.path.partition("{date:")[0].partition("*")[0]
+        return re.split(r"[^\x00-\x7f]", fixed, maxsplit=1)[0]
     starts = {extract.path_of(day).partition("*")[0] for day in days}
-    # Characters, not folders: the month's or the year's digits narrow S3's listing too.
-    return os.path.commonprefix(sorted(starts))  # noqa: RUF071
+    # Characters, not folders: the month's or the year's digits narrow S3's listing too. What is
+    # not ASCII may be there in another form of Unicode.
+    common = os.path.commonprefix(sorted(starts))  # noqa: RUF071
+    return re.split(r"[^\x00-\x7f]", common, maxsplit=1)[0]
 
 
 def files_by_day(
@@ -42,7 +46,7 @@ def files_by_day(
     found: dict[date, list[StoredFile]] = {day: [] for day in days}
     pattern = _pattern(extract)
     for file in sorted(listing, key=lambda file: file.path):
-        if match := pattern.fullmatch(file.path):
+        if match := pattern.fullmatch(_normal(file.path)):
             named = [_day_named(extract, match.groups())] if extract.date_fields else found
             for day in named:
                 if day in found:
@@ -52,20 +56,41 @@ def files_by_day(
 
 def days_of_file(extract: FileExtract, path: str) -> frozenset[date]:
     """The day that a path names: none if it is no file of the entity, or its rows say the day."""
-    match = _pattern(extract).fullmatch(path)
+    match = _pattern(extract).fullmatch(_normal(path))
     day = _day_named(extract, match.groups()) if match and extract.date_fields else None
     return frozenset() if day is None else frozenset([day])
 
 
 def is_file_of(extract: FileExtract, path: str) -> bool:
-    """Whether a path is one of the entity's, whatever day it names."""
-    return _pattern(extract).fullmatch(path) is not None
+    """Whether a path is one of the entity's, whatever day it names; it has to name one."""
+    match = _pattern(extract).fullmatch(_normal(path))
+    if match is None:
+        return False
+    return not extract.date_fields or _day_named(extract, match.groups()) is not None
+
+
+def days_below(extract: FileExtract, folder: str, days: Iterable[date]) -> frozenset[date]:
+    """Those of `days` of which files may lie in a folder, whose path ends in `/`."""
+    depth = folder.count("/")
+    return frozenset(day for day in days if _leads_to(extract.path_of(day), folder, depth))
+
+
+def _leads_to(path: str, folder: str, depth: int) -> bool:
+    parts = _normal(path).split("/")
+    wanted = re.escape("/".join(parts[:depth])).replace(r"\*", "[^/]*") + "/"
+    is_deeper = len(parts) > depth
+    return is_deeper and re.fullmatch(wanted, _normal(folder), re.IGNORECASE) is not None
+
+
+def _normal(path: str) -> str:
+    # A Mac writes an accent as a character of its own.
+    return unicodedata.normalize("NFC", path)
 
 
 @cache
 def _pattern(extract: FileExtract) -> re.Pattern[str]:
     regex = ""
-    for part in _PART.finditer(extract.path):
+    for part in _PART.finditer(_normal(extract.path)):
         if part["date"]:
             regex += _date_regex(part["date"])
         elif part["any"]:

@@ -7,6 +7,7 @@ Elsewhere: the one on S3 (headrace.ingestion.s3_landing), which file belongs to 
 
 import os
 import re
+import stat
 import unicodedata
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,7 +21,9 @@ from headrace.errors import SourceRejectedError, SourceUnavailableError
 # What copying programs call a file until it is whole: rsync's and our own dot files, WinSCP's
 # .filepart, Hadoop's _COPYING_, and editors' backups.
 _UNFINISHED = (".tmp", ".part", ".filepart", "_COPYING_", "~")
+_Folders = tuple[tuple[int, int], ...]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_BAD_NAME = "has a name that is not UTF-8"
 _DIGITS = re.compile(r"[0-9]+")
 
 
@@ -36,6 +39,8 @@ class StoredFile:
             says.
         changed_at: When it was last written, renamed or moved here, UTC, as the landing zone says;
             None where that is the same.
+        problem: Why it cannot be read; None of a file. A folder that cannot be looked into is
+            listed too: its path ends in `/`.
     """
 
     path: str
@@ -43,6 +48,7 @@ class StoredFile:
     version: str
     modified_at: datetime
     changed_at: datetime | None = None
+    problem: str | None = None
 
     @property
     def arrived_at(self) -> datetime:
@@ -79,8 +85,11 @@ class Landing(Protocol):
     def list_files(self, prefix: str = "") -> tuple[StoredFile, ...]:
         """The files whose path begins with `prefix`, by path; unfinished ones are left out.
 
+        What lies there and cannot be read (`StoredFile.problem`) is listed too.
+
         Raises:
             SourceUnavailableError: The landing zone itself does not answer or is not there.
+            SourceRejectedError: It may not be listed.
         """
         ...
 
@@ -129,9 +138,16 @@ def forbidden_error(path: str) -> SourceRejectedError:
     )
 
 
+def problem_error(file: StoredFile) -> SourceRejectedError:
+    """What lies at a path is not a file that can be read."""
+    return SourceRejectedError(
+        f"{file.path} {file.problem}", fix="replace it by a file that can be read, or remove it"
+    )
+
+
 @dataclass(frozen=True)
 class LocalLanding:
-    """A folder. A file's version is its modification time, its size and its change time (ns)."""
+    """A folder, links followed. A file's version is its times (ns) and its size."""
 
     root: Path
 
@@ -144,14 +160,13 @@ class LocalLanding:
                 fix="create or mount it, or correct landing.uri",
             )
         folder = prefix.rpartition("/")[0]
-        try:
-            return tuple(sorted(self._walk(folder, prefix), key=lambda file: file.path))
-        except OSError as error:
-            raise _unreadable(str(error.filename or self.root), error) from error
+        return tuple(sorted(self._walk(folder, prefix, ()), key=lambda file: file.path))
 
     @contextmanager
     def open(self, file: StoredFile) -> Iterator[ByteStream]:
         """See Landing."""
+        if file.problem:
+            raise problem_error(file)
         try:
             stream = (self.root / file.path).open("rb", buffering=0)
         except OSError as error:
@@ -165,20 +180,34 @@ class LocalLanding:
                 raise
             self._check_unchanged(file)
 
-    def _walk(self, folder: str, prefix: str) -> Iterator[StoredFile]:
+    def _walk(self, folder: str, prefix: str, above: _Folders) -> Iterator[StoredFile]:
+        """The files below a folder; `above` are the folders that lead to it, lest it be endless."""
         try:
-            entries = sorted(os.scandir(self.root / folder), key=lambda entry: entry.name)
+            here = _identity(self.root / folder)
+            entries = [] if here in above else sorted(os.scandir(self.root / folder), key=_name)
         except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            if not folder:
+                raise _unreadable(str(self.root), error) from error
+            yield _unlisted(f"{folder}/", f"cannot be looked into: {error.strerror}")
             return
         for entry in entries:
             path = f"{folder}/{entry.name}" if folder else entry.name
-            if not is_finished(path):
-                continue
-            if entry.is_dir():
-                if f"{path}/".startswith(prefix) or prefix.startswith(f"{path}/"):
-                    yield from self._walk(path, prefix)
-            elif path.startswith(prefix) and (found := _listed(self.root / path, path)):
-                yield found
+            if is_finished(path):
+                yield from self._found(entry, path, prefix, (*above, here))
+
+    def _found(
+        self, entry: os.DirEntry[str], path: str, prefix: str, above: _Folders
+    ) -> Iterator[StoredFile]:
+        shown = _printable(path)
+        if not _is_folder(entry):
+            listed = _listed(self.root / path, shown) if path.startswith(prefix) else None
+            yield from [listed] if listed else []
+        elif shown != path:
+            yield _unlisted(f"{shown}/", _BAD_NAME)
+        elif f"{path}/".startswith(prefix) or prefix.startswith(f"{path}/"):
+            yield from self._walk(path, prefix, above)
 
     def _check_unchanged(self, file: StoredFile) -> None:
         now = _listed(self.root / file.path, file.path)
@@ -198,16 +227,48 @@ class _LocalBytes:
             raise _unreadable(self.path, error) from error
 
 
-def _listed(file: Path, path: str) -> StoredFile | None:
+def _name(entry: os.DirEntry[str]) -> str:
+    return entry.name
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # A link to itself: its own stat says so.
+
+
+def _printable(path: str) -> str:
+    """The path as text that can be written anywhere: a byte that is not UTF-8 as its number."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _unlisted(path: str, problem: str) -> StoredFile:
+    return StoredFile(path, 0, problem, _EPOCH, problem=problem)
+
+
+def _listed(file: Path, shown: str) -> StoredFile | None:
     try:
         found = file.stat()
     except FileNotFoundError:
-        return None
+        # A link that leads nowhere stays; a file that was taken away while we looked does not.
+        return _unlisted(shown, "is a link that leads nowhere") if file.is_symlink() else None
+    except OSError as error:
+        return _unlisted(shown, f"cannot be read: {error.strerror}")
+    if not stat.S_ISREG(found.st_mode):
+        return _unlisted(shown, "is no file but a pipe, a socket or a device")
+    if os.fsencode(file) != str(file).encode("utf-8", "replace"):
+        return _unlisted(shown, _BAD_NAME)
     # Programs set the time of a file as they like (rsync -t, mv, cp -p), that of its last change
     # they cannot: a replacement of equal size and time is seen by it.
     version = f"{found.st_mtime_ns}-{found.st_size}-{found.st_ctime_ns}"
     return StoredFile(
-        path, found.st_size, version, _time(found.st_mtime_ns), _time(found.st_ctime_ns)
+        shown, found.st_size, version, _time(found.st_mtime_ns), _time(found.st_ctime_ns)
     )
 
 

@@ -22,6 +22,8 @@ def days_of_rows(
 ) -> frozenset[date]:
     """The days to which the rows of a file belong; those without one belong to the first.
 
+    Rows of days outside the partitions belong to none.
+
     Reads the file from beginning to end, with the memory of one batch.
 
     Raises:
@@ -31,8 +33,8 @@ def days_of_rows(
     days: set[date] = set()
     with landing.open(file) as stream:
         for batch in read_csv(stream, file.path, entity):
-            _, found, _ = with_days(batch, entity, partitions)
-            days.update(np.unique(found).astype(object))
+            found = with_days(batch, entity, partitions).days
+            days.update(np.unique(found[~np.isnat(found)]).astype(object))
     return frozenset(days)
 
 

@@ -23,7 +23,6 @@ from headrace.schema import TableSchema
 
 PARTITION_DATE = "_partition_date"
 NO_DAY = "no readable day"
-OUTSIDE_DAYS = "day outside the partitions"
 
 _CONSTANTS = ("_file", "_delivery", "_file_version", "_source", "_batch_id")
 # Repeated per row they would take more room than the rows; Parquet reads them as plain text.
@@ -65,16 +64,31 @@ def marker(day: date, stamp: FileStamp, schema: pa.Schema) -> pa.RecordBatch:
     return of_day(read, day, stamp, schema)
 
 
+@dataclass(frozen=True)
+class DatedRows:
+    """Rows with the day of each.
+
+    Attributes:
+        rows: As they were read, those without a day as corrupt records.
+        days: The day of each; NaT outside the partitions.
+        without_day: How many have no day that can be read, and belong to the first partition.
+        outside: How many are of a day that is none of the partitions.
+    """
+
+    rows: pa.RecordBatch
+    days: npt.NDArray[np.datetime64]
+    without_day: int
+    outside: int
+
+
 def with_days(
     read: pa.RecordBatch, entity: EntityConfig, partitions: PartitionSettings
-) -> tuple[pa.RecordBatch, npt.NDArray[np.datetime64], int]:
+) -> DatedRows:
     """Find the day of each row that `read_csv` read, by the entity's `partition_by` column.
 
-    A row whose day cannot be read, or lies outside all partitions, belongs to the first one, as a
-    corrupt record with the reason: it is never lost, and where it goes depends on nothing else.
-
-    Returns:
-        The rows, their days, and how many of them have no day of their own.
+    A row whose day cannot be read belongs to the first partition, as a corrupt record with the
+    reason: it is never lost. One of a day outside the partitions is a good row that nobody asked
+    for: it is counted, and captured once its day exists.
     """
     column = entity.column(str(entity.extract.partition_by))
     found = row_days(read.column(column.name), column, entity.timezone)
@@ -82,22 +96,21 @@ def with_days(
     outside = ~no_day & (found < np.datetime64(partitions.start))
     if partitions.end is not None:
         outside |= found >= np.datetime64(partitions.end)
-    lost = no_day | outside
-    if not lost.any():
-        return read, found, 0
-    reasons = np.where(no_day, f"{column.name}: {NO_DAY}", f"{column.name}: {OUTSIDE_DAYS}")
-    found[lost] = np.datetime64(partitions.start)
-    return set_aside(read, lost, pa.array(reasons), entity), found, int(lost.sum())
+    found[outside] = np.datetime64("NaT")
+    if no_day.any():
+        found[no_day] = np.datetime64(partitions.start)
+        read = set_aside(read, no_day, pa.scalar(f"{column.name}: {NO_DAY}"), entity)
+    return DatedRows(read, found, int(no_day.sum()), int(outside.sum()))
 
 
 def by_day(
-    read: pa.RecordBatch,
-    found: npt.NDArray[np.datetime64],
+    dated: DatedRows,
     wanted: Collection[date],
     stamp: FileStamp,
     schema: pa.Schema,
 ) -> Iterator[tuple[date, pa.RecordBatch]]:
     """Rows of raw for each of the `wanted` days that has some, in the order of the file."""
+    read, found = dated.rows, dated.days
     kept = np.flatnonzero(np.isin(found, np.array(sorted(wanted), dtype="datetime64[D]")))
     order = kept[np.argsort(found[kept], kind="stable")]
     if not len(order):

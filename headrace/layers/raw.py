@@ -5,20 +5,24 @@ Elsewhere: reading sources (headrace.ingestion), publication (the IO managers).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
-from headrace.config.settings import PartitionSettings
+import structlog
+
+from headrace.config.settings import Settings
 from headrace.config.sources import EntityConfig
-from headrace.errors import SourceMissingError, TransientError
+from headrace.errors import TransientError
 from headrace.ingestion.capture import CapturedWindow, capture, raw_schema
-from headrace.ingestion.deliveries import CaptureRun
 from headrace.ingestion.drafts import DataFolder
 from headrace.ingestion.landing import Landing
-from headrace.ingestion.versions import captured_versions
+from headrace.ingestion.plan import CaptureRun
+from headrace.ingestion.versions import CapturedVersion, captured_versions
 from headrace.lake.table import LakeTable
 from headrace.layers.guarding import guard_files
 from headrace.quality.report import AuditedOutput, PartitionReport, bad_days
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,9 @@ class RawStep:
     entity: EntityConfig
     landing: Landing
     table: LakeTable
-    partitions: PartitionSettings
+    settings: Settings
     run_id: str
+    entities: Mapping[str, EntityConfig] = field(default_factory=dict)
 
     def stage(self, days: Sequence[date], properties: Mapping[str, str]) -> AuditedOutput:
         """Capture what is new for `days`; a day without anything new is staged as it is.
@@ -39,29 +44,52 @@ class RawStep:
         Raises:
             SourceUnavailableError: The landing zone itself does not answer.
         """
-        held = self.table.scan(days).files_by_day if self.table.exists() else {}
-        captured = {day: captured_versions(files) for day, files in held.items()}
+        captured = self._captured(days)
+        is_first = not any(captured.values()) and not self._captured_ever()
         window = capture(
-            self.entity,
-            self.landing,
-            self._folder(),
-            captured,
-            days,
-            CaptureRun(
-                asset=self.asset,
-                source=self.source,
-                batch_id=self.run_id,
-                captured_at=datetime.now(UTC),
-                partitions=self.partitions,
-            ),
+            self.entity, self.landing, self._folder(), captured, days, self._run(is_first=is_first)
         )
+        for warning in window.warnings():
+            log.warning("look_at_the_files", entity=self.source, what=warning)
         reports = {day: self._report(day, window) for day in days}
         bad = bad_days(reports)
         staged = {day: some for day, some in window.staged.items() if day not in bad}
         schema, storage = raw_schema(self.entity), self.table.storage
         files = [file for some in staged.values() for file in some.files]
         guard_files(self.table.name, schema, storage, files)
-        return AuditedOutput(schema, staged, bad, properties, mode="append", reports=reports)
+        return AuditedOutput(
+            schema,
+            staged,
+            bad,
+            properties,
+            mode="append",
+            reports=reports,
+            warnings=tuple(window.warnings()),
+        )
+
+    def _captured(self, days: Sequence[date]) -> dict[date, Sequence[CapturedVersion]]:
+        if not self.table.exists():
+            return {}
+        # Where a file's own time says its day, its version before may be of any day.
+        by_time = self.entity.extract.day_of_file == "time"
+        held = self.table.scan(None if by_time else days).files_by_day
+        return {day: captured_versions(files) for day, files in held.items()}
+
+    def _captured_ever(self) -> bool:
+        return self.table.exists() and bool(self.table.scan().files)
+
+    def _run(self, *, is_first: bool) -> CaptureRun:
+        return CaptureRun(
+            asset=self.asset,
+            source=self.source,
+            batch_id=self.run_id,
+            captured_at=datetime.now(UTC),
+            partitions=self.settings.partitions,
+            settle_seconds=self.settings.sensor.settle_seconds,
+            is_first=is_first,
+            entities=self.entities,
+            ignore=self.settings.landing.ignore,
+        )
 
     def _folder(self) -> DataFolder:
         uri = f"{self.table.location}/data"
@@ -71,8 +99,9 @@ class RawStep:
     def _report(self, day: date, window: CapturedWindow) -> PartitionReport:
         if error := window.failed.get(day):
             passes = isinstance(error, TransientError)
-            waits = isinstance(error, SourceMissingError)
-            why = f"{error} ({error.fix})"
-            return PartitionReport(day, error=why, is_transient=passes, waits=waits)
+            return PartitionReport(day, error=f"{error} ({error.fix})", is_transient=passes)
+        if waits := window.held.get(day):
+            # The file may come before the schedule has given up trying.
+            return PartitionReport(day, error=waits, is_transient=True, waits=True)
         rows = window.rows[day]
         return PartitionReport(day, rows_in=rows, rows_out=rows)

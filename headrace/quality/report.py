@@ -95,10 +95,12 @@ class AuditedOutput(StagedOutput):
     Attributes:
         reports: Of the days that the run is about.
         restated: Of published days that the run had to write anew, whatever days it is about.
+        warnings: What somebody may want to look at though no day fails for it.
     """
 
     reports: Mapping[date, PartitionReport] = field(default_factory=_no_reports)
     restated: Mapping[date, PartitionReport] = field(default_factory=_no_reports)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

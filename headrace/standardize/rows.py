@@ -316,13 +316,14 @@ def _is_good(entity: EntityConfig) -> Column:
 
 
 def _misplaced(entity: EntityConfig) -> list[Objection]:
-    if entity.event_time is None:
+    column = entity.day_column
+    if column is None:
         return []
-    kind = entity.column(entity.event_time).type
-    day = day_of(F.col(entity.event_time), kind, entity.timezone)
+    kind = entity.column(column).type
+    day = day_of(F.col(column), kind, entity.timezone)
     outside = F.coalesce(day != F.col(PARTITION_COLUMN), F.lit(False))
     zone = f" in {entity.timezone or 'UTC'}" if kind == "timestamptz" else ""
-    return [Objection(f"{entity.event_time}: not on the partition's day{zone}", outside)]
+    return [Objection(f"{column}: not on the partition's day{zone}", outside)]
 
 
 def _text(column: ColumnConfig, entity: EntityConfig) -> Column:

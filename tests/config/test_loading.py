@@ -91,7 +91,7 @@ def test_a_misspelt_word_is_named_with_its_place_and_the_right_one(folder: Path)
     edit(folder / "sources/retail.yaml", "mode: files", "mode: filse")
     error = problem(folder)
     said = "entities[transactions].extract.mode: 'filse' is not one of files; did you mean files?"
-    assert f"sources/retail.yaml:10: {said}" in str(error)
+    assert f"sources/retail.yaml:9: {said}" in str(error)
 
 
 def test_a_misspelt_key_is_named_with_the_right_one(folder: Path) -> None:
@@ -173,6 +173,24 @@ def test_a_star_that_contradicts_itself_or_its_sources_is_refused(
 ) -> None:
     edit(folder / "star.yaml", old, new)
     assert expected in str(problem(folder))
+
+
+def test_the_time_of_a_facts_rows_is_that_of_its_entitys_rows(folder: Path) -> None:
+    # Else a row of another day than its file would be loaded into one and dropped by the other.
+    said = "    event_time: transaction_timestamp\n    columns:"
+    edit(folder / "sources/retail.yaml", said, "    columns:")
+    entities = load_project(environ(folder)).entities()
+    assert entities["retail.transactions"][1].event_time == "transaction_timestamp"
+    assert entities["retail.products"][1].event_time is None
+
+
+def test_a_fact_cannot_say_another_day_of_a_row_than_its_entity(folder: Path) -> None:
+    other = "{name: week, type: timestamp}"
+    edit(folder / "sources/retail.yaml", "{name: week, type: int}", other)
+    edit(folder / "star.yaml", "event_time: transaction_timestamp", "event_time: week")
+    assert "facts[fact_sales].event_time: is week, but a row of retail.transactions is of" in str(
+        problem(folder)
+    )
 
 
 def test_a_path_that_names_no_day_needs_a_column_that_does(folder: Path) -> None:

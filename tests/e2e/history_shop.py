@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import yaml
 
@@ -18,13 +19,20 @@ from tests.e2e.installation import FIRST, Installation
 DAYS = [FIRST + timedelta(days=n) for n in range(6)]
 SELECT = "+group:warehouse"
 
+
+def _files(name: str) -> dict[str, Any]:
+    """Deliveries that come in any order and of any day, or not at all."""
+    path = f"{name}/{name}-{{date:%Y-%m-%d}}.csv"
+    return {"mode": "files", "path": path, "missing_file": "empty", "optional": True}
+
+
 _SOURCE = {
     "name": "shop",
     "connector": "files",
     "entities": [
         {
             "name": "products",
-            "extract": {"mode": "files", "path": "products/products-{date:%Y-%m-%d}.csv"},
+            "extract": _files("products"),
             "key": ["_file", "_line"],
             "columns": [
                 {"name": "product_id", "type": "bigint"},
@@ -36,7 +44,7 @@ _SOURCE = {
         },
         {
             "name": "customers",
-            "extract": {"mode": "files", "path": "customers/customers-{date:%Y-%m-%d}.csv"},
+            "extract": _files("customers"),
             "key": ["customer_id"],
             "columns": [
                 {"name": "customer_id", "type": "bigint"},
@@ -45,7 +53,7 @@ _SOURCE = {
         },
         {
             "name": "sales",
-            "extract": {"mode": "files", "path": "sales/sales-{date:%Y-%m-%d}.csv"},
+            "extract": _files("sales"),
             "key": ["sale_id"],
             "event_time": "sold_at",
             "columns": [

@@ -182,7 +182,12 @@ def _source() -> dict[str, Any]:
     entities = [
         {
             "name": name,
-            "extract": {"mode": "files", "path": f"{name}/{name}-{{date:%Y-%m-%d}}.csv"},
+            "extract": {
+                "mode": "files",
+                "path": f"{name}/{name}-{{date:%Y-%m-%d}}.csv",
+                "missing_file": "empty",
+                "optional": True,
+            },
             "key": entity["key"],
             "columns": [{"name": n, "type": kind} for n, kind in entity["columns"].items()],
             **({"event_time": entity["event_time"]} if "event_time" in entity else {}),

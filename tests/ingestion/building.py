@@ -18,9 +18,9 @@ from pyarrow import fs
 from headrace.config.settings import PartitionSettings
 from headrace.config.sources import EntityConfig
 from headrace.ingestion.capture import CapturedWindow, capture
-from headrace.ingestion.deliveries import CaptureRun
 from headrace.ingestion.drafts import DataFolder
 from headrace.ingestion.landing import LocalLanding
+from headrace.ingestion.plan import CaptureRun
 from headrace.ingestion.versions import captured_versions, current_files
 from headrace.staged import StagedFile
 
@@ -37,6 +37,7 @@ NEXT_FILE = "orders/orders-2017-01-02.csv"
 def entity(**changes: Any) -> EntityConfig:
     """Orders by day: id, name, amount. `extract` replaces parts of the extract alone."""
     extract = {"mode": "files", "path": "orders/orders-{date:%Y-%m-%d}.csv"}
+    extract |= {"missing_file": "empty"}
     extract |= changes.pop("extract", {})
     columns = [
         {"name": "id", "type": "bigint"},
@@ -79,7 +80,12 @@ class Raw:
         return target
 
     def capture(
-        self, *days: date, publish: bool = True, at: datetime | None = None, settle: float = 0.0
+        self,
+        *days: date,
+        publish: bool = True,
+        at: datetime | None = None,
+        settle: float = 0.0,
+        **run_changes: Any,
     ) -> CapturedWindow:
         """Capture `days` (DAY without any) and append what was staged."""
         self.captures += 1
@@ -87,8 +93,8 @@ class Raw:
             source="shop.orders",
             batch_id=f"batch-{self.captures}",
             captured_at=at or START + timedelta(seconds=self.captures),
-            partitions=PartitionSettings(start=FIRST),
             settle_seconds=settle,
+            **{"partitions": PartitionSettings(start=FIRST), **run_changes},
         )
         folder = DataFolder(fs.LocalFileSystem(), str(self.data), f"file://{self.data}")
         captured = {day: captured_versions(files) for day, files in self.files.items()}

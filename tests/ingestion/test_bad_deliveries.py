@@ -3,12 +3,13 @@
 import os
 import resource
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import structlog
 
 from headrace.errors import (
     SourceRejectedError,
@@ -16,6 +17,7 @@ from headrace.errors import (
     StorageRejectedError,
     StorageUnavailableError,
 )
+from headrace.ingestion.csv_reader import read_csv
 from headrace.ingestion.landing import LocalLanding
 from tests.ingestion.building import (
     DAY,
@@ -74,9 +76,82 @@ def test_a_day_that_fails_keeps_what_it_had_and_leaves_no_files_behind(raw: Raw)
 def test_a_file_that_is_still_written_fails_its_day_for_now(raw: Raw) -> None:
     raw.deliver(FILE, GOOD)
     now = datetime.fromtimestamp((raw.landing / FILE).stat().st_ctime, UTC)
-    window = raw.capture(at=now + timedelta(seconds=1), settle=2.0)
+    window = raw.capture(at=now + timedelta(seconds=1), settle=60.0)
     assert isinstance(window.failed[DAY], SourceUnavailableError)
-    assert raw.capture(at=now + timedelta(seconds=3), settle=2.0).rows == {DAY: 2}
+    assert raw.capture(at=now + timedelta(seconds=61), settle=60.0).rows == {DAY: 2}
+
+
+def test_a_file_that_only_just_came_is_waited_for(
+    raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    raw.deliver(FILE, GOOD)
+    changed_at = datetime.fromtimestamp((raw.landing / FILE).stat().st_ctime, UTC)
+    window = raw.capture(at=changed_at + timedelta(seconds=0.5), settle=2.0)
+    assert (window.rows, [round(seconds, 2) for seconds in waited]) == ({DAY: 2}, [1.5])
+
+
+def test_a_file_that_changes_while_it_is_waited_for_fails_its_day_for_now(
+    raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw.deliver(FILE, csv_text(["1,a,10"]))
+    changed_at = datetime.fromtimestamp((raw.landing / FILE).stat().st_ctime, UTC)
+    monkeypatch.setattr("time.sleep", lambda _: raw.deliver(FILE, GOOD))
+    window = raw.capture(at=changed_at, settle=2.0)
+    assert "may still be written" in errors(window)[DAY]
+
+
+def test_what_nobody_foresaw_in_a_file_fails_its_day_and_shows_none_of_its_rows(
+    raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = "a secret"
+
+    def reads(stream: object, path: str, *others: object, **options: object) -> object:
+        if path == FILE:
+            raise ValueError(hidden)
+        return read_csv(stream, path, *others, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("headrace.ingestion.deliveries.read_csv", reads)
+    raw.deliver(FILE, GOOD)
+    raw.deliver(NEXT_FILE, GOOD)
+    with structlog.testing.capture_logs() as logged:
+        window = raw.capture(DAY, NEXT)
+    assert (list(window.failed), window.rows) == ([DAY], {NEXT: 2})
+    assert errors(window)[DAY].startswith(f"{FILE} cannot be read: ValueError")
+    (event,) = [one for one in logged if one["event"] == "file_unreadable"]
+    assert "in reads" in event["frames"]
+    assert hidden not in f"{event}{errors(window)}"
+
+
+ODD: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a pipe": (os.mkfifo, "is no file but a pipe, a socket or a device"),
+    "a link to itself": (
+        lambda path: path.symlink_to(path.name),
+        "cannot be read: Too many levels",
+    ),
+    "a link to nothing": (lambda path: path.symlink_to("gone"), "is a link that leads nowhere"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_no_file_fails_its_day_and_no_other(raw: Raw, kind: str) -> None:
+    make, said = ODD[kind]
+    raw.deliver(NEXT_FILE, GOOD)
+    make(raw.landing / FILE)
+    window = raw.capture(DAY, NEXT)
+    assert (list(window.failed), window.rows) == ([DAY], {NEXT: 2})
+    assert errors(window)[DAY].startswith(f"{FILE} {said}")
+
+
+def test_a_name_that_is_not_utf8_fails_the_day_it_names_and_no_other(raw: Raw) -> None:
+    raw.entity = entity(extract={"path": "*-{date:%Y-%m-%d}.csv"})
+    raw.deliver("a-2017-01-02.csv", GOOD)
+    name = os.fsdecode(b"caf\xe9-2017-01-01.csv")
+    (raw.landing / name).write_text(GOOD)
+    window = raw.capture(DAY, NEXT)
+    assert (list(window.failed), window.rows) == ([DAY], {NEXT: 2})
+    assert errors(window)[DAY].startswith(r"caf\xe9-2017-01-01.csv has a name that is not UTF-8")
 
 
 def test_a_file_that_grows_while_it_is_read_fails_its_day_for_now(

@@ -13,9 +13,9 @@ from pyarrow import fs
 from headrace import progress
 from headrace.config.settings import PartitionSettings
 from headrace.ingestion.capture import capture, raw_schema
-from headrace.ingestion.deliveries import CaptureRun
 from headrace.ingestion.drafts import DataFolder, DayDraft
 from headrace.ingestion.landing import LocalLanding
+from headrace.ingestion.plan import CaptureRun
 from headrace.ingestion.versions import captured_versions
 from tests import servers
 from tests.ingestion.building import (

@@ -102,9 +102,9 @@ def test_one_listing_finds_a_window(pattern: str, days: list[date], prefix: str)
     assert listing_prefix(extract(pattern), days) == prefix
 
 
-@pytest.mark.parametrize("path", ["s-{date:%Y-%m}.csv", "s-{date:%m}-{date:%d}.csv", "s.csv"])
+@pytest.mark.parametrize("path", ["s-{date:%Y-%m}.csv", "s-{date:%m}-{date:%d}.csv"])
 def test_a_pattern_that_names_no_day_is_refused(path: str) -> None:
-    with pytest.raises(ValidationError, match=r"one day|which column"):
+    with pytest.raises(ValidationError, match="one day"):
         FileExtract(mode="files", path=path)
 
 

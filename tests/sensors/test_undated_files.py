@@ -79,7 +79,7 @@ class Shop:
             entity=entity,
             landing=LandingResource(uri=str(self.landing)).landing(),
             table=table,
-            partitions=self.project.settings.partitions,
+            settings=self.project.settings,
             run_id="r",
         )
         staged = step.stage([date(2017, 1, day) for day in days], {})
