@@ -55,7 +55,8 @@ def print_error(error: HeadraceError) -> None:
 
 def print_json(value: object) -> None:
     """One JSON document on stdout; decimals as text, so that no digit is lost."""
-    print(json.dumps(value, default=_jsonable, ensure_ascii=False))  # noqa: T201
+    # A file's name may be no UTF-8; what Python makes of such a byte is JSON's escape of it.
+    print(_encodable(json.dumps(value, default=_jsonable, ensure_ascii=False)))  # noqa: T201
 
 
 def print_facts(title: str, facts: Mapping[str, object], *, as_json: bool) -> None:
@@ -239,7 +240,12 @@ def _cell(value: object, grouped: bool) -> str:
 
 
 def _visible(text: str) -> str:
-    return text.translate(_CONTROLS)
+    return _encodable(text).translate(_CONTROLS)
+
+
+def _encodable(text: str) -> str:
+    """The text with escapes for the bytes that were no UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _finite(value: object) -> object:

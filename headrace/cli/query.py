@@ -68,6 +68,8 @@ def query_database(url: str, query: str, *, write: bool) -> Rows:
                 return _result(session, query)
         except psycopg.Error as error:
             raise _refusal(error) from None
+        except UnicodeEncodeError:
+            raise QueryError("the statement is no UTF-8", fix="write it in UTF-8") from None
 
 
 def _result(session: Session, query: str) -> Rows:

@@ -11,7 +11,7 @@ from headrace.config.star import DimensionConfig, FactConfig, StarConfig
 from headrace.warehouse.limits import MOST_COLUMNS, MOST_KEY_COLUMNS, SYSTEM_COLUMNS
 
 # Surrogate key, validity interval and flags; date_key.
-_OF_A_DIMENSION = 6
+_OF_A_DIMENSION = 7
 _OF_A_FACT = 1
 
 

@@ -101,6 +101,16 @@ def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixt
     assert printed(capsys)[0].split() == ["a\\x1b[2J", "b\\x07\\x0d\\x9b1m"]
 
 
+def test_names_that_are_no_utf8_are_printed_with_escapes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = b"orders-\xff.csv".decode(errors="surrogateescape")
+    output.print_error(ConfigError(name, fix=name))
+    assert printed(capsys)[1].count("orders-\\udcff.csv") == 2
+    output.print_json({"file": name})
+    assert json.loads(printed(capsys)[0]) == {"file": name}
+
+
 def test_json_loses_no_column_and_no_value(capsys: pytest.CaptureFixture[str]) -> None:
     found = Rows(("a", "b", "c"), ((float("nan"), float("-inf"), b"\xff"),))
     output.print_rows(found, as_json=True)

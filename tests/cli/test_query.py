@@ -103,7 +103,7 @@ def test_dates_and_times_that_python_has_not_are_read(url: str) -> None:
 
 
 def test_what_postgres_refuses_is_an_error_of_ours(url: str) -> None:
-    for query in ("select * from nothing", "select 1 +", "copy kept to stdout"):
+    for query in ("select * from nothing", "select 1 +", "copy kept to stdout", "select '\udcff'"):
         with pytest.raises(QueryError) as refused:
             query_database(url, query, write=False)
         assert refused.value.fix
