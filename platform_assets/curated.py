@@ -62,6 +62,8 @@ def build_dimension_asset(
         group_name=CURATED,
         kinds={"pyspark", "iceberg"},
         description=config.description,
+        owners=[*config.owners],
+        tags=config.tags,
         metadata=table_metadata(
             f"{CURATED}.{config.name}", dimension_schema(config, entity), for_ui=for_ui
         ),
@@ -128,6 +130,8 @@ def build_calendar_asset(
         group_name=CURATED,
         kinds={"python", "iceberg"},
         description=config.description,
+        owners=[*config.owners],
+        tags=config.tags,
         metadata=table_metadata(f"{CURATED}.{config.name}", calendar_schema(config), for_ui=for_ui),
         code_version=version,
     )
@@ -180,6 +184,8 @@ def build_fact_asset(
         group_name=CURATED,
         kinds={"pyspark", "iceberg"},
         description=config.description,
+        owners=[*config.owners],
+        tags=config.tags,
         metadata=table_metadata(f"{CURATED}.{config.name}", schema, for_ui=for_ui),
         check_specs=check_specs(key, checks, for_ui=for_ui),
         code_version=version,

@@ -46,7 +46,11 @@ def dbt_models(
 
 
 def _translator() -> Any:  # dagster-dbt's class is imported only when it is needed
-    from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings  # noqa: PLC0415
+    from dagster_dbt import (  # noqa: PLC0415
+        DagsterDbtTranslator,
+        DagsterDbtTranslatorSettings,
+        DbtProject,
+    )
 
     class Translator(DagsterDbtTranslator):
         """Keys and groups as everywhere else: the layer, then the table."""
@@ -57,7 +61,38 @@ def _translator() -> Any:  # dagster-dbt's class is imported only when it is nee
         def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
             return None if dbt_resource_props["resource_type"] == "source" else MARTS
 
+        def get_asset_check_spec(
+            self,
+            asset_spec: dg.AssetSpec,
+            manifest: Mapping[str, Any],
+            unique_id: str,
+            project: DbtProject | None,
+        ) -> dg.AssetCheckSpec | None:
+            spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
+            if spec is None or spec.description:
+                return spec
+            return dg.AssetCheckSpec(
+                spec.name,
+                asset=spec.asset_key,
+                description=_test_description(manifest["nodes"][unique_id]),
+                additional_deps=spec.additional_deps,
+                metadata=spec.metadata,
+                blocking=spec.blocking,
+            )
+
     return Translator(settings=DagsterDbtTranslatorSettings(enable_asset_checks=True))
+
+
+def _test_description(node: Mapping[str, Any]) -> str:
+    """What a test of dbt says of itself, or else its kind and arguments."""
+    if node.get("description"):
+        return str(node["description"])
+    kind = node.get("test_metadata") or {}
+    arguments = {
+        name: value for name, value in (kind.get("kwargs") or {}).items() if name != "model"
+    }
+    said = ", ".join(f"{name}: {value}" for name, value in arguments.items())
+    return f"dbt test {kind.get('name') or node['name']}" + (f" ({said})" if said else "")
 
 
 def _specs(manifest: Mapping[str, Any]) -> list[dg.AssetSpec]:

@@ -4,37 +4,66 @@ Belongs here: the arguments that asset decorators share, check specs, column sch
 Elsewhere: the assets (the layers' modules).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import dagster as dg
 
+from headrace.layers.full_snapshots import CHECK as FULL_SNAPSHOT
+from headrace.quality import partitions
 from headrace.quality.frames import frame_schema
+from headrace.quality.report import CheckResult
 from headrace.schema import TableSchema
+from platform_assets.keys import WAREHOUSE
 
-# Checks are judged before publication and logged a partition; Dagster is told their names so that
-# the UI shows them beside the asset.
-RAW_CHECKS = ("row_count",)
-PROCESSED_CHECKS = ("row_balance", "row_count", "quarantined_share", "not_null", "unique_key")
-DIMENSION_CHECKS = ("unique_key", "one_current_version")
-FACT_CHECKS = ("same_totals", "not_null")
-SNAPSHOT_CHECKS = (*FACT_CHECKS, "one_row_a_key")
-WAREHOUSE_FACT_CHECKS = ("same_totals", "referential_integrity")
+# The Iceberg catalog's name for Spark and other engines.
+_LAKE = "lake"
+
+# Checks are judged before publication and logged a partition; Dagster is told their names and what
+# they mean so that the UI shows them beside the asset.
+Checks = Mapping[str, str]
+
+
+def _described(*checks: Callable[..., CheckResult]) -> Checks:
+    return {check.__name__: (check.__doc__ or "").split("\n")[0] for check in checks}
+
+
+PROCESSED_CHECKS: Checks = {
+    **_described(partitions.row_balance, partitions.row_count, partitions.quarantined_share),
+    **_described(partitions.not_null),
+    "unique_key": "No natural key is there twice.",
+}
+# Of an entity whose every day brings all members of a dimension.
+FULL_SNAPSHOT_CHECKS: Checks = {
+    **PROCESSED_CHECKS,
+    FULL_SNAPSHOT: "The snapshot tells of every member, and not more of them than declared vanish.",
+}
+DIMENSION_CHECKS: Checks = {
+    "unique_key": "No surrogate key is there twice.",
+    "one_current_version": "Every member has exactly one current version.",
+}
+FACT_CHECKS: Checks = _described(partitions.same_totals, partitions.not_null)
+SNAPSHOT_CHECKS: Checks = {**FACT_CHECKS, **_described(partitions.one_row_a_key)}
+WAREHOUSE_FACT_CHECKS: Checks = _described(partitions.same_totals, partitions.referential_integrity)
 # Of a fact that is loaded by `upsert`.
-KEYED_FACT_CHECKS = (*WAREHOUSE_FACT_CHECKS, "primary_key")
+KEYED_FACT_CHECKS: Checks = {**WAREHOUSE_FACT_CHECKS, **_described(partitions.primary_key)}
 
 
-def check_specs(key: dg.AssetKey, names: Sequence[str], *, for_ui: bool) -> list[dg.AssetCheckSpec]:
-    """One spec a name; blocking: a partition that fails one is not published.
+def check_specs(key: dg.AssetKey, checks: Checks, *, for_ui: bool) -> list[dg.AssetCheckSpec]:
+    """One spec a check; blocking: a partition that fails one is not published.
 
     Args:
         key: The asset.
-        names: Of its checks.
+        checks: Name to meaning.
         for_ui: False for runs from the command line: Dagster plans each declared check for each
             day with a row of its own, 8.8 s of a year. Their results are logged all the same, and
             the definitions that the UI loads declare them.
     """
-    return [dg.AssetCheckSpec(name, asset=key, blocking=True) for name in names if for_ui]
+    return [
+        dg.AssetCheckSpec(name, asset=key, description=meaning, blocking=True)
+        for name, meaning in checks.items()
+        if for_ui
+    ]
 
 
 def check_outputs(context: dg.AssetExecutionContext) -> Iterator[dg.Output[Any]]:
@@ -52,7 +81,13 @@ def table_metadata(name: str, schema: TableSchema, *, for_ui: bool) -> dict[str,
         schema: Its columns.
         for_ui: pandera takes a second to import; runs from the command line look at no metadata.
     """
-    metadata = {"table": name, "dagster/column_schema": _columns(schema)}
+    database = WAREHOUSE if name.startswith(f"{WAREHOUSE}.") else _LAKE
+    metadata = {
+        "table": name,
+        # With its database or catalog, as dbt names its models: Dagster's catalog finds it by that.
+        "dagster/table_name": f"{database}.{name}",
+        "dagster/column_schema": _columns(schema),
+    }
     if not for_ui:
         return metadata
     from dagster_pandera import pandera_schema_to_dagster_type  # noqa: PLC0415

@@ -125,7 +125,9 @@ def _reports(
         holds_all = model in build.anew and why is None and not checks
         for day in facts_of if holds_all else build.days:
             rows = facts_of.get(day, 0)
-            reports[day] = PartitionReport(day, rows, rows, checks=checks, error=why)
+            reports[day] = PartitionReport(
+                day, rows, rows, checks=checks, error=why, counts_are_inputs=True
+            )
     return reports
 
 
@@ -151,6 +153,7 @@ def _judged(
     """Dbt's tests as Dagster's checks; a test that never ran says nothing."""
     built = {key.path[-1]: key for key in keys}
     tests: dict[str, list[NodeResult]] = {}
+    about = _span([day for build in builds for day in build.days])
     for build in builds:
         for test in build.results:
             is_ours = test.kind == "test" and test.models and test.models[0] in built
@@ -159,7 +162,14 @@ def _judged(
     for some in tests.values():
         found = {"failing_rows": sum(test.failures or 0 for test in some)}
         key, passed = built[some[0].models[0]], all(test.passed for test in some)
-        yield events.JudgedCheck(key, some[0].name, passed, metadata=found)
+        told = f"{about}: expected no failing rows, found {found['failing_rows']}"
+        yield events.JudgedCheck(key, some[0].name, passed, None, found, told)
+
+
+def _span(days: Sequence[date]) -> str:
+    if not days:
+        return "all days"
+    return str(min(days)) if len({*days}) == 1 else f"{min(days)} to {max(days)}"
 
 
 def _outputs(

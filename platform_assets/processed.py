@@ -10,14 +10,19 @@ import dagster as dg
 
 from headrace.config.loading import Project
 from headrace.lake.scan import LakeScan
-from headrace.layers.full_snapshots import CHECK as SNAPSHOT_CHECK
 from headrace.layers.full_snapshots import NAMESPACE as QUARANTINED_KEYS
 from headrace.layers.full_snapshots import SnapshotAudit
 from headrace.layers.processed import ProcessedStep
 from headrace.quality.report import AuditedOutput, bad_days, passed_days
 from headrace.standardize.rows import processed_schema, quarantine_schema
 from headrace.version import code_version
-from platform_assets.declare import PROCESSED_CHECKS, check_outputs, check_specs, table_metadata
+from platform_assets.declare import (
+    FULL_SNAPSHOT_CHECKS,
+    PROCESSED_CHECKS,
+    check_outputs,
+    check_specs,
+    table_metadata,
+)
 from platform_assets.executor import starts_first
 from platform_assets.keys import PROCESSED, QUARANTINE, name_of, processed_key, raw_key, table_of
 from platform_assets.partitions import days_of
@@ -40,7 +45,7 @@ def build_processed_asset(
     # Another use by the star gives other rows, or other reasons to hold a day.
     key, version = processed_key(name), code_version(entity, *([uses] if uses else []))
     snapshots = uses.full_snapshots if uses else ()
-    checks = (*PROCESSED_CHECKS, SNAPSHOT_CHECK) if snapshots else PROCESSED_CHECKS
+    checks = FULL_SNAPSHOT_CHECKS if snapshots else PROCESSED_CHECKS
 
     @dg.asset(
         key=key,
@@ -51,6 +56,8 @@ def build_processed_asset(
         group_name=PROCESSED,
         kinds={"pyspark", "iceberg"},
         description=entity.description,
+        owners=[*entity.owners],
+        tags=entity.tags,
         metadata=table_metadata(
             f"{PROCESSED}.{table_of(name)}", processed_schema(entity), for_ui=for_ui
         ),

@@ -44,6 +44,8 @@ def build_raw_asset(
         group_name=RAW,
         kinds={"csv", "iceberg"},
         description=f"{entity.description} As captured: text, with file and line.",
+        owners=[*entity.owners],
+        tags=entity.tags,
         metadata=table_metadata(f"{RAW}.{table_of(name)}", raw_schema(entity), for_ui=for_ui),
         code_version=version,
         op_tags=one_at_a_time("capture") | (starts_first() if is_first else {}),

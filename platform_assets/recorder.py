@@ -235,6 +235,8 @@ def ledger_records(
 
 
 def _metadata(report: PartitionReport) -> dict[str, int | float | str]:
+    if report.counts_are_inputs:
+        return {"facts_read": report.rows_in}
     counts: dict[str, int | float | str] = {"dagster/partition_row_count": report.rows_out}
     # What is as it always is stays out: every value is stored once a partition and asset.
     if report.rows_in != report.rows_out:

@@ -33,6 +33,7 @@ from headrace.warehouse.tables import WarehouseTable
 from platform_assets.declare import (
     KEYED_FACT_CHECKS,
     WAREHOUSE_FACT_CHECKS,
+    Checks,
     check_outputs,
     check_specs,
     table_metadata,
@@ -256,7 +257,7 @@ def _table(project: Project, config: StarTable) -> WarehouseTable:
     return dimension_table(project, config)
 
 
-def _checks(fact: FactConfig) -> tuple[str, ...]:
+def _checks(fact: FactConfig) -> Checks:
     return KEYED_FACT_CHECKS if fact.load == "upsert" else WAREHOUSE_FACT_CHECKS
 
 
@@ -265,6 +266,8 @@ def _out(config: StarTable, table: WarehouseTable, *, for_ui: bool) -> dg.AssetO
         key=warehouse_key(config.name),
         io_manager_key="warehouse_io",
         description=config.description,
+        owners=[*config.owners],
+        tags=config.tags,
         kinds={"postgres"},
         metadata=table_metadata(table.label, table.schema, for_ui=for_ui),
         code_version=code_version(config),

@@ -4,13 +4,13 @@ Belongs here: the checks' names by layer, as assets declare them, and their mean
 Elsewhere: declaring them (platform_assets.declare), judging (headrace.quality.partitions).
 """
 
-from docs.generators.markdown import MADE, code, sentence, table
-from docs.generators.wording import CHECK_MEANINGS, CHECKS, CHECKS_END
-from headrace.quality import partitions
+from docs.generators.markdown import MADE, code, table
+from docs.generators.wording import CHECKS, CHECKS_END
 from platform_assets import declare
 
-LAYERS: dict[str, tuple[str, ...]] = {
+LAYERS: dict[str, declare.Checks] = {
     "processed": declare.PROCESSED_CHECKS,
+    "processed: full snapshots of a dimension": declare.FULL_SNAPSHOT_CHECKS,
     "curated: dimensions": declare.DIMENSION_CHECKS,
     "curated: facts": declare.FACT_CHECKS,
     "curated: periodic snapshots": declare.SNAPSHOT_CHECKS,
@@ -22,13 +22,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
 def page() -> str:
     """The page."""
     parts = [MADE, "# Checks\n", CHECKS]
-    for layer, names in LAYERS.items():
-        rows = [(code(name), _meaning(layer, name)) for name in names]
+    for layer, checks in LAYERS.items():
+        rows = [(code(name), meaning) for name, meaning in checks.items()]
         parts += [f"## {layer.capitalize()}\n", table(("check", "passes when"), rows)]
     return "\n".join([*parts, CHECKS_END])
-
-
-def _meaning(layer: str, name: str) -> str:
-    if found := CHECK_MEANINGS.get((layer, name)):
-        return found
-    return sentence(getattr(partitions, name).__doc__)

@@ -146,12 +146,6 @@ Results are logged as Dagster asset checks, one a day, with what was expected an
 Row rules come before: they set single rows aside ([quarantine](../how-to/read-quarantine.md)).
 """
 
-CHECK_MEANINGS = {
-    ("processed", "unique_key"): "No natural key is there twice.",
-    ("curated: dimensions", "unique_key"): "No surrogate key is there twice.",
-    ("curated: dimensions", "one_current_version"): "Every member has exactly one current version.",
-}
-
 CHECKS_END = """\
 ## Marts
 

@@ -65,7 +65,7 @@ class Project:
     def entities(self) -> dict[str, tuple[SourceConfig, EntityConfig]]:
         """`source.entity` to both, in the order of the files."""
         sources = {f"{s.name}.{e.name}": s for s in self.sources for e in s.entities}
-        declared = {f"{s.name}.{e.name}": e for s in self.sources for e in s.entities}
+        declared = {f"{s.name}.{e.name}": s.owned(e) for s in self.sources for e in s.entities}
         entities = with_event_times(self.star, declared)
         return {name: (source, entities[name]) for name, source in sources.items()}
 

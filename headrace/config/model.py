@@ -51,6 +51,21 @@ _TYPES_ELSEWHERE = {
 }
 
 
+# As Dagster takes them: an address, or a team.
+Owner = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(?:team:\S+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7})$",
+    ),
+]
+TagName = Annotated[
+    str, StringConstraints(pattern=r"^(?:[A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}$")
+]
+TagValue = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{0,63}$")]
+OWNERS_DESCRIPTION = "Who answers for it: addresses, or `team:name`; shown in Dagster's UI."
+TAGS_DESCRIPTION = "Tags by which Dagster's UI finds its assets, such as `domain: sales`."
+
+
 def _known_type(name: str) -> str:
     try:
         arrow_type(name)

@@ -13,7 +13,17 @@ from zoneinfo import available_timezones
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from headrace.config.columns import TIMES, ColumnConfig
-from headrace.config.model import ColumnName, KeyColumnName, Name, StrictModel
+from headrace.config.model import (
+    OWNERS_DESCRIPTION,
+    TAGS_DESCRIPTION,
+    ColumnName,
+    KeyColumnName,
+    Name,
+    Owner,
+    StrictModel,
+    TagName,
+    TagValue,
+)
 from headrace.config.names import did_you_mean
 from headrace.schema import Column, TableSchema
 
@@ -260,6 +270,12 @@ class EntityConfig(StrictModel):
         pattern=r"^[\w.]+:\w+$",
         description="package.module:function, DataFrame in, DataFrame out, after typing.",
     )
+    owners: tuple[Owner, ...] = Field(
+        (), description=f"{OWNERS_DESCRIPTION} By default the source's."
+    )
+    tags: dict[TagName, TagValue] = Field(
+        default_factory=dict, description=f"{TAGS_DESCRIPTION} Besides the source's."
+    )
 
     @field_validator("timezone")
     @classmethod
@@ -340,6 +356,18 @@ class SourceConfig(StrictModel):
     entities: tuple[EntityConfig, ...] = Field(
         min_length=1, description="Its tables, file sets or topics."
     )
+    owners: tuple[Owner, ...] = Field((), description=OWNERS_DESCRIPTION)
+    tags: dict[TagName, TagValue] = Field(default_factory=dict, description=TAGS_DESCRIPTION)
+
+    def owned(self, entity: EntityConfig) -> EntityConfig:
+        """The entity with the owners and tags that it has from its source."""
+        if not self.owners and not self.tags:
+            return entity
+        inherited = {
+            "owners": entity.owners or self.owners,
+            "tags": {**self.tags, **entity.tags},
+        }
+        return entity.model_copy(update=inherited)
 
     @field_validator("entities")
     @classmethod

@@ -11,7 +11,18 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from headrace.config.access import RowAccess
-from headrace.config.model import ColumnName, EntityReference, KeyColumnName, Name, StrictModel
+from headrace.config.model import (
+    OWNERS_DESCRIPTION,
+    TAGS_DESCRIPTION,
+    ColumnName,
+    EntityReference,
+    KeyColumnName,
+    Name,
+    Owner,
+    StrictModel,
+    TagName,
+    TagValue,
+)
 from headrace.config.names import did_you_mean
 from headrace.config.outriggers import Outrigger
 
@@ -140,6 +151,8 @@ class DimensionConfig(StrictModel):
         description="How the warehouse takes it: `upsert` writes the rows that differ, "
         "`truncate_and_load` all rows anew.",
     )
+    owners: tuple[Owner, ...] = Field((), description=OWNERS_DESCRIPTION)
+    tags: dict[TagName, TagValue] = Field(default_factory=dict, description=TAGS_DESCRIPTION)
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
@@ -207,6 +220,8 @@ class CalendarConfig(StrictModel):
     start: date = Field(description="First day.")
     end: date = Field(description="Last day, included.")
     description: str = Field("One row a day.", description="What one row stands for.")
+    owners: tuple[Owner, ...] = Field((), description=OWNERS_DESCRIPTION)
+    tags: dict[TagName, TagValue] = Field(default_factory=dict, description=TAGS_DESCRIPTION)
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
@@ -304,6 +319,8 @@ class FactConfig(StrictModel):
         "`headrace warehouse retain` drops older ones. Without it, all. Needs "
         "`load: partition_replace`.",
     )
+    owners: tuple[Owner, ...] = Field((), description=OWNERS_DESCRIPTION)
+    tags: dict[TagName, TagValue] = Field(default_factory=dict, description=TAGS_DESCRIPTION)
 
     @property
     def is_snapshot(self) -> bool:

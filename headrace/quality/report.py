@@ -37,6 +37,8 @@ class PartitionReport:
         rows_left_out: Rows that are none of the entity's (its `where`).
         values_rounded: Values with more places than their type, of columns that say `round`.
         rows_rekeyed: Rows of a published fact whose surrogate keys a late version moved.
+        counts_are_inputs: Whether both counts are rows that were read: a mart's own rows may stand
+            for many days.
         reasons: Reason to number of quarantined rows that give it.
         checks: What was checked; one failure holds the partition.
         error: Why the partition could not be staged at all; None if it could.
@@ -52,6 +54,7 @@ class PartitionReport:
     rows_left_out: int = 0
     values_rounded: int = 0
     rows_rekeyed: int = 0
+    counts_are_inputs: bool = False
     reasons: Mapping[str, int] = field(default_factory=dict)
     checks: tuple[CheckResult, ...] = ()
     error: str | None = None

@@ -16,12 +16,19 @@ _FRIDAY = 5
 
 def calendar_schema(config: CalendarConfig) -> TableSchema:
     """Key yyyymmdd, the date, and its parts; ISO weeks, Monday is 1."""
-    parts = ("year", "quarter", "month", "day", "iso_week", "day_of_week")
+    parts = {
+        "year": "Calendar year.",
+        "quarter": "1 to 4.",
+        "month": "1 to 12.",
+        "day": "Day of the month, from 1.",
+        "iso_week": "Week of ISO 8601, 1 to 53; the first days of January may be in the last week.",
+        "day_of_week": "1 is Monday, 7 is Sunday.",
+    }
     return TableSchema(
         (
             Column(config.key_column, "int", False, "yyyymmdd."),
             Column("date", "date", False, "The day."),
-            *(Column(part, "int", False) for part in parts),
+            *(Column(part, "int", False, meaning) for part, meaning in parts.items()),
             Column("is_weekend", "boolean", False, "Saturday or Sunday."),
         )
     )

@@ -185,8 +185,8 @@ def test_the_time_of_a_facts_rows_is_that_of_its_entitys_rows(folder: Path) -> N
 
 
 def test_a_fact_cannot_say_another_day_of_a_row_than_its_entity(folder: Path) -> None:
-    other = "{name: week, type: timestamp}"
-    edit(folder / "sources/retail.yaml", "{name: week, type: int}", other)
+    other = "{name: week, type: timestamp"
+    edit(folder / "sources/retail.yaml", "{name: week, type: int", other)
     edit(folder / "star.yaml", "event_time: transaction_timestamp", "event_time: week")
     assert "facts[fact_sales].event_time: is week, but a row of retail.transactions is of" in str(
         problem(folder)

@@ -53,14 +53,14 @@ PATH = "path: transactions/transactions-{date:%Y-%m-%d}.csv"
         (SOURCE, STAMP, STAMP + ", formats: [yyyy-MM-dd XXX]", "has a zone: drop XXX"),
         (
             SOURCE,
-            "{name: store_name, type: string}",
-            "{name: store_name, type: string, formats: [yyyy-MM-dd]}",
+            "{name: store_name, type: string",
+            "{name: store_name, type: string, formats: [yyyy-MM-dd]",
             "sources/retail.yaml:76: entities[stores].columns[store_name].formats: is for date, ",
         ),
         (
             SOURCE,
-            "{name: store_name, type: string}",
-            '{name: store_name, type: string, grouping: ","}',
+            "{name: store_name, type: string",
+            '{name: store_name, type: string, grouping: ","',
             "entities[stores].columns[store_name].grouping: is for int, bigint, double, decimal, n",
         ),
         (
@@ -69,7 +69,7 @@ PATH = "path: transactions/transactions-{date:%Y-%m-%d}.csv"
             AMOUNT.replace("decimal(12,2)", "numeric(12,2)"),
             "columns[sales_value].type: 'numeric(12,2)': is not a column type; use one of string, ",
         ),
-        (SOURCE, "{name: week, type: int}", "{name: week, type: text}", "did you mean string?"),
+        (SOURCE, "{name: week, type: int", "{name: week, type: text", "did you mean string?"),
         (SOURCE, PATH, PATH.replace(" tr", " /tr"), "extract.path: '/transactions/transactions-"),
         (SOURCE, PATH, PATH.replace(" tr", " ../tr"), "without empty parts, . or .."),
         (

@@ -95,6 +95,43 @@ def test_the_run_of_a_command_belongs_to_the_code_location(instance: dg.DagsterI
     assert run.tags["headrace/days"] == f"{WINDOW[0]}...{WINDOW[-1]}"
 
 
+def test_a_mart_does_not_take_the_facts_it_read_for_rows_of_its_own(
+    instance: dg.DagsterInstance,
+) -> None:
+    of_day = dg.AssetRecordsFilter(
+        asset_key=dg.AssetKey(["marts", "mart_customer_rfm"]),
+        asset_partitions=[WINDOW[0].isoformat()],
+    )
+    [record] = instance.fetch_materializations(of_day, limit=1).records
+    assert record.asset_materialization is not None
+    found = record.asset_materialization.metadata
+    assert "dagster/partition_row_count" not in found
+    assert found["facts_read"].value == 4
+
+
+@pytest.mark.parametrize(
+    ("asset", "check", "said"),
+    [
+        ("warehouse/fact_sales", "same_totals", f"{WINDOW[3]}: expected"),
+        (
+            "marts/mart_customer_rfm",
+            "mart_customer_rfm_key",
+            f"{WINDOW[0]} to {WINDOW[3]}: expected",
+        ),
+    ],
+)
+def test_the_history_of_a_check_names_the_day_what_was_expected_and_what_was_found(
+    instance: dg.DagsterInstance, asset: str, check: str, said: str
+) -> None:
+    key = dg.AssetCheckKey(dg.AssetKey(asset.split("/")), check)
+    [row] = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+    assert row.event is not None
+    assert row.event.dagster_event is not None
+    description = row.event.dagster_event.asset_check_evaluation_data.description or ""
+    assert description.startswith(said)
+    assert ", found " in description
+
+
 # Of Dagster, about itself.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_all_assets_over_some_days_are_one_run(instance: dg.DagsterInstance) -> None:
