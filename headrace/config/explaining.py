@@ -123,11 +123,19 @@ def _explain(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
         return f"{value!r} {_SHAPES.get(problem['ctx']['pattern'], problem['msg'])}"
     if kind == "missing" or value is None:
         return "is missing" if kind == "missing" else "is empty: give it a value, or drop the key"
-    message = _WANTED.get(kind) or str(problem["msg"]).removeprefix("Value error, ")
+    said = str(problem["msg"]).removeprefix("Value error, ")
+    message = _WANTED.get(kind) or said.replace("Input should be", "must be")
     return f"{_shown(value)}{message}"
 
 
 _WANTED = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number, such as 0.05"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(
+        ("date_type", "date_parsing", "date_from_datetime_parsing", "date_from_datetime_inexact"),
+        "must be a date, such as 2024-01-31",
+    ),
     "too_short": "is empty: at least one is needed",
     "tuple_type": "must be a list",
     "list_type": "must be a list",

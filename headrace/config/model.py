@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, m
 
 from headrace.config.names import did_you_mean
 from headrace.errors import ConfigError
-from headrace.schema import TYPE_NAMES, arrow_type
+from headrace.schema import TYPE_NAMES, arrow_type, decimal_parts
 
 
 class StrictModel(BaseModel):
@@ -70,6 +70,9 @@ def _known_type(name: str) -> str:
     try:
         arrow_type(name)
     except ConfigError as error:
+        if decimal_parts(name):
+            why = "a decimal has at most 38 digits, and no more places than digits"
+            raise ValueError(why) from None
         near = did_you_mean(_TYPES_ELSEWHERE.get(name.lower().split("(")[0], name), TYPE_NAMES)
         raise ValueError(f"is not a column type; {error.fix}{near}") from None
     return name

@@ -5,9 +5,9 @@ Elsewhere: sources (headrace.config.sources), the star (headrace.config.star).
 """
 
 from datetime import date
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from headrace.config.model import StrictModel
 
@@ -85,17 +85,50 @@ class EngineSettings(StrictModel):
     )
 
 
+# Smallest and largest value of a cron line's fields, and the names that may stand for numbers.
+_CRON = (
+    *((0, 59, ""), (0, 23, ""), (1, 31, "")),
+    (1, 12, "jan feb mar apr may jun jul aug sep oct nov dec"),
+    (0, 7, "sun mon tue wed thu fri sat"),
+)
+
+
+def _cron_line(line: str) -> str:
+    """A cron line of five fields: Dagster would refuse a wrong one only as it loads everything."""
+    fields = line.lower().split()
+    if len(fields) != len(_CRON):
+        raise ValueError(f"needs five fields, minute hour day month weekday, and has {len(fields)}")
+    for field, (least, most, names) in zip(fields, _CRON, strict=True):
+        for part in field.split(","):
+            if not _is_cron_part(part, least, most, names.split()):
+                raise ValueError(f"'{part}' is none of {least} to {most}, such as * */5 1-3 or 7")
+    return line
+
+
+def _is_cron_part(part: str, least: int, most: int, names: list[str]) -> bool:
+    span, _, step = part.partition("/")
+    if (step and not (step.isdigit() and int(step))) or part.endswith("/"):
+        return False
+    if span == "*":
+        return True
+    bounds = [least + names.index(end) if end in names else end for end in span.split("-", 1)]
+    return all(str(end).isdigit() and least <= int(end) <= most for end in bounds)
+
+
+CronLine = Annotated[str, AfterValidator(_cron_line)]
+
+
 class ScheduleSettings(StrictModel):
     """The daily run."""
 
-    cron: str = Field(
+    cron: CronLine = Field(
         "0 2 * * *", description="When the daily run begins, UTC; it takes the day before."
     )
     max_retries: int = Field(
         2, ge=0, description="How often a step is tried again where that may help."
     )
     retry_delay_seconds: int = Field(300, ge=0, description="Wait before each repetition.")
-    retention_cron: str = Field(
+    retention_cron: CronLine = Field(
         "0 5 * * *",
         description="When old months are dropped, UTC; only where a fact says `keep_months`.",
     )

@@ -27,6 +27,7 @@ from headrace.config.model import (
 from headrace.config.names import did_you_mean
 from headrace.schema import Column, TableSchema
 
+_BRACES = re.compile(r"\{[^{}]*\}?|\}")
 _DATE_FIELD = re.compile(r"\{date:([^{}]+)\}")
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 MonthDay = Annotated[str, StringConstraints(pattern=r"^(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])$")]
@@ -176,10 +177,18 @@ class FileExtract(StrictModel):
     @model_validator(mode="after")
     def _days_are_known(self) -> Self:
         fields = self.date_fields
+        if stray := _BRACES.findall(_DATE_FIELD.sub("", self.path)):
+            raise ValueError(
+                f"path: {stray[0]} stands for nothing: the day is {{date:%Y-%m-%d}}, and * is any "
+                "run of characters"
+            )
         if fields and self.partition_by is not None:
             raise ValueError("the day is in the path or in a row: give {date:…} or partition_by")
         if fields and not _name_one_day(fields):
-            raise ValueError(f"{{date:{'} {date:'.join(fields)}}} does not name one day")
+            raise ValueError(
+                f"path: {{date:{'} {date:'.join(fields)}}} does not name one day: year, month and "
+                "day in strftime's codes, such as {date:%Y-%m-%d}"
+            )
         return self
 
 

@@ -23,7 +23,7 @@ from headrace.config.model import (
     TagName,
     TagValue,
 )
-from headrace.config.names import did_you_mean
+from headrace.config.names import did_you_mean, unknown_name
 from headrace.config.outriggers import Outrigger
 
 Scalar = str | int | bool
@@ -32,6 +32,7 @@ Missing = Literal["inferred", "unknown", "refuse"]
 FactKind = Literal["transaction", "periodic_snapshot"]
 SnapshotOf = Literal["states", "changes", "movements"]
 
+_MOST_YEARS = 400
 _VALIDITY = ("valid_from", "valid_to", "is_current", "is_latest", "is_deleted", "is_inferred")
 
 
@@ -227,6 +228,11 @@ class CalendarConfig(StrictModel):
     def _not_empty(self) -> Self:
         if self.end < self.start:
             raise ValueError(f"end: {self.end} lies before start, {self.start}")
+        if self.end.year - self.start.year > _MOST_YEARS:
+            raise ValueError(
+                f"end: {self.end}: more than {_MOST_YEARS} years, a row a day; a date that stands "
+                "for no date, such as 9999-12-31, needs no calendar that reaches it"
+            )
         return self
 
     @property
@@ -382,6 +388,8 @@ class StarConfig(StrictModel):
             for dim in self.dimensions
         }
         for rule in self.row_access:
+            if rule.dimension not in known:
+                raise ValueError(f"row_access: {unknown_name(rule.dimension, known)}")
             if rule.column not in known.get(rule.dimension, ()):
                 near = did_you_mean(rule.column, known.get(rule.dimension, ()))
                 raise ValueError(

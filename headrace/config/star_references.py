@@ -5,7 +5,7 @@ Elsewhere: what a model can see by itself (headrace.config.star), what a kind of
 (headrace.config.fact_kinds), reading files (headrace.config.loading).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -41,6 +41,19 @@ def star_problems(star: StarConfig, entities: Entities) -> Iterator[str]:
         yield from _other_key_types(f"dimensions[{i}].outriggers", dim, star, entities)
     for i, fact in enumerate(star.facts):
         yield from _fact_problems(f"facts[{i}]", fact, star, entities)
+    yield from _no_values(star, entities)
+
+
+def _no_values(star: StarConfig, entities: Entities) -> Iterator[str]:
+    """Values of row access that no row of the column can have."""
+    dimensions = {dimension.name: dimension for dimension in star.dimensions}
+    for i, rule in enumerate(star.row_access):
+        dim = dimensions[rule.dimension]
+        column = {**dim.natural_key, **dim.attributes, **dim.overwritten}[rule.column]
+        kind = _type(dim.entity, column, entities)
+        for value in rule.values:
+            if kind is not None and not _is_a(value, kind):
+                yield f"row_access[{i}].values: {value!r} is no {kind}, as {rule.column} is"
 
 
 def _taken_names(star: StarConfig) -> Iterator[str]:
@@ -58,14 +71,21 @@ def _taken_names(star: StarConfig) -> Iterator[str]:
 def _dimension_problems(where: str, dim: DimensionConfig, entities: Entities) -> Iterator[str]:
     shown = {**dim.natural_key, **dim.attributes, **dim.overwritten}
     times = [dim.effective_time] if dim.effective_time else []
-    yield from _missing(where, dim.entity, entities, [*shown.values(), *times, *dim.source_order])
+    used = {
+        "natural_key": dim.natural_key.values(),
+        "attributes": dim.attributes.values(),
+        "overwritten": dim.overwritten.values(),
+        "effective_time": times,
+        "source_order": dim.source_order,
+    }
+    yield from _missing(where, dim.entity, entities, used)
     yield from _no_times(f"{where}.effective_time", dim.entity, entities, times)
     if dim.entity in entities:
         yield from _one_change_a_day(where, dim, entities[dim.entity])
     for name, value in dim.unknown_values.items():
         kind = _type(dim.entity, shown.get(name, ""), entities)
         if kind is not None and not _is_a(value, kind):
-            yield f"{where}.unknown.{name}: {value!r} is not a {kind}"
+            yield f"{where}.unknown.{name}: {value!r} is no {kind}"
 
 
 def _one_change_a_day(where: str, dim: DimensionConfig, entity: EntityConfig) -> Iterator[str]:
@@ -98,7 +118,14 @@ def _fact_problems(
     where: str, fact: FactConfig, star: StarConfig, entities: Entities
 ) -> Iterator[str]:
     dimensions = {dimension.name: dimension for dimension in star.dimensions}
-    used = [*fact.grain, *fact.columns, *fact.measures]
+    used = {
+        "grain": fact.grain,
+        "event_time": [fact.event_time] if fact.event_time else [],
+        "dates": fact.dates.values(),
+        "columns": fact.columns,
+        "measures": fact.measures,
+        "dimensions": [column for join in fact.dimensions for column in _columns_of(join)],
+    }
     times = [*([fact.event_time] if fact.event_time else []), *fact.dates.values()]
     if fact.entity in entities:
         yield from kind_problems(where, fact, entities[fact.entity])
@@ -110,7 +137,6 @@ def _fact_problems(
     if fact.load == "upsert" and lacking:
         yield f"{where}.columns: lacks {', '.join(lacking)}: `load: upsert` keys rows by the grain"
     for join in fact.dimensions:
-        used += join.natural_key.values()
         times += [join.event_time] if join.event_time else []
         dim = dimensions.get(join.dimension)
         if dim is None:
@@ -121,7 +147,7 @@ def _fact_problems(
         else:
             yield from _other_kinds(f"{where}.dimensions", join, fact, dim, entities)
             yield from clock_problems(f"{where}.dimensions", fact, join, dim, entities)
-    yield from _missing(where, fact.entity, entities, [*used, *times])
+    yield from _missing(where, fact.entity, entities, used)
     yield from _no_times(where, fact.entity, entities, times)
 
 
@@ -159,14 +185,23 @@ def with_event_times(star: StarConfig, entities: Entities) -> dict[str, EntityCo
     }
 
 
-def _missing(where: str, entity: str, entities: Entities, columns: list[str]) -> Iterator[str]:
+def _columns_of(join: FactDimension) -> list[str]:
+    return [*join.natural_key.values(), *([join.event_time] if join.event_time else [])]
+
+
+def _missing(
+    where: str, entity: str, entities: Entities, used: Mapping[str, Iterable[str]]
+) -> Iterator[str]:
+    """Columns that the entity lacks, by the key of the declaration that names them."""
     if entity not in entities:
         yield f"{where}.entity: {unknown_name(entity, entities)}"
         return
     known = {*PLACE_COLUMNS, *(column.name for column in entities[entity].columns)}
-    for column in dict.fromkeys(columns):
-        if column not in known:
-            yield f"{where}: {entity} has no column '{column}'{did_you_mean(column, known)}"
+    for key, columns in used.items():
+        for column in dict.fromkeys(columns):
+            if column not in known:
+                near = did_you_mean(column, known)
+                yield f"{where}.{key}: {entity} has no column '{column}'{near}"
 
 
 def _no_times(where: str, entity: str, entities: Entities, columns: list[str]) -> Iterator[str]:
@@ -183,8 +218,8 @@ def _no_measures(where: str, fact: FactConfig, entities: Entities) -> Iterator[s
         kind = _type(fact.entity, measure, entities)
         if kind is not None and kind not in _NUMBERS and not decimal_parts(kind):
             yield (
-                f"{where}.measures: '{measure}' of {fact.entity} is a {kind}: measures are added "
-                "up, so they are int, bigint, double or decimal; `columns` takes the others"
+                f"{where}.measures: '{measure}' of {fact.entity} is of type {kind}: measures are "
+                "added up, so they are int, bigint, double or decimal; `columns` takes the others"
             )
 
 

@@ -115,7 +115,7 @@ def test_every_problem_of_every_file_is_reported_at_once(folder: Path) -> None:
 
 def test_a_star_that_names_an_unknown_column_is_refused(folder: Path) -> None:
     edit(folder / "star.yaml", "department: department", "department: departement")
-    assert "dimensions[dim_product]: retail.products has no column 'departement'" in str(
+    assert "dimensions[dim_product].attributes: retail.products has no column 'departement'" in str(
         problem(folder)
     )
 
@@ -149,7 +149,7 @@ def test_a_fact_that_names_an_unknown_dimension_is_refused(folder: Path) -> None
         (
             "natural_key: {product_id: product_id}\n",
             "natural_key: {product_id: product_id}\n    source_order: [sequence]\n",
-            "dimensions[dim_product]: retail.products has no column 'sequence'",
+            "dimensions[dim_product].source_order: retail.products has no column 'sequence'",
         ),
         (
             "natural_key: {store_id: store_id}\n",

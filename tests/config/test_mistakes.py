@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from headrace.config.loading import load_project
+from headrace.config.settings import ScheduleSettings
 from headrace.errors import ConfigError
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -34,6 +35,7 @@ def edit(path: Path, *changes: tuple[str, str]) -> None:
 
 AMOUNT = '{name: sales_value, type: "decimal(12,2)", required: true'
 STAMP = "{name: transaction_timestamp, type: timestamp"
+ACCESS = "{role: r, dimension: dim_location, column: store_id, values: [x]}"
 PATH = "path: transactions/transactions-{date:%Y-%m-%d}.csv"
 
 
@@ -97,6 +99,12 @@ PATH = "path: transactions/transactions-{date:%Y-%m-%d}.csv"
             "stor_id: not among the columns store_id, store_name, region; did you mean store_id?",
         ),
         (SOURCE, "key: [store_id]", "key: [store_id, store_id]", "names a column twice"),
+        (SOURCE, PATH, PATH.replace("date:", "day:"), "extract.path: {day:%Y-%m-%d} stands for no"),
+        (SOURCE, PATH, PATH.replace("%Y-%m-%d", "YYYY-MM-DD"), "{date:YYYY-MM-DD} does not name"),
+        (SOURCE, '"decimal(12,2)"', '"decimal(50,2)"', "a decimal has at most 38 digits"),
+        (SOURCE, "_share: 0.01", "_share: 1%", "share: '1%': must be a number, such as 0.05"),
+        (BASE, '"0 2 * * *"', '"0 25 * * *"', "schedule.cron: '0 25 * * *': '25' is none of 0 to"),
+        (BASE, '"0 2 * * *"', "daily", "needs five fields, minute hour day month weekday, and ha"),
         (SOURCE, "name: quantity_not_negative", "name: units_where_money", "rules declared twice"),
         (SOURCE, "name: stores", "name: Stores", "'Stores' must be lower snake case"),
         (SOURCE, "name: stores", "name: no", "false: must be text: put it in quotes"),
@@ -113,6 +121,19 @@ PATH = "path: transactions/transactions-{date:%Y-%m-%d}.csv"
             "start: 2017-02-01, end: 2017-12-31",
             "star.yaml:2: calendar.start: 2017-02-01 lies after partitions.start, 2017-01-01",
         ),
+        (STAR, "end: 2018-12-31", "end: 9999-12-31", "9999-12-31: more than 400 years"),
+        (
+            STAR,
+            "facts:\n",
+            f"row_access: [{ACCESS}]\nfacts:\n",
+            "row_access[r].values: 'x' is no bigint, as store_id is",
+        ),
+        (
+            STAR,
+            "grain: [household_id, basket_id",
+            "grain: [household_id, basket",
+            "facts[fact_sales].grain: retail.transactions has no column 'basket'; did you mean b",
+        ),
         (STAR, "end: 2018-12-31", "end: 2017-12-31", "lies before partitions.end, 2018-01-02"),
         (
             STAR,
@@ -125,7 +146,7 @@ PATH = "path: transactions/transactions-{date:%Y-%m-%d}.csv"
             STAR,
             "columns: [basket_id, transaction_timestamp]\n    measures: [",
             "columns: [basket_id]\n    measures: [transaction_timestamp, ",
-            "'transaction_timestamp' of retail.transactions is a timestamp: measures are added up",
+            "'transaction_timestamp' of retail.transactions is of type timestamp: measures are",
         ),
         (
             STAR,
@@ -137,7 +158,7 @@ PATH = "path: transactions/transactions-{date:%Y-%m-%d}.csv"
             STAR,
             "unknown: {department: Unknown}",
             "unknown: {manufacturer_id: Unknown}",
-            "dimensions[dim_product].unknown.manufacturer_id: 'Unknown' is not a bigint",
+            "dimensions[dim_product].unknown.manufacturer_id: 'Unknown' is no bigint",
         ),
         (
             STAR,
@@ -221,3 +242,8 @@ def test_one_mistake_is_one_line(folder: Path) -> None:
 def test_a_fault_of_an_overlay_is_named_with_the_overlays_line(folder: Path) -> None:
     edit(folder / "development.yaml", ("end: 2018-01-02", "end: soon"))
     assert faults(folder)[0].startswith("development.yaml:4: partitions.end: 'soon': ")
+
+
+@pytest.mark.parametrize("line", ["*/5 * * * *", "0 2 1-7,15 * mon-fri", "30 6 * JAN,jul 0/2"])
+def test_every_form_of_a_cron_line_is_taken(line: str) -> None:
+    assert ScheduleSettings(cron=line).cron == line
