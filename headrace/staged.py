@@ -74,11 +74,19 @@ class StagedOutput:
 
 @dataclass(frozen=True)
 class StagedTable:
-    """What a step hands over for a table without partitions; it replaces the whole table."""
+    """What a step hands over for a table without partitions; it replaces the whole table.
+
+    Attributes:
+        schema: Columns of the table.
+        files: All its rows.
+        properties: Recorded with the commit.
+        held: Days whose audit failed, with the reason: then nothing of the table is published.
+    """
 
     schema: TableSchema
     files: tuple[StagedFile, ...]
     properties: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    held: Mapping[date, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def new_token() -> str:

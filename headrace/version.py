@@ -6,17 +6,17 @@ Elsewhere: recording it (headrace.ledger, snapshot properties).
 
 import hashlib
 import json
+from collections.abc import Sequence
 
 from pydantic import BaseModel
 
 VERSION = "0.1.0"
 
-
 # What these say changes no row: a new owner must not make every day stale.
 _DESCRIPTIVE = frozenset({"description", "owners", "tags"})
 
 
-def code_version(*configured: BaseModel) -> str:
+def code_version(*configured: BaseModel | Sequence[object]) -> str:
     """A short name of this release together with what the user configured, descriptions apart."""
     text = json.dumps([_of_rows(model) for model in configured], sort_keys=True, default=str)
     return f"{VERSION}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

@@ -5,8 +5,9 @@ Elsewhere: publishing and reading (headrace.lake), where the lake is (resources.
 managers find out from a context (io_managers.contexts).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import date
+from functools import partial
 from typing import Any, Protocol
 
 import dagster as dg
@@ -31,20 +32,23 @@ _NAMED = 10
 
 
 class PublicationRecorder(Protocol):
-    """What may be told of every publication: to write it down, and to end the step if it must."""
+    """What may stand around every publication: to guard it, write it down, and end the step."""
 
-    def published(
+    def publish(
         self,
         context: dg.OutputContext,
         output: StagedOutput | StagedTable,
-        commit: Commit | None,
-    ) -> None:
-        """Called after the commit, which stands whatever happens here.
+        commit: Callable[[StagedOutput | StagedTable], Commit | None],
+    ) -> Commit | None:
+        """Called with what is staged; it commits all of it, or less.
 
         Args:
             context: Of the step's output.
-            output: What was published, and for partitioned tables what was held back.
-            commit: What the table says of it; None when every day was held back.
+            output: What is staged, and what was held back.
+            commit: Publishes what it is given; it returns None if there is nothing to publish.
+
+        Returns:
+            What `commit` returned; None if it was not called, or failed.
         """
 
 
@@ -78,7 +82,7 @@ class IcebergIOManager(dg.ConfigurableIOManager):
     Attributes:
         lake: Where the tables are.
         spark: Needed for inputs that are Spark frames only.
-        recorder: Told of every publication; without one, held days fail the step here.
+        recorder: Stands around every publication; without one, held days fail the step here.
         gate: Asked which days may be read; without one, all of them.
         default_namespace: Where the tables of assets are whose key has one part.
     """
@@ -99,14 +103,11 @@ class IcebergIOManager(dg.ConfigurableIOManager):
         with permanent_errors_are_not_retried():
             table = self._table(context)
             output = _staged(context, table, obj)
-            commit = _publish(table, output, rebuild=is_rebuild(context))
-        held = output.held if isinstance(output, StagedOutput) else {}
+            commit = self._publish(context, table, output)
         if commit is not None:
-            context.add_output_metadata({**commit.metadata(), "held": len(held)})
-        if self.recorder is not None:
-            self.recorder.published(context, output, commit)
-        elif held:
-            raise dg.Failure(_what_was_held(table.name, held), allow_retries=False)
+            context.add_output_metadata({**commit.metadata(), "held": len(output.held)})
+        if self.recorder is None and output.held:
+            raise dg.Failure(_what_was_held(table.name, output.held), allow_retries=False)
 
     def load_input(self, context: dg.InputContext) -> object:
         """Read the input's days, or the whole table where the asset has none.
@@ -119,6 +120,14 @@ class IcebergIOManager(dg.ConfigurableIOManager):
             if days is not None and self.gate is not None:
                 days = sorted(self.gate.publishable(context.asset_key, days))
             return self._as_annotated(self._table(context).scan(days), context)
+
+    def _publish(
+        self, context: dg.OutputContext, table: LakeTable, output: StagedOutput | StagedTable
+    ) -> Commit | None:
+        publish = partial(_publish, table, rebuild=is_rebuild(context))
+        if self.recorder is None:
+            return publish(output)
+        return self.recorder.publish(context, output, publish)
 
     def _table(self, context: dg.OutputContext | dg.InputContext) -> LakeTable:
         path, metadata = context.asset_key.path, metadata_of(context)
@@ -153,6 +162,8 @@ def _publish(
 ) -> Commit | None:
     schema, properties = output.schema, output.properties
     if isinstance(output, StagedTable):
+        if output.held:
+            return None  # It is published whole, or keeps its state.
         return table.overwrite(output.files, schema=schema, properties=properties, rebuild=rebuild)
     if not output.partitions:
         return None

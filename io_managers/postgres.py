@@ -12,7 +12,7 @@ import dagster as dg
 import pyarrow as pa
 
 from headrace.arrow_schema import schema_of_arrow
-from headrace.errors import UnknownColumnError
+from headrace.errors import HeadraceError, UnknownColumnError
 from headrace.schema import TableSchema
 from headrace.warehouse.group import GroupMember, LoadGroup
 from headrace.warehouse.publishing import Publication
@@ -49,6 +49,15 @@ class PublicationRecorder(Protocol):
             output: The value that is published; of a group, the one that came last.
             session: What it writes is committed with the publication; what is raised undoes both.
             publications: What changes, by table name; a group's unchanged tables are missing.
+        """
+
+    def failed(self, context: dg.OutputContext, output: object, error: HeadraceError) -> None:
+        """Called when nothing could be published; the error is raised afterwards.
+
+        Args:
+            context: As above.
+            output: As above.
+            error: Why.
         """
 
     def published(
@@ -132,9 +141,14 @@ class PostgresIOManager(dg.ConfigurableIOManager):
                 member = LoadGroup(self.warehouse.connector(), [name], {name: load}).member(name)
             if not member.arrive():
                 return
-            publications = member.group.publish(
-                lambda session, changes: self._write_along(context, obj, session, changes)
-            )
+            try:
+                publications = member.group.publish(
+                    lambda session, changes: self._write_along(context, obj, session, changes)
+                )
+            except HeadraceError as error:
+                if self.recorder is not None:
+                    self.recorder.failed(context, obj, error)
+                raise
         own = publications.get(member.name)
         context.add_output_metadata(own.metadata() if own else {"unchanged": True})
         if self.recorder is not None:

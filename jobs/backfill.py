@@ -38,10 +38,17 @@ def run_range(
     *,
     select: str = "*",
     rebuild: bool = False,
+    only_stale: bool = False,
 ) -> RangeRun:
     """Run the selected assets for the days from `start` to `end`, both included, in one run.
 
-    With `rebuild` their tables are made anew, with other columns or types if so declared.
+    Args:
+        definitions: Makes the definitions.
+        start: First day.
+        end: Last day.
+        select: Assets, in Dagster's syntax.
+        rebuild: Whether tables are made anew, with other columns or types if so declared.
+        only_stale: Whether each asset builds just the days that are stale when it is their turn.
 
     Raises:
         ConfigError: `select` names no asset, or a day is none of the partitions.
@@ -49,11 +56,10 @@ def run_range(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # beta warnings tell a user nothing that he could act on
         job = _job(definitions(), select)
+        tags = range_tags(start, end, rebuild=rebuild, only_stale=only_stale)
         with dg.DagsterInstance.get() as instance:
             keep_connections(instance)
-            result = execute_in_this_process(
-                job, instance, tags=range_tags(start, end, rebuild=rebuild), run_config=_QUIET
-            )
+            result = execute_in_this_process(job, instance, tags=tags, run_config=_QUIET)
             return RangeRun(
                 result.run_id, result.success, _step_seconds(result), _first_error(result)
             )

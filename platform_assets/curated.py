@@ -12,7 +12,6 @@ import dagster as dg
 
 from headrace.config.loading import Project
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
-from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
 from headrace.layers.calendar import CalendarStep
 from headrace.layers.dimensions import DimensionStep
@@ -20,6 +19,7 @@ from headrace.layers.facts import FactStep, StagedFact
 from headrace.layers.full_snapshots import NAMESPACE as QUARANTINED_KEYS
 from headrace.layers.mentioning import mentioned_by
 from headrace.layers.snapshots import SnapshotStep
+from headrace.lineage import calendar_lineage, dimension_lineage, fact_lineage
 from headrace.quality.report import AuditedOutput, AuditedTable, bad_days, passed_days
 from headrace.star.calendar import calendar_schema
 from headrace.star.dimensions import dimension_schema
@@ -34,7 +34,6 @@ from platform_assets.declare import (
     table_metadata,
 )
 from platform_assets.keys import CURATED, PROCESSED, curated_key, name_of, processed_key, table_of
-from platform_assets.partitions import days_of
 from platform_assets.recorder import PublicationRecorder
 from platform_assets.runs import properties_of
 from resources.lake import LakeResource
@@ -51,7 +50,8 @@ def build_dimension_asset(
     facts = [
         fact.entity for fact in project.star.facts if config.infers_members and _joins(fact, config)
     ]
-    version = code_version(config, entity)
+    lineage = dimension_lineage(project, config)
+    version = lineage.code_version
 
     @dg.asset(
         key=key,
@@ -75,15 +75,11 @@ def build_dimension_asset(
         lake: LakeResource,
         spark: SparkResource,
         recorder: PublicationRecorder,
-    ) -> Iterator[dg.Output[AuditedTable | None]]:
-        days = days_of(context.partition_keys)
-        # Held until the table is published: of two runs that rebuild it at once, the later commit
-        # must have read what the earlier one read, or it would take its days out again.
-        with recorder.attempt(context, days), recorder.warehouse.lock(name_of(key)):
+    ) -> Iterator[dg.Output[AuditedOutput | AuditedTable | None]]:
+        def processed(name: str) -> LakeTable:
+            return lake.table(PROCESSED, table_of(name))
 
-            def processed(name: str) -> LakeTable:
-                return lake.table(PROCESSED, table_of(name))
-
+        def stage(days: Sequence[date]) -> AuditedTable:
             step = DimensionStep(
                 spark=spark.session(),
                 config=config,
@@ -98,19 +94,23 @@ def build_dimension_asset(
                     else None
                 ),
             )
-            open_days = sorted(recorder.publishable(source, days))
-            staged = step.stage(open_days)
+            staged = step.stage(days, plan.stale)
             # By name: in the UI's definitions, checks are outputs too.
             late = {"late_members": staged.late_members}
             context.add_output_metadata(late, output_name="result")
-            yield dg.Output(
-                AuditedTable(
-                    staged.table.schema,
-                    staged.table.files,
-                    {**properties_of(context.run, version), **staged.table.properties},
-                    reports=staged.reports,
-                )
+            return AuditedTable(
+                staged.table.schema,
+                staged.table.files,
+                {**properties_of(context.run, version), **staged.table.properties},
+                reports=staged.reports,
+                restated=staged.restated,
             )
+
+        # Held until the table is published: of two runs that rebuild it at once, the later commit
+        # must have read what the earlier one read, or it would take its days out again.
+        with recorder.warehouse.lock(name_of(key)):
+            plan = recorder.plan(context, lineage, with_stale=True)
+            yield dg.Output(recorder.attempted(context, plan, stage))
         yield from check_outputs(context)
 
     return dimension
@@ -120,7 +120,8 @@ def build_calendar_asset(
     config: CalendarConfig, partitions: dg.PartitionsDefinition, *, for_ui: bool
 ) -> dg.AssetsDefinition:
     """The date dimension: computed from the configuration; a partition of it is its day's row."""
-    key, version = curated_key(config.name), code_version(config)
+    key, lineage = curated_key(config.name), calendar_lineage(config)
+    version = lineage.code_version
 
     @dg.asset(
         key=key,
@@ -137,11 +138,14 @@ def build_calendar_asset(
     )
     def calendar(
         context: dg.AssetExecutionContext, lake: LakeResource, recorder: PublicationRecorder
-    ) -> Iterator[dg.Output[AuditedTable]]:
-        days = days_of(context.partition_keys)
-        with recorder.attempt(context, days), recorder.warehouse.lock(name_of(key)):
+    ) -> Iterator[dg.Output[AuditedOutput | AuditedTable]]:
+        def stage(days: Sequence[date]) -> AuditedTable:
             step = CalendarStep(config, lake.table(CURATED, config.name))
-            yield dg.Output(step.stage(days, properties_of(context.run, version)))
+            return step.stage(days, properties_of(context.run, version))
+
+        with recorder.warehouse.lock(name_of(key)):
+            plan = recorder.plan(context, lineage)
+            yield dg.Output(recorder.attempted(context, plan, stage))
 
     return calendar
 
@@ -152,19 +156,17 @@ def build_fact_asset(
     """A fact: one row a processed row, or one a key and day, with the keys valid then."""
     entity = project.entities()[config.entity][1]
     dimensions = {j.dimension: project.star.dimension(j.dimension) for j in config.dimensions}
-    key, version = curated_key(config.name), code_version(config, entity, *dimensions.values())
+    key, lineage = curated_key(config.name), fact_lineage(project, config)
+    version = lineage.code_version
     schema = lake_fact_schema(config, entity, dimensions)
     dimension_keys = [curated_key(name) for name in dimensions]
     checks = SNAPSHOT_CHECKS if config.is_snapshot else FACT_CHECKS
 
     def staged_fact(
-        step: FactStep,
-        processed: LakeScan,
-        days: Sequence[date],
-        lake: LakeResource,
-        recorder: PublicationRecorder,
+        step: FactStep, days: Sequence[date], lake: LakeResource, recorder: PublicationRecorder
     ) -> StagedFact:
         if not config.accumulates:
+            processed = lake.scan(PROCESSED, table_of(config.entity), days)
             return step.stage(name_of(key), processed, days)
         states = recorder.ledger().states(name_of(key))
         return SnapshotStep(
@@ -176,8 +178,7 @@ def build_fact_asset(
 
     @dg.asset(
         key=key,
-        ins={"processed": dg.AssetIn(processed_key(config.entity))},
-        deps=dimension_keys,
+        deps=[processed_key(config.entity), *dimension_keys],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         io_manager_key="lake_io",
@@ -192,17 +193,13 @@ def build_fact_asset(
     )
     def fact(
         context: dg.AssetExecutionContext,
-        processed: LakeScan,
         lake: LakeResource,
         spark: SparkResource,
         recorder: PublicationRecorder,
-    ) -> Iterator[dg.Output[AuditedOutput | None]]:
-        days = days_of(context.partition_keys)
-        # Held until the fact is published: what one run moves to late versions, another one that
-        # began before must not move back.
-        with recorder.attempt(context, days), recorder.warehouse.lock(name_of(key)):
-            table = lake.table(CURATED, config.name)
-            recorder.catch_up(context, table)
+    ) -> Iterator[dg.Output[AuditedOutput | AuditedTable | None]]:
+        table = lake.table(CURATED, config.name)
+
+        def stage(days: Sequence[date]) -> AuditedOutput:
             step = FactStep(
                 spark=spark.session(),
                 config=config,
@@ -211,10 +208,7 @@ def build_fact_asset(
                 table=table,
                 slice_bytes=project.settings.engine.slice_bytes,
             )
-            open_days = set(processed.days)
-            for dimension in dimension_keys:
-                open_days &= recorder.publishable(dimension, days)
-            staged = staged_fact(step, processed, sorted(open_days), lake, recorder)
+            staged = staged_fact(step, days, lake, recorder)
             rekeyed = staged.rekeyed.reports
             moved = sum(report.rows_rekeyed for report in rekeyed.values())
             days_moved = sum(report.rows_rekeyed > 0 for report in rekeyed.values())
@@ -226,16 +220,23 @@ def build_fact_asset(
                 **{day: staged.rekeyed.partitions[day] for day in passed_days(rekeyed)},
                 **{day: staged.days.partitions[day] for day in passed_days(staged.days.reports)},
             }
-            yield dg.Output(
-                AuditedOutput(
-                    schema,
-                    published,
-                    bad_days(staged.days.reports),
-                    {**properties_of(context.run, version), **staged.read},
-                    reports=staged.days.reports,
-                    restated=rekeyed,
-                )
+            return AuditedOutput(
+                schema,
+                published,
+                bad_days(staged.days.reports),
+                {**properties_of(context.run, version), **staged.read},
+                reports=staged.days.reports,
+                restated=rekeyed,
+                renewed=staged.renewed,
+                has_followed=staged.has_followed,
             )
+
+        # Held until the fact is published: what one run moves to late versions, another one that
+        # began before must not move back.
+        with recorder.warehouse.lock(name_of(key)):
+            recorder.catch_up(context, lineage, table)
+            plan = recorder.plan(context, lineage)
+            yield dg.Output(recorder.attempted(context, plan, stage))
         yield from check_outputs(context)
 
     return fact

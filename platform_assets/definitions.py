@@ -6,6 +6,7 @@ Elsewhere: each definition, in the module of its kind.
 Loading it reads the configuration and dbt's manifest; no network, no database, nothing written.
 """
 
+import json
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,7 @@ import dagster as dg
 
 from headrace.config.loading import Project, load_project
 from headrace.home_setup import mart_builder
+from headrace.lineage import mart_lineage
 from io_managers.iceberg import IcebergIOManager
 from io_managers.postgres import PostgresIOManager
 from jobs.daily import build_daily_job, build_daily_schedule
@@ -73,6 +75,8 @@ def build_assets(
     entities = {name: entity for name, (_, entity) in project.entities().items()}
     star = project.star
     builder = mart_builder(project)
+    # Parsed beforehand by `headrace env` and its like; parsed here only after an edit.
+    manifest = builder.ensure_manifest()
     # The long way: what facts are made of.
     of_facts = {fact.entity for fact in star.facts}
     return [
@@ -91,10 +95,9 @@ def build_assets(
         *(build_fact_asset(project, fact, partitions, for_ui=for_ui) for fact in star.facts),
         build_warehouse_assets(project, partitions, for_ui=for_ui),
         build_mart_assets(
-            # Parsed beforehand by `headrace env` and its like; parsed here only after an edit.
-            builder.ensure_manifest(),
+            manifest,
             builder,
-            [fact.name for fact in star.facts],
+            mart_lineage(project, json.loads(manifest.read_text())),
             project.views,
             partitions,
             for_ui=for_ui,

@@ -6,13 +6,9 @@ Elsewhere: the assets themselves (the layers' modules).
 
 import dagster as dg
 
-RAW, PROCESSED, QUARANTINE, CURATED = "raw", "processed", "quarantine", "curated"
-WAREHOUSE, MARTS = "warehouse", "marts"
+from headrace.lineage import CURATED, MARTS, PROCESSED, QUARANTINE, RAW, WAREHOUSE, table_of
 
-
-def table_of(entity: str) -> str:
-    """Table of `source.entity` in raw, processed and quarantine: `source_entity`."""
-    return entity.replace(".", "_")
+__all__ = ["CURATED", "MARTS", "PROCESSED", "QUARANTINE", "RAW", "WAREHOUSE", "table_of"]
 
 
 def raw_key(entity: str) -> dg.AssetKey:

@@ -12,21 +12,22 @@ from pathlib import Path
 import dagster as dg
 
 from headrace import progress
+from headrace.build_plan import AssetLineage, BuildPlan
+from headrace.ledger.ledger import Ledger
 from headrace.marts import DaysBuilt, MartBuilder, NodeResult
 from headrace.quality.report import CheckResult, PartitionReport
 from headrace.warehouse import views
 from io_managers.contexts import REBUILD_TAG
 from platform_assets import events
 from platform_assets.dbt_models import dbt_models
-from platform_assets.keys import MARTS, WAREHOUSE, name_of, warehouse_key
-from platform_assets.partitions import days_of
+from platform_assets.keys import MARTS
 from platform_assets.recorder import PublicationRecorder
 
 
 def build_mart_assets(
     manifest: Path,
     builder: MartBuilder,
-    facts: Sequence[str],
+    lineages: Mapping[str, AssetLineage],
     view_folder: Path,
     partitions: dg.PartitionsDefinition,
     *,
@@ -39,7 +40,7 @@ def build_mart_assets(
     Args:
         manifest: dbt's manifest, parsed before.
         builder: Runs dbt.
-        facts: Warehouse tables whose published days decide which days are built.
+        lineages: By model: the facts that it is built from.
         view_folder: Views that follow what is built.
         partitions: The days.
         for_ui: See `platform_assets.dbt_models`.
@@ -59,52 +60,50 @@ def build_mart_assets(
             events.log_checks(step, _judged(checked, [DaysBuilt((), results)]))
             yield from _outputs(context, {})
             return
-        days = days_of(context.partition_keys)
-        with recorder.attempt(context, days, keys):
-            restated = recorder.warehouse.restatements()
-            # Before the facts are looked at: a load in between is built again, and never missed.
-            load = restated.last_load()
-            behind = restated.marts_behind(
-                [name_of(key) for key in keys], [f"{WAREHOUSE}.{fact}" for fact in facts]
-            )
-            facts_of = _published_facts(recorder, facts, sorted({*days, *behind}))
-            progress.report("marts", 0, len(days))
-            names = [key.path[-1] for key in keys]
-            rebuild = REBUILD_TAG in context.run.tags
-            builds = builder.build_days(names, list(facts_of), rebuild=rebuild) if facts_of else []
-            if any({*build.anew} & {*names} for build in builds):
-                # A table that was not there holds all history now, whatever the run is about.
-                facts_of = _published_facts(recorder, facts, None)
-            reports = {key: _reports(key, builds, facts_of) for key in keys}
-            for key in keys:
-                recorder.write_down(step, key, reports[key], snapshot_id=load)
-            events.log_checks(step, _judged(keys, builds))
+        # Before the facts are read: a load in between makes its days stale, and is never missed.
+        plans = {
+            key: recorder.plan(context, lineages[key.path[-1]], with_stale=True) for key in keys
+        }
+        reports: list[PartitionReport] = []
+        rebuild = REBUILD_TAG in context.run.tags
+        with recorder.attempt(context, plans):
+            progress.report("marts", 0, len(context.partition_keys))
+            for days, some in _by_days(plans):
+                names = [key.path[-1] for key in some]
+                builds = builder.build_days(names, days, rebuild=rebuild) if days else []
+                for key in some:
+                    facts_of = _facts_of(recorder.ledger(), plans[key].lineage, days)
+                    judged = _reports(key, builds, facts_of)
+                    recorder.write_down(step, key, plans[key], judged)
+                    reports += judged.values()
+                events.log_checks(step, _judged(some, builds))
             views.follow(recorder.warehouse.connector(), view_folder, [MARTS])
-            progress.report("marts", len(days), len(days))
+            progress.report("marts", len(context.partition_keys), len(context.partition_keys))
         recorder.end(step, keys, reports)
-        yield from _outputs(context, {"days_restated": len({*facts_of} - {*days})})
+        stale = {day for plan in plans.values() for day in plan.stale}
+        yield from _outputs(context, {"days_restated": len(stale)})
 
     return marts
 
 
-def _published_facts(
-    recorder: PublicationRecorder, facts: Sequence[str], days: Sequence[date] | None
-) -> dict[date, int]:
-    """The days on which every fact table may be read, in order, with their facts.
+def _by_days(
+    plans: Mapping[dg.AssetKey, BuildPlan],
+) -> list[tuple[list[date], list[dg.AssetKey]]]:
+    """Models that are built for the same days, together; what others may read comes first.
 
-    Args:
-        recorder: Has the ledger.
-        facts: Warehouse tables.
-        days: Days to choose from; None for all.
+    A model that reads another one has all facts of that one, and so at most as many days.
     """
-    states = [recorder.ledger().states(name_of(warehouse_key(fact)), days) for fact in facts]
-    if days is None:
-        days = sorted({day for some in states for day in some if day is not None})
-    return {
-        day: sum(some[day].rows_out for some in states)
-        for day in days
-        if all(day in some and some[day].status == "published" for some in states)
-    }
+    together: dict[tuple[date, ...], list[dg.AssetKey]] = {}
+    for key, plan in plans.items():
+        together.setdefault(tuple(sorted({*plan.days, *plan.stale})), []).append(key)
+    found = sorted(together.items(), key=lambda pair: len(pair[0]), reverse=True)
+    return [(list(days), keys) for days, keys in found]
+
+
+def _facts_of(ledger: Ledger, lineage: AssetLineage, days: Sequence[date]) -> dict[date, int]:
+    """By day, the facts that a model is built from."""
+    states = [ledger.states(name, days) for name in lineage.inputs]
+    return {day: sum(some[day].rows_out for some in states if day in some) for day in days}
 
 
 def _reports(

@@ -17,6 +17,10 @@ PARTITION_TAG = "dagster/partition"
 DAYS_TAG = "headrace/days"
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
+# Tag of a run that builds, of the days of its range, those that are stale when a step comes to
+# them: what an earlier step of it published makes more of them stale.
+ONLY_TAG = "headrace/only"
+STALE = "stale"
 
 
 def daily_partitions(settings: PartitionSettings) -> dg.DailyPartitionsDefinition:
@@ -37,12 +41,15 @@ def days_of_run(context: dg.AssetExecutionContext) -> list[date] | None:
     return None
 
 
-def range_tags(start: date, end: date, *, rebuild: bool = False) -> dict[str, str]:
+def range_tags(
+    start: date, end: date, *, rebuild: bool = False, only_stale: bool = False
+) -> dict[str, str]:
     """Run tags that ask for the days from `start` to `end`, both included.
 
     A run of one day has it as its partition, by which the UI lists and filters runs.
     """
     more = {REBUILD_TAG: "true"} if rebuild else {}
+    more |= {ONLY_TAG: STALE} if only_stale else {}
     if start == end:
         return {PARTITION_TAG: start.isoformat(), **more}
     return {
@@ -51,3 +58,8 @@ def range_tags(start: date, end: date, *, rebuild: bool = False) -> dict[str, st
         DAYS_TAG: f"{start}...{end}",
         **more,
     }
+
+
+def takes_stale_days_only(run: dg.DagsterRun) -> bool:
+    """Whether a run builds just the stale days of its range."""
+    return run.tags.get(ONLY_TAG) == STALE

@@ -4,18 +4,18 @@ Belongs here: the factory of processed assets.
 Elsewhere: typing and rules (headrace.standardize), staging (headrace.layers.processed).
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from datetime import date
 
 import dagster as dg
 
 from headrace.config.loading import Project
-from headrace.lake.scan import LakeScan
 from headrace.layers.full_snapshots import NAMESPACE as QUARANTINED_KEYS
 from headrace.layers.full_snapshots import SnapshotAudit
 from headrace.layers.processed import ProcessedStep
-from headrace.quality.report import AuditedOutput, bad_days, passed_days
+from headrace.lineage import processed_lineage
+from headrace.quality.report import AuditedOutput, AuditedTable, bad_days, passed_days
 from headrace.standardize.rows import processed_schema, quarantine_schema
-from headrace.version import code_version
 from platform_assets.declare import (
     FULL_SNAPSHOT_CHECKS,
     PROCESSED_CHECKS,
@@ -24,8 +24,15 @@ from platform_assets.declare import (
     table_metadata,
 )
 from platform_assets.executor import starts_first
-from platform_assets.keys import PROCESSED, QUARANTINE, name_of, processed_key, raw_key, table_of
-from platform_assets.partitions import days_of
+from platform_assets.keys import (
+    PROCESSED,
+    QUARANTINE,
+    RAW,
+    name_of,
+    processed_key,
+    raw_key,
+    table_of,
+)
 from platform_assets.recorder import PublicationRecorder
 from platform_assets.runs import properties_of, stamp_of
 from resources.lake import LakeResource
@@ -42,14 +49,14 @@ def build_processed_asset(
 ) -> dg.AssetsDefinition:
     """One entity: captured versions in; typed, deduplicated, audited rows out."""
     entity, uses = project.entities()[name][1], project.star.uses_of(name)
-    # Another use by the star gives other rows, or other reasons to hold a day.
-    key, version = processed_key(name), code_version(entity, *([uses] if uses else []))
+    key, lineage = processed_key(name), processed_lineage(project, name)
+    version = lineage.code_version
     snapshots = uses.full_snapshots if uses else ()
     checks = FULL_SNAPSHOT_CHECKS if snapshots else PROCESSED_CHECKS
 
     @dg.asset(
         key=key,
-        ins={"raw": dg.AssetIn(raw_key(name))},
+        deps=[raw_key(name)],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         io_manager_key="lake_io",
@@ -67,13 +74,11 @@ def build_processed_asset(
     )
     def processed(
         context: dg.AssetExecutionContext,
-        raw: LakeScan,
         lake: LakeResource,
         spark: SparkResource,
         recorder: PublicationRecorder,
-    ) -> Iterator[dg.Output[AuditedOutput | None]]:
-        days = days_of(context.partition_keys)
-        with recorder.attempt(context, days):
+    ) -> Iterator[dg.Output[AuditedOutput | AuditedTable | None]]:
+        def stage(days: Sequence[date]) -> AuditedOutput:
             quarantine = lake.table(QUARANTINE, table_of(name))
             table, engine = lake.table(PROCESSED, table_of(name)), spark.session()
             audit = None
@@ -90,23 +95,27 @@ def build_processed_asset(
                 snapshots=audit,
                 source_order=uses.source_order if uses else (),
             )
-            staged = step.stage(name_of(key), raw)
-            # Before the rows themselves: whoever sees a day sees also what was set aside of it.
-            # A held day's quarantine says why it is held.
-            quarantine.replace(staged.quarantined, schema=quarantine_schema(entity), properties={})
-            good = passed_days(staged.reports)
-            if audit is not None:
-                # Of published days only: a held one keeps its rows, and those set aside of them.
-                audit.publish_keys(staged.quarantined_keys, good)
-        yield dg.Output(
-            AuditedOutput(
+            staged = step.stage(name_of(key), lake.scan(RAW, table_of(name), days))
+
+            def set_aside(some: Collection[date]) -> None:
+                rows = {day: rows for day, rows in staged.quarantined.items() if day in some}
+                quarantine.replace(rows, schema=quarantine_schema(entity), properties={})
+                if audit is not None:
+                    # Of published days only: a held one keeps its rows, and those set aside.
+                    good = [day for day in passed_days(staged.reports) if day in some]
+                    audit.publish_keys(staged.quarantined_keys, good)
+
+            return AuditedOutput(
                 processed_schema(entity),
-                {day: staged.partitions[day] for day in good},
+                {day: staged.partitions[day] for day in passed_days(staged.reports)},
                 bad_days(staged.reports),
                 properties_of(context.run, version),
                 reports=staged.reports,
+                set_aside=set_aside,
             )
-        )
+
+        plan = recorder.plan(context, lineage)
+        yield dg.Output(recorder.attempted(context, plan, stage))
         yield from check_outputs(context)
 
     return processed

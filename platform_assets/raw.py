@@ -4,19 +4,19 @@ Belongs here: the factory of raw assets.
 Elsewhere: reading sources (headrace.ingestion), publishing (io_managers.iceberg).
 """
 
+from collections.abc import Iterator, Sequence
+from datetime import date
+
 import dagster as dg
 
 from headrace.config.loading import Project
-from headrace.config.settings import PartitionSettings
-from headrace.config.sources import EntityConfig
 from headrace.ingestion.capture import raw_schema
 from headrace.layers.raw import RawStep
-from headrace.quality.report import AuditedOutput
-from headrace.version import code_version
+from headrace.lineage import raw_lineage
+from headrace.quality.report import AuditedOutput, AuditedTable
 from platform_assets.declare import table_metadata
 from platform_assets.executor import one_at_a_time, starts_first
 from platform_assets.keys import RAW, name_of, raw_key, table_of
-from platform_assets.partitions import days_of
 from platform_assets.recorder import PublicationRecorder
 from platform_assets.runs import properties_of
 from resources.lake import LakeResource
@@ -33,8 +33,8 @@ def build_raw_asset(
 ) -> dg.AssetsDefinition:
     """One entity's captured versions: an append-only log, one file a version and day."""
     entities = {known: entity for known, (_, entity) in project.entities().items()}
-    entity, key = entities[name], raw_key(name)
-    version = _version(entity, project.settings.partitions)
+    entity, key, lineage = entities[name], raw_key(name), raw_lineage(project, name)
+    version = lineage.code_version
 
     @dg.asset(
         key=key,
@@ -55,9 +55,8 @@ def build_raw_asset(
         landing: LandingResource,
         lake: LakeResource,
         recorder: PublicationRecorder,
-    ) -> AuditedOutput:
-        days = days_of(context.partition_keys)
-        with recorder.attempt(context, days):
+    ) -> Iterator[dg.Output[AuditedOutput | AuditedTable]]:
+        def stage(days: Sequence[date]) -> AuditedOutput:
             step = RawStep(
                 asset=name_of(key),
                 source=name,
@@ -73,11 +72,7 @@ def build_raw_asset(
                 context.log.warning(warning)
             return output
 
+        plan = recorder.plan(context, lineage)
+        yield dg.Output(recorder.attempted(context, plan, stage))
+
     return raw
-
-
-def _version(entity: EntityConfig, partitions: PartitionSettings) -> str:
-    if entity.extract.day_of_file == "name":
-        return code_version(entity.extract)
-    # What has no day of its own belongs to the first partition.
-    return code_version(entity.extract, PartitionSettings(start=partitions.start))

@@ -1,11 +1,11 @@
 """The star's publication, written down in the transaction that makes it visible.
 
 Belongs here: the hook of the warehouse's IO manager.
-Elsewhere: the ledger's rows and Dagster's events (platform_assets.recorder), which days a change
-makes out of date (headrace.restatement).
+Elsewhere: the ledger's rows and Dagster's events (platform_assets.recorder), which rows point to
+changed members (headrace.warehouse.referring_days).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -13,15 +13,18 @@ from pathlib import Path
 import dagster as dg
 import structlog
 
-from headrace import restatement
-from headrace.errors import CommitConflictError
+from headrace.build_plan import BuildPlan
+from headrace.errors import CommitConflictError, HeadraceError
+from headrace.ledger.ledger import PartitionRecord
 from headrace.quality.report import PartitionReport, passed_days
+from headrace.staged import new_token
 from headrace.star.facts import DATE_KEY
 from headrace.warehouse import access, comments, views
 from headrace.warehouse.access import Limits
 from headrace.warehouse.comments import Described
 from headrace.warehouse.group import GroupMember
 from headrace.warehouse.publishing import Publication
+from headrace.warehouse.referring_days import days_of_restated_members
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import WarehouseTable
 from headrace.warehouse.views import ViewFile
@@ -53,6 +56,7 @@ class StarPublication:
     Attributes:
         member: The table's place in the group that is published together.
         states: By table, what was read of the lake.
+        plans: By table, what is built, from which versions.
         reports: By table, the audit of each of the run's days.
         restated: By fact, the audit of published days that the lake has anew.
         facts: Every fact of the star, loaded now or not.
@@ -63,6 +67,7 @@ class StarPublication:
 
     member: GroupMember
     states: Mapping[str, LakeState]
+    plans: Mapping[str, BuildPlan]
     reports: Mapping[str, Mapping[date, PartitionReport]]
     restated: Mapping[str, Mapping[date, PartitionReport]]
     facts: tuple[WarehouseTable, ...]
@@ -103,24 +108,24 @@ class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
                     f"{name_of(key)} was loaded by another run meanwhile", fix="run it again"
                 )
             both = {**reports, **star.restated.get(name, {})}
-            records = ledger_records(context.step_context, key, both, state.snapshot)
-            of_days = state.of_days
-            ledger.record_in(
-                session,
-                [
-                    replace(record, snapshot_id=of_days.get(record.partition, record.snapshot_id))
-                    if record.partition and record.status == "published"
-                    else record
-                    for record in records
-                ],
-            )
+            records = ledger_records(context.step_context, star.plans[name], both, state.snapshot)
+            records = [_with_snapshot(record, state) for record in records]
+            if name in {fact.name for fact in star.facts}:
+                changed = _own_changed_days(star, name, publications)
+                records = [_with_content(record, changed) for record in records]
+            ledger.record_in(session, records)
             # With rows kept for facts that were not loaded, the next load starts from here again.
             kept = name in publications and publications[name].rows_kept
             if state.snapshot is not None and not kept:
                 ledger.record_loaded_in(session, name_of(key), state.snapshot, context.run_id)
         for fact in star.facts:
-            days = _changed_days(session, star, fact, publications)
-            restatement.record_changed_in(session, fact, days)
+            days = _days_of_restated_members(session, fact, publications)
+            ledger.renew_in(session, name_of(warehouse_key(fact.name)), days, new_token())
+
+    def failed(self, context: dg.OutputContext, output: object, error: HeadraceError) -> None:
+        """Write down that no table of the star could be published."""
+        plans = {warehouse_key(name): plan for name, plan in _star(output).plans.items()}
+        self.recorder.record_failure(context.step_context, plans, error)
 
     def published(
         self,
@@ -145,7 +150,8 @@ class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
             views.follow(connect, Path(self.views), [WAREHOUSE], star.declared)
             comments.describe(connect, star.described)
             access.grant_new_tables(connect, star.limited)
-        self.recorder.end(context.step_context, list(reports), reports)
+        judged = [report for some in reports.values() for report in some.values()]
+        self.recorder.end(context.step_context, list(reports), judged)
 
 
 def restated_counts(
@@ -160,23 +166,41 @@ def restated_counts(
     return {"days_restated": days, "rows_restated": rows}
 
 
-def _changed_days(
-    session: Session,
-    star: StarPublication,
-    fact: WarehouseTable,
-    publications: Mapping[str, Publication],
+def _own_changed_days(
+    star: StarPublication, name: str, publications: Mapping[str, Publication]
 ) -> set[date]:
-    """Days of a fact that readers see otherwise once this is committed."""
+    """Days of a fact whose own rows readers see otherwise once this is committed."""
+    table = next(fact for fact in star.facts if fact.name == name)
+    own = publications.get(name)
+    if own is None:
+        return set()
+    # A table that is loaded whole does not tell days apart.
+    return {*(own.changed_days or (() if table.column_of_days else star.reports[name]))}
+
+
+def _days_of_restated_members(
+    session: Session, fact: WarehouseTable, publications: Mapping[str, Publication]
+) -> set[date]:
+    """Days of a fact that point to members whose attributes the load changed."""
     days: set[date] = set()
-    if own := publications.get(fact.name):
-        # A table that is loaded whole does not tell days apart.
-        some = own.changed_days or (() if fact.column_of_days else star.reports[fact.name])
-        days |= {*some}
     for reference in fact.references:
         dimension = publications.get(reference.table)
         if dimension and dimension.rows_restated:
-            days |= restatement.days_of_restated_members(session, fact, DATE_KEY, reference)
+            days |= days_of_restated_members(session, fact, DATE_KEY, reference)
     return days
+
+
+def _with_snapshot(record: PartitionRecord, state: LakeState) -> PartitionRecord:
+    if record.partition is None or record.status != "published":
+        return record
+    return replace(record, snapshot_id=state.of_days.get(record.partition, record.snapshot_id))
+
+
+def _with_content(record: PartitionRecord, changed: Collection[date]) -> PartitionRecord:
+    """A fact's day has another content if the load changed its rows, and no other if not."""
+    if record.partition in changed:
+        return replace(record, content="new", data_version=new_token())
+    return replace(record, content="same")
 
 
 def _star(output: object) -> StarPublication:

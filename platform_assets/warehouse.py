@@ -6,12 +6,13 @@ Elsewhere: staging and judging the load (headrace.layers.warehouse), SQL (headra
 
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
 import dagster as dg
 
+from headrace.build_plan import BuildPlan
 from headrace.config.loading import Project
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
 from headrace.layers import outriggers
@@ -24,6 +25,7 @@ from headrace.layers.warehouse import (
     fact_table,
 )
 from headrace.ledger.ledger import PartitionState
+from headrace.lineage import warehouse_lineage
 from headrace.quality.report import PartitionReport
 from headrace.version import code_version
 from headrace.warehouse.comments import Described
@@ -39,7 +41,7 @@ from platform_assets.declare import (
     table_metadata,
 )
 from platform_assets.keys import CURATED, WAREHOUSE, curated_key, name_of, warehouse_key
-from platform_assets.partitions import days_of, days_of_run
+from platform_assets.partitions import days_of_run
 from platform_assets.recorder import PublicationRecorder
 from platform_assets.star_recorder import LakeState, StarPublication
 from resources.lake import LakeResource
@@ -59,6 +61,7 @@ def build_warehouse_assets(
     declared: list[StarTable] = [*star.dimensions, star.calendar, *star.facts]
     configs = {config.name: config for config in declared}
     tables = {name: _table(project, config) for name, config in configs.items()}
+    lineages = warehouse_lineage(project)
     facts = tuple(tables[fact.name] for fact in star.facts)
     key_views = outriggers.outrigger_views(project)
     limited = limited_roles(project)
@@ -89,14 +92,16 @@ def build_warehouse_assets(
         if not context.selected_asset_keys:
             yield from _checks_alone(context, project, lake, warehouse, spark, recorder)
             return
-        days = days_of(context.partition_keys)
-        keys = sorted(context.selected_asset_keys)
-        names = [key.path[-1] for key in keys]
+        names = [key.path[-1] for key in sorted(context.selected_asset_keys)]
         # Held until the star is published: of two loads, the later must know what the earlier did.
-        with recorder.attempt(context, days, keys), recorder.warehouse.lock(WAREHOUSE):
+        with recorder.warehouse.lock(WAREHOUSE):
+            plans = {
+                name: recorder.plan(context, lineages[name], with_stale=True) for name in names
+            }
             loader = StarLoader(warehouse.connector(), project, spark.session)
-            star = _StarLoad(loader, lake, recorder)
-            star.stage({name: configs[name] for name in names}, days)
+            star = _StarLoad(loader, lake, recorder, plans)
+            with recorder.attempt(context, {warehouse_key(name): plans[name] for name in names}):
+                star.stage({name: configs[name] for name in names})
             staged = star.loader.staged()
             group = LoadGroup(warehouse.connector(), names, staged.loads)
             try:
@@ -105,8 +110,9 @@ def build_warehouse_assets(
                         StarPublication(
                             group.member(name),
                             star.states,
-                            {n: _among(r, days) for n, r in staged.reports.items()},
-                            {n: _not_among(r, days) for n, r in staged.reports.items()},
+                            plans,
+                            {n: _among(r, plans[n].days) for n, r in staged.reports.items()},
+                            {n: _not_among(r, plans[n].days) for n, r in staged.reports.items()},
                             facts,
                             key_views,
                             described,
@@ -141,18 +147,16 @@ def _checks_alone(
         names = {check.name for check in selected if check.asset_key == key}
         if not names:
             continue
-        loaded, in_lake = (
-            ledger.states(name_of(key)),
-            ledger.states(name_of(curated_key(fact.name))),
-        )
+        source = name_of(curated_key(fact.name))
+        loaded, in_lake = ledger.states(name_of(key)), ledger.states(source)
         days = sorted(
             day
-            for day in loaded
+            for day, state in loaded.items()
             if day
             and (wanted is None or day in wanted)
             and _is_published(loaded, day)
             and _is_published(in_lake, day)
-            and loaded[day].snapshot_id == in_lake[day].snapshot_id
+            and (state.inputs or {}).get(source) == in_lake[day].data_version
         )
         reports = loader.audit_published(fact, lake.scan(CURATED, fact.name, days), days)
         recorder.log_checks(context, key, reports, names)
@@ -166,14 +170,15 @@ class _StarLoad:
     loader: StarLoader
     lake: LakeResource
     recorder: PublicationRecorder
+    plans: dict[str, BuildPlan]
     states: dict[str, LakeState] = field(default_factory=dict)
 
-    def stage(self, configs: Mapping[str, StarTable], days: list[date]) -> None:
+    def stage(self, configs: Mapping[str, StarTable]) -> None:
         """Stage each table; dimensions first, as facts are judged by them."""
         # One waits for the engine or for Postgres while Python is busy with another.
         with ThreadPoolExecutor(_DIMENSIONS_AT_ONCE) as pool:
             staging = [
-                pool.submit(self._stage_dimension, name, config, days)
+                pool.submit(self._stage_dimension, name, config)
                 for name, config in configs.items()
                 if not isinstance(config, FactConfig)
             ]
@@ -181,11 +186,11 @@ class _StarLoad:
                 staged.result()
         for name, config in configs.items():
             if isinstance(config, FactConfig):
-                self._stage_fact(name, config, days)
+                self._stage_fact(name, config)
 
-    def _stage_dimension(
-        self, name: str, config: DimensionConfig | CalendarConfig, days: list[date]
-    ) -> None:
+    def _stage_dimension(self, name: str, config: DimensionConfig | CalendarConfig) -> None:
+        if not self.lake.table(CURATED, name).exists():
+            return  # No run published it yet: the other tables do not wait for it.
         scan = self.lake.scan(CURATED, name)
         table = _table(self.loader.project, config)
         loaded = self.recorder.ledger().loaded_snapshot(name_of(warehouse_key(name)))
@@ -199,28 +204,39 @@ class _StarLoad:
                 scan = changes.added
                 came_or_went = DimensionRows(changes.added, changes.removed)
                 rows = came_or_went if changes else DimensionRows(None)
-        self.loader.stage_dimension(table, rows, _brought(self.recorder, config, days))
+        self.loader.stage_dimension(table, rows, self._brought(name, config))
         self.states[name] = LakeState(loaded, scan.snapshot_id, {})
 
-    def _stage_fact(self, name: str, config: FactConfig, days: list[date]) -> None:
+    def _stage_fact(self, name: str, config: FactConfig) -> None:
         """Stage the run's days, and those that the lake has published anew since their load."""
+        if not self.lake.table(CURATED, name).exists():
+            return  # No run published it yet: the other tables do not wait for it.
+        plan = self.plans[name]
         key, ledger = name_of(curated_key(name)), self.recorder.ledger()
         loaded = ledger.loaded_snapshot(name_of(warehouse_key(name)))
         # The ledger before the lake: a publication in between is loaded then, and taken for an
         # older one, which costs one more load. The other way round it would be missed.
         states = ledger.states(key)
-        open_days = {day for day in days if _is_published(states, day)}
+        open_days = {*plan.days}
         if config.load == "truncate_and_load":
-            open_days |= {day for day, state in states.items() if day and state.published_at}
-        behind = self.recorder.warehouse.restatements().days_behind(
-            name_of(warehouse_key(name)), key
-        )
+            known = {day: state.data_version for day, state in states.items() if day}
+            published = {day: {key: version} for day, version in known.items() if version}
+            plan = self.plans[name] = replace(plan, stale={**published, **plan.stale})
+            open_days |= {*published}
         kept_from = first_kept_month(config.keep_months)
-        open_days |= {day for day in behind if day >= kept_from}
+        open_days |= {day for day in plan.stale if day >= kept_from}
         scan = self.lake.scan(CURATED, name, sorted(open_days))
         self.loader.stage_fact(config, scan, sorted(open_days))
         of_days = {day: states[day].snapshot_id for day in open_days if day in states}
         self.states[name] = LakeState(loaded, scan.snapshot_id, of_days)
+
+    def _brought(self, name: str, config: StarTable) -> dict[date, int]:
+        """The days that are loaded, and the rows that each of them brought to the dimension."""
+        days = [*self.plans[name].days, *self.plans[name].stale]
+        if isinstance(config, CalendarConfig):
+            return dict.fromkeys(days, 1)
+        states = self.recorder.ledger().states(name_of(curated_key(config.name)), days)
+        return {day: states[day].rows_out for day in days if day in states}
 
 
 def _among(
@@ -235,14 +251,6 @@ def _not_among(
 ) -> dict[date, PartitionReport]:
     unwanted = frozenset(days)
     return {day: report for day, report in reports.items() if day not in unwanted}
-
-
-def _brought(recorder: PublicationRecorder, config: StarTable, days: list[date]) -> dict[date, int]:
-    """The days that may be loaded, and the rows that each of them brought to the dimension."""
-    if isinstance(config, CalendarConfig):
-        return dict.fromkeys(days, 1)
-    states = recorder.ledger().states(name_of(curated_key(config.name)), days)
-    return {day: states[day].rows_out for day in days if _is_published(states, day)}
 
 
 def _is_published(states: Mapping[date | None, PartitionState], day: date) -> bool:

@@ -12,7 +12,6 @@ import dagster as dg
 
 from headrace.errors import ConfigError
 from headrace.ledger.ledger import Ledger
-from headrace.restatement import Restatements
 from headrace.warehouse import server
 from headrace.warehouse.kept import kept_sessions
 from headrace.warehouse.load import Warehouse
@@ -57,10 +56,6 @@ class WarehouseResource(dg.ConfigurableResource[None]):
     def ledger(self) -> Ledger:
         """The ledger in this database."""
         return Ledger(kept_sessions(self.database_url()))
-
-    def restatements(self) -> Restatements:
-        """What is out of date in this database."""
-        return Restatements(kept_sessions(self.database_url()))
 
     def lock(self, name: str) -> AbstractContextManager[None]:
         """Hold a lock of the database while a block runs, against all other runs."""

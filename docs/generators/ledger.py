@@ -13,7 +13,9 @@ from headrace.ledger.ledger import PartitionRecord
 from headrace.ledger.tables import TABLES
 
 _TABLE = re.compile(r"create table if not exists (\S+) \((.*?)\n\);", re.DOTALL)
-_COLUMN = re.compile(r"^ {4}(?P<name>\w+) (?P<type>\w+)(?P<rest>.*?),?$", re.MULTILINE)
+_COLUMN = re.compile(
+    r"^    (?!primary key)(?P<name>\w+) (?P<type>\w+)(?P<rest>.*?),?$", re.MULTILINE
+)
 _COMMENT = re.compile(r"comment on table (\S+) is\s+'([^']*)'")
 _ATTRIBUTE = re.compile(r"^(?P<name>\w+): (?P<text>.*(?:\n {4,}.*)*)", re.MULTILINE)
 

@@ -123,13 +123,30 @@ LEDGER_COLUMNS = {
     "platform.partition_ledger": {
         "partition": "The day, UTC; null for an asset without partitions.",
         "status": "Of the last attempt: `published`; `held`: a check failed; `failed`: it could "
-        "not even be staged. Published with `rows_out` 0 is a day known to be empty.",
+        "not even be staged; `skipped`: an input was not published, and it never was; `running`: a "
+        "run is at it for the first time. Published with `rows_out` 0 is a day known to be empty.",
+        "attempted_inputs": "By input, the data version that the last attempt read; null: unknown.",
+        "running_run_id": "The run that began with it and has not ended; if it died, it is stale.",
         "snapshot_id": "The lake's snapshot that publishes what readers see; null where there is "
         "none.",
         "attempted_at": "When the last attempt was written down.",
         "published_rows": "Rows that readers see; null if none were ever published.",
         "published_run_id": "The run that published what readers see.",
         "published_at": "When that was written down.",
+        "published_code_version": "Of the code that built what readers see.",
+        "data_version": "Stands for the content that readers see: equal content, equal version.",
+        "inputs": "By input, the data version that what readers see was built from.",
+    },
+    "platform.partition_attempt": {
+        "partition": "The day, UTC; null for an asset without partitions.",
+        "status": "`published`, `held`, `failed`, `skipped`; `superseded`: a newer run published "
+        "it meanwhile, from newer inputs; `interrupted`: the run died.",
+        "ended_at": "When it was written down.",
+    },
+    "platform.table_input": {
+        "asset": "The asset, such as `curated/fact_sales`.",
+        "input": "The asset that it follows as a whole, such as `curated/dim_product`.",
+        "data_version": "Stands for the content of that asset's partitions that it has followed.",
     },
     "platform.loaded_snapshot": {
         "relation": "The table, as namespace.name.",

@@ -81,9 +81,15 @@ def backfill(
             " and --to. Readers see the old table until the new one is whole.",
         ),
     ] = False,
+    stale: Annotated[
+        bool,
+        typer.Option("--stale", help="Only what is stale: built from inputs that changed since."),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Run the layers for the days from START to END, both included; or rebuild tables.
+
+    With --stale each asset builds the days that need it, among all days or those given.
 
     Example: headrace backfill --from 2017-01-01 --to 2017-01-31
     """
@@ -94,7 +100,9 @@ def backfill(
         dbt_worker.start()
     from headrace.cli.runner import run_backfill
 
-    result = run_backfill(start, end, select=select, rebuild=rebuild, quiet=as_json)
+    result = run_backfill(
+        start, end, select=select, rebuild=rebuild, only_stale=stale, quiet=as_json
+    )
     output.print_backfill(result, as_json=as_json)
     raise typer.Exit(result.exit_code)
 

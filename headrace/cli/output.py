@@ -133,7 +133,17 @@ def print_status(
         for line in first_steps:
             say(f"  {line}")
         return
-    columns = ("asset", "published", "empty", "held", "failed", "missing", "rows", "last run")
+    columns = (
+        "asset",
+        "published",
+        "empty",
+        "held",
+        "failed",
+        "missing",
+        "stale",
+        "rows",
+        "last run",
+    )
     print_table(columns, [tuple(asset.as_dict().values()) for asset in assets])
 
 
@@ -182,7 +192,7 @@ def print_backfill(result: "BackfillResult", *, as_json: bool) -> None:
     if as_json:
         print_json(result.as_dict())
         return
-    causes = fold(result.bad)
+    causes = fold(result.bad or result.skipped)
     for cause in causes[:_SHOWN]:
         _print_cause(cause)
     if len(causes) > _SHOWN:

@@ -5,9 +5,11 @@ Elsewhere: the orchestration itself (jobs.backfill, platform_assets.definitions)
 """
 
 import gc
+import json
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -31,7 +33,10 @@ from headrace.errors import ConfigError
 from headrace.home import environment_of
 from headrace.home_lock import using
 from headrace.home_setup import mart_builder, prepare_home
-from headrace.ledger.ledger import PartitionState
+from headrace.ledger import liveness
+from headrace.ledger.ledger import Attempt, Ledger, PartitionState
+from headrace.ledger.staleness import StalePartition, all_stale
+from headrace.lineage import project_lineage
 
 # Objects between two looks for garbage that reference counts leave: with Python's 700 a year's
 # manifests, events and plans cost 2 s of looking.
@@ -67,6 +72,7 @@ class BackfillResult:
     steps: tuple[tuple[str, float], ...]
     exit_code: int
     summary: str
+    skipped: tuple[BadPartition, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON prints it."""
@@ -86,6 +92,7 @@ class AssetStatus:
     held: int
     failed: int
     missing: int
+    stale: int
     rows: int | None
     last_run: datetime | None
 
@@ -107,6 +114,7 @@ def run_backfill(
     *,
     select: str,
     rebuild: bool = False,
+    only_stale: bool = False,
     quiet: bool,
 ) -> BackfillResult:
     """Run the selected assets over the days, in this process, with a progress bar.
@@ -116,6 +124,7 @@ def run_backfill(
         end: Last day, included.
         select: Assets, in Dagster's syntax.
         rebuild: Make their tables anew, from all days; no days are given then.
+        only_stale: Each asset builds the days that are stale, among those given or all.
         quiet: Show no bars.
 
     Raises:
@@ -126,7 +135,7 @@ def run_backfill(
         # dbt takes three seconds to get ready, in which the layers before it keep this core busy.
         dbt_worker.start()
     project = load_project()
-    start_day, end = _days_of(project, start_day, end, rebuild=rebuild)
+    first, last = _days_of(project, start_day, end, rebuild=rebuild, only_stale=only_stale)
     check_conditions(project)
     os.environ.update(environment_of(project))
     _log_to_stderr()
@@ -142,11 +151,14 @@ def run_backfill(
         with nullcontext() if quiet else bars():
             run: Run = run_range(
                 lambda: definitions(project, for_ui=False),
-                start_day,
-                end,
+                first,
+                last,
                 select=select,
                 rebuild=rebuild,
+                only_stale=only_stale,
             )
+        # Several runs may follow each other in a process: one that ended is alive no more.
+        liveness.release(run.run_id)
         return _result(project, run)
 
 
@@ -156,7 +168,9 @@ def read_status() -> list[AssetStatus]:
     prepare_home(project)
     days = _number_of_days(project)
     found = []
-    known_assets = ledger_of(project).summary()
+    ledger = ledger_of(project)
+    stale = Counter(one.asset for one in read_staleness(project, ledger))
+    known_assets = ledger.summary()
     rows = rows_in_tables(project, [asset.asset for asset in known_assets])
     for asset in known_assets:
         known = asset.published + asset.empty + asset.held + asset.failed
@@ -168,6 +182,7 @@ def read_status() -> list[AssetStatus]:
                 asset.held,
                 asset.failed,
                 max(0, days - known) if asset.is_partitioned else 0,
+                stale[asset.asset],
                 rows.get(asset.asset, asset.rows),
                 asset.last_run_at,
             )
@@ -197,6 +212,12 @@ def first_steps() -> list[str]:
     return steps
 
 
+def read_staleness(project: Project, ledger: Ledger) -> list[StalePartition]:
+    """Every partition of the project that has to be built, in the order of the layers."""
+    manifest = json.loads(mart_builder(project).ensure_manifest().read_text())
+    return all_stale(ledger, project_lineage(project, manifest), project.settings.partitions)
+
+
 @contextmanager
 def _imports() -> Iterator[None]:
     """Import without the garbage collector, which looks through all that is there again and again.
@@ -223,22 +244,29 @@ def _entry_point(name: str) -> Callable[..., Any]:
 
 
 def _days_of(
-    project: Project, start_day: date | None, end: date | None, *, rebuild: bool
+    project: Project,
+    start_day: date | None,
+    end: date | None,
+    *,
+    rebuild: bool,
+    only_stale: bool,
 ) -> tuple[date, date]:
-    """First and last day of a run: those that are given, or all for a rebuild."""
+    """First and last day of a run: those that are given, or all for a rebuild or what is stale."""
     first, after = project.settings.partitions.start, project.settings.partitions.end
+    newest = (after or date.today()) - timedelta(days=1)  # noqa: DTZ011  # as below
     if rebuild:
         if start_day or end:
             raise ConfigError(
                 "a rebuild takes all days: a table cannot have old columns on some of them",
                 fix="leave --from and --to out",
             )
-        last = (after or date.today()) - timedelta(days=1)  # noqa: DTZ011  # as below
-        return first, max(first, last)
+        return first, max(first, newest)
+    if only_stale:
+        start_day, end = start_day or first, end or newest
     if start_day is None or end is None:
         raise ConfigError(
             "backfill needs a first and a last day",
-            fix="give --from and --to, or --rebuild for all days",
+            fix="give --from and --to, --stale for what is stale, or --rebuild for all days",
         )
     if end < start_day:
         raise ConfigError(f"--to {end} lies before --from {start_day}", fix="swap them")
@@ -267,6 +295,7 @@ def _number_of_days(project: Project) -> int:
 def _result(project: Project, run: Run) -> BackfillResult:
     ledger = ledger_of(project)
     bad = tuple(_bad(state) for state in ledger.bad_of_run(run.run_id))
+    skipped = tuple(_bad(attempt) for attempt in ledger.skipped_of_run(run.run_id))
     published = ledger.published_of_run(run.run_id)
     if run.success:
         summary, code = f"{published} partitions published, none bad", 0
@@ -276,12 +305,18 @@ def _result(project: Project, run: Run) -> BackfillResult:
             "Each of them: headrace status --errors"
         )
         code = 3
+    elif skipped:
+        summary = (
+            f"{published} partitions published, {len(skipped)} skipped: what they are built from "
+            "is not published. Look: headrace status"
+        )
+        code = 3
     else:
         summary, code = f"the run failed: {run.error}", 1
-    return BackfillResult(run.run_id, published, bad, run.steps, code, summary)
+    return BackfillResult(run.run_id, published, bad, run.steps, code, summary, skipped)
 
 
-def _bad(state: PartitionState) -> BadPartition:
+def _bad(state: PartitionState | Attempt) -> BadPartition:
     return BadPartition(state.asset, state.partition, state.status, state.error or "")
 
 

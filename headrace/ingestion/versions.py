@@ -119,3 +119,16 @@ def current_files(files: Sequence[File]) -> tuple[File, ...]:
     parsed = [(file, CapturedVersion.parse(file.path)) for file in files]
     current = current_versions(version for _, version in parsed)
     return tuple(f for f, version in parsed if current[version.path_id] == version and version.rows)
+
+
+def captured_content(files: Iterable[_HasPath]) -> str:
+    """Stands for the rows of one day that count: equal however often and when they were captured.
+
+    Args:
+        files: Raw's files of the day, from `current_files` or all of them.
+
+    Raises:
+        StagedFileRejectedError: A file was not written by capture.
+    """
+    current = current_versions(captured_versions(files)).values()
+    return short_id(*sorted(f"{v.path_id} {v.content_id}" for v in current if v.rows))

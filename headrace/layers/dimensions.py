@@ -10,7 +10,7 @@ what it costs does not grow with the history. Only a change that comes late read
 history of its members.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from functools import reduce
@@ -70,6 +70,7 @@ class StagedDimension:
 
     table: StagedTable
     reports: Mapping[date, PartitionReport]
+    restated: Mapping[date, PartitionReport]
     late_members: int = 0
 
 
@@ -150,8 +151,12 @@ class DimensionStep:
     code_version: str
     quarantined_keys: LakeTable | None = None
 
-    def stage(self, days: Sequence[date]) -> StagedDimension:
-        """Stage the dimension; `days` are those whose changes the run brings.
+    def stage(self, days: Sequence[date], stale: Collection[date] = ()) -> StagedDimension:
+        """Stage the dimension, which follows all that is published, whatever run it is from.
+
+        Args:
+            days: Those whose changes the run brings.
+            stale: Other days that were published since the dimension was.
 
         Raises:
             ConfigError: The engine refuses the condition of `deletes`.
@@ -177,7 +182,12 @@ class DimensionStep:
             **written.read,
         }
         table = StagedTable(schema, (*written.tail, *written.head), recorded)
-        return StagedDimension(table, self._reports(days, written), written.late_members)
+        return StagedDimension(
+            table,
+            self._reports(days, written),
+            self._reports(sorted(stale), written),
+            written.late_members,
+        )
 
     def _next_change(self, written: _Written, published: _Published | None) -> datetime | None:
         """The first change told that is of the future; None without one."""

@@ -6,7 +6,7 @@ Elsewhere: what a fact is (headrace.star.facts), facts whose days depend on the 
 (headrace.layers.snapshots), publication (the IO managers).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from functools import reduce
@@ -25,7 +25,7 @@ from headrace.lake.table import LakeTable
 from headrace.layers.following import as_read
 from headrace.layers.guarding import guard_files
 from headrace.layers.processed import StagedDays
-from headrace.layers.rekeying import is_of_its_day, moved_keys
+from headrace.layers.rekeying import MovedKeys, is_of_its_day, moved_keys
 from headrace.layers.slices import plan_slices, stage_slices
 from headrace.layers.totals import Totals, engine_sums, exact_measures, totals_of
 from headrace.quality import partitions as check
@@ -48,11 +48,15 @@ class StagedFact:
             day that was asked for and failed may be among them, in the state that it keeps. Of a
             snapshot also published days whose rows changed with those of a day before.
         read: The states of tables that the rows are from, for the publication's properties.
+        renewed: Days of those asked for whose published rows differ though their inputs may not.
+        has_followed: Whether every published day has the keys of now.
     """
 
     days: StagedDays
     rekeyed: StagedDays
     read: Mapping[str, str]
+    renewed: frozenset[date] = frozenset()
+    has_followed: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,23 +82,29 @@ class FactStep:
         before = self.table.snapshot_properties()
         scans = self.dimensions_since(min(days, default=None))
         staged = self._in_slices(asset, processed, days, scans)
-        rekeyed = self.rekeyed(asset, passed_days(staged.reports))
+        moved = self.moved()
+        rekeyed = self.rekeyed(asset, moved, passed_days(staged.reports))
         read = self.dimensions_read(scans)
-        if bad_days(rekeyed.reports):
+        bad = bad_days(rekeyed.reports)
+        if bad:
             # Those days still have the keys of before: the next run has to look at them again.
             read = {name: before[name] for name in read if name in before}
-        return StagedFact(staged, rekeyed, read)
+        renewed = frozenset({*days} & {*(moved.rows if moved else ())})
+        return StagedFact(staged, rekeyed, read, renewed, not bad)
 
-    def rekeyed(self, asset: str, excluded: Sequence[date]) -> StagedDays:
+    def moved(self) -> MovedKeys | None:
+        """Published rows whose keys moved since they were joined; None if nothing is published."""
+        return moved_keys(self.spark, self.config, self.entity, self.dimensions, self.table)
+
+    def rekeyed(
+        self, asset: str, moved: MovedKeys | None, excluded: Collection[date]
+    ) -> StagedDays:
         """Published days whose keys moved, but those that are staged anyway."""
-        moved = moved_keys(
-            self.spark, self.config, self.entity, self.dimensions, self.table, excluded
-        )
-        if moved is None or not moved.rows:
+        days = sorted({*(moved.rows if moved else ())} - {*excluded})
+        if moved is None or not days:
             return StagedDays({}, {}, {})
-        # From the fact's own rows: they have every column that the join needs, and a day that was
-        # published again upstream must not come through by this door.
-        days = sorted(moved.rows)
+        # From the fact's own rows: they have every column that the join needs. Rows that were
+        # published again upstream are built by their own day's run.
         staged = self._in_slices(asset, moved.facts, days, self.dimensions_since(days[0]))
         reports = {
             day: replace(report, rows_rekeyed=moved.rows[day])

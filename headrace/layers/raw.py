@@ -4,7 +4,7 @@ Belongs here: capturing days of an entity into its raw table, and judging what c
 Elsewhere: reading sources (headrace.ingestion), publication (the IO managers).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
@@ -17,7 +17,7 @@ from headrace.ingestion.capture import CapturedWindow, capture, raw_schema
 from headrace.ingestion.drafts import DataFolder
 from headrace.ingestion.landing import Landing
 from headrace.ingestion.plan import CaptureRun
-from headrace.ingestion.versions import CapturedVersion, captured_versions
+from headrace.ingestion.versions import CapturedVersion, captured_content, captured_versions
 from headrace.lake.table import LakeTable
 from headrace.layers.guarding import guard_files
 from headrace.quality.report import AuditedOutput, PartitionReport, bad_days
@@ -40,6 +40,8 @@ class RawStep:
 
     def stage(self, days: Sequence[date], properties: Mapping[str, str]) -> AuditedOutput:
         """Capture what is new for `days`; a day without anything new is staged as it is.
+
+        What a day holds is known after its publication: another run may capture it at once.
 
         Raises:
             SourceUnavailableError: The landing zone itself does not answer.
@@ -65,6 +67,7 @@ class RawStep:
             mode="append",
             reports=reports,
             warnings=tuple(window.warnings()),
+            versions=self._versions,
         )
 
     def _captured(self, days: Sequence[date]) -> dict[date, Sequence[CapturedVersion]]:
@@ -90,6 +93,10 @@ class RawStep:
             entities=self.entities,
             ignore=self.settings.landing.ignore,
         )
+
+    def _versions(self, days: Collection[date]) -> dict[date, str]:
+        held = self.table.scan(days).files_by_day if self.table.exists() else {}
+        return {day: captured_content(held.get(day, ())) for day in days}
 
     def _folder(self) -> DataFolder:
         uri = f"{self.table.location}/data"

@@ -8,7 +8,7 @@ no later day is published.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
@@ -66,7 +66,6 @@ def moved_keys(
     entity: EntityConfig,
     dimensions: Dimensions,
     table: LakeTable,
-    excluded: Collection[date],
 ) -> MovedKeys | None:
     """Facts of published days whose keys the dimensions' changes moved since they were joined.
 
@@ -76,7 +75,6 @@ def moved_keys(
         entity: As above.
         dimensions: By name: the dimension and its table.
         table: The fact's table in the lake.
-        excluded: Days that are staged anyway.
 
     Returns:
         None while the fact has no publication.
@@ -95,10 +93,9 @@ def moved_keys(
             continue
         since = _since(first, entity)
         scan = table.scan(where=since if is_of_its_day(fact, entity) else EVERYTHING)
-        days = [day for day in scan.days if day not in excluded]
-        if not days:
+        if not scan.days:
             continue
-        facts = scan.frame(spark, days)
+        facts = scan.frame(spark)
         for join in (join for join in fact.dimensions if join.dimension == name):
             at = joined_at(fact, join, entity)
             found = found.plus(scan, _rows_by_day(facts, join, intervals, at))

@@ -70,16 +70,20 @@ class SnapshotStep:
         rows = self.processed.scan(where=EVERYTHING if last is None else _after(last))
         scans = self.fact.dimensions_since(min(asked, default=None))
         staged = self._in_order(asset, rows, last, asked, self.fact.versions_of(scans))
-        rekeyed = self.fact.rekeyed(asset, passed_days(staged.reports))
+        moved = self.fact.moved()
+        rekeyed = self.fact.rekeyed(asset, moved, passed_days(staged.reports))
         following = rekeyed | _of(staged, {*asked} - {*days})
         read = self.fact.dimensions_read(scans)
         read |= as_read(self.processed, rows if changes is None else changes.added)
         read[_CODE] = self.code_version
         bad = {*bad_days(staged.reports), *bad_days(rekeyed.reports)}
-        if bad & {*self.published}:
+        is_behind = bool(bad & {*self.published})
+        if is_behind:
             # Those days still have the rows of before: the next run has to look at them again.
             read = {name: before[name] for name in read if name in before}
-        return StagedFact(_of(staged, {*days}), following, read)
+        # A day follows from all before it: its own inputs do not tell what it holds.
+        renewed = days if changes is None or changes else {*(moved.rows if moved else ())} & {*days}
+        return StagedFact(_of(staged, {*days}), following, read, frozenset(renewed), not is_behind)
 
     def _following(self, changes: FileChanges | None, days: Sequence[date]) -> set[date]:
         """Published days, but those asked for, whose rows are others now."""

@@ -1,7 +1,7 @@
 """The tables of the ledger: what they consist of, and making them when they are first needed.
 
-Belongs here: the definitions of `platform.partition_ledger` and `platform.loaded_snapshot`.
-Elsewhere: what is written into them and read from them (headrace.ledger).
+Belongs here: the definitions of the tables in the namespace `platform`.
+Elsewhere: what is written into them and read from them (headrace.ledger.ledger).
 """
 
 from headrace.warehouse.sessions import Session, advisory_key, ensure_namespace
@@ -14,7 +14,7 @@ TABLES = """
 create table if not exists platform.partition_ledger (
     asset text not null,
     partition date,
-    status text not null check (status in ('published', 'held', 'failed')),
+    status text not null,
     run_id text not null,
     code_version text not null,
     rows_in bigint not null,
@@ -23,15 +23,51 @@ create table if not exists platform.partition_ledger (
     quality_score numeric(7, 6) not null,
     error text,
     attempted_at timestamptz not null,
+    attempted_inputs jsonb,
+    running_run_id text,
     snapshot_id bigint,
     published_rows bigint,
     published_run_id text,
-    published_at timestamptz
+    published_at timestamptz,
+    published_code_version text,
+    data_version text,
+    inputs jsonb
 );
 create unique index if not exists partition_ledger_key
 on platform.partition_ledger (asset, (coalesce(partition, date '0001-01-01')));
 comment on table platform.partition_ledger is
-'Last attempt of every partition; snapshot_id and published_* are of the state that readers see.';
+'Last attempt of every partition; from snapshot_id on: of the state that readers see.';
+
+create table if not exists platform.partition_attempt (
+    asset text not null,
+    partition date,
+    status text not null,
+    run_id text not null,
+    code_version text not null,
+    rows_in bigint not null,
+    rows_out bigint not null,
+    rows_quarantined bigint not null,
+    quality_score numeric(7, 6) not null,
+    error text,
+    checks jsonb,
+    inputs jsonb,
+    seconds double precision,
+    ended_at timestamptz not null
+);
+create index if not exists partition_attempt_run on platform.partition_attempt (run_id);
+create index if not exists partition_attempt_partition
+on platform.partition_attempt (asset, partition, ended_at);
+comment on table platform.partition_attempt is
+'Every attempt at a partition, newest last; kept for 400 days.';
+
+create table if not exists platform.table_input (
+    asset text not null,
+    input text not null,
+    data_version text not null,
+    primary key (asset, input)
+);
+comment on table platform.table_input is
+'Of an asset that follows whole tables: the content of each of them that it has followed.';
 
 create table if not exists platform.loaded_snapshot (
     relation text primary key,
@@ -43,13 +79,38 @@ comment on table platform.loaded_snapshot is
 'The snapshot of the lake that a table of the warehouse was last made equal to.';
 """
 
+# Ledgers that were made before these columns: a partition without versions counts as stale once.
+_SINCE = """
+alter table platform.partition_ledger
+drop constraint if exists partition_ledger_status_check,
+add column if not exists attempted_inputs jsonb,
+add column if not exists running_run_id text,
+add column if not exists published_code_version text,
+add column if not exists data_version text,
+add column if not exists inputs jsonb;
+drop table if exists platform.changed_day;
+"""
+
 
 def ensure_tables(session: Session) -> None:
     """Make the tables, unless they are there; two sessions at once make them once."""
-    found = session.execute("select to_regclass('platform.loaded_snapshot')").fetchone()
-    if found is None or found[0] is None:
-        with session.transaction():
-            key = advisory_key("namespace", "ledger")
-            session.execute("select pg_advisory_xact_lock(%s)", (key,))
+    found = session.execute("select to_regclass('platform.table_input')").fetchone()
+    if found and found[0] is not None:
+        return
+    with session.transaction():
+        key = advisory_key("namespace", "ledger")
+        session.execute("select pg_advisory_xact_lock(%s)", (key,))
+        # Made by now by another session, they are in use, and ALTER would wait for its users.
+        if not _are_there(session):
             ensure_namespace(session, NAMESPACE)
             session.execute(TABLES)
+            session.execute(_SINCE)
+
+
+def _are_there(session: Session) -> bool:
+    # By the catalog's rows: to_regclass may answer from a cache of before the lock.
+    found = session.execute(
+        "select 1 from pg_class where relname = 'table_input'"
+        " and relnamespace = (select oid from pg_namespace where nspname = 'platform')"
+    )
+    return found.fetchone() is not None

@@ -4,12 +4,13 @@ Belongs here: the values that say whether a partition may be published, and why 
 Elsewhere: the rules (headrace.quality.partitions), writing reports down (headrace.ledger).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from types import MappingProxyType
 from typing import Literal
 
+from headrace.build_plan import BuildPlan
 from headrace.staged import StagedOutput, StagedTable
 
 Outcome = Literal["passed", "held", "failed"]
@@ -99,18 +100,46 @@ class AuditedOutput(StagedOutput):
         reports: Of the days that the run is about.
         restated: Of published days that the run had to write anew, whatever days it is about.
         warnings: What somebody may want to look at though no day fails for it.
+        renewed: Days whose content differs from what is published, though their inputs do not.
+        unchanged: Days whose rows are what is published, though their inputs differ.
+        has_followed: Whether every published day agrees with the tables that the asset follows.
+        versions: Asked after publication for the content of days that their inputs do not tell.
+        set_aside: Publishes what was set aside of some days; called before their rows are, so
+            that whoever sees a day sees also its quarantine. A held day's says why it is held.
+        plan: What the step set out to build.
     """
 
     reports: Mapping[date, PartitionReport] = field(default_factory=_no_reports)
     restated: Mapping[date, PartitionReport] = field(default_factory=_no_reports)
     warnings: tuple[str, ...] = ()
+    renewed: Collection[date] = ()
+    unchanged: Collection[date] = ()
+    has_followed: bool = True
+    versions: Callable[[Collection[date]], Mapping[date, str]] | None = None
+    set_aside: Callable[[Collection[date]], None] | None = None
+    plan: BuildPlan | None = None
 
 
 @dataclass(frozen=True)
 class AuditedTable(StagedTable):
-    """A whole table with the audit of each day whose changes it brings."""
+    """A whole table with the audit of each day whose changes it brings.
+
+    It is published whole: a day that does not pass holds it back.
+
+    Attributes:
+        reports: Of the days that the run is about.
+        restated: Of other days whose inputs changed since the table was published.
+        plan: What the step set out to build.
+    """
 
     reports: Mapping[date, PartitionReport] = field(default_factory=_no_reports)
+    restated: Mapping[date, PartitionReport] = field(default_factory=_no_reports)
+    plan: BuildPlan | None = None
+
+    def __post_init__(self) -> None:
+        """Hold the table back if a day did not pass."""
+        bad = bad_days({**self.restated, **self.reports})
+        object.__setattr__(self, "held", {**self.held, **bad})
 
 
 def passed_days(reports: Mapping[date, PartitionReport]) -> list[date]:

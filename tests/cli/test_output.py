@@ -46,7 +46,7 @@ def test_in_our_own_tables_counts_are_grouped_and_keys_and_years_are_not(
 
 def test_a_view_has_no_rows_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     at = datetime(2024, 1, 1, tzinfo=UTC)
-    output.print_status([AssetStatus("marts/v", 1, 0, 0, 0, 0, None, at)], as_json=False)
+    output.print_status([AssetStatus("marts/v", 1, 0, 0, 0, 0, 0, None, at)], as_json=False)
     assert "None" not in printed(capsys)[0]
 
 

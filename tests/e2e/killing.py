@@ -13,14 +13,17 @@ from headrace.cli.runner import run_backfill
 from platform_assets.recorder import PublicationRecorder
 
 asset, day, select = sys.argv[1:]
-published = PublicationRecorder.published
+publish = PublicationRecorder.publish
 
 def killed(self, context, output, commit):
-    if "/".join(context.asset_key.path) == asset:
+    def dying(some):
+        commit(some)
         os.kill(os.getpid(), signal.SIGKILL)
-    published(self, context, output, commit)
 
-PublicationRecorder.published = killed
+    is_it = "/".join(context.asset_key.path) == asset
+    return publish(self, context, output, dying if is_it else commit)
+
+PublicationRecorder.publish = killed
 run_backfill(date.fromisoformat(day), date.fromisoformat(day), select=select, quiet=True)
 """
 

@@ -79,7 +79,8 @@ def test_a_failing_test_holds_its_day_and_readers_keep_the_old_rows(
     assert refused[1:3] == (DAYS[1], "held")
     assert "mart_daily_department_values_in_range: expected no failing rows, found 1" in refused[3]
     said = [row for row in shop.sql(STATES) if row[0] == "marts/mart_product_month"]
-    assert {row[1:3] for row in said} == {(day, "failed") for day in DAYS[1:]}
+    # Its text changed, so the run takes up the day that it is not about, too.
+    assert {row[1:3] for row in said} == {(day, "failed") for day in DAYS}
     assert all("division by zero" in row[3] for row in said)
     assert shop.sql(BY_MONTH) == [(6,)]
 

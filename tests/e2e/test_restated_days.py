@@ -74,7 +74,10 @@ def test_a_day_published_anew_in_the_lake_follows_with_the_next_load(shop: Insta
 def test_what_did_not_change_is_loaded_no_second_time(shop: Installation) -> None:
     places = "select tableoid, ctid, xmin from warehouse.fact_sales order by 1, 2"
     before = shop.sql(places)
-    loads = "select partition, load from platform.changed_day order by 1"
+    loads = (
+        "select partition, data_version from platform.partition_ledger"
+        " where asset = 'warehouse/fact_sales' order by 1"
+    )
     changed = shop.sql(loads)
     assert shop.backfill(DAYS[0], DAYS[-1], select="group:warehouse or group:marts").exit_code == 0
     assert shop.sql(places) == before

@@ -233,16 +233,18 @@ class Recorder:
         default_factory=list
     )
 
-    def published(
+    def publish(
         self,
         context: dg.OutputContext,
         output: StagedOutput | StagedTable,
-        commit: Commit | None,
-    ) -> None:
-        self.calls.append((context.asset_key, output, commit))
+        commit: Callable[[StagedOutput | StagedTable], Commit | None],
+    ) -> Commit | None:
+        done = commit(output)
+        self.calls.append((context.asset_key, output, done))
+        return done
 
 
-def test_a_recorder_is_told_of_the_commit_and_decides_about_held_days(
+def test_a_recorder_commits_and_decides_about_held_days(
     table: LakeTable, resource: LakeResource
 ) -> None:
     recorder = Recorder()

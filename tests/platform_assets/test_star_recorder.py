@@ -6,6 +6,7 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
+from headrace.build_plan import AssetLineage, BuildPlan, Gate
 from headrace.errors import CommitConflictError
 from headrace.schema import Column, TableSchema
 from headrace.warehouse.group import LoadGroup
@@ -31,7 +32,9 @@ def test_a_load_whose_base_was_replaced_meanwhile_changes_nothing() -> None:
     staged = Warehouse(connect).stage(table, (), [((), rows[2])])
     group = LoadGroup(connect, [name], {name: staged})
     # It began when snapshot 1 was loaded; by now another load has brought snapshot 2.
-    output = StarPublication(group.member(name), {name: LakeState(1, 3, {})}, {name: {}}, {}, ())
+    plan = BuildPlan(AssetLineage(f"warehouse/{name}", "1"), Gate())
+    states = {name: LakeState(1, 3, {})}
+    output = StarPublication(group.member(name), states, {name: plan}, {name: {}}, {}, ())
     with connect() as session:
         ledger.record_loaded_in(session, f"warehouse.{name}", 2, "other run")
     recorder = StarRecorder(recorder=PublicationRecorder(warehouse=resource), views="")

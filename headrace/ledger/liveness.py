@@ -1,0 +1,68 @@
+"""Which runs are alive: each holds an advisory lock that the server frees when its process dies.
+
+Belongs here: taking the lock of a run, and asking which runs have theirs.
+Elsewhere: what follows for partitions that a dead run was at (headrace.ledger.staleness).
+"""
+
+import atexit
+import os
+from collections.abc import Collection
+from contextlib import suppress
+from functools import cache
+
+import psycopg
+
+from headrace.warehouse.sessions import Connect, Session, advisory_key, translated
+
+_KIND = "run"
+_HELD = """
+select (classid::bigint << 32) | objid::bigint
+from pg_locks
+where locktype = 'advisory' and objsubid = 1 and granted
+    and database = (select oid from pg_database where datname = current_database())
+"""
+
+
+def hold(connect: Connect, run_id: str) -> None:
+    """Show that this process works on a run, until it releases the run or ends.
+
+    A lock is shared: the steps of a run may have processes of their own.
+    """
+    held = _sessions(os.getpid())
+    if run_id in held:
+        return
+    with translated("taking the lock of a run"):
+        session = connect()
+        session.execute("set idle_session_timeout = 0")
+        session.execute("select pg_advisory_lock_shared(%s)", (advisory_key(_KIND, run_id),))
+    held[run_id] = session
+
+
+def release(run_id: str) -> None:
+    """Free the lock of a run that has ended in this process; one that is not held stays so."""
+    if session := _sessions(os.getpid()).pop(run_id, None):
+        session.close()
+
+
+def alive(session: Session, run_ids: Collection[str]) -> frozenset[str]:
+    """Those of `run_ids` that some process works on."""
+    if not run_ids:
+        return frozenset()
+    held = {row[0] for row in session.execute(_HELD)}
+    return frozenset(run_id for run_id in run_ids if advisory_key(_KIND, run_id) in held)
+
+
+@cache
+def _sessions(process: int) -> dict[str, Session]:
+    """By run: the sessions of one process; a fork has none of its parent's."""
+    sessions: dict[str, Session] = {}
+    atexit.register(_close_all, process, sessions)
+    return sessions
+
+
+def _close_all(process: int, sessions: dict[str, Session]) -> None:
+    if process != os.getpid():
+        return  # A fork that ends must not end what its parent holds.
+    for session in sessions.values():
+        with suppress(psycopg.Error):
+            session.close()

@@ -1,0 +1,196 @@
+"""The one rule of staleness, and the gate that reads the ledger by it.
+
+Belongs here: which partitions may be built now, which have to be built again, and why. Pure
+functions of what the ledger says and of what is declared.
+Elsewhere: the ledger (headrace.ledger.ledger), the declared inputs (headrace.lineage).
+
+A published partition records which versions of its inputs, and which code, it was built from. It is
+stale while one of them is another now. What was never built, and could be, is stale too; so is what
+a run was at when it died. Late rows, corrected files, late dimensions, changed rules and killed
+runs are all found by this, in every layer; nothing else decides what has to follow.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from headrace.build_plan import AssetLineage, Gate, Inputs
+from headrace.config.settings import PartitionSettings
+from headrace.ledger.ledger import Ledger, PartitionState
+
+# The last state of each partition, by asset.
+States = Mapping[str, Mapping[date | None, PartitionState]]
+_NEVER: Mapping[date | None, PartitionState] = {}
+
+
+@dataclass(frozen=True)
+class StalePartition:
+    """A partition that has to be built, and why.
+
+    Attributes:
+        asset: Its asset.
+        partition: The day; None for an asset without partitions, and for one whose partitions
+            follow whole tables.
+        reason: In words.
+        runs: The runs that published what changed; while one of them is alive, it goes on here.
+    """
+
+    asset: str
+    partition: date | None
+    reason: str
+    runs: frozenset[str] = frozenset()
+
+
+def read_states(
+    ledger: Ledger, lineage: AssetLineage, days: Collection[date] | None = None
+) -> dict[str, Mapping[date | None, PartitionState]]:
+    """What the rule needs to know of an asset: its own states, and those of all that it reads."""
+    names = dict.fromkeys((lineage.name, *lineage.read, *lineage.gates))
+    return {name: ledger.states(name, days) for name in names}
+
+
+def gate(lineage: AssetLineage, states: States, days: Collection[date]) -> Gate:
+    """Which of some days may be built: those whose inputs are all published, and agree."""
+    opened: dict[date, Inputs] = {}
+    shut: dict[date, str] = {}
+    for day in sorted(days):
+        why = _why_shut(lineage, states, day)
+        if why is None:
+            opened[day] = _versions(lineage, states, day)
+        else:
+            shut[day] = why
+    return Gate(opened, shut)
+
+
+def read_stale(ledger: Ledger, lineage: AssetLineage) -> list[StalePartition]:
+    """The partitions of an asset that have to be built; reads only the days that may be stale."""
+    days = ledger.days_to_judge(lineage.name, lineage.read, lineage.code_version)
+    if lineage.is_partitioned and not days:
+        return []
+    states = read_states(ledger, lineage, days if lineage.is_partitioned else None)
+    return stale_partitions(lineage, states, ledger.dead_runs())
+
+
+def all_stale(
+    ledger: Ledger, lineages: Mapping[str, AssetLineage], partitions: PartitionSettings
+) -> list[StalePartition]:
+    """Everything that has to be built among the days that exist, in the order of `lineages`."""
+    found: list[StalePartition] = []
+    for lineage in lineages.values():
+        found += read_stale(ledger, lineage)
+        if lineage.table_inputs:
+            followed = ledger.followed(lineage.name)
+            found += stale_tables(lineage, followed, ledger.table_versions(lineage.table_inputs))
+    first, after = partitions.start, partitions.end or date.max
+    return [one for one in found if one.partition is None or first <= one.partition < after]
+
+
+def stale_partitions(
+    lineage: AssetLineage, states: States, dead_runs: Collection[str] = ()
+) -> list[StalePartition]:
+    """The partitions of an asset that have to be built, by day.
+
+    Args:
+        lineage: The asset as declared now.
+        states: From `read_states`, of all days.
+        dead_runs: Runs that died while they were at partitions.
+    """
+    days = {day for name in (lineage.name, *lineage.inputs) for day in states.get(name, _NEVER)}
+    if lineage.is_partitioned:
+        first = lineage.kept_from or date.min
+        days = {day for day in days if day is not None and day >= first}
+    found = (_judged(lineage, states, day, dead_runs) for day in days)
+    return sorted((one for one in found if one), key=lambda one: one.partition or date.min)
+
+
+def stale_tables(lineage: AssetLineage, followed: Inputs, versions: Inputs) -> list[StalePartition]:
+    """Whole tables that an asset has to follow, because they changed since it did.
+
+    Args:
+        lineage: The asset as declared now.
+        followed: What it has followed; empty while it was never published.
+        versions: What its tables hold now.
+    """
+    return [
+        StalePartition(lineage.name, None, f"{name} has changed since")
+        for name in lineage.table_inputs
+        if followed and followed.get(name) != versions.get(name)
+    ]
+
+
+def is_overtaken(lineage: AssetLineage, states: States, day: date, read: Inputs, run: str) -> bool:
+    """Whether a run that read some inputs must give way: a newer one has been at the day since.
+
+    Args:
+        lineage: The asset.
+        states: Of now, in the transaction or under the lock that publishes.
+        day: The partition.
+        read: The versions that the run read.
+        run: The run.
+    """
+    own = states.get(lineage.name, _NEVER).get(day)
+    if own is None or own.run_id == run or own.attempted_inputs is None:
+        return False
+    current = _versions(lineage, states, day)
+    return own.attempted_inputs == current != read
+
+
+def _judged(
+    lineage: AssetLineage, states: States, day: date | None, dead_runs: Collection[str]
+) -> StalePartition | None:
+    if _why_shut(lineage, states, day) is not None:
+        return None
+    own = states.get(lineage.name, _NEVER).get(day)
+    if own is not None and own.running_run_id in {*dead_runs}:
+        return StalePartition(lineage.name, day, f"run {own.running_run_id} died while it built it")
+    why, changed = _why_stale(lineage, own, _versions(lineage, states, day))
+    if why is None:
+        return None
+    above = (states.get(name, _NEVER).get(day) for name in changed)
+    runs = frozenset(s.published_run_id for s in above if s and s.published_run_id)
+    return StalePartition(lineage.name, day, why, runs)
+
+
+def _why_stale(
+    lineage: AssetLineage, own: PartitionState | None, now: Inputs
+) -> tuple[str | None, Sequence[str]]:
+    """Why a partition whose inputs are there is stale, and the inputs that make it so."""
+    if own is None or own.status == "skipped":
+        return ("was never built" if lineage.inputs else None), lineage.read
+    if own.status == "running":
+        return None, ()  # A run is at it.
+    is_published = own.status == "published"
+    read = own.inputs if is_published else own.attempted_inputs
+    if read is None:
+        why = "what it was built from is unknown" if is_published else "may pass when tried again"
+        return why, lineage.read
+    if lineage.code_version != (own.published_code_version if is_published else own.code_version):
+        return "its code_version changed", ()
+    changed = [name for name in lineage.read if read.get(name) != now.get(name)]
+    return (f"{', '.join(changed)} has other content" if changed else None), changed
+
+
+def _why_shut(lineage: AssetLineage, states: States, day: date | None) -> str | None:
+    for name in (*lineage.inputs, *lineage.gates):
+        state = states.get(name, _NEVER).get(day)
+        if state is None:
+            return f"{name} {day} was never built"
+        if state.status != "published":
+            return f"{name} {day} is {_as_words(state)}"
+    versions = _versions(lineage, states, day)
+    for name in lineage.gates:
+        # What a dimension infers from a fact's rows must be there before the fact is.
+        read = states[name][day].inputs or {}
+        behind = [i for i in lineage.inputs if i in read and read[i] != versions.get(i)]
+        if behind:
+            return f"{name} {day} has not read {behind[0]} as it is now"
+    return None
+
+
+def _versions(lineage: AssetLineage, states: States, day: date | None) -> dict[str, str]:
+    found = ((name, states.get(name, _NEVER).get(day)) for name in lineage.read)
+    return {name: s.data_version for name, s in found if s and s.data_version is not None}
+
+
+def _as_words(state: PartitionState) -> str:
+    return "not built yet" if state.status in ("skipped", "running") else state.status
