@@ -42,10 +42,12 @@ def states(
     at_end = F.explode(F.array(*(F.lit(day) for day in days)))
     known = F.col(PARTITION_COLUMN) >= F.col(TOLD_ON)
     if config.snapshot_of == "movements":
+        of_days = [_sum_of_day(name, entity) for name in config.measures]
         sums = [_sum(name, entity) for name in config.measures]
         # By day first: each is counted once for every day after it. What was before is one.
         since = F.greatest(F.col(TOLD_ON), F.lit(days[0])).alias(TOLD_ON)
-        by_day = told.select(*grain, *config.measures, since).groupBy(*grain, TOLD_ON).agg(*sums)
+        added = told.select(*grain, *config.measures, since).groupBy(*grain, TOLD_ON)
+        by_day = added.agg(*of_days)
         each = by_day.withColumn(PARTITION_COLUMN, at_end).where(known)
         return each.groupBy(*grain, PARTITION_COLUMN).agg(*sums)
     # The grain is the entity's key: no NULL is in it, and a day tells each but once.
@@ -116,7 +118,16 @@ def _type_told(name: str, kind: str, config: FactConfig) -> str:
     return sum_type(kind) if is_sum else kind
 
 
+def _sum_of_day(name: str, entity: EntityConfig) -> Column:
+    kind = sum_type(entity.column(name).type)
+    if kind != "bigint":
+        return parse.cast_to(F.sum(name), kind).alias(name)
+    # What is too large on its way may fit in the end. A sum of bigints would wrap in Sail.
+    return F.sum(F.col(name).cast("decimal(20,0)")).alias(name)
+
+
 def _sum(name: str, entity: EntityConfig) -> Column:
-    # NULL adds nothing; a sum of nothing but NULLs stays unknown.
+    # NULL adds nothing; a sum of nothing but NULLs stays unknown, and so does one that does not
+    # fit: its audit, which adds up more widely, holds the day.
     kind = sum_type(entity.column(name).type)
     return parse.cast_to(F.sum(name), kind).alias(name)

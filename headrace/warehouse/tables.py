@@ -15,6 +15,7 @@ from headrace.errors import ConfigError, UnknownColumnError
 from headrace.schema import TableSchema
 from headrace.warehouse.identifiers import month_table_name
 from headrace.warehouse.limits import (
+    LONGEST_NAME_BYTES,
     LONGEST_TABLE_NAME,
     MOST_COLUMNS,
     MOST_KEY_COLUMNS,
@@ -118,6 +119,11 @@ class WarehouseTable:
             raise ConfigError(
                 f"{self.label}: Postgres has columns {', '.join(taken)} of its own",
                 fix="give these columns other names",
+            )
+        if long := [n for n in self.schema.names if len(n.encode()) > LONGEST_NAME_BYTES]:
+            raise ConfigError(
+                f"{self.label}: column {long[0]}: the name is too long",
+                fix=f"use up to {LONGEST_NAME_BYTES} bytes: Postgres would cut it silently",
             )
         if len(self.schema.names) > MOST_COLUMNS:
             raise ConfigError(

@@ -1,12 +1,14 @@
 """States at the ends of days: what was told up to then, whatever it is computed from."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 
+import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig, FactConfig
 from headrace.standardize.rows import processed_schema
 from headrace.star.facts import build_fact, fact_schema
@@ -129,3 +131,27 @@ def test_what_changes_a_state_is_found_by_its_first_day(
     before, after = processed(sail, TOLD), processed(sail, now)
     changed = first_change(before, after, CHANGES, ENTITY)
     assert changed == (None if first is None else day(first))
+
+
+def test_a_sum_of_movements_is_right_or_unknown(spark: SparkSession) -> None:
+    columns = [
+        {"name": "shop", "type": "string"},
+        {"name": "sku", "type": "bigint"},
+        {"name": "pieces", "type": "bigint"},
+    ]
+    entity = EntityConfig.model_validate({**ENTITY.model_dump(), "columns": columns})
+    config = MOVEMENTS.model_copy(update={"measures": ("pieces",)})
+    half = 2**62
+    rows = [("a", half), ("a", half), ("a", -half), ("b", half), ("b", half), ("c", None)]
+    stamp = datetime(2017, 6, 1, tzinfo=UTC)
+    more = {"_captured_at": stamp, "_processed_at": stamp, "_partition_date": day(0)}
+    lines = [
+        {"shop": shop, "sku": n, "pieces": pieces, "_line": n, **more}
+        for n, (shop, pieces) in enumerate(rows)
+    ]
+    schema = processed_schema(entity)
+    told = frame(spark, pa.Table.from_pylist(lines, schema.arrow()), schema)
+    found = states(told_rows(None, told, config, entity), [day(0), day(1)], config, entity)
+    sums = {(row["shop"], row["_partition_date"]): row["pieces"] for row in found.collect()}
+    expected = {"a": half, "b": None, "c": None}
+    assert sums == {(shop, day(n)): expected[shop] for shop in expected for n in (0, 1)}
