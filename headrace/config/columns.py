@@ -24,6 +24,10 @@ from headrace.engine.time_patterns import (
 from headrace.errors import ConfigError
 from headrace.schema import decimal_parts
 
+Form = Literal["nfc", "strip_invisible", "casefold"]
+# Of keys, unless their column says otherwise.
+KEY_FORMS: tuple[Form, ...] = ("nfc", "strip_invisible")
+
 _NUMBERS = ("int", "bigint", "double", "decimal")
 TIMES = ("date", "timestamp", "timestamptz")
 _USED_BY = {
@@ -34,6 +38,7 @@ _USED_BY = {
     "round": ("decimal", *TIMES),
     "formats": TIMES,
     "pivot": TIMES,
+    "normalize": ("string",),
 }
 # strftime's codes, and the letters of Postgres, Oracle and moment.js, as this pattern language has
 # them.
@@ -75,6 +80,12 @@ class ColumnConfig(StrictModel):
     )
     until: date | None = Field(
         None, description="First day whose files need no longer have it, such as a dropped column."
+    )
+    null_texts: tuple[str, ...] = Field(
+        (),
+        description="Texts of this column that mean NULL, besides the empty one and those of "
+        "`format`: as the source writes `never` or `for ever`.",
+        examples=[["9999-12-31", "0000-00-00", "-"]],
     )
     default: str | None = Field(
         None,
@@ -122,14 +133,26 @@ class ColumnConfig(StrictModel):
         description="Currency sign or unit to drop, such as $; then (5.00) is -5.00, as "
         "accountants write.",
     )
+    normalize: tuple[Form, ...] | None = Field(
+        None,
+        description="How texts that look equal are made equal. `nfc`: letters and accents composed "
+        "(Unicode NFC; but Hangul). `strip_invisible`: no zero-width and control characters, every "
+        "kind of blank a space. `casefold`: lower case, `ß` as `ss`. By default `[nfc, "
+        "strip_invisible]` in columns of a key or of a join of the star, and nothing elsewhere; "
+        "`[]`: nothing.",
+        examples=[["nfc", "strip_invisible", "casefold"]],
+    )
     description: str = Field("", description="What it holds; shown in Dagster's UI.")
 
     @field_validator("default", mode="before")
     @classmethod
     def _as_text(cls, value: object) -> object:
-        if isinstance(value, bool):
-            return str(value).lower()
-        return str(value) if isinstance(value, int | float | date) else value
+        return _text_of(value)
+
+    @field_validator("null_texts", mode="before")
+    @classmethod
+    def _as_texts(cls, value: object) -> object:
+        return [_text_of(text) for text in value] if isinstance(value, list | tuple) else value
 
     @field_validator("source")
     @classmethod
@@ -249,6 +272,13 @@ def _pattern_meant(pattern: str) -> str | None:
     except ConfigError:
         return None
     return meant if meant != pattern else None
+
+
+def _text_of(value: object) -> object:
+    """A scalar of YAML as its source writes it: without quotes, 9999-12-31 is a date there."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float | date) else value
 
 
 def _is_one(type_name: str, text: str) -> bool:

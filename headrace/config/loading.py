@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from headrace.config.document import Document, Place, read_document, read_place, show_place
 from headrace.config.explaining import faults_in
+from headrace.config.joined_columns import with_joined_columns
 from headrace.config.model import StrictModel
 from headrace.config.names import nearest
 from headrace.config.references import project_problems
@@ -66,7 +67,7 @@ class Project:
         """`source.entity` to both, in the order of the files."""
         sources = {f"{s.name}.{e.name}": s for s in self.sources for e in s.entities}
         declared = {f"{s.name}.{e.name}": s.owned(e) for s in self.sources for e in s.entities}
-        entities = with_event_times(self.star, declared)
+        entities = with_joined_columns(self.star, with_event_times(self.star, declared))
         return {name: (source, entities[name]) for name, source in sources.items()}
 
     def expand(self, uri: str) -> str:

@@ -5,14 +5,14 @@ Elsewhere: reading it (headrace.ingestion), applying it (headrace.standardize, h
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Literal, Self, get_args
 from zoneinfo import available_timezones
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from headrace.config.columns import TIMES, ColumnConfig
+from headrace.config.columns import KEY_FORMS, TIMES, ColumnConfig, Form
 from headrace.config.model import (
     OWNERS_DESCRIPTION,
     TAGS_DESCRIPTION,
@@ -255,6 +255,12 @@ class EntityConfig(StrictModel):
         "several).",
         examples=[["invoice_no", "stock_code"], ["invoice_no", "_line"]],
     )
+    duplicates: Literal["keep", "drop"] = Field(
+        "keep",
+        description="What becomes of rows of a day that agree in every column, wherever they "
+        "stand: `drop` keeps the first of them. Rows that differ in any column are not touched by "
+        "it; dropped ones are counted (`rows_repeated`).",
+    )
     event_time: ColumnName | None = Field(
         None,
         description="When the row happened. Its day (in `timezone`) must be the row's partition: a "
@@ -341,6 +347,22 @@ class EntityConfig(StrictModel):
     def column(self, name: str) -> ColumnConfig:
         """The column called `name`; KeyError if there is none."""
         return {column.name: column for column in self.columns}[name]
+
+    def forms_of(self, column: ColumnConfig) -> tuple[Form, ...]:
+        """How texts of a column that look equal are made equal."""
+        if column.normalize is not None:
+            return column.normalize
+        return KEY_FORMS if column.type == "string" and column.name in self.key else ()
+
+    def with_joined(self, names: Collection[str]) -> Self:
+        """The entity with the columns called `names` normalized as keys are, if they may be."""
+        columns = [
+            column.model_copy(update={"normalize": KEY_FORMS})
+            if column.name in names and column.type == "string" and column.normalize is None
+            else column
+            for column in self.columns
+        ]
+        return self.model_copy(update={"columns": tuple(columns)})
 
     def processed_column(self, name: str) -> Column:
         """The column called `name` as processed, `_file` and `_line` too; KeyError without one."""

@@ -223,6 +223,13 @@ class CalendarConfig(StrictModel):
     description: str = Field("One row a day.", description="What one row stands for.")
     owners: tuple[Owner, ...] = Field((), description=OWNERS_DESCRIPTION)
     tags: dict[TagName, TagValue] = Field(default_factory=dict, description=TAGS_DESCRIPTION)
+    sentinels: tuple[date, ...] = Field(
+        (),
+        description="Days outside of it that sources write for `never` or `for ever`: each is a "
+        "row, so that keys of `dates` may point to it. To have NULL instead, name them in "
+        "`null_texts` of the column.",
+        examples=[["1900-01-01", "9999-12-31"]],
+    )
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:

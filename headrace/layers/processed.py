@@ -41,6 +41,7 @@ from headrace.standardize.rows import (
     quarantined_rows,
     repeated_keys,
     rounded_values,
+    without_duplicates,
 )
 
 _Files = Mapping[date, Sequence[StagedFile]]
@@ -163,8 +164,11 @@ class ProcessedStep:
 
     def _write_slice(self, files: _Files) -> dict[date, _Written]:
         good = self._write_good(files)
-        keys = self._distinct_keys(good)
-        latest = self._rewrite_latest(good, [d for d in keys if keys[d] < good[d].rows])
+        keys, repeating = self._distinct_keys(good)
+        latest = self._rewrite_latest(good, repeating)
+        if self.entity.duplicates == "drop" and latest:
+            # Of keys that hold the row's place, those of dropped rows are gone.
+            keys |= self._distinct_keys(latest)[0]
         rounded = self._rounded(files)
         return {
             day: _Written(
@@ -248,10 +252,16 @@ class ProcessedStep:
         counted = rounded_values(self._read_raw(files), self.entity).collect()
         return {row[PARTITION_COLUMN]: row["values"] for row in counted}
 
-    def _distinct_keys(self, staged: Mapping[date, StagedPartition]) -> dict[date, int]:
+    def _distinct_keys(
+        self, staged: Mapping[date, StagedPartition]
+    ) -> tuple[dict[date, int], list[date]]:
+        """Natural keys by day, and the days of which rows are to be dropped."""
         rows = self._read_staged(staged, processed_schema(self.entity))
         counted = repeated_keys(rows, self.entity).collect()
-        return {row[PARTITION_COLUMN]: row["keys"] for row in counted}
+        keys = {row[PARTITION_COLUMN]: row["keys"] for row in counted}
+        distinct = ("contents", "keys") if self.entity.duplicates == "drop" else ("keys",)
+        repeating = [row for row in counted if min(row[n] for n in distinct) < row["rows"]]
+        return keys, [row[PARTITION_COLUMN] for row in repeating]
 
     def _rewrite_latest(
         self, staged: Mapping[date, StagedPartition], days: Sequence[date]
@@ -263,6 +273,8 @@ class ProcessedStep:
         some = {day: staged[day] for day in days}
         rows = self._read_staged(some, processed_schema(self.entity))
         rows_a_day = sum(staged[day].rows for day in days) / len(days)
+        if self.entity.duplicates == "drop":
+            rows = without_duplicates(rows, self.entity)
         return self._write_rows(latest_rows(rows, self.entity, self.source_order), rows_a_day)
 
     def _write_quarantined(

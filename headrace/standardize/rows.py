@@ -17,6 +17,7 @@ from headrace.config.columns import ColumnConfig
 from headrace.config.sources import EntityConfig
 from headrace.engine import functions as parse
 from headrace.engine.clocks import day_of
+from headrace.engine.text_forms import normalized
 from headrace.errors import ConfigError
 from headrace.quality.rules import Objection, any_holds, declared_objections, reasons
 from headrace.schema import Column as SchemaColumn
@@ -146,13 +147,27 @@ def rounded_values(raw: DataFrame, entity: EntityConfig) -> DataFrame:
 
 
 def repeated_keys(rows: DataFrame, entity: EntityConfig) -> DataFrame:
-    """Per partition day: rows, and distinct natural keys; they differ where keys repeat.
+    """Per partition day: `rows`, distinct natural `keys` and, if repeats are dropped, `contents`.
 
-    Distinct keys are counted by their 63-bit hash: a collision can only cause a needless look.
+    The day has something to drop where one of both is smaller than `rows`. Counted by 64-bit
+    hashes: a collision can only cause a needless look.
     """
-    return rows.groupBy(PARTITION_COLUMN).agg(
-        F.count(F.lit(1)).alias("rows"), F.countDistinct(_key_hash(entity)).alias("keys")
-    )
+    counts = [
+        F.count(F.lit(1)).alias("rows"),
+        F.countDistinct(_key_hash(entity)).alias("keys"),
+    ]
+    if entity.duplicates == "drop":
+        contents = parse.row_hash([(F.col(c.name), c.type) for c in entity.columns])
+        counts.append(F.countDistinct(contents).alias("contents"))
+    return rows.groupBy(PARTITION_COLUMN).agg(*counts)
+
+
+def without_duplicates(rows: DataFrame, entity: EntityConfig) -> DataFrame:
+    """Of the rows of one day that agree in every column, the first by source order."""
+    contents = [PARTITION_COLUMN, *(column.name for column in entity.columns)]
+    first = Window.partitionBy(*contents).orderBy(*(F.col(c).asc() for c in SOURCE_ORDER))
+    ranked = rows.withColumn("_rank", F.row_number().over(first))
+    return ranked.where("_rank = 1").drop("_rank")
 
 
 def latest_rows(
@@ -209,7 +224,8 @@ def _typed_columns(entity: EntityConfig) -> list[Column]:
 
 
 def _typed(column: ColumnConfig, entity: EntityConfig) -> Column:
-    value = parse.parse_declared(column, _text(column, entity), entity.timezone)
+    text = normalized(_text(column, entity), entity.forms_of(column))
+    value = parse.parse_declared(column, text, entity.timezone)
     if column.default is None:
         return value
     default = parse.cast_to(F.lit(column.default), column.type, "string")
@@ -327,7 +343,8 @@ def _misplaced(entity: EntityConfig) -> list[Objection]:
 
 
 def _text(column: ColumnConfig, entity: EntityConfig) -> Column:
-    text, null_texts = F.col(column.name), entity.extract.format.null_texts
+    null_texts = (*entity.extract.format.null_texts, *column.null_texts)
+    text = F.col(column.name)
     return F.when(~F.trim(text).isin(*null_texts), text) if null_texts else text
 
 

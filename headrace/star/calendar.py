@@ -40,8 +40,9 @@ def date_key(day: date) -> int:
 
 
 def build_calendar(config: CalendarConfig) -> pa.Table:
-    """One row a day from `start` to `end`, both included."""
-    days = [config.start + timedelta(n) for n in range((config.end - config.start).days + 1)]
+    """One row a day from `start` to `end`, both included, and one for each sentinel."""
+    known = {config.start + timedelta(n) for n in range((config.end - config.start).days + 1)}
+    days = sorted(known | {*config.sentinels})
     rows = [
         (
             date_key(day), day, day.year, (day.month + 2) // 3, day.month, day.day,

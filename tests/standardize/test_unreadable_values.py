@@ -1,5 +1,7 @@
 """Values that their columns cannot hold: set aside with a reason, or rounded and counted."""
 
+from datetime import date
+
 from pyspark.sql import SparkSession
 
 from headrace.standardize.rows import good_rows, quarantined_rows, rounded_values
@@ -54,3 +56,19 @@ def test_values_that_are_rounded_as_declared_are_counted(spark: SparkSession) ->
     [counted] = rounded_values(rows, shop).collect()
     # Four amounts, and two times of seven; a text that is no number is not rounded.
     assert (counted["_partition_date"], counted["values"]) == (DAY, 4 + 2)
+
+
+def test_texts_that_stand_for_no_value_are_null(spark: SparkSession) -> None:
+    shop = entity(
+        {"name": "ends_on", "type": "date", "null_texts": [date(9999, 12, 31), "0000-00-00"]},
+        {"name": "score", "type": "int", "null_texts": [-999]},
+        extract={
+            "mode": "files",
+            "path": "orders-{date:%Y-%m-%d}.csv",
+            "format": {"null_texts": ["NA"]},
+        },
+    )
+    texts = [("9999-12-31", "7"), ("0000-00-00", "-999"), (" NA ", "NA"), ("9999-12-30", "0")]
+    rows = good_rows(capture(spark, shop, texts), shop, STAMP).collect()
+    found = {row["id"]: (str(row["ends_on"]), row["score"]) for row in rows}
+    assert found == {2: ("None", 7), 3: ("None", None), 4: ("None", None), 5: ("9999-12-30", 0)}

@@ -121,6 +121,13 @@ def test_the_calendar_has_every_day_once_with_iso_weeks() -> None:
     assert date_key(date(2017, 12, 5)) == 20171205
 
 
+def test_the_calendar_has_the_days_that_stand_for_never_too() -> None:
+    never = date(9999, 12, 31)
+    days = [date(1900, 1, 1), date(2017, 1, 1), never]
+    config = CalendarConfig(start=days[1], end=days[1], sentinels=(never, days[1], days[0]))
+    assert build_calendar(config)["date"].to_pylist() == days
+
+
 SHIPMENTS = EntityConfig.model_validate(
     {
         "name": "shipments",
