@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 
 from headrace.config.loading import Project, load_project
+from headrace.errors import ConfigError
 from headrace.home_setup import mart_builder
 from headrace.lineage import mart_lineage
 from io_managers.iceberg import IcebergIOManager
@@ -131,4 +132,18 @@ def defs() -> dg.Definitions:
         # Dagster's, of arguments that are in beta: 62 lines at each load that ask for nothing.
         warnings.simplefilter("ignore", dg.BetaWarning)
         warnings.simplefilter("ignore", dg.PreviewWarning)
-        return build_definitions(load_project())
+        return build_definitions(_project())
+
+
+def _project() -> Project:
+    """The configuration; what is wrong with it is the whole message that the UI shows.
+
+    Raises:
+        dg.DagsterInvalidDefinitionError: It cannot be loaded.
+    """
+    try:
+        return load_project()
+    except ConfigError as error:
+        raise dg.DagsterInvalidDefinitionError(
+            f"the configuration cannot be loaded:\n{error}\nhint: {error.fix}"
+        ) from None

@@ -7,8 +7,8 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
 from unittest import mock
 
 import dagster as dg
@@ -20,8 +20,11 @@ from dagster._core.execution.asset_backfill import (
     AssetBackfillData,
     execute_asset_backfill_iteration_inner,
 )
-from dagster._core.test_utils import in_process_test_workspace
+from dagster._core.remote_origin import InProcessCodeLocationOrigin
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRequestContext
+from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
+from dagster_graphql.test.utils import execute_dagster_graphql
 
 from headrace.config.loading import load_project
 from headrace.connections import postgres_url
@@ -34,6 +37,10 @@ pytestmark = pytest.mark.e2e
 
 WINDOW = days(4)
 BAD = WINDOW[2]
+REEXECUTE = """
+mutation ($params: ReexecutionParams!) { launchRunReexecution(reexecutionParams: $params) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
+"""
 DAY_2 = f"{WINDOW[1]:%Y%m%d}"
 SAME_TOTALS = dg.AssetCheckKey(dg.AssetKey(["warehouse", "fact_sales"]), "same_totals")
 
@@ -156,9 +163,28 @@ def test_all_assets_over_some_days_are_one_run(instance: dg.DagsterInstance) -> 
     assert {*(request.asset_selection or ())} == {*graph.materializable_asset_keys}
 
 
-def workspace(instance: dg.DagsterInstance) -> Any:
+@contextmanager
+def workspace(instance: dg.DagsterInstance) -> Iterator[WorkspaceRequestContext]:
+    """What the UI's server answers from."""
     target = LoadableTargetOrigin(module_name="platform_assets.definitions")
-    return in_process_test_workspace(instance, target)
+    location = InProcessCodeLocationOrigin(target, location_name="platform")
+    loaded = InProcessWorkspaceLoadTarget(location)
+    with WorkspaceProcessContext(instance, loaded) as context:
+        yield context.create_request_context()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_run_of_a_command_can_be_executed_again(instance: dg.DagsterInstance) -> None:
+    [run] = instance.get_runs(dg.RunsFilter(tags={"headrace/days": f"{WINDOW[0]}...{WINDOW[-1]}"}))
+    wanted = {"parentRunId": run.run_id, "strategy": "ALL_STEPS"}
+    with workspace(instance) as context:
+        answer = execute_dagster_graphql(context, REEXECUTE, {"params": wanted})
+    launched = answer.data["launchRunReexecution"]
+    assert launched["__typename"] == "LaunchRunSuccess", launched
+    queued = instance.get_run_by_id(launched["run"]["runId"])
+    assert queued is not None
+    assert queued.tags["dagster/asset_partition_range_end"] == WINDOW[-1].isoformat()
+    instance.delete_run(queued.run_id)
 
 
 def test_checks_that_the_ui_offers_to_execute_judge_what_is_published(

@@ -13,7 +13,7 @@ from headrace.config.model import OWNERS_DESCRIPTION
 from headrace.config.star import DimensionConfig
 from headrace.errors import ConfigError
 from headrace.version import code_version
-from platform_assets.definitions import build_definitions
+from platform_assets.definitions import build_definitions, defs
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,6 +89,24 @@ def test_every_check_and_every_column_says_what_it_means(definitions: dg.Definit
     for found in definitions.resolve_all_asset_specs():
         columns = found.metadata["dagster/column_schema"].columns
         assert not [column.name for column in columns if not column.description], found.key
+
+
+def test_sensors_and_schedules_run_from_the_start(definitions: dg.Definitions) -> None:
+    repository = definitions.get_repository_def()
+    assert {s.default_status.value for s in repository.sensor_defs} == {"RUNNING"}
+    assert {s.default_status.value for s in repository.schedule_defs} == {"RUNNING"}
+
+
+def test_a_broken_configuration_is_what_the_code_locations_error_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = shutil.copytree(ROOT / "config", tmp_path / "config")
+    _edit(config / "star.yaml", {"entity: retail.stores": "entity: retail.shops"})
+    monkeypatch.setenv("HEADRACE_CONFIG", str(config))
+    with pytest.raises(dg.DagsterInvalidDefinitionError) as error:
+        defs()
+    for part in ("star.yaml", "retail.shops", "hint: "):
+        assert part in str(error.value)
 
 
 def test_an_owner_is_an_address_or_a_team(tmp_path: Path) -> None:
