@@ -42,29 +42,68 @@ PLACE_COLUMNS = {
 class CsvFormat(StrictModel):
     """How the bytes of a delimited text file become rows of text."""
 
-    type: Literal["csv"] = Field("csv", description="Delimited text with a header line.")
-    delimiter: str = Field(",", min_length=1, max_length=1, description="Character between fields.")
-    quote: str | None = Field('"', max_length=1, description="Quote character; null: none.")
+    type: Literal["csv"] = Field("csv", description="Delimited text.")
+    delimiter: str = Field(
+        ",", min_length=1, max_length=8, description="Text between fields: one character or more."
+    )
+    quote: str | None = Field(
+        '"',
+        max_length=1,
+        description="Quote character; null: none. Two of them in a quoted field mean one.",
+    )
+    escape: str | None = Field(
+        None,
+        max_length=1,
+        description="Character that makes the quote, delimiter, line end or escape character after "
+        "it part of the text, such as \\ in MySQL's exports. Before anything else it stays as it "
+        "is; null: none.",
+    )
+    header: bool | tuple[str, ...] = Field(
+        True,
+        description="Whether the first line names the fields. false: the fields are `columns`, in "
+        "their order. A list: the fields are these, in this order.",
+        examples=[["id", "sold_at", "unused", "amount"]],
+    )
+    skip_lines: int = Field(0, ge=0, description="Lines before the header that are no rows.")
+    footer: Annotated[int, Field(ge=0)] | Annotated[str, Field(min_length=1)] = Field(
+        0,
+        description="How many lines at the end are no rows; blank ones do not count. A text: the "
+        "last line begins with it and is no row, and a file without that line was cut off.",
+        examples=[1, "TRAILER|"],
+    )
+    comment: str | None = Field(
+        None, min_length=1, description="A line that begins with this text is no row."
+    )
     encoding: str = Field("utf-8", description="Python's name of the encoding, such as cp1252.")
+    bad_bytes: Literal["fail", "quarantine", "replace"] = Field(
+        "fail",
+        description="What becomes of bytes that are no text in `encoding`: the file fails, their "
+        "row is quarantined, or the character U+FFFD takes their place.",
+    )
+    max_line_breaks: int = Field(
+        100,
+        ge=0,
+        description="Line breaks that a quoted field may have. A field with more is taken for a "
+        "quote that was left open, and its lines are quarantined. 0: no field has line breaks.",
+    )
     null_texts: tuple[str, ...] = Field(
         (), description="Texts that mean NULL, besides the empty one."
     )
 
-    @field_validator("delimiter", "quote")
+    @field_validator("quote", "escape")
     @classmethod
     def _one_byte(cls, value: str | None) -> str | None:
         # Arrow's reader takes bytes; no source seen so far uses another character.
-        if value is not None and (not value.isascii() or value in "\r\n\0"):
-            raise ValueError("must be an ASCII character other than a line end")
+        if value is not None and (not value.isascii() or value.isalnum() or value in "\r\n\0"):
+            raise ValueError("must be an ASCII sign: no letter, digit or line end")
         return value
 
-    @model_validator(mode="after")
-    def _quote_is_no_delimiter(self) -> Self:
-        if self.quote == self.delimiter:
-            raise ValueError(
-                f"quote: {self.quote!r} is the delimiter too; `quote: null`: no quotes"
-            )
-        return self
+    @field_validator("delimiter", "comment", "footer")
+    @classmethod
+    def _within_a_line(cls, value: str | int | None) -> str | int | None:
+        if isinstance(value, str) and set(value) & set("\r\n\0"):
+            raise ValueError("must not contain a line end or a NUL")
+        return value
 
     @field_validator("encoding")
     @classmethod
@@ -74,6 +113,49 @@ class CsvFormat(StrictModel):
         except LookupError:
             raise ValueError(f"'{value}' is not an encoding that Python knows") from None
         return value
+
+    @model_validator(mode="after")
+    def _characters_differ(self) -> Self:
+        if len(self.delimiter) == 1 and self.delimiter.isalnum():
+            raise ValueError(f"delimiter {self.delimiter!r} is a letter or digit")
+        if self.quote == self.delimiter:
+            raise ValueError(
+                f"quote: {self.quote!r} is the delimiter too; `quote: null`: no quotes"
+            )
+        if self.quote is not None and self.quote in self.delimiter:
+            raise ValueError(f"quote {self.quote!r} is part of delimiter {self.delimiter!r}")
+        if self.escape is not None and self.escape in self.delimiter:
+            raise ValueError(f"escape {self.escape!r} is part of delimiter {self.delimiter!r}")
+        for sign in filter(None, (self.quote, self.escape, self.delimiter)):
+            if self.comment is not None and self.comment.startswith(sign):
+                raise ValueError(f"comment {self.comment!r} begins with {sign!r}, as a row may")
+        if isinstance(self.header, tuple) and not self.header:
+            raise ValueError("header: a list names at least one field")
+        return self
+
+    @property
+    def reading_id(self) -> tuple[str, ...]:
+        """What a file's rows depend on: options that are not the default, and the first four."""
+        first = (self.type, self.delimiter, str(self.quote), self.encoding)
+        fields = type(self).model_fields
+        others = (
+            f"{name}={getattr(self, name)!r}"
+            for name in _READING_OPTIONS
+            if getattr(self, name) != fields[name].default
+        )
+        return (*first, *others)
+
+
+# Ids of files that raw holds must stay the same, so an option at its default is not part of them.
+_READING_OPTIONS = (
+    "escape",
+    "header",
+    "skip_lines",
+    "footer",
+    "comment",
+    "bad_bytes",
+    "max_line_breaks",
+)
 
 
 class FileExtract(StrictModel):
@@ -343,6 +425,19 @@ class EntityConfig(StrictModel):
     def day_column(self) -> str | None:
         """The column whose day is the row's partition; None where only its file says the day."""
         return self.event_time or self.extract.partition_by
+
+    @model_validator(mode="after")
+    def _fields_have_columns(self) -> Self:
+        fields = self.extract.format.header
+        if isinstance(fields, tuple):
+            for column in self.columns:
+                count = sum(fields.count(name) for name in column.source_names)
+                if count > 1 or (not count and not column.may_be_absent):
+                    times = "more than once" if count else "not"
+                    raise ValueError(
+                        f"{column.source_name} is {times} among the fields of format.header"
+                    )
+        return self
 
     def column(self, name: str) -> ColumnConfig:
         """The column called `name`; KeyError if there is none."""

@@ -5,6 +5,7 @@ Elsewhere: what else makes a row corrupt (headrace.ingestion.csv_reader, .rows),
 they all end (headrace.standardize).
 """
 
+import re
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -73,5 +74,5 @@ def set_aside(
 def _quoted(texts: pa.StringArray, delimiter: str) -> pa.StringArray:
     doubled = pc.replace_substring(texts, '"', '""')
     wrapped = pc.binary_join_element_wise('"', doubled, '"', "")
-    special = pc.match_substring_regex(texts, rf'["\r\n\x{ord(delimiter):02x}]')
+    special = pc.match_substring_regex(texts, rf'["\r\n]|{re.escape(delimiter)}')
     return pc.if_else(special, wrapped, texts)

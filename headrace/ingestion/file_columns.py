@@ -4,7 +4,6 @@ Belongs here: columns that a file may lack, and columns that the source renamed.
 Elsewhere: the header itself, and what it may not lack (headrace.ingestion.csv_header).
 """
 
-import unicodedata
 from collections.abc import Sequence
 from datetime import date
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 from headrace.config.columns import ColumnConfig
 from headrace.config.sources import EntityConfig
 from headrace.errors import SourceRejectedError
+from headrace.ingestion.csv_header import plain
 
 
 def entity_of_file(
@@ -24,7 +24,7 @@ def entity_of_file(
 
     Args:
         entity: As declared.
-        names: The fields of the file's header.
+        names: The fields of the file's header, `plain` ones.
         day: Day of all rows of the file; None if each row says its own.
         path: The file's name, for errors.
 
@@ -33,8 +33,7 @@ def entity_of_file(
     """
     if not any(column.may_be_absent or len(column.source_names) > 1 for column in entity.columns):
         return entity
-    composed = {unicodedata.normalize("NFC", name) for name in names}
-    found = [_named(column, composed, day, path) for column in entity.columns]
+    found = [_named(column, {*names}, day, path) for column in entity.columns]
     return entity.model_copy(update={"columns": tuple(filter(None, found))})
 
 
@@ -53,8 +52,8 @@ def with_absent_columns(read: pa.RecordBatch, entity: EntityConfig) -> pa.Record
 def _named(
     column: ColumnConfig, names: set[str], day: date | None, path: str
 ) -> ColumnConfig | None:
-    composed = [unicodedata.normalize("NFC", name) for name in column.source_names]
-    there = [name for name in composed if name in names]
+    known = [plain(name) for name in column.source_names]
+    there = [name for name in known if name in names]
     if len(there) > 1:
         raise SourceRejectedError(
             f"{path}: the header has {' and '.join(there)}, both of which are '{column.name}'",
@@ -64,9 +63,9 @@ def _named(
         return column.model_copy(update={"source": there[0]})
     if column.may_lack(day):
         return None
-    if len(composed) > 1:
+    if len(known) > 1:
         raise SourceRejectedError(
-            f"{path}: the header has none of {', '.join(composed)}, the names of '{column.name}'",
+            f"{path}: the header has none of {', '.join(known)}, the names of '{column.name}'",
             fix="add the name that the file uses to its `from`",
         )
     return column

@@ -208,9 +208,8 @@ def listing_id(file: StoredFile, entity: EntityConfig, first_day: date) -> str:
         entity: Whose it is.
         first_day: First partition: rows whose day cannot be read belong to it.
     """
-    form = entity.extract.format
     columns = [_column_id(column) for column in entity.columns]
-    how = [form.type, form.delimiter, str(form.quote), form.encoding]
+    how = [*entity.extract.format.reading_id]
     by = entity.extract.partition_by
     if by is not None:
         column = entity.column(by)

@@ -5,20 +5,32 @@ Elsewhere: what the text means (headrace.ingestion.csv_reader).
 """
 
 import codecs
+import re
+import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
+from typing import Literal
 
 from headrace.errors import SourceRejectedError
+from headrace.ingestion.file_signatures import peek
 from headrace.ingestion.landing import ByteStream
 
 CHUNK_BYTES = 2**20
+# A bad byte marked by `as_utf8`: a lone surrogate, which valid UTF-8 never holds.
+MARKED_BYTE = re.compile(rb"\xed[\xb0-\xb3][\x80-\xbf]")
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP = 31  # zlib's number for a gzip header and checksum
 _KEPT_AS_THEY_ARE = {"utf-8", "ascii"}
-_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_LIKELY_ENCODINGS = ("utf-8", "cp1252", "latin-1")
+_UNICODE = ("utf-", "utf_", "ascii")
+_MARKING = "headrace.marked_bytes"
+_HIGH_BYTES = re.compile(rb"[\x80-\xff]+")
+_CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+# So many places with high bytes are looked at to guess an encoding.
+_GUESSED_BY = 200
+# Western words have one or two letters outside ASCII in a row; other alphabets whole words.
+_HIGH_RUN = 2
 
 
 class UndecodableTextError(Exception):
@@ -41,9 +53,9 @@ class UndecodableTextError(Exception):
         self.suggestion = suggestion
 
 
-def read_chunks(stream: ByteStream) -> Iterator[bytes]:
-    """The bytes of a stream, up to CHUNK_BYTES at a time."""
-    while chunk := stream.read(CHUNK_BYTES):
+def read_chunks(stream: ByteStream, size: int = CHUNK_BYTES) -> Iterator[bytes]:
+    """The bytes of a stream, up to `size` at a time."""
+    while chunk := stream.read(size):
         yield chunk
 
 
@@ -53,21 +65,25 @@ def gunzipped(chunks: Iterable[bytes], path: str) -> Iterator[bytes]:
     Raises:
         SourceRejectedError: The gzip data is damaged or ends too early.
     """
-    rest = iter(chunks)
-    first = next(rest, b"")
-    whole = chain([first], rest) if first else iter(())
-    return _inflated(whole, path) if first.startswith(_GZIP_MAGIC) else whole
+    first, whole = peek(chunks, len(_GZIP_MAGIC))
+    return _inflated(whole, path) if first == _GZIP_MAGIC else whole
 
 
-def as_utf8(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
+def as_utf8(
+    chunks: Iterable[bytes],
+    encoding: str,
+    bad_bytes: Literal["fail", "quarantine", "replace"] = "fail",
+) -> Iterator[bytes]:
     """The same text in UTF-8. What is UTF-8 already is looked at and passed on untouched.
 
+    Bytes that are not text in `encoding` are marked (MARKED_BYTE) for `quarantine`.
+
     Raises:
-        UndecodableTextError: A byte is not text in `encoding`.
+        UndecodableTextError: Such a byte is met, and `bad_bytes` says `fail`.
     """
     name = codecs.lookup(encoding).name
     name = "utf-8" if name == "utf-8-sig" else name  # The reader drops the mark itself.
-    decoder = codecs.getincrementaldecoder(name)()
+    decoder = codecs.getincrementaldecoder(name)(_error_handler(bad_bytes))
     at_rest, place = decoder.getstate(), _Place()
     for chunk in chain(chunks, [b""]):
         state = decoder.getstate()
@@ -82,36 +98,22 @@ def as_utf8(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
             before = decoder.decode(chunk[: max(0, error.start - len(state[0]))])
             # The reader needs the header, which may be in this chunk, to name the column.
             yield before.encode()
-            raise place.undecodable(before, chunk, name) from None
+            raise place.undecodable(before, state[0] + chunk, name) from None
         place.pass_text(text)
-        yield chunk if name in _KEPT_AS_THEY_ARE else text.encode()
+        is_same = name in _KEPT_AS_THEY_ARE and bad_bytes == "fail"
+        yield chunk if is_same else text.encode("utf-8", "surrogatepass")
 
 
-class ChunkReader:
-    """Chunks as the file that Arrow reads from: every read is filled as far as the chunks go."""
+def without_hidden_utf8(chunks: Iterable[bytes], encoding: str, path: str) -> Iterable[bytes]:
+    """The same bytes, unless all that are not ASCII are UTF-8 though `encoding` is another.
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
-        self._rest = b""
-        self.closed = False
+    A single-byte encoding reads every UTF-8 text without an error, and each of its letters wrong.
 
-    def readable(self) -> bool:
-        """Arrow asks."""
-        return True
-
-    def read(self, size: int) -> bytes:
-        """At most `size` bytes; none at the end."""
-        parts, filled = [self._rest], len(self._rest)
-        while filled < size and (chunk := next(self._chunks, None)) is not None:
-            parts.append(chunk)
-            filled += len(chunk)
-        joined = b"".join(parts)
-        self._rest = joined[size:]
-        return joined[:size]
-
-    def close(self) -> None:
-        """Nothing to close: the chunks belong to whoever made them."""
-        self.closed = True
+    Raises:
+        SourceRejectedError: The file has letters outside ASCII, and is UTF-8 from end to end.
+    """
+    is_unicode = codecs.lookup(encoding).name.startswith(_UNICODE)
+    return chunks if is_unicode else _never_utf8(chunks, encoding, path)
 
 
 class _Place:
@@ -120,7 +122,6 @@ class _Place:
     def __init__(self) -> None:
         self._lines = 0
         self._characters = 0
-        self._is_start = True
 
     def pass_ascii(self, chunk: bytes) -> None:
         self._pass(chunk.count(b"\n"), len(chunk), chunk.rfind(b"\n"))
@@ -135,14 +136,28 @@ class _Place:
             known, position = before[start:], len(before) - start
         else:
             known, position = None, self._characters + len(before)
-        is_utf16 = self._is_start and chunk.startswith(_UTF16_MARKS)
-        suggestion = "utf-16" if is_utf16 else _likely_encoding(chunk, encoding)
-        return UndecodableTextError(line, position + 1, known, suggestion)
+        return UndecodableTextError(line, position + 1, known, _likely_encoding(chunk, encoding))
 
     def _pass(self, lines: int, length: int, last: int) -> None:
         self._lines += lines
         self._characters = length - last - 1 if lines else self._characters + length
-        self._is_start = self._is_start and not length
+
+
+def _never_utf8(chunks: Iterable[bytes], encoding: str, path: str) -> Iterator[bytes]:
+    decoder, has_letters, is_utf8 = codecs.getincrementaldecoder("utf-8")(), False, True
+    for chunk in chunks:
+        has_letters = has_letters or not chunk.isascii()
+        if has_letters and is_utf8:
+            try:
+                decoder.decode(chunk)
+            except UnicodeDecodeError:
+                is_utf8 = False
+        yield chunk
+    if has_letters and is_utf8 and not decoder.getstate()[0]:
+        raise SourceRejectedError(
+            f"{path} is text in utf-8, not in {encoding}: all of its letters outside ASCII are",
+            fix=f"declare format.encoding: utf-8, or deliver the file in {encoding}",
+        )
 
 
 def _inflated(chunks: Iterable[bytes], path: str) -> Iterator[bytes]:
@@ -187,13 +202,59 @@ class _GzipMembers:
             yield text
 
 
+def _error_handler(bad_bytes: str) -> str:
+    """The name of the codecs' error handler for an option `bad_bytes`."""
+    if bad_bytes == "quarantine":
+        codecs.register_error(_MARKING, _marked)
+        return _MARKING
+    return "replace" if bad_bytes == "replace" else "strict"
+
+
+def _marked(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    bad = error.object[error.start : error.end]
+    return "".join(chr(0xDC00 + byte) for byte in bad), error.end
+
+
 def _likely_encoding(chunk: bytes, declared: str) -> str | None:
-    for encoding in _LIKELY_ENCODINGS:
-        if encoding == declared:
+    """The encoding that the bytes around a bad one are most likely in; None: no guess is good."""
+    if declared != "utf-8" and _is_utf8(chunk):
+        return "utf-8"
+    return "cp1252" if declared != "cp1252" and _is_cp1252(chunk) else None
+
+
+def _is_utf8(chunk: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(chunk)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_cp1252(chunk: bytes) -> bool:
+    """Whether the high bytes are letters and signs of cp1252 where western text has them."""
+    places = list(islice(_HIGH_BYTES.finditer(chunk), _GUESSED_BY))
+    fits = sum(_fits_cp1252(chunk, found) for found in places)
+    # Every tenth may be a slip. Binary data has controls, and UTF-8 with a slip has no such places.
+    return bool(places) and not _CONTROLS.search(chunk) and fits * 10 >= len(places) * 9
+
+
+def _fits_cp1252(chunk: bytes, found: re.Match[bytes]) -> bool:
+    if found.end() - found.start() > _HIGH_RUN:
+        return False
+    try:
+        word = chunk[max(0, found.start() - 1) : found.end() + 1].decode("cp1252")
+    except UnicodeDecodeError:
+        return False
+    before, after = word[:1] if found.start() else "", word[-1:]
+    for letter in found[0].decode("cp1252"):
+        kind = unicodedata.category(letter)
+        if letter == "\u2019":  # An apostrophe.
             continue
-        try:
-            codecs.getincrementaldecoder(encoding)().decode(chunk)
-        except UnicodeDecodeError:
-            continue
-        return encoding
-    return None
+        if kind == "Lu" and before.islower():
+            return False
+        if not kind.startswith("L") and before.isalpha() and after.isalpha():
+            return False
+        before = letter
+    return True

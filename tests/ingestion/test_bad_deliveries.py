@@ -41,7 +41,9 @@ BAD: dict[str, tuple[str | bytes, str]] = {
         "id,name,amount\n1,é,2\n".encode("latin-1"),
         "line 2, character 3 (column",
     ),
-    "an open quote": (csv_text(['1,"a,10', "2,b,20"]), "line 2: a quote is opened and never"),
+    "a header with NULs": ("id,name,amount,\0\0\n1,a,1,x\n", r"column '\x00\x00' is not declared"),
+    "UTF-16": (GOOD.encode("utf-16-le"), "format.encoding: utf-16-le"),
+    "a zip file": (b"PK\x03\x04\x14\0\0\0", "is a zip file"),
     "half a gzip file": (b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03", "the file was cut off"),
 }
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from pydantic import ValidationError
 
-from headrace.config.sources import CsvFormat, EntityConfig
+from headrace.config.sources import EntityConfig
 from headrace.errors import SourceRejectedError, SourceUnavailableError
 from headrace.ingestion.csv_reader import read_csv
 from tests.ingestion.building import entity
@@ -20,9 +19,12 @@ CANARY = "canary"
 
 
 def rows_of(
-    content: bytes, described: EntityConfig | None = None, block: int = 2**20
+    content: bytes,
+    described: EntityConfig | None = None,
+    block: int = 2**20,
+    longest: int = 2**20,
 ) -> list[dict[str, Any]]:
-    batches = read_csv(io.BytesIO(content), PATH, described or entity(), block)
+    batches = read_csv(io.BytesIO(content), PATH, described or entity(), block, longest)
     return [row for batch in batches for row in batch.to_pylist()]
 
 
@@ -40,10 +42,15 @@ def corrupt(content: bytes, block: int = 2**20) -> list[Any]:
     return [(row["_line"], row["_corrupt_record"], row["_corrupt_reason"]) for row in bad]
 
 
-def rejection(content: bytes, described: EntityConfig | None = None, block: int = 2**20) -> str:
+def rejection(
+    content: bytes,
+    described: EntityConfig | None = None,
+    block: int = 2**20,
+    longest: int = 2**20,
+) -> str:
     """What the error says; never anything of the rows."""
     with pytest.raises(SourceRejectedError) as caught:
-        rows_of(content, described, block)
+        rows_of(content, described, block, longest)
     text = f"{caught.value} | {caught.value.fix}"
     assert CANARY not in text
     # An error that is shown with its cause would quote the row that the cause quotes.
@@ -108,7 +115,6 @@ def test_too_few_and_too_many_fields_keep_the_whole_line() -> None:
     assert corrupt(content) == [
         (2, "1,a", "too few fields"),
         (4, '3,"c,d",30,x', "too many fields"),
-        (5, ",", "too few fields"),
     ]
 
 
@@ -150,12 +156,6 @@ def test_other_delimiters_and_quotes() -> None:
     ]
 
 
-@pytest.mark.parametrize("option", [{"delimiter": "§"}, {"delimiter": "\n"}, {"quote": "«"}])
-def test_a_delimiter_or_quote_that_cannot_be_read_is_refused(option: dict[str, str]) -> None:
-    with pytest.raises(ValidationError, match="ASCII"):
-        CsvFormat(**option)
-
-
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-16", "utf-16-le", "utf-8-sig"])
 def test_other_encodings_become_the_same_text(encoding: str) -> None:
     content = "id,name,amount\n1,Müller,10\n2,Zoë\n".encode(encoding)
@@ -191,6 +191,27 @@ def test_one_column_reads_as_well_as_many() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "id,Prénom,amount",
+        "id,Pre\u0301nom,amount",
+        '\ufeff"id" ,\u00a0Prénom\u200b,"amount"',
+        "id,Pr\u00ade\u0301nom ,amount,X1,X1",
+    ],
+)
+@pytest.mark.parametrize("declared", ["Prénom", "Pre\u0301nom"])
+def test_names_that_look_the_same_are_the_same(header: str, declared: str) -> None:
+    columns = [
+        {"name": "id", "type": "string"},
+        {"name": "first_name", "from": declared, "type": "string"},
+    ]
+    described = entity(columns=columns, extract={"extra_columns": "ignore"})
+    assert values(f"{header}\n1,Ann,10{',' * header.count('X1')}\n".encode(), described) == [
+        ("1", "Ann")
+    ]
+
+
 def test_columns_are_found_by_the_names_of_the_source() -> None:
     columns = [{"name": "order_id", "from": "Order ID", "type": "bigint"}]
     described = entity(columns=columns, key=["order_id"], extract={"extra_columns": "ignore"})
@@ -210,6 +231,9 @@ def test_an_empty_file_is_rejected(content: bytes) -> None:
         ("id,amount", "line 1: column 'name' is missing | deliver the file with it"),
         ("id,Name,amount", "column 'name' is missing | the file calls it 'Name'"),
         ("id", "columns 'name', 'amount' are missing"),
+        ("ID,NAME,AMOUNT_", "'id', 'name', 'amount' are missing | the file calls it 'ID': declare"),
+        ("id,n_a-m e,amount", "the file calls it 'n_a-m e'"),
+        ("id,name,amount,\0[/red]\x1b", r"column '\x00[/red]\x1b' is not declared"),
         ("id,name,amount,note", "column 'note' is not declared | declare it in columns of orders"),
         ("id,name,amount,", "a column without a name is not declared"),
         ("id,name,amount,id", "column 'id' is there more than once"),
@@ -243,8 +267,6 @@ def test_the_wrong_encoding_is_found_far_into_a_file_and_in_broken_lines() -> No
 @pytest.mark.parametrize(
     ("content", "encoding", "said"),
     [
-        (GOOD.decode().encode("utf-16"), "utf-8", "line 1, character 1: not text in utf-8 | "),
-        (GOOD.decode().encode("utf-16"), "utf-8", "format.encoding: utf-16 if"),
         ("id,name,amount\n1,é,\x81\n".encode("latin-1"), "cp1252", "(column 'amount')"),
         ("id,name,amount\n1,é,2\n".encode(), "ascii", "format.encoding: utf-8 if"),
         (b"id,na\xffme,amount\n", "utf-8", "line 1, character 6: not text"),
@@ -273,7 +295,7 @@ def test_a_character_cut_by_two_reads_is_read_and_a_broken_one_is_found_where_it
     good = _Pieces(b"id,name,amount\n1,", euro[:2], euro[2:], b",1\n")
     assert [row for b in read_csv(good, PATH, entity()) for row in b["name"].to_pylist()] == ["€"]
     bad = _Pieces(b"id,name,amount\n1,a", euro[:2], b"xyz,1\n")
-    with pytest.raises(SourceRejectedError, match="line 2, character 4: not text in utf-8"):
+    with pytest.raises(SourceRejectedError, match=r"line 2, character 4 \(column 'name'\): not"):
         list(read_csv(bad, PATH, entity()))
 
 
@@ -296,19 +318,10 @@ def test_a_flipped_bit_in_gzip_data_is_rejected() -> None:
     assert "its gzip data is damaged" in rejection(bytes(content))
 
 
-@pytest.mark.parametrize("block", [SMALL, 2**20])
-@pytest.mark.parametrize("line", [f'2,"{CANARY},20', f'"2,{CANARY},20', f'2,b,"{CANARY}'])
-def test_a_quote_that_is_never_closed_is_rejected(line: str, block: int) -> None:
-    content = f"id,name,amount\n1,a,10\n{line}\n3,c,30\n4,d,40\n".encode()
-    said = rejection(content, block=block)
-    # A small block ends before the file does, and then only the line before is known.
-    assert "line 3: a quote is opened and never closed" in said or "record after line 2 " in said
-    assert "format.quote: null" in said
-
-
-def test_a_record_longer_than_a_block_is_rejected_and_not_read_without_end() -> None:
+def test_a_record_that_is_too_long_is_rejected_and_not_read_without_end() -> None:
     content = b'id,name,amount\n1,a,10\n2,"' + CANARY.encode() * 1_000 + b'",30\n'
-    assert "the record after line 2 has more than 256 bytes" in rejection(content, block=256)
+    said = rejection(content, block=256, longest=256)
+    assert "the record after line 2 has more than 256 bytes" in said
 
 
 def test_a_first_line_that_never_ends_is_rejected() -> None:
