@@ -49,12 +49,8 @@ class HasOutriggers(Protocol):
         """Its columns that identify a member."""
 
     @property
-    def attributes(self) -> dict[str, str]:
-        """Its other columns, type 2."""
-
-    @property
-    def overwritten(self) -> dict[str, str]:
-        """Its other columns, type 1."""
+    def shown(self) -> dict[str, str]:
+        """All its columns beside the natural key."""
 
     @property
     def outriggers(self) -> tuple[Outrigger, ...]:
@@ -74,7 +70,7 @@ def outrigger_problems(dimensions: Sequence[HasOutriggers]) -> Iterator[str]:
         for outrigger in dim.outriggers:
             yield from _problems_of(where, outrigger, dim, by_name)
         keys = [outrigger_key(o, by_name[o.dimension]) for o in _known(dim, by_name)]
-        taken = [*dim.natural_key, *dim.attributes, *dim.overwritten, dim.key_column, *keys]
+        taken = [*dim.natural_key, *dim.shown, dim.key_column, *keys]
         for key in dict.fromkeys(keys):
             if taken.count(key) > 1:
                 yield f"{where}: {dim.name} has {key} twice; give an outrigger a role"
@@ -91,7 +87,7 @@ def _problems_of(
         return
     if {*outrigger.natural_key} != {*target.natural_key}:
         yield f"{where}: {target.name} is found by {', '.join(target.natural_key)}"
-    columns = {**dim.natural_key, **dim.attributes, **dim.overwritten}
+    columns = {**dim.natural_key, **dim.shown}
     for column in outrigger.natural_key.values():
         if column not in columns:
             meant = did_you_mean(column, columns)

@@ -94,6 +94,17 @@ class DimensionConfig(StrictModel):
         description="Dimension column: entity column. A change of one of them begins no version: "
         "every version of the member shows the latest value (type 1).",
     )
+    untracked: dict[ColumnName, ColumnName] = Field(
+        default_factory=dict,
+        description="Dimension column: entity column. A change of one of them begins no version: "
+        "each version keeps the value of the row that it began with.",
+    )
+    ignore_nulls: tuple[ColumnName, ...] = Field(
+        (),
+        description="Columns of `attributes` or `overwritten` of which a NULL says nothing, as in "
+        "sources that deliver changed columns only: the value told before stays. A member that was "
+        "deleted begins anew, but for its `overwritten` columns.",
+    )
     outriggers: tuple[Outrigger, ...] = Field(
         (), description="Other dimensions that this one's columns name, such as a store's region."
     )
@@ -104,6 +115,13 @@ class DimensionConfig(StrictModel):
         "version "
         "that begins after the last day that the dimension was run for is one of the future: facts "
         "of its time find it, and it is not `is_current` until that day is run.",
+    )
+    sequence: ColumnName | None = Field(
+        None,
+        description="Entity column with a whole number that grows with every change of a member, "
+        "such as a version or a log position. Then the number says which change came later, and "
+        "the time only when: a row that comes with a smaller number than one that holds already "
+        "changes nothing.",
     )
     source_order: tuple[ColumnName, ...] = Field(
         (),
@@ -157,12 +175,13 @@ class DimensionConfig(StrictModel):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
-        columns = [self.key_column, *self.natural_key, *self.attributes, *self.overwritten]
+        columns = [self.key_column, *self.natural_key, *self.attributes]
+        columns += [*self.untracked, *self.overwritten]
         columns += _VALIDITY
         if repeated := sorted({name for name in columns if columns.count(name) > 1}):
             raise ValueError(f"columns named twice: {', '.join(repeated)}")
-        if strangers := sorted({*self.unknown_values} - {*self.attributes, *self.overwritten}):
-            near = did_you_mean(strangers[0], {*self.attributes, *self.overwritten})
+        if strangers := sorted({*self.unknown_values} - {*self.shown}):
+            near = did_you_mean(strangers[0], self.shown)
             raise ValueError(f"unknown: {', '.join(strangers)}: not among the attributes{near}")
         if self.unknown is False and self.missing == "unknown":
             raise ValueError("missing: unknown needs the unknown member: drop `unknown: false`")
@@ -176,10 +195,32 @@ class DimensionConfig(StrictModel):
             raise ValueError("deletes needs `when`: which rows tell of a delete?")
         return self
 
+    @model_validator(mode="after")
+    def _orders_and_keeps_what_it_has(self) -> Self:
+        told = {*self.attributes, *self.overwritten}
+        if strangers := sorted({*self.ignore_nulls} - told):
+            near = did_you_mean(strangers[0], told)
+            raise ValueError(
+                f"ignore_nulls: {', '.join(strangers)}: not among attributes and overwritten{near}"
+            )
+        if self.sequence is not None and self.snapshot:
+            raise ValueError("sequence: a snapshot's rows are in the order of their days")
+        return self
+
     @property
     def key_column(self) -> str:
         """Surrogate key: dim_customer has customer_key."""
         return f"{self.name.removeprefix('dim_')}_key"
+
+    @property
+    def told_by(self) -> tuple[str, ...]:
+        """Entity columns that order a member's rows at one instant."""
+        return (*([self.sequence] if self.sequence else []), *self.source_order)
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """Dimension column: entity column, of all that is shown beside the natural key."""
+        return {**self.attributes, **self.untracked, **self.overwritten}
 
     @property
     def unknown_values(self) -> dict[str, Scalar]:
@@ -390,10 +431,7 @@ class StarConfig(StrictModel):
 
     @model_validator(mode="after")
     def _access_is_by_columns_that_exist(self) -> Self:
-        known = {
-            dim.name: {*dim.natural_key, *dim.attributes, *dim.overwritten}
-            for dim in self.dimensions
-        }
+        known = {dim.name: {*dim.natural_key, *dim.shown} for dim in self.dimensions}
         for rule in self.row_access:
             if rule.dimension not in known:
                 raise ValueError(f"row_access: {unknown_name(rule.dimension, known)}")
@@ -416,7 +454,7 @@ class StarConfig(StrictModel):
             for dim in dimensions
             if dim.snapshots_tell_deletes
         )
-        order = next((dim.source_order for dim in dimensions if dim.source_order), ())
+        order = next((dim.told_by for dim in dimensions if dim.told_by), ())
         if not (snapshots or order):
             return None
         return EntityUses(full_snapshots=snapshots, source_order=order)

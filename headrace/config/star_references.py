@@ -49,7 +49,7 @@ def _no_values(star: StarConfig, entities: Entities) -> Iterator[str]:
     dimensions = {dimension.name: dimension for dimension in star.dimensions}
     for i, rule in enumerate(star.row_access):
         dim = dimensions[rule.dimension]
-        column = {**dim.natural_key, **dim.attributes, **dim.overwritten}[rule.column]
+        column = {**dim.natural_key, **dim.shown}[rule.column]
         kind = _type(dim.entity, column, entities)
         for value in rule.values:
             if kind is not None and not _is_a(value, kind):
@@ -69,19 +69,22 @@ def _taken_names(star: StarConfig) -> Iterator[str]:
 
 
 def _dimension_problems(where: str, dim: DimensionConfig, entities: Entities) -> Iterator[str]:
-    shown = {**dim.natural_key, **dim.attributes, **dim.overwritten}
+    shown = {**dim.natural_key, **dim.shown}
     times = [dim.effective_time] if dim.effective_time else []
     used = {
         "natural_key": dim.natural_key.values(),
         "attributes": dim.attributes.values(),
         "overwritten": dim.overwritten.values(),
+        "untracked": dim.untracked.values(),
         "effective_time": times,
+        "sequence": [dim.sequence] if dim.sequence else [],
         "source_order": dim.source_order,
     }
     yield from _missing(where, dim.entity, entities, used)
     yield from _no_times(f"{where}.effective_time", dim.entity, entities, times)
     if dim.entity in entities:
         yield from _one_change_a_day(where, dim, entities[dim.entity])
+        yield from _no_sequence(where, dim, entities[dim.entity])
     for name, value in dim.unknown_values.items():
         kind = _type(dim.entity, shown.get(name, ""), entities)
         if kind is not None and not _is_a(value, kind):
@@ -100,16 +103,29 @@ def _one_change_a_day(where: str, dim: DimensionConfig, entity: EntityConfig) ->
         )
 
 
+def _no_sequence(where: str, dim: DimensionConfig, entity: EntityConfig) -> Iterator[str]:
+    column = next((c for c in entity.columns if c.name == dim.sequence), None)
+    if column is None:
+        return
+    if column.type not in ("int", "bigint"):
+        yield f"{where}.sequence: '{column.name}' is a {column.type}, not an int or bigint"
+    if not (column.required or column.name in entity.key):
+        yield (
+            f"{where}.sequence: '{column.name}' may be missing: a row without a number has no "
+            "place; say `required: true`"
+        )
+
+
 def _other_orders(star: StarConfig) -> Iterator[str]:
     """Dimensions of one entity that order its rows differently: a day's repeats go by one order."""
     first: dict[str, DimensionConfig] = {}
     for i, dim in enumerate(star.dimensions):
-        if dim.source_order:
+        if dim.told_by:
             other = first.setdefault(dim.entity, dim)
-            if other.source_order != dim.source_order:
+            if other.told_by != dim.told_by:
                 yield (
-                    f"dimensions[{i}].source_order: {', '.join(dim.source_order)} here, "
-                    f"{', '.join(other.source_order)} in {other.name}: rows of {dim.entity} have "
+                    f"dimensions[{i}].source_order: {', '.join(dim.told_by)} here, "
+                    f"{', '.join(other.told_by)} in {other.name}: rows of {dim.entity} have "
                     "one order"
                 )
 
@@ -256,7 +272,7 @@ def _other_key_types(
     where: str, dim: DimensionConfig, star: StarConfig, entities: Entities
 ) -> Iterator[str]:
     dimensions = {dimension.name: dimension for dimension in star.dimensions}
-    columns = {**dim.natural_key, **dim.attributes, **dim.overwritten}
+    columns = {**dim.natural_key, **dim.shown}
     for outrigger in dim.outriggers:
         target = dimensions.get(outrigger.dimension)
         for name, column in outrigger.natural_key.items() if target else ():

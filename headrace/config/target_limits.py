@@ -39,14 +39,14 @@ def _names_of_parts(star: StarConfig) -> Iterator[str]:
 
 
 def _dimension_problems(where: str, dim: DimensionConfig) -> Iterator[str]:
-    for kind in ("natural_key", "attributes", "overwritten"):
+    for kind in ("natural_key", "attributes", "overwritten", "untracked"):
         for name in getattr(dim, kind):
             if name in SYSTEM_COLUMNS:
                 yield (
                     f"{where}.{kind}.{name}: Postgres has a column '{name}' of its own in every "
                     f"table: call it otherwise, such as `{name}_: {getattr(dim, kind)[name]}`"
                 )
-    count = len(dim.natural_key) + len(dim.attributes) + len(dim.overwritten) + _OF_A_DIMENSION
+    count = len(dim.natural_key) + len(dim.shown) + _OF_A_DIMENSION
     yield from _too_many(where, count)
     yield from _too_long_a_key(f"{where}.natural_key", [*dim.natural_key])
 

@@ -10,6 +10,7 @@ what it costs does not grow with the history. Only a change that comes late read
 history of its members.
 """
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -41,7 +42,7 @@ from headrace.star.dimensions import (
     DimensionInputs,
     build_marked_dimension,
     lake_dimension_schema,
-    last_unknown_delete,
+    unknown_deletes,
 )
 from headrace.star.updates import DimensionChanges, TimeLimits, Versions, update_dimension
 
@@ -52,6 +53,7 @@ _HEAD = "headrace.head"
 _CODE = "headrace.code_version"
 _LATE = "headrace.late_members"
 _DELETES_UNTIL = "headrace.unknown_deletes_until"
+_DELETES_SEQUENCE = "headrace.unknown_deletes_sequence"
 _NOW = "headrace.now"
 _NEXT_CHANGE = "headrace.next_change"
 # Each day may add a file to the tail. Past this many the small ones become one.
@@ -177,6 +179,7 @@ class DimensionStep:
             _CODE: self.code_version,
             _LATE: str(written.late_members),
             _DELETES_UNTIL: str(written.limits.unknown_deletes_until or ""),
+            _DELETES_SEQUENCE: json.dumps(written.limits.unknown_deletes_sequence),
             _NOW: str(written.limits.now or ""),
             _NEXT_CHANGE: str(self._next_change(written, published) or ""),
             **written.read,
@@ -238,7 +241,11 @@ class DimensionStep:
             rows,
             known,
             quarantined,
-            TimeLimits(now, _time(properties[_DELETES_UNTIL])),
+            TimeLimits(
+                now,
+                _time(properties[_DELETES_UNTIL]),
+                json.loads(properties.get(_DELETES_SEQUENCE, "null")),
+            ),
             _time(properties.get(_NEXT_CHANGE)),
         )
 
@@ -266,7 +273,7 @@ class DimensionStep:
             read |= as_read(each.table, scan)
         if self.quarantined_keys is not None:
             read |= as_read(self.quarantined_keys, keys)
-        limits = TimeLimits(now, last_unknown_delete(rows, self.config, self.entity))
+        limits = TimeLimits(now, *unknown_deletes(rows, self.config, self.entity))
         return _Written(head, place, tail, written, read, limits)
 
     def _follow(self, published: _Published, head_place: str) -> _Written:
@@ -312,7 +319,7 @@ class DimensionStep:
             (*kept, *tail),
             (*head, *tail),
             self._read_now(published),
-            TimeLimits(published.limits.now, update.unknown_deletes_until),
+            update.limits,
             update.late_members,
         )
 

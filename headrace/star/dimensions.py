@@ -45,6 +45,7 @@ _MEMBER_COLUMNS = (
 )
 
 
+_SEQUENCE = SchemaColumn("_sequence", "bigint", True, "Largest number told of it.")
 _NEXT_CHANGE = SchemaColumn(
     "_next_change_at", "timestamp", True, "First change told of it that is of the future."
 )
@@ -116,6 +117,7 @@ def lake_dimension_schema(config: DimensionConfig, entity: EntityConfig) -> Tabl
     change that is of the future. NULL in all other rows.
     """
     more = [_NEXT_CHANGE] if config.has_future else []
+    more += [_SEQUENCE] if config.sequence is not None else []
     return dimension_schema(config, entity).plus([*_MEMBER_COLUMNS, *more])
 
 
@@ -210,15 +212,15 @@ def keyed_versions(
     return keyed.select(*cast, "_is_latest")
 
 
-def last_unknown_delete(
+def unknown_deletes(
     rows: DataFrame, config: DimensionConfig, entity: EntityConfig
-) -> datetime | None:
-    """Latest instant of a delete of a member of whom no state was told before; None without one.
+) -> tuple[datetime | None, int | None]:
+    """Latest instant and largest number of deletes of members of whom no state was told before.
 
     Such a delete leaves no version, and counts all the same once an earlier state is told.
     """
     if config.delete_action == "keep" or config.deletes is None or config.deletes.when is None:
-        return None
+        return None, None
     is_delete = F.col("_kind") == DELETE
     members = (
         told_events(rows, config, entity)
@@ -227,13 +229,16 @@ def last_unknown_delete(
             F.min(F.when(is_delete, F.col("_at"))).alias("_first_delete"),
             F.max(F.when(is_delete, F.col("_at"))).alias("_last_delete"),
             F.min(F.when(~is_delete, F.col("_at"))).alias("_first_state"),
+            F.max(F.when(is_delete, F.col("_sequence"))).alias("_sequence"),
         )
     )
     is_unknown = F.col("_first_state").isNull() | (F.col("_first_delete") <= F.col("_first_state"))
-    found: datetime | None = (
-        members.where(is_unknown).agg(F.max("_last_delete").alias("last")).collect()[0]["last"]
-    )
-    return found
+    if config.sequence is not None:
+        # The states before may be outdated: by their numbers, and so by more than their times.
+        is_unknown = F.col("_first_delete").isNotNull()
+    latest = (F.max(name).alias(name) for name in ("_last_delete", "_sequence"))
+    found = members.where(is_unknown).agg(*latest).collect()[0]
+    return found["_last_delete"], found["_sequence"]
 
 
 def latest(versions: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
@@ -277,7 +282,7 @@ def _business_columns(config: DimensionConfig, entity: EntityConfig) -> list[Sch
     ]
     attributes = [
         SchemaColumn(name, entity.column(source).type, True, entity.column(source).description)
-        for name, source in {**config.attributes, **config.overwritten}.items()
+        for name, source in config.shown.items()
     ]
     return [*keys, *attributes]
 

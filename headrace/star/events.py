@@ -42,10 +42,7 @@ _TOLD_ORDER = ("_told_at", PARTITION_COLUMN, *SOURCE_ORDER)
 
 def value_types(config: DimensionConfig, entity: EntityConfig) -> dict[str, str]:
     """Type of each attribute, those of type 1 last."""
-    return {
-        name: entity.column(source).type
-        for name, source in {**config.attributes, **config.overwritten}.items()
-    }
+    return {name: entity.column(source).type for name, source in config.shown.items()}
 
 
 def key_types(config: DimensionConfig, entity: EntityConfig) -> dict[str, str]:
@@ -79,7 +76,7 @@ def told_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
     Returns:
         Events as `events_schema` lists them, several at an instant of a member among them.
     """
-    named = {**config.natural_key, **config.attributes, **config.overwritten}
+    named = {**config.natural_key, **config.shown}
     for source in config.natural_key.values():
         rows = rows.where(F.col(source).isNotNull())
     told_at = day_start(entity)
@@ -98,8 +95,11 @@ def told_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
         "_gone": is_delete,
         "_told_at": told_at,
         **{name: F.col(name) for name in (PARTITION_COLUMN, *SOURCE_ORDER)},
-        **{f"_order_{i}": F.col(source) for i, source in enumerate(config.source_order)},
+        **{f"_order_{i}": F.col(source) for i, source in enumerate(config.told_by)},
     }
+    if config.sequence is not None:
+        # A row without a number is older than all that have one.
+        given["_sequence"] = F.coalesce(F.col(config.sequence).cast("bigint"), F.lit(-(2**63)))
     events = as_events(rows, given, config, entity)
     if config.delete_action == "keep":
         events = events.where(F.col("_kind") == STATE)
@@ -166,9 +166,10 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
         _known_from: Of a published version, where the member's first one begins.
         _mentioned_at: Earliest time at which a fact names the member.
         _next_change_at: Of a published version, the first change that was of the future.
+        _sequence: Number by which the source orders changes; of a published version, the largest.
         _gone: Whether the member is deleted after it.
     """
-    order = {f"_order_{i}": entity.column(s).type for i, s in enumerate(config.source_order)}
+    order = {f"_order_{i}": entity.column(s).type for i, s in enumerate(config.told_by)}
     return {
         **key_types(config, entity),
         **value_types(config, entity),
@@ -178,6 +179,7 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
         "_known_from": "timestamp",
         "_mentioned_at": "timestamp",
         "_next_change_at": "timestamp",
+        "_sequence": "bigint",
         "_gone": "boolean",
         "_told_at": "timestamp",
         **order,
@@ -190,8 +192,9 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
 
 def told_order(config: DimensionConfig) -> list[str]:
     """Columns that order the events of one instant; the last is the one that holds."""
-    order = [f"_order_{i}" for i in range(len(config.source_order))]
-    return [_TOLD_ORDER[0], *order, *_TOLD_ORDER[1:], "_tie"]
+    order = [f"_order_{i}" for i in range(len(config.told_by))]
+    first = ["_sequence"] if config.sequence is not None else []
+    return [*first, _TOLD_ORDER[0], *order, *_TOLD_ORDER[1:], "_tie"]
 
 
 def with_tie(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
@@ -209,7 +212,8 @@ def settled(events: DataFrame, config: DimensionConfig, entity: EntityConfig) ->
     """
     order = [F.col(name).asc_nulls_first() for name in ("_at", *told_order(config))]
     in_order = Neighbours([*config.natural_key], order)
-    told = with_tie(events, config, entity)
+    told = with_tie(events.transform(_without_outdated, config), config, entity)
+    told = told.transform(_with_kept_values, in_order, config, entity)
     if config.delete_action != "keep":
         told = _with_states_of_deletes(told, in_order, config, entity)
     else:
@@ -217,6 +221,37 @@ def settled(events: DataFrame, config: DimensionConfig, entity: EntityConfig) ->
     followed = told.withColumn("_next_at", in_order.after("_at"))
     differs = F.col("_next_at").isNull() | (F.col("_at") != F.col("_next_at"))
     return followed.where((F.col("_kind") == MENTION) | differs).drop("_tie", "_next_at")
+
+
+def _without_outdated(events: DataFrame, config: DimensionConfig) -> DataFrame:
+    """Events without rows that come after one with a larger number: that one holds already."""
+    if config.sequence is None:
+        return events
+    in_time = Window.partitionBy(*config.natural_key).orderBy("_at", "_sequence")
+    before = F.max("_sequence").over(in_time.rowsBetween(Window.unboundedPreceding, -1))
+    is_told = F.col("_kind").isin(STATE, DELETE)
+    is_outdated = F.coalesce(
+        is_told & (F.col("_sequence_before") > F.col("_sequence")), F.lit(False)
+    )
+    found = events.withColumn("_sequence_before", before).where(~is_outdated)
+    return found.drop("_sequence_before")
+
+
+def _with_kept_values(
+    events: DataFrame, in_order: Neighbours, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    """States with the values told before, where a NULL of theirs says nothing."""
+    types, is_state = value_types(config, entity), F.col("_kind") == STATE
+    kept = {}
+    for name in config.ignore_nulls:
+        tells = (is_state & F.col(name).isNotNull()) | (F.col("_kind") == PUBLISHED)
+        value = F.when(tells, F.struct(F.col(name).alias("_told")))
+        if name not in config.overwritten:
+            nothing = F.lit(None).cast(sql_type(types[name]))
+            value = F.when(F.col("_gone"), F.struct(nothing.alias("_told"))).otherwise(value)
+        told = in_order.latest(value).getField("_told")
+        kept[name] = F.when(is_state, told).otherwise(F.col(name))
+    return events.withColumns(kept) if kept else events
 
 
 def _with_states_of_deletes(
@@ -231,7 +266,7 @@ def _with_states_of_deletes(
         name: F.when(has_values, F.col("_state").getField(name)).otherwise(F.col(name))
         for name in names
     }
-    return found.withColumn("_has_values", has_values).withColumns(values).drop("_state")
+    return found.withColumns({"_has_values": has_values, **values}).drop("_state")
 
 
 def with_absences(
@@ -305,7 +340,7 @@ def _with_times(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
     if config.effective_time in required:
         return rows.withColumn(_PLACED, none)
     key = [*config.natural_key.values(), PARTITION_COLUMN]
-    order = [F.col(name).asc_nulls_first() for name in (*config.source_order, *SOURCE_ORDER)]
+    order = [F.col(name).asc_nulls_first() for name in (*config.told_by, *SOURCE_ORDER)]
     before = Window.partitionBy(*key).orderBy(*order).rowsBetween(Window.unboundedPreceding, -1)
     # Few rows lack their time: only their members' days go through the window.
     lacking = rows.where(time.isNull()).select(*key).distinct()
@@ -318,7 +353,7 @@ def _with_times(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
 
 def _have_one_state(config: DimensionConfig) -> bool:
     """Whether members have no attributes and are never deleted: there is nothing to change."""
-    return not (config.attributes or config.overwritten) and config.delete_action == "keep"
+    return not config.shown and config.delete_action == "keep"
 
 
 def _first_and_last(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:

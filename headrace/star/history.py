@@ -45,8 +45,8 @@ def versions_of(
 
     Returns:
         Natural key, attributes, valid_from, valid_to, is_current, is_deleted, is_inferred, then
-        `_changed_at`, `_known_from`, `_mentioned_at`, `_next_change_at` of the member's latest
-        version (NULL of all others), `_is_latest` and `is_latest`.
+        `_changed_at`, `_known_from`, `_mentioned_at`, `_next_change_at` and `_sequence` of the
+        member's latest version (NULL of all others), `_is_latest` and `is_latest`.
     """
     return (
         events.transform(_without_leading_deletes, config)
@@ -122,6 +122,7 @@ def _with_member_facts(
     return events.select(
         *(F.col(name) for name in events.columns if name != "_next_change_at"),
         first_following.alias("_next_change_at"),
+        F.max("_sequence").over(member).alias("_last_sequence"),
         F.max("_changed_at").over(member).alias("_last_change"),
         F.min(first).over(member).alias("_first_start"),
         F.min("_mentioned_at").over(member).alias("_first_mention"),
@@ -172,7 +173,8 @@ def _closed(
     is_last = next_at.isNull()
     if closes:
         is_last = is_last | (next_is_delete & in_time.after("_at", 2).isNull())
-    before = {f"_before_{n}": in_time.before(n) for n in config.attributes}
+    kept = (*config.attributes, *config.untracked)
+    before = {f"_before_{n}": in_time.before(n) for n in kept}
     rows = events.withColumns(
         {
             "_next_at": next_at,
@@ -230,5 +232,6 @@ def _member_columns(config: DimensionConfig) -> list[Column]:
         "_known_from": known,
         "_mentioned_at": F.when(is_inferred, mentioned),
         "_next_change_at": F.col("_next_change_at"),
+        "_sequence": F.when(known.isNotNull(), F.col("_last_sequence")),
     }
     return [F.when(F.col("_is_latest"), c).alias(name) for name, c in columns.items()]

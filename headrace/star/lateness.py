@@ -55,11 +55,13 @@ class TimeLimits:
     Attributes:
         now: As of `DimensionInputs`, of the state that is made.
         unknown_deletes_until: Until then, a member that has no version may have been deleted; None:
-            none was (`last_unknown_delete`).
+            none was (`unknown_deletes`).
+        unknown_deletes_sequence: Likewise, of a source that orders its changes by a number.
     """
 
     now: datetime | None = None
     unknown_deletes_until: datetime | None = None
+    unknown_deletes_sequence: int | None = None
 
 
 def net_events(
@@ -134,10 +136,18 @@ def _is_late(limits: TimeLimits, config: DimensionConfig, entity: EntityConfig) 
     if limits.unknown_deletes_until is not None:
         until = instant(limits.unknown_deletes_until.isoformat(" "))
         late = late | (F.col("_known_from").isNull() & _true(F.col("_first_at") <= until))
+    if config.sequence is not None:
+        late = late | _true(F.col("_first_sequence") <= F.col("_sequence"))
+        if limits.unknown_deletes_sequence is not None:
+            until = F.lit(limits.unknown_deletes_sequence)
+            late = late | (F.col("_known_from").isNull() & _true(F.col("_first_sequence") <= until))
     if config.overwritten:
         fronted = F.col("_known_from").isNotNull() & F.col("_mentioned_at").isNotNull()
         has_tail = fronted | _true(F.col("_known_from") < F.col("valid_from"))
         changes = _true(F.col("_new_hash") != _overwritten_hash(config, entity))
+        for name in _kept(config):
+            changes = changes | _true(F.col(_last(name)) != F.col(name))
+            changes = changes | (F.col(_last(name)).isNotNull() & F.col(name).isNull())
         late = late | (changes & has_tail)
     lost = _true(F.col("_went") <= F.col("_mentioned_at"))
     replaced = _true(F.col("_came") <= F.col("_mentioned_at"))
@@ -180,8 +190,10 @@ def _touched(
     """One row a member of whom something was told or mentioned, or went."""
     keys = [*config.natural_key]
     values = {
-        new_column(name): name for name in ("_kind", "_changed_at", *value_types(config, entity))
+        new_column(name): name
+        for name in ("_kind", "_changed_at", "_sequence", *value_types(config, entity))
     }
+    kept = _kept(config)
     is_delete = (F.col("_kind") == DELETE) & (F.col("_count") > 0)
     told_of = (
         _ranked(told, config, entity)
@@ -190,8 +202,11 @@ def _touched(
             F.min("_at").alias("_first_at"),
             F.count(F.lit(1)).alias("_events"),
             F.max(F.when(is_delete, F.col("_at"))).alias("_last_delete"),
+            F.max(F.when(is_delete, F.col("_sequence"))).alias("_last_delete_sequence"),
+            F.min("_sequence").alias("_first_sequence"),
             (F.min("_count") < 0).alias("_was_removed"),
             F.max(F.when(F.col("_rank") == 1, F.col("_hash"))).alias("_new_hash"),
+            *(F.max(F.when(F.col("_rank") == 1, F.col(_last(n)))).alias(_last(n)) for n in kept),
             # Of one change any is the one; of several none is used.
             *(F.first(name).alias(new) for new, name in values.items()),
         )
@@ -211,7 +226,10 @@ def _touched(
 
 
 def _ranked(told: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
-    """`told` with `_hash` of the type 1 values, and `_rank`: 1 of the state that was told last."""
+    """`told` with `_hash` of the type 1 values, and `_rank`: 1 of the state that was told last.
+
+    Of type 1 values whose NULL says nothing, `_last` has what was told last.
+    """
     if not config.overwritten:
         none = F.lit(None).cast("bigint")
         return told.withColumn("_hash", none).withColumn("_rank", F.lit(0))
@@ -219,14 +237,32 @@ def _ranked(told: DataFrame, config: DimensionConfig, entity: EntityConfig) -> D
     order = [F.when(is_state, 0).otherwise(1)]
     order += [F.col(name).desc_nulls_last() for name in ("_at", *told_order(config))]
     window = Window.partitionBy(*config.natural_key).orderBy(*order)
+    every = window.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
+    last = {
+        _last(n): F.first(F.when(is_state, F.col(n)), ignorenulls=True).over(every)
+        for n in _kept(config)
+    }
     return (
         with_tie(told, config, entity)
         .withColumn("_hash", F.when(is_state, _overwritten_hash(config, entity)))
-        .withColumn("_rank", F.row_number().over(window))
+        .withColumns({"_rank": F.row_number().over(window), **last})
     )
 
 
 def _overwritten_hash(config: DimensionConfig, entity: EntityConfig) -> Column:
-    return parse.hash_key(
-        [(F.col(n), entity.column(s).type) for n, s in config.overwritten.items()]
-    )
+    """Of those of which a NULL is a value."""
+    values = [
+        (F.col(n), entity.column(s).type)
+        for n, s in config.overwritten.items()
+        if n not in config.ignore_nulls
+    ]
+    return parse.hash_key(values) if values else F.lit(0).cast("bigint")
+
+
+def _kept(config: DimensionConfig) -> list[str]:
+    """Type 1 columns of which a NULL says nothing."""
+    return [name for name in config.ignore_nulls if name in config.overwritten]
+
+
+def _last(name: str) -> str:
+    return f"_last__{name}"

@@ -38,8 +38,8 @@ def next_heads(
     flagged = F.when(begins, _is_delete())
     columns = {
         **{name: F.col(name) for name in config.natural_key},
-        **{name: _attribute(name) for name in config.attributes},
-        **{name: _overwritten(name) for name in config.overwritten},
+        **{name: _attribute(name, config) for name in (*config.attributes, *config.untracked)},
+        **{name: _overwritten(name, config) for name in config.overwritten},
         "valid_from": F.when(begins, start).otherwise(F.col("valid_from")),
         "valid_to": valid_to,
         # Of members with one change nothing is of the future.
@@ -49,8 +49,9 @@ def next_heads(
         "is_inferred": F.when(begins, F.lit(False)),
         "_changed_at": F.when(F.col("_is_single"), F.col(new_column("_changed_at"))),
         "_known_from": F.when(is_new, start),
+        "_sequence": F.when(F.col("_is_single"), F.col(new_column("_sequence"))),
     }
-    for name in ("is_deleted", "is_inferred", "_changed_at", "_known_from"):
+    for name in ("is_deleted", "is_inferred", "_changed_at", "_known_from", "_sequence"):
         if name in judged.columns:
             columns[name] = F.coalesce(columns[name], F.col(name))
     keys = [(F.col(name), kind) for name, kind in key_types(config, entity).items()]
@@ -67,12 +68,13 @@ def ended_versions(
 ) -> DataFrame:
     """Published versions that the one change put another in the place of; arguments as above."""
     columns = {
-        **{name: _overwritten(name) for name in config.overwritten},
+        **{name: _overwritten(name, config) for name in config.overwritten},
         "valid_to": F.coalesce(F.col("valid_to"), F.col(_AT)),
         "is_current": F.lit(False),
         "is_latest": F.lit(False),
         **{name: F.lit(None) for name in ("_changed_at", "_known_from", "_mentioned_at")},
         "_next_change_at": F.lit(None),
+        "_sequence": F.lit(None),
     }
     rows = judged.transform(_with_outcome, config, entity).where("_begins and _exists")
     return rows.select(
@@ -83,14 +85,11 @@ def ended_versions(
 def _with_outcome(judged: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
     """Whether the change begins a version (`_begins`) or only ends the published one (`_ends`)."""
     exists = F.col(config.key_column).isNotNull()
-    is_gone = F.col("valid_to").isNotNull()
-    if config.delete_action == "flag":
-        is_gone = F.coalesce(F.col("is_deleted"), F.lit(False))
     types = value_types(config, entity)
     old = parse.hash_key([(F.col(name), types[name]) for name in config.attributes])
-    new = parse.hash_key([(F.col(new_column(n)), types[n]) for n in config.attributes])
+    new = parse.hash_key([(_new(n, config), types[n]) for n in config.attributes])
     differs = old != new if config.attributes else F.lit(False)
-    single, was_there = F.col("_is_single"), exists & ~is_gone
+    single, was_there = F.col("_is_single"), _was_there(config)
     flags = F.lit(config.delete_action == "flag")
     on_state = ~was_there | differs
     on_delete = flags & was_there
@@ -112,12 +111,30 @@ def _first_start(config: DimensionConfig) -> Column:
     return instant(BEGINNING) if config.first_version == "from_beginning" else F.col(_AT)
 
 
-def _attribute(name: str) -> Column:
+def _was_there(config: DimensionConfig) -> Column:
+    """Whether the member is published, and not as deleted."""
+    is_gone = F.col("valid_to").isNotNull()
+    if config.delete_action == "flag":
+        is_gone = F.coalesce(F.col("is_deleted"), F.lit(False))
+    return F.col(config.key_column).isNotNull() & ~is_gone
+
+
+def _new(name: str, config: DimensionConfig) -> Column:
+    """What the change says: where its NULL says nothing, what was published."""
+    told = F.col(new_column(name))
+    if name not in config.ignore_nulls:
+        return told
+    if name in config.overwritten:
+        return F.coalesce(told, F.col(name))
+    return F.coalesce(told, F.when(_was_there(config), F.col(name)))
+
+
+def _attribute(name: str, config: DimensionConfig) -> Column:
     # A flagged member is shown as it was last known.
     is_told = F.col("_begins") & ~(_is_delete() & F.col("_exists"))
-    return F.when(is_told, F.col(new_column(name))).otherwise(F.col(name))
+    return F.when(is_told, _new(name, config)).otherwise(F.col(name))
 
 
-def _overwritten(name: str) -> Column:
+def _overwritten(name: str, config: DimensionConfig) -> Column:
     is_told = F.col("_is_single") & ~(_is_delete() & F.col("_exists"))
-    return F.when(is_told, F.col(new_column(name))).otherwise(F.col(name))
+    return F.when(is_told, _new(name, config)).otherwise(F.col(name))

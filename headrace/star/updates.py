@@ -8,9 +8,10 @@ Elsewhere: telling them apart (headrace.star.lateness), one change of a member
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
+from typing import TypeVar
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -44,6 +45,8 @@ from headrace.star.events import (
 from headrace.star.lateness import DimensionChanges, TimeLimits, judged_members, net_events
 from headrace.star.single import ended_versions, next_heads
 
+T = TypeVar("T", int, datetime)
+
 
 @dataclass(frozen=True)
 class DimensionUpdate:
@@ -54,14 +57,14 @@ class DimensionUpdate:
         tail: Rows to add to the tail, or the whole next one if it is replaced.
         replaces_tail: Which of both `tail` is.
         late_members: How many members were rebuilt from their whole history.
-        unknown_deletes_until: Of the next update's limits.
+        limits: Of the next update.
     """
 
     head: DataFrame
     tail: DataFrame
     replaces_tail: bool
     late_members: int
-    unknown_deletes_until: datetime | None
+    limits: TimeLimits
 
 
 def update_dimension(
@@ -96,18 +99,20 @@ def update_dimension(
     found = _counts(judged)
     if not found.touched:
         return None
-    deletes_until = max(
-        (at for at in (limits.unknown_deletes_until, found.unknown_delete) if at), default=None
+    limits_after = replace(
+        limits,
+        unknown_deletes_until=_latest(limits.unknown_deletes_until, found.unknown_delete),
+        unknown_deletes_sequence=_latest(limits.unknown_deletes_sequence, found.unknown_sequence),
     )
     if config.snapshots_tell_deletes and found.has_late_rows:
         versions = build_dimension(everything(), config, entity)
-        deletes_until = max((at for at in (deletes_until, found.last) if at), default=None)
+        until = _latest(limits_after.unknown_deletes_until, found.last)
         return DimensionUpdate(
             versions.head,
             versions.tail,
             replaces_tail=True,
             late_members=found.members,
-            unknown_deletes_until=deletes_until,
+            limits=replace(limits_after, unknown_deletes_until=until),
         )
     schema = lake_dimension_schema(config, entity)
     is_published = F.col(config.key_column).isNotNull()
@@ -133,7 +138,7 @@ def update_dimension(
         reduce(DataFrame.unionByName, tail),
         replaces_tail=bool(found.late),
         late_members=found.late,
-        unknown_deletes_until=deletes_until,
+        limits=limits_after,
     )
 
 
@@ -146,6 +151,7 @@ class _Counts:
     has_late_rows: bool
     last: datetime | None
     unknown_delete: datetime | None
+    unknown_sequence: int | None
 
 
 def _counts(judged: DataFrame) -> _Counts:
@@ -153,6 +159,14 @@ def _counts(judged: DataFrame) -> _Counts:
     # A member whose states went may have nothing left but a delete, which leaves no version.
     went = F.when(F.col("_was_removed"), F.col("_changed_at"))
     unknown = F.when(F.col("_known_from").isNull(), F.col("_last_delete"))
+    # Of a source that orders by a number, any delete: what holds before it may be outdated.
+    sequences = [F.lit(None).cast("bigint")]
+    if "_sequence" in judged.columns:
+        sequences = [
+            F.greatest(
+                F.col("_last_delete_sequence"), F.when(F.col("_was_removed"), F.col("_sequence"))
+            )
+        ]
     found = judged.agg(
         F.count(F.lit(1)).alias("members"),
         F.sum(is_touched.cast("bigint")).alias("touched"),
@@ -163,6 +177,7 @@ def _counts(judged: DataFrame) -> _Counts:
         F.max(F.col("_was_removed").cast("int")).alias("removed"),
         F.max(F.greatest(went, F.when(F.col("_was_removed"), F.col("_last_delete")))).alias("went"),
         F.max(unknown).alias("unknown"),
+        F.max(F.coalesce(*sequences)).alias("sequence"),
     ).collect()[0]
     first, last = found["first"], found["last"]
     is_before = first is not None and last is not None and first <= last
@@ -174,8 +189,13 @@ def _counts(judged: DataFrame) -> _Counts:
         found["several"] or 0,
         has_late_rows,
         last,
-        max((at for at in (found["went"], found["unknown"]) if at is not None), default=None),
+        _latest(found["went"], found["unknown"]),
+        found["sequence"],
     )
+
+
+def _latest(one: T | None, other: T | None) -> T | None:
+    return one if other is None or (one is not None and one >= other) else other
 
 
 def _changed(
@@ -227,7 +247,7 @@ def _published_events(
     is_mention = F.col("_kind") == MENTION
     gone = is_closed | (F.col("is_deleted") if config.delete_action == "flag" else F.lit(False))
     given: dict[str, Column] = {name: F.col(name) for name in config.natural_key}
-    given |= {n: F.when(is_version, F.col(n)) for n in (*config.attributes, *config.overwritten)}
+    given |= {n: F.when(is_version, F.col(n)) for n in config.shown}
     given |= {
         "_kind": F.col("_kind"),
         "_at": F.when(is_version, F.col("valid_from")).when(~is_mention, F.col("valid_to")),
@@ -238,6 +258,8 @@ def _published_events(
         ),
         "_gone": F.when(~is_mention, gone | ~is_version),
     }
+    if config.sequence is not None:
+        given["_sequence"] = F.when(is_version, F.col("_sequence"))
     if config.has_future:
         given["_next_change_at"] = F.when(is_version, F.col("_next_change_at"))
     return as_events(rows, given, config, entity)

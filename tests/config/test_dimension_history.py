@@ -70,3 +70,28 @@ def test_dimensions_of_one_entity_have_one_order_of_its_rows(tmp_path: Path) -> 
 def test_a_share_of_members_is_declared_for_snapshots_only(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="max_vanished_share is for dimensions with"):
         loaded(tmp_path, ["product_id", "changed_at"], max_vanished_share=0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"ignore_nulls": ["brandt"]}, "ignore_nulls: brandt: not among attributes.*brand"),
+        ({"sequence": "package_size"}, "sequence: 'package_size' is a string"),
+        ({"sequence": "manufacturer_id"}, "sequence: 'manufacturer_id' may be missing"),
+        ({"sequence": "product_id", "snapshot": True, "effective_time": None}, "sequence: a snap"),
+        ({"untracked": {"brand": "brand"}}, "columns named twice: brand"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_a_dimension_cannot_keep_or_order_is_refused(
+    tmp_path: Path, changes: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        loaded(tmp_path, ["product_id", "changed_at"], **changes)
+
+
+def test_a_number_that_every_row_has_orders_changes(tmp_path: Path) -> None:
+    star = loaded(tmp_path, ["product_id", "changed_at"], sequence="product_id").star
+    uses = star.uses_of("retail.products")
+    assert uses is not None
+    assert uses.source_order == ("product_id",)

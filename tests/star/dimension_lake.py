@@ -1,7 +1,7 @@
 """What is published of a dimension, followed from run to run, beside its naive answer."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -56,6 +56,24 @@ _DIFFERENCES: Mapping[str, Mapping[str, Any]] = {
         "overwritten": {"note": "note"},
         "first_version": "at_effective_time",
     },
+    "partial": {
+        "deletes": DELETES,
+        "overwritten": {"note": "note"},
+        "untracked": {"price": "price"},
+        "ignore_nulls": ["brand", "note"],
+        "effective_time": "since",
+    },
+    "sequence": {
+        "deletes": DELETES,
+        "sequence": "seq",
+        "effective_time": "since",
+        "overwritten": {"note": "note"},
+    },
+    "partial_flag": {
+        "deletes": {**DELETES, "do": "flag"},
+        "untracked": {"price": "price"},
+        "ignore_nulls": ["brand"],
+    },
     "keep": {"deletes": {**DELETES, "do": "keep"}, "missing": "unknown"},
     "without_attributes": {
         "attributes": {},
@@ -90,7 +108,7 @@ class Lake:
     # Column of the naive answer: what the dimension calls it, where it has another name.
     names: Mapping[str, str] = field(default_factory=dict)
     quarantines: bool = False
-    unknown_deletes_until: datetime | None = None
+    limits: TimeLimits = field(default_factory=TimeLimits)
     now: datetime | None = None
 
     def run(
@@ -119,7 +137,7 @@ class Lake:
         update = update_dimension(
             published,
             changes,
-            TimeLimits(self.now, self.unknown_deletes_until),
+            replace(self.limits, now=self.now),
             self.everything,
             self.config,
             ENTITY,
@@ -130,7 +148,7 @@ class Lake:
                 versions = build_dimension(self.everything(), self.config, ENTITY)
                 self.head, self.tail = versions.head.toArrow(), versions.tail.toArrow()
             return
-        self.unknown_deletes_until = update.unknown_deletes_until
+        self.limits = update.limits
         tail = update.tail.toArrow()
         if self.tail is not None and not update.replaces_tail:
             tail = pa.concat_tables([self.tail, tail.cast(self.tail.schema)])
@@ -192,7 +210,8 @@ class Lake:
 
 
 def version(row: Mapping[str, object]) -> Version:
-    names = ("shop", "sku", "brand", "valid_from", "valid_to", "note", "is_deleted", "is_inferred")
+    names = ["shop", "sku", "brand", "valid_from", "valid_to", "note", "price"]
+    names += ["is_deleted", "is_inferred"]
     shown = {"brand": None, **{name: row[name] for name in names if name in row}}
     return Version(**shown)  # type: ignore[arg-type]
 

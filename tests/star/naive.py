@@ -1,6 +1,6 @@
 """The naive dimension: lists and dicts, one member after the other, no engine, obviously right."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -28,6 +28,7 @@ ENTITY = EntityConfig.model_validate(
             {"name": "gone", "type": "boolean"},
             {"name": "since", "type": "timestamp"},
             {"name": "seq", "type": "int"},
+            {"name": "price", "type": "int"},
         ],
     }
 )
@@ -63,6 +64,7 @@ class State:
     since: datetime | None = None
     seq: int | None = None
     quarantined: bool = False
+    price: int | None = None
 
     @property
     def order_in_day(self) -> tuple[float, int, int]:
@@ -75,6 +77,10 @@ class State:
         return (*self.order_in_day[:2], self.day, self.line)
 
 
+# By instant: its raw time, what orders it, and the row.
+Ordered = dict[datetime, list[tuple[datetime, tuple[float, int, int, int], State]]]
+
+
 @dataclass(frozen=True)
 class Version:
     """A row of the dimension, its surrogate key left out."""
@@ -85,6 +91,7 @@ class Version:
     valid_from: datetime
     valid_to: datetime | None
     note: str | None = None
+    price: int | None = None
     is_deleted: bool = False
     is_inferred: bool = False
 
@@ -134,7 +141,7 @@ def _versions_of(
 ) -> set[Version]:
     found: list[Version] = []
     notes: list[tuple[datetime, str | None]] = []
-    for moment, told in events:
+    for moment, told in _with_kept_values(config, events):
         is_gone = not told or bool(told[-1].gone)
         # Of the states of one instant the last counts, though a delete may follow it.
         state = next((state for state in reversed(told) if not state.gone), None)
@@ -148,7 +155,7 @@ def _versions_of(
             found = _deleted(config, found, moment, state)
         else:
             assert state is not None
-            found = _told(found, moment, state)
+            found = _told(config, found, moment, state)
     # Today's; of a member of whom only the future is told, the first.
     past = [note for moment, note in notes if moment < now]
     note = past[-1] if past else notes[0][1] if notes else None
@@ -161,6 +168,27 @@ def _versions_of(
     return {replace(v, note=note if config.overwritten else None) for v in found}
 
 
+def _with_kept_values(
+    config: DimensionConfig, events: Sequence[tuple[datetime, list[State]]]
+) -> Iterator[tuple[datetime, list[State]]]:
+    """A NULL that says nothing is what was told before; brands begin anew after a delete."""
+    brand = note = None
+    for moment, rows in events:
+        brand = brand if rows else None
+        told = []
+        for row in rows:
+            if row.gone:
+                brand = None
+                told.append(row)
+                continue
+            if row.brand is not None or "brand" not in config.ignore_nulls:
+                brand = row.brand
+            if row.note is not None or "note" not in config.ignore_nulls:
+                note = row.note
+            told.append(replace(row, brand=brand, note=note))
+        yield moment, told
+
+
 def _unknown(config: DimensionConfig, name: str) -> str | None:
     value = config.unknown_values.get(name)
     return None if value is None else str(value)
@@ -170,9 +198,15 @@ def _first(
     config: DimensionConfig, key: Key, moment: datetime, state: State, *, is_gone: bool
 ) -> Version:
     start = BEGIN if config.first_version == "from_beginning" else moment
+    price = _price(config, state)
     if is_gone and config.delete_action == "close":
-        return Version(*key, state.brand, start, moment)
-    return Version(*key, state.brand, start, None, is_deleted=is_gone)
+        return Version(*key, state.brand, start, moment, price=price)
+    return Version(*key, state.brand, start, None, price=price, is_deleted=is_gone)
+
+
+def _price(config: DimensionConfig, state: State) -> int | None:
+    """The untracked column: a version keeps what it began with."""
+    return state.price if config.untracked else None
 
 
 def _deleted(
@@ -185,13 +219,18 @@ def _deleted(
     ended = [*found[:-1], replace(last, valid_to=moment)]
     if config.delete_action == "flag":
         brand = last.brand if state is None else state.brand
-        ended.append(replace(last, brand=brand, valid_from=moment, is_deleted=True))
+        price = last.price if state is None else _price(config, state)
+        gone = replace(last, brand=brand, price=price, valid_from=moment, is_deleted=True)
+        ended.append(gone)
     return ended
 
 
-def _told(found: list[Version], moment: datetime, state: State) -> list[Version]:
+def _told(
+    config: DimensionConfig, found: list[Version], moment: datetime, state: State
+) -> list[Version]:
     last = found[-1]
-    version = Version(last.shop, last.sku, state.brand, moment, None)
+    price = _price(config, state)
+    version = Version(last.shop, last.sku, state.brand, moment, None, price=price)
     if last.valid_to is not None:
         return [*found, version]
     if last.brand == state.brand and not last.is_deleted:
@@ -206,12 +245,16 @@ def _events(
     rows = [s for s in states if not (s.gone and config.delete_action == "keep")]
     if config.deletes is None or config.deletes.when is None:
         rows = [replace(s, gone=None) for s in states]
-    ordered: dict[datetime, list[tuple[datetime, tuple[float, int, int, int], State]]] = {}
+    ordered: Ordered = {}
     for state in rows:
         raw = _instant(config, state, rows)
         moment = max(raw, BEGIN + timedelta(microseconds=1) if state.gone else BEGIN)
-        order = state.told_order if config.source_order else (0, 0, state.day, state.line)
+        order = state.told_order if config.told_by else (0, 0, state.day, state.line)
+        # A number says which came last, a time only when.
+        raw = moment if config.sequence else raw
         ordered.setdefault(moment, []).append((raw, order, state))
+    if config.sequence:
+        ordered = _without_outdated(ordered)
     events = {
         moment: [state for *_, state in sorted(told, key=lambda one: one[:2])]
         for moment, told in ordered.items()
@@ -223,6 +266,17 @@ def _events(
     return sorted(events.items(), key=lambda event: event[0])
 
 
+def _without_outdated(ordered: Ordered) -> Ordered:
+    """What was told without rows that come after one with a larger number."""
+    largest: tuple[float, int] | None = None
+    kept: Ordered = {}
+    for moment in sorted(ordered):
+        numbers = [order[:2] for _, order, _ in ordered[moment]]
+        kept[moment] = [one for one in ordered[moment] if not largest or one[1][:2] >= largest]
+        largest = max([*numbers, *([largest] if largest else [])])
+    return {moment: told for moment, told in kept.items() if told}
+
+
 def _instant(config: DimensionConfig, state: State, rows: Sequence[State]) -> datetime:
     """When a row holds from: its own time, or midnight, but not before what its day told first."""
     midnight = at(state.day)
@@ -232,7 +286,7 @@ def _instant(config: DimensionConfig, state: State, rows: Sequence[State]) -> da
         return state.since
 
     def order(one: State) -> tuple[float, int, int]:
-        return one.order_in_day if config.source_order else (0, 0, one.line)
+        return one.order_in_day if config.told_by else (0, 0, one.line)
 
     before = (one.since for one in rows if one.day == state.day and order(one) < order(state))
     return max([midnight, *filter(None, before)])

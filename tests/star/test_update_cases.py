@@ -190,6 +190,52 @@ def test_every_version_shows_an_overwritten_value_as_it_is_now(sail: SparkSessio
     assert {v.note for v in lake.versions()} == {None}
 
 
+def test_a_null_that_says_nothing_keeps_what_was_told(spark: SparkSession) -> None:
+    day = [told(0, "x", note="n", since=at(0)), told(0, None, line=2, since=at(0), note="m")]
+    lake = follow(spark, "partial", day, [told(1, None, since=at(1))])
+    assert lake.late == 0
+    assert lake.versions() == {Version("a", 1, "x", BEGIN, None, "m")}
+    # A member that is back begins anew, but for its overwritten values.
+    lake.run({2: [told(2, None, gone=True)], 3: [told(3, None)]})
+    assert lake.versions() == {
+        Version("a", 1, "x", BEGIN, at(2), "m"),
+        Version("a", 1, None, at(3), None, "m"),
+    }
+    assert lake.published() == lake.built()
+
+
+def test_an_untracked_value_stays_in_its_version(sail: SparkSession) -> None:
+    days = [[told(0, "x", price=1)], [told(1, "x", price=2)], [told(2, "y", price=3)]]
+    lake = follow(sail, "partial_flag", *days, [told(3, None, gone=True, price=4)])
+    assert lake.versions() == {
+        Version("a", 1, "x", BEGIN, at(2), price=1),
+        Version("a", 1, "y", at(2), at(3), price=3),
+        Version("a", 1, "y", at(3), None, price=3, is_deleted=True),
+    }
+    # A late version begins where a change of an untracked value alone had begun none.
+    lake.run({0: [told(0, "w", price=9)]})
+    assert Version("a", 1, "x", at(1), at(2), price=2) in lake.versions()
+    assert lake.versions() == lake.naive()
+
+
+def test_a_row_with_a_smaller_number_than_one_that_holds_changes_nothing(
+    spark: SparkSession,
+) -> None:
+    lake = follow(spark, "sequence", [told(0, "x", seq=1)], [told(1, "z", seq=9)])
+    lake.run({2: [told(2, "y", seq=5), told(2, "q", line=2, seq=12, since=at(2.5))]})
+    assert {(v.brand, v.valid_from) for v in lake.versions()} == {
+        ("x", BEGIN),
+        ("z", at(1)),
+        ("q", at(2.5)),
+    }
+    # A delete of a member that nobody told of: an insert that comes later is older than it.
+    lake.run({3: [State("b", 2, 3, gone=True, seq=20)]})
+    lake.run({4: [State("b", 2, 4, "late", seq=11), State("c", 3, 4, "new", line=2, seq=21)]})
+    assert {v.shop for v in lake.versions()} == {"a", "c"}
+    assert lake.versions() == lake.naive()
+    assert lake.published() == lake.built()
+
+
 def test_an_inferred_member_is_filled_in_under_the_same_key(sail: SparkSession) -> None:
     lake = Lake(sail, CONFIGS["plain"])
     lake.run({}, {0: [("a", 1, at(3))]})

@@ -34,13 +34,14 @@ def files(draw: st.DrawFn, day: int) -> list[State]:
                 st.sampled_from([None, -60_000.0, 0.0, 1.0, 1.5, 3.0, 9.0]),
                 st.sampled_from([None, 1, 2]),
                 st.sampled_from([False, False, False, True]),
+                st.sampled_from([None, 1, 2]),
             ),
             max_size=7,
         )
     )
     return [
-        State(shop, sku, day, brand, line, note, gone, None if s is None else at(s), seq, bad)
-        for line, ((shop, sku), brand, note, gone, s, seq, bad) in enumerate(lines)
+        State(shop, sku, day, brand, line, note, gone, None if s is None else at(s), *more)
+        for line, ((shop, sku), brand, note, gone, s, *more) in enumerate(lines)
     ]
 
 
