@@ -8,6 +8,7 @@ every run: resources hold the name of the setting, and ask here at the moment of
 """
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from headrace.config.loading import Project, resolve_secret
@@ -15,6 +16,7 @@ from headrace.config.settings import S3Settings as ConfiguredS3
 from headrace.config.settings import Secret
 from headrace.engine.session import EngineSettings
 from headrace.home import Home
+from headrace.ingestion.landing import Landing, LocalLanding
 from headrace.lake.storage import LakeSettings, S3Settings
 from headrace.ledger.ledger import Ledger
 from headrace.warehouse.kept import kept_sessions
@@ -89,6 +91,29 @@ def lake_of(project: Project) -> "LakeCatalog":
 def ledger_of(project: Project) -> Ledger:
     """The ledger in the project's warehouse."""
     return Ledger(kept_sessions(postgres_url(project, "warehouse")))
+
+
+def landing_of(project: Project) -> Landing:
+    """The project's landing zone."""
+    storage = project.settings.landing
+    uri = project.expand(storage.uri)
+    if not uri.startswith("s3://"):
+        return LocalLanding(Path(uri.removeprefix("file://")).expanduser().absolute())
+    # boto3 takes a second to import: only where the files are on S3.
+    import boto3  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    from headrace.ingestion.s3_landing import S3Landing  # noqa: PLC0415
+
+    s3 = s3_settings(storage.s3)
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3.endpoint,
+        region_name=s3.region,
+        aws_access_key_id=s3.access_key_id,
+        aws_secret_access_key=s3.secret_access_key,
+    )
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    return S3Landing(client, bucket, prefix.rstrip("/"))
 
 
 def _value(secret: Secret | None) -> str | None:

@@ -12,6 +12,7 @@ import dagster as dg
 
 from headrace.errors import ConfigError
 from headrace.ledger.ledger import Ledger
+from headrace.ledger.seen_files import SeenFiles
 from headrace.warehouse import server
 from headrace.warehouse.kept import kept_sessions
 from headrace.warehouse.load import Warehouse
@@ -56,6 +57,10 @@ class WarehouseResource(dg.ConfigurableResource[None]):
     def ledger(self) -> Ledger:
         """The ledger in this database."""
         return Ledger(kept_sessions(self.database_url()))
+
+    def seen_files(self) -> SeenFiles:
+        """What the watch on the landing zone has asked for."""
+        return SeenFiles(kept_sessions(self.database_url()))
 
     def lock(self, name: str) -> AbstractContextManager[None]:
         """Hold a lock of the database while a block runs, against all other runs."""

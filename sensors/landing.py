@@ -5,8 +5,7 @@ Elsewhere: files whose rows say their days (sensors.undated), listing and naming
 (headrace.ingestion), the job that captures them (jobs).
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
@@ -15,41 +14,36 @@ import dagster as dg
 from headrace.config.loading import Project
 from headrace.config.sources import FileExtract
 from headrace.ingestion.files import days_of_file
-from headrace.ingestion.landing import StoredFile
-from platform_assets.keys import name_of, warehouse_key
+from headrace.ingestion.landing import Landing, StoredFile
+from headrace.ingestion.unclaimed import unclaimed_files, unclaimed_text
+from headrace.ledger.ledger import PartitionState
+from headrace.ledger.seen_files import SeenMark
+from platform_assets.keys import name_of, raw_key, warehouse_key
 from platform_assets.partitions import days_of, range_tags
 from resources.lake import LakeResource
 from resources.landing import LandingResource
 from resources.warehouse import WarehouseResource
 from sensors.undated import UndatedFiles
 
+# How long after its end a day that waited for its file is looked for.
+_OVERDUE = timedelta(days=7)
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class FilesSeen:
-    """Path to version of every file that was asked for; the sensor's cursor."""
+    """Path to version of every file that was asked for."""
 
     versions: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def parse(cls, cursor: str | None) -> "FilesSeen | None":
-        """The cursor's content; None if it cannot be read."""
-        if not cursor:
-            return cls()
-        try:
-            versions = json.loads(cursor)["versions"]
-            return cls({str(path): str(version) for path, version in versions.items()})
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return None
 
     def is_new(self, file: StoredFile) -> bool:
         """Whether no earlier tick asked for this version of the file."""
         return self.versions.get(file.path) != _version(file)
 
-    def dump(self) -> str:
-        """As a cursor."""
-        return json.dumps({"versions": dict(self.versions)}, separators=(",", ":"))
+    def changes_since(self, before: "FilesSeen") -> tuple[dict[str, str], list[str]]:
+        """What is new in it, and the paths that are gone from it."""
+        new = {p: v for p, v in self.versions.items() if before.versions.get(p) != v}
+        return new, [path for path in before.versions if path not in self.versions]
 
 
 @dataclass(frozen=True)
@@ -68,6 +62,7 @@ def plan_arrivals(
     now: datetime,
     settle_seconds: float,
     max_days: int,
+    idle: Collection[StoredFile] = (),
 ) -> ArrivalPlan:
     """Choose the days of new and changed files, oldest first.
 
@@ -80,12 +75,13 @@ def plan_arrivals(
         now: The time, UTC.
         settle_seconds: A file modified less than this ago may still be written; it waits.
         max_days: Days of one tick; the next tick goes on with the rest.
+        idle: Files that were read and have no row of a day that exists: they need not be again.
     """
     settled_before = _settled_before(now, settle_seconds)
     fresh = [(file, days) for file, days in listing if days and seen.is_new(file)]
-    settled = [(file, days) for file, days in fresh if file.modified_at <= settled_before]
+    settled = [(file, days) for file, days in fresh if file.arrived_at <= settled_before]
     chosen: set[date] = set()
-    taken: dict[str, str] = {}
+    taken: dict[str, str] = {file.path: _version(file) for file in idle}
     for file, days in sorted(settled, key=lambda pair: (min(pair[1]), pair[0].path)):
         if len(chosen | days) > max_days and chosen:
             continue
@@ -94,7 +90,7 @@ def plan_arrivals(
     present = {file.path for file, _ in listing}
     kept = {path: version for path, version in seen.versions.items() if path in present}
     return ArrivalPlan(
-        _windows(sorted(chosen)), FilesSeen({**kept, **taken}), len(fresh) - len(taken)
+        _windows(sorted(chosen)), FilesSeen({**kept, **taken}), len(fresh) + len(idle) - len(taken)
     )
 
 
@@ -113,7 +109,7 @@ def seen_before(
         {
             file.path: _version(file)
             for file, days in listing
-            if days and all(published_at.get(day, _NEVER) > file.modified_at for day in days)
+            if days and all(published_at.get(day, _NEVER) > file.arrived_at for day in days)
         }
     )
 
@@ -123,8 +119,6 @@ def build_landing_sensor(
 ) -> dg.SensorDefinition:
     """Asks for the days of files that arrived or changed."""
     settings = project.settings.sensor
-    extracts = [entity.extract for _, entity in project.entities().values()]
-    facts = [name_of(warehouse_key(fact.name)) for fact in project.star.facts]
 
     @dg.sensor(
         name="new_files",
@@ -139,29 +133,134 @@ def build_landing_sensor(
         lake: LakeResource,
         warehouse: WarehouseResource,
     ) -> dg.SensorResult:
-        now, files = datetime.now(UTC), landing.landing().list_files()
-        seen = FilesSeen.parse(context.cursor)
-        if seen is None:
-            context.log.warning("the cursor cannot be read: every file counts as new")
-            seen = FilesSeen()
         known = days_of(partitions.get_partition_keys())
-        undated = UndatedFiles(project, landing.landing(), lake, known)
-        settled = _settled_before(now, settings.settle_seconds)
-        fresh = [file for file in files if seen.is_new(file) and file.modified_at <= settled]
-        listing = _with_days(files, extracts, known, undated.days(fresh))
-        if not context.cursor:
-            seen = seen_before(listing, _published_at(warehouse, facts))
+        watch = _Watch(project, landing.landing(), lake, warehouse, known, datetime.now(UTC))
+        tick = watch.look(context.cursor)
+        for warning in tick.warnings:
+            context.log.warning(warning)
+        requests = [dg.RunRequest(tags=range_tags(*window)) for window in tick.windows]
+        requests += [
+            # A day is asked for once: if it is held again, there is another reason.
+            dg.RunRequest(run_key=f"overdue {name} {day}", tags=range_tags(day, day))
+            for name, day in tick.overdue
+        ]
+        # One that names requests may not say why it has none.
+        said = None if requests else dg.SkipReason(tick.said)
+        if requests:
+            context.log.info(tick.said)
+        return dg.SensorResult(run_requests=requests, skip_reason=said, cursor=tick.cursor)
+
+    return new_files
+
+
+@dataclass(frozen=True)
+class _Tick:
+    """What a look at the landing zone found: days to run, and what to tell and to remember."""
+
+    windows: tuple[tuple[date, date], ...]
+    overdue: tuple[tuple[str, date], ...]
+    said: str
+    warnings: tuple[str, ...]
+    cursor: str
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """One look at the landing zone."""
+
+    project: Project
+    landing: Landing
+    lake: LakeResource
+    warehouse: WarehouseResource
+    known: Sequence[date]
+    now: datetime
+
+    def look(self, cursor: str | None) -> _Tick:
+        """Look, and note what is asked for."""
+        settings, files = self.project.settings.sensor, self.landing.list_files()
+        mark, seen, warnings = self._before(cursor)
+        undated = UndatedFiles(self.project, self.landing, self.lake, self.known)
+        settled = _settled_before(self.now, settings.settle_seconds)
+        fresh = [file for file in files if seen.is_new(file) and file.arrived_at <= settled]
+        of_rows = undated.days(fresh)
+        listing = _with_days(files, self._extracts(), self.known, of_rows)
+        if not mark.tick and not warnings:
+            seen = seen_before(listing, self._published_at())
         plan = plan_arrivals(
             seen,
             listing,
-            now=now,
+            now=self.now,
             settle_seconds=settings.settle_seconds,
             max_days=settings.max_days_per_tick,
+            # Days that are yet to come are run by the schedule, which reads such files.
+            idle=[file for file, days in of_rows.items() if not days & {*self.known}],
         )
-        requests = [dg.RunRequest(tags=range_tags(*window)) for window in plan.windows]
-        return dg.SensorResult(run_requests=requests, cursor=plan.seen.dump())
+        lost = self._unclaimed(files)
+        said = f"{len(files)} files looked at, {_days(plan.windows)} asked for"
+        waiting = f"; {plan.waiting} files wait" if plan.waiting else ""
+        return _Tick(
+            plan.windows,
+            self._overdue(),
+            f"{said}{waiting}{f'; {lost}' if lost else ''}",
+            (*warnings, *([lost] if lost and plan.windows else [])),
+            str(self._noted(mark, plan.seen)),
+        )
 
-    return new_files
+    def _before(self, cursor: str | None) -> tuple[SeenMark, FilesSeen, list[str]]:
+        """The watch's mark, what it has seen, and what is wrong with its cursor."""
+        if not cursor or cursor.startswith("{"):
+            # Earlier releases kept the files themselves there, by versions that told less.
+            return SeenMark.begin(), FilesSeen(), []
+        mark = SeenMark.parse(cursor)
+        if mark is None:
+            warning = "the cursor cannot be read: every file counts as new"
+            return SeenMark.begin(), FilesSeen(), [warning]
+        return mark, FilesSeen(self.warehouse.seen_files().read(mark)), []
+
+    def _noted(self, mark: SeenMark, seen: FilesSeen) -> SeenMark:
+        table = self.warehouse.seen_files()
+        before = FilesSeen(table.read(mark) if mark.tick else {})
+        new, gone = seen.changes_since(before)
+        return table.write(mark, new, gone) if new or gone or not mark.tick else mark
+
+    def _extracts(self) -> list[FileExtract]:
+        return [entity.extract for _, entity in self.project.entities().values()]
+
+    def _unclaimed(self, files: Sequence[StoredFile]) -> str:
+        entities = {name: entity for name, (_, entity) in self.project.entities().items()}
+        lost = unclaimed_text(
+            unclaimed_files(entities, files, self.project.settings.landing.ignore)
+        )
+        locked = [f"{file.path} {file.problem}" for file in files if file.path.endswith("/")]
+        return "; ".join([*locked, *([lost] if lost else [])])
+
+    def _published_at(self) -> dict[date, datetime]:
+        facts = [name_of(warehouse_key(fact.name)) for fact in self.project.star.facts]
+        return _published_at(self.warehouse, facts)
+
+    def _overdue(self) -> tuple[tuple[str, date], ...]:
+        """Held days whose file was waited for until now: their run takes them as empty."""
+        found: list[tuple[str, date]] = []
+        for name, (_, entity) in self.project.entities().items():
+            ended = [day for day in self.known if _just_ended(entity.extract, day, self.now)]
+            if ended:
+                states = self.warehouse.ledger().states(name_of(raw_key(name)), ended)
+                found += [(name, day) for day in ended if _is_held(states.get(day))]
+        return tuple(found)
+
+
+def _just_ended(extract: FileExtract, day: date, now: datetime) -> bool:
+    until = extract.waits_until(day)
+    return until is not None and until <= now < until + _OVERDUE and extract.expects_file(day)
+
+
+def _is_held(state: PartitionState | None) -> bool:
+    return state is not None and state.status == "held"
+
+
+def _days(windows: Sequence[tuple[date, date]]) -> str:
+    days = sum((end - start).days + 1 for start, end in windows)
+    return {0: "no day", 1: "1 day"}.get(days, f"{days} days")
 
 
 def _published_at(warehouse: WarehouseResource, facts: Sequence[str]) -> dict[date, datetime]:
@@ -193,7 +292,7 @@ def _settled_before(now: datetime, settle_seconds: float) -> datetime:
 
 
 def _version(file: StoredFile) -> str:
-    return f"{file.size_bytes}:{file.version}"
+    return f"{file.size_bytes}:{file.version}:{file.modified_at:%Y%m%dT%H%M%S%f}"
 
 
 def _windows(days: Sequence[date]) -> tuple[tuple[date, date], ...]:

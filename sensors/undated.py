@@ -5,21 +5,25 @@ Elsewhere: the sensor (sensors.landing), what a file's rows and raw say (headrac
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
 
+import structlog
+
 from headrace.config.loading import Project
 from headrace.config.sources import EntityConfig
-from headrace.errors import SourceRejectedError, SourceUnavailableError
+from headrace.errors import SourceUnavailableError
 from headrace.ingestion.files import is_file_of
 from headrace.ingestion.landing import Landing, StoredFile
 from headrace.ingestion.named_days import days_held, days_of_rows
-from headrace.ingestion.plan import Captured
+from headrace.ingestion.plan import Captured, day_of_version
 from headrace.ingestion.versions import captured_versions
 from platform_assets.keys import RAW, table_of
 from resources.lake import LakeResource
+
+log = structlog.get_logger(__name__)
 
 # Dagster ends a tick after 60 s. A file of this size takes about two; a larger one is not read
 # but asks for all days, which raw then tells apart by itself.
@@ -29,7 +33,7 @@ _TICK_SECONDS = 20
 
 @dataclass(frozen=True)
 class UndatedFiles:
-    """Finds the days of files that have none in their names.
+    """Finds the days of files that have none in their names: by their rows, or their own time.
 
     Attributes:
         project: Whose entities they belong to.
@@ -44,7 +48,7 @@ class UndatedFiles:
     known: Sequence[date]
 
     def days(self, files: Iterable[StoredFile]) -> Mapping[StoredFile, frozenset[date]]:
-        """The days of those of `files` whose rows say them, the days that they leave included.
+        """The days of those of `files` whose names say none, the days that they leave included.
 
         A file that is left out has to wait for a later tick: the budget is spent, or it is still
         being written.
@@ -56,29 +60,36 @@ class UndatedFiles:
             entities = self._entities_of(file)
             if entities and time.monotonic() < ends_at:
                 try:
-                    new = [self._days(entity, file) for entity in entities.values()]
+                    asked = [self._asked(n, e, file, captured) for n, e in entities.items()]
                 except SourceUnavailableError:
                     continue
-                before = [days_held(captured(name), file) for name in entities]
-                found[file] = frozenset().union(*new, *before)
+                found[file] = frozenset().union(*asked)
         return found
 
     def _entities_of(self, file: StoredFile) -> dict[str, EntityConfig]:
         return {
             name: entity
             for name, (_, entity) in self.project.entities().items()
-            if entity.extract.partition_by and is_file_of(entity.extract, file.path)
+            if entity.extract.day_of_file != "name" and is_file_of(entity.extract, file.path)
         }
 
-    def _days(self, entity: EntityConfig, file: StoredFile) -> frozenset[date]:
-        if file.size_bytes > _READ_BYTES:
-            return frozenset(self.known)
+    def _asked(
+        self, name: str, entity: EntityConfig, file: StoredFile, captured: Callable[[str], Captured]
+    ) -> frozenset[date]:
         partitions = self.project.settings.partitions
+        if entity.extract.day_of_file == "time":
+            return frozenset([day_of_version(entity, file, captured(name), partitions)])
+        before = days_held(captured(name), file)
+        if file.size_bytes > _READ_BYTES:
+            return before | frozenset(self.known)
         try:
-            return days_of_rows(entity, self.landing, file, partitions)
-        except SourceRejectedError:
+            return before | days_of_rows(entity, self.landing, file, partitions)
+        except SourceUnavailableError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever it is, other files are not to blame
+            log.warning("file_unreadable", file=file.path, error=type(error).__name__)
             # It asks for a day all the same, whose run says what is wrong with it.
-            return frozenset([partitions.start])
+            return before | {partitions.start}
 
     def _captured(self, name: str) -> Captured:
         table = self.lake.table(RAW, table_of(name))

@@ -98,12 +98,14 @@ def backfill(
     if dbt_worker.may_be_needed(select):
         # It gets ready while this process imports what it needs itself.
         dbt_worker.start()
-    from headrace.cli.runner import run_backfill
+    from headrace.cli.runner import read_unclaimed, run_backfill
 
     result = run_backfill(
         start, end, select=select, rebuild=rebuild, only_stale=stale, quiet=as_json
     )
     output.print_backfill(result, as_json=as_json)
+    if not as_json:
+        output.warn(read_unclaimed())
     raise typer.Exit(result.exit_code)
 
 
@@ -117,17 +119,20 @@ def status(
 ) -> None:
     """Show each asset's partitions: published, empty, held, failed, missing; rows; last run.
 
-    Rows are those that readers see: of a dimension all its versions, of a mart its own.
+    Rows are those that readers see: of a dimension all its versions, of a mart its own. Files of
+    the landing zone that no entity claims are named below.
 
     Example: headrace status --errors
     """
-    from headrace.cli.runner import first_steps, read_errors, read_status
+    from headrace.cli.runner import first_steps, read_errors, read_status, read_unclaimed
 
     if errors:
         output.print_errors(read_errors(), as_json=as_json)
         return
     found = read_status()
     output.print_status(found, as_json=as_json, first_steps=[] if found else first_steps())
+    if not as_json:
+        output.warn(read_unclaimed())
 
 
 @app.command()

@@ -46,6 +46,12 @@ def say(text: str, colour: str | None = None, rest: str = "") -> None:
     messages.print(shown, soft_wrap=True)
 
 
+def warn(text: str) -> None:
+    """What somebody may want to look at; nothing without a text."""
+    if text:
+        say("warning: ", "yellow", text)
+
+
 def print_error(error: HeadraceError) -> None:
     """The message, line by line, and what to do."""
     for line in str(error).splitlines():

@@ -27,12 +27,13 @@ from headrace.cli.checking import check_conditions
 from headrace.cli.output import messages
 from headrace.cli.table_rows import rows_in_tables
 from headrace.config.loading import Project, load_project
-from headrace.connections import ledger_of
+from headrace.connections import landing_of, ledger_of
 from headrace.engine import session as engine
-from headrace.errors import ConfigError
+from headrace.errors import ConfigError, HeadraceError
 from headrace.home import environment_of
 from headrace.home_lock import using
 from headrace.home_setup import mart_builder, prepare_home
+from headrace.ingestion.unclaimed import unclaimed_files, unclaimed_text
 from headrace.ledger import liveness
 from headrace.ledger.ledger import Attempt, Ledger, PartitionState
 from headrace.ledger.staleness import StalePartition, all_stale
@@ -188,6 +189,17 @@ def read_status() -> list[AssetStatus]:
             )
         )
     return found
+
+
+def read_unclaimed() -> str:
+    """One line about the files of the landing zone that no entity claims; empty without any."""
+    project = load_project()
+    entities = {name: entity for name, (_, entity) in project.entities().items()}
+    try:
+        listing = landing_of(project).list_files()
+    except HeadraceError as error:
+        return str(error)
+    return unclaimed_text(unclaimed_files(entities, listing, project.settings.landing.ignore))
 
 
 def read_errors() -> list[BadPartition]:

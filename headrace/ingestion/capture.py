@@ -98,8 +98,7 @@ class CapturedWindow:
             ),
             "files belong to days that this run is not about": other,
         }
-        lines = [f"{what}: {_named([*which])}" for what, which in said.items() if which]
-        return [*lines, *filter(None, [unclaimed_text(self.unclaimed)])]
+        return [f"{what}: {_named([*which])}" for what, which in said.items() if which]
 
 
 def _named(names: Sequence[str]) -> str:

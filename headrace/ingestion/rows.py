@@ -6,7 +6,7 @@ Elsewhere: reading (headrace.ingestion.csv_reader), writing (headrace.ingestion.
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -94,8 +94,8 @@ def with_days(
     found = row_days(read.column(column.name), column, entity.timezone)
     no_day = np.isnat(found)
     outside = ~no_day & (found < np.datetime64(partitions.start))
-    if partitions.end is not None:
-        outside |= found >= np.datetime64(partitions.end)
+    end = partitions.end or datetime.now(UTC).date()  # Today is no partition yet.
+    outside |= ~no_day & (found >= np.datetime64(end))
     found[outside] = np.datetime64("NaT")
     if no_day.any():
         found[no_day] = np.datetime64(partitions.start)

@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 from headrace.errors import StagedFileRejectedError
 
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _TIME = "%Y%m%dT%H%M%S%f"
 _NAME = re.compile(
     r"(?P<captured_at>\d{8}T\d{12})_(?P<path_id>[0-9a-f]{16})_(?P<content_id>[0-9a-f]{16})"
@@ -124,6 +125,8 @@ def current_files(files: Sequence[File]) -> tuple[File, ...]:
 def captured_content(files: Iterable[_HasPath]) -> str:
     """Stands for the rows of one day that count: equal however often and when they were captured.
 
+    The order of the files' own times is part of it: it says which of rows with one key counts.
+
     Args:
         files: Raw's files of the day, from `current_files` or all of them.
 
@@ -131,4 +134,5 @@ def captured_content(files: Iterable[_HasPath]) -> str:
         StagedFileRejectedError: A file was not written by capture.
     """
     current = current_versions(captured_versions(files)).values()
-    return short_id(*sorted(f"{v.path_id} {v.content_id}" for v in current if v.rows))
+    ordered = sorted(current, key=lambda v: (v.modified_at or _LONG_AGO, v.path_id))
+    return short_id(*(f"{v.path_id} {v.content_id}" for v in ordered if v.rows))

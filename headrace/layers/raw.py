@@ -17,6 +17,7 @@ from headrace.ingestion.capture import CapturedWindow, capture, raw_schema
 from headrace.ingestion.drafts import DataFolder
 from headrace.ingestion.landing import Landing
 from headrace.ingestion.plan import CaptureRun
+from headrace.ingestion.unclaimed import unclaimed_text
 from headrace.ingestion.versions import CapturedVersion, captured_content, captured_versions
 from headrace.lake.table import LakeTable
 from headrace.layers.guarding import guard_files
@@ -66,7 +67,8 @@ class RawStep:
             properties,
             mode="append",
             reports=reports,
-            warnings=tuple(window.warnings()),
+            # On the command line, those that no entity claims are named once at the end.
+            warnings=(*window.warnings(), *filter(None, [unclaimed_text(window.unclaimed)])),
             versions=self._versions,
         )
 

@@ -1,11 +1,12 @@
 """Every kind of bad delivery, one a day, in one run: the good days publish all the same."""
 
+import os
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
-from headrace.cli.runner import BackfillResult, read_errors
+from headrace.cli.runner import BackfillResult, read_errors, read_unclaimed
 from tests.e2e.installation import FIRST, HEADER, Installation, good_lines, line
 
 pytestmark = pytest.mark.e2e
@@ -27,6 +28,7 @@ CASES = (
     "delivered_twice",
     "repeated_key",
     "mostly_bad",
+    "a_pipe",
     "no_file",
     "after",
 )
@@ -46,6 +48,7 @@ FAILED = {
     "empty_file": ("transactions-", "header"),
     "wrong_encoding": ("transactions-", "line 3", "encoding"),
     "truncated_gzip": ("transactions-", ".csv.gz"),
+    "a_pipe": ("transactions-", "is no file but a pipe"),
     "mostly_bad": (
         "quarantined_share",
         "75.00%",
@@ -106,6 +109,8 @@ def deliver(shop: Installation) -> None:
     shop.deliver(day, [*good_lines(day), good_lines(day)[0].replace("1.50", "9.99")])
     day = DAY["mostly_bad"]
     shop.deliver(day, [good_lines(day)[0], *(line(day, n, sales="x") for n in range(3))])
+    os.mkfifo(shop.landing / f"transactions/transactions-{DAY['a_pipe']}.csv")
+    shop.deliver(day, good_lines(day), name=f"Transactions-{day}.CSV")
     rest = f"6 CT,I,{DAY['after']} 08:00:00"
     products = [f"{n},10,GROCERY,National,BREAD,ROLLS,{rest}" for n in range(101, 140)]
     _deliver_products(shop, [f"100,10,GROCERY,National,BREAD,RO\0LLS,{rest}", *products])
@@ -163,6 +168,15 @@ def test_text_that_postgres_cannot_store_is_set_aside_and_stops_no_load(
     assert [(row["_line"], row["_reasons"]) for row in found] == [(2, "a NUL character")]
     query = "select count(*) from warehouse.dim_product where product_id between 100 and 139"
     assert long_shop.sql(query) == [(39,)]
+
+
+def test_a_file_that_no_entity_claims_is_named_with_the_nearest_pattern(
+    run: BackfillResult, long_shop: Installation
+) -> None:
+    with long_shop.active():
+        said = read_unclaimed()
+    assert said.startswith("1 file in the landing zone is no entity's: transactions/Transactions-2")
+    assert "nearest: retail.transactions, transactions/transactions-{date:%Y-%m-%d}.csv" in said
 
 
 def test_good_days_reach_the_marts_past_the_bad_ones(

@@ -8,11 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import StagedFileRejectedError
-from headrace.ingestion.versions import CapturedVersion, captured_versions, current_files, short_id
+from headrace.ingestion.versions import (
+    CapturedVersion,
+    captured_content,
+    captured_versions,
+    current_files,
+    short_id,
+)
 
 ids = st.sampled_from([short_id(text) for text in "abc"])
 times = st.datetimes(datetime(2017, 1, 1), datetime(2099, 1, 1), timezones=st.just(UTC))
-versions = st.builds(CapturedVersion, times, ids, ids, ids, st.integers(0, 10**12))
+versions = st.builds(
+    CapturedVersion, times, ids, ids, ids, st.integers(0, 10**12), st.none() | times
+)
 
 
 @dataclass(frozen=True)
@@ -65,3 +73,14 @@ def test_going_back_to_earlier_contents_is_a_new_version() -> None:
 def test_a_file_that_capture_did_not_name_is_an_error() -> None:
     with pytest.raises(StagedFileRejectedError, match=r"part-0\.parquet is in raw"):
         current_files([File("file:///lake/raw/x/data/part-0.parquet")])
+
+
+def test_a_day_has_other_content_once_another_of_its_files_is_the_later() -> None:
+    def written(version: CapturedVersion, second: int) -> CapturedVersion:
+        return later(version, modified_at=datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC))
+
+    other = replace(VERSION, path_id=short_id("other"))
+    day = files(written(VERSION, 1), written(other, 2))
+    assert captured_content(day) == captured_content(day[::-1])
+    assert captured_content(day) == captured_content(files(written(VERSION, 0), written(other, 2)))
+    assert captured_content(day) != captured_content(files(written(VERSION, 3), written(other, 2)))

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,11 @@ import pytest
 import yaml
 
 from headrace.config.loading import Project, load_project
+from headrace.config.sources import EntityConfig
+from headrace.ingestion.landing import Landing, StoredFile
+from headrace.ingestion.named_days import days_of_rows
 from headrace.layers.raw import RawStep
+from headrace.ledger.ledger import PartitionRecord
 from platform_assets.partitions import (
     PARTITION_TAG,
     RANGE_END_TAG,
@@ -21,6 +25,7 @@ from platform_assets.partitions import (
 from resources.lake import LakeResource
 from resources.landing import LandingResource
 from resources.warehouse import WarehouseResource
+from sensors import undated
 from sensors.landing import build_landing_sensor
 from tests import servers
 
@@ -36,14 +41,15 @@ def _job() -> None:
 class Shop:
     """A landing zone with orders of any day in any file, and the sensor that watches it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.project = _project(folder)
+    def __init__(self, folder: Path, start: date = date(2017, 1, 1), **extract: str) -> None:
+        self.project = _project(folder, start, extract)
         self.landing = folder / "landing"
         self.landing.mkdir()
         self.lake = LakeResource(
             catalog_uri=servers.postgres().uri("lake"), warehouse=str(folder / "lake")
         )
         self.cursor: str | None = None
+        self.said = ""
 
     def deliver(self, *rows: str, name: str = "orders.csv", header: str = HEADER) -> None:
         """Write a file, older than the time in which it may still be written."""
@@ -64,6 +70,7 @@ class Shop:
         result = sensor(context)
         assert isinstance(result, dg.SensorResult)
         self.cursor = result.cursor
+        self.said = str(result.skip_reason.skip_message if result.skip_reason else "")
         tags = [request.tags for request in result.run_requests or ()]
         both = [(PARTITION_TAG, PARTITION_TAG), (RANGE_START_TAG, RANGE_END_TAG)]
         return [(t[a][-2:], t[b][-2:]) for t in tags for a, b in both if a in t]
@@ -86,15 +93,18 @@ class Shop:
         table.append(staged.partitions, schema=staged.schema, properties={})
 
 
-def _project(folder: Path) -> Project:
+def _project(folder: Path, start: date, extract: dict[str, str]) -> Project:
     config = Path(shutil.copytree(CONFIG, folder / "config"))
-    (config / "development.yaml").write_text("partitions: {end: 2017-02-01}\n")
+    (config / "development.yaml").write_text(
+        f"partitions: {{start: {start}, end: {start + timedelta(days=31)}}}\n"
+        "sensor: {settle_seconds: 0}\n"
+    )
     columns = [
         {"name": "id", "type": "bigint"},
         {"name": "sold_at", "type": "timestamp"},
         {"name": "amount", "type": "decimal(12,2)"},
     ]
-    extract = {"mode": "files", "path": "orders*.csv", "partition_by": "sold_at"}
+    extract = {"mode": "files", **(extract or {"path": "orders*.csv", "partition_by": "sold_at"})}
     entity = {"name": "orders", "key": ["id"], "extract": extract, "columns": columns}
     # Lakes of all tests share a catalog: a name of its own keeps the tables apart.
     source = {"name": f"s{abs(hash(folder)) % 10**12}", "connector": "files", "entities": [entity]}
@@ -108,7 +118,7 @@ def _project(folder: Path) -> Project:
         "event_time": "sold_at",
         "measures": ["amount"],
     }
-    calendar = {"start": date(2017, 1, 1), "end": date(2017, 12, 31)}
+    calendar = {"start": start, "end": start + timedelta(days=364)}
     star = {"calendar": calendar, "facts": [fact]}
     (config / "star.yaml").write_text(yaml.safe_dump(star))
     return load_project({"HEADRACE_CONFIG": str(config), "HEADRACE_HOME": str(folder / "home")})
@@ -164,3 +174,74 @@ def test_files_beyond_the_budget_wait_for_the_next_tick(
         patch.setattr("sensors.undated._TICK_SECONDS", -1)
         assert shop.tick() == []
     assert shop.tick() == [("05", "05")]
+
+
+def test_a_tick_says_what_it_looked_at_and_its_cursor_does_not_grow(shop: Shop) -> None:
+    for number in range(30):
+        shop.deliver("1,2017-01-05 10:00:00,1", name=f"orders-{number}.csv")
+    assert shop.tick() == [("05", "05")]
+    first = shop.cursor
+    assert shop.tick() == []
+    assert shop.said == "30 files looked at, no day asked for"
+    assert shop.cursor == first
+    assert len(str(shop.cursor)) < 20
+
+
+def test_files_that_no_entity_claims_are_named_by_each_tick(shop: Shop) -> None:
+    shop.deliver("1,2017-01-05 10:00:00,1", name="Orders.CSV")
+    assert shop.tick() == []
+    assert "1 file in the landing zone is no entity's: Orders.CSV (nearest: " in shop.said
+
+
+def test_rows_outside_the_days_that_exist_are_read_once_and_ask_for_nothing(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.deliver("1,2016-01-05 10:00:00,1", "2,2031-01-05 10:00:00,1")
+    assert shop.tick() == []
+    monkeypatch.setattr("sensors.undated.days_of_rows", _unread)
+    assert shop.tick() == []
+
+
+def _unread(*_: object) -> object:
+    raise AssertionError("the file is read again")
+
+
+def test_a_file_that_breaks_its_reader_keeps_no_other_from_its_days(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = days_of_rows
+
+    def reads(entity: EntityConfig, landing: Landing, file: StoredFile, days: object) -> object:
+        if file.path == "orders-bad.csv":
+            raise UnicodeDecodeError("utf-16", b"", 0, 1, "no byte order mark")
+        return real(entity, landing, file, days)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(undated, "days_of_rows", reads)
+    shop.deliver("1,2017-01-05 10:00:00,1", name="orders-bad.csv")
+    shop.deliver("1,2017-01-07 10:00:00,1")
+    assert shop.tick() == [("01", "01"), ("07", "07")]
+
+
+def test_a_file_that_was_moved_in_with_an_old_time_is_asked_for(shop: Shop) -> None:
+    shop.deliver("1,2017-01-05 10:00:00,1")
+    shop.tick()
+    kept = shop.landing / "orders.csv"
+    shop.deliver("1,2017-01-06 10:00:00,1", name=".new")
+    times = kept.stat()
+    os.utime(shop.landing / ".new", ns=(times.st_atime_ns, times.st_mtime_ns))
+    (shop.landing / ".new").replace(kept)
+    assert shop.tick() == [("06", "06")]
+
+
+def test_a_day_that_waited_for_its_file_in_vain_is_asked_for_once_that_time_is_over(
+    tmp_path: Path,
+) -> None:
+    today = datetime.now(UTC).date()
+    days = [today - timedelta(days=ago) for ago in (9, 3, 2, 0)]
+    shop = Shop(tmp_path, days[0], path="orders-{date:%Y-%m-%d}.csv", expected_by="00:00")
+    name = next(iter(shop.project.entities())).replace(".", "_")
+    warehouse = WarehouseResource(url=servers.postgres().uri("warehouse"))
+    held = [PartitionRecord(f"raw/{name}", day, "held", "r") for day in days]
+    warehouse.ledger().record([*held[:2], held[3]])
+    # The first one is long over, the third was never tried, the last one still has time.
+    assert shop.tick() == [(f"{days[1]}"[-2:], f"{days[1]}"[-2:])]
