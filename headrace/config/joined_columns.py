@@ -4,10 +4,11 @@ Belongs here: which columns of an entity the star compares with another's.
 Elsewhere: how a column is normalized (headrace.config.columns).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from headrace.config.columns import KEY_FORMS, Form
 from headrace.config.sources import EntityConfig
-from headrace.config.star import StarConfig
+from headrace.config.star import DimensionConfig, FactConfig, FactDimension, StarConfig
 
 
 def with_joined_columns(
@@ -26,6 +27,36 @@ def with_joined_columns(
         name: entity.with_joined(joined[name]) if name in joined else entity
         for name, entity in entities.items()
     }
+
+
+def form_problems(
+    where: str,
+    fact: FactConfig,
+    join: FactDimension,
+    dim: DimensionConfig,
+    entities: Mapping[str, EntityConfig],
+) -> Iterator[str]:
+    """A join whose sides are normalized differently, so that equal texts would not be equal."""
+    for name, column in join.natural_key.items():
+        ours = _forms(fact.entity, column, entities)
+        theirs = _forms(dim.entity, dim.natural_key[name], entities)
+        if ours is not None and theirs is not None and {*ours} != {*theirs}:
+            yield (
+                f"{where}: '{column}' of {fact.entity} is normalized by {_shown(ours)}, but "
+                f"{name} of {dim.name} by {_shown(theirs)}: declare `normalize` alike"
+            )
+
+
+def _forms(entity: str, name: str, entities: Mapping[str, EntityConfig]) -> tuple[Form, ...] | None:
+    columns = entities[entity].columns if entity in entities else ()
+    column = next((c for c in columns if c.name == name and c.type == "string"), None)
+    if column is None:
+        return None
+    return KEY_FORMS if column.normalize is None else column.normalize
+
+
+def _shown(forms: tuple[Form, ...]) -> str:
+    return ", ".join(forms) or "nothing"
 
 
 def joined_columns(star: StarConfig) -> dict[str, frozenset[str]]:

@@ -10,6 +10,7 @@ from datetime import date, datetime
 from decimal import Decimal
 
 from headrace.config.fact_kinds import kind_problems
+from headrace.config.joined_columns import form_problems
 from headrace.config.names import did_you_mean, unknown_name
 from headrace.config.outriggers import outrigger_problems
 from headrace.config.sources import PLACE_COLUMNS, EntityConfig
@@ -163,6 +164,7 @@ def _fact_problems(
         else:
             yield from _other_kinds(f"{where}.dimensions", join, fact, dim, entities)
             yield from clock_problems(f"{where}.dimensions", fact, join, dim, entities)
+            yield from form_problems(f"{where}.dimensions", fact, join, dim, entities)
     yield from _missing(where, fact.entity, entities, used)
     yield from _no_times(where, fact.entity, entities, times)
 

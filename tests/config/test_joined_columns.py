@@ -3,8 +3,11 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 from headrace.config.columns import KEY_FORMS
 from headrace.config.loading import Project, load_project
+from headrace.errors import ConfigError
 
 CONFIG = Path(__file__).parents[2] / "config"
 
@@ -47,3 +50,19 @@ def test_a_column_says_otherwise(tmp_path: Path) -> None:
     source.write_text(text)
     entity = load(folder).entities()["retail.products"][1]
     assert entity.forms_of(entity.column("product_id")) == ()
+
+
+def test_both_sides_of_a_join_are_normalized_alike(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(CONFIG, tmp_path / "config"))
+    source = folder / "sources/retail.yaml"
+    text = source.read_text().replace(
+        "{name: product_id, type: bigint", "{name: product_id, type: string"
+    )
+    before, products = text.split("  - name: products")
+    products = products.replace(
+        "{name: product_id, type: string",
+        "{name: product_id, normalize: [nfc, strip_invisible, casefold], type: string",
+    )
+    source.write_text(f"{before}  - name: products{products}")
+    with pytest.raises(ConfigError, match=r"product_id of dim_product by nfc, .*casefold: declare"):
+        load(folder)
