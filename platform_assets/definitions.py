@@ -20,6 +20,7 @@ from headrace.lineage import mart_lineage
 from io_managers.iceberg import IcebergIOManager
 from io_managers.postgres import PostgresIOManager
 from jobs.daily import build_daily_job, build_daily_schedule
+from jobs.maintenance import build_maintenance_job, build_maintenance_schedule
 from jobs.retention import build_retention_job, build_retention_schedule
 from platform_assets.curated import (
     build_calendar_asset,
@@ -56,11 +57,13 @@ def build_definitions(
     partitions = daily_partitions(project.settings.partitions)
     daily = build_daily_job(project.settings.schedule)
     retention = build_retention_job(project)
+    maintenance = build_maintenance_job(project)
     return dg.Definitions(
         assets=build_assets(project, partitions, for_ui=for_ui),
-        jobs=[daily, *([retention] if retention else [])],
+        jobs=[daily, maintenance, *([retention] if retention else [])],
         schedules=[
             build_daily_schedule(project.settings.schedule, daily, partitions),
+            build_maintenance_schedule(project, maintenance),
             *([build_retention_schedule(project, retention)] if retention else []),
         ],
         sensors=[build_landing_sensor(project, daily, partitions)],

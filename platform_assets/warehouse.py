@@ -32,6 +32,7 @@ from headrace.warehouse.comments import Described
 from headrace.warehouse.group import LoadGroup
 from headrace.warehouse.retention import first_kept_month
 from headrace.warehouse.tables import WarehouseTable
+from io_managers.contexts import REBUILD_TAG
 from platform_assets.declare import (
     KEYED_FACT_CHECKS,
     WAREHOUSE_FACT_CHECKS,
@@ -98,7 +99,8 @@ def build_warehouse_assets(
             plans = {
                 name: recorder.plan(context, lineages[name], with_stale=True) for name in names
             }
-            loader = StarLoader(warehouse.connector(), project, spark.session)
+            rebuild = REBUILD_TAG in context.run.tags
+            loader = StarLoader(warehouse.connector(), project, spark.session, rebuild)
             star = _StarLoad(loader, lake, recorder, plans)
             with recorder.attempt(context, {warehouse_key(name): plans[name] for name in names}):
                 star.stage({name: configs[name] for name in names})
@@ -195,9 +197,10 @@ class _StarLoad:
         table = _table(self.loader.project, config)
         loaded = self.recorder.ledger().loaded_snapshot(name_of(warehouse_key(name)))
         rows = DimensionRows(scan)
-        if scan.snapshot_id is not None and loaded == scan.snapshot_id:
+        needs_all = self.loader.rebuild
+        if not needs_all and scan.snapshot_id is not None and loaded == scan.snapshot_id:
             rows = DimensionRows(None)
-        elif loaded is not None and table.mode == "upsert":
+        elif not needs_all and loaded is not None and table.mode == "upsert":
             # Only what came and went: a history of ten times the length costs the same.
             changes = self.lake.table(CURATED, name).changes_since(loaded)
             if changes is not None:
@@ -225,6 +228,9 @@ class _StarLoad:
             open_days |= {*published}
         kept_from = first_kept_month(config.keep_months)
         open_days |= {day for day in plan.stale if day >= kept_from}
+        if self.loader.rebuild:
+            # A backfill of old days brings months back that were dropped; a rebuild must not.
+            open_days = {day for day in open_days if day >= kept_from}
         scan = self.lake.scan(CURATED, name, sorted(open_days))
         self.loader.stage_fact(config, scan, sorted(open_days))
         of_days = {day: states[day].snapshot_id for day in open_days if day in states}

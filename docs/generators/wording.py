@@ -62,6 +62,7 @@ TITLES = {
     "EngineSettings": "Engine",
     "PostgresSettings": "Postgres",
     "ScheduleSettings": "Schedule",
+    "MaintenanceSettings": "Maintenance",
     "SensorSettings": "Sensor",
     "SourceConfig": "Source",
     "EntityConfig": "Entity",
@@ -166,8 +167,9 @@ Row rules come before: they set single rows aside ([quarantine](../how-to/read-q
 CHECKS_END = """\
 ## Marts
 
-dbt's tests are asset checks of the models they are attached to, with dbt's names. A test looks at
-the whole window of a run at once, so its result has no day. The kinds are in `dbt/tests/generic/`,
+dbt's tests are asset checks of the models they are attached to, with dbt's names. They run before
+readers see the rows, on the table as it would be; a failure holds the days that were built. A test
+looks at the whole window of a run at once, so its result has no day. The kinds are in `dbt/tests/generic/`,
 which model has which in `dbt/models/marts/_marts.yml`.
 
 ## Columns and types

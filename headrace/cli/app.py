@@ -110,6 +110,50 @@ def backfill(
 
 
 @app.command()
+def reset(
+    asset: Annotated[str, typer.Argument(help="As headrace status names it.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+) -> None:
+    """Drop what is published of an asset, in lake or Postgres, and its rows of the ledger.
+
+    It is built anew by the next backfill of its days. To change columns or types while readers go
+    on reading, use backfill --rebuild.
+
+    Example: headrace reset marts/mart_daily_department --yes
+    """
+    from headrace.config.loading import load_project
+    from headrace.layers import reset as resetting
+
+    project = load_project()
+    plan = resetting.plan_reset(project, asset)
+    if not yes and not typer.confirm(f"This {plan.warning}. Go on?"):
+        raise typer.Exit(2)
+    resetting.reset(project, plan)
+    typer.echo(f"{plan.asset} is as if never published: run a backfill of its days", err=True)
+
+
+@app.command()
+def maintain(as_json: JsonFlag = False) -> None:
+    """Forget old snapshots of the lake and delete files that nothing refers to.
+
+    The schedule `maintenance` does it each day; what runs, readers and followers need stays.
+
+    Example: headrace maintain --json
+    """
+    from headrace.config.loading import load_project
+    from headrace.layers.lake_maintenance import maintain as run
+
+    done = run(load_project())
+    changed = {
+        found.table: f"{found.snapshots_expired} snapshots, {found.files_deleted} files,"
+        f" {found.bytes_deleted} bytes"
+        for found in done
+        if found.snapshots_expired or found.files_deleted
+    }
+    output.print_facts(f"{len(done)} tables looked at", changed, as_json=as_json)
+
+
+@app.command()
 def status(
     errors: Annotated[
         bool,

@@ -111,11 +111,12 @@ def _dbt_lines(project: Project) -> Iterator[str]:
         base = project.folder / "base.yaml"
         yield f"{base}: dbt_project: no dbt_project.yml in {folder}"
         return
-    from headrace.marts import MartBuilder
+    from headrace.marts import MartBuilder, marts_of
 
     try:
         # The first time it takes dbt some seconds, which the first run then does not need.
-        MartBuilder(folder, Home(project.home).dbt, url=lambda: "").ensure_manifest()
+        builder = MartBuilder(folder, Home(project.home).dbt, url=lambda: "")
+        marts_of(builder.ensure_manifest())
     except ConfigError as error:
         yield " ".join(str(error).split())
 

@@ -272,7 +272,9 @@ def _days_of(
                 "a rebuild takes all days: a table cannot have old columns on some of them",
                 fix="leave --from and --to out",
             )
-        return first, max(first, newest)
+        # Days that nothing was published of have nothing to rebuild.
+        oldest, newest = ledger_of(project).published_range() or (first, newest)
+        return max(first, oldest), max(first, newest)
     if only_stale:
         start_day, end = start_day or first, end or newest
     if start_day is None or end is None:

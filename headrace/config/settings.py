@@ -134,6 +134,21 @@ class ScheduleSettings(StrictModel):
     )
 
 
+class MaintenanceSettings(StrictModel):
+    """The daily maintenance of the lake: old snapshots go, and files that nothing refers to."""
+
+    cron: str = Field("30 5 * * *", description="When it begins, UTC.")
+    keep_hours: int = Field(
+        24,
+        ge=1,
+        description="Snapshots that were current within these hours stay, for readers that planned "
+        "on them and for a look at how a table was. Runs under way keep theirs however long.",
+    )
+    max_minutes: int = Field(
+        60, ge=1, description="After these minutes no further table is begun; the next day goes on."
+    )
+
+
 class SensorSettings(StrictModel):
     """The watch on the landing zone."""
 
@@ -168,3 +183,6 @@ class Settings(StrictModel):
     dbt_project: str = Field("../dbt", description="dbt project, from the configuration's folder.")
     schedule: ScheduleSettings = Field(ScheduleSettings(), description="The daily run.")
     sensor: SensorSettings = Field(SensorSettings(), description="The watch on the landing zone.")
+    maintenance: MaintenanceSettings = Field(
+        MaintenanceSettings(), description="The daily maintenance of the lake."
+    )

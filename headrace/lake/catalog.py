@@ -4,6 +4,10 @@ Belongs here: finding tables.
 Elsewhere: a table's states (headrace.lake.table), connecting (headrace.lake.connection).
 """
 
+from contextlib import suppress
+
+from pyiceberg.exceptions import NoSuchTableError
+
 from headrace.lake.connection import LakeConnection
 from headrace.lake.storage import LakeSettings
 from headrace.lake.table import PARTITION_COLUMN, LakeTable
@@ -44,6 +48,18 @@ class LakeCatalog:
                 for identifier in catalog.list_tables(namespace)
             ]
         return tuple(sorted(found))
+
+    def drop(self, namespace: str, name: str) -> None:
+        """Drop a table and delete its files; one that is not there is no error.
+
+        Raises:
+            CatalogUnavailableError: The catalog's database does not answer.
+        """
+        table = self.table(namespace, name)
+        location = table.location
+        with self._connection.answering(), suppress(NoSuchTableError):
+            self._connection.catalog.drop_table((namespace, name))
+        table.storage.delete(file.uri for file in table.storage.list_files(location))
 
     def close(self) -> None:
         """Give up the connections to the catalog; the next use opens new ones."""

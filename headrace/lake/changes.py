@@ -14,8 +14,8 @@ from pyiceberg.table.snapshots import Snapshot
 from headrace.lake.scan import LakeScan
 from headrace.lake.storage import Storage
 
-# A snapshot's own manifests cost two small reads; past this many snapshots the lists of all files
-# are compared instead.
+# A snapshot's own manifests cost two small reads; past this many snapshots, or where one of them is
+# expired, the lists of all files are compared instead.
 _FOLLOWED = 50
 
 
@@ -41,18 +41,24 @@ class FileChanges:
 def changes_since(
     name: str, table: Table, storage: Storage, snapshot_id: int
 ) -> FileChanges | None:
-    """The changes from a snapshot to the current one; None where it is not known any more."""
-    path = _path(table, snapshot_id)
-    if path is None:
+    """The changes from a snapshot to the current one.
+
+    None where the snapshot is not known any more, or where a column was made anew since: its files
+    have another type than the table's.
+    """
+    if table.snapshot_by_id(snapshot_id) is None or _is_made_anew(table, snapshot_id):
         return None
+    path = _path(table, snapshot_id)
+    # Maintenance keeps the snapshot from which a follower goes on, and not those in between.
+    follow = path if path is not None and len(path) <= _FOLLOWED else None
     added: dict[str, DataFile] = {}
     removed: dict[str, DataFile] = {}
-    if len(path) > _FOLLOWED:
+    if follow is None:
         before = {file.file_path: file for file in _files(table, snapshot_id)}
         after = {file.file_path: file for file in _files(table, None)}
         added = {path: file for path, file in after.items() if path not in before}
         removed = {path: file for path, file in before.items() if path not in after}
-    for snapshot in path if len(path) <= _FOLLOWED else ():
+    for snapshot in follow or ():
         for status, file in _own_entries(table, snapshot):
             came, other = (
                 (added, removed) if status is ManifestEntryStatus.ADDED else (removed, added)
@@ -66,8 +72,16 @@ def changes_since(
     )
 
 
+def _is_made_anew(table: Table, snapshot_id: int) -> bool:
+    snapshot = table.snapshot_by_id(snapshot_id)
+    if snapshot is None or snapshot.schema_id is None:
+        return True
+    before = {field.name: field.field_id for field in table.schemas()[snapshot.schema_id].fields}
+    return any(before.get(f.name, f.field_id) != f.field_id for f in table.schema().fields)
+
+
 def _path(table: Table, snapshot_id: int) -> list[Snapshot] | None:
-    """The snapshots after `snapshot_id` up to the current one, oldest first."""
+    """The snapshots after `snapshot_id` up to the current one, oldest first; None: one is gone."""
     path: list[Snapshot] = []
     by_id = {snapshot.snapshot_id: snapshot for snapshot in table.snapshots()}
     here = table.current_snapshot()

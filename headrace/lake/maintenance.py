@@ -1,11 +1,13 @@
 """Keeping a table lean: snapshots that nobody will travel to, files that nothing refers to.
 
 Belongs here: forgetting old snapshots, deleting unreferenced files.
-Elsewhere: when this runs and how old is old (jobs), merging manifests (headrace.lake.commit).
+Elsewhere: which snapshots are still needed and how old is old (headrace.layers.lake_maintenance),
+merging manifests (headrace.lake.commit).
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import stamina
 from pyiceberg.exceptions import CommitFailedException
@@ -17,22 +19,31 @@ from headrace.lake.table import LakeTable
 _ATTEMPTS = 10
 
 
-def expire_snapshots(table: LakeTable, older_than: datetime) -> int:
-    """Forget the snapshots made before `older_than`, never the current one; returns how many.
+def expire_snapshots(
+    table: LakeTable, older_than: datetime, *, needed: Collection[int] = ()
+) -> int:
+    """Forget the snapshots that were replaced before `older_than`; returns how many.
 
-    What only they referred to stays until `remove_orphans` deletes it. Readers that planned on one
-    of them fail then, so keep snapshots for longer than any run takes.
+    The current one stays, and so does one that was current at any time since: a reader may have
+    planned on it. What only forgotten ones referred to stays until `remove_orphans` deletes it.
+
+    Args:
+        table: Its name.
+        older_than: Must lie further back than any reader or run takes.
+        needed: Snapshots that stay, however old.
     """
     for attempt in stamina.retry_context(on=CommitFailedException, attempts=_ATTEMPTS):
         with attempt:
             loaded = table.load()
-            expired = _expirable(loaded, older_than) if loaded else []
+            expired = _expirable(loaded, older_than, needed) if loaded else []
             if loaded and expired:
                 loaded.maintenance.expire_snapshots().by_ids(expired).commit()
     return len(expired)
 
 
-def remove_orphans(table: LakeTable, older_than: datetime) -> tuple[StoredFile, ...]:
+def remove_orphans(
+    table: LakeTable, older_than: datetime, *, limit: int | None = None
+) -> tuple[StoredFile, ...]:
     """Delete files in the table's folder that no snapshot refers to; returns what was deleted.
 
     Such are files that were staged and never published, and those of forgotten snapshots.
@@ -41,24 +52,33 @@ def remove_orphans(table: LakeTable, older_than: datetime) -> tuple[StoredFile, 
         table: Where to look.
         older_than: Files changed since then are left alone: a run that is under way has staged
             files that it will publish yet. Must lie further back than any run takes.
+        limit: Files at most; the oldest go first. None: all.
     """
     # Listed first: what is published in between is then found to be referred to.
     found = table.storage.list_files(table.location)
     old = [file for file in found if file.modified_at.astimezone(UTC) < older_than]
+    if not old:
+        return ()
     loaded = table.load()
     needed = {table.storage.path(uri) for uri in _references(loaded)} if loaded else set()
-    orphans = tuple(file for file in old if table.storage.path(file.uri) not in needed)
-    table.storage.delete(file.uri for file in orphans)
-    return orphans
+    orphans = [file for file in old if table.storage.path(file.uri) not in needed]
+    chosen = tuple(sorted(orphans, key=lambda file: file.modified_at)[:limit])
+    table.storage.delete(file.uri for file in chosen)
+    return chosen
 
 
-def _expirable(table: Table, older_than: datetime) -> list[int]:
-    kept = {reference.snapshot_id for reference in table.refs().values()}
+def _expirable(table: Table, older_than: datetime, needed: Collection[int]) -> list[int]:
+    kept = {reference.snapshot_id for reference in table.refs().values()} | {*needed}
     limit = older_than.timestamp() * 1000
+    ended: dict[int, int] = {}
+    for entry, following in pairwise(table.history()):
+        ended[entry.snapshot_id] = following.timestamp_ms
     return [
         snapshot.snapshot_id
         for snapshot in table.snapshots()
-        if snapshot.timestamp_ms < limit and snapshot.snapshot_id not in kept
+        # A snapshot that never was current has no end: it ended when it was made.
+        if ended.get(snapshot.snapshot_id, snapshot.timestamp_ms) < limit
+        and snapshot.snapshot_id not in kept
     ]
 
 

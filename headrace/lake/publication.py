@@ -139,7 +139,8 @@ def _table_for(connection: LakeConnection, identifier: Identifier, wanted: Publi
         raise IncompatibleSchemaError(
             f"{'.'.join(identifier)} is partitioned by {found or 'nothing'}, "
             f"but published as if by {wanted.partition_column or 'nothing'}",
-            fix="publish it as it is partitioned, or under another name",
+            fix="publish it as it is partitioned, or start the table over: "
+            f"headrace reset {'/'.join(identifier)}",
         )
     return table
 
@@ -193,7 +194,8 @@ def _require_all_days(name: str, table: Table, wanted: Publication, change: Sche
         raise IncompatibleSchemaError(
             f"{name}: {len(staying)} published days are not in the rebuild, {staying[0]} among "
             f"them: they would keep {', '.join(change.removed)} as it was; nothing changed",
-            fix="see why they do not pass (headrace status), mend them, and rebuild again",
+            fix="see why they do not pass (headrace status), mend them, and rebuild again; or "
+            f"start the table over: headrace reset {name.replace('.', '/', 1)}",
         )
 
 

@@ -23,6 +23,16 @@ def as_read(table: LakeTable, scan: LakeScan | None) -> dict[str, str]:
     return {_READ + table.name: str(snapshot or _NOTHING)}
 
 
+def snapshots_read(properties: Mapping[str, str]) -> dict[str, int]:
+    """By table, the snapshot that a publication with these properties was made from."""
+    read = {
+        name.removeprefix(_READ): value
+        for name, value in properties.items()
+        if name.startswith(_READ)
+    }
+    return {table: int(value) for table, value in read.items() if value != _NOTHING}
+
+
 def changes_since_read(properties: Mapping[str, str], table: LakeTable) -> FileChanges | None:
     """What came and went in `table` since the publication that has these properties.
 

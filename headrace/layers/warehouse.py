@@ -138,11 +138,13 @@ class StarLoader:
         connect: Opens sessions with the warehouse.
         project: What the tables are.
         engine: Asked for its session where many rows are compared.
+        rebuild: New tables take the place of those that are published.
     """
 
     connect: Connect
     project: Project
     engine: Callable[[], SparkSession]
+    rebuild: bool = False
     _loads: dict[str, StagedLoad] = field(default_factory=dict)
     _reports: dict[str, Mapping[date, PartitionReport]] = field(default_factory=dict)
 
@@ -156,6 +158,7 @@ class StarLoader:
             rows: What the lake has; where nothing changed, there is nothing to stage.
             brought: The run's days, and how many rows of the source each brought.
         """
+        table = replace(table, rebuild=self.rebuild)
         if rows.come is not None:
             come = rows.come.batches(columns=table.schema.names)
             gone = rows.gone.batches(columns=table.primary_key) if rows.gone else None
@@ -177,7 +180,7 @@ class StarLoader:
 
     def stage_fact(self, config: FactConfig, scan: LakeScan, days: Sequence[date]) -> None:
         """Stage days of a fact; days that fail their audit are left out and staged no more."""
-        table = fact_table(self.project, config)
+        table = replace(fact_table(self.project, config), rebuild=self.rebuild)
         progress.report(f"warehouse/{config.name}", 0, len(days))
         load, totals, refused = self._stage_accepted(table, config, scan, days)
         try:

@@ -393,6 +393,16 @@ class Ledger:
             ensure_tables(session)
             return {row[0] for row in session.execute(_TO_JUDGE, values)}
 
+    def published_range(self) -> tuple[date, date] | None:
+        """First and last day that any asset has published; None while none has."""
+        with translated("reading the ledger"), self.connect() as session:
+            ensure_tables(session)
+            row = session.execute(
+                "select min(partition), max(partition) from platform.partition_ledger"
+                " where published_at is not null"
+            ).fetchone()
+            return None if row is None or row[0] is None else (row[0], row[1])
+
     def forget(self, asset: str, before: date) -> None:
         """Delete the rows of an asset's days before `before`: their data was dropped."""
         with translated("writing the ledger"), self.connect() as session:

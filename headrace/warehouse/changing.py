@@ -11,13 +11,19 @@ from datetime import date
 
 from psycopg import sql
 
-from headrace.errors import CommitConflictError
+from headrace.errors import CommitConflictError, IncompatibleSchemaError
 from headrace.warehouse import foreign_keys, indexing, months
 from headrace.warehouse.days import replace_days
 from headrace.warehouse.dependent_views import set_aside
 from headrace.warehouse.keyed_rows import KeyedRows
 from headrace.warehouse.leftovers import STAGING
-from headrace.warehouse.schema import SchemaChange, apply_change, look_up, plan_change
+from headrace.warehouse.schema import (
+    PublishedTable,
+    SchemaChange,
+    apply_change,
+    look_up,
+    plan_change,
+)
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.staged import StagedLoad, StagedPart
 from headrace.warehouse.statistics import analyze_changed
@@ -63,7 +69,7 @@ class TableChange:
     def change_rows(self) -> None:
         """Bring the table into shape, and change rows of what exists."""
         table = self._table
-        published = look_up(self._session, table.namespace, table.name)
+        published = self._published()
         change = plan_change(table, published)
         self._has_columns_of_load = change.columns == self._load.columns
         self._is_there = published is not None
@@ -88,6 +94,41 @@ class TableChange:
             months.set_lock_timeout(self._session, _CHANGE_TIMEOUT)
             foreign_keys.declare(self._session, table)
             months.set_lock_timeout(self._session, "0")
+
+    def _published(self) -> PublishedTable | None:
+        """The table as it is; None if there is none, or a rebuild has made it go."""
+        table = self._table
+        published = look_up(self._session, table.namespace, table.name)
+        if published is not None and table.rebuild:
+            self._make_way()
+            return None
+        return published
+
+    def _make_way(self) -> None:
+        """Drop the published table, in the transaction that makes the new one.
+
+        Raises:
+            IncompatibleSchemaError: It has rows of days that the load does not bring.
+        """
+        table = self._table
+        if table.column_of_days is not None:
+            values = [table.partition_value(day) for day in self._load.days]
+            left = self._session.execute(
+                sql.SQL("select {day} from {table} where not ({day} = any(%s)) limit 1").format(
+                    day=sql.Identifier(table.column_of_days), table=table.identifier
+                ),
+                (values,),
+            ).fetchone()
+            if left is not None:
+                raise IncompatibleSchemaError(
+                    f"{self.label} holds rows of {left[0]}, which is not in the rebuild; nothing "
+                    "changed",
+                    fix="see why the day does not pass (headrace status), mend it, rebuild again",
+                )
+        months.set_lock_timeout(self._session, _CHANGE_TIMEOUT)
+        # Views over it go too, and are made again after the load.
+        self._session.execute(sql.SQL("drop table {} cascade").format(table.identifier))
+        months.set_lock_timeout(self._session, "0")
 
     def delete_gone(self) -> None:
         """Delete the rows of a table with a key that went, once others were changed."""

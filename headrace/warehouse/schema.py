@@ -215,7 +215,7 @@ def _check_partitions(table: WarehouseTable, published: PublishedTable) -> None:
         raise IncompatibleSchemaError(
             f"{table.label} is published as partitioned by {published.partition_key or 'nothing'} "
             f"and cannot become partitioned by {table.partition_column or 'nothing'}",
-            fix=f"drop {table.label} and load it again, or load under another name",
+            fix=f"make the table anew: {_rebuild(table)}",
         )
 
 
@@ -226,7 +226,7 @@ def _check_left_out(
         raise IncompatibleSchemaError(
             f"{table.label}: column '{column.name}' ({column.type}) is part of the published "
             "primary key and missing from the load",
-            fix=f"load '{column.name}' too, or load under another name",
+            fix=f"load '{column.name}' too, or make the table anew: {_rebuild(table)}",
         )
 
 
@@ -240,8 +240,12 @@ def _merged_type(table: WarehouseTable, published: PostgresColumn, new: Postgres
     raise IncompatibleSchemaError(
         f"{table.label}: column '{published.name}' is published as {before} "
         f"and cannot become {after}",
-        fix=f"declare '{published.name}' as {before}, or give the new type a new column name",
+        fix=f"declare '{published.name}' as {before}, or make the table anew: {_rebuild(table)}",
     )
+
+
+def _rebuild(table: WarehouseTable) -> str:
+    return f"headrace backfill --rebuild --select 'key:\"{table.namespace}/{table.name}\"+'"
 
 
 def _our_type(postgres: str) -> str:

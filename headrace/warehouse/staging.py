@@ -96,7 +96,7 @@ class _Stager:
     def __init__(
         self, session: Session, table: WarehouseTable, days: frozenset[date], load_id: str
     ) -> None:
-        published = look_up(session, table.namespace, table.name)
+        published = None if table.rebuild else look_up(session, table.namespace, table.name)
         self._table = table
         self._days = days
         self._by_month = by_month(days)

@@ -55,6 +55,8 @@ class WarehouseTable:
             the load, writing only rows that differ by key; `truncate_and_load` replaces all.
         day_column: For `upsert`: the day of a row, as above and part of the key; a load then
             leaves the rows of other days alone. Without it, it brings the whole table.
+        rebuild: The load brings all rows, and a new table takes the published one's place, whatever
+            columns and types that has.
     """
 
     namespace: str
@@ -67,6 +69,7 @@ class WarehouseTable:
     partition_column: str | None = None
     mode: Mode = "partition_replace"
     day_column: str | None = None
+    rebuild: bool = False
 
     def __post_init__(self) -> None:
         """See that the declaration makes sense.

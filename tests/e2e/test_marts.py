@@ -1,7 +1,8 @@
-"""Marts in whole runs: what a failing test holds, what is tried again, what is made anew."""
+"""Marts in whole runs, and tables that are made anew, reset and maintained."""
 
+import re
 import shutil
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import yaml
 
 from headrace.cli.runner import BackfillResult, run_backfill
 from headrace.config.loading import load_project
-from headrace.connections import postgres_url
+from headrace.connections import lake_of, postgres_url
 from headrace.errors import ConfigError
+from headrace.layers.lake_maintenance import maintain
+from headrace.layers.reset import plan_reset, reset
 from tests.e2e.installation import FIRST, REPOSITORY, Installation, good_lines
 
 pytestmark = pytest.mark.e2e
@@ -114,3 +117,73 @@ def test_a_rebuild_takes_all_days_and_no_fewer(held: tuple[Installation, Backfil
         with pytest.raises(ConfigError, match="a rebuild takes all days"):
             rebuild(DAYS[0], DAYS[0])
     assert shop.sql(BY_MONTH) == [(14,)]
+
+
+def test_a_type_that_cannot_hold_what_is_published_takes_one_command(
+    held: tuple[Installation, BackfillResult],
+) -> None:
+    shop, _ = held
+    sums = "select sum(sales_value), count(*)::int from warehouse.fact_sales"
+    before = shop.sql(sums)
+    source = shop.config / "sources" / "retail.yaml"
+    text = source.read_text()
+    declared = re.search(r"name: sales_value, type: .*?decimal\((\d+),\s*2\)", text)
+    assert declared
+    wider = declared.group(0).replace(", 2)", ", 3)").replace(",2)", ",3)")
+    source.write_text(text.replace(declared.group(0), wider))
+    refused = shop.backfill(DAYS[3], DAYS[3])
+    said = " ".join(bad.why for bad in refused.bad)
+    command = "headrace backfill --rebuild --select 'key:\"processed/retail_transactions\"+'"
+    assert command in said or command in refused.summary
+    assert shop.sql(sums) == before
+    with shop.active():
+        select = 'key:"processed/retail_transactions"+'
+        assert run_backfill(None, None, select=select, rebuild=True, quiet=True).exit_code == 0
+    assert shop.sql(sums) == before
+    kind = "select format_type(atttypid, atttypmod) from pg_attribute"
+    of_column = " where attrelid = 'warehouse.fact_sales'::regclass and attname = 'sales_value'"
+    assert shop.sql(kind + of_column) == [("numeric(12,3)",)]
+    assert shop.sql("select count(*)::int from bi.current_customers") != []
+
+
+def test_an_asset_that_was_reset_is_built_anew_and_nothing_else_changes(
+    held: tuple[Installation, BackfillResult],
+) -> None:
+    shop, _ = held
+    sums = "select date_key, count(*), sum(sales_value) from warehouse.fact_sales group by 1"
+    before, marts = sorted(shop.sql(sums)), shop.sql(BY_DAY)
+    dropped = ("curated/fact_sales", "warehouse/fact_sales", "marts/mart_daily_department")
+    with shop.active():
+        project = load_project()
+        with pytest.raises(ConfigError, match="nothing was ever published") as unknown:
+            plan_reset(project, "curated/fact_sale")
+        assert "curated/fact_sales" in unknown.value.fix
+        for asset in dropped:
+            reset(project, plan_reset(project, asset))
+        assert not lake_of(project).table("curated", "fact_sales").exists()
+    query = "select asset, count(*) from platform.partition_ledger group by 1"
+    assert not {*dropped} & {*dict(shop.sql(query))}
+    assert shop.sql("select to_regclass('warehouse.fact_sales')") == [(None,)]
+    select = "group:curated or group:warehouse or group:marts"
+    assert shop.backfill(DAYS[0], DAYS[3], select=select).exit_code == 0
+    assert sorted(shop.sql(sums)) == before
+    assert shop.sql(BY_DAY) == marts
+    assert dict(shop.sql(query))["curated/fact_sales"] == len(DAYS)
+
+
+def test_a_day_follows_after_everything_old_was_removed(
+    held: tuple[Installation, BackfillResult],
+) -> None:
+    shop, _ = held
+    with shop.active():
+        project = load_project()
+        young = maintain(project)
+        old = maintain(project, now=datetime.now(UTC) + timedelta(days=3))
+        assert sum(table.snapshots_expired for table in young) == 0
+        assert sum(table.files_deleted for table in old) > 0
+        assert maintain(project, now=datetime.now(UTC) + timedelta(days=3))[0].files_deleted == 0
+        facts = lake_of(project).table("curated", "fact_sales")
+        facts.scan().verify()
+    shop.deliver(DAYS[2], good_lines(DAYS[2], 4))
+    assert shop.backfill(DAYS[2], DAYS[2]).exit_code == 0
+    assert dict(shop.sql(BY_DAY))[DAYS[2]] == 4

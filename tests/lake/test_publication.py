@@ -273,6 +273,9 @@ def test_a_rebuild_gives_columns_other_types_and_readers_old_or_new(table: LakeT
     assert table.schema().column("sale").type == "decimal(12,4)"
     found = table.scan().batches().read_all().column("sale").to_pylist()
     assert found == [Decimal("1.2345")] * 2
+    # Who follows the table cannot read the old files as the table is now, and compares all.
+    assert before.snapshot_id is not None
+    assert table.changes_since(before.snapshot_id) is None
     # Whoever planned before reads what was there, and the next day is published as ever.
     assert sorted(before.batches().read_all().column("sale").to_pylist()) == [1, 2]
     table.replace(retyped(table, [day(2)]), schema=RETYPED)

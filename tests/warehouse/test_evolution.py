@@ -225,3 +225,33 @@ def test_what_keeps_a_type_from_growing_is_named(warehouse: Warehouse, session: 
     with pytest.raises(PermanentError, match="function largest") as refused:
         load(warehouse, {day(1): [sale(day(1), 1)]}, changed(FACT, "amount", "decimal(20,2)"))
     assert "drop what depends on the column" in refused.value.fix
+
+
+def test_a_rebuild_gives_a_column_another_type_and_readers_old_or_new(
+    warehouse: Warehouse, session: Session
+) -> None:
+    load(warehouse, {day(0): [sale(day(0), 1)], day(40): [sale(day(40), 2)]})
+    finer = changed(FACT, "amount", "decimal(12,4)")
+    with pytest.raises(IncompatibleSchemaError) as refused:
+        load(warehouse, {day(0): [sale(day(0), 1, "1.2345")]}, finer)
+    command = "headrace backfill --rebuild --select 'key:\"warehouse/fact_sales\"+'"
+    assert command in refused.value.fix
+    again = replace(finer, rebuild=True)
+    with pytest.raises(IncompatibleSchemaError, match="20170311, which is not in the rebuild"):
+        load(warehouse, {day(0): [sale(day(0), 1, "1.2345")]}, again)
+    assert [amount for _, _, amount in published(session)] == ["1.00", "1.00"]
+    days = {day(0): [sale(day(0), 1, "1.2345")], day(40): [sale(day(40), 2, "2.3456")]}
+    load(warehouse, days, again)
+    assert [amount for _, _, amount in published(session)] == ["1.2345", "2.3456"]
+    load(warehouse, {day(1): [sale(day(1), 3, "3.4567")]}, finer)
+    assert len(published(session)) == 3
+
+
+def test_a_rebuilt_dimension_has_the_declared_columns_and_no_others(
+    warehouse: Warehouse, session: Session
+) -> None:
+    load_all(warehouse, [{"product_key": 1, "brand": "old"}], PRODUCT)
+    columns = (Column("product_key", "bigint", nullable=False), Column("size", "int"))
+    again = replace(PRODUCT, schema=TableSchema(columns), rebuild=True)
+    load_all(warehouse, [{"product_key": 2, "size": 7}], again)
+    assert session.execute("select * from warehouse.dim_product").fetchall() == [(2, 7)]

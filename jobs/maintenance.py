@@ -1,0 +1,58 @@
+"""Maintenance by itself: each day the lake loses old snapshots and files that nothing refers to.
+
+Belongs here: the job and its schedule.
+Elsewhere: what goes and what must stay (headrace.layers.lake_maintenance), by hand (headrace.cli).
+"""
+
+from dataclasses import asdict
+
+import dagster as dg
+
+from headrace.config.loading import Project
+from headrace.layers.lake_maintenance import maintain
+
+MAINTENANCE_JOB = "maintenance"
+
+
+def build_maintenance_job(project: Project) -> dg.JobDefinition:
+    """Maintains every table of the lake."""
+
+    @dg.op(name="maintain_lake", tags={"kind": "iceberg"})
+    def maintain_lake(context: dg.OpExecutionContext) -> None:
+        done = maintain(project)
+        changed = [
+            asdict(table) for table in done if table.snapshots_expired or table.files_deleted
+        ]
+        context.add_output_metadata(
+            {
+                "tables looked at": len(done),
+                "files deleted": sum(table.files_deleted for table in done),
+                "bytes deleted": sum(table.bytes_deleted for table in done),
+                "tables changed": dg.MetadataValue.json(changed),
+            }
+        )
+
+    @dg.job(
+        name=MAINTENANCE_JOB,
+        description="Forgets old snapshots of the lake and deletes files that nothing refers to.",
+        op_retry_policy=dg.RetryPolicy(
+            max_retries=project.settings.schedule.max_retries,
+            delay=project.settings.schedule.retry_delay_seconds,
+        ),
+    )
+    def maintenance() -> None:
+        maintain_lake()
+
+    return maintenance
+
+
+def build_maintenance_schedule(project: Project, job: dg.JobDefinition) -> dg.ScheduleDefinition:
+    """Each day after the daily run; it is on by itself."""
+    return dg.ScheduleDefinition(
+        name=MAINTENANCE_JOB,
+        job=job,
+        cron_schedule=project.settings.maintenance.cron,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Keeps the lake lean.",
+    )
