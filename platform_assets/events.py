@@ -107,13 +107,35 @@ select
 _APART_SECONDS = 0.001
 
 
-def defer_asset_events(run: dg.DagsterRun) -> None:
-    """Keep Dagster from marking the whole range of this run as materialized.
+def defer_asset_events(step: Step) -> None:
+    """Leave what a run says of assets and checks to what is logged here; its steps may all ask.
+
+    Dagster marks the whole range of a run as materialized, and plans a result of each check. A
+    check that a run did not come to would be shown as failed, or skipped: it keeps its last result.
 
     Runs from the UI and the daemon come without the tag, and a run's tags are fixed once it is
     stored; the executor looks at the copy in memory, so that is where it is set.
     """
+    run = step.dagster_run
+    if EXTERNALLY_MANAGED_ASSETS_TAG in run.tags:
+        return
     run.tags[EXTERNALLY_MANAGED_ASSETS_TAG] = "true"  # type: ignore[index]
+    keys = step.job_def.asset_layer.asset_graph.asset_check_keys
+    table = AssetCheckExecutionsTable
+    # By asset and name, as the table is indexed.
+    planned = [
+        table.delete().where(
+            (table.c.asset_key == key.asset_key.to_string())
+            & (table.c.check_name == key.name)
+            & (table.c.run_id == step.run_id)
+            & (table.c.execution_status == _CheckStatus.PLANNED.value)
+        )
+        for key in keys
+    ]
+    if planned:
+        with _storage(step).index_connection() as connection:
+            for statement in planned:
+                connection.execute(statement)
 
 
 def log_materializations(

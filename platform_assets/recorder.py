@@ -70,7 +70,7 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
             with_stale: Whether stale days are taken up that the run is not about.
         """
         ledger, step = self.ledger(), context.get_step_execution_context()
-        events.defer_asset_events(context.run)
+        events.defer_asset_events(step)
         liveness.hold(self.warehouse.connector(), step.run_id)
         days = days_of(context.partition_keys)
         only_stale = takes_stale_days_only(context.run)
@@ -284,7 +284,7 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
                 )
             ]
         )
-        events.defer_asset_events(step.dagster_run)
+        events.defer_asset_events(step)
         events.log_materializations(step, key, {None: {"dagster/row_count": rows}})
 
     def end(

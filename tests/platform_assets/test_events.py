@@ -38,7 +38,7 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterIns
         yield made
 
 
-def chain(*, bad_at: str | None = None, version: str = "1") -> dg.Definitions:
+def chain(*, bad_at: str | None = None, version: str = "1", stops: bool = False) -> dg.Definitions:
     """Three assets in a row that say themselves which partitions are good."""
 
     def asset(name: str, upstream: list[str]) -> dg.AssetsDefinition:
@@ -52,7 +52,9 @@ def chain(*, bad_at: str | None = None, version: str = "1") -> dg.Definitions:
         )
         def made(context: dg.AssetExecutionContext) -> Iterator[Any]:
             step = context.get_step_execution_context()
-            events.defer_asset_events(context.run)
+            events.defer_asset_events(step)
+            if stops and name == bad_at:
+                raise dg.Failure("nothing was read", allow_retries=False)
             bad = [BAD] if name == bad_at else []
             good = [key for key in context.partition_keys if key not in bad]
             events.log_materializations(step, context.asset_key, {key: {"rows": 1} for key in good})
@@ -87,9 +89,14 @@ def states(instance: dg.DagsterInstance, name: str) -> tuple[set[str], set[str]]
 
 
 def run(
-    instance: dg.DagsterInstance, *, bad_at: str | None = None, select: str = "*", last: str = ""
+    instance: dg.DagsterInstance,
+    *,
+    bad_at: str | None = None,
+    select: str = "*",
+    last: str = "",
+    stops: bool = False,
 ) -> Any:
-    job = chain(bad_at=bad_at).resolve_implicit_global_asset_job_def()
+    job = chain(bad_at=bad_at, stops=stops).resolve_implicit_global_asset_job_def()
     window = date.fromisoformat(KEYS[0]), date.fromisoformat(last or KEYS[-1])
     return job.get_subset(
         asset_selection=dg.AssetSelection.from_string(select).resolve(job.asset_layer.asset_graph)
@@ -115,6 +122,20 @@ def test_checks_are_stored_by_partition_and_none_stays_planned(
     )
     found = {row.partition: row.status.value for row in history if row.run_id == result.run_id}
     assert found == {key: "FAILED" if key == BAD else "SUCCEEDED" for key in KEYS}
+
+
+def test_a_check_that_a_failed_run_did_not_come_to_keeps_its_last_result(
+    instance: dg.DagsterInstance,
+) -> None:
+    run(instance)
+    failed = run(instance, bad_at="first", stops=True)
+    assert not failed.success
+    for name in ("first", "second", "third"):
+        [latest] = instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(dg.AssetKey(name), "sound"), limit=1
+        )
+        assert latest.run_id != failed.run_id, name
+        assert latest.status.value == "SUCCEEDED"
 
 
 def test_a_repaired_partition_turns_green_again(instance: dg.DagsterInstance) -> None:
@@ -180,7 +201,7 @@ def test_events_of_one_step_follow_each_other_though_they_are_logged_in_two_call
     @dg.asset(name="twice", partitions_def=DAYS)
     def twice(context: dg.AssetExecutionContext) -> None:
         step = context.get_step_execution_context()
-        events.defer_asset_events(context.run)
+        events.defer_asset_events(step)
         for some in (KEYS[:4], KEYS[4:]):
             events.log_materializations(step, context.asset_key, {key: {} for key in some})
             judged = [
