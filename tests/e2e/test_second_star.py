@@ -75,7 +75,6 @@ _STAR = {
             "entity": "orders.orders",
             "grain": ["order_no", "line_no"],
             "event_time": "ordered_at",
-            "calendar": "dim_day",
             "dates": {"ship_date_key": "shipped_on"},
             "dimensions": [
                 {
@@ -97,7 +96,6 @@ _STAR = {
             "entity": "orders.payments",
             "grain": ["payment_no"],
             "event_time": "paid_at",
-            "calendar": "dim_day",
             "dimensions": [{"dimension": "dim_person", "natural_key": {"person": "paid_by"}}],
             "columns": ["payment_no"],
             "measures": ["paid"],
@@ -108,7 +106,6 @@ _STAR = {
             "snapshot_of": "movements",
             "entity": "orders.payments",
             "grain": ["paid_by"],
-            "calendar": "dim_day",
             "dimensions": [{"dimension": "dim_person", "natural_key": {"person": "paid_by"}}],
             "measures": ["paid"],
         },
@@ -117,7 +114,6 @@ _STAR = {
             "kind": "periodic_snapshot",
             "entity": "orders.stock",
             "grain": ["item"],
-            "calendar": "dim_day",
             "dimensions": [{"dimension": "dim_person", "natural_key": {"person": "keeper"}}],
             "columns": ["item"],
             "measures": ["on_hand", "sold"],
