@@ -20,6 +20,7 @@ from headrace.lake.commit import Commit
 from headrace.lake.table import LakeTable
 from headrace.layers.unrecorded import unrecorded_days
 from headrace.ledger import liveness
+from headrace.ledger.causes import BadPartition, fold
 from headrace.ledger.ledger import Ledger, PartitionRecord, PartitionState
 from headrace.ledger.staleness import gate, is_overtaken, read_stale, read_states
 from headrace.quality.report import (
@@ -312,8 +313,9 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         ledger = self.ledger()
         bad = ledger.bad_of_run(step.run_id) or ledger.skipped_of_run(step.run_id)
         if bad:
-            named = [f"{r.asset} {r.partition} {r.status}: {r.error}" for r in bad[:_NAMED]]
-            more = [f"… and {len(bad) - _NAMED} more"] if len(bad) > _NAMED else []
+            causes = fold(BadPartition(r.asset, r.partition, r.status, r.error or "") for r in bad)
+            named = [cause.line() for cause in causes[:_NAMED]]
+            more = [f"… and {len(causes) - _NAMED} more causes"] if len(causes) > _NAMED else []
             what = f"{len(bad)} partitions were not published; they keep their last state"
             raise dg.Failure("\n".join([what, *named, *more]), allow_retries=False)
 

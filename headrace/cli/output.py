@@ -19,13 +19,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from headrace.cli.causes import Cause, fold
 from headrace.errors import HeadraceError, PermanentError
+from headrace.ledger.causes import BadPartition, Cause, fold
 
 if TYPE_CHECKING:
     from headrace.cli.quarantine import QuarantinedRow
     from headrace.cli.query import Rows
-    from headrace.cli.runner import AssetStatus, BackfillResult, BadPartition
+    from headrace.cli.runner import AssetStatus, BackfillResult
     from headrace.layers.star_audit import TableAudit
 
 messages = Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -206,7 +206,7 @@ def print_backfill(result: "BackfillResult", *, as_json: bool) -> None:
     say(result.summary, "red" if result.exit_code else "green")
 
 
-def print_errors(bad: Sequence["BadPartition"], *, as_json: bool) -> None:
+def print_errors(bad: Sequence[BadPartition], *, as_json: bool) -> None:
     """Every partition whose last attempt was not published, and why, in full."""
     if as_json:
         print_json([asdict(each) for each in bad])

@@ -35,6 +35,7 @@ from headrace.home_lock import using
 from headrace.home_setup import mart_builder, prepare_home
 from headrace.ingestion.unclaimed import unclaimed_files, unclaimed_text
 from headrace.ledger import liveness
+from headrace.ledger.causes import BadPartition
 from headrace.ledger.ledger import Attempt, Ledger, PartitionState
 from headrace.ledger.staleness import StalePartition, all_stale
 from headrace.lineage import project_lineage
@@ -51,16 +52,6 @@ class Run(Protocol):
     success: bool
     steps: tuple[tuple[str, float], ...]
     error: str | None
-
-
-@dataclass(frozen=True)
-class BadPartition:
-    """A partition that was not published, and why."""
-
-    asset: str
-    partition: date | None
-    status: str
-    why: str
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import pytest
 
 from headrace.cli import output
 from headrace.cli.query import Rows
-from headrace.cli.runner import AssetStatus, BackfillResult, BadPartition
+from headrace.cli.runner import AssetStatus, BackfillResult
 from headrace.errors import ConfigError
+from headrace.ledger.causes import BadPartition
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:

@@ -1,27 +1,22 @@
 """Folding: many partitions that failed for one reason are one line."""
 
-from dataclasses import dataclass
 from datetime import date, timedelta
 
-from headrace.cli.causes import day_ranges, fold
+from headrace.ledger.causes import BadPartition, day_ranges, fold
 
 FIRST = date(2024, 1, 1)
 
 
-@dataclass(frozen=True)
-class Bad:
-    asset: str
-    partition: date | None
-    why: str
-    status: str = "failed"
+def bad(asset: str, partition: date | None, why: str, status: str = "failed") -> BadPartition:
+    return BadPartition(asset, partition, status, why)
 
 
 def day(number: int) -> date:
     return FIRST + timedelta(days=number - 1)
 
 
-def lines(*bad: Bad) -> list[str]:
-    return [cause.line() for cause in fold(bad)]
+def lines(*found: BadPartition) -> list[str]:
+    return [cause.line() for cause in fold(found)]
 
 
 def test_days_in_a_row_are_a_range() -> None:
@@ -34,14 +29,14 @@ def test_days_in_a_row_are_a_range() -> None:
 
 def test_one_cause_is_one_line_with_its_days_and_assets() -> None:
     why = "the warehouse is full"
-    found = [Bad(asset, day(n), why) for asset in ("w/dim_a", "w/fact_b") for n in (1, 2, 3)]
+    found = [bad(asset, day(n), why) for asset in ("w/dim_a", "w/fact_b") for n in (1, 2, 3)]
     assert lines(*found) == [
         "failed w/dim_a, w/fact_b 2024-01-01 to 2024-01-03 (3 days): the warehouse is full"
     ]
 
 
 def test_figures_and_days_in_a_reason_make_no_other_cause() -> None:
-    found = [Bad("raw/a", day(n), f"a-2024-01-0{n}.csv: line {n * 100}: no 'x'") for n in (1, 2)]
+    found = [bad("raw/a", day(n), f"a-2024-01-0{n}.csv: line {n * 100}: no 'x'") for n in (1, 2)]
     days = "2024-01-01 to 2024-01-02 (2 days)"
     why = "a-2024-01-01.csv: line 100: no 'x' (the first day's figures)"
     assert lines(*found) == [f"failed raw/a {days}: {why}"]
@@ -49,11 +44,11 @@ def test_figures_and_days_in_a_reason_make_no_other_cause() -> None:
 
 def test_other_days_other_reasons_and_other_states_stay_apart() -> None:
     assert lines(
-        Bad("raw/a", day(1), "no file"),
-        Bad("raw/b", day(2), "no file"),
-        Bad("raw/a", day(3), "no header"),
-        Bad("raw/a", day(4), "no file", "held"),
-        Bad("dim_x", None, "no file"),
+        bad("raw/a", day(1), "no file"),
+        bad("raw/b", day(2), "no file"),
+        bad("raw/a", day(3), "no header"),
+        bad("raw/a", day(4), "no file", "held"),
+        bad("dim_x", None, "no file"),
     ) == [
         "failed raw/a 2024-01-01: no file",
         "failed raw/b 2024-01-02: no file",

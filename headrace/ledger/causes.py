@@ -1,7 +1,8 @@
 """Bad partitions folded: one line a cause, days as ranges, assets as a list.
 
 Belongs here: which partitions failed for the same reason, and how their days are written.
-Elsewhere: finding them (headrace.cli.runner), printing (headrace.cli.output).
+Elsewhere: finding them (headrace.ledger.ledger), printing (headrace.cli.output, the last step's
+failure in platform_assets.recorder).
 """
 
 import re
@@ -9,30 +10,19 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import groupby
-from typing import Protocol
 
 # Days, counts, shares and lines differ from day to day; the cause is the same.
 _FIGURE = re.compile(r"\d+(?:[.,:-]\d+)*")
 
 
-class Bad(Protocol):
-    """A partition that was not published."""
+@dataclass(frozen=True)
+class BadPartition:
+    """A partition that was not published, and why."""
 
-    @property
-    def asset(self) -> str:
-        """The asset."""
-
-    @property
-    def partition(self) -> date | None:
-        """The day; None of an asset without partitions."""
-
-    @property
-    def status(self) -> str:
-        """What became of it: held, failed, …."""
-
-    @property
-    def why(self) -> str:
-        """The reason, of this day."""
+    asset: str
+    partition: date | None
+    status: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -58,12 +48,12 @@ class Cause:
         return f"{self.status} {named}{on}: {self.why}{more}"
 
 
-def fold(partitions: Iterable[Bad]) -> list[Cause]:
+def fold(partitions: Iterable[BadPartition]) -> list[Cause]:
     """Each cause once, in the order in which it is first met.
 
     Assets are named together where the same days of them failed for the same reason.
     """
-    by_reason: dict[tuple[str, str], dict[str, list[Bad]]] = {}
+    by_reason: dict[tuple[str, str], dict[str, list[BadPartition]]] = {}
     for each in partitions:
         kind = each.status, _FIGURE.sub("0", each.why)
         by_reason.setdefault(kind, {}).setdefault(each.asset, []).append(each)
@@ -77,7 +67,7 @@ def day_ranges(days: Collection[date]) -> str:
     return ", ".join(shown) + (f" ({len(days)} days)" if len(days) > 1 else "")
 
 
-def _causes(status: str, found: dict[str, list[Bad]]) -> Iterator[Cause]:
+def _causes(status: str, found: dict[str, list[BadPartition]]) -> Iterator[Cause]:
     together: dict[tuple[date, ...], list[str]] = {}
     for asset, some in found.items():
         days = sorted(each.partition for each in some if each.partition is not None)
