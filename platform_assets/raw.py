@@ -5,11 +5,12 @@ Elsewhere: reading sources (headrace.ingestion), publishing (io_managers.iceberg
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import date
+from datetime import date, timedelta
 
 import dagster as dg
 
 from headrace.config.loading import Project
+from headrace.config.sources import EntityConfig
 from headrace.ingestion.capture import raw_schema
 from headrace.layers.raw import RawStep
 from headrace.lineage import raw_lineage
@@ -48,6 +49,7 @@ def build_raw_asset(
         tags=entity.tags,
         metadata=table_metadata(f"{RAW}.{table_of(name)}", raw_schema(entity), for_ui=for_ui),
         code_version=version,
+        freshness_policy=_freshness(entity),
         op_tags=one_at_a_time("capture") | (starts_first() if is_first else {}),
     )
     def raw(
@@ -76,3 +78,11 @@ def build_raw_asset(
         yield dg.Output(recorder.attempted(context, plan, stage))
 
     return raw
+
+
+def _freshness(entity: EntityConfig) -> dg.FreshnessPolicy | None:
+    """Fresh is an entity of which a day was published since the deadline before the last one."""
+    cron = entity.extract.deadlines()
+    if cron is None:
+        return None
+    return dg.FreshnessPolicy.cron(deadline_cron=cron, lower_bound_delta=timedelta(days=1))

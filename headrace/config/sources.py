@@ -31,6 +31,7 @@ _BRACES = re.compile(r"\{[^{}]*\}?|\}")
 _DATE_FIELD = re.compile(r"\{date:([^{}]+)\}")
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 MonthDay = Annotated[str, StringConstraints(pattern=r"^(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])$")]
+_A_MONDAY = date(2024, 1, 1)
 _WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 # Where a row was read: part of the key where the source repeats its own (KeyColumnName).
 PLACE_COLUMNS = {
@@ -198,7 +199,8 @@ class FileExtract(StrictModel):
         None,
         pattern=r"^(?:\d{1,3}d )?(?:[01]\d|2[0-3]):[0-5]\d$",
         description="Until when a day without a file is held: a time (UTC) on the day after it, or "
-        "so many days after it. Then it is empty, with a warning. Without it, it is held for good.",
+        "so many days after it. Then it is empty, with a warning. Without it, it is held for good. "
+        "In Dagster it is the asset's freshness policy.",
         examples=["06:00", "3d 12:00"],
     )
     optional: bool = Field(
@@ -239,6 +241,16 @@ class FileExtract(StrictModel):
         days, _, time = self.expected_by.rpartition("d ")
         at = datetime.strptime(time, "%H:%M").time()  # noqa: DTZ007  # UTC is put on below
         return datetime.combine(day + timedelta(days=int(days or 1)), at, UTC)
+
+    def deadlines(self) -> str | None:
+        """The times at which a file is due, UTC, as cron says it; None where there is no limit."""
+        due = self.waits_until(_A_MONDAY)
+        if due is None or self.day_of_file != "name":
+            return None
+        later = (due.date() - _A_MONDAY).days
+        # Cron counts from Sunday.
+        days = sorted((_WEEKDAYS.index(day) + 1 + later) % 7 for day in self.expected_on)
+        return f"{due.minute} {due.hour} * * {','.join(map(str, days))}"
 
     @property
     def day_of_file(self) -> Literal["name", "rows", "time"]:

@@ -4,6 +4,8 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from headrace.config.settings import PartitionSettings
 from headrace.config.sources import EntityConfig
 from headrace.ingestion.landing import StoredFile
@@ -120,6 +122,21 @@ def test_a_day_is_held_until_its_file_is_overdue_and_empty_with_a_warning_then()
     assert "waits for it until 2017-01-03 06:30 UTC" in plan.held[DAY]
     plan = planned(late, [], {}, [DAY], captured_at=due)
     assert (plan.held, plan.unchanged, plan.overdue) == ({}, (DAY,), (DAY,))
+
+
+@pytest.mark.parametrize(
+    ("declared", "cron"),
+    [
+        ({"expected_by": "06:00"}, "0 6 * * 0,1,2,3,4,5,6"),
+        ({"expected_by": "06:30", "expected_on": ["mon", "fri"]}, "30 6 * * 2,6"),
+        ({"expected_by": "2d 00:05", "expected_on": ["fri", "sat"]}, "5 0 * * 0,1"),
+        ({}, None),
+    ],
+)
+def test_deadlines_come_on_the_days_after_those_that_are_expected(
+    declared: dict[str, Any], cron: str | None
+) -> None:
+    assert entity(extract=declared).extract.deadlines() == cron
 
 
 def test_a_time_that_yaml_reads_as_a_number_is_a_time() -> None:

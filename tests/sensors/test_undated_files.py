@@ -22,6 +22,7 @@ from platform_assets.partitions import (
     RANGE_START_TAG,
     daily_partitions,
 )
+from platform_assets.raw import build_raw_asset
 from resources.lake import LakeResource
 from resources.landing import LandingResource
 from resources.warehouse import WarehouseResource
@@ -239,9 +240,16 @@ def test_a_day_that_waited_for_its_file_in_vain_is_asked_for_once_that_time_is_o
     today = datetime.now(UTC).date()
     days = [today - timedelta(days=ago) for ago in (9, 3, 2, 0)]
     shop = Shop(tmp_path, days[0], path="orders-{date:%Y-%m-%d}.csv", expected_by="00:00")
-    name = next(iter(shop.project.entities())).replace(".", "_")
+    entity = next(iter(shop.project.entities()))
+    name = entity.replace(".", "_")
     warehouse = WarehouseResource(url=servers.postgres().uri("warehouse"))
     held = [PartitionRecord(f"raw/{name}", day, "held", "r") for day in days]
     warehouse.ledger().record([*held[:2], held[3]])
     # The first one is long over, the third was never tried, the last one still has time.
     assert shop.tick() == [(f"{days[1]}"[-2:], f"{days[1]}"[-2:])]
+    # The same time is the asset's freshness policy in Dagster.
+    partitions = daily_partitions(shop.project.settings.partitions)
+    (spec,) = build_raw_asset(shop.project, entity, partitions, for_ui=False).specs
+    assert spec.freshness_policy == dg.FreshnessPolicy.cron(
+        "0 0 * * 0,1,2,3,4,5,6", timedelta(days=1)
+    )
