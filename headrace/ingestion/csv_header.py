@@ -22,6 +22,8 @@ _BYTE_ORDER_MARK = "\ufeff".encode()
 # Most headers are shorter.
 _LIKELY_BYTES = 4096
 _SHOWN = 60
+# Those that files have most often.
+_DELIMITERS = (";", "\t", ",", "|", "::", "||", ":", "~", "^", "\x01", "\x1f", "§", " ")
 # Characters without a shape, which editors and spreadsheets leave in names.
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 
@@ -134,9 +136,7 @@ def find_columns(header: Header, entity: EntityConfig, path: str) -> tuple[int, 
         # Then the line may be a row, and its fields are not shown.
         raise SourceRejectedError(
             f"{where} names none of the columns {', '.join(wanted)}",
-            fix="see that the file is delimited by "
-            f"'{entity.extract.format.delimiter}' and has a header (else format.header: false), "
-            "or declare the names it uses (from: …)",
+            fix=_no_names_fix(wanted, names, entity.extract.format.delimiter),
         )
     if missing:
         raise SourceRejectedError(
@@ -273,6 +273,19 @@ def _missing_fix(missing: str, names: Sequence[str]) -> str:
     return (
         "deliver the file with it; declare its new name (from: [old, new]), since when files have "
         "it (since: …) or that they may lack it (optional: true); or remove it from columns"
+    )
+
+
+def _no_names_fix(wanted: Sequence[str], names: Sequence[str], delimiter: str) -> str:
+    if names[0].casefold().startswith("sep="):
+        return "it says the delimiter, as Excel writes it: declare format.skip_lines: 1"
+    line = delimiter.join(names)
+    for other in _DELIMITERS:
+        if {*wanted} <= {plain(name).strip('"') for name in line.split(other)}:
+            return f"the file is delimited by {other!r}: declare format.delimiter"
+    return (
+        f"see that the file is delimited by '{delimiter}' and has a header (else format.header: "
+        "false), or declare the names it uses (from: …)"
     )
 
 

@@ -137,6 +137,13 @@ def test_an_error_of_the_header_names_its_line() -> None:
     assert "is empty" in rejection("a\n", skip_lines=2)
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t", "|", "::"])
+def test_the_delimiter_that_a_header_has_is_named(delimiter: str) -> None:
+    said = rejection(GOOD.replace(",", delimiter))
+    assert f"the file is delimited by {delimiter!r}: declare format.delimiter" in said
+    assert "declare format.skip_lines: 1" in rejection("sep=,\n" + GOOD)
+
+
 @CHUNKS
 @pytest.mark.parametrize("end", ["", "\n", "\r\n\r\n"])
 def test_lines_of_the_footer_are_no_rows(chunk: int, end: str) -> None:
