@@ -226,11 +226,12 @@ def parse_decimal(
 
 
 def parse_double(column: Column, marks: NumberMarks = _NO_MARKS) -> Column:
-    """A finite double. NaN, infinities and numbers too large for a double give NULL."""
+    """A finite double. NaN, infinities and numbers too large or small for one give NULL."""
     text = plain_number(_trimmed(column), marks)
     value = F.when(text.rlike(NUMBER), text.try_cast("double"))
-    # -0.0 + 0.0 is 0.0: two zeros would be two keys.
-    return F.when(F.abs(value) <= LARGEST_DOUBLE, value + F.lit(0.0))
+    # One zero: -0.0 would be another key. 1e-400 is none, but too small for a double.
+    zero = F.when(~text.rlike("^[^eE]*[1-9]"), F.lit(0.0))
+    return F.when(value == 0, zero).when(F.abs(value) <= LARGEST_DOUBLE, value)
 
 
 def parse_boolean(

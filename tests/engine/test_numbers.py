@@ -309,9 +309,15 @@ def test_an_integer_with_a_unit_is_the_number_before_it(spark: SparkSession) -> 
 
 
 def test_a_double_is_finite_and_written_in_digits(spark: SparkSession) -> None:
-    texts = ["1.5", "-1e-3", " 2 ", ".5", "1e400", "-1e400", "NaN", "inf", "1d", "1f", "x", ""]
+    texts = ["1.5", "-1e-3", " 2 ", ".5", "0e5", "1e400", "-1e400", "NaN", "inf", "1d", "x", ""]
     found = each(spark, [*texts, None], parse.parse_double)
-    assert found == [1.5, -0.001, 2.0, 0.5, *[None] * 9]
+    assert found == [1.5, -0.001, 2.0, 0.5, 0.0, *[None] * 8]
+
+
+def test_a_number_too_small_for_a_double_is_no_zero(spark: SparkSession) -> None:
+    texts = ["1e-400", "-0.001e-999", "0.00e-400", "4.9e-324", "-0.0", "0"]
+    found = each(spark, texts, parse.parse_double)
+    assert found == [None, None, 0.0, 4.9e-324, 0.0, 0.0]
 
 
 def test_a_negative_zero_is_zero(spark: SparkSession) -> None:
