@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import dagster as dg
 import psycopg
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from headrace.connections import lake_of, postgres_url
 from headrace.errors import ConfigError
 from headrace.layers.lake_maintenance import maintain
 from headrace.layers.reset import plan_reset, reset
+from platform_assets.definitions import build_definitions
 from tests.e2e.installation import FIRST, REPOSITORY, Installation, good_lines
 
 pytestmark = pytest.mark.e2e
@@ -177,6 +179,12 @@ def test_a_day_follows_after_everything_old_was_removed(
     shop, _ = held
     with shop.active():
         project = load_project()
+        definitions = build_definitions(project)
+        schedule = definitions.resolve_schedule_def("maintenance")
+        assert isinstance(schedule, dg.ScheduleDefinition)
+        assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
+        job = definitions.resolve_job_def("maintenance")
+        assert job.execute_in_process(instance=dg.DagsterInstance.ephemeral()).success
         young = maintain(project)
         old = maintain(project, now=datetime.now(UTC) + timedelta(days=3))
         assert sum(table.snapshots_expired for table in young) == 0
