@@ -214,7 +214,7 @@ def settled(events: DataFrame, config: DimensionConfig, entity: EntityConfig) ->
     in_order = Neighbours([*config.natural_key], order)
     told = with_tie(events.transform(_without_outdated, config), config, entity)
     told = told.transform(_with_kept_values, in_order, config, entity)
-    if config.delete_action != "keep":
+    if config.delete_action != "keep" and config.deletes is not None and config.deletes.when:
         told = _with_states_of_deletes(told, in_order, config, entity)
     else:
         told = told.withColumn("_has_values", F.lit(False))
@@ -257,16 +257,23 @@ def _with_kept_values(
 def _with_states_of_deletes(
     events: DataFrame, in_order: Neighbours, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
+    # Lags, not the last state so far: that took ten times as long over 400,000 events.
+    follows = in_order.before("_at") == F.col("_at")
     is_delete = F.col("_kind") == DELETE
+    repeats = F.coalesce(is_delete & follows & (in_order.before("_kind") == DELETE), F.lit(False))
+    once = events.withColumn("_repeats", repeats).where(~F.col("_repeats")).drop("_repeats")
     names = [*value_types(config, entity)]
-    state = F.struct(F.col("_at").alias("_at"), *(F.col(name) for name in names))
-    found = events.withColumn("_state", in_order.latest(F.when(F.col("_kind") == STATE, state)))
-    has_values = F.coalesce(is_delete & (F.col("_state._at") == F.col("_at")), F.lit(False))
-    values = {
-        name: F.when(has_values, F.col("_state").getField(name)).otherwise(F.col(name))
-        for name in names
+    before = {
+        "_has_values": is_delete & follows & (in_order.before("_kind") == STATE),
+        **{f"_state_{name}": in_order.before(name) for name in names},
     }
-    return found.withColumns({"_has_values": has_values, **values}).drop("_state")
+    found = once.withColumns(before)
+    has_values = F.coalesce(F.col("_has_values"), F.lit(False))
+    values = {
+        name: F.when(has_values, F.col(f"_state_{name}")).otherwise(F.col(name)) for name in names
+    }
+    shown = found.withColumns({"_has_values": has_values, **values})
+    return shown.drop(*(f"_state_{name}" for name in names))
 
 
 def with_absences(

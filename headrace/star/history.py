@@ -49,9 +49,9 @@ def versions_of(
         member's latest version (NULL of all others), `_is_latest` and `is_latest`.
     """
     return (
-        events.transform(_without_leading_deletes, config)
-        .transform(_with_neighbour, config, entity)
+        events.transform(_with_neighbour, config, entity)
         .transform(_with_member_facts, now, config)
+        .transform(_since_first_state, now, config)
         .transform(_with_latest_values, now, config)
         .where(_begins_version(config))
         .transform(_closed, now, config, entity)
@@ -66,18 +66,6 @@ def _is(kind: str) -> Column:
     return F.col("_kind") == kind
 
 
-def _without_leading_deletes(events: DataFrame, config: DimensionConfig) -> DataFrame:
-    """Events without deletes before the member's first state."""
-    if config.delete_action == "keep":
-        return events
-    stands = _is(STATE) | _is(PUBLISHED)
-    if config.delete_action == "flag" or config.first_version == "from_beginning":
-        # Inserted and deleted at one instant: where a version can show it, it was there.
-        stands = stands | F.col("_has_values")
-    is_known = _in_time(config).latest(F.when(stands, F.lit(1))).isNotNull()
-    return events.withColumn("_is_known", is_known).where(F.col("_is_known") | ~_is(DELETE))
-
-
 def _with_neighbour(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
     types = value_types(config, entity)
     values = [(F.col(name), types[name]) for name in config.attributes]
@@ -88,12 +76,8 @@ def _with_neighbour(events: DataFrame, config: DimensionConfig, entity: EntityCo
     deleted = F.lit(_DELETED).cast("bigint")
     # Of a mention, which comes first, there is none: so the first that was told has none before.
     told = F.when(is_deleted, deleted).when(~_is(MENTION), state)
-    return (
-        events.withColumn("_state", told)
-        .withColumn("_before", _in_time(config).before("_state"))
-        .withColumn("_is_first", F.col("_before").isNull() & ~_is(MENTION))
-        .withColumn("_start", _start(config))
-    )
+    before = _in_time(config).before("_state")
+    return events.withColumn("_state", told).withColumn("_before", before)
 
 
 def _start(config: DimensionConfig) -> Column:
@@ -113,20 +97,51 @@ def _with_member_facts(
     events: DataFrame, now: datetime | None, config: DimensionConfig
 ) -> DataFrame:
     member = Window.partitionBy(*config.natural_key)
-    first = F.when(F.col("_is_first"), F.coalesce(F.col("_known_from"), F.col("_start")))
+    stands = _is(STATE) | _is(PUBLISHED)
+    if config.delete_action == "flag" or config.first_version == "from_beginning":
+        # Inserted and deleted at one instant: where a version can show it, it was there.
+        stands = stands | F.col("_has_values")
     # A published version with a mention has its inferred one already.
     fronted = _is(PUBLISHED) & F.col("_mentioned_at").isNotNull()
     told = (_is(STATE) | _is(DELETE)) & ~_is_past(now)
     following = F.least(F.col("_next_change_at"), F.when(told, F.col("_at")))
-    first_following = F.min(following).over(member) if config.has_future else F.lit(None)
+    none = F.lit(None)
+    first_following = F.min(following).over(member) if config.has_future else none
+    last_sequence = F.max("_sequence").over(member) if config.sequence else none
     return events.select(
         *(F.col(name) for name in events.columns if name != "_next_change_at"),
-        first_following.alias("_next_change_at"),
-        F.max("_sequence").over(member).alias("_last_sequence"),
+        first_following.cast("timestamp_ntz").alias("_next_change_at"),
+        F.min(F.when(stands, F.col("_at"))).over(member).alias("_first_told_at"),
+        F.min("_known_from").over(member).alias("_published_from"),
+        last_sequence.cast("bigint").alias("_last_sequence"),
         F.max("_changed_at").over(member).alias("_last_change"),
-        F.min(first).over(member).alias("_first_start"),
         F.min("_mentioned_at").over(member).alias("_first_mention"),
         F.max(fronted.cast("int")).over(member).alias("_fronted"),
+    )
+
+
+def _since_first_state(
+    events: DataFrame, now: datetime | None, config: DimensionConfig
+) -> DataFrame:
+    """Events without deletes before the member's first state, and where versions would begin."""
+    first_at, published_from = F.col("_first_told_at"), F.col("_published_from")
+    is_told = _is(MENTION) | F.coalesce(F.col("_at") >= first_at, F.lit(False))
+    first_start = instant(BEGINNING) if config.first_version == "from_beginning" else first_at
+    first_start = F.coalesce(published_from, F.when(first_at.isNotNull(), first_start))
+    following = F.col("_next_change_at")
+    if now is not None:
+        is_new = published_from.isNull() & (first_at >= instant(now.isoformat(" ")))
+        following = F.when(is_new, first_at).otherwise(following)
+    return (
+        events.where(is_told)
+        .withColumns(
+            {
+                "_is_first": F.coalesce(F.col("_at") == first_at, F.lit(False)) & ~_is(MENTION),
+                "_first_start": first_start,
+                "_next_change_at": following,
+            }
+        )
+        .withColumn("_start", _start(config))
     )
 
 

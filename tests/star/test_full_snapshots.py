@@ -158,9 +158,9 @@ def test_a_snapshot_that_was_cut_off_is_held_and_the_next_days_are_compared_with
 
 
 def test_a_snapshot_with_rows_that_name_nobody_may_not_delete(
-    sail: SparkSession, lake: LakeCatalog
+    spark: SparkSession, lake: LakeCatalog
 ) -> None:
-    customers = Customers(sail, lake)
+    customers = Customers(spark, lake)
     days = {DAYS[n]: range(1, 11 - n % 2) for n in range(3)}
     lost: dict[date, list[str | None]] = {DAYS[0]: ["x"], DAYS[1]: [None], DAYS[2]: ["x", "2"]}
     # A row whose key cannot be read may be of any member that is missing.
