@@ -25,6 +25,8 @@ class AssetLineage:
         inputs: Assets whose partition of the same day is read; without one the day waits.
         optional_inputs: Assets whose partition of the same day is read if it was published.
         gates: Assets that must have published the day, though they are followed as whole tables.
+        inferring: Those of `gates` that infer members from this asset's inputs: they must have read
+            the day's as they are now.
         table_inputs: Assets that are followed whole: a change moves whatever days it touches.
         is_partitioned: False where one state is all there is.
         kept_from: Days before it were dropped on purpose; None: all days are kept.
@@ -35,6 +37,7 @@ class AssetLineage:
     inputs: tuple[str, ...] = ()
     optional_inputs: tuple[str, ...] = ()
     gates: tuple[str, ...] = ()
+    inferring: tuple[str, ...] = ()
     table_inputs: tuple[str, ...] = ()
     is_partitioned: bool = True
     kept_from: date | None = None

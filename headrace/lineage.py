@@ -79,6 +79,11 @@ def fact_lineage(project: Project, config: FactConfig) -> AssetLineage:
         code_version(config, entity, *dimensions.values()),
         inputs=(own,),
         gates=joined,
+        inferring=tuple(
+            f"{CURATED}/{name}"
+            for name, dimension in dimensions.items()
+            if dimension.infers_members
+        ),
         table_inputs=(*joined, own) if config.accumulates else joined,
     )
 

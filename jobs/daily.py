@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from headrace.config.settings import ScheduleSettings
+from platform_assets.partitions import days_of, range_tags
 
 DAILY_JOB = "daily"
 # What define_asset_job returns; Dagster exports no name for it.
@@ -38,7 +39,7 @@ def build_daily_schedule(
     job: UnresolvedJob,
     partitions: dg.DailyPartitionsDefinition,
 ) -> dg.ScheduleDefinition:
-    """The day before, once it is over."""
+    """The day before, once it is over, and what is stale."""
 
     @dg.schedule(
         name="daily_at_night",
@@ -47,12 +48,16 @@ def build_daily_schedule(
         execution_timezone="UTC",
         # As the sensor: whoever starts the daemon expects the days to come by themselves.
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Runs every layer for the day before.",
+        description="Runs every layer for the day before, and for the days that are stale.",
     )
-    def daily_at_night(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    def daily_at_night(
+        context: dg.ScheduleEvaluationContext,
+    ) -> list[dg.RunRequest] | dg.SkipReason:
         day = (context.scheduled_execution_time - timedelta(days=1)).strftime("%Y-%m-%d")
         if not partitions.has_partition_key(day):
             return dg.SkipReason(f"{day} is outside the configured partitions")
-        return dg.RunRequest(partition_key=day)
+        known = days_of(partitions.get_partition_keys())
+        stale = range_tags(known[0], known[-1], only_stale=True)
+        return [dg.RunRequest(partition_key=day), dg.RunRequest(tags=stale)]
 
     return daily_at_night

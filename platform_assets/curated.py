@@ -108,7 +108,7 @@ def build_dimension_asset(
 
         # Held until the table is published: of two runs that rebuild it at once, the later commit
         # must have read what the earlier one read, or it would take its days out again.
-        with recorder.warehouse.lock(name_of(key)):
+        with recorder.lock(context, name_of(key)):
             plan = recorder.plan(context, lineage, with_stale=True)
             yield dg.Output(recorder.attempted(context, plan, stage))
         yield from check_outputs(context)
@@ -143,7 +143,7 @@ def build_calendar_asset(
             step = CalendarStep(config, lake.table(CURATED, config.name))
             return step.stage(days, properties_of(context.run, version))
 
-        with recorder.warehouse.lock(name_of(key)):
+        with recorder.lock(context, name_of(key)):
             plan = recorder.plan(context, lineage)
             yield dg.Output(recorder.attempted(context, plan, stage))
 
@@ -233,7 +233,7 @@ def build_fact_asset(
 
         # Held until the fact is published: what one run moves to late versions, another one that
         # began before must not move back.
-        with recorder.warehouse.lock(name_of(key)):
+        with recorder.lock(context, name_of(key)):
             recorder.catch_up(context, lineage, table)
             plan = recorder.plan(context, lineage)
             yield dg.Output(recorder.attempted(context, plan, stage))

@@ -9,14 +9,16 @@ Loading it reads the configuration and dbt's manifest; no network, no database, 
 import json
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from headrace.build_plan import AssetLineage
 from headrace.config.loading import Project, load_project
 from headrace.errors import ConfigError
 from headrace.home_setup import mart_builder
-from headrace.lineage import mart_lineage
+from headrace.lineage import project_lineage
 from io_managers.iceberg import IcebergIOManager
 from io_managers.postgres import PostgresIOManager
 from jobs.daily import build_daily_job, build_daily_schedule
@@ -39,6 +41,7 @@ from resources.landing import LandingResource
 from resources.project import ProjectLakeResource, ProjectWarehouseResource
 from resources.spark import SparkResource
 from sensors.landing import build_landing_sensor
+from sensors.stale import build_stale_sensor
 
 
 def build_definitions(
@@ -58,29 +61,37 @@ def build_definitions(
     daily = build_daily_job(project.settings.schedule)
     retention = build_retention_job(project)
     maintenance = build_maintenance_job(project)
+    # Parsed beforehand by `headrace env` and its like; parsed here only after an edit.
+    manifest = mart_builder(project).ensure_manifest()
+    lineages = project_lineage(project, json.loads(manifest.read_text()))
     return dg.Definitions(
-        assets=build_assets(project, partitions, for_ui=for_ui),
+        assets=build_assets(project, partitions, manifest, lineages, for_ui=for_ui),
         jobs=[daily, maintenance, *([retention] if retention else [])],
         schedules=[
             build_daily_schedule(project.settings.schedule, daily, partitions),
             build_maintenance_schedule(project, maintenance),
             *([build_retention_schedule(project, retention)] if retention else []),
         ],
-        sensors=[build_landing_sensor(project, daily, partitions)],
+        sensors=[
+            build_landing_sensor(project, daily, partitions),
+            build_stale_sensor(project, daily, partitions, lineages),
+        ],
         resources={**build_resources(project), **(resources or {})},
         executor=threads_executor,
     )
 
 
 def build_assets(
-    project: Project, partitions: dg.DailyPartitionsDefinition, *, for_ui: bool
+    project: Project,
+    partitions: dg.DailyPartitionsDefinition,
+    manifest: Path,
+    lineages: Mapping[str, AssetLineage],
+    *,
+    for_ui: bool,
 ) -> list[dg.AssetsDefinition]:
     """One asset a table and layer, in the order of the layers."""
     entities = {name: entity for name, (_, entity) in project.entities().items()}
     star = project.star
-    builder = mart_builder(project)
-    # Parsed beforehand by `headrace env` and its like; parsed here only after an edit.
-    manifest = builder.ensure_manifest()
     # The long way: what facts are made of.
     of_facts = {fact.entity for fact in star.facts}
     return [
@@ -100,8 +111,8 @@ def build_assets(
         build_warehouse_assets(project, partitions, for_ui=for_ui),
         build_mart_assets(
             manifest,
-            builder,
-            mart_lineage(project, json.loads(manifest.read_text())),
+            mart_builder(project),
+            lineages,
             project.views,
             partitions,
             for_ui=for_ui,

@@ -20,7 +20,7 @@ from headrace.warehouse import views
 from io_managers.contexts import REBUILD_TAG
 from platform_assets import events
 from platform_assets.dbt_models import dbt_models
-from platform_assets.keys import MARTS
+from platform_assets.keys import MARTS, name_of
 from platform_assets.recorder import PublicationRecorder
 
 
@@ -40,7 +40,7 @@ def build_mart_assets(
     Args:
         manifest: dbt's manifest, parsed before.
         builder: Runs dbt.
-        lineages: By model: the facts that it is built from.
+        lineages: By asset: the facts that it is built from.
         view_folder: Views that follow what is built.
         partitions: The days.
         for_ui: See `platform_assets.dbt_models`.
@@ -62,7 +62,7 @@ def build_mart_assets(
             return
         # Before the facts are read: a load in between makes its days stale, and is never missed.
         plans = {
-            key: recorder.plan(context, lineages[key.path[-1]], with_stale=True) for key in keys
+            key: recorder.plan(context, lineages[name_of(key)], with_stale=True) for key in keys
         }
         reports: list[PartitionReport] = []
         rebuild = REBUILD_TAG in context.run.tags

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
+from functools import cache
 
 import dagster as dg
 
@@ -32,8 +33,9 @@ from headrace.quality.report import (
 )
 from headrace.schema import TableSchema
 from headrace.staged import StagedOutput, StagedTable
+from headrace.warehouse.sessions import HeldLock
 from platform_assets import events
-from platform_assets.keys import name_of
+from platform_assets.keys import RAW, name_of
 from platform_assets.partitions import days_of, takes_stale_days_only
 from resources.warehouse import WarehouseResource
 
@@ -53,6 +55,17 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
     def publishable(self, key: dg.AssetKey, days: Collection[date]) -> frozenset[date]:
         """The days that downstream may read: their last attempt was published."""
         return self.ledger().publishable(name_of(key), days)
+
+    def lock(self, context: dg.AssetExecutionContext, name: str) -> HeldLock:
+        """Hold a lock until the step's output is published, or the step ends.
+
+        Not until the asset's generator is closed: when an IO manager fails, it stays open for as
+        long as the error is kept.
+        """
+        step = context.get_step_execution_context()
+        held = HeldLock(self.warehouse.connector(), name)
+        _held_locks()[step.run_id, step.step.key] = held
+        return held
 
     def plan(
         self,
@@ -78,7 +91,9 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         stale: set[date] = set()
         if only_stale or with_stale:
             found = read_stale(ledger, lineage)
-            stale = {one.partition for one in found if one.partition is not None}
+            # What another run under way published, that run brings further.
+            others = ledger.alive({run for one in found for run in one.runs}) - {step.run_id}
+            stale = {one.partition for one in found if one.partition and not one.runs & others}
         days = [day for day in days if day in stale] if only_stale else days
         wanted = {*days, *(stale if with_stale else ())}
         found_gate = gate(lineage, read_states(ledger, lineage, wanted), wanted)
@@ -91,6 +106,10 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         )
         self._skip(step, plan)
         ledger.begin(lineage.name, plan.days, step.run_id)
+        if not lineage.read and not only_stale:
+            # If the run dies before their turn, nothing else would tell that these were asked for.
+            for name in _sources_of_run(step) - {lineage.name}:
+                ledger.expect(name, days, step.run_id)
         return plan
 
     def attempted(
@@ -165,6 +184,19 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
             return published
         plan = output.plan or BuildPlan(_lineage_of(step, key), gate=_open(output.reports))
         output = _held_together(_planned(output, plan))
+        try:
+            return self._publish(step, key, output, plan, commit)
+        finally:
+            release_lock(step)
+
+    def _publish(
+        self,
+        step: events.Step,
+        key: dg.AssetKey,
+        output: AuditedOutput | AuditedTable,
+        plan: BuildPlan,
+        commit: Callable[[Output], Commit | None],
+    ) -> Commit | None:
         done: Commit | None = None
         # From the look at what others published since to the record of what is published now.
         with self.warehouse.lock(f"publish {plan.lineage.name}"):
@@ -388,6 +420,24 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
             step.log.error(
                 "%s %s %s: %s", name_of(key), day, reports[day].outcome, reports[day].why()
             )
+
+
+def _sources_of_run(step: events.Step) -> set[str]:
+    """Names of the assets of a run that read from outside of the platform."""
+    selected = step.job_def.asset_layer.selected_asset_keys
+    return {name_of(key) for key in selected if key.path[0] == RAW}
+
+
+def release_lock(step: events.Step) -> None:
+    """Free the lock that a step holds, if it holds one."""
+    if held := _held_locks().pop((step.run_id, step.step.key), None):
+        held.release()
+
+
+@cache
+def _held_locks() -> dict[tuple[str, str], HeldLock]:
+    """By run and step: the locks of this process. Dagster copies resources, so none has them."""
+    return {}
 
 
 def ledger_records(

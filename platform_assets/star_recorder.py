@@ -29,7 +29,7 @@ from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import WarehouseTable
 from headrace.warehouse.views import ViewFile
 from platform_assets.keys import WAREHOUSE, name_of, warehouse_key
-from platform_assets.recorder import PublicationRecorder, ledger_records
+from platform_assets.recorder import PublicationRecorder, ledger_records, release_lock
 
 log = structlog.get_logger(__name__)
 
@@ -125,6 +125,7 @@ class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
     def failed(self, context: dg.OutputContext, output: object, error: HeadraceError) -> None:
         """Write down that no table of the star could be published."""
         plans = {warehouse_key(name): plan for name, plan in _star(output).plans.items()}
+        release_lock(context.step_context)
         self.recorder.record_failure(context.step_context, plans, error)
 
     def published(
@@ -150,6 +151,7 @@ class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
             views.follow(connect, Path(self.views), [WAREHOUSE], star.declared)
             comments.describe(connect, star.described)
             access.grant_new_tables(connect, star.limited)
+        release_lock(context.step_context)
         judged = [report for some in reports.values() for report in some.values()]
         self.recorder.end(context.step_context, list(reports), judged)
 

@@ -95,7 +95,7 @@ def build_warehouse_assets(
             return
         names = [key.path[-1] for key in sorted(context.selected_asset_keys)]
         # Held until the star is published: of two loads, the later must know what the earlier did.
-        with recorder.warehouse.lock(WAREHOUSE):
+        with recorder.lock(context, WAREHOUSE):
             plans = {
                 name: recorder.plan(context, lineages[name], with_stale=True) for name in names
             }

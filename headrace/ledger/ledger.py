@@ -130,6 +130,9 @@ order by day
 on conflict (asset, (coalesce(partition, date '0001-01-01'))) do update set
 running_run_id = excluded.running_run_id
 """
+_EXPECT = f"""{_BEGIN}
+where partition_ledger.run_id <> excluded.run_id and partition_ledger.running_run_id is null
+"""
 _INTERRUPTED = """
 insert into platform.partition_attempt (
     asset, partition, status, run_id, code_version, rows_in, rows_out, rows_quarantined,
@@ -341,6 +344,13 @@ class Ledger:
             if dead:
                 session.execute(_INTERRUPTED, (asset, [*days], [*dead]))
             session.execute(_BEGIN, {"asset": asset, "run_id": run_id, "days": sorted(days)})
+
+    def expect(self, asset: str, days: Collection[date], run_id: str) -> None:
+        """As `begin`, of days that the run comes to later; those that it was at already stay."""
+        with translated("writing the ledger"), self.connect() as session:
+            ensure_tables(session)
+            values = {"asset": asset, "run_id": run_id, "days": sorted(days)}
+            session.execute(_EXPECT, values)
 
     def end(self, asset: str, days: Collection[date], run_id: str) -> None:
         """Note that a run is done with `days` that it began and has not recorded."""

@@ -178,10 +178,10 @@ def _why_shut(lineage: AssetLineage, states: States, day: date | None) -> str | 
         if state.status != "published":
             return f"{name} {day} is {_as_words(state)}"
     versions = _versions(lineage, states, day)
-    for name in lineage.gates:
+    for name in lineage.inferring:
         # What a dimension infers from a fact's rows must be there before the fact is.
         read = states[name][day].inputs or {}
-        behind = [i for i in lineage.inputs if i in read and read[i] != versions.get(i)]
+        behind = [i for i in lineage.inputs if read.get(i) != versions.get(i)]
         if behind:
             return f"{name} {day} has not read {behind[0]} as it is now"
     return None

@@ -6,7 +6,7 @@ Elsewhere: the embedded server (headrace.warehouse.server), statements (the modu
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import psycopg
 from psycopg import sql
@@ -115,20 +115,30 @@ def advisory_key(kind: str, name: str) -> int:
     return int.from_bytes(digest[:8], signed=True)
 
 
+class HeldLock(AbstractContextManager[None]):
+    """The lock `name` of a database, until it is released; freed when this process dies, too."""
+
+    def __init__(self, connect: Connect, name: str) -> None:
+        """Wait for whoever has it."""
+        with translated(f"waiting for the lock {name}"):
+            self._session = connect()
+            self._session.execute("set idle_session_timeout = 0")
+            key = advisory_key("lock", name)
+            self._session.execute("select pg_advisory_lock(%s)", (key,))
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Free it; once it is free, this does nothing."""
+        self._session.close()
+
+
 @contextmanager
 def locked(connect: Connect, name: str) -> Iterator[None]:
-    """Hold the lock `name` of the database while the block runs; waits for whoever has it.
-
-    It is freed when this process dies, too.
-    """
-    with translated(f"waiting for the lock {name}"):
-        session = connect()
-        session.execute("set idle_session_timeout = 0")
-        session.execute("select pg_advisory_lock(%s)", (advisory_key("lock", name),))
-    try:
+    """Hold the lock `name` of the database while the block runs; waits for whoever has it."""
+    with HeldLock(connect, name):
         yield
-    finally:
-        session.close()
 
 
 def ensure_namespace(session: Session, name: str) -> None:

@@ -12,16 +12,25 @@ from tests.e2e.installation import FIRST, Installation
 
 
 @contextmanager
-def _installation(days: int) -> Iterator[Installation]:
+def scratch_root() -> Iterator[Path]:
+    """A folder for an installation, gone afterwards."""
     # pytest's own folders are closed to the account that runs PostgreSQL for root.
     root = Path(tempfile.mkdtemp(prefix="headrace-e2e-"))
     root.chmod(0o755)
-    made = installation.make(root, end=FIRST + timedelta(days=days))
     try:
-        yield made
+        yield root
     finally:
-        installation.end(made)
         shutil.rmtree(root, ignore_errors=True)
+
+
+@contextmanager
+def _installation(days: int) -> Iterator[Installation]:
+    with scratch_root() as root:
+        made = installation.make(root, end=FIRST + timedelta(days=days))
+        try:
+            yield made
+        finally:
+            installation.end(made)
 
 
 @pytest.fixture

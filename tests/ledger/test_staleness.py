@@ -152,14 +152,15 @@ def test_the_gate_opens_for_days_whose_inputs_are_published(ledger: Ledger) -> N
 
 
 def test_a_fact_waits_for_a_dimension_that_has_not_read_its_rows(ledger: Ledger) -> None:
+    inferred = replace(FACT, inferring=FACT.gates)
     publish(ledger, ROWS, "w1")
-    publish(ledger, MEMBERS, "d1", {"processed/m": "m1"})
-    assert gate(FACT, read_states(ledger, FACT, [MONDAY]), [MONDAY]).open
-    publish(ledger, MEMBERS, "d1", {"processed/m": "m1", "processed/a": "w0"})
-    found = gate(FACT, read_states(ledger, FACT, [MONDAY]), [MONDAY])
-    assert found.shut == {MONDAY: f"curated/d {MONDAY} has not read processed/a as it is now"}
+    for read in ({}, {"processed/a": "w0"}):
+        publish(ledger, MEMBERS, "d1", {"processed/m": "m1", **read})
+        assert gate(FACT, read_states(ledger, FACT, [MONDAY]), [MONDAY]).open
+        found = gate(inferred, read_states(ledger, FACT, [MONDAY]), [MONDAY])
+        assert found.shut == {MONDAY: f"curated/d {MONDAY} has not read processed/a as it is now"}
     publish(ledger, MEMBERS, "d1", {"processed/m": "m1", "processed/a": "w1"})
-    assert gate(FACT, read_states(ledger, FACT, [MONDAY]), [MONDAY]).open
+    assert gate(inferred, read_states(ledger, FACT, [MONDAY]), [MONDAY]).open
 
 
 def test_an_optional_input_that_appears_makes_a_day_stale(ledger: Ledger) -> None:
