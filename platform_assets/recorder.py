@@ -14,8 +14,10 @@ from datetime import date
 from functools import cache
 
 import dagster as dg
+from pyspark.errors import PySparkException
 
 from headrace.build_plan import AssetLineage, BuildPlan, Gate, content_id
+from headrace.engine.outage import outage_of
 from headrace.errors import HeadraceError, TransientError, UnpublishedTableError
 from headrace.lake.commit import Commit
 from headrace.lake.table import LakeTable
@@ -582,6 +584,8 @@ def _failed(
     Raises:
         Exception: The error, where repeating may help.
     """
+    if isinstance(error, PySparkException):
+        error = outage_of(error) or error
     is_transient = isinstance(error, TransientError | OSError)
     if is_transient and _may_try_again(step):
         raise error

@@ -144,6 +144,9 @@ class MaintenanceSettings(StrictModel):
         description="Snapshots that were current within these hours stay, for readers that planned "
         "on them and for a look at how a table was. Runs under way keep theirs however long.",
     )
+    keep_attempts_days: int = Field(
+        400, ge=1, description="The ledger's history of attempts goes back so many days."
+    )
     max_minutes: int = Field(
         60, ge=1, description="After these minutes no further table is begun; the next day goes on."
     )

@@ -1,4 +1,4 @@
-"""Daily maintenance of the lake: old snapshots and files that nothing refers to.
+"""Daily maintenance: old snapshots, files that nothing refers to, the ledger's old attempts.
 
 Belongs here: how old is old, what running jobs, readers and followers still need, the order.
 Elsewhere: doing it to one table (headrace.lake.maintenance), when it runs (jobs.maintenance).
@@ -40,6 +40,8 @@ class MaintainedTable:
 def maintain(project: Project, *, now: datetime | None = None) -> list[MaintainedTable]:
     """Maintain the project's lake, for as long as `maintenance.max_minutes` says.
 
+    The ledger forgets attempts of before `maintenance.keep_attempts_days`.
+
     Kept are: what is published; every snapshot that was current within `maintenance.keep_hours`, or
     since the start of the oldest run that is under way; the snapshots up to which a table of lake
     or warehouse follows another, however old; of each table the last one that the ledger names.
@@ -51,6 +53,7 @@ def maintain(project: Project, *, now: datetime | None = None) -> list[Maintaine
     settings, now = project.settings.maintenance, now or datetime.now(UTC)
     keep_from = min([now - timedelta(hours=settings.keep_hours), *_running_since(project, now)])
     lake, ledger = lake_of(project), ledger_of(project)
+    ledger.forget_attempts(now - timedelta(days=settings.keep_attempts_days))
     try:
         # Of a lake that takes longer than a night, each night begins elsewhere.
         turn = now.toordinal()

@@ -11,6 +11,7 @@ from typing import TypeVar
 from pyspark.errors import AnalysisException, PySparkException
 
 from headrace import progress
+from headrace.engine.outage import outage_of
 from headrace.errors import HeadraceError, TransientError
 
 Result = TypeVar("Result")
@@ -65,6 +66,9 @@ def stage_slices(
         except TransientError:
             raise
         except (HeadraceError, PySparkException) as error:
+            # An engine that is gone fails every day alike: that is said once.
+            if isinstance(error, PySparkException) and (outage := outage_of(error)):
+                raise outage from None
             if len(days) > 1:
                 middle = len(days) // 2
                 queue[:0] = [days[:middle], days[middle:]]

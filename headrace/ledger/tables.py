@@ -58,7 +58,7 @@ create index if not exists partition_attempt_run on platform.partition_attempt (
 create index if not exists partition_attempt_partition
 on platform.partition_attempt (asset, partition, ended_at);
 comment on table platform.partition_attempt is
-'Every attempt at a partition, newest last; kept for 400 days.';
+'Every attempt at a partition; maintenance.keep_attempts_days says for how long.';
 
 create table if not exists platform.table_input (
     asset text not null,

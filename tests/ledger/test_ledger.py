@@ -181,3 +181,16 @@ def test_a_failure_after_a_publication_leaves_what_was_published(ledger: Ledger)
     assert (state.status, state.snapshot_id, state.published_run_id) == ("failed", 7, "run-2")
     assert ledger.recorded_snapshots(ASSET, [7, 8]) == {7}
     assert ledger.recorded_snapshots("processed/other", [7]) == frozenset()
+
+
+def test_the_history_has_every_attempt_until_it_is_old(ledger: Ledger) -> None:
+    ledger.record([replace(record(status="failed"), seconds=1.5)])
+    ledger.record([record(run_id="run-2")])
+    assert [(a.run_id, a.status, a.seconds) for a in ledger.attempts(asset=ASSET)] == [
+        ("run-1", "failed", 1.5),
+        ("run-2", "published", None),
+    ]
+    newest = ledger.attempts(run_id="run-2")[0].ended_at
+    assert ledger.forget_attempts(newest) == 1
+    assert [a.run_id for a in ledger.attempts(partition=MONDAY)] == ["run-2"]
+    assert ledger.states(ASSET)[MONDAY].status == "published"
