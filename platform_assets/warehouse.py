@@ -215,6 +215,8 @@ class _StarLoad:
         if not self.lake.table(CURATED, name).exists():
             return  # No run published it yet: the other tables do not wait for it.
         plan = self.plans[name]
+        if config.load == "truncate_and_load" and not (plan.days or plan.stale):
+            return  # What is there stays: nothing to load would else be a whole table anew.
         key, ledger = name_of(curated_key(name)), self.recorder.ledger()
         loaded = ledger.loaded_snapshot(name_of(warehouse_key(name)))
         # The ledger before the lake: a publication in between is loaded then, and taken for an
