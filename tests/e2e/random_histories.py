@@ -271,7 +271,7 @@ class History:
                 f'+key:"processed/shop_{name}"',
                 f'+key:"curated/fact_{name}"',
                 '+key:"curated/dim_customer"',
-                f'key:"raw/shop_{name}"+',
+                f'(key:"raw/shop_{name}"+) and +group:warehouse',
             ]
         )
 
