@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from random import Random
 from threading import Event, Thread
+from typing import Any
 
 import psycopg
 
@@ -82,6 +83,7 @@ class History:
     steps: list[str] = field(default_factory=list)
     told: dict[Key, Told] = field(default_factory=dict)
     pending: set[Key] = field(default_factory=set)
+    _kept: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.told = {(name, day): Told() for name in _ENTITIES for day in self.days}
@@ -202,7 +204,10 @@ class History:
     def _processed(self, name: str, day: date) -> Rows:
         fact = (*FACTS.get(name, ())[:1], "customer_id", "amount")
         columns = fact if name in LOADS else ("customer_id", "city")
-        rows = self.shop.lake(f"processed.shop_{name}")
+        if name not in self._kept:
+            # Once, when all has happened: each look opens the lake's catalog anew.
+            self._kept[name] = self.shop.lake(f"processed.shop_{name}")
+        rows = self._kept[name]
         own = (row for row in rows if row["_partition_date"] == day)
         return frozenset(tuple(_plain(row[c]) for c in columns) for row in own)
 
