@@ -13,7 +13,7 @@ from datetime import date
 import dagster as dg
 
 from headrace.errors import ConfigError
-from platform_assets.events import keep_connections
+from platform_assets.events import drop_connections, keep_connections
 from platform_assets.executor import execute_in_this_process
 from platform_assets.partitions import range_tags
 
@@ -59,10 +59,13 @@ def run_range(
         tags = range_tags(start, end, rebuild=rebuild, only_stale=only_stale)
         with dg.DagsterInstance.get() as instance:
             keep_connections(instance)
-            result = execute_in_this_process(job, instance, tags=tags, run_config=_QUIET)
-            return RangeRun(
-                result.run_id, result.success, _step_seconds(result), _first_error(result)
-            )
+            try:
+                result = execute_in_this_process(job, instance, tags=tags, run_config=_QUIET)
+                return RangeRun(
+                    result.run_id, result.success, _step_seconds(result), _first_error(result)
+                )
+            finally:
+                drop_connections(instance)
 
 
 def _job(definitions: dg.Definitions, select: str) -> dg.JobDefinition:

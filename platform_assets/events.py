@@ -38,7 +38,7 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.tags import EXTERNALLY_MANAGED_ASSETS_TAG
 from dagster._serdes import deserialize_value, serialize_value
 from dagster_postgres.event_log import PostgresEventLogStorage
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
 
 Step = StepExecutionContext
 
@@ -420,6 +420,14 @@ def keep_connections(instance: dg.DagsterInstance) -> None:
     storage = instance.event_log_storage
     if isinstance(storage, PostgresEventLogStorage):
         _know_columns(storage)
+
+
+def drop_connections(instance: dg.DagsterInstance) -> None:
+    """Close what `keep_connections` keeps; closing the instance does not."""
+    for storage in (instance.event_log_storage, instance.run_storage, instance.schedule_storage):
+        engine = getattr(storage, "_engine", None)
+        if isinstance(engine, Engine):
+            engine.dispose()
 
 
 def _know_columns(storage: PostgresEventLogStorage) -> None:

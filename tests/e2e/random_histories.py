@@ -6,11 +6,12 @@ installation: each of them looks at its own alone.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from random import Random
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 import psycopg
@@ -351,13 +352,14 @@ class History:
         end = Event()
         with self.shop.active():
             url = postgres_url(load_project(), "warehouse")
-        reader = Thread(target=self._look, args=(url, end, looks), daemon=True)
-        reader.start()
-        try:
-            yield
-        finally:
-            end.set()
-            reader.join()
+        with ThreadPoolExecutor(1) as pool:
+            reader = pool.submit(self._look, url, end, looks)
+            try:
+                yield
+            finally:
+                end.set()
+        # Nothing that a load does may make a reader's query fail.
+        reader.result()
         for (name, day), rows in looks:
             try:
                 self.told[name, day].see(rows)

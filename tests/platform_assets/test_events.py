@@ -1,6 +1,7 @@
 """Dagster's private parts behave as we rely on: pinned here, on its Postgres storage."""
 
 import os
+import time
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from unittest import mock
 
 import dagster as dg
+import psycopg
 import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
@@ -36,6 +38,18 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterIns
     with mock.patch.dict(os.environ, variables), dg.DagsterInstance.from_config(str(home)) as made:
         events.keep_connections(made)
         yield made
+
+
+def test_kept_connections_are_closed_when_they_are_dropped(instance: dg.DagsterInstance) -> None:
+    query = "select count(*) from pg_stat_activity where datname = 'dagster'"
+    instance.get_runs_count()
+    with psycopg.connect(servers.postgres().uri("dagster"), autocommit=True) as session:
+        assert session.execute(query).fetchone() != (1,)
+        events.drop_connections(instance)
+        ends = time.monotonic() + 10
+        while session.execute(query).fetchone() != (1,):
+            assert time.monotonic() < ends, "more than this test's own are left"
+            time.sleep(0.05)
 
 
 def chain(*, bad_at: str | None = None, version: str = "1", stops: bool = False) -> dg.Definitions:
