@@ -29,13 +29,15 @@ def audit_star(*, quiet: bool) -> "list[TableAudit]":
         quiet: Without progress bars.
     """
     from headrace.layers.star_audit import StarAudit  # imports PySpark
+    from headrace.star.facts import DATE_KEY
 
     project = load_project()
     warehouse = connector(postgres_url(project, "warehouse"))
     lake = lake_of(project)
 
     def rows(name: str, days: Collection[date] | None) -> "pa.RecordBatchReader":
-        return read(warehouse, "warehouse", name, days=days)
+        # A fact that is not cut into months has its days by this column all the same.
+        return read(warehouse, "warehouse", name, days=days, day_column=DATE_KEY if days else None)
 
     declared = EngineSettings(remote=project.settings.engine.remote)
     audit = StarAudit(

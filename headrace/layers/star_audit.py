@@ -25,6 +25,7 @@ from headrace.layers.mentioning import mentioned_by
 from headrace.layers.scratch import Scratch, scratch_files
 from headrace.layers.slices import plan_slices
 from headrace.ledger.ledger import Ledger, PartitionState
+from headrace.lineage import CURATED, PROCESSED, table_of
 from headrace.schema import TableSchema
 from headrace.standardize.rows import PARTITION_COLUMN
 from headrace.star.comparison import COPIES, differing_rows
@@ -201,9 +202,10 @@ class StarAudit:
         if config.accumulates:
             return self._comparable_states(config, published)
         days = sorted(published.days)
-        above = self.ledger.states(f"curated/{config.name}", days)
-        below = self.ledger.states(f"processed/{config.entity.replace('.', '_')}", days)
-        behind = [day for day in days if _is_newer(below.get(day), above.get(day))]
+        source = f"{PROCESSED}/{table_of(config.entity)}"
+        above = self.ledger.states(f"{CURATED}/{config.name}", days)
+        below = self.ledger.states(source, days)
+        behind = [d for d in days if _is_behind(above.get(d), source, below.get(d))]
         return [day for day in days if day not in set(behind)], tuple(behind)
 
     def _comparable_states(
@@ -254,7 +256,8 @@ def _described(row: Mapping[str, object], key: Sequence[str]) -> str:
     return f"{sign}: " + ", ".join(f"{name} {row[name]}" for name in key)
 
 
-def _is_newer(below: PartitionState | None, above: PartitionState | None) -> bool:
+def _is_behind(above: PartitionState | None, source: str, below: PartitionState | None) -> bool:
+    """Whether a fact's day was built from other content of its source than there is now."""
     if below is None or below.published_at is None:
         return False
-    return above is None or above.published_at is None or below.published_at > above.published_at
+    return above is None or (above.inputs or {}).get(source) != below.data_version

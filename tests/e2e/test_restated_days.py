@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from headrace.cli.audit import audit_star
 from tests.e2e import installation
 from tests.e2e.installation import FIRST, Installation, good_lines
 from tests.e2e.killing import kill_after_commit
@@ -147,3 +148,16 @@ def test_marts_follow_an_attribute_that_changed_under_its_key(overwriting: Insta
     assert shop.backfill(DAYS[2], DAYS[2]).exit_code == 0
     assert shop.sql(FACTS) == [(1, 4), (2, 4), (3, 4)]
     assert shop.sql(DEPARTMENTS) == [(1, "BAKERY"), (2, "BAKERY"), (3, "BAKERY")]
+
+
+def test_the_audit_leaves_out_days_that_are_behind_of_tables_that_are_loaded_whole(
+    overwriting: Installation,
+) -> None:
+    shop = overwriting
+    shop.deliver(DAYS[0], good_lines(DAYS[0], 9))
+    only_below = "group:raw or group:processed"
+    assert shop.backfill(DAYS[0], DAYS[0], select=only_below).exit_code == 0
+    with shop.active():
+        found = {table.table: table for table in audit_star(quiet=True)}
+    assert all(table.is_equal for table in found.values()), found
+    assert found["warehouse.fact_sales"].days_behind == (DAYS[0],)

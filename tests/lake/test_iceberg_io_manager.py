@@ -16,6 +16,7 @@ from headrace.lake.commit import Commit
 from headrace.lake.scan import LakeScan
 from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
+from headrace.quality.report import AuditedTable, CheckResult, PartitionReport
 from headrace.staged import StagedOutput, StagedPartition, StagedTable
 from io_managers.iceberg import IcebergIOManager
 from resources.lake import LakeResource
@@ -308,3 +309,21 @@ def test_an_append_adds_to_the_days_and_an_empty_day_leaves_them(
     asset = source(table, lambda: StagedOutput(SALES, staged, mode="append"))
     assert materialize([asset], IcebergIOManager(lake=resource), WEEK[:2]).success
     assert numbers(table) == [1, 2, 9]
+
+
+def test_a_whole_table_that_fails_its_audit_is_not_published(
+    table: LakeTable, resource: LakeResource
+) -> None:
+    table.overwrite([], schema=SALES)
+    before = table.current_snapshot_id()
+    bad = PartitionReport(
+        WEEK[0], checks=(CheckResult("sound", passed=False, expected="1", found="2"),)
+    )
+
+    @dg.asset(key=key_of(table))
+    def whole() -> AuditedTable:
+        return AuditedTable(SALES, (), reports={WEEK[0]: bad})
+
+    resources = {"io_manager": IcebergIOManager(lake=resource)}
+    assert not dg.materialize([whole], resources=resources, raise_on_error=False).success
+    assert table.current_snapshot_id() == before
