@@ -279,8 +279,10 @@ def _version_tags(step: Step, key: dg.AssetKey, before: _Before) -> dict[str, st
     step began. Inputs of the same step are those of its own that were logged before.
     """
     layer = step.job_def.asset_layer
-    own, together = layer.get(key), layer.get_selected_entity_keys_for_node(step.node_handle)
     tags = {DATA_VERSION_TAG: step.run_id}
+    if not layer.has(key):
+        return tags  # A job that stores the events of others has no assets of its own.
+    own, together = layer.get(key), layer.get_selected_entity_keys_for_node(step.node_handle)
     if own.code_version:
         tags[CODE_VERSION_TAG] = own.code_version
     for parent in own.parent_keys:

@@ -17,7 +17,7 @@ from headrace.config.columns import ColumnConfig
 from headrace.config.sources import EntityConfig
 from headrace.engine import functions as parse
 from headrace.engine.clocks import day_of
-from headrace.engine.text_forms import normalized
+from headrace.engine.text_forms import normalized, opaque
 from headrace.errors import ConfigError
 from headrace.quality.rules import Objection, any_holds, declared_objections, reasons
 from headrace.schema import Column as SchemaColumn
@@ -375,7 +375,8 @@ def _key_hash(entity: EntityConfig) -> Column:
 def _transformed(rows: DataFrame, entity: EntityConfig) -> DataFrame:
     if entity.transform is None:
         return rows
-    return load_transform(entity.transform)(rows)
+    composed = {c.name: opaque(F.col(c.name)) for c in entity.columns if entity.forms_of(c)}
+    return load_transform(entity.transform)(rows.withColumns(composed))
 
 
 def load_transform(reference: str) -> Callable[[DataFrame], DataFrame]:

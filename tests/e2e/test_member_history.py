@@ -123,7 +123,8 @@ def shop() -> Iterator[Installation]:
     configure(made)
     try:
         deliver(made)
-        assert made.backfill(DAYS[0], DAYS[2], select="+group:warehouse").exit_code == 0
+        result = made.backfill(DAYS[0], DAYS[2], select="+group:warehouse")
+        assert result.exit_code == 0, result.bad
         yield made
     finally:
         installation.end(made)

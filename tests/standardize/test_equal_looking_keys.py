@@ -1,7 +1,7 @@
 """Keys that look equal are equal, unless their column says otherwise."""
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from headrace.standardize.rows import good_rows, repeated_keys
 from tests.standardize.captured import STAMP, capture, entity
@@ -36,3 +36,18 @@ def test_a_key_of_nothing_visible_is_none(sail: SparkSession) -> None:
     shop = entity({"name": "customer", "type": "string"}, key=["customer"])
     rows = capture(sail, shop, [("\u200b",), ("A",)])
     assert good_rows(rows, shop, STAMP).count() == 1
+
+
+def test_a_transform_may_filter_by_a_key_in_its_composed_form(spark: SparkSession) -> None:
+    shop = entity(
+        {"name": "customer", "type": "string"},
+        key=["customer"],
+        transform="tests.standardize.test_equal_looking_keys:without_zoe",
+    )
+    rows = capture(spark, shop, [("Zoe\u0308",), ("Anna",)])
+    assert [row["customer"] for row in good_rows(rows, shop, STAMP).collect()] == ["Anna"]
+
+
+def without_zoe(rows: DataFrame) -> DataFrame:
+    """A user's transform."""
+    return rows.where("customer <> 'Zo\u00eb'")

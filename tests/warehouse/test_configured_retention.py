@@ -119,4 +119,5 @@ def test_the_schedule_is_there_where_it_has_something_to_do(
 ) -> None:
     repository = build_definitions(configured(tmp_path, keep_months)).get_repository_def()
     names = sorted(each.name for each in repository.schedule_defs)
-    assert names == (["daily_at_night"] if keep_months is None else ["daily_at_night", "retention"])
+    always = ["daily_at_night", "maintenance"]
+    assert names == (always if keep_months is None else [*always, "retention"])

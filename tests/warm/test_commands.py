@@ -31,6 +31,7 @@ def shell() -> Iterator[Shell]:
     made = shell_of.make()
     for folder in ("here", "there"):
         shutil.copytree(REPOSITORY / "config", made.root / folder / "config")
+        (made.root / folder / "dbt").symlink_to(REPOSITORY / "dbt")
     shutil.copytree(REPOSITORY / "config", made.root / "waiting" / "config")
     os.mkfifo(made.root / "waiting" / "config" / "sources" / "zz.yaml")
     yield made
