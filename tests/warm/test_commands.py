@@ -32,6 +32,9 @@ def shell() -> Iterator[Shell]:
     for folder in ("here", "there"):
         shutil.copytree(REPOSITORY / "config", made.root / folder / "config")
         (made.root / folder / "dbt").symlink_to(REPOSITORY / "dbt")
+        with (made.root / folder / "config" / "production.yaml").open("a") as production:
+            # Without an end, days exist that the demo's calendar does not have.
+            production.write("partitions: {end: 2018-01-02}\n")
     shutil.copytree(REPOSITORY / "config", made.root / "waiting" / "config")
     os.mkfifo(made.root / "waiting" / "config" / "sources" / "zz.yaml")
     yield made
