@@ -208,11 +208,12 @@ def settled(events: DataFrame, config: DimensionConfig, entity: EntityConfig) ->
 
     Returns:
         Events, and `_has_values`: a delete that follows a state of its instant has that state's
-        values, for nothing else would show them.
+        values, for nothing else would show them. `_sequence` is the member's largest.
     """
     order = [F.col(name).asc_nulls_first() for name in ("_at", *told_order(config))]
     in_order = Neighbours([*config.natural_key], order)
-    told = with_tie(events.transform(_without_outdated, config), config, entity)
+    told = with_outdated(events, config).where(~F.col("_is_outdated")).drop("_is_outdated")
+    told = with_tie(told, config, entity)
     told = told.transform(_with_kept_values, in_order, config, entity)
     if config.delete_action != "keep" and config.deletes is not None and config.deletes.when:
         told = _with_states_of_deletes(told, in_order, config, entity)
@@ -220,21 +221,27 @@ def settled(events: DataFrame, config: DimensionConfig, entity: EntityConfig) ->
         told = told.withColumn("_has_values", F.lit(False))
     followed = told.withColumn("_next_at", in_order.after("_at"))
     differs = F.col("_next_at").isNull() | (F.col("_at") != F.col("_next_at"))
-    return followed.where((F.col("_kind") == MENTION) | differs).drop("_tie", "_next_at")
-
-
-def _without_outdated(events: DataFrame, config: DimensionConfig) -> DataFrame:
-    """Events without rows that come after one with a larger number: that one holds already."""
+    found = followed.where((F.col("_kind") == MENTION) | differs).drop("_tie", "_next_at")
     if config.sequence is None:
-        return events
-    in_time = Window.partitionBy(*config.natural_key).orderBy("_at", "_sequence")
-    before = F.max("_sequence").over(in_time.rowsBetween(Window.unboundedPreceding, -1))
+        return found
+    return found.withColumn("_sequence", F.col("_largest")).drop("_largest")
+
+
+def with_outdated(events: DataFrame, config: DimensionConfig) -> DataFrame:
+    """`events` with `_is_outdated`: whether a row with a larger number holds from before it.
+
+    `_largest` is the member's largest number: the row that has it may be a repeated delete, which
+    is left out.
+    """
+    if config.sequence is None:
+        return events.withColumn("_is_outdated", F.lit(False))
+    member = Window.partitionBy(*config.natural_key)
+    until_now = member.orderBy("_at", "_sequence").rowsBetween(Window.unboundedPreceding, -1)
+    before = F.max("_sequence").over(until_now)
     is_told = F.col("_kind").isin(STATE, DELETE)
-    is_outdated = F.coalesce(
-        is_told & (F.col("_sequence_before") > F.col("_sequence")), F.lit(False)
-    )
-    found = events.withColumn("_sequence_before", before).where(~is_outdated)
-    return found.drop("_sequence_before")
+    is_outdated = F.coalesce(is_told & (before > F.col("_sequence")), F.lit(False))
+    largest = F.max("_sequence").over(member)
+    return events.withColumns({"_is_outdated": is_outdated, "_largest": largest})
 
 
 def _with_kept_values(

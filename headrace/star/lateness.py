@@ -23,6 +23,7 @@ from headrace.star.events import (
     told_events,
     told_order,
     value_types,
+    with_outdated,
     with_tie,
 )
 
@@ -110,7 +111,7 @@ def judged_members(
         change that was told are enough) and `_is_several` (its head row and what was told are).
     """
     # The few that are touched on the left: Sail keeps that side in memory, streams the other.
-    touched = _touched(told, changes, config, entity)
+    touched = _touched(told, changes, limits, config, entity)
     judged = touched.join(members, [*config.natural_key], "full")
     late, single = F.col("_is_late"), F.col("_is_single")
     return (
@@ -185,7 +186,11 @@ def _true(condition: Column) -> Column:
 
 
 def _touched(
-    told: DataFrame, changes: DimensionChanges, config: DimensionConfig, entity: EntityConfig
+    told: DataFrame,
+    changes: DimensionChanges,
+    limits: TimeLimits,
+    config: DimensionConfig,
+    entity: EntityConfig,
 ) -> DataFrame:
     """One row a member of whom something was told or mentioned, or went."""
     keys = [*config.natural_key]
@@ -196,7 +201,7 @@ def _touched(
     kept = _kept(config)
     is_delete = (F.col("_kind") == DELETE) & (F.col("_count") > 0)
     told_of = (
-        _ranked(told, config, entity)
+        _ranked(told, limits, config, entity)
         .groupBy(*keys)
         .agg(
             F.min("_at").alias("_first_at"),
@@ -225,15 +230,21 @@ def _touched(
     return told_of
 
 
-def _ranked(told: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+def _ranked(
+    told: DataFrame, limits: TimeLimits, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
     """`told` with `_hash` of the type 1 values, and `_rank`: 1 of the state that was told last.
+
+    States of the future are left out: they change no value of today.
 
     Of type 1 values whose NULL says nothing, `_last` has what was told last.
     """
     if not config.overwritten:
         none = F.lit(None).cast("bigint")
         return told.withColumn("_hash", none).withColumn("_rank", F.lit(0))
-    is_state = (F.col("_kind") == STATE) & (F.col("_count") > 0)
+    is_state = (F.col("_kind") == STATE) & (F.col("_count") > 0) & ~F.col("_is_outdated")
+    if limits.now is not None:
+        is_state = is_state & (F.col("_at") < instant(limits.now.isoformat(" ")))
     order = [F.when(is_state, 0).otherwise(1)]
     order += [F.col(name).desc_nulls_last() for name in ("_at", *told_order(config))]
     window = Window.partitionBy(*config.natural_key).orderBy(*order)
@@ -243,7 +254,7 @@ def _ranked(told: DataFrame, config: DimensionConfig, entity: EntityConfig) -> D
         for n in _kept(config)
     }
     return (
-        with_tie(told, config, entity)
+        with_tie(with_outdated(told, config), config, entity)
         .withColumn("_hash", F.when(is_state, _overwritten_hash(config, entity)))
         .withColumns({"_rank": F.row_number().over(window), **last})
     )

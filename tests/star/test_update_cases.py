@@ -236,6 +236,30 @@ def test_a_row_with_a_smaller_number_than_one_that_holds_changes_nothing(
     assert lake.published() == lake.built()
 
 
+def test_a_delete_told_twice_counts_with_its_larger_number(sail: SparkSession) -> None:
+    twice = [told(1, None, gone=True), told(1, None, line=2, gone=True, seq=3)]
+    lake = follow(sail, "sequence", [told(0, "x")], twice, [told(2, None, gone=True, seq=2)])
+    lake.run({3: [told(3, "y", seq=2)]})
+    assert lake.versions() == lake.naive() == {Version("a", 1, "x", BEGIN, at(1))}
+
+
+def test_a_row_that_changes_nothing_is_not_the_last_to_tell_a_type_1_value(
+    sail: SparkSession,
+) -> None:
+    days = [[told(0, "x", note="n", seq=1)], [told(1, "y", note="n", seq=2)]]
+    outdated = told(3, "z", note="n", line=2, seq=3, since=at(3))
+    days.append([told(3, "y", note="m", seq=4, since=at(2)), outdated])
+    lake = follow(sail, "sequence", *days)
+    assert {(v.brand, v.note) for v in lake.versions()} == {("x", "m"), ("y", "m")}
+
+
+def test_a_type_1_value_of_the_future_hides_no_change_of_today(sail: SparkSession) -> None:
+    days = [[told(0, "x", note="n")], [told(1, "y", note="n")]]
+    days.append([told(2, "y", note="m"), told(2, "z", note="n", line=2, since=at(9))])
+    lake = follow(sail, "close_at_effective_time", *days)
+    assert {v.note for v in lake.versions()} == {"m"}
+
+
 def test_an_inferred_member_is_filled_in_under_the_same_key(sail: SparkSession) -> None:
     lake = Lake(sail, CONFIGS["plain"])
     lake.run({}, {0: [("a", 1, at(3))]})
