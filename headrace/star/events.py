@@ -103,7 +103,7 @@ def told_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
     events = as_events(rows, given, config, entity)
     if config.delete_action == "keep":
         events = events.where(F.col("_kind") == STATE)
-    return _first_and_last(events, config, entity) if _have_one_state(config) else events
+    return _first_and_last(events, config, entity) if have_one_state(config) else events
 
 
 def seen_events(keys: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
@@ -365,7 +365,7 @@ def _with_times(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
     return timed.unionByName(placed.where(time.isNull()))
 
 
-def _have_one_state(config: DimensionConfig) -> bool:
+def have_one_state(config: DimensionConfig) -> bool:
     """Whether members have no attributes and are never deleted: there is nothing to change."""
     return not config.shown and config.delete_action == "keep"
 

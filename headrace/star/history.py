@@ -19,6 +19,7 @@ from headrace.star.events import (
     MENTION,
     PUBLISHED,
     STATE,
+    have_one_state,
     instant,
     value_types,
 )
@@ -104,6 +105,9 @@ def _with_member_facts(
     # A published version with a mention has its inferred one already.
     fronted = _is(PUBLISHED) & F.col("_mentioned_at").isNotNull()
     told = (_is(STATE) | _is(DELETE)) & ~_is_past(now)
+    if have_one_state(config):
+        # Nothing of the future changes them; when they begin is known all the same.
+        told = F.lit(False)
     following = F.least(F.col("_next_change_at"), F.when(told, F.col("_at")))
     none = F.lit(None)
     first_following = F.min(following).over(member) if config.has_future else none

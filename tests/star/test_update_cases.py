@@ -48,6 +48,11 @@ def test_a_dimension_without_attributes_remembers_when_a_member_was_told_of(
     assert len(lake.versions()) == 1
 
 
+def test_the_future_changes_nothing_of_a_dimension_without_attributes(sail: SparkSession) -> None:
+    lake = follow(sail, "without_attributes", [told(0, None)], [told(1, None, since=at(9))])
+    assert len(lake.versions()) == 1
+
+
 def test_a_run_again_over_the_same_rows_changes_nothing(sail: SparkSession) -> None:
     lake = follow(sail, "close", [told(0, "x")], [told(1, "y", gone=True)], [told(2, "z")])
     before = lake.published()
