@@ -67,7 +67,8 @@ def build_mart_assets(
         reports: list[PartitionReport] = []
         rebuild = REBUILD_TAG in context.run.tags
         with recorder.attempt(context, plans):
-            progress.report("marts", 0, len(context.partition_keys))
+            planned = len({day for plan in plans.values() for day in (*plan.days, *plan.stale)})
+            progress.report("marts", 0, planned)
             for days, some in _by_days(plans):
                 names = [key.path[-1] for key in some]
                 builds = builder.build_days(names, days, rebuild=rebuild) if days else []
@@ -78,7 +79,7 @@ def build_mart_assets(
                     reports += judged.values()
                 events.log_checks(step, _judged(some, builds))
             views.follow(recorder.warehouse.connector(), view_folder, [MARTS])
-            progress.report("marts", len(context.partition_keys), len(context.partition_keys))
+            progress.report("marts", planned, planned)
         recorder.end(step, keys, reports)
         stale = {day for plan in plans.values() for day in plan.stale}
         yield from _outputs(context, {"days_restated": len(stale)})

@@ -355,5 +355,5 @@ class _Lines:
     """Without a terminal: one line when an asset's last day is staged."""
 
     def report(self, asset: str, done: int, total: int) -> None:
-        if done == total:
+        if done == total > 0:
             messages.print(f"{asset}: {total} days")
