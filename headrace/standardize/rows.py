@@ -376,7 +376,7 @@ def _transformed(rows: DataFrame, entity: EntityConfig) -> DataFrame:
     if entity.transform is None:
         return rows
     composed = {c.name: opaque(F.col(c.name)) for c in entity.columns if entity.forms_of(c)}
-    return load_transform(entity.transform)(rows.withColumns(composed))
+    return load_transform(entity.transform)(rows.withColumns(composed) if composed else rows)
 
 
 def load_transform(reference: str) -> Callable[[DataFrame], DataFrame]:
