@@ -549,7 +549,7 @@ def _with_version(
     if day in output.renewed:
         version = content_id(str(record.data_version), str(snapshot_id))
         return replace(record, data_version=version, content="new")
-    return replace(record, content="same") if day in output.unchanged else record
+    return record
 
 
 def _rekeyed(record: PartitionRecord, before: PartitionState | None) -> PartitionRecord:

@@ -481,12 +481,8 @@ class Ledger:
                 "delete from platform.partition_attempt where ended_at < %s", (before,)
             ).rowcount
 
-    def table_version(self, asset: str) -> str:
-        """Stands for the content of all published partitions of an asset."""
-        return self.table_versions([asset])[asset]
-
     def table_versions(self, assets: Collection[str]) -> dict[str, str]:
-        """As `table_version`, of several assets."""
+        """By asset, what stands for the content of all its published partitions."""
         with translated("reading the ledger"), self.connect() as session:
             ensure_tables(session)
             found = session.execute(
