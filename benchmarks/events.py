@@ -6,7 +6,6 @@ Elsewhere: how the platform stores events (platform_assets.events), whole runs (
 
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -45,7 +44,7 @@ class StoredEvents:
 class _Recorded:
     """A run's events, in the form in which the platform's steps hand them over."""
 
-    materialized: dict[dg.AssetKey, dict[str | None, Mapping[str, _Value]]] = field(
+    materialized: dict[dg.AssetKey, dict[str | None, events.Materialized]] = field(
         default_factory=dict
     )
     checked: dict[dg.AssetKey, list[events.JudgedCheck]] = field(default_factory=dict)
@@ -58,7 +57,8 @@ class _Recorded:
         elif materialization := entry.asset_materialization:
             values = {n: cast(_Value, v.value) for n, v in materialization.metadata.items()}
             days = self.materialized.setdefault(materialization.asset_key, {})
-            days[materialization.partition] = values
+            version = (materialization.tags or {}).get("dagster/data_version")
+            days[materialization.partition] = events.Materialized(values, version)
         else:
             self.others.append(entry)
 
@@ -110,8 +110,8 @@ def _store(instance: dg.DagsterInstance, database: Database, recorded: _Recorded
     def store(context: dg.OpExecutionContext) -> None:
         step, before = context.get_step_execution_context(), _count(database)
         began = time.perf_counter()
-        for key, by_partition in recorded.materialized.items():
-            events.log_materializations(step, key, by_partition)
+        for key, days in recorded.materialized.items():
+            events.log_materializations(step, key, days)
         for evaluations in recorded.checked.values():
             events.log_checks(step, evaluations)
         for entry in recorded.others:

@@ -51,7 +51,10 @@ with drawn as materialized (
         replace(
             replace(
                 replace(
-                    replace(replace(:text, :partition_mark, as_json), :metadata_mark, metadata),
+                    replace(
+                        replace(replace(:text, :partition_mark, as_json), :metadata_mark, metadata),
+                        :tags_mark, tags
+                    ),
                     :success_mark, success
                 ),
                 :description_mark, description
@@ -63,8 +66,9 @@ with drawn as materialized (
         success
     from unnest(
         cast(:partitions as text []), cast(:as_json as text []), cast(:metadata as text []),
-        cast(:success as text []), cast(:description as text []), cast(:times as text [])
-    ) as filled (partition, as_json, metadata, success, description, as_time)
+        cast(:tags as text []), cast(:success as text []), cast(:description as text []),
+        cast(:times as text [])
+    ) as filled (partition, as_json, metadata, tags, success, description, as_time)
 ),
 
 stored as (
@@ -138,22 +142,43 @@ def defer_asset_events(step: Step) -> None:
                 connection.execute(statement)
 
 
+@dataclass(frozen=True)
+class Materialized:
+    """What the event of one materialized partition says.
+
+    Attributes:
+        metadata: Counts and texts that the UI shows.
+        data_version: Stands for the content; None: another content than any before.
+        inputs: By name of an input, the data version that was read.
+    """
+
+    metadata: Mapping[str, int | float | str] = field(default_factory=dict)
+    data_version: str | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+
 def log_materializations(
-    step: Step, key: dg.AssetKey, metadata: Mapping[str | None, Mapping[str, int | float | str]]
+    step: Step, key: dg.AssetKey, materialized: Mapping[str | None, Materialized]
 ) -> None:
-    """Mark each partition in `metadata` as materialized; None stands for an asset without any."""
-    if not metadata:
+    """Mark each partition as materialized; None stands for an asset without any."""
+    if not materialized:
         return
     kind = DagsterEventType.ASSET_MATERIALIZATION
     storage = _storage(step)
     with storage.index_connection() as connection:
         before = _Before.of(connection, step, key, kind)
-        event = dg.AssetMaterialization(key, tags=_version_tags(step, key, before))
-        template = _Template.of(_entry(step, kind, StepMaterializationData(event)))
+        tags = _VersionTags.of(step, key, before)
+        event = StepMaterializationData(dg.AssetMaterialization(key))
+        template = _Template.of(_entry(step, kind, event))
         filled = [
-            _Filling(partition, at, [_metadata_entry(*one) for one in _metadata(values).items()])
-            for (partition, values), at in zip(
-                metadata.items(), before.times(len(metadata)), strict=True
+            _Filling(
+                partition,
+                at,
+                [_metadata_entry(*value) for value in _metadata(one.metadata).items()],
+                tags=tags.of_partition(one),
+            )
+            for (partition, one), at in zip(
+                materialized.items(), before.times(len(materialized)), strict=True
             )
         ]
         stored = connection.execute(text(_STORE), template.parameters(storage, filled))
@@ -272,24 +297,43 @@ class _Before:
         return [first + number * _APART_SECONDS for number in range(count)]
 
 
-def _version_tags(step: Step, key: dg.AssetKey, before: _Before) -> dict[str, str]:
+@dataclass(frozen=True)
+class _VersionTags:
     """The tags by which the UI finds partitions whose code or inputs changed since.
 
-    A materialization counts as new data: an asset is stale once an input was published after the
-    step began. Inputs of the same step are those of its own that were logged before.
+    A partition is shown as stale once an input has another data version than when it was read.
+
+    Attributes:
+        run_id: Stands for a content, or an input's, that nobody names.
+        constant: What is the same for all partitions of a step: code version, and by input the
+            last event before it was read.
+        inputs: By name of an input, its tag.
     """
-    layer = step.job_def.asset_layer
-    tags = {DATA_VERSION_TAG: step.run_id}
-    if not layer.has(key):
-        return tags  # A job that stores the events of others has no assets of its own.
-    own, together = layer.get(key), layer.get_selected_entity_keys_for_node(step.node_handle)
-    if own.code_version:
-        tags[CODE_VERSION_TAG] = own.code_version
-    for parent in own.parent_keys:
-        read_at = before.latest if parent in together else before.started
-        tags[get_input_data_version_tag(parent)] = step.run_id
-        tags[get_input_event_pointer_tag(parent)] = str(read_at)
-    return tags
+
+    run_id: str
+    constant: Mapping[str, str]
+    inputs: Mapping[str, str]
+
+    @classmethod
+    def of(cls, step: Step, key: dg.AssetKey, before: _Before) -> "_VersionTags":
+        """Of an asset of a step; inputs of the same step are those that were logged before."""
+        layer = step.job_def.asset_layer
+        if not layer.has(key):
+            # A job that stores the events of others has no assets of its own.
+            return cls(step.run_id, {}, {})
+        own, together = layer.get(key), layer.get_selected_entity_keys_for_node(step.node_handle)
+        tags = {CODE_VERSION_TAG: own.code_version} if own.code_version else {}
+        for parent in own.parent_keys:
+            read_at = before.latest if parent in together else before.started
+            tags[get_input_event_pointer_tag(parent)] = str(read_at)
+        names = {parent.to_user_string(): parent for parent in own.parent_keys}
+        inputs = {name: get_input_data_version_tag(parent) for name, parent in names.items()}
+        return cls(step.run_id, tags, inputs)
+
+    def of_partition(self, one: Materialized) -> dict[str, str]:
+        """All tags of one event."""
+        read = {tag: one.inputs.get(name, self.run_id) for name, tag in self.inputs.items()}
+        return {DATA_VERSION_TAG: one.data_version or self.run_id, **self.constant, **read}
 
 
 @dataclass(frozen=True)
@@ -301,9 +345,10 @@ class _Filling:
     metadata: object
     description: str | None = None
     success: bool = True
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
-_MARKS = ("partition", "metadata", "success", "description", "time")
+_MARKS = ("partition", "metadata", "tags", "success", "description", "time")
 
 
 @dataclass(frozen=True)
@@ -326,7 +371,7 @@ class _Template:
         data = document["dagster_event"]["event_specific_data"]
         if "materialization" in data:
             data = data["materialization"]
-            data["metadata_entries"] = f"{mark}-metadata"
+            data |= {"metadata_entries": f"{mark}-metadata", "tags": f"{mark}-tags"}
         else:
             data |= {"metadata": f"{mark}-metadata", "success": f"{mark}-success"}
             data["description"] = f"{mark}-description"
@@ -352,6 +397,7 @@ class _Template:
             "partitions": [filling.partition for filling in filled],
             "as_json": [*texts["partition"]],
             "metadata": [*texts["metadata"]],
+            "tags": [*texts["tags"]],
             "success": [*texts["success"]],
             "description": [*texts["description"]],
             "times": [*texts["time"]],
@@ -363,7 +409,8 @@ class _Template:
 
 def _texts(filling: _Filling) -> tuple[str, ...]:
     """As JSON, in the order of _MARKS."""
-    found = (filling.partition, filling.metadata, filling.success, filling.description, filling.at)
+    described = (filling.success, filling.description, filling.at)
+    found = (filling.partition, filling.metadata, filling.tags, *described)
     return tuple(map(json.dumps, found))
 
 

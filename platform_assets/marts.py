@@ -50,8 +50,10 @@ def build_mart_assets(
     def marts(
         context: dg.AssetExecutionContext, recorder: PublicationRecorder
     ) -> Iterator[dg.Output[None]]:
-        keys = sorted(context.selected_asset_keys)
         step = context.get_step_execution_context()
+        # A model after those that it reads: its event says which of theirs it has seen.
+        in_order = step.job_def.asset_layer.asset_graph.toposorted_asset_keys
+        keys = [key for key in in_order if key in context.selected_asset_keys]
         if not keys:
             # A check's Execute button: its tests are run on what is published.
             checks = sorted(context.selected_asset_check_keys)

@@ -302,6 +302,8 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         rows = sum(file.rows for file in files)
         version = _lineage_of(step, key).code_version
         snapshot_id = commit.snapshot_id if commit else None
+        # What has no inputs is a function of its code alone.
+        content = content_id(version)
         self.ledger().record(
             [
                 PartitionRecord(
@@ -313,14 +315,14 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
                     code_version=version,
                     rows_in=rows,
                     rows_out=rows,
-                    # What has no inputs is a function of its code alone.
-                    data_version=content_id(version),
+                    data_version=content,
                     inputs={},
                 )
             ]
         )
         events.defer_asset_events(step)
-        events.log_materializations(step, key, {None: {"dagster/row_count": rows}})
+        said = events.Materialized({"dagster/row_count": rows}, content)
+        events.log_materializations(step, key, {None: said})
 
     def end(
         self,
@@ -409,12 +411,13 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         key: dg.AssetKey,
         reports: Mapping[date, PartitionReport],
     ) -> None:
-        """Dagster's events alone, where the ledger was written with the publication itself."""
+        """Dagster's events alone, after the ledger was written, whose data versions they have."""
         passed = passed_days(reports)
-        rows: dict[str | None, dict[str, int | float | str]] = {
-            day.isoformat(): _metadata(reports[day]) for day in passed
+        states = self.ledger().states(name_of(key), passed)
+        said: dict[str | None, events.Materialized] = {
+            day.isoformat(): _materialized(reports[day], states.get(day)) for day in passed
         }
-        events.log_materializations(step, key, rows)
+        events.log_materializations(step, key, said)
         events.log_checks(step, _judged(key, reports))
         bad = [day.isoformat() for day in reports if reports[day].outcome != "passed"]
         events.log_planned(step, key, bad)
@@ -602,6 +605,12 @@ def _failed(
 def _lineage_of(step: events.Step, key: dg.AssetKey) -> AssetLineage:
     """Of an asset that declares none: only its code version is known."""
     return AssetLineage(name_of(key), step.job_def.asset_layer.get(key).code_version or "")
+
+
+def _materialized(report: PartitionReport, state: PartitionState | None) -> events.Materialized:
+    if state is None:
+        return events.Materialized(_metadata(report))
+    return events.Materialized(_metadata(report), state.data_version, state.inputs or {})
 
 
 def _metadata(report: PartitionReport) -> dict[str, int | float | str]:

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from unittest import mock
 
 import dagster as dg
@@ -40,6 +40,9 @@ BAD = WINDOW[2]
 REEXECUTE = """
 mutation ($params: ReexecutionParams!) { launchRunReexecution(reexecutionParams: $params) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
+"""
+STALENESS = """
+query ($day: String!) { assetNodes { assetKey { path } staleStatus(partition: $day) } }
 """
 DAY_2 = f"{WINDOW[1]:%Y%m%d}"
 SAME_TOTALS = dg.AssetCheckKey(dg.AssetKey(["warehouse", "fact_sales"]), "same_totals")
@@ -224,3 +227,29 @@ def test_a_day_that_changes_no_dimension_leaves_no_check_without_result(
     for key in checks_of(job, "processed", "curated", "warehouse", "marts"):
         rows = check_rows(instance, key, ended.run_id)
         assert {*rows.values()} == {"SUCCEEDED"}, key
+
+
+def staleness(instance: dg.DagsterInstance, day: date) -> dict[str, set[str]]:
+    """Assets by the mark that the UI shows at a day."""
+    with workspace(instance) as context:
+        answer = execute_dagster_graphql(context, STALENESS, {"day": day.isoformat()})
+    found: dict[str, set[str]] = {}
+    for node in answer.data["assetNodes"]:
+        found.setdefault(node["staleStatus"], set()).add("/".join(node["assetKey"]["path"]))
+    return found
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_was_published_again_with_equal_content_makes_nothing_stale(
+    shop: Installation, instance: dg.DagsterInstance
+) -> None:
+    day = WINDOW[0]
+    before = staleness(instance, day)
+    assert {*before} == {"FRESH"}
+    assert shop.backfill(day, day, select="group:raw or group:processed").exit_code == 0
+    assert staleness(instance, day) == before
+    shop.deliver(day, good_lines(day, 5))
+    assert shop.backfill(day, day, select="group:raw").exit_code == 0
+    assert staleness(instance, day)["STALE"] == {"processed/retail_transactions"}
+    assert shop.backfill(day, day).exit_code == 0
+    assert staleness(instance, day) == before

@@ -52,10 +52,18 @@ def test_kept_connections_are_closed_when_they_are_dropped(instance: dg.DagsterI
             time.sleep(0.05)
 
 
-def chain(*, bad_at: str | None = None, version: str = "1", stops: bool = False) -> dg.Definitions:
-    """Three assets in a row that say themselves which partitions are good."""
+def chain(
+    *,
+    bad_at: str | None = None,
+    version: str = "1",
+    stops: bool = False,
+    content: str | None = None,
+) -> dg.Definitions:
+    """Three assets in a row that say themselves which partitions are good, and what they hold."""
 
     def asset(name: str, upstream: list[str]) -> dg.AssetsDefinition:
+        inputs = {parent: f"{parent} {content}" for parent in upstream if content}
+
         @dg.asset(
             name=name,
             deps=upstream,
@@ -71,7 +79,8 @@ def chain(*, bad_at: str | None = None, version: str = "1", stops: bool = False)
                 raise dg.Failure("nothing was read", allow_retries=False)
             bad = [BAD] if name == bad_at else []
             good = [key for key in context.partition_keys if key not in bad]
-            events.log_materializations(step, context.asset_key, {key: {"rows": 1} for key in good})
+            said = events.Materialized({"rows": 1}, content and f"{name} {content}", inputs)
+            events.log_materializations(step, context.asset_key, dict.fromkeys(good, said))
             events.log_checks(
                 step,
                 [
@@ -109,8 +118,10 @@ def run(
     select: str = "*",
     last: str = "",
     stops: bool = False,
+    content: str | None = None,
 ) -> Any:
-    job = chain(bad_at=bad_at, stops=stops).resolve_implicit_global_asset_job_def()
+    definitions = chain(bad_at=bad_at, stops=stops, content=content)
+    job = definitions.resolve_implicit_global_asset_job_def()
     window = date.fromisoformat(KEYS[0]), date.fromisoformat(last or KEYS[-1])
     return job.get_subset(
         asset_selection=dg.AssetSelection.from_string(select).resolve(job.asset_layer.asset_graph)
@@ -217,7 +228,8 @@ def test_events_of_one_step_follow_each_other_though_they_are_logged_in_two_call
         step = context.get_step_execution_context()
         events.defer_asset_events(step)
         for some in (KEYS[:4], KEYS[4:]):
-            events.log_materializations(step, context.asset_key, {key: {} for key in some})
+            said = events.Materialized()
+            events.log_materializations(step, context.asset_key, dict.fromkeys(some, said))
             judged = [
                 events.JudgedCheck(context.asset_key, "sound", passed=True, partition=key)
                 for key in some
@@ -267,6 +279,31 @@ def test_only_what_lies_below_a_new_publication_is_stale(instance: dg.DagsterIns
     assert not any(stale(instance, chain(), KEYS[2]).values())
     run(instance, select="second+", last=KEYS[1])
     assert not any(stale(instance, chain(), KEYS[1]).values())
+
+
+def test_a_publication_of_equal_content_leaves_what_lies_below_fresh(
+    instance: dg.DagsterInstance,
+) -> None:
+    run(instance, content="a")
+    run(instance, select="first", last=KEYS[1], content="a")
+    assert not any(stale(instance, chain(), KEYS[1]).values())
+    run(instance, select="first", last=KEYS[1], content="b")
+    changed = stale(instance, chain(), KEYS[1])
+    assert changed == {"first": [], "second": ["has a new dependency data version"], "third": []}
+    run(instance, select="first", last=KEYS[1], content="a")
+    assert not any(stale(instance, chain(), KEYS[1]).values())
+
+
+def test_the_event_of_a_partition_names_the_versions_that_it_was_built_from(
+    instance: dg.DagsterInstance,
+) -> None:
+    run(instance, content="a")
+    record = instance.get_latest_data_version_record(dg.AssetKey("second"), partition_key=KEYS[2])
+    assert record is not None
+    assert record.asset_materialization is not None
+    tags = record.asset_materialization.tags or {}
+    assert tags["dagster/data_version"] == "second a"
+    assert tags["dagster/input_data_version/first"] == "first a"
 
 
 def test_dagsters_own_table_is_looked_at_once(instance: dg.DagsterInstance) -> None:
