@@ -159,6 +159,8 @@ class ColumnConfig(StrictModel):
     def _one_name_or_more(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
         if isinstance(value, tuple) and len({*value}) < max(len(value), 1):
             raise ValueError("must be one name or a list of different names")
+        if not all(value if isinstance(value, tuple) else (value or value is None,)):
+            raise ValueError("must not be empty: leave it out where the source calls it `name`")
         return value
 
     @field_validator("group_sizes")

@@ -16,8 +16,11 @@ from headrace.errors import ConfigError
 
 Place = tuple[str | int, ...]
 
+_KEY_TAGS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}
+_NO_TAG = re.compile(r"could not determine a constructor for the tag '(?:tag:yaml.org,2002:)?(.*)'")
 # What an entry of a list is called by, the first that it has.
 _LABELS = ("name", "role", "dimension")
+_SYNTAX = "correct the syntax there: indentation by spaces, a blank after each colon"
 _STEP = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
 
 
@@ -49,19 +52,22 @@ def read_document(path: Path) -> Document:
         loader = yaml.SafeLoader(path.read_text(encoding="utf-8-sig"))
         root = loader.get_single_node()
         repeated = list(_repeated_keys(root, set())) if root is not None else []
+        _refuse_other_keys(root, set())
         values = {} if root is None else loader.construct_document(root)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file", fix="create it; see config/ for one") from None
     except yaml.MarkedYAMLError as error:
         at = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(
-            f"{path}{at}: not YAML: {error.problem or error.context}",
-            fix="correct the syntax there: indentation by spaces, a blank after each colon",
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise ConfigError(f"{path}{at}: not YAML: {_in_words(error)}", fix=_SYNTAX) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         what = str(error).splitlines()[0]
         raise ConfigError(
             f"{path}: not YAML: {what}", fix="save it as UTF-8, without control characters"
+        ) from None
+    except ValueError as error:
+        raise ConfigError(
+            f"{path}{_line_of_bad_scalar(root)}: no such value: {error}",
+            fix="correct it, or put it in quotes if it is a text",
         ) from None
     if values is None:
         values = {}
@@ -74,6 +80,68 @@ def read_document(path: Path) -> Document:
         ]
         raise ConfigError("\n".join(lines), fix="keep one of them")
     return Document(path, values, root)
+
+
+def _in_words(error: yaml.MarkedYAMLError) -> str:
+    """What the parser met, without its names of tokens."""
+    problem = str(error.problem or error.context)
+    begun = error.context_mark.line + 1 if error.context_mark else None
+    if found := _NO_TAG.search(problem):
+        return f"{found[1]!r} means nothing here: put a text that begins with ! in quotes"
+    if "<block end>" in problem and problem.endswith(("'-'", "'?'", "start>'")):
+        return f"this line fits no indentation before it; what holds it begins in line {begun}"
+    said = {
+        "<block end>": "a text ends too early: look at the quotes of this line and the last",
+        "expected ',' or": "a ], a }, a comma or quotes around a text are missing, in a list or "
+        f"mapping that begins in line {begun}",
+        "'\\t' that cannot start": "nothing may begin with a tab: indent by spaces",
+        "cannot start any token": "no text may begin with this sign: put it in quotes",
+        "while scanning a quoted": f"the quote that opens in line {begun} is not closed",
+    }
+    whole = f"{error.context} {problem}"
+    return next((words for sign, words in said.items() if sign in whole), problem)
+
+
+def _refuse_other_keys(node: yaml.Node | None, seen: set[int]) -> None:
+    """A key that YAML reads as a number, a truth value or a list: no key here is one.
+
+    Raises:
+        MarkedYAMLError: There is one; its mark says where.
+    """
+    if node is None or id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.tag not in _KEY_TAGS:
+                shown = f"'{key.value}'" if isinstance(key, yaml.ScalarNode) else "a list"
+                raise yaml.MarkedYAMLError(
+                    problem=f"{shown} is no key here: put a text in quotes, and a number with a "
+                    "decimal point (0.1, not 0,1)",
+                    problem_mark=key.start_mark,
+                )
+            _refuse_other_keys(value, seen)
+    if isinstance(node, yaml.SequenceNode):
+        for child in node.value:
+            _refuse_other_keys(child, seen)
+
+
+def _line_of_bad_scalar(node: yaml.Node | None, seen: frozenset[int] = frozenset()) -> str:
+    """`:12` of the first value that YAML takes for a date or a number, and that is none."""
+    if isinstance(node, yaml.ScalarNode):
+        try:
+            yaml.SafeLoader("").construct_object(node)
+        except ValueError:
+            return f":{node.start_mark.line + 1}"
+        return ""
+    children: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        children = [value for _, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        children = node.value
+    seen |= {id(node)}
+    lines = (_line_of_bad_scalar(child, seen) for child in children if id(child) not in seen)
+    return next(filter(None, lines), "")
 
 
 def show_place(values: object, place: Place) -> str:

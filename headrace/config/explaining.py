@@ -4,15 +4,17 @@ Belongs here: pydantic's errors made readable, one line a fault, without those t
 Elsewhere: reading files (headrace.config.document), the models.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from headrace.config.document import Place
+from headrace.config.document import Place, read_place
 from headrace.config.names import did_you_mean, nearest
 
+_MONTH_DAY = r"^(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])$"
 # What a pattern of headrace.config.model means; pydantic would show the regular expression.
 _SHAPES = {
     r"^[a-z][a-z0-9_]{0,47}$": "must be lower snake case of at most 48 characters, such as "
@@ -25,9 +27,21 @@ _SHAPES = {
     r"^[\w.]+:\w+$": "must be package.module:function",
     r"^sc://": "must be the URL of a Spark Connect server, sc://host:port",
     r"^[A-Z][A-Z0-9_]*$": "must be the name of an environment variable, such as WAREHOUSE_URL",
+    r"^(?:\d{1,3}d )?(?:[01]\d|2[0-3]):[0-5]\d$": "must be a time of day, such as 06:00, or days "
+    "and a time, such as 3d 12:00",
+    _MONTH_DAY: "must be a date, such as 2024-12-25, or a month and day that exist, such as 12-25",
+    r"^(?:team:\S+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7})$": "must be an address, such "
+    "as ann@example.com, or team:name",
+    r"^(?:[A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}$": "must be letters, digits, _ . or -, at "
+    "most 63",
+    r"^[A-Za-z0-9_.-]{0,63}$": "must be letters, digits, _ . or -, at most 63",
 }
 _SCALARS = {"string_type": "text", "int_type": "a whole number", "bool_type": "true or false"}
+# pydantic's names of members of a union, in its locations.
+_TAGS = {"str", "int", "bool", "float", "date", "constrained-str"}
 _FOLLOWS = {"too_short", "missing"}
+# A key below a model's own, such as `min_rows` or `columns[2].name`.
+_PATH = re.compile(r"\w+(?:\[\d+\])?(?:\.\w+)*")
 
 
 @dataclass(frozen=True)
@@ -48,9 +62,15 @@ def faults_in(error: ValidationError, values: object, model: type[BaseModel]) ->
         for problem, place in zip(problems, places, strict=True)
         if problem["type"] == "extra_forbidden" and (near := _near_key(problem, model))
     }
+    dates = {p["loc"][:-1] for p in problems if _is_month_day(p)}
     for problem, place in zip(problems, places, strict=True):
         if problem["type"] == "missing" and place in meant:
             continue  # it is there, misspelt
+        if problem["loc"][:-1] in dates and not _is_month_day(problem):
+            continue  # a date or a month's day: one line says both
+        if shape := _as_one_key(problem, values, place):
+            found[place[:-1], shape] = None
+            continue
         deeper = any(len(p) > len(place) and p[: len(place)] == place for p in places)
         if deeper and (problem["type"] in _FOLLOWS or _is_member(problem, values, place)):
             continue
@@ -62,11 +82,30 @@ def faults_in(error: ValidationError, values: object, model: type[BaseModel]) ->
     return [Fault(place, what) for place, what in found]
 
 
+def _is_month_day(problem: Mapping[str, Any]) -> bool:
+    return bool(problem.get("ctx", {}).get("pattern") == _MONTH_DAY)
+
+
+def _as_one_key(problem: Mapping[str, Any], values: object, place: Place) -> str | None:
+    """What to write for an entry `- amount: decimal` of a list whose entries have a name."""
+    entry = _value_at(values, place[:-1])
+    if not isinstance(entry, dict) or len(entry) != 1 or len(place) < 3:  # noqa: PLR2004
+        return None
+    ((name, value),) = entry.items()
+    key = {"columns": "type", "rules": "expect"}.get(str(place[-3]))
+    if key is None or "name" in entry or problem["type"] not in {"missing", "extra_forbidden"}:
+        return None
+    return f"must have keys: write {{name: {name}, {key}: {value}}}"
+
+
 def _narrowed(values: object, place: Place, what: str) -> tuple[Place, str]:
     """`quality` and `min_rows: is …` as `quality.min_rows` and `is …`: a model names its key."""
     key, colon, rest = what.partition(": ")
     at = _value_at(values, place)
-    return ((*place, key), rest) if colon and isinstance(at, dict) and key in at else (place, what)
+    if not colon or not isinstance(at, dict) or not _PATH.fullmatch(key):
+        return place, what
+    steps = read_place(at, key)
+    return ((*place, *steps), rest) if steps[0] in at else (place, what)
 
 
 def _value_at(values: object, place: Place) -> object:
@@ -99,7 +138,7 @@ def place_in(values: object, loc: Sequence[str | int]) -> Place:
 
 def _is_tag(part: str) -> bool:
     """Whether a step of a location is a union's member, such as `literal[False]` or `dict[…]`."""
-    return "[" in part or part in {"str", "int", "bool", "float", "date"}
+    return "[" in part or part in _TAGS
 
 
 def _is_member(problem: Mapping[str, Any], values: object, place: Place) -> bool:
@@ -125,7 +164,17 @@ def _explain(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
         return "is missing" if kind == "missing" else "is empty: give it a value, or drop the key"
     said = str(problem["msg"]).removeprefix("Value error, ")
     message = _WANTED.get(kind) or said.replace("Input should be", "must be")
-    return f"{_shown(value)}{message}"
+    return f"{_shown(value)}{message}{_written(kind, value)}"
+
+
+def _written(kind: str, value: object) -> str:
+    """The same value in the form that is wanted."""
+    if kind in {"tuple_type", "list_type"} and isinstance(value, str | int | float):
+        return f": write [{value}]"
+    if kind == "dict_type" and isinstance(value, list) and value:
+        names = [f"{name}: {name}" for name in value if isinstance(name, str)]
+        return f": write {{{', '.join(names)}}}" if len(names) == len(value) else ""
+    return ""
 
 
 _WANTED = {

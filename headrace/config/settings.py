@@ -7,7 +7,7 @@ Elsewhere: sources (headrace.config.sources), the star (headrace.config.star).
 from datetime import date
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from headrace.config.model import StrictModel
 
@@ -30,7 +30,7 @@ class PartitionSettings(StrictModel):
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
         if self.end is not None and self.end <= self.start:
-            raise ValueError("end must lie after start")
+            raise ValueError(f"end: {self.end} must lie after start, {self.start}")
         return self
 
 
@@ -52,6 +52,14 @@ class StorageSettings(StrictModel):
         description="A folder, or `s3://bucket/prefix`; `{home}` stands for HEADRACE_HOME."
     )
     s3: S3Settings = Field(S3Settings(), description="How the bucket is reached.")
+
+    @field_validator("uri")
+    @classmethod
+    def _is_a_folder_or_a_bucket(cls, value: str) -> str:
+        scheme, separator, _ = value.partition("://")
+        if separator and scheme not in {"s3", "file"}:
+            raise ValueError("must be a folder or s3://bucket/prefix")
+        return value
 
 
 class LandingSettings(StorageSettings):

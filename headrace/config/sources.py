@@ -99,6 +99,15 @@ class CsvFormat(StrictModel):
             raise ValueError("must be an ASCII sign: no letter, digit or line end")
         return value
 
+    @field_validator("delimiter")
+    @classmethod
+    def _is_no_name_of_a_sign(cls, value: str) -> str:
+        if value.startswith("\\") and len(value) > 1 and value[1:].isalnum():
+            raise ValueError(f'in quotes like "{value}" it is a sign; in others it is a text')
+        if len(value) > 1 and value.isalnum():
+            raise ValueError('must be the sign itself, such as ";", or "\\t" for a tab')
+        return value
+
     @field_validator("delimiter", "comment", "footer")
     @classmethod
     def _within_a_line(cls, value: str | int | None) -> str | int | None:
@@ -219,6 +228,8 @@ class FileExtract(StrictModel):
             )
         if "\\" in value:
             raise ValueError("must have / between folders, not \\")
+        if re.match(r"[A-Za-z]:/", value):
+            raise ValueError("must be a path below the landing zone (`landing.uri`), not a drive's")
         if any(part in {"", ".", ".."} for part in value.split("/")):
             raise ValueError("must name folders and a file, without empty parts, . or ..")
         return value
@@ -294,6 +305,11 @@ def _name_one_day(fields: Sequence[str]) -> bool:
         return datetime.strptime(probe.strftime(pattern), pattern).date() == probe  # noqa: DTZ007
     except ValueError:
         return False
+
+
+def _second(names: Sequence[str]) -> int | None:
+    """The place of the first name that stands before it already."""
+    return next((i for i, name in enumerate(names) if name in names[:i]), None)
 
 
 class RowRule(StrictModel):
@@ -390,34 +406,41 @@ class EntityConfig(StrictModel):
     @classmethod
     def _zone_exists(cls, value: str | None) -> str | None:
         if value is not None and value not in (known := available_timezones()):
-            near = did_you_mean(value, known)
+            near = did_you_mean(value, (zone for zone in known if "/" in zone))
             raise ValueError(f"is not a time zone's name, such as Europe/Berlin{near}")
         return value
 
     @model_validator(mode="after")
     def _names_resolve(self) -> Self:
         names = [column.name for column in self.columns]
-        if repeated := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"columns declared twice: {', '.join(sorted(repeated))}")
-        wanted = {*self.key, *filter(None, (self.event_time, self.extract.partition_by))}
-        if unknown := sorted(wanted - {*names, *PLACE_COLUMNS}):
-            near = did_you_mean(unknown[0], names)
-            raise ValueError(
-                f"{', '.join(unknown)}: not among the columns {', '.join(names)}{near}"
-            )
+        if again := _second(names):
+            raise ValueError(f"columns[{again}].name: '{names[again]}' is declared twice")
+        times = {"event_time": self.event_time, "extract.partition_by": self.extract.partition_by}
+        days = {place: name for place, name in times.items() if name is not None}
+        wanted = {"key": self.key, **{place: (name,) for place, name in days.items()}}
+        for place, used in wanted.items():
+            if unknown := sorted({*used} - {*names, *PLACE_COLUMNS}):
+                near = did_you_mean(unknown[0], names)
+                raise ValueError(
+                    f"{place}: {', '.join(unknown)}: not among the columns {', '.join(names)}{near}"
+                )
         if len({*self.key}) < len(self.key):
             raise ValueError(f"key: {', '.join(self.key)}: names a column twice")
-        rules = [rule.name for rule in self.rules]
-        if repeated := {name for name in rules if rules.count(name) > 1}:
-            raise ValueError(f"rules declared twice: {', '.join(sorted(repeated))}")
         if self.event_time is not None and self.extract.day_of_file == "time":
             raise ValueError(
                 f"extract: a path without {{date:…}} needs partition_by: {self.event_time}, "
                 "since a row's day is that of its event_time"
             )
-        for name in filter(None, (self.event_time, self.extract.partition_by)):
+        for place, name in days.items():
             if self.column(name).type not in TIMES:
-                raise ValueError(f"{name}: a partition's day needs a date or timestamp column")
+                raise ValueError(f"{place}: '{name}' says the day, and is no date or timestamp")
+        return self
+
+    @model_validator(mode="after")
+    def _rules_once(self) -> Self:
+        rules = [rule.name for rule in self.rules]
+        if again := _second(rules):
+            raise ValueError(f"rules[{again}].name: '{rules[again]}' is declared twice")
         return self
 
     @model_validator(mode="after")
@@ -507,10 +530,9 @@ class SourceConfig(StrictModel):
         }
         return entity.model_copy(update=inherited)
 
-    @field_validator("entities")
-    @classmethod
-    def _entities_once(cls, entities: tuple[EntityConfig, ...]) -> tuple[EntityConfig, ...]:
-        names = [entity.name for entity in entities]
-        if repeated := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"entities declared twice: {', '.join(sorted(repeated))}")
-        return entities
+    @model_validator(mode="after")
+    def _entities_once(self) -> Self:
+        names = [entity.name for entity in self.entities]
+        if again := _second(names):
+            raise ValueError(f"entities[{again}].name: '{names[again]}' is declared twice")
+        return self

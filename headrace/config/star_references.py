@@ -143,7 +143,8 @@ def _fact_problems(
         "measures": fact.measures,
         "dimensions": [column for join in fact.dimensions for column in _columns_of(join)],
     }
-    times = [*([fact.event_time] if fact.event_time else []), *fact.dates.values()]
+    times = {"event_time": [fact.event_time] if fact.event_time else []}
+    times |= {f"dates.{name}": [column] for name, column in fact.dates.items()}
     if fact.entity in entities:
         yield from kind_problems(where, fact, entities[fact.entity])
         yield from _other_days(where, fact, entities[fact.entity])
@@ -154,19 +155,20 @@ def _fact_problems(
     if fact.load == "upsert" and lacking:
         yield f"{where}.columns: lacks {', '.join(lacking)}: `load: upsert` keys rows by the grain"
     for join in fact.dimensions:
-        times += [join.event_time] if join.event_time else []
+        times.setdefault("dimensions", []).extend(filter(None, (join.event_time,)))
         dim = dimensions.get(join.dimension)
         if dim is None:
             yield f"{where}.dimensions: {unknown_name(join.dimension, dimensions)}"
         elif {*join.natural_key} != {*dim.natural_key}:
             key = ", ".join(dim.natural_key)
-            yield f"{where}.dimensions: {join.dimension} is joined on {key}"
+            yield f"{where}.dimensions: {join.dimension} is joined on {key}, all of it and no more"
         else:
             yield from _other_kinds(f"{where}.dimensions", join, fact, dim, entities)
             yield from clock_problems(f"{where}.dimensions", fact, join, dim, entities)
             yield from form_problems(f"{where}.dimensions", fact, join, dim, entities)
     yield from _missing(where, fact.entity, entities, used)
-    yield from _no_times(where, fact.entity, entities, times)
+    for key, columns in times.items():
+        yield from _no_times(f"{where}.{key}", fact.entity, entities, columns)
 
 
 def _other_days(where: str, fact: FactConfig, entity: EntityConfig) -> Iterator[str]:

@@ -44,6 +44,8 @@ _IS = "_condition_{}"
 _TOKEN = re.compile(
     r"""'(?:[^'\\]|\\.)*'|"(?P<quoted>[^"]*)"|(?P<word>[A-Za-z_]\w*)(?P<call>\s*\()?"""
 )
+_WITH_NULL = re.compile(r"(?<![<=])(?:==?|<>|!=|<=|>=|<|>)\s*null\b", re.IGNORECASE)
+_AMONG_NULL = re.compile(r"\bnot\s+in\s*\((?:[^()]*,)?\s*null\s*[,)]", re.IGNORECASE)
 _LOOKS_AROUND = {"over": "a window function", "select": "a query"}
 _MAKES_ROWS = {"explode", "explode_outer", "posexplode", "posexplode_outer", "inline", "stack"}
 
@@ -156,6 +158,11 @@ def _are_sound(frame: DataFrame, conditions: Sequence[Condition]) -> bool:
 
 def _misleading(text: str, names: Collection[str]) -> str | None:
     """What the engine takes, and what does not mean what it says."""
+    if not text.strip():
+        return "is empty"
+    without_texts = _TOKEN.sub(lambda token: token[0] if token["word"] else "''", text)
+    if _WITH_NULL.search(without_texts) or _AMONG_NULL.search(without_texts):
+        return "compares with NULL, which is true of no row: write is null, or is not null"
     for token in _TOKEN.finditer(text):
         quoted, word = token["quoted"], (token["word"] or "").lower()
         if quoted is not None and quoted.lower() in names:

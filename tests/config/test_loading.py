@@ -134,7 +134,7 @@ def test_a_fact_that_names_an_unknown_dimension_is_refused(folder: Path) -> None
         (
             "event_time: transaction_timestamp",
             "event_time: basket_id",
-            "facts[fact_sales]: 'basket_id' of retail.transactions is a bigint, not a date or",
+            "facts[fact_sales].event_time: 'basket_id' of retail.transactions is a bigint, not",
         ),
         (
             "dimension: dim_location, natural_key: {store_id: store_id}",

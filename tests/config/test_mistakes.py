@@ -105,9 +105,111 @@ PATH = "path: transactions/transactions-{date:%Y-%m-%d}.csv"
         (SOURCE, "_share: 0.01", "_share: 1%", "share: '1%': must be a number, such as 0.05"),
         (BASE, '"0 2 * * *"', '"0 25 * * *"', "schedule.cron: '0 25 * * *': '25' is none of 0 to"),
         (BASE, '"0 2 * * *"', "daily", "needs five fields, minute hour day month weekday, and ha"),
-        (SOURCE, "name: quantity_not_negative", "name: units_where_money", "rules declared twice"),
         (SOURCE, "name: stores", "name: Stores", "'Stores' must be lower snake case"),
         (SOURCE, "name: stores", "name: no", "false: must be text: put it in quotes"),
+        (
+            SOURCE,
+            "name: stores\n",
+            "name: households\n",
+            "yaml:70: entities[3].name: 'households' is declared twice",
+        ),
+        (
+            SOURCE,
+            "{name: store_name,",
+            "{name: store_id,",
+            "yaml:76: entities[stores].columns[1].name: 'store_id' is declared twice",
+        ),
+        (
+            SOURCE,
+            "name: quantity_not_negative\n",
+            "name: units_where_money\n",
+            "yaml:32: entities[transactions].rules[1].name: 'units_where_money' is declared twice",
+        ),
+        (
+            SOURCE,
+            "event_time: transaction_timestamp",
+            "event_time: transaction_time",
+            "yaml:13: entities[transactions].event_time: transaction_time: not among the columns",
+        ),
+        (
+            SOURCE,
+            "event_time: transaction_timestamp",
+            "event_time: week",
+            "yaml:13: entities[transactions].event_time: 'week' says the day, and is no date or",
+        ),
+        (
+            SOURCE,
+            "key: [store_id]",
+            "key: store_id",
+            "'store_id': must be a list: write [store_id]",
+        ),
+        (
+            SOURCE,
+            "{name: store_id, type: bigint, description: The store.}\n      - {name: store_name",
+            "store_id: bigint\n      - {name: store_name",
+            "[stores].columns[0]: must have keys: write {name: store_id, type: bigint}",
+        ),
+        (
+            SOURCE,
+            "{name: store_name, type: string",
+            "{name: store_name, type: string, from: ''",
+            "columns[store_name].from: must not be empty",
+        ),
+        (
+            SOURCE,
+            "key: [store_id]",
+            "key: [store_id]\n    timezone: CEST",
+            "yaml:74: entities[stores].timezone: 'CEST': is not a time zone's name, such as Europe",
+        ),
+        (
+            SOURCE,
+            'closed_on: ["12-25"]',
+            'closed_on: ["13-25"]',
+            "extract.closed_on[0]: '13-25' must be a date, such as 2024-12-25, or a month and day",
+        ),
+        (
+            SOURCE,
+            'closed_on: ["12-25"]',
+            "expected_by: '25:00'",
+            "extract.expected_by: '25:00' must be a time of day, such as 06:00",
+        ),
+        (
+            SOURCE,
+            "connector: files\n",
+            "connector: files\nowners: [bob]\n",
+            "owners[0]: 'bob' must be an address, such as ann@example.com, or team:name",
+        ),
+        (
+            SOURCE,
+            PATH,
+            PATH + "\n      format: {delimiter: tab}",
+            "extract.format.delimiter: 'tab': must be the sign itself",
+        ),
+        (
+            SOURCE,
+            PATH,
+            PATH + "\n      format: {delimiter: '\\t'}",
+            'in quotes like "\\t" it is a sign',
+        ),
+        (SOURCE, PATH, PATH.replace(" tr", " C:/tr"), "below the landing zone (`landing.uri`)"),
+        (
+            BASE,
+            "schedule:",
+            "landing: {uri: 'ftp://x'}\nschedule:",
+            "'ftp://x': must be a folder or",
+        ),
+        (
+            STAR,
+            "natural_key: {store_id: store_id}\n",
+            "natural_key: [store_id]\n",
+            "natural_key: must be keys and values: write {store_id: store_id}",
+        ),
+        (
+            STAR,
+            "    columns: [basket_id",
+            "    dates: {week_key: week}\n    columns: [basket_id",
+            "facts[fact_sales].dates.week_key: 'week' of retail.transactions is a int, not a date",
+        ),
         (
             SOURCE,
             "extract: {mode: files, path",
@@ -187,6 +289,51 @@ PATH = "path: transactions/transactions-{date:%Y-%m-%d}.csv"
     ],
 )
 def test_a_mistake_is_refused_with_its_place_and_the_way_out(
+    folder: Path, file: str, old: str, new: str, expected: str
+) -> None:
+    edit(folder / file, (old, new))
+    assert [line for line in faults(folder) if expected in line]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        (
+            SOURCE,
+            "    key: [store_id]",
+            "   key: [store_id]",
+            "yaml:73: not YAML: this line fits",
+        ),
+        (
+            SOURCE,
+            "    key: [store_id]",
+            "\tkey: [store_id]",
+            "yaml:73: not YAML: nothing may",
+        ),
+        (
+            SOURCE,
+            "key: [store_id]",
+            "key: [store_id",
+            "yaml:74: not YAML: a ], a }, a comma or quotes",
+        ),
+        (
+            SOURCE,
+            "key: [store_id]",
+            'key: ["store_id]',
+            "the quote that opens in line 73 is not closed",
+        ),
+        (
+            SOURCE,
+            "key: [store_id]",
+            "key: !env KEY",
+            "yaml:73: not YAML: '!env' means nothing here",
+        ),
+        (SOURCE, "_share: 0.01", "_share: 0,01", "yaml:35: not YAML: '01' is no key here"),
+        (SOURCE, "key: [store_id]", "on: [store_id]", "yaml:73: not YAML: 'on' is no key here"),
+        (BASE, "start: 2017-01-01", "start: 2017-02-30", "no such value: day is out of range"),
+    ],
+)
+def test_what_is_no_yaml_is_refused_with_its_line(
     folder: Path, file: str, old: str, new: str, expected: str
 ) -> None:
     edit(folder / file, (old, new))

@@ -39,6 +39,8 @@ SOUND = (
     "`units` > 0 and _line > 1",
     "abs(amount) < 10 and length(trim(status)) > 1",
     "coalesce(status, '') = 'a select over the counter: \"units\"'",
+    "status <=> null and units in (1, null)",
+    "coalesce(status, '= null') = ' = null'",
     "null",
     "true",
 )
@@ -79,6 +81,10 @@ def test_what_can_be_judged_of_a_row_is_no_fault(spark: SparkSession) -> None:
         ("units = 'many'", "Cannot cast string 'many'"),
         ("status > 5", "one such row would fail its whole day: use try_cast(… as …)"),
         ("cast(status as date) > sold_on", "one such row would fail its whole day"),
+        ("status = null", "compares with NULL, which is true of no row: write is null, or is not"),
+        ("units > 0 and status <> NULL", "compares with NULL"),
+        ("status not in ('open', null)", "compares with NULL"),
+        (" ", "is empty"),
         ("amount / units < 10", "one such row would fail its whole day: use try_cast"),
     ],
 )
