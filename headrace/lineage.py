@@ -12,6 +12,7 @@ from typing import Any
 from headrace.build_plan import AssetLineage
 from headrace.config.loading import Project
 from headrace.config.settings import PartitionSettings
+from headrace.config.sources import SOURCE_ORDER
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
 from headrace.version import code_version
 from headrace.warehouse.retention import first_kept_month
@@ -19,6 +20,7 @@ from headrace.warehouse.retention import first_kept_month
 RAW, PROCESSED, QUARANTINE, CURATED = "raw", "processed", "quarantine", "curated"
 WAREHOUSE, MARTS = "warehouse", "marts"
 
+_LINEAGE_COLUMNS = ("_captured_at", *SOURCE_ORDER)
 _BUILT_BY_DBT = ("model", "seed", "snapshot")
 
 
@@ -44,6 +46,26 @@ def processed_lineage(project: Project, name: str) -> AssetLineage:
     uses = project.star.uses_of(name)
     version = code_version(entity, *([uses] if uses else []))
     return AssetLineage(f"{PROCESSED}/{table}", version, inputs=(f"{RAW}/{table}",))
+
+
+def lineage_columns_read(project: Project, name: str) -> tuple[str, ...]:
+    """Those columns of where a row of `source.entity` was read that the star is made from.
+
+    Where a dimension may find several rows of a member on one day, the last one holds: then these
+    are `_delivery`, `_file` and `_line`, by which they are ordered.
+    """
+    entity = project.entities()[name][1]
+    read = {*entity.key}
+    for dim in (dim for dim in project.star.dimensions if dim.entity == name):
+        if not {*entity.key} <= {*dim.natural_key.values()}:
+            read |= {*SOURCE_ORDER}
+        # A condition may name any of them; one that only looks like it costs a needless build.
+        condition = dim.deletes.when if dim.deletes and dim.deletes.when else ""
+        read |= {column for column in _LINEAGE_COLUMNS if column in condition}
+    for fact in (fact for fact in project.star.facts if fact.entity == name):
+        joined = (column for join in fact.dimensions for column in join.natural_key.values())
+        read |= {*fact.grain, *fact.columns, *joined}
+    return tuple(column for column in _LINEAGE_COLUMNS if column in read)
 
 
 def dimension_lineage(project: Project, config: DimensionConfig) -> AssetLineage:

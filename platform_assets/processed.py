@@ -13,7 +13,7 @@ from headrace.config.loading import Project
 from headrace.layers.full_snapshots import NAMESPACE as QUARANTINED_KEYS
 from headrace.layers.full_snapshots import SnapshotAudit
 from headrace.layers.processed import ProcessedStep
-from headrace.lineage import processed_lineage
+from headrace.lineage import lineage_columns_read, processed_lineage
 from headrace.quality.report import AuditedOutput, AuditedTable, bad_days, passed_days
 from headrace.standardize.rows import processed_schema, quarantine_schema
 from platform_assets.declare import (
@@ -94,8 +94,10 @@ def build_processed_asset(
                 slice_bytes=project.settings.engine.slice_bytes,
                 snapshots=audit,
                 source_order=uses.source_order if uses else (),
+                lineage_read=lineage_columns_read(project, name),
             )
-            staged = step.stage(name_of(key), lake.scan(RAW, table_of(name), days))
+            published = recorder.built_from_other_inputs(plan)
+            staged = step.stage(name_of(key), lake.scan(RAW, table_of(name), days), published)
 
             def set_aside(some: Collection[date]) -> None:
                 rows = {day: rows for day, rows in staged.quarantined.items() if day in some}
@@ -112,6 +114,7 @@ def build_processed_asset(
                 properties_of(context.run, version),
                 reports=staged.reports,
                 set_aside=set_aside,
+                unchanged=staged.unchanged,
             )
 
         plan = recorder.plan(context, lineage)

@@ -114,6 +114,18 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
                 ledger.expect(name, days, step.run_id)
         return plan
 
+    def built_from_other_inputs(self, plan: BuildPlan) -> dict[date, PartitionState]:
+        """Days of a plan that are published, built by the same code from other inputs."""
+        states = self.ledger().states(plan.lineage.name, plan.days)
+        return {
+            day: state
+            for day in plan.days
+            if (state := states.get(day))
+            and state.inputs is not None
+            and state.inputs != plan.inputs(day)
+            and state.published_code_version == plan.lineage.code_version
+        }
+
     def attempted(
         self,
         context: dg.AssetExecutionContext,
@@ -242,7 +254,7 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         reports, restated = output.reports, output.restated
         own = ledger_records(step, plan, reports, snapshot_id)
         if isinstance(output, AuditedOutput):
-            own = _with_versions(own, output, snapshot_id)
+            own = _with_versions(own, output, snapshot_id, self._still_unchanged(plan, output))
         own += [_given_way(step, plan, day) for day in overtaken]
         anew = self._restated_records(step, plan, restated, snapshot_id)
         # A day of the run that failed may be among the restated ones, and its failure is the news.
@@ -260,6 +272,14 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         if restated:
             self.log(step, key, restated)
         self.log(step, key, reports)
+
+    def _still_unchanged(self, plan: BuildPlan, output: AuditedOutput) -> set[date]:
+        """Days that hold what was published before, if no other run has published since."""
+        if not output.unchanged:
+            return set()
+        states = self.ledger().states(plan.lineage.name, output.unchanged)
+        runs = {day: state.published_run_id for day, state in states.items()}
+        return {day for day, run in output.unchanged.items() if runs.get(day) == run}
 
     def _restated_records(
         self,
@@ -532,12 +552,16 @@ def _open(days: Collection[date]) -> Gate:
 
 
 def _with_versions(
-    records: Sequence[PartitionRecord], output: AuditedOutput, snapshot_id: int | None
+    records: Sequence[PartitionRecord],
+    output: AuditedOutput,
+    snapshot_id: int | None,
+    unchanged: Collection[date],
 ) -> list[PartitionRecord]:
     """The records with what is known of each day's content."""
     published = [r.partition for r in records if r.status == "published" and r.partition]
     versions = output.versions(published) if output.versions else {}
-    return [_with_version(record, output, versions, snapshot_id) for record in records]
+    found = [_with_version(record, output, versions, snapshot_id) for record in records]
+    return [replace(r, content="same") if r.partition in unchanged else r for r in found]
 
 
 def _with_version(

@@ -38,6 +38,8 @@ PLACE_COLUMNS = {
     "_file": Column("_file", "string", description="File it came from."),
     "_line": Column("_line", "bigint", description="Line in that file."),
 }
+# What was delivered later is newer, whichever run captured it; within a file, the later line is.
+SOURCE_ORDER = ("_delivery", *PLACE_COLUMNS)
 
 
 class CsvFormat(StrictModel):

@@ -1,18 +1,21 @@
 """What two sets of files do not share: a file written anew holds mostly the rows that it had.
 
-Belongs here: finding those rows' keys, and the rows of a stream that have them.
+Belongs here: finding those rows' keys or days, and the rows of a stream that have them.
 Elsewhere: which files came and went (headrace.lake.changes), loading rows
 (headrace.layers.warehouse).
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import date
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from headrace.engine import functions as parse
 from headrace.lake.scan import LakeScan
+from headrace.schema import Column
 
 _SIDE = "_side"
 
@@ -36,6 +39,27 @@ def keys_of_differences(
     counted = side(come, 1).unionAll(side(gone, -1)).groupBy(*columns).agg(F.sum(_SIDE).alias("_n"))
     found = counted.where(F.col("_n") != 0).select(key).distinct().toArrow()
     return found[key].combine_chunks()
+
+
+def days_of_differences(
+    one: DataFrame, other: DataFrame, columns: Sequence[Column], day: str
+) -> set[date]:
+    """Days on which two frames have other rows, in whatever order; by 64-bit hashes of the rows.
+
+    Args:
+        one: Rows.
+        other: Rows, with the same columns.
+        columns: What makes rows equal; NULLs do not differ.
+        day: The column that says which day a row is of.
+    """
+    contents = parse.row_hash([(F.col(column.name), column.type) for column in columns])
+
+    def side(rows: DataFrame, sign: int) -> DataFrame:
+        return rows.select(day, contents.alias("_hash"), F.lit(sign).alias(_SIDE))
+
+    counted = side(one, 1).unionAll(side(other, -1)).groupBy(day, "_hash")
+    differing = counted.agg(F.sum(_SIDE).alias("_n")).where(F.col("_n") != 0)
+    return {row[day] for row in differing.select(day).distinct().collect()}
 
 
 def with_keys(rows: pa.RecordBatchReader, key: str, keys: pa.Array) -> pa.RecordBatchReader:

@@ -95,6 +95,11 @@ class SnapshotAudit:
         if keys and not (is_empty and (known is None or not {*known.days} & {*days})):
             self.quarantined_keys.replace(keys, schema=self.schema)
 
+    def has_no_keys(self, day: date) -> bool:
+        """Whether the keys' table says of a day that nothing of it was set aside."""
+        known = scan_if_published(self.quarantined_keys)
+        return known is None or day not in known.days
+
     def judge(
         self, rows: _Staged, keys: _Staged, reports: Mapping[date, PartitionReport]
     ) -> dict[date, PartitionReport]:

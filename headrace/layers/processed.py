@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import reduce
 from operator import or_
+from types import MappingProxyType
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -17,18 +18,21 @@ from pyspark.sql import functions as F
 from headrace.config.sources import EntityConfig
 from headrace.engine.staging import write_partitions
 from headrace.engine.types import spark_schema
+from headrace.errors import PublishedFileMissingError
 from headrace.ingestion.capture import raw_schema
 from headrace.ingestion.versions import current_files
 from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
+from headrace.layers.differences import days_of_differences
 from headrace.layers.full_snapshots import SnapshotAudit
 from headrace.layers.guarding import guard_files
 from headrace.layers.slices import plan_slices, stage_slices
+from headrace.ledger.ledger import PartitionState
 from headrace.quality import partitions as check
 from headrace.quality.conditions import entity_conditions, require_sound
 from headrace.quality.report import CheckResult, PartitionReport
 from headrace.quality.rules import BETWEEN_REASONS
-from headrace.schema import TableSchema
+from headrace.schema import Column, TableSchema
 from headrace.staged import StagedFile, StagedPartition, new_token
 from headrace.standardize.rows import (
     PARTITION_COLUMN,
@@ -45,19 +49,24 @@ from headrace.standardize.rows import (
 )
 
 _Files = Mapping[date, Sequence[StagedFile]]
+_NONE: Mapping[date, PartitionState] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class StagedDays:
     """Days of one entity, staged and audited; `reports` also names the days that failed.
 
-    `quarantined_keys` is of entities whose days are full snapshots (see full_snapshots).
+    Attributes:
+        quarantined_keys: Of entities whose days are full snapshots (see full_snapshots).
+        unchanged: Days whose rows are those that are published, though raw has other ones; with
+            the run that published them.
     """
 
     partitions: Mapping[date, StagedPartition]
     quarantined: Mapping[date, StagedPartition]
     reports: Mapping[date, PartitionReport]
     quarantined_keys: Mapping[date, StagedPartition] = field(default_factory=dict)
+    unchanged: Mapping[date, str] = field(default_factory=dict)
 
     def __or__(self, other: "StagedDays") -> "StagedDays":
         """Both, of different days."""
@@ -66,6 +75,7 @@ class StagedDays:
             {**self.quarantined, **other.quarantined},
             {**self.reports, **other.reports},
             {**self.quarantined_keys, **other.quarantined_keys},
+            {**self.unchanged, **other.unchanged},
         )
 
 
@@ -99,6 +109,8 @@ class ProcessedStep:
     Attributes:
         snapshots: Judges days that have to bring all members; None: none has to.
         source_order: Columns that settle which row of a key comes last, before its place does.
+        lineage_read: Which columns of where a row was read the star is made from; with `_delivery`
+            it goes by the order of a day's files.
     """
 
     spark: SparkSession
@@ -109,9 +121,17 @@ class ProcessedStep:
     slice_bytes: int
     snapshots: SnapshotAudit | None = None
     source_order: Sequence[str] = ()
+    lineage_read: Sequence[str] = ()
 
-    def stage(self, asset: str, raw: LakeScan) -> StagedDays:
+    def stage(
+        self, asset: str, raw: LakeScan, published: Mapping[date, PartitionState] = _NONE
+    ) -> StagedDays:
         """Stage the scan's days; one without captured rows is staged as empty.
+
+        Args:
+            asset: Name of the asset.
+            raw: The captured rows.
+            published: Days that are published, built by the same code from other captured rows.
 
         Raises:
             ConfigError: The engine refuses a condition of the entity.
@@ -133,7 +153,11 @@ class ProcessedStep:
             keys = self.snapshots.stage_keys(quarantined)
             reports = self.snapshots.judge(rows, keys, reports)
         failures = {day: PartitionReport(day, error=why) for day, why in errors.items()}
-        return StagedDays(rows, quarantined, reports | failures, keys)
+        some = {
+            d: s for d, s in published.items() if d in reports and self._may_equal(reports[d], s)
+        }
+        unchanged = self._unchanged(rows, some)
+        return StagedDays(rows, quarantined, reports | failures, keys, unchanged)
 
     def _write_all(self, asset: str, files: _Files) -> tuple[dict[date, _Written], dict[date, str]]:
         sizes = {day: _bytes(files[day]) for day in files}
@@ -295,6 +319,58 @@ class ProcessedStep:
             reasons.setdefault(row[PARTITION_COLUMN], Counter())[row["reason"]] += row["count"]
         return staged, reasons
 
+    def _may_equal(self, report: PartitionReport, published: PartitionState) -> bool:
+        """Whether a day's rows may be those that are published, as far as counts can tell."""
+        if report.outcome != "passed" or report.rows_out != published.published_rows:
+            return False
+        # Of a full snapshot, quarantined rows tell who was there, too.
+        is_free = not (report.rows_quarantined or published.rows_quarantined)
+        return self.snapshots is None or (is_free and self.snapshots.has_no_keys(report.partition))
+
+    def _unchanged(
+        self, staged: Mapping[date, StagedPartition], published: Mapping[date, PartitionState]
+    ) -> dict[date, str]:
+        """Days whose staged rows are those that the ledger's last run published, by that run."""
+        if not published or not self.table.exists():
+            return {}
+        scan = self.table.scan([*published])
+        if not self._has_columns(scan.schema):
+            return {}
+        runs = {day: s.published_run_id or "" for day, s in published.items()}
+        sizes = {day: _bytes(staged[day].files) + scan.size_bytes(day) for day in runs}
+        found: dict[date, str] = {}
+        for days in plan_slices([*runs], sizes, self.slice_bytes):
+            try:
+                found |= self._equal_days(staged, scan, {day: runs[day] for day in days})
+            except PublishedFileMissingError:
+                continue  # They are published again, as other rows.
+        return found
+
+    def _equal_days(
+        self, staged: Mapping[date, StagedPartition], scan: LakeScan, runs: Mapping[date, str]
+    ) -> dict[date, str]:
+        before = scan.frame(self.spark, [*runs])
+        rows = self._read_staged({day: staged[day] for day in runs}, processed_schema(self.entity))
+        # A run that was killed after its commit left rows that nothing below has read.
+        wrote = before.select(PARTITION_COLUMN, "_run_id").distinct().collect()
+        strangers = {r[0] for r in wrote if r["_run_id"] != runs[r[0]]}
+        differing = days_of_differences(before, rows, self._contents, PARTITION_COLUMN)
+        if "_delivery" in self.lineage_read:
+            order = _files_in_order(before), _files_in_order(rows)
+            differing |= {day for day in runs if order[0].get(day) != order[1].get(day)}
+        return {day: run for day, run in runs.items() if day not in strangers | differing}
+
+    @property
+    def _contents(self) -> list[Column]:
+        """What of a row the layers below read."""
+        lineage = [name for name in self.lineage_read if name != "_delivery"]
+        schema = processed_schema(self.entity)
+        return [schema.column(n) for n in (*(c.name for c in self.entity.columns), *lineage)]
+
+    def _has_columns(self, published: TableSchema) -> bool:
+        types = {column.name: column.type for column in published}
+        return all(types.get(column.name) == column.type for column in self._contents)
+
     def _read_raw(self, files: _Files) -> DataFrame:
         paths = [file.path for some in files.values() for file in some]
         return self._read(paths, raw_schema(self.entity))
@@ -317,6 +393,15 @@ class ProcessedStep:
         if not paths:
             return self.spark.createDataFrame([], spark_schema(schema))
         return self.spark.read.schema(spark_schema(schema)).parquet(*paths)
+
+
+def _files_in_order(rows: DataFrame) -> dict[date, list[str]]:
+    """By day, the files that rows are from, as they were delivered."""
+    order = [PARTITION_COLUMN, "_delivery", "_file"]
+    found: dict[date, list[str]] = {}
+    for row in rows.select(*order).distinct().orderBy(*order).collect():
+        found.setdefault(row[PARTITION_COLUMN], []).append(row["_file"])
+    return found
 
 
 def _rows(files: Sequence[StagedFile]) -> int:

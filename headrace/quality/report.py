@@ -88,6 +88,10 @@ class PartitionReport:
         return "; ".join(told)
 
 
+def _no_runs() -> Mapping[date, str]:
+    return MappingProxyType({})
+
+
 def _no_reports() -> Mapping[date, PartitionReport]:
     return MappingProxyType({})
 
@@ -101,6 +105,8 @@ class AuditedOutput(StagedOutput):
         restated: Of published days that the run had to write anew, whatever days it is about.
         warnings: What somebody may want to look at though no day fails for it.
         renewed: Days whose content differs from what is published, though their inputs do not.
+        unchanged: Days whose content is what is published, though their inputs differ; with the
+            run that published it.
         has_followed: Whether every published day agrees with the tables that the asset follows.
         versions: Asked after publication for the content of days that their inputs do not tell.
         set_aside: Publishes what was set aside of some days; called before their rows are, so
@@ -112,6 +118,7 @@ class AuditedOutput(StagedOutput):
     restated: Mapping[date, PartitionReport] = field(default_factory=_no_reports)
     warnings: tuple[str, ...] = ()
     renewed: Collection[date] = ()
+    unchanged: Mapping[date, str] = field(default_factory=_no_runs)
     has_followed: bool = True
     versions: Callable[[Collection[date]], Mapping[date, str]] | None = None
     set_aside: Callable[[Collection[date]], None] | None = None

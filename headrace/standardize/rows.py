@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from headrace.config.columns import ColumnConfig
-from headrace.config.sources import EntityConfig
+from headrace.config.sources import SOURCE_ORDER, EntityConfig
 from headrace.engine import functions as parse
 from headrace.engine.clocks import day_of
 from headrace.engine.text_forms import normalized, opaque
@@ -24,9 +24,6 @@ from headrace.schema import Column as SchemaColumn
 from headrace.schema import TableSchema
 
 PARTITION_COLUMN = "_partition_date"
-# Source order: what was delivered later is newer, whichever run captured it; within a file, the
-# later line is.
-SOURCE_ORDER = ("_delivery", "_file", "_line")
 
 _LINEAGE = (
     SchemaColumn("_captured_at", "timestamptz", False, "When the source was read."),

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from headrace.config.sources import EntityConfig
+from headrace.config.sources import SOURCE_ORDER, EntityConfig
 from headrace.config.star import DimensionConfig
 from headrace.engine import functions as parse
 from headrace.engine.clocks import moment_of
 from headrace.engine.types import sql_type
-from headrace.standardize.rows import PARTITION_COLUMN, SOURCE_ORDER
+from headrace.standardize.rows import PARTITION_COLUMN
 from headrace.star.neighbours import Neighbours
 
 # Before any event that a source could tell of, and a date that every database can hold.
