@@ -8,6 +8,7 @@ Elsewhere: parsing the records (headrace.ingestion.csv_reader).
 """
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -230,13 +231,15 @@ class RecordBlocks:
     def read(self, size: int) -> bytes:
         """Some records, at most `size` bytes; none at the end."""
         block = self._rest or self._next_block()
+        if not self._has_begun:
+            self._has_begun = True
+            # Arrow has an error for nothing at all. And it drops a byte order mark before its first
+            # character: the file's is gone already, so that one here is the first row's.
+            block = (BOM_UTF8 + block if block.startswith(BOM_UTF8) else block) or b"\n"
         end = size
         if len(block) > size and block[size - 1 : size + 1] == b"\r\n":
             end -= 1
         self._rest = block[end:]
-        if not block and not self._has_begun:
-            block = b"\n"  # Arrow has an error for nothing at all.
-        self._has_begun = True
         return block[:end]
 
     def close(self) -> None:

@@ -67,7 +67,23 @@ def _texts() -> st.SearchStrategy[str]:
     """Rows most of which are sound, between pieces that are most often not."""
     rows = st.sampled_from(["1,n,1", '2,"a, ""b""",2', '3,"x\r\ny",3', '4,5" pipe,4', '"5","",""'])
     pieces = st.sampled_from(
-        ['"', '""', ",", "\r", "\n", "\r\n", " ", "a", "é", "\\", '6,"b', '\\" c",', ",,", '"d"e']
+        [
+            '"',
+            '""',
+            ",",
+            "\r",
+            "\n",
+            "\r\n",
+            " ",
+            "a",
+            "é",
+            "\ufeff",
+            "\\",
+            '6,"b',
+            '\\" c",',
+            ",,",
+            '"d"e',
+        ]
     )
     ends = st.sampled_from(["\n", "\r\n", "\r"])
     many = st.integers(9, 12).map(lambda count: "7,n,1\n" * count)
@@ -80,6 +96,13 @@ def _texts() -> st.SearchStrategy[str]:
 @given(_texts(), st.sampled_from([1, 2, 3, 5, 7, 11, 2**20]), st.sampled_from([0, 1, 100]))
 def test_any_text_is_read_as_the_naive_reader_reads_it(text: str, chunk: int, limit: int) -> None:
     assert rows_of(text, limited(limit), chunk) == naive_rows(text, 3, limit)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 2**20])
+@pytest.mark.parametrize("text", ["\ufeff1,n,1\n", "\ufeff\n\ufeff2,n,1", '\n\ufeff"3,n,1\n4,n,1'])
+def test_a_byte_order_mark_behind_the_header_is_text(text: str, chunk: int) -> None:
+    """As in files that were put together of several."""
+    assert rows_of(text, entity(), chunk) == naive_rows(text, 3)
 
 
 _SPECIAL = (
