@@ -4,19 +4,36 @@ Belongs here: what has to be there before Dagster starts; safe to repeat, cheap 
 Elsewhere: where things lie (headrace.home).
 """
 
+import os
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from headrace import dbt_worker
 from headrace.config.loading import Project, resolve_secret
 from headrace.connections import postgres_url
+from headrace.errors import ConfigError
 from headrace.home import Home
 from headrace.marts import MartBuilder
 
+# The URL of Dagster's storage where none is configured: the port of the embedded server may change.
+_EMBEDDED_URL = "HEADRACE_EMBEDDED_DAGSTER_URL"
+# Without it a run over a range announces each partition of each asset by itself: 38.8 s a year.
+_SUBSET_EVENTS = "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"
+# The first line of files that versions before 0.2 wrote anew at each command.
+_OVERWRITTEN = "# Written by headrace; changes are overwritten."
 _DAGSTER_YAML = """\
-# Written by headrace; changes are overwritten.
+# Dagster's instance: https://docs.dagster.io/deployment/oss/dagster-yaml
+# Headrace wrote this file once. It is yours: edit it. Delete it to get the defaults again.
+# Examples: docs/how-to/configure-dagster.md
 storage:
   postgres:
-    postgres_url: {url}
+    postgres_url: {{env: {variable}}}
+# Each run starts in a fork of a process that has imported everything.
+run_launcher:
+  module: platform_assets.runtime.run_launcher
+  class: ForkRunLauncher
 run_coordinator:
   module: dagster.core.run_coordinator
   class: QueuedRunCoordinator
@@ -59,23 +76,62 @@ compute_logs:
 """
 
 
+def environment_of(project: Project) -> dict[str, str]:
+    """Variables under which Dagster's own commands work on this installation.
+
+    Starts the embedded Postgres if Dagster's storage is there.
+    """
+    storage = {}
+    if project.settings.dagster.url is None:
+        storage = {_EMBEDDED_URL: postgres_url(project, "dagster", "psycopg2")}
+    return {
+        "HEADRACE_HOME": str(project.home),
+        "HEADRACE_CONFIG": str(project.folder),
+        "PIPELINE_ENV": project.environment,
+        "DAGSTER_HOME": str(Home(project.home).dagster),
+        _SUBSET_EVENTS: "1",
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        **storage,
+    }
+
+
 def prepare_home(project: Project) -> None:
     """Make the installation ready for Dagster.
 
     Raises:
-        ConfigError: The home cannot be used, or a secret is missing.
+        ConfigError: The home cannot be used, a secret is missing, or `dagster.yaml` is wrong.
     """
     home = Home(project.home)
-    for folder in (home.root, home.dagster):
-        folder.mkdir(parents=True, exist_ok=True)
-    if secret := project.settings.dagster.url:
+    home.root.mkdir(parents=True, exist_ok=True)
+    secret = project.settings.dagster.url
+    if secret:
         resolve_secret(secret)
-        # Dagster reads the variable itself: the password is in no file.
-        url = f"{{env: {secret.env}}}"
     else:
-        url = f'"{postgres_url(project, "dagster", "psycopg2")}"'
-    _write(home.dagster / "dagster.yaml", _DAGSTER_YAML.format(url=url, logs=_logs(project)))
+        postgres_url(project, "dagster")  # Starts the server.
+    ensure_dagster_yaml(project)
     mart_builder(project).ensure_manifest()
+
+
+def ensure_dagster_yaml(project: Project) -> None:
+    """Write `dagster.yaml` if it is not there; one that is there is checked, and left as it is.
+
+    Raises:
+        ConfigError: Dagster's storage is not in a Postgres that can be found.
+    """
+    path = Home(project.home).dagster / "dagster.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    secret = project.settings.dagster.url
+    variable = secret.env if secret else _EMBEDDED_URL
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        text = _OVERWRITTEN
+    if text.startswith(_OVERWRITTEN):
+        scratch = path.with_suffix(".new")
+        scratch.write_text(_DAGSTER_YAML.format(variable=variable, logs=_logs(project)))
+        scratch.replace(path)
+        return
+    _check_storage(path, text, variable)
 
 
 def mart_builder(project: Project) -> MartBuilder:
@@ -96,8 +152,35 @@ def _logs(project: Project) -> str:
     return _S3_LOGS.format(bucket=bucket, prefix=f"{prefix}/logs".lstrip("/"))
 
 
-def _write(path: Path, text: str) -> None:
-    if not path.exists() or path.read_text() != text:
-        scratch = path.with_suffix(".new")
-        scratch.write_text(text)
-        scratch.replace(path)
+def _check_storage(path: Path, text: str, variable: str) -> None:
+    """See that Dagster's storage is in a Postgres whose URL is known.
+
+    Raises:
+        ConfigError: It is not; the message names the file and the entry.
+    """
+    remedy = f"write postgres_url: {{env: {variable}}}, or delete the file to get the defaults"
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}", fix=remedy) from None
+    storage = _at(found, "storage")
+    if not isinstance(storage, dict) or "postgres" not in storage:
+        raise ConfigError(
+            f"{path}: storage is not storage.postgres, and Headrace writes Dagster's events with "
+            "statements for Postgres",
+            fix=remedy,
+        )
+    named = _at(storage, "postgres", "postgres_url", "env")
+    if isinstance(named, str) and named != variable and named not in os.environ:
+        raise ConfigError(
+            f"{path}: storage.postgres.postgres_url names the environment variable {named}, which "
+            "is not set",
+            fix=f"export {named}=…, or {remedy}",
+        )
+
+
+def _at(document: Any, *path: str) -> Any:
+    """The value at a path of keys; None where there is none."""
+    for key in path:
+        document = document.get(key) if isinstance(document, dict) else None
+    return document

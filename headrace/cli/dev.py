@@ -25,9 +25,9 @@ import yaml
 
 from headrace.config.loading import load_project
 from headrace.errors import ConfigError, HeadraceError
-from headrace.home import Home, environment_of
+from headrace.home import Home
 from headrace.home_lock import using
-from headrace.home_setup import prepare_home
+from headrace.home_setup import environment_of, prepare_home
 
 _HOST = "127.0.0.1"
 # The code location's module and name, as in pyproject.toml and workspace.yaml.

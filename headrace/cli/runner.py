@@ -30,9 +30,8 @@ from headrace.config.loading import Project, load_project
 from headrace.connections import landing_of, ledger_of
 from headrace.engine import session as engine
 from headrace.errors import ConfigError, HeadraceError
-from headrace.home import environment_of
 from headrace.home_lock import using
-from headrace.home_setup import mart_builder, prepare_home
+from headrace.home_setup import environment_of, mart_builder, prepare_home
 from headrace.ingestion.unclaimed import unclaimed_files, unclaimed_text
 from headrace.ledger import liveness
 from headrace.ledger.causes import BadPartition
