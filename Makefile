@@ -17,7 +17,7 @@ PYTEST := $(BIN)/pytest -n $(PYTEST_WORKERS) --dist $(PYTEST_DIST)
 NOT_FAST := slow or spark or s3 or crash or e2e or property or contract
 
 .PHONY: help setup demo ui fmt lint types imports test test-fast test-contract test-property \
-	test-e2e test-orders test-spark test-crash bench check docs lock clean
+	test-e2e test-orders test-spark test-crash test-nightly bench check docs lock clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ test-spark: setup ## transformations on Spark (needs Java 17)
 
 test-crash: setup ## killed at every named point, the long round included
 	@$(PYTEST) -m crash
+
+test-nightly: setup ## what make test leaves out, for an hour or two
+	@$(PYTEST) -m slow
 
 bench: setup ## the platform against a hand-written floor; HEADRACE_REFEREE=DIR: and before a referee
 	@$(BIN)/python -m benchmarks.run

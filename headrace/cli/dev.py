@@ -1,6 +1,7 @@
-"""Dagster's UI and daemon over one installation: started, watched, and ended as a whole.
+"""Dagster's UI, daemon and code server over one installation: started, watched, ended as a whole.
 
-Belongs here: what `headrace dev` does besides Dagster's own command.
+Belongs here: the processes of `headrace dev`. `dagster dev` starts them one after the other; here
+they start side by side, which takes half the time.
 Elsewhere: what has to be ready before it (headrace.home_setup), the code location
 (platform_assets.definitions).
 """
@@ -18,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any
 
@@ -38,8 +40,11 @@ _LOOK_SECONDS = 0.5
 _RELOAD_SECONDS = 5.0
 _ASK = """
 { instance { info } workspaceOrError { ... on Workspace { locationEntries {
-    loadStatus locationOrLoadError { ... on PythonError { message causes { message } } } } } } }
+    loadStatus locationOrLoadError { ... on PythonError {
+        className message causes { message } } } } } } }
 """
+# While the code server starts, or starts again, its location has this error.
+_UNREACHABLE = "DagsterUserCodeUnreachableError"
 
 
 class DagsterEndedError(HeadraceError):
@@ -62,13 +67,20 @@ def serve(port: int, say: Callable[[str], None]) -> None:
     with using(project.home, "dev", f"headrace dev at {url}") as lock:
         require_free(port)
         prepare_home(project)
-        variables = {"PYTHONWARNINGS": "ignore", **os.environ, **environment_of(project)}
+        variables = {
+            "PYTHONWARNINGS": "ignore",
+            # As `dagster dev` has it: code that looks for it behaves as on a developer's machine.
+            "DAGSTER_IS_DEV_CLI": "1",
+            **os.environ,
+            **environment_of(project),
+        }
         home = Home(project.home).dagster
         with _ended_by_signals() as ended, _dagster(home, port, variables, lock) as dagster:
             ui = Ui(url, home)
             if not _await_ready(ui, dagster, ended):
                 return
             say(f"Dagster's UI: {url}  (Ctrl-C ends it)")
+            _prepare_runs(dagster)
             _watch(ui, dagster, ended, say)
 
 
@@ -125,7 +137,7 @@ class Ui:
         return found if is_ours else None
 
 
-def _await_ready(ui: Ui, dagster: "subprocess.Popen[bytes]", ended: list[int]) -> bool:
+def _await_ready(ui: Ui, dagster: "_Processes", ended: list[int]) -> bool:
     """True once the UI answers with a code location; False if a signal came before."""
     deadline = time.monotonic() + _READY_SECONDS
     while not ended:
@@ -141,9 +153,7 @@ def _await_ready(ui: Ui, dagster: "subprocess.Popen[bytes]", ended: list[int]) -
     return False
 
 
-def _watch(
-    ui: Ui, dagster: "subprocess.Popen[bytes]", ended: list[int], say: Callable[[str], None]
-) -> None:
+def _watch(ui: Ui, dagster: "_Processes", ended: list[int], say: Callable[[str], None]) -> None:
     """Until a signal comes; says what is wrong with definitions that were loaded again."""
     said, look_at = "", time.monotonic()
     while not ended:
@@ -161,7 +171,11 @@ def _watch(
 
 def _is_loaded(answer: Mapping[str, Any]) -> bool:
     entries = answer["workspaceOrError"].get("locationEntries") or ()
-    return bool(entries) and all(entry["loadStatus"] == "LOADED" for entry in entries)
+    return bool(entries) and all(
+        entry["loadStatus"] == "LOADED"
+        and (entry["locationOrLoadError"] or {}).get("className") != _UNREACHABLE
+        for entry in entries
+    )
 
 
 def _load_error(answer: Mapping[str, Any] | None) -> str | None:
@@ -176,47 +190,107 @@ def _load_error(answer: Mapping[str, Any] | None) -> str | None:
     return ""
 
 
-def _require_alive(dagster: "subprocess.Popen[bytes]") -> None:
-    if (code := dagster.poll()) is not None:
-        raise DagsterEndedError(
-            f"Dagster ended with code {code}", fix="its messages above say why; then start it again"
-        )
+def _prepare_runs(dagster: "_Processes") -> None:
+    """Have the daemon start its forkserver: sooner, its imports would delay the UI."""
+    stdin = dagster["daemon"].stdin
+    if stdin is not None:
+        with suppress(BrokenPipeError):
+            stdin.write(b"\n")
+            stdin.flush()
+
+
+def _require_alive(dagster: "_Processes") -> None:
+    for name, process in dagster.items():
+        if (code := process.poll()) is not None:
+            raise DagsterEndedError(
+                f"Dagster's {name} ended with code {code}",
+                fix="its messages above say why; then start it again",
+            )
+
+
+_Processes = dict[str, "subprocess.Popen[bytes]"]
 
 
 @contextmanager
 def _dagster(
     home: Path, port: int, variables: Mapping[str, str], lock: int
-) -> Iterator["subprocess.Popen[bytes]"]:
-    """`dagster dev` over the installation, in a process group of its own that ends with this."""
+) -> Iterator[_Processes]:
+    """Dagster's processes over the installation, in one process group that ends with this."""
+    processes: _Processes = {}
+    # A Unix socket's path has 107 bytes at most, and a home's may be longer.
+    with TemporaryDirectory(prefix="headrace-") as folder:
+        try:
+            for name, command in _commands(home, port, Path(folder) / "code.sock").items():
+                group = next((process.pid for process in processes.values()), 0)
+                processes[name] = subprocess.Popen(  # noqa: S603  # our own programs
+                    [sys.executable, "-m", *command],
+                    env=variables,
+                    cwd=home,
+                    process_group=group,
+                    pass_fds=[lock],
+                    stdin=subprocess.PIPE if name == "daemon" else subprocess.DEVNULL,
+                )
+            yield processes
+        finally:
+            _end(processes)
+
+
+def _commands(home: Path, port: int, code: Path) -> dict[str, list[str]]:
+    """What runs, each with the arguments of `python -m`."""
+    location = _location()
     workspace = home / "workspace.yaml"
-    workspace.write_text(yaml.safe_dump({"load_from": [{"python_module": _location()}]}))
-    command = [sys.executable, "-m", "dagster", "dev", "--workspace", str(workspace)]
-    command += ["--host", _HOST, "--port", str(port)]
-    process = subprocess.Popen(  # noqa: S603  # our own program
-        command, env=variables, cwd=home, start_new_session=True, pass_fds=[lock]
-    )
-    try:
-        yield process
-    finally:
-        # It ends its children when it is interrupted; what does not end in time is killed.
+    server = {"host": "localhost", "socket": str(code), "location_name": _LOCATION}
+    workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
+    target = ["--module-name", _MODULE, "--working-directory", str(location)]
+    served = ["--socket", str(code), "--location-name", _LOCATION]
+    given = ["--workspace", str(workspace)]
+    return {
+        "code server": [
+            *("dagster", "code-server", "start", *target, *served),
+            *("--inject-env-vars-from-instance", "--use-python-environment-entry-point"),
+        ],
+        "daemon": ["platform_assets.runtime.daemon", "run", *given],
+        "web server": ["dagster_webserver", "--host", _HOST, "--port", str(port), *given],
+    }
+
+
+def _end(processes: _Processes) -> None:
+    """Interrupt them; what does not end in time is killed, runs among it."""
+    if not processes:
+        return
+    group = next(iter(processes.values())).pid
+    deadline = time.monotonic() + _END_SECONDS
+    for process in processes.values():
         process.send_signal(signal.SIGINT)
+    for process in processes.values():
         with suppress(subprocess.TimeoutExpired):
-            process.wait(_END_SECONDS)
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(max(0.0, deadline - time.monotonic()))
+    # Runs are processes of the group, too: they end as a terminated run does.
+    _signal_group(group, signal.SIGTERM)
+    while time.monotonic() < deadline and _signal_group(group, 0):
+        time.sleep(_LOOK_SECONDS)
+    _signal_group(group, signal.SIGKILL)
+    for process in processes.values():
         process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
 
 
-def _location() -> dict[str, str]:
+def _signal_group(group: int, number: int) -> bool:
+    """Whether a process of the group was there to get the signal."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def _location() -> Path:
+    """The folder of the project's packages."""
     found = find_spec(_MODULE.split(".", maxsplit=1)[0])
     if found is None or not found.submodule_search_locations:
         raise ConfigError(f"{_MODULE} is not installed", fix="run make setup in its folder")
-    folder = Path(found.submodule_search_locations[0]).parent
-    return {
-        "module_name": _MODULE,
-        "location_name": _LOCATION,
-        "working_directory": str(folder),
-    }
+    return Path(found.submodule_search_locations[0]).parent
 
 
 @contextmanager

@@ -1,9 +1,11 @@
-"""Dagster's daemon, with the forkserver of its runs started before the first run asks for it.
+"""Dagster's daemon, whose forkserver can be started before the first run asks for it.
 
-`python -m platform_assets.runtime.daemon run …` takes what `dagster-daemon run …` takes. That one
-works too: its first run waits for the imports.
+`python -m platform_assets.runtime.daemon run …` takes what `dagster-daemon run …` takes. A line on
+its standard input starts the forkserver; without one, as with `dagster-daemon`, the first run waits
+for the imports.
 """
 
+import sys
 import threading
 
 import dagster as dg
@@ -11,11 +13,10 @@ from dagster._daemon.cli import main
 
 from platform_assets.runtime.run_launcher import ForkRunLauncher
 
-# The imports keep a core busy for some seconds, in which the UI starts.
-_DELAY_SECONDS = 5.0
 
-
-def _prepare() -> None:
+def _prepare_when_asked() -> None:
+    if not sys.stdin.readline():
+        return
     with dg.DagsterInstance.get() as instance:
         launcher = instance.run_launcher
         # Another one may be configured: on Kubernetes, runs start elsewhere.
@@ -24,7 +25,5 @@ def _prepare() -> None:
 
 
 if __name__ == "__main__":
-    timer = threading.Timer(_DELAY_SECONDS, _prepare)
-    timer.daemon = True
-    timer.start()
+    threading.Thread(target=_prepare_when_asked, daemon=True).start()
     main()

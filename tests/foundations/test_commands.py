@@ -7,7 +7,7 @@ from pathlib import Path
 TARGETS = {
     *("setup", "demo", "ui", "fmt", "lint", "types", "imports", "bench", "check", "docs"),
     *("test", "test-fast", "test-contract", "test-property", "test-e2e", "test-spark"),
-    *("test-crash", "test-orders", "lock", "clean"),
+    *("test-crash", "test-orders", "test-nightly", "lock", "clean"),
 }
 
 
