@@ -4,6 +4,7 @@ Belongs here: running one statement and fetching its rows, whatever their values
 Elsewhere: printing them (headrace.cli.output).
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,10 @@ _FIXES = {
     "25006": "headrace sql reads; with --write the statement may change the warehouse",
     "42601": "see the syntax of PostgreSQL; each call takes one statement",
 }
+# Spaces and comments; comments of Postgres may hold others, which nobody writes before a statement.
+_FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/)*(\w*)", re.DOTALL)
+# A transaction that can only read does not keep them from the server's files and programs.
+_REACH_OUT = {"copy", "do"}
 _OTHERWISE = "schemas are warehouse, marts and platform; \\d works in psql"
 
 
@@ -57,6 +62,13 @@ def run_query(query: str, *, write: bool = False) -> Rows:
 
 def query_database(url: str, query: str, *, write: bool) -> Rows:
     """As `run_query`, on the database at `url`."""
+    first = _FIRST_WORD.match(query)
+    word = first[1].lower() if first else ""
+    if word == "copy" or (word in _REACH_OUT and not write):
+        raise QueryError(
+            f"{word.upper()} is not run: it reaches files and programs of the server",
+            fix="--json prints rows; psql has \\copy" if word == "copy" else _FIXES["25006"],
+        )
     with connect(url) as session:
         _load_any_time(session)
         try:

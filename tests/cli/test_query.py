@@ -44,6 +44,9 @@ def values(url: str, query: str) -> tuple[object, ...]:
         "do $$ begin drop table kept; end $$",
         "do $$ begin commit; set transaction read write; drop table kept; end $$",
         "vacuum kept",
+        "copy (select 1) to program 'true'",
+        "/* out */ -- now\n COPY kept to stdout",
+        "do $x$ begin copy kept to program 'true'; end $x$",
     ],
 )
 def test_a_query_changes_nothing(url: str, query: str) -> None:
