@@ -12,7 +12,7 @@ import dagster as dg
 import pyarrow as pa
 
 from headrace.arrow_schema import schema_of_arrow
-from headrace.errors import HeadraceError, UnknownColumnError
+from headrace.errors import UnknownColumnError
 from headrace.schema import TableSchema
 from headrace.warehouse.group import GroupMember, LoadGroup
 from headrace.warehouse.publishing import Publication
@@ -51,7 +51,7 @@ class PublicationRecorder(Protocol):
             publications: What changes, by table name; a group's unchanged tables are missing.
         """
 
-    def failed(self, context: dg.OutputContext, output: object, error: HeadraceError) -> None:
+    def failed(self, context: dg.OutputContext, output: object, error: Exception) -> None:
         """Called when nothing could be published; the error is raised afterwards.
 
         Args:
@@ -145,7 +145,7 @@ class PostgresIOManager(dg.ConfigurableIOManager):
                 publications = member.group.publish(
                     lambda session, changes: self._write_along(context, obj, session, changes)
                 )
-            except HeadraceError as error:
+            except Exception as error:  # whatever it is, the days that it failed have to be known
                 if self.recorder is not None:
                     self.recorder.failed(context, obj, error)
                 raise

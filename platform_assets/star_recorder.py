@@ -14,7 +14,7 @@ import dagster as dg
 import structlog
 
 from headrace.build_plan import BuildPlan
-from headrace.errors import CommitConflictError, HeadraceError
+from headrace.errors import CommitConflictError
 from headrace.ledger.ledger import PartitionRecord
 from headrace.quality.report import PartitionReport, passed_days
 from headrace.staged import new_token
@@ -122,7 +122,7 @@ class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
             days = _days_of_restated_members(session, fact, publications)
             ledger.renew_in(session, name_of(warehouse_key(fact.name)), days, new_token())
 
-    def failed(self, context: dg.OutputContext, output: object, error: HeadraceError) -> None:
+    def failed(self, context: dg.OutputContext, output: object, error: Exception) -> None:
         """Write down that no table of the star could be published."""
         plans = {warehouse_key(name): plan for name, plan in _star(output).plans.items()}
         release_lock(context.step_context)
@@ -146,12 +146,14 @@ class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         context.add_output_metadata(counts)
         if any(counts.values()):
             log.info("days_restated", run_id=context.run_id, **counts)
-        if publications:
-            connect = self.recorder.warehouse.connector()
-            views.follow(connect, Path(self.views), [WAREHOUSE], star.declared)
-            comments.describe(connect, star.described)
-            access.grant_new_tables(connect, star.limited)
-        release_lock(context.step_context)
+        try:
+            if publications:
+                connect = self.recorder.warehouse.connector()
+                views.follow(connect, Path(self.views), [WAREHOUSE], star.declared)
+                comments.describe(connect, star.described)
+                access.grant_new_tables(connect, star.limited)
+        finally:
+            release_lock(context.step_context)
         judged = [report for some in reports.values() for report in some.values()]
         self.recorder.end(context.step_context, list(reports), judged)
 

@@ -38,6 +38,7 @@ class Recorder:
     ledger: Ledger
     fails: bool = False
     told: Mapping[str, Publication] | None = None
+    error: Exception | None = None
 
     def publishing(
         self,
@@ -57,6 +58,10 @@ class Recorder:
     ) -> None:
         del context, output
         self.told = publications
+
+    def failed(self, context: dg.OutputContext, output: object, error: Exception) -> None:
+        del context, output
+        self.error = error
 
 
 def run(
@@ -216,6 +221,8 @@ def test_a_recorder_writes_with_the_publication_or_not_at_all(url: str, session:
     rows = arrow(FACT, sales(day(1), 5))
     failed = run([fact_asset(rows)], url, days=days, recorder=recorder, raise_on_error=False)
     assert not failed.success
+    # What nobody foresaw is told, too.
+    assert isinstance(recorder.error, LookupError)
     assert len(published(session)) == 2
     assert recorder.ledger.states("fact_sales")[None] == state
 
