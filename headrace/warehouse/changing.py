@@ -14,7 +14,7 @@ from psycopg import sql
 from headrace.errors import CommitConflictError, IncompatibleSchemaError
 from headrace.warehouse import foreign_keys, indexing, months
 from headrace.warehouse.days import replace_days
-from headrace.warehouse.dependent_views import set_aside
+from headrace.warehouse.dependent_views import Surroundings, set_aside
 from headrace.warehouse.keyed_rows import KeyedRows
 from headrace.warehouse.leftovers import STAGING
 from headrace.warehouse.schema import (
@@ -52,12 +52,14 @@ class TableChange:
     Attributes:
         rows: Rows inserted, updated, deleted, kept and restated.
         changed_days: Rows written of each day; a table without partitions has none.
+        surroundings: Of a table that was dropped, what went with it.
     """
 
     def __init__(self, session: Session, load: StagedLoad) -> None:
         self.label = load.table.label
         self.rows: Counter[str] = Counter()
         self.changed_days: Counter[date] = Counter()
+        self.surroundings: Surroundings | None = None
         self._session = session
         self._load = load
         self._table = load.table
@@ -126,7 +128,8 @@ class TableChange:
                     fix="see why the day does not pass (headrace status), mend it, rebuild again",
                 )
         months.set_lock_timeout(self._session, _CHANGE_TIMEOUT)
-        # Views over it go too, and are made again after the load.
+        # What goes with it is made again at the end of the transaction.
+        self.surroundings = Surroundings.of(self._session, table)
         self._session.execute(sql.SQL("drop table {} cascade").format(table.identifier))
         months.set_lock_timeout(self._session, "0")
 

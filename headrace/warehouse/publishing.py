@@ -20,6 +20,7 @@ from types import MappingProxyType
 
 from headrace.warehouse import months
 from headrace.warehouse.changing import ReadersInTheWayError, TableChange
+from headrace.warehouse.dependent_views import restore
 from headrace.warehouse.leftovers import drop_with_publication
 from headrace.warehouse.sessions import Connect, Session, advisory_key, translated
 from headrace.warehouse.staged import StagedLoad
@@ -133,6 +134,7 @@ def _in_one_transaction(
             change.delete_gone()
         for change in changes:
             change.add_months()
+        restore(session, [change.surroundings for change in changes if change.surroundings])
         if before_commit:
             before_commit(session, [_publication(change, 0.0) for change in changes])
         drop_with_publication(session, [name for load in loads for name in load.table_names])

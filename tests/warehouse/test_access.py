@@ -221,3 +221,26 @@ def test_a_limited_query_looks_facts_up_by_the_index(
     text = "\n".join(line for (line,) in plan)
     assert "fact_sales__2017_02__product_key" in text
     assert text.count("on dim_product") == 1, "members are looked up once, not once a row"
+
+
+def test_a_rebuild_shows_a_role_with_rules_no_other_rows_at_any_time(
+    star: Warehouse, role: str, logged_in: As
+) -> None:
+    grant(star.connect, role, limited_to("b"))
+    members = [{"product_key": n, "brand": b, "shop": 1} for n, b in enumerate("aab")]
+    load_all(star, members, replace(MEMBERS, rebuild=True))
+    with logged_in(role) as reader:
+        assert keys(reader, "select product_key from warehouse.dim_product") == [2]
+        assert keys(reader) == [2, 2]
+
+
+def test_where_a_policy_cannot_be_made_again_its_role_loses_the_table(
+    star: Warehouse, role: str, logged_in: As
+) -> None:
+    grant(star.connect, role, limited_to("b"))
+    without = MEMBERS.schema.without("brand")
+    members = [{"product_key": n, "shop": 1} for n in range(3)]
+    load_all(star, members, replace(MEMBERS, schema=without, rebuild=True))
+    for table in ("dim_product", "fact_sales"):
+        with logged_in(role) as reader, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            reader.execute(f"select * from warehouse.{table}")

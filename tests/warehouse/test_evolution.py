@@ -255,3 +255,35 @@ def test_a_rebuilt_dimension_has_the_declared_columns_and_no_others(
     again = replace(PRODUCT, schema=TableSchema(columns), rebuild=True)
     load_all(warehouse, [{"product_key": 2, "size": 7}], again)
     assert session.execute("select * from warehouse.dim_product").fetchall() == [(2, 7)]
+
+
+def test_a_rebuilt_table_keeps_its_views_and_privileges(
+    warehouse: Warehouse, session: Session
+) -> None:
+    load(warehouse, {day(0): [sale(day(0), 1)]})
+    reader = f"reader_{session.info.dbname}"
+    for statement in (
+        "create schema bi",
+        f"create role {reader}",
+        f"grant select on warehouse.fact_sales to {reader}",
+        "create view bi.sold as select product_key, amount from warehouse.fact_sales",
+        "create view bi.counted as select count(*) from warehouse.fact_sales",
+        "create materialized view bi.total as select sum(amount) from bi.sold",
+        f"grant select on bi.sold to {reader}",
+    ):
+        session.execute(statement)
+    privileges = "select relname::text, relacl::text from pg_class where relname = any(%s)"
+    names = ["fact_sales", "sold", "counted", "total"]
+    before = sorted(session.execute(privileges, (names,)).fetchall())
+    finer = replace(changed(FACT, "amount", "decimal(12,4)"), rebuild=True)
+    load(warehouse, {day(0): [sale(day(0), 1, "1.2345")]}, finer)
+    assert sorted(session.execute(privileges, (names,)).fetchall()) == before
+    query = "select (select sum(amount)::text from bi.sold), (select sum::text from bi.total)"
+    assert session.execute(query).fetchone() == ("1.2345", "1.2345")
+    assert session.execute("select * from bi.counted").fetchone() == (1,)
+    narrower = replace(FACT, schema=FACT.schema.without("amount"), rebuild=True)
+    load(warehouse, {day(0): [sale(day(0), 1)]}, narrower)
+    views = "select relname::text from pg_class where relnamespace = 'bi'::regnamespace"
+    assert session.execute(views).fetchall() == [("counted",)]
+    session.execute(f"drop owned by {reader}")
+    session.execute(f"drop role {reader}")
