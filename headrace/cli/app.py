@@ -95,7 +95,7 @@ def backfill(
     """
     from headrace import dbt_worker
 
-    if dbt_worker.may_be_needed(select):
+    if not stale and dbt_worker.may_be_needed(select):
         # It gets ready while this process imports what it needs itself.
         dbt_worker.start()
     from headrace.cli.runner import read_unclaimed, run_backfill
@@ -163,6 +163,8 @@ def status(
 ) -> None:
     """Show each asset's partitions: published, empty, held, failed, missing; rows; last run.
 
+    Assets that are declared and were never built are shown, too: backfill --stale builds them.
+
     Rows are those that readers see: of a dimension all its versions, of a mart its own. Files of
     the landing zone that no entity claims are named below.
 
@@ -174,7 +176,8 @@ def status(
         output.print_errors(read_errors(), as_json=as_json)
         return
     found = read_status()
-    output.print_status(found, as_json=as_json, first_steps=[] if found else first_steps())
+    is_new = all(asset.never_built for asset in found)
+    output.print_status(found, as_json=as_json, first_steps=first_steps() if is_new else [])
     if not as_json:
         output.warn(read_unclaimed())
 

@@ -130,11 +130,11 @@ def print_table(
 def print_status(
     assets: "Sequence[AssetStatus]", *, as_json: bool, first_steps: Sequence[str] = ()
 ) -> None:
-    """One line an asset; without any, what to do first."""
+    """One line an asset; while none was ever built, what to do first."""
     if as_json:
         print_json([asset.as_dict() for asset in assets])
         return
-    if not assets:
+    if all(asset.never_built for asset in assets):
         say("nothing has run yet")
         for line in first_steps:
             say(f"  {line}")
@@ -150,7 +150,23 @@ def print_status(
         "rows",
         "last run",
     )
-    print_table(columns, [tuple(asset.as_dict().values()) for asset in assets])
+    print_table(
+        columns,
+        [
+            (
+                each.asset,
+                each.published,
+                each.empty,
+                each.held,
+                each.failed,
+                each.missing,
+                each.stale,
+                each.rows,
+                each.last_run or "never built",
+            )
+            for each in assets
+        ],
+    )
 
 
 def print_audit(tables: Sequence["TableAudit"], *, as_json: bool) -> None:

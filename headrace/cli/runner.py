@@ -23,6 +23,7 @@ import structlog
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from headrace import dbt_worker, progress
+from headrace.build_plan import AssetLineage
 from headrace.cli.checking import check_conditions
 from headrace.cli.output import messages
 from headrace.cli.table_rows import rows_in_tables
@@ -55,7 +56,10 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class BackfillResult:
-    """What a backfill did; `exit_code` is 0 published, 3 some partitions are bad, 1 it broke."""
+    """What a backfill did; `exit_code` is 0 published, 3 some partitions are bad, 1 it broke.
+
+    `run_id` is empty where there was nothing to run.
+    """
 
     run_id: str
     published: int
@@ -74,7 +78,8 @@ class BackfillResult:
 class AssetStatus:
     """One asset's partitions by state; `missing` were never attempted, `rows` are what readers see.
 
-    A mart that is a view has no rows of its own: None.
+    A mart that is a view has no rows of its own: None. An asset that is declared and was never
+    built has no last run.
     """
 
     asset: str
@@ -87,9 +92,14 @@ class AssetStatus:
     rows: int | None
     last_run: datetime | None
 
+    @property
+    def never_built(self) -> bool:
+        """Whether no run came to it yet."""
+        return self.last_run is None
+
     def as_dict(self) -> dict[str, Any]:
         """As JSON prints it."""
-        return asdict(self)
+        return {**asdict(self), "never_built": self.never_built}
 
 
 def prepare() -> dict[str, str]:
@@ -122,6 +132,8 @@ def run_backfill(
         ConfigError: A day or an asset does not exist, days are missing, or the engine refuses a
             condition.
     """
+    if only_stale and not _is_anything_stale(start_day, end):
+        return BackfillResult("", 0, (), (), 0, "nothing is stale")
     if may_need_dbt := dbt_worker.may_be_needed(select):
         # dbt takes three seconds to get ready, in which the layers before it keep this core busy.
         dbt_worker.start()
@@ -150,7 +162,7 @@ def run_backfill(
             )
         # Several runs may follow each other in a process: one that ended is alive no more.
         liveness.release(run.run_id)
-        return _result(project, run)
+        return _result(project, run, only_stale=only_stale)
 
 
 def read_status() -> list[AssetStatus]:
@@ -158,27 +170,33 @@ def read_status() -> list[AssetStatus]:
     project = load_project()
     prepare_home(project)
     days = _number_of_days(project)
-    found = []
-    ledger = ledger_of(project)
-    stale = Counter(one.asset for one in read_staleness(project, ledger))
-    known_assets = ledger.summary()
-    rows = rows_in_tables(project, [asset.asset for asset in known_assets])
-    for asset in known_assets:
-        known = asset.published + asset.empty + asset.held + asset.failed
-        found.append(
-            AssetStatus(
-                asset.asset,
-                asset.published,
-                asset.empty,
-                asset.held,
-                asset.failed,
-                max(0, days - known) if asset.is_partitioned else 0,
-                stale[asset.asset],
-                rows.get(asset.asset, asset.rows),
-                asset.last_run_at,
+    ledger, lineages = ledger_of(project), _lineages(project)
+    found = all_stale(ledger, lineages, project.settings.partitions)
+    stale = Counter(one.asset for one in found)
+    known = {asset.asset: asset for asset in ledger.summary()}
+    rows = rows_in_tables(project, [*known])
+    assets = []
+    for name in sorted({*known, *lineages}):
+        if name in known:
+            asset = known[name]
+            count = asset.published + asset.empty + asset.held + asset.failed
+            assets.append(
+                AssetStatus(
+                    name,
+                    asset.published,
+                    asset.empty,
+                    asset.held,
+                    asset.failed,
+                    max(0, days - count) if asset.is_partitioned else 0,
+                    stale[name],
+                    rows.get(name, asset.rows),
+                    asset.last_run_at,
+                )
             )
-        )
-    return found
+        else:
+            missing = days if lineages[name].is_partitioned else 1
+            assets.append(AssetStatus(name, 0, 0, 0, 0, missing, stale[name], 0, None))
+    return assets
 
 
 def read_unclaimed() -> str:
@@ -216,8 +234,25 @@ def first_steps() -> list[str]:
 
 def read_staleness(project: Project, ledger: Ledger) -> list[StalePartition]:
     """Every partition of the project that has to be built, in the order of the layers."""
+    return all_stale(ledger, _lineages(project), project.settings.partitions)
+
+
+def _lineages(project: Project) -> dict[str, AssetLineage]:
     manifest = json.loads(mart_builder(project).ensure_manifest().read_text())
-    return all_stale(ledger, project_lineage(project, manifest), project.settings.partitions)
+    return project_lineage(project, manifest)
+
+
+def _is_anything_stale(start_day: date | None, end: date | None) -> bool:
+    """Whether a run of what is stale, among these days or all, has anything to build.
+
+    The ledger and the configuration tell, without the orchestration and the engine.
+    """
+    project = load_project()
+    first, last = _days_of(project, start_day, end, rebuild=False, only_stale=True)
+    with using(project.home, "command", "headrace backfill"):
+        prepare_home(project)
+        days = (one.partition for one in read_staleness(project, ledger_of(project)))
+        return any(day is None or first <= day <= last for day in days)
 
 
 @contextmanager
@@ -296,13 +331,17 @@ def _number_of_days(project: Project) -> int:
     return ((partitions.end or date.today()) - partitions.start).days  # noqa: DTZ011
 
 
-def _result(project: Project, run: Run) -> BackfillResult:
+def _result(project: Project, run: Run, *, only_stale: bool) -> BackfillResult:
     ledger = ledger_of(project)
     bad = tuple(_bad(state) for state in ledger.bad_of_run(run.run_id))
     skipped = tuple(_bad(attempt) for attempt in ledger.skipped_of_run(run.run_id))
     published = ledger.published_of_run(run.run_id)
     if run.success:
-        summary, code = f"{published} partitions published, none bad", 0
+        is_idle = only_stale and not ledger.last_of_run(run.run_id)
+        done = (
+            "nothing of it is stale" if is_idle else f"{published} partitions published, none bad"
+        )
+        summary, code = done, 0
     elif bad:
         summary = (
             f"{published} partitions published, {len(bad)} not: they keep their last state. "

@@ -51,14 +51,27 @@ def test_a_view_has_no_rows_of_its_own(capsys: pytest.CaptureFixture[str]) -> No
     assert "None" not in printed(capsys)[0]
 
 
+NEVER_BUILT = AssetStatus("marts/m", 0, 0, 0, 0, 7, 4, 0, None)
+
+
 def test_before_any_run_the_first_steps_are_said(capsys: pytest.CaptureFixture[str]) -> None:
-    output.print_status([], as_json=False, first_steps=["headrace backfill --from [a] --to b"])
+    steps = ["headrace backfill --from [a] --to b"]
+    output.print_status([NEVER_BUILT], as_json=False, first_steps=steps)
     out, err = printed(capsys)
     assert out == ""
     assert "nothing has run yet" in err
     assert "headrace backfill --from [a] --to b" in err
-    output.print_status([], as_json=True, first_steps=["headrace dev"])
-    assert printed(capsys) == ("[]\n", "")
+
+
+def test_what_is_declared_and_was_never_built_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    at = datetime(2024, 1, 1, tzinfo=UTC)
+    assets = [AssetStatus("raw/a", 7, 0, 0, 0, 0, 0, 9, at), NEVER_BUILT]
+    output.print_status(assets, as_json=False, first_steps=[])
+    shown = printed(capsys)[0].splitlines()
+    assert shown[2].split() == ["marts/m", *"000074", "0", "never", "built"]
+    output.print_status([NEVER_BUILT], as_json=True)
+    [found] = json.loads(printed(capsys)[0])
+    assert (found["asset"], found["never_built"], found["last_run"]) == ("marts/m", True, None)
 
 
 def test_a_backfills_errors_are_a_line_a_cause(capsys: pytest.CaptureFixture[str]) -> None:

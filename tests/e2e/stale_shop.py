@@ -134,5 +134,6 @@ def amounts(shop: Installation, fact: str = "fact_orders") -> dict[int, float]:
 
 
 def stale(shop: Installation) -> dict[str, int]:
-    """How many partitions are stale, by asset that has some."""
-    return {name: status.stale for name, status in shop.status().items() if status.stale}
+    """How many partitions are stale, by asset that has some; without marts, which are not built."""
+    found = {name: status.stale for name, status in shop.status().items() if status.stale}
+    return {name: count for name, count in found.items() if not name.startswith("marts/")}
