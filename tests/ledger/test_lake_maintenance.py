@@ -10,7 +10,8 @@ import pytest
 from headrace.lake.catalog import LakeCatalog
 from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
-from headrace.layers.following import as_read
+from headrace.layers.following import as_read, changes_since_read
+from headrace.layers.full_snapshots import NAMESPACE as QUARANTINED_KEYS
 from headrace.layers.lake_maintenance import maintain_lake, needed_snapshots
 from headrace.ledger.ledger import Ledger, PartitionRecord
 from tests import servers
@@ -68,6 +69,27 @@ def test_snapshots_that_a_follower_the_warehouse_or_the_ledger_need_stay(
     assert {*kept(source)} == {read, recorded, now}
     assert {*kept(fact)} == {loaded, fact.current_snapshot_id()}
     source.scan().verify()
+
+
+def test_keys_of_quarantined_rows_are_maintained_up_to_what_a_dimension_has_read(
+    lake: LakeCatalog, ledger: Ledger
+) -> None:
+    keys, dimension = lake.table(QUARANTINED_KEYS, "shop_members"), lake.table("curated", "dim_m")
+    forgotten = published(keys, 0)
+    read = published(keys, 1)
+    staged = stage(dimension, {day(0): sales(day(0), [1])})
+    dimension.replace(staged, schema=SALES, properties=as_read(keys, keys.scan()))
+    between, now = published(keys, 1), published(keys, 2)
+    # By a run that died before it published it.
+    [left] = stage(keys, {day(3): sales(day(3), [3])})[day(3)].files
+    maintain_lake(lake, later(), needed=needed_snapshots(lake, ledger))
+    assert {forgotten, between}.isdisjoint(kept(keys))
+    assert {*kept(keys)} == {read, now}
+    assert not keys.storage.sizes([left.path])
+    changes = changes_since_read(dimension.snapshot_properties(), keys)
+    assert changes is not None
+    assert {*changes.added.days} == {day(1), day(2)}
+    changes.removed.verify()
 
 
 def test_maintenance_stops_in_time_and_begins_elsewhere_each_day(lake: LakeCatalog) -> None:
