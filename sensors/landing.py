@@ -15,7 +15,7 @@ from headrace.config.loading import Project
 from headrace.config.sources import FileExtract
 from headrace.ingestion.files import days_of_file
 from headrace.ingestion.landing import Landing, StoredFile
-from headrace.ingestion.unclaimed import unclaimed_files, unclaimed_text
+from headrace.ingestion.unclaimed import outside_text, unclaimed_files, unclaimed_text
 from headrace.ledger.ledger import PartitionState
 from headrace.ledger.seen_files import SeenMark
 from platform_assets.keys import name_of, raw_key, warehouse_key
@@ -231,8 +231,10 @@ class _Watch:
         lost = unclaimed_text(
             unclaimed_files(entities, files, self.project.settings.landing.ignore)
         )
+        partitions = self.project.settings.partitions
+        outside = outside_text(entities, files, partitions, self.now.date())
         locked = [f"{file.path} {file.problem}" for file in files if file.path.endswith("/")]
-        return "; ".join([*locked, *([lost] if lost else [])])
+        return "; ".join([*locked, *filter(None, (lost, outside))])
 
     def _published_at(self) -> dict[date, datetime]:
         facts = [name_of(warehouse_key(fact.name)) for fact in self.project.star.facts]

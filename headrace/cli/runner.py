@@ -33,7 +33,7 @@ from headrace.engine import session as engine
 from headrace.errors import ConfigError, HeadraceError
 from headrace.home_lock import using
 from headrace.home_setup import environment_of, mart_builder, prepare_home
-from headrace.ingestion.unclaimed import unclaimed_files, unclaimed_text
+from headrace.ingestion.unclaimed import outside_text, unclaimed_files, unclaimed_text
 from headrace.ledger import liveness
 from headrace.ledger.causes import BadPartition
 from headrace.ledger.ledger import Attempt, Ledger, PartitionState
@@ -200,14 +200,17 @@ def read_status() -> list[AssetStatus]:
 
 
 def read_unclaimed() -> str:
-    """One line about the files of the landing zone that no entity claims; empty without any."""
+    """One line about files that no entity claims, or that are of no day; empty without any."""
     project = load_project()
     entities = {name: entity for name, (_, entity) in project.entities().items()}
     try:
         listing = landing_of(project).list_files()
     except HeadraceError as error:
         return str(error)
-    return unclaimed_text(unclaimed_files(entities, listing, project.settings.landing.ignore))
+    settings, today = project.settings, datetime.now(UTC).date()
+    lost = unclaimed_text(unclaimed_files(entities, listing, settings.landing.ignore))
+    outside = outside_text(entities, listing, settings.partitions, today)
+    return "; ".join(filter(None, (lost, outside)))
 
 
 def read_errors() -> list[BadPartition]:

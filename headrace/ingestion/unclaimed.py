@@ -1,4 +1,4 @@
-"""Files that no entity claims, and what they may have been meant for.
+"""Files that no entity claims, or that are of no day, and what they may have been meant for.
 
 Belongs here: finding them in a listing, and the pattern that each of them is nearest to.
 Elsewhere: which file belongs to which day (headrace.ingestion.files), who says it (the runs,
@@ -8,12 +8,13 @@ Elsewhere: which file belongs to which day (headrace.ingestion.files), who says 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 
+from headrace.config.settings import PartitionSettings
 from headrace.config.sources import EntityConfig
-from headrace.ingestion.files import is_file_of
+from headrace.ingestion.files import days_of_file, is_file_of
 from headrace.ingestion.landing import StoredFile
 
 # Less than this in common, and a pattern is no suggestion.
@@ -74,6 +75,35 @@ def unclaimed_text(found: Sequence[UnclaimedFile]) -> str:
         else (f"{len(found)} files in the landing zone are")
     )
     return f"{are} no entity's: {'; '.join(map(str, found[:_NAMED]))}{more}"
+
+
+def outside_text(
+    entities: Mapping[str, EntityConfig],
+    listing: Iterable[StoredFile],
+    partitions: PartitionSettings,
+    today: date,
+) -> str:
+    """One line that names files of days that do not exist, such as of a mistyped year.
+
+    Args:
+        entities: All of the project, by `source.entity`.
+        listing: What lies in the landing zone.
+        partitions: The days that exist.
+        today: Where the days have no end, a file may be of this day, and of the next in the east.
+    """
+    end = partitions.end or today + timedelta(days=2)
+    extracts = [entity.extract for entity in entities.values()]
+    found = sorted(
+        file.path
+        for file in listing
+        if (days := {day for extract in extracts for day in days_of_file(extract, file.path)})
+        and not any(partitions.start <= day < end for day in days)
+    )
+    if not found:
+        return ""
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    are = "1 file is" if len(found) == 1 else f"{len(found)} files are"
+    return f"{are} of days outside the partitions: {'; '.join(found[:_NAMED])}{more}"
 
 
 def _with_nearest(path: str, entities: Mapping[str, EntityConfig]) -> UnclaimedFile:

@@ -1,13 +1,19 @@
 """Files that match nothing are named, with the pattern they may have been meant for."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 
+from headrace.config.settings import PartitionSettings
 from headrace.errors import NoFilesError
 from headrace.ingestion.landing import StoredFile
-from headrace.ingestion.unclaimed import UnclaimedFile, unclaimed_files, unclaimed_text
+from headrace.ingestion.unclaimed import (
+    UnclaimedFile,
+    outside_text,
+    unclaimed_files,
+    unclaimed_text,
+)
 from tests.ingestion.building import DAY, FILE, GOOD, NEXT, Raw, entity, undated
 
 ORDERS = "orders/orders-{date:%Y-%m-%d}.csv"
@@ -57,6 +63,25 @@ def test_a_line_names_the_first_of_many() -> None:
     assert text.startswith("8 files in the landing zone are no entity's: orders/o0.CSV (nearest: ")
     assert text.endswith(" and 3 more")
     assert unclaimed_text(()) == ""
+
+
+@pytest.mark.parametrize(
+    ("end", "named"),
+    [
+        (date(2017, 1, 11), ["2016-12-31", "2017-01-11", "2071-01-02"]),
+        (None, ["2016-12-31", "2071"]),
+    ],
+)
+def test_a_file_of_a_day_that_does_not_exist_is_named(end: date | None, named: list[str]) -> None:
+    written = datetime(2017, 1, 1, tzinfo=UTC)
+    days = ("2016-12-31", "2017-01-01", "2017-01-10", "2017-01-11", "2071-01-02")
+    paths = [f"orders/orders-{day}.csv" for day in days] + ["stock/2071-01-02.csv"]
+    listing = [StoredFile(path, 1, "v", written) for path in paths]
+    partitions = PartitionSettings(start=date(2017, 1, 1), end=end)
+    text = outside_text(ENTITIES, listing, partitions, date(2017, 1, 10))
+    assert text.startswith(f"{len(named)} files are of days outside the partitions: orders/")
+    assert all(f"orders/orders-{day}" in text for day in named)
+    assert outside_text(ENTITIES, listing[1:3], partitions, date(2017, 1, 10)) == ""
 
 
 def test_a_capture_names_what_lies_beside_its_files(raw: Raw) -> None:
