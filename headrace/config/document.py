@@ -21,6 +21,7 @@ _NO_TAG = re.compile(r"could not determine a constructor for the tag '(?:tag:yam
 # What an entry of a list is called by, the first that it has.
 _LABELS = ("name", "role", "dimension")
 _SYNTAX = "correct the syntax there: indentation by spaces, a blank after each colon"
+_AS_TEXT = "save it as UTF-8, without control characters"
 _STEP = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
 
 
@@ -47,28 +48,26 @@ def read_document(path: Path) -> Document:
     Raises:
         ConfigError: It is no YAML, holds no keys, or gives one of them twice.
     """
+    text = _text_of(path)
+    root: yaml.Node | None = None
     try:
-        # utf-8-sig: editors on Windows begin a file with a byte order mark.
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8-sig"))
+        loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
         repeated = list(_repeated_keys(root, set())) if root is not None else []
         _refuse_other_keys(root, set())
         values = {} if root is None else loader.construct_document(root)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file", fix="create it; see config/ for one") from None
     except yaml.MarkedYAMLError as error:
         at = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{path}{at}: not YAML: {_in_words(error)}", fix=_SYNTAX) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        what = str(error).splitlines()[0]
-        raise ConfigError(
-            f"{path}: not YAML: {what}", fix="save it as UTF-8, without control characters"
-        ) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {str(error).splitlines()[0]}", fix=_AS_TEXT) from None
     except ValueError as error:
         raise ConfigError(
             f"{path}{_line_of_bad_scalar(root)}: no such value: {error}",
             fix="correct it, or put it in quotes if it is a text",
         ) from None
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply", fix=_SYNTAX) from None
     if values is None:
         values = {}
     if not isinstance(values, dict):
@@ -80,6 +79,20 @@ def read_document(path: Path) -> Document:
         ]
         raise ConfigError("\n".join(lines), fix="keep one of them")
     return Document(path, values, root)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        # utf-8-sig: editors on Windows begin a file with a byte order mark.
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file", fix="create it; see config/ for one") from None
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror}", fix="make it a file that you may read"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not YAML: {error}", fix=_AS_TEXT) from None
 
 
 def _in_words(error: yaml.MarkedYAMLError) -> str:

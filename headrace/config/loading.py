@@ -133,6 +133,10 @@ def load_project(environ: Mapping[str, str] = os.environ) -> Project:
     problems.collect(lambda: _refuse_unread_files(folder))
     settings = problems.collect(lambda: _load_settings(folder, environment))
     paths = sorted((folder / "sources").glob("*.yaml"))
+    if not paths:
+        problems.errors.append(
+            ConfigError(f"{folder / 'sources'}: no source is here", fix="add sources/<name>.yaml")
+        )
     sources = {path: problems.collect(lambda p=path: load_source(p)) for path in paths}
     star = problems.collect(lambda: _load(folder / "star.yaml", StarConfig))
     problems.raise_if_any()

@@ -340,6 +340,22 @@ def test_what_is_no_yaml_is_refused_with_its_line(
     assert [line for line in faults(folder) if expected in line]
 
 
+def test_what_cannot_be_read_is_named(folder: Path) -> None:
+    shutil.rmtree(folder / "sources")
+    (folder / "star.yaml").unlink()
+    (folder / "star.yaml").mkdir()
+    assert faults(folder) == [
+        "sources: no source is here",
+        "star.yaml: cannot be read: Is a directory",
+    ]
+    (folder / "star.yaml").rmdir()
+    (folder / "star.yaml").symlink_to("star.yaml")
+    assert "star.yaml: cannot be read: Too many levels of symbolic links" in faults(folder)
+    (folder / "star.yaml").unlink()
+    (folder / "star.yaml").write_text("a: " + "[" * 3_000 + "]" * 3_000)
+    assert "star.yaml: nested too deeply" in faults(folder)
+
+
 def test_two_entities_may_not_share_a_table(folder: Path) -> None:
     text = (folder / SOURCE).read_text()
     (folder / "sources/other.yaml").write_text(text.replace("name: retail", "name: retail_b", 1))
