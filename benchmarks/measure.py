@@ -59,7 +59,6 @@ def measure(
     folder: Path,
     server_pid: int,
     limit_seconds: float,
-    warm_pid: int | None = None,
 ) -> Measured:
     """Run a command to its end.
 
@@ -69,13 +68,11 @@ def measure(
         folder: Where it runs.
         server_pid: The Postgres it uses, which is none of its children.
         limit_seconds: When it is ended.
-        warm_pid: The warm process, if it runs the command in a fork of itself; counted in whole.
 
     Raises:
         CommandFailedError: It ended with another code than 0, or not in time.
     """
-    servers = [server_pid, *([warm_pid] if warm_pid else [])]
-    cpu_before = _own_cpu() + sum(map(_server_cpu, servers))
+    cpu_before = _own_cpu() + _server_cpu(server_pid)
     began = time.monotonic()
     process = subprocess.Popen(  # noqa: S603 - a command of ours
         command,
@@ -86,7 +83,7 @@ def measure(
         text=True,
         start_new_session=True,
     )
-    watch = _Watch([process.pid, *servers[1:]], server_pid)
+    watch = _Watch(process.pid, server_pid)
     watch.start()
     try:
         stdout, stderr = process.communicate(timeout=limit_seconds)
@@ -104,7 +101,7 @@ def measure(
             f"{_shown(command)} ended with code {process.returncode}:\n{stderr}{stdout}".rstrip(),
             fix="run it again with --keep, and look into the folder that is named then",
         )
-    cpu_seconds = _own_cpu() + sum(map(_server_cpu, servers)) - cpu_before
+    cpu_seconds = _own_cpu() + _server_cpu(server_pid) - cpu_before
     return Measured(seconds, cpu_seconds, watch.rss_bytes, watch.postgres_bytes, stdout)
 
 
@@ -120,11 +117,11 @@ def end_group(process: "subprocess.Popen[str]") -> None:
 class _Watch(threading.Thread):
     """Looks at the memory of a command and of its server until it is told to end."""
 
-    def __init__(self, command_pids: Sequence[int], server_pid: int) -> None:
+    def __init__(self, command_pid: int, server_pid: int) -> None:
         super().__init__(daemon=True)
         self.rss_bytes = 0
         self.postgres_bytes: int | None = None
-        self._commands, self._postgres = command_pids, server_pid
+        self._command, self._postgres = command_pid, server_pid
         self._ended = threading.Event()
 
     def run(self) -> None:
@@ -133,7 +130,7 @@ class _Watch(threading.Thread):
             if self._ended.wait(_SAMPLE_SECONDS):
                 return
             if sample % _SAMPLES_A_CLOSE_LOOK == 0:
-                processes = [process for pid in self._commands for process in _tree(pid)]
+                processes = _tree(self._command)
                 found = max(self.postgres_bytes or 0, _pss(_tree(self._postgres)))
                 self.postgres_bytes = found or None
             self.rss_bytes = max(self.rss_bytes, _rss(processes))

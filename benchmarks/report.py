@@ -27,32 +27,18 @@ def print_rounds(rounds: Sequence[Round]) -> None:
     rows = [
         _row("floor: the year", floors, floor_seconds, ""),
         _row(
-            "platform: the year, cold",
+            "platform: the year",
             [one.year.measured for one in rounds],
             floor_seconds,
             "5 x, 2,048 MiB",
         ),
         _row(
-            "platform: the year, warm",
-            [one.warm_year.measured for one in rounds],
-            floor_seconds,
-            "5 x, 2,048 MiB",
-        ),
-        _row(
-            "platform: one more day, cold",
+            "platform: one more day",
             [one.next_day.measured for one in rounds],
-            floor_seconds,
-            "",
-        ),
-        _row(
-            "platform: one more day, warm",
-            [one.warm_day.measured for one in rounds],
             floor_seconds,
             "6 s",
         ),
-        _row(
-            "platform: a day again, cold", [one.rerun.measured for one in rounds], floor_seconds, ""
-        ),
+        _row("platform: a day again", [one.rerun.measured for one in rounds], floor_seconds, ""),
     ]
     print_table(columns, rows, title=_title(rounds))
     first_start = _median(rounds, lambda one: one.first_start_seconds)
@@ -77,9 +63,7 @@ def as_document(rounds: Sequence[Round]) -> dict[str, Any]:
         "cpu_ratio": round(_median(rounds, lambda one: one.cpu_ratio), 2),
         "floor_seconds": round(_median(rounds, lambda one: one.floor_seconds), 2),
         "year_seconds": round(_median(rounds, lambda one: one.year.seconds), 2),
-        "warm_year_seconds": round(_median(rounds, lambda one: one.warm_year.seconds), 2),
         "next_day_seconds": round(_median(rounds, lambda one: one.next_day.seconds), 2),
-        "warm_day_seconds": round(_median(rounds, lambda one: one.warm_day.seconds), 2),
         "rerun_seconds": round(_median(rounds, lambda one: one.rerun.seconds), 2),
         "peak_rss_bytes": max(one.year.measured.rss_bytes for one in rounds),
         "is_equal": not any(one.differences for one in rounds),
@@ -88,9 +72,8 @@ def as_document(rounds: Sequence[Round]) -> dict[str, Any]:
 
 
 _BACKFILLS: dict[str, Callable[[Round], Backfill]] = {
-    "the year, cold": lambda one: one.year,
-    "one more day, cold": lambda one: one.next_day,
-    "one more day, warm": lambda one: one.warm_day,
+    "the year": lambda one: one.year,
+    "one more day": lambda one: one.next_day,
 }
 
 
@@ -140,9 +123,7 @@ def _round_document(one: Round) -> dict[str, Any]:
         "first_start_of_postgres_seconds": round(one.first_start_seconds, 2),
         "floors": [_measured_document(floor) for floor in one.floors],
         "year": _backfill_document(one.year),
-        "warm_year": _backfill_document(one.warm_year),
         "next_day": _backfill_document(one.next_day),
-        "warm_day": _backfill_document(one.warm_day),
         "rerun": _backfill_document(one.rerun),
         "differences": [
             {"after": when, "table": found.table, "what": found.what}

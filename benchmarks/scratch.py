@@ -22,7 +22,6 @@ from headrace.home import Home
 from headrace.warehouse import server
 from headrace.warehouse.server import EmbeddedPostgres
 
-WARM_MINUTES = "HEADRACE_WARM_MINUTES"
 PROJECT = Path(__file__).resolve().parent.parent
 
 # What the caller's shell says about an installation of his own must not reach the scratch one.
@@ -61,8 +60,6 @@ class Scratch:
             "HEADRACE_HOME": str(home.root),
             "HEADRACE_CONFIG": str(self.config),
             "PIPELINE_ENV": "development",
-            # What is measured starts by itself, and no warm process works beside what comes next.
-            WARM_MINUTES: "0",
         }
         return {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)} | own
 

@@ -68,8 +68,8 @@ class DbtWorker:
         self._lock = threading.Lock()
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = None if _may_fork() else _spawn(theirs)
-            self.process_id = self._process.pid if self._process else _fork(ours, theirs)
+            self._process = _spawn(theirs)
+        self.process_id = self._process.pid
         self._connection = Connection(ours.detach())
         self.is_alive = True
 
@@ -112,14 +112,11 @@ class DbtWorker:
             return
         self.is_alive = False
         self._connection.close()
-        if self._process is not None:
-            try:
-                self._process.wait(_END_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        else:
-            os.waitpid(self.process_id, 0)
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 @dataclass
@@ -134,29 +131,10 @@ def _own() -> _Own:
     return _Own()
 
 
-def _may_fork() -> bool:
-    """Whether dbt is imported here (headrace.warm), and no thread runs that a fork would halve."""
-    tasks = "/proc/self/task"
-    return _DBT in sys.modules and os.path.isdir(tasks) and len(os.listdir(tasks)) == 1  # noqa: PTH112, PTH208
-
-
 def _spawn(theirs: socket.socket) -> "subprocess.Popen[bytes]":
     number = theirs.fileno()
     command = [sys.executable, "-m", "headrace.dbt_worker", str(number)]
     return subprocess.Popen(command, pass_fds=[number])  # noqa: S603  # our own program
-
-
-def _fork(ours: socket.socket, theirs: socket.socket) -> int:
-    if pid := os.fork():
-        return pid
-    # Nothing of the parent's may run here on the way out: its handlers, its open files.
-    try:
-        ours.close()
-        _serve(Connection(theirs.detach()))
-    except BaseException:  # noqa: BLE001
-        traceback.print_exc()
-    finally:
-        os._exit(_ORPHANED)
 
 
 def _serve(connection: Connection) -> NoReturn:

@@ -23,7 +23,6 @@ _LONG = (
     "tests/e2e/test_history.py",
     "tests/crash/",
     "tests/e2e/",
-    "tests/warm/",
     "tests/marts/",
     "tests/star/",
     "tests/warehouse/test_server.py",

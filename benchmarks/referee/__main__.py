@@ -53,7 +53,7 @@ def _run(options: argparse.Namespace) -> tuple[Match, list[dict[str, Any]]]:
     with scratch_folder(keep=options.keep) as scratch:
         if options.keep:
             messages.print(f"working in {scratch.root}, which stays")
-        arena = Arena(scratch, referee, options.limit, options.warm, messages.print)
+        arena = Arena(scratch, referee, options.limit, messages.print)
         match = arena.run()
         peers = []
         if options.peers:
@@ -77,11 +77,6 @@ def _options() -> argparse.Namespace:
         help="folder for its data, made if missing (default: .referee in the project)",
     )
     parser.add_argument("--peers", help="also run these of its programs, such as dlt-tuned,polars")
-    parser.add_argument(
-        "--warm",
-        action="store_true",
-        help="run the day after in a process that an earlier command left",
-    )
     parser.add_argument("--out", type=Path, help="also write all figures to this file, as JSON")
     parser.add_argument("--keep", action="store_true", help="leave the scratch folder")
     parser.add_argument(

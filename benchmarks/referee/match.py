@@ -16,10 +16,9 @@ import yaml
 
 from benchmarks.measure import Measured, measure
 from benchmarks.referee.folder import Referee, State
-from benchmarks.rounds import Backfill, leave_warm_process, steps_of
-from benchmarks.scratch import PROJECT, WARM_MINUTES, Database, Scratch, headrace, start_server
+from benchmarks.rounds import Backfill, steps_of
+from benchmarks.scratch import PROJECT, Database, Scratch, headrace, start_server
 from headrace.home import Home
-from headrace.warm import client
 
 _CONFIG = PROJECT / "benchmarks/referee/config"
 _FIRST_DAY = date(2017, 1, 1)
@@ -38,7 +37,6 @@ class Match:
         floor_day: The day after by the floor.
         year: The year by the platform, on an empty home.
         day: The day after by the platform.
-        is_warm: Whether that day ran in a process that an earlier command left.
         verdicts: By contender and state, what is wrong; empty when all checks pass.
     """
 
@@ -46,7 +44,6 @@ class Match:
     floor_day: Measured
     year: Backfill
     day: Backfill
-    is_warm: bool
     verdicts: dict[tuple[str, State], tuple[str, ...]]
 
     @property
@@ -79,15 +76,12 @@ class Arena:
         scratch: Its landing folder is shared by both.
         referee: Whose data it is.
         limit_seconds: When a command that does not end is ended.
-        is_warm: Whether the day after runs in a process that an earlier command left; cold
-            otherwise, as the year always does.
         say: Told what is going on.
     """
 
     scratch: Scratch
     referee: Referee
     limit_seconds: float
-    is_warm: bool
     say: Callable[[str], None]
 
     def run(self) -> Match:
@@ -104,18 +98,9 @@ class Arena:
         verdicts = self._verdicts(floor, warehouse, "year")
         self.referee.deliver_day(self.scratch.landing)
         floor_day = self._floor(floor, "increment")
-        day = self._day_after(home, warehouse)
+        day = self._backfill(home, warehouse, self.referee.day, self.referee.day)
         verdicts |= self._verdicts(floor, warehouse, "increment")
-        return Match((before, after), floor_day, year, day, self.is_warm, verdicts)
-
-    def _day_after(self, home: Home, warehouse: Database) -> Backfill:
-        if not self.is_warm:
-            return self._backfill(home, warehouse, self.referee.day, self.referee.day)
-        try:
-            pid = leave_warm_process(self.scratch, home, self.limit_seconds)
-            return self._backfill(home, warehouse, self.referee.day, self.referee.day, pid)
-        finally:
-            client.end(home.root)
+        return Match((before, after), floor_day, year, day, verdicts)
 
     def _floor_year(self, server: Database) -> tuple[Measured, Database]:
         database = server.emptied(_FLOOR)
@@ -127,29 +112,23 @@ class Arena:
         self.say(f"floor, {state}: {measured.seconds:.2f} s, {measured.cpu_seconds:.2f} CPU s")
         return measured
 
-    def _backfill(
-        self, home: Home, warehouse: Database, first: date, last: date, warm_pid: int | None = None
-    ) -> Backfill:
+    def _backfill(self, home: Home, warehouse: Database, first: date, last: date) -> Backfill:
         command = headrace("backfill", "--from", str(first), "--to", str(last), "--json")
-        measured = self._measure(command, home, warehouse, warm_pid)
+        measured = self._measure(command, home, warehouse)
         self.say(
-            f"platform, {first} to {last}, {'warm' if warm_pid else 'cold'}: "
+            f"platform, {first} to {last}: "
             f"{measured.seconds:.2f} s, {measured.cpu_seconds:.2f} CPU s"
         )
         return Backfill(measured, steps_of(measured.stdout))
 
-    def _measure(
-        self, command: list[str], home: Home, database: Database, warm_pid: int | None = None
-    ) -> Measured:
+    def _measure(self, command: list[str], home: Home, database: Database) -> Measured:
         database.checkpoint()
-        warm = {WARM_MINUTES: "15"} if warm_pid else {}
         return measure(
             command,
-            environment=self.scratch.environment(home) | warm,
+            environment=self.scratch.environment(home),
             folder=PROJECT,
             server_pid=database.server_pid,
             limit_seconds=self.limit_seconds,
-            warm_pid=warm_pid,
         )
 
     def _verdicts(

@@ -27,7 +27,7 @@ def print_match(match: Match) -> None:
         *(_row("floor: the year", one, floor, "") for one in match.floors),
         _row("platform: the year", match.year.measured, floor, "4 x"),
         _row("floor: the day after", match.floor_day, day, ""),
-        _row(f"platform: the day after, {_state(match)}", match.day.measured, day, "5 s"),
+        _row("platform: the day after", match.day.measured, day, "5 s"),
     ]
     title = f"The platform's year takes {match.ratio:.1f} times the referee's floor's"
     print_table(_COLUMNS, rows, title=f"{title} (cores: {os.cpu_count()})")
@@ -70,15 +70,10 @@ def as_document(match: Match, peers: Sequence[dict[str, Any]]) -> dict[str, Any]
         "floors": [_document(one) for one in match.floors],
         "floor_day": _document(match.floor_day),
         "year": _document(match.year.measured) | {"steps": dict(match.year.steps)},
-        "day_is": _state(match),
         "day": _document(match.day.measured) | {"steps": dict(match.day.steps)},
         "verdicts": {f"{who} {state}": wrong for (who, state), wrong in match.verdicts.items()},
         "peers": list(peers),
     }
-
-
-def _state(match: Match) -> str:
-    return "warm" if match.is_warm else "cold"
 
 
 def _row(name: str, run: Measured, floor_seconds: float, aim: str) -> tuple[str, ...]:

@@ -31,9 +31,6 @@ VARIABLES = {
     "`HEADRACE_CONFIG`": "Folder of the configuration; `config` by default.",
     "`PIPELINE_ENV`": "`development` (the default), `staging` or `production`: which overlay is "
     "laid over `base.yaml`.",
-    "`HEADRACE_WARM_MINUTES`": "Minutes for which a process with everything imported waits for the "
-    "next command; 15 by default in development, 0 (none) elsewhere, in CI, and where the system "
-    "is not Linux. See [Start commands quickly](../how-to/start-quickly.md).",
 }
 
 CONFIGURATION_FILES = {

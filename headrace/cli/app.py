@@ -258,9 +258,9 @@ def stop(
         bool, typer.Option("--force", help="Also while a command uses the installation.")
     ] = False,
 ) -> None:
-    """Stop what stays between commands: the embedded Postgres, the warm process.
+    """Stop what stays between commands: the embedded Postgres.
 
-    It refuses while `headrace dev` or a backfill uses them.
+    It refuses while `headrace dev` or a backfill uses it.
 
     Example: headrace stop
     """
@@ -268,12 +268,10 @@ def stop(
     from headrace.home import Home
     from headrace.home_lock import require_unused
     from headrace.warehouse.server import stop as stop_server
-    from headrace.warm.client import end as end_warm_process
 
     if not force:
         require_unused(home_folder())
-    ended = end_warm_process(home_folder())
-    stopped = stop_server(Home(home_folder()).postgres) or ended
+    stopped = stop_server(Home(home_folder()).postgres)
     typer.echo("stopped" if stopped else "was not running", err=True)
 
 

@@ -34,6 +34,8 @@ from headrace.home_setup import environment_of, prepare_home
 _HOST = "127.0.0.1"
 # The code location's module and name, as in pyproject.toml and workspace.yaml.
 _MODULE, _LOCATION = "platform_assets.definitions", "platform"
+# Its processes import while the code server loads the definitions.
+_SERVICE = "platform_assets.runtime.service"
 _READY_SECONDS = 180
 _END_SECONDS = 30
 _LOOK_SECONDS = 0.5
@@ -249,8 +251,11 @@ def _commands(home: Path, port: int, code: Path) -> dict[str, list[str]]:
             *("dagster", "code-server", "start", *target, *served),
             *("--inject-env-vars-from-instance", "--use-python-environment-entry-point"),
         ],
-        "daemon": ["platform_assets.runtime.daemon", "run", *given],
-        "web server": ["dagster_webserver", "--host", _HOST, "--port", str(port), *given],
+        "daemon": [_SERVICE, "daemon", str(code), "run", *given],
+        "web server": [
+            *(_SERVICE, "web_server", str(code)),
+            *("--host", _HOST, "--port", str(port), *given),
+        ],
     }
 
 

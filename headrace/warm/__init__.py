@@ -1,1 +1,0 @@
-"""A process that stays, with everything imported, and runs the next command in a fork of itself."""
