@@ -1,22 +1,27 @@
-"""How long from a file that arrives to its sales in a mart, with Dagster's daemon watching.
+"""How soon Dagster is there, starts a run, and brings a file to a mart; what it takes when idle.
 
-Belongs here: `python -m benchmarks.latency`, which drops files and waits for their days.
+Belongs here: `python -m benchmarks.latency`, over `headrace dev` as it is started by default.
 Elsewhere: how long a day takes by itself (benchmarks.run).
 """
 
 import argparse
-import shlex
+import json
+import os
 import signal
+import socket
 import statistics
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import psutil
 import psycopg
 
 from benchmarks.measure import CommandFailedError, end_group
@@ -28,10 +33,15 @@ from headrace.cli.output import messages, print_error, print_json, print_table
 from headrace.errors import HeadraceError
 
 _POLL_SECONDS = 0.05
-# The run that brought the history still writes its last events when its marts are there.
+# The run that brought a day still writes its last events when its marts are there.
 _CALM_SECONDS = 10
-_END_SECONDS = 20
+_END_SECONDS = 40
+_START_SECONDS = 300
 _SOLD_ON = date(2017, 12, 30)
+_MIB = 2**20
+_EMPTY_PROJECT = "import dagster as dg\n\ndefs = dg.Definitions()\n"
+# Foreign to a project of Dagster's own: what an installation of the caller's would say.
+_FOREIGN = ("HEADRACE_", "DAGSTER_", "PIPELINE_ENV")
 
 _HAS_DAY = "select exists (select from marts.mart_daily_department where date = %s)"
 _PUBLISHED = """
@@ -40,6 +50,25 @@ from platform.partition_ledger
 where partition = %s and (asset like '%%transactions' or asset like '%%fact_sales')
 group by layer
 order by at
+"""
+_EVENTS = """
+select
+    extract(epoch from min(timestamp) filter (where dagster_event_type = 'STEP_START')),
+    extract(epoch from max(timestamp) filter (where dagster_event_type = 'PIPELINE_SUCCESS')),
+    extract(epoch from max(timestamp) filter (where dagster_event_type = 'PIPELINE_FAILURE'))
+from (
+    select dagster_event_type, timestamp at time zone 'utc' as timestamp
+    from event_logs where run_id = %s
+) as of_run
+"""
+_LOCATIONS = """
+{ workspaceOrError { ... on Workspace { locationEntries {
+    loadStatus locationOrLoadError { __typename } } } } }
+"""
+_ASSETS = "{ assetNodes { assetKey { path } } }"
+_LAUNCH = """
+mutation ($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on Error { message } } }
 """
 
 
@@ -52,24 +81,59 @@ class Arrival:
     mart_seconds: float
 
 
+@dataclass(frozen=True)
+class Launch:
+    """A day of all assets from the UI: seconds from the request to the first step and the end."""
+
+    first_step_seconds: float
+    end_seconds: float
+
+
+@dataclass(frozen=True)
+class Idle:
+    """What all processes take while nothing happens, Postgres included.
+
+    Attributes:
+        cpu_share: Of one core.
+        memory_bytes: Proportional: a page that several share counts once in all.
+        log_bytes_a_minute: Of Postgres' write-ahead log.
+    """
+
+    cpu_share: float
+    memory_bytes: int
+    log_bytes_a_minute: float
+
+
+@dataclass(frozen=True)
+class Latency:
+    """All figures; seconds."""
+
+    empty_project_usable_seconds: float
+    usable_seconds: float
+    idle: Idle
+    launches: Sequence[Launch]
+    arrivals: Sequence[Arrival]
+
+
 def main() -> int:
-    """Drop files one by one; print how long each took."""
+    """Measure and print."""
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         with scratch_folder(keep=options.keep) as scratch:
-            arrivals = _measure(scratch, options.history, options.files, options.limit)
+            found = _measure(scratch, options)
     except HeadraceError as error:
         print_error(error)
         return 2
     if options.json:
-        print_json([asdict(arrival) for arrival in arrivals])
+        print_json(asdict(found))
     else:
-        _print(arrivals)
+        _print(found)
     return 0
 
 
-def _print(arrivals: Sequence[Arrival]) -> None:
+def _print(found: Latency) -> None:
+    arrivals, launches, idle = found.arrivals, found.launches, found.idle
     layers = list(arrivals[0].layers)
     rows = []
     for arrival in arrivals:
@@ -77,25 +141,114 @@ def _print(arrivals: Sequence[Arrival]) -> None:
         rows.append((str(arrival.day), *(f"{taken:.1f}" for taken in seconds)))
     columns = ("day", *layers, "rows in the mart")
     print_table(columns, rows, title="Seconds after the file appeared")
-    median = statistics.median(arrival.mart_seconds for arrival in arrivals)
-    messages.print(f"file to mart: {median:.1f} s (median of {len(arrivals)})")
+    to_mart = statistics.median(arrival.mart_seconds for arrival in arrivals)
+    to_step = statistics.median(launch.first_step_seconds for launch in launches)
+    to_end = statistics.median(launch.end_seconds for launch in launches)
+    ratio = found.usable_seconds / found.empty_project_usable_seconds
+    log = idle.log_bytes_a_minute / 1e6
+    figures = [
+        ("a file to its rows in the mart, p50", f"{to_mart:.1f} s", "8 s"),
+        ("launch of a day of all assets to its first step, p50", f"{to_step:.2f} s", "1.5 s"),
+        ("launch of a day of all assets to its end, p50", f"{to_end:.1f} s", "7 s"),
+        ("headrace dev usable", f"{found.usable_seconds:.1f} s", ""),
+        ("an empty project usable", f"{found.empty_project_usable_seconds:.1f} s", ""),
+        ("ratio", f"{ratio:.2f}", "1.3"),
+        ("idle: CPU of one core", f"{idle.cpu_share:.1%}", "4 %"),
+        ("idle: memory", f"{idle.memory_bytes / _MIB:,.0f} MiB", ""),
+        ("idle: write-ahead log a minute", f"{log:.2f} MB", "0.2 MB"),
+    ]
+    print_table(("", "measured", "at most"), figures, title="\nheadrace dev")
 
 
-def _measure(scratch: Scratch, history: int, files: int, limit: float) -> list[Arrival]:
+def _measure(scratch: Scratch, options: argparse.Namespace) -> Latency:
     first = DAY_AFTER_LAST
-    start = max(FIRST_DAY, first - timedelta(days=history))
+    start = max(FIRST_DAY, first - timedelta(days=options.history))
     # The day that is sold again must be among the files, however short the history is.
     stage_landing(scratch.landing, start=min(start, _SOLD_ON))
-    scratch.configure(end=first + timedelta(days=files))
+    scratch.configure(end=first + timedelta(days=options.files))
     home = scratch.home("home")
     warehouse = start_server(home)
-    environment = _dagster_environment(scratch.environment(home))
-    with _daemon(environment, scratch.root / "daemon.log") as daemon:
-        watch = _Watch(warehouse, daemon, scratch.root / "daemon.log", limit)
-        messages.print("waiting for the sensor to bring the history")
-        messages.print(f"history: {watch.until_there(first - timedelta(days=1)):.1f} s")
-        time.sleep(_CALM_SECONDS)
-        return [_drop(scratch, watch, first + timedelta(days=number)) for number in range(files)]
+    environment = scratch.environment(home)
+    messages.print("building the history")
+    last = str(first - timedelta(days=1))
+    subprocess.run(  # noqa: S603 - our own command
+        headrace("backfill", "--from", str(start), "--to", last, "--json"),
+        check=True,
+        env=environment,
+        cwd=PROJECT,
+        stdout=subprocess.DEVNULL,
+    )
+    with _empty_project(scratch.root / "empty") as (_, empty_seconds):
+        messages.print(f"an empty project: usable after {empty_seconds:.1f} s")
+    command = headrace("dev")
+    with _serving(command, environment, scratch.root / "dev.log") as (ui, usable_seconds):
+        messages.print(f"headrace dev: usable after {usable_seconds:.1f} s")
+        watch = _Watch(warehouse, ui, options.limit)
+        # The forkserver's imports and the sensors' first look are no idling.
+        time.sleep(3 * _CALM_SECONDS)
+        idle = _idle(ui, warehouse, options.idle)
+        launches = [_launch(watch, _SOLD_ON) for _ in range(options.launches)]
+        days = [first + timedelta(days=number) for number in range(options.files)]
+        arrivals = [_drop(scratch, watch, day) for day in days]
+    return Latency(empty_seconds, usable_seconds, idle, launches, arrivals)
+
+
+def _idle(ui: "_Ui", warehouse: Database, seconds: float) -> Idle:
+    """What everything takes in so many seconds of idling."""
+    roots = (ui.process.pid, warehouse.server_pid)
+    before, position, began = _cpu(roots), _log_position(warehouse), time.monotonic()
+    time.sleep(seconds)
+    passed = time.monotonic() - began
+    written = _log_position(warehouse) - position
+    memory = sum(process.memory_full_info().pss for process in _processes(roots))
+    return Idle((_cpu(roots) - before) / passed, memory, written / passed * 60)
+
+
+def _processes(roots: Sequence[int]) -> list[psutil.Process]:
+    trees = [psutil.Process(root) for root in roots]
+    return [process for tree in trees for process in (tree, *tree.children(recursive=True))]
+
+
+def _cpu(roots: Sequence[int]) -> float:
+    """CPU seconds of all processes, and of those among them that have ended."""
+    total = 0.0
+    for process in _processes(roots):
+        used = process.cpu_times()
+        total += used.user + used.system + used.children_user + used.children_system
+    return total
+
+
+def _log_position(warehouse: Database) -> int:
+    with psycopg.connect(warehouse.url) as session:
+        row = session.execute("select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _launch(watch: "_Watch", day: date) -> Launch:
+    """Launch a day of all assets as the UI's dialog does, and wait for its end."""
+    selection = [{"path": node["assetKey"]["path"]} for node in watch.ui.ask(_ASSETS)["assetNodes"]]
+    params = {
+        "selector": {
+            "repositoryLocationName": "platform",
+            "repositoryName": "__repository__",
+            "pipelineName": "__ASSET_JOB",
+            "assetSelection": selection,
+        },
+        "runConfigData": {},
+        "mode": "default",
+        "executionMetadata": {"tags": [{"key": "dagster/partition", "value": str(day)}]},
+    }
+    began = time.time()
+    launched = watch.ui.ask(_LAUNCH, params=params)["launchPipelineExecution"]
+    if launched["__typename"] != "LaunchRunSuccess":
+        raise watch.failure(f"the run was not launched: {launched}")
+    first_step, end = watch.until_run_ended(launched["run"]["runId"])
+    launch = Launch(first_step - began, end - began)
+    messages.print(
+        f"launch: first step {launch.first_step_seconds:.2f} s, end {launch.end_seconds:.1f} s"
+    )
+    time.sleep(_CALM_SECONDS)
+    return launch
 
 
 def _drop(scratch: Scratch, watch: "_Watch", day: date) -> Arrival:
@@ -112,12 +265,39 @@ def _drop(scratch: Scratch, watch: "_Watch", day: date) -> Arrival:
 
 
 @dataclass(frozen=True)
+class _Ui:
+    """A web server of Dagster's, started by `process`."""
+
+    process: "subprocess.Popen[str]"
+    url: str
+    log: Path
+
+    def ask(self, query: str, **variables: object) -> Any:
+        """The data of an answer."""
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self.url, body, headers)  # noqa: S310 - our own server
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            return json.load(answer)["data"]
+
+    def is_usable(self) -> bool:
+        """Whether it shows the definitions."""
+        try:
+            entries = self.ask(_LOCATIONS)["workspaceOrError"]["locationEntries"]
+        except (OSError, ValueError, KeyError):
+            return False
+        return bool(entries) and all(
+            (entry["locationOrLoadError"] or {}).get("__typename") == "RepositoryLocation"
+            for entry in entries
+        )
+
+
+@dataclass(frozen=True)
 class _Watch:
-    """Waits for days to appear in the mart."""
+    """Waits for runs to end and for days to appear in the mart."""
 
     warehouse: Database
-    daemon: "subprocess.Popen[str]"
-    log: Path
+    ui: _Ui
     limit_seconds: float
 
     def until_there(self, day: date) -> float:
@@ -125,15 +305,34 @@ class _Watch:
         began = time.monotonic()
         with psycopg.connect(self.warehouse.url, autocommit=True) as session:
             while not _has_day(session, day):
-                if self.daemon.poll() is not None:
-                    raise self._failure("Dagster's daemon ended")
-                if time.monotonic() - began > self.limit_seconds:
-                    raise self._failure(f"{day} did not reach the mart")
+                self._require_time(began, f"{day} did not reach the mart")
                 time.sleep(_POLL_SECONDS)
         return time.monotonic() - began
 
-    def _failure(self, what: str) -> CommandFailedError:
-        last = "\n".join(self.log.read_text().splitlines()[-20:])
+    def until_run_ended(self, run_id: str) -> tuple[float, float]:
+        """When its first step started and when it ended; seconds of the epoch."""
+        began = time.monotonic()
+        url = self.warehouse.postgres.uri("dagster")
+        with psycopg.connect(url, autocommit=True) as session:
+            while True:
+                row = session.execute(_EVENTS, (run_id,)).fetchone()
+                first_step, succeeded, failed = row or (None, None, None)
+                if failed is not None:
+                    raise self.failure(f"run {run_id} failed")
+                if first_step is not None and succeeded is not None:
+                    return float(first_step), float(succeeded)
+                self._require_time(began, f"run {run_id} did not end")
+                time.sleep(_POLL_SECONDS)
+
+    def _require_time(self, began: float, what: str) -> None:
+        if self.ui.process.poll() is not None:
+            raise self.failure("Dagster ended")
+        if time.monotonic() - began > self.limit_seconds:
+            raise self.failure(what)
+
+    def failure(self, what: str) -> CommandFailedError:
+        """An error with the end of the log."""
+        last = "\n".join(self.ui.log.read_text().splitlines()[-20:])
         return CommandFailedError(
             f"{what}:\n{last}", fix="run it again with --keep, and read its log"
         )
@@ -147,49 +346,66 @@ def _has_day(session: psycopg.Connection, day: date) -> bool:
     return bool(row and row[0])
 
 
-def _dagster_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What `headrace env` says, on top of `environment`."""
-    answer = subprocess.run(  # noqa: S603 - our own command
-        headrace("env"), check=True, env=environment, cwd=PROJECT, stdout=subprocess.PIPE, text=True
-    )
-    exports = [line.removeprefix("export ") for line in answer.stdout.splitlines()]
-    pairs = [shlex.split(line)[0].split("=", 1) for line in exports if "=" in line]
-    # PATH is for a shell: it refers to the one before.
-    return {**environment, **{name: value for name, value in pairs if name != "PATH"}}
+@contextmanager
+def _empty_project(folder: Path) -> Iterator[tuple[_Ui, float]]:
+    """`dagster dev` over definitions without anything, on an instance of its own."""
+    folder.mkdir()
+    (folder / "empty.py").write_text(_EMPTY_PROJECT)
+    (folder / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    command = [sys.executable, "-m", "dagster", "dev", "-f", str(folder / "empty.py")]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
+    environment |= {"DAGSTER_HOME": str(folder), "PYTHONWARNINGS": "ignore"}
+    with _serving(command, environment, folder / "dev.log") as served:
+        yield served
 
 
 @contextmanager
-def _daemon(environment: Mapping[str, str], log: Path) -> Iterator["subprocess.Popen[str]"]:
-    """Dagster's daemon, with sensors and the code location, as `headrace dev` has it without UI."""
-    program = str(Path(sys.executable).with_name("dagster-daemon"))
+def _serving(
+    command: Sequence[str], environment: Mapping[str, str], log: Path
+) -> Iterator[tuple[_Ui, float]]:
+    """A command that serves Dagster's UI, and the seconds until it could be used."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    began = time.monotonic()
     with log.open("w") as lines:
-        process = subprocess.Popen(  # noqa: S603 - Dagster's own program
-            [program, "run", "-w", "workspace.yaml"],
-            cwd=PROJECT,
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            [*command, "--port", str(port)],
+            cwd=log.parent,
             env=environment,
             stdout=lines,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
+        ui = _Ui(process, f"http://127.0.0.1:{port}/graphql", log)
         try:
-            yield process
+            while not ui.is_usable():
+                if process.poll() is not None or time.monotonic() - began > _START_SECONDS:
+                    raise CommandFailedError(
+                        f"it did not start:\n{log.read_text()[-2000:]}",
+                        fix="run it again with --keep, and read its log",
+                    )
+                time.sleep(_POLL_SECONDS)
+            yield ui, time.monotonic() - began
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGINT)
             try:
                 process.wait(_END_SECONDS)
             except subprocess.TimeoutExpired:
-                messages.print("the daemon did not end by itself")
+                messages.print("it did not end by itself")
             end_group(process)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.latency",
-        description="Measure how long a new file takes to reach a mart.",
+        description="Measure headrace dev: its start, idling, launches, and files on their way.",
     )
     parser.add_argument("--history", type=int, default=366, help="days that are there before")
-    parser.add_argument("--files", type=int, default=3, help="files to drop, one by one")
+    parser.add_argument("--files", type=int, default=5, help="files to drop, one by one")
+    parser.add_argument("--launches", type=int, default=5, help="runs to launch, one by one")
+    parser.add_argument("--idle", type=float, default=120, help="seconds of idling to measure")
     parser.add_argument("--limit", type=float, default=600, help="seconds to wait for each")
     parser.add_argument("--json", action="store_true", help="print data as JSON")
     parser.add_argument("--keep", action="store_true", help="leave the scratch folder")
