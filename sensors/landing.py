@@ -5,8 +5,9 @@ Elsewhere: files whose rows say their days (sensors.undated), listing and naming
 (headrace.ingestion), the job that captures them (jobs).
 """
 
+import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
@@ -28,6 +29,9 @@ from sensors.undated import UndatedFiles
 # How long after its end a day that waited for its file is looked for.
 _OVERDUE = timedelta(days=7)
 _NEVER = datetime.min.replace(tzinfo=UTC)
+# A look waits this long for files to settle; what takes longer is the next one's. Dagster's daemon
+# looks every 5 s at most, so that a file of a moment ago would wait 5 s more.
+_WAIT_AT_MOST_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,19 @@ def plan_arrivals(
     return ArrivalPlan(
         _windows(sorted(chosen)), FilesSeen({**kept, **taken}), len(fresh) + len(idle) - len(taken)
     )
+
+
+def seconds_to_wait(
+    seen: FilesSeen, files: Sequence[StoredFile], *, now: datetime, settle_seconds: float
+) -> float:
+    """How long a look should wait until new files have settled; 0 where that takes too long."""
+    settled_before = _settled_before(now, settle_seconds)
+    unsettled = [
+        (file.arrived_at - settled_before).total_seconds()
+        for file in files
+        if file.arrived_at > settled_before and seen.is_new(file)
+    ]
+    return max((rest for rest in unsettled if rest <= _WAIT_AT_MOST_SECONDS), default=0.0)
 
 
 def seen_before(
@@ -174,11 +191,19 @@ class _Watch:
     warehouse: WarehouseResource
     known: Sequence[date]
     now: datetime
+    may_wait: bool = True
 
     def look(self, cursor: str | None) -> _Tick:
         """Look, and note what is asked for."""
         settings, files = self.project.settings.sensor, self.landing.list_files()
         mark, seen, warnings = self._before(cursor)
+        if self.may_wait and (
+            seconds := seconds_to_wait(
+                seen, files, now=self.now, settle_seconds=settings.settle_seconds
+            )
+        ):
+            time.sleep(seconds)
+            return replace(self, now=datetime.now(UTC), may_wait=False).look(cursor)
         undated = UndatedFiles(self.project, self.landing, self.lake, self.known)
         settled = _settled_before(self.now, settings.settle_seconds)
         fresh = [file for file in files if seen.is_new(file) and file.arrived_at <= settled]

@@ -5,7 +5,13 @@ from datetime import UTC, date, datetime, timedelta
 from headrace.ingestion.landing import StoredFile
 from headrace.ledger.seen_files import SeenFiles, SeenMark
 from headrace.warehouse.kept import kept_sessions
-from sensors.landing import ArrivalPlan, FilesSeen, plan_arrivals, seen_before
+from sensors.landing import (
+    ArrivalPlan,
+    FilesSeen,
+    plan_arrivals,
+    seconds_to_wait,
+    seen_before,
+)
 from tests import servers
 
 NOW = datetime(2017, 6, 1, tzinfo=UTC)
@@ -54,6 +60,22 @@ def test_a_file_that_may_still_be_written_waits_for_a_later_tick() -> None:
     assert found.windows == ((january(2), january(2)),)
     assert found.waiting == 1
     assert plan([file(1), file(2)], found.seen).windows == ((january(1), january(1)),)
+
+
+def test_a_tick_waits_for_new_files_that_settle_soon_and_for_no_others() -> None:
+    def wait(ages: list[float], settle_seconds: float, seen: FilesSeen | None = None) -> float:
+        files = [
+            file(day, modified_at=NOW - timedelta(seconds=age)) for day, age in enumerate(ages, 1)
+        ]
+        return seconds_to_wait(seen or FilesSeen(), files, now=NOW, settle_seconds=settle_seconds)
+
+    assert wait([], 2) == 0
+    assert wait([60, 2], 2) == 0
+    assert wait([60, 0.5, 1], 2) == 1.5
+    assert wait([1], 10) == 0, "it is the next tick's"
+    assert wait([1, 8], 10) == 2
+    asked_for = plan([file(1, modified_at=NOW - timedelta(seconds=2))]).seen
+    assert wait([2], 3, asked_for) == 0
 
 
 def test_a_tick_has_a_budget_and_the_next_one_goes_on() -> None:
