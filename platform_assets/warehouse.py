@@ -207,8 +207,8 @@ class _StarLoad:
                 scan = changes.added
                 came_or_went = DimensionRows(changes.added, changes.removed)
                 rows = came_or_went if changes else DimensionRows(None)
-        self.loader.stage_dimension(table, rows, self._brought(name, config))
-        self.states[name] = LakeState(loaded, scan.snapshot_id, {})
+        is_taken = self.loader.stage_dimension(table, rows, self._brought(name, config))
+        self.states[name] = LakeState(loaded, scan.snapshot_id if is_taken else loaded, {})
 
     def _stage_fact(self, name: str, config: FactConfig) -> None:
         """Stage the run's days, and those that the lake has published anew since their load."""

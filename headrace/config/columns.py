@@ -241,6 +241,8 @@ class ColumnConfig(StrictModel):
             return
         if not self.may_be_absent:
             yield "default: is for a column that a file may lack: say optional, since or until"
+        elif "\0" in self.default:
+            yield "default: has a NUL character, which Postgres does not store"
         elif not _is_one(self.type, self.default):
             yield f"default: '{self.default}' is not a {self.type}"
 

@@ -46,6 +46,9 @@ def _dimension_problems(where: str, dim: DimensionConfig) -> Iterator[str]:
                     f"{where}.{kind}.{name}: Postgres has a column '{name}' of its own in every "
                     f"table: call it otherwise, such as `{name}_: {getattr(dim, kind)[name]}`"
                 )
+    for name, value in dim.unknown_values.items():
+        if isinstance(value, str) and "\0" in value:
+            yield f"{where}.unknown.{name}: has a NUL character, which Postgres does not store"
     count = len(dim.natural_key) + len(dim.shown) + _OF_A_DIMENSION
     yield from _too_many(where, count)
     yield from _too_long_a_key(f"{where}.natural_key", [*dim.natural_key])

@@ -45,9 +45,17 @@ from headrace.standardize.rows import (
     quarantined_rows,
     repeated_keys,
     rounded_values,
+    unstorable_values,
     without_duplicates,
 )
 
+# What Postgres does not store of a type.
+_UNSTORABLE = {
+    "string": "a NUL character, or 1 GB",
+    "date": "before 4714 BC, or after 5874897",
+    "timestamp": "before 4714 BC",
+    "timestamptz": "before 4714 BC",
+}
 _Files = Mapping[date, Sequence[StagedFile]]
 _NONE: Mapping[date, PartitionState] = MappingProxyType({})
 
@@ -85,12 +93,14 @@ class _Written:
 
     Attributes:
         rounded: Values of captured rows that were rounded.
+        unstorable: Which values the warehouse would refuse, and where one is; empty without any.
     """
 
     good: StagedPartition
     latest: StagedPartition
     keys: int
     rounded: int = 0
+    unstorable: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,6 +151,7 @@ class ProcessedStep:
         files = {day: tuple(current_files(raw.files_by_day[day])) for day in raw.days}
         rows_in = {day: _rows(files[day]) for day in files}
         written, failed = self._write_all(asset, files)
+        failed |= {day: some.unstorable for day, some in written.items() if some.unstorable}
         lacking = {day: rows_in[day] - written[day].good.rows for day in written}
         aside, failed_later = self._set_all_aside(files, lacking)
         errors = failed | failed_later
@@ -194,12 +205,32 @@ class ProcessedStep:
             # Of keys that hold the row's place, those of dropped rows are gone.
             keys |= self._distinct_keys(latest)[0]
         rounded = self._rounded(files)
+        unstorable = self._unstorable(good) if self.entity.transform is not None else {}
         return {
             day: _Written(
-                good[day], latest.get(day, good[day]), keys.get(day, 0), rounded.get(day, 0)
+                good[day],
+                latest.get(day, good[day]),
+                keys.get(day, 0),
+                rounded.get(day, 0),
+                unstorable.get(day, ""),
             )
             for day in files
         }
+
+    def _unstorable(self, good: Mapping[date, StagedPartition]) -> dict[date, str]:
+        rows = self._read_staged(good, processed_schema(self.entity))
+        found: dict[date, str] = {}
+        for row in unstorable_values(rows, self.entity).collect():
+            told = [
+                f"{column.name}: {count} rows with a value that Postgres does not store "
+                f"({_UNSTORABLE[column.type]}), such as {row[f'_place_{column.name}']}"
+                for column in self.entity.columns
+                if column.type in _UNSTORABLE and (count := row[f"_rows_{column.name}"])
+            ]
+            if told:
+                fix = f"let {self.entity.transform} leave such values out"
+                found[row[PARTITION_COLUMN]] = f"{'; '.join(told)} ({fix})"
+        return found
 
     def _set_aside(self, files: _Files, lacking: Mapping[date, int]) -> dict[date, _SetAside]:
         left_out = self._left_out(files)

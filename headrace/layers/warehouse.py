@@ -150,15 +150,31 @@ class StarLoader:
 
     def stage_dimension(
         self, table: WarehouseTable, rows: DimensionRows, brought: Mapping[date, int]
-    ) -> None:
+    ) -> bool:
         """Stage a dimension: what came and went since the last load, or all where that is unknown.
 
         Args:
             table: Where it goes.
             rows: What the lake has; where nothing changed, there is nothing to stage.
             brought: The run's days, and how many rows of the source each brought.
+
+        Returns:
+            Whether Postgres took the rows. If not, the dimension keeps what it has and its days
+            fail; of the facts, those days are held whose members it lacks.
         """
-        table = replace(table, rebuild=self.rebuild)
+        try:
+            self._stage_rows(replace(table, rebuild=self.rebuild), rows)
+        except RowsRefusedError as error:
+            why = f"{error} ({error.fix})"
+            failed = {day: PartitionReport(day, rows_in=n, error=why) for day, n in brought.items()}
+            self._reports[table.name] = failed
+            return False
+        self._reports[table.name] = {
+            day: PartitionReport(day, rows_in=n, rows_out=n) for day, n in brought.items()
+        }
+        return True
+
+    def _stage_rows(self, table: WarehouseTable, rows: DimensionRows) -> None:
         if rows.come is not None:
             come = rows.come.batches(columns=table.schema.names)
             gone = rows.gone.batches(columns=table.primary_key) if rows.gone else None
@@ -170,9 +186,6 @@ class StarLoader:
                 )
                 come, gone = with_keys(come, key, keys), with_keys(gone, key, keys)
             self._loads[table.name] = stage(self.connect, table, (), [((), come)], gone=gone)
-        self._reports[table.name] = {
-            day: PartitionReport(day, rows_in=rows, rows_out=rows) for day, rows in brought.items()
-        }
 
     def _is_worth_comparing(self, come: LakeScan, gone: LakeScan) -> bool:
         # Fewer are loaded sooner than compared.

@@ -22,6 +22,7 @@ from headrace.errors import ConfigError
 from headrace.quality.rules import Objection, any_holds, declared_objections, reasons
 from headrace.schema import Column as SchemaColumn
 from headrace.schema import TableSchema
+from headrace.warehouse import limits
 
 PARTITION_COLUMN = "_partition_date"
 
@@ -141,6 +142,34 @@ def rounded_values(raw: DataFrame, entity: EntityConfig) -> DataFrame:
             is_exact = parse.parse_declared(exact, text, entity.timezone).isNotNull()
             changed = changed + F.when(rounds & ~is_exact, 1).otherwise(0)
     return raw.groupBy(PARTITION_COLUMN).agg(F.sum(changed).alias("values"))
+
+
+def unstorable_values(rows: DataFrame, entity: EntityConfig) -> DataFrame:
+    """Per partition day: of each column, in how many rows Postgres takes no value, and one's place.
+
+    Only a transform makes such values: files give texts without NUL, and years of four digits.
+
+    Returns:
+        `_rows_<column>`, and `_place_<column>`: a file and a line, NULL where there is none.
+    """
+    place = F.concat_ws(" line ", F.col("_file"), F.col("_line").cast("string"))
+    found = []
+    for column in entity.columns:
+        if (holds := _is_unstorable(F.col(column.name), column.type)) is not None:
+            found.append(F.sum(F.when(holds, 1).otherwise(0)).alias(f"_rows_{column.name}"))
+            found.append(F.min(F.when(holds, place)).alias(f"_place_{column.name}"))
+    return rows.groupBy(PARTITION_COLUMN).agg(F.count(F.lit(1)).alias("_rows"), *found)
+
+
+def _is_unstorable(value: Column, kind: str) -> Column | None:
+    """Whether Postgres refuses a value; None where it takes all of a type."""
+    if kind == "string":
+        return value.contains("\0") | (F.octet_length(value) > limits.LONGEST_TEXT_BYTES)
+    if kind == "date":
+        return ~F.unix_date(value).between(limits.FIRST_DAY, limits.LAST_DAY)
+    if kind in ("timestamp", "timestamptz"):
+        return F.unix_micros(value.cast("timestamp")) < limits.FIRST_MICROSECOND
+    return None
 
 
 def repeated_keys(rows: DataFrame, entity: EntityConfig) -> DataFrame:

@@ -14,6 +14,11 @@ MOST_KEY_COLUMNS = 32
 # An entry of a B-tree is at most a third of a page, 2,704 bytes with its header; Postgres
 # compresses long texts before it measures, so that some longer ones fit, too.
 LONGEST_KEY_BYTES = 2_600
+# A field of a row, with its header.
+LONGEST_TEXT_BYTES = 2**30 - 4
+# Julian day 0, 4714-11-24 BC in the Gregorian calendar, counted from 1970, and the last day.
+FIRST_DAY, LAST_DAY = -2_440_588, 2_145_031_948
+FIRST_MICROSECOND = FIRST_DAY * 86_400_000_000
 # Columns that every table has: no other column may be called so.
 SYSTEM_COLUMNS = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
 

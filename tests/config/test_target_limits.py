@@ -46,6 +46,10 @@ def _fact(**more: object) -> Callable[[Star], object]:
         (_fact(dates={"ctid": "sold_at"}), r"dates: Postgres has a column 'ctid' of its own"),
         (_many_attributes, r"16\d\d columns: Postgres takes up to 1600, leave some out"),
         (
+            lambda star: star["dimensions"][0].update(unknown={"income": "a\0b"}),
+            r"dimensions\[dim_customer\].unknown.income: has a NUL character",
+        ),
+        (
             _fact(load="upsert", keep_months=3),
             r"keep_months: needs `load: partition_replace`: only a table that is cut into months",
         ),
