@@ -6,7 +6,7 @@ checks (platform_assets.marts).
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from headrace.config.names import did_you_mean
 from headrace.dbt_project import MANIFEST, DbtProject, lost_connection, profile_of, without_rows
 from headrace.dbt_worker import DbtWorker
 from headrace.errors import ConfigError
@@ -300,6 +301,23 @@ def marts_of(manifest: Path) -> dict[str, Mart]:
     }
 
 
+def missing_tables(manifest: Path, schema: str, tables: Collection[str]) -> list[str]:
+    """One line for each table of a schema that models read and that is none of `tables`."""
+    parsed = json.loads(manifest.read_bytes())
+    read = {
+        name
+        for node in parsed["nodes"].values()
+        if node["resource_type"] == "model"
+        for name in node["depends_on"]["nodes"]
+    }
+    return [
+        f"dbt {source['original_file_path']}: sources[{source['source_name']}]: the star has no "
+        f"table '{source['identifier']}'{did_you_mean(source['identifier'], tables)}"
+        for name, source in parsed["sources"].items()
+        if name in read and source["schema"] == schema and source["identifier"] not in tables
+    ]
+
+
 def _grain_of(node: Mapping[str, Any]) -> str | None:
     """The grain of a model's window, which dbt/macros/window.sql reads too."""
     window = (node["config"].get("meta") or {}).get("window")
@@ -308,6 +326,13 @@ def _grain_of(node: Mapping[str, Any]) -> str | None:
     where, form = node["original_file_path"], "{'column': 'month', 'grain': 'month'}"
     if not isinstance(window, dict) or not isinstance(window.get("column"), str):
         raise ConfigError(f"dbt {where}: meta.window names no column", fix=f"write {form}")
+    columns = [name for name in node.get("columns", ()) if _is_whole(node)]
+    if columns and window["column"] not in columns:
+        near = did_you_mean(window["column"], columns)
+        raise ConfigError(
+            f"dbt {where}: meta.window: the model has no column '{window['column']}'{near}",
+            fix="name a column of its contract",
+        )
     if unknown := sorted({*window} - {"column", "grain", "whole_months"}):
         raise ConfigError(
             f"dbt {where}: meta.window: unknown key '{unknown[0]}'",
@@ -320,6 +345,11 @@ def _grain_of(node: Mapping[str, Any]) -> str | None:
             fix="name one of them; it is day if left out",
         )
     return str(grain)
+
+
+def _is_whole(node: Mapping[str, Any]) -> bool:
+    """Whether a model declares all its columns: an enforced contract does."""
+    return bool((node["config"].get("contract") or {}).get("enforced"))
 
 
 def _failed(results: Sequence[NodeResult], grains: Mapping[str, str]) -> tuple[str, ...]:

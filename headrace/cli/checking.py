@@ -16,6 +16,7 @@ from headrace.config.references import calendar_problems
 from headrace.errors import ConfigError
 from headrace.home import Home
 
+_STAR = "warehouse"  # The schema of the star's tables.
 _CONDITIONS = "see docs/how-to/write-rules-and-conditions.md"
 
 
@@ -116,12 +117,17 @@ def _dbt_lines(project: Project) -> Iterator[str]:
         base = project.folder / "base.yaml"
         yield f"{base}: dbt_project: no dbt_project.yml in {folder}"
         return
-    from headrace.marts import MartBuilder, marts_of
+    from headrace.marts import MartBuilder, marts_of, missing_tables
 
     try:
         # The first time it takes dbt some seconds, which the first run then does not need.
         builder = MartBuilder(folder, Home(project.home).dbt, url=lambda: "")
-        marts_of(builder.ensure_manifest())
+        manifest = builder.ensure_manifest()
+        marts_of(manifest)
+        star = project.star
+        tables = [star.calendar.name, *(d.name for d in star.dimensions)]
+        tables += [fact.name for fact in star.facts]
+        yield from missing_tables(manifest, _STAR, tables)
     except ConfigError as error:
         yield " ".join(str(error).split())
 

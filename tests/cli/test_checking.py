@@ -1,5 +1,6 @@
 """`headrace check`: what reading the files alone cannot show."""
 
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -123,3 +124,18 @@ def test_a_dbt_project_that_cannot_be_read_is_refused(
             path.write_text(MODEL)
     with pytest.raises(ConfigError, match=expected):
         check_project(loaded(folder))
+
+
+def test_a_table_that_marts_read_and_the_star_lacks_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking, "_condition_lines", lambda _: [])
+    models = folder.parent / "dbt/models/marts"
+    models.mkdir(parents=True)
+    (models / "mart.sql").write_text(MODEL.replace("fact_sales", "fact_sale"))
+    tables = "{name: warehouse, schema: warehouse, tables: [{name: fact_sale}, {name: unread}]}"
+    (models / "_marts.yml").write_text(f"version: 2\nsources:\n  - {tables}\n")
+    expected = "no table 'fact_sale'; did you mean fact_sales?"
+    with pytest.raises(ConfigError, match=re.escape(expected)) as caught:
+        check_project(loaded(folder))
+    assert "unread" not in str(caught.value)

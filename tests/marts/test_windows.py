@@ -117,6 +117,7 @@ def test_a_test_that_names_another_window_than_its_model_is_refused(
         ({"column": "month", "grain": "months"}, "grain 'months' is not one of day, week, month"),
         ({"grain": "month"}, "names no column"),
         ("month", "names no column"),
+        ({"column": "mont", "grain": "month"}, "no column 'mont'; did you mean month?"),
     ],
 )
 def test_a_window_that_says_something_unknown_is_refused(
@@ -128,7 +129,12 @@ def test_a_window_that_says_something_unknown_is_refused(
         "schema": "marts",
         "alias": "mart_m",
         "original_file_path": "models/marts/mart_m.sql",
-        "config": {"materialized": "incremental", "meta": {"window": window}},
+        "config": {
+            "materialized": "incremental",
+            "meta": {"window": window},
+            "contract": {"enforced": True},
+        },
+        "columns": {"month": {}, "rows": {}},
     }
     manifest = tmp_path / "manifest.json"
     manifest.write_text(json.dumps({"nodes": {"model.p.mart_m": node}}))
