@@ -137,7 +137,9 @@ class DimensionConfig(StrictModel):
         False,
         description="Whether each day brings all members: one that a day lacks was deleted at that "
         "day's midnight (`deletes.do`, by default close). A member whose row is quarantined was "
-        "there all the same. A day without a good row says nothing.",
+        "there all the same. A day without a good row says nothing. With `effective_time`, changes "
+        "take the times of their rows, and a later day's row overrules what earlier days said of "
+        "the time from its own on.",
     )
     max_vanished_share: float | None = Field(
         None,
@@ -185,10 +187,6 @@ class DimensionConfig(StrictModel):
             raise ValueError(f"unknown: {', '.join(strangers)}: not among the attributes{near}")
         if self.unknown is False and self.missing == "unknown":
             raise ValueError("missing: unknown needs the unknown member: drop `unknown: false`")
-        if self.snapshot and self.effective_time is not None:
-            raise ValueError(
-                "a snapshot says what holds on its day: drop snapshot, or drop effective_time"
-            )
         if self.max_vanished_share is not None and not self.snapshot:
             raise ValueError("max_vanished_share is for dimensions with `snapshot: true` only")
         if self.deletes is not None and self.deletes.when is None and not self.snapshot:
@@ -243,6 +241,16 @@ class DimensionConfig(StrictModel):
     def snapshots_tell_deletes(self) -> bool:
         """Whether a member that a day's snapshot lacks is deleted."""
         return self.snapshot and self.delete_action != "keep"
+
+    @property
+    def has_timed_snapshots(self) -> bool:
+        """Whether each day brings all members, and each row says since when it holds."""
+        return self.snapshot and self.effective_time is not None
+
+    @property
+    def has_sequence(self) -> bool:
+        """Whether a number says which change came later: the source's, or the snapshot's day."""
+        return self.sequence is not None or self.has_timed_snapshots
 
     @property
     def has_future(self) -> bool:

@@ -28,6 +28,7 @@ from headrace.star.events import (
     with_absences,
 )
 from headrace.star.history import versions_of
+from headrace.star.timed_snapshots import with_presence, withdrawn_until
 
 UNKNOWN_KEY = -1
 IS_LATEST = "_is_latest"
@@ -46,6 +47,9 @@ _MEMBER_COLUMNS = (
 
 
 _SEQUENCE = SchemaColumn("_sequence", "bigint", True, "Largest number told of it.")
+_ROW_HASH = SchemaColumn(
+    "_row_hash", "bigint", True, "Of its last row; NULL if the last snapshot lacks it."
+)
 _NEXT_CHANGE = SchemaColumn(
     "_next_change_at", "timestamp", True, "First change told of it that is of the future."
 )
@@ -117,7 +121,8 @@ def lake_dimension_schema(config: DimensionConfig, entity: EntityConfig) -> Tabl
     change that is of the future. NULL in all other rows.
     """
     more = [_NEXT_CHANGE] if config.has_future else []
-    more += [_SEQUENCE] if config.sequence is not None else []
+    more += [_SEQUENCE] if config.has_sequence else []
+    more += [_ROW_HASH] if config.has_timed_snapshots else []
     return dimension_schema(config, entity).plus([*_MEMBER_COLUMNS, *more])
 
 
@@ -179,7 +184,7 @@ def member_versions(
     if inputs.quarantined_keys is not None and config.snapshots_tell_deletes:
         seen = seen_events(inputs.quarantined_keys, config, entity)
         seen = _of_members(seen, members, config)
-    absences = (snapshot_days(told), seen)
+    absences = (snapshot_days(told, config, entity), seen)
     return keyed_versions(events, absences, inputs.now, config, entity)
 
 
@@ -200,8 +205,12 @@ def keyed_versions(
         config: How versions begin and end.
         entity: Types of the columns.
     """
+    if config.has_timed_snapshots:
+        days, seen = absences
+        everything = events if seen is None else events.unionByName(seen)
+        events = with_presence(everything, days, config, entity)
     one_each = settled(events, config, entity)
-    if config.snapshots_tell_deletes:
+    if config.snapshots_tell_deletes and not config.has_timed_snapshots:
         one_each = with_absences(one_each, *absences, config, entity)
     versions = versions_of(one_each, now, config, entity)
     types = [(F.col(name), kind) for name, kind in key_types(config, entity).items()]
@@ -219,18 +228,17 @@ def unknown_deletes(
 
     Such a delete leaves no version, and counts all the same once an earlier state is told.
     """
+    told = told_events(rows, config, entity)
+    if config.has_timed_snapshots:
+        return withdrawn_until(told, config, entity)
     if config.delete_action == "keep" or config.deletes is None or config.deletes.when is None:
         return None, None
     is_delete = F.col("_kind") == DELETE
-    members = (
-        told_events(rows, config, entity)
-        .groupBy(*config.natural_key)
-        .agg(
-            F.min(F.when(is_delete, F.col("_at"))).alias("_first_delete"),
-            F.max(F.when(is_delete, F.col("_at"))).alias("_last_delete"),
-            F.min(F.when(~is_delete, F.col("_at"))).alias("_first_state"),
-            F.max(F.when(is_delete, F.col("_sequence"))).alias("_sequence"),
-        )
+    members = told.groupBy(*config.natural_key).agg(
+        F.min(F.when(is_delete, F.col("_at"))).alias("_first_delete"),
+        F.max(F.when(is_delete, F.col("_at"))).alias("_last_delete"),
+        F.min(F.when(~is_delete, F.col("_at"))).alias("_first_state"),
+        F.max(F.when(is_delete, F.col("_sequence"))).alias("_sequence"),
     )
     is_unknown = F.col("_first_state").isNull() | (F.col("_first_delete") <= F.col("_first_state"))
     if config.sequence is not None:

@@ -65,6 +65,12 @@ def day_start(entity: EntityConfig) -> Column:
     return moment_of(F.col(PARTITION_COLUMN), "date", entity.timezone)
 
 
+def day_number() -> Column:
+    """A row's day as a number that grows with it."""
+    day = F.col(PARTITION_COLUMN)
+    return (F.year(day) * 10_000 + F.month(day) * 100 + F.dayofmonth(day)).cast("bigint")
+
+
 def told_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
     """One event a processed row; rows without a whole natural key name no member and are left out.
 
@@ -100,6 +106,11 @@ def told_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
     if config.sequence is not None:
         # A row without a number is older than all that have one.
         given["_sequence"] = F.coalesce(F.col(config.sequence).cast("bigint"), F.lit(-(2**63)))
+    if config.has_timed_snapshots:
+        given["_sequence"] = day_number()
+        values = [(F.col(named[n]), kind) for n, kind in value_types(config, entity).items()]
+        told = [(told_at, "timestamp"), (is_delete.cast("int"), "int")]
+        given["_row_hash"] = parse.hash_key([*told, *values])
     events = as_events(rows, given, config, entity)
     if config.delete_action == "keep":
         events = events.where(F.col("_kind") == STATE)
@@ -119,11 +130,20 @@ def seen_events(keys: DataFrame, config: DimensionConfig, entity: EntityConfig) 
     at = F.greatest(day_start(entity), instant(BEGINNING))
     given = {name: F.col(source) for name, source in config.natural_key.items()}
     given |= {"_kind": F.lit(SEEN), "_at": at, "_changed_at": at, "_gone": F.lit(False)}
+    if config.has_timed_snapshots:
+        given["_sequence"] = day_number()
     return as_events(keys, {**given, PARTITION_COLUMN: F.col(PARTITION_COLUMN)}, config, entity)
 
 
-def snapshot_days(events: DataFrame) -> DataFrame:
-    """`_day`: midnight of each day on which a state was told, in any order, each once."""
+def snapshot_days(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """`_day`: midnight of each day on which a state was told, in any order, each once.
+
+    Of snapshots whose rows have times: also `_number`, of each day on which a row was told.
+    """
+    if config.has_timed_snapshots:
+        rows = events.where(F.col("_kind").isin(STATE, DELETE))
+        day = day_start(entity).alias("_day")
+        return rows.select(day, day_number().alias("_number")).distinct()
     return events.where(F.col("_kind") == STATE).select(F.col("_at").alias("_day")).distinct()
 
 
@@ -167,6 +187,8 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
         _mentioned_at: Earliest time at which a fact names the member.
         _next_change_at: Of a published version, the first change that was of the future.
         _sequence: Number by which the source orders changes; of a published version, the largest.
+        _row_hash: Of a snapshot's row with a time: hash of its time and values; of a published
+            version, of the row told last, NULL if the last snapshot lacks the member.
         _gone: Whether the member is deleted after it.
     """
     order = {f"_order_{i}": entity.column(s).type for i, s in enumerate(config.told_by)}
@@ -180,6 +202,7 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
         "_mentioned_at": "timestamp",
         "_next_change_at": "timestamp",
         "_sequence": "bigint",
+        "_row_hash": "bigint",
         "_gone": "boolean",
         "_told_at": "timestamp",
         **order,
@@ -193,7 +216,7 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
 def told_order(config: DimensionConfig) -> list[str]:
     """Columns that order the events of one instant; the last is the one that holds."""
     order = [f"_order_{i}" for i in range(len(config.told_by))]
-    first = ["_sequence"] if config.sequence is not None else []
+    first = ["_sequence"] if config.has_sequence else []
     return [*first, _TOLD_ORDER[0], *order, *_TOLD_ORDER[1:], "_tie"]
 
 
@@ -213,16 +236,18 @@ def settled(events: DataFrame, config: DimensionConfig, entity: EntityConfig) ->
     order = [F.col(name).asc_nulls_first() for name in ("_at", *told_order(config))]
     in_order = Neighbours([*config.natural_key], order)
     told = with_outdated(events, config).where(~F.col("_is_outdated")).drop("_is_outdated")
+    if config.has_timed_snapshots:
+        told = told.where(F.col("_kind") != SEEN)
     told = with_tie(told, config, entity)
     told = told.transform(_with_kept_values, in_order, config, entity)
-    if config.delete_action != "keep" and config.deletes is not None and config.deletes.when:
+    if _may_follow_states(config):
         told = _with_states_of_deletes(told, in_order, config, entity)
     else:
         told = told.withColumn("_has_values", F.lit(False))
     followed = told.withColumn("_next_at", in_order.after("_at"))
     differs = F.col("_next_at").isNull() | (F.col("_at") != F.col("_next_at"))
     found = followed.where((F.col("_kind") == MENTION) | differs).drop("_tie", "_next_at")
-    if config.sequence is None:
+    if not config.has_sequence:
         return found
     return found.withColumn("_sequence", F.col("_largest")).drop("_largest")
 
@@ -233,15 +258,23 @@ def with_outdated(events: DataFrame, config: DimensionConfig) -> DataFrame:
     `_largest` is the member's largest number: the row that has it may be a repeated delete, which
     is left out.
     """
-    if config.sequence is None:
+    if not config.has_sequence:
         return events.withColumn("_is_outdated", F.lit(False))
     member = Window.partitionBy(*config.natural_key)
     until_now = member.orderBy("_at", "_sequence").rowsBetween(Window.unboundedPreceding, -1)
-    before = F.max("_sequence").over(until_now)
+    # What was seen only says nothing of a time.
+    before = F.max(F.when(F.col("_kind") != SEEN, F.col("_sequence"))).over(until_now)
     is_told = F.col("_kind").isin(STATE, DELETE)
     is_outdated = F.coalesce(is_told & (before > F.col("_sequence")), F.lit(False))
     largest = F.max("_sequence").over(member)
     return events.withColumns({"_is_outdated": is_outdated, "_largest": largest})
+
+
+def _may_follow_states(config: DimensionConfig) -> bool:
+    """Whether a delete may be of the instant of the state that it follows."""
+    if config.delete_action == "keep":
+        return False
+    return config.has_timed_snapshots or (config.deletes is not None and bool(config.deletes.when))
 
 
 def _with_kept_values(

@@ -46,8 +46,8 @@ def versions_of(
 
     Returns:
         Natural key, attributes, valid_from, valid_to, is_current, is_deleted, is_inferred, then
-        `_changed_at`, `_known_from`, `_mentioned_at`, `_next_change_at` and `_sequence` of the
-        member's latest version (NULL of all others), `_is_latest` and `is_latest`.
+        `_changed_at`, `_known_from`, `_mentioned_at`, `_next_change_at`, `_sequence` and
+        `_row_hash` of the member's latest version (NULL of all others), `_is_latest`, `is_latest`.
     """
     return (
         events.transform(_with_neighbour, config, entity)
@@ -111,13 +111,15 @@ def _with_member_facts(
     following = F.least(F.col("_next_change_at"), F.when(told, F.col("_at")))
     none = F.lit(None)
     first_following = F.min(following).over(member) if config.has_future else none
-    last_sequence = F.max("_sequence").over(member) if config.sequence else none
+    last_sequence = F.max("_sequence").over(member) if config.has_sequence else none
+    row_hash = F.max("_row_hash").over(member) if config.has_timed_snapshots else none
     return events.select(
         *(F.col(name) for name in events.columns if name != "_next_change_at"),
         first_following.cast("timestamp_ntz").alias("_next_change_at"),
         F.min(F.when(stands, F.col("_at"))).over(member).alias("_first_told_at"),
         F.min("_known_from").over(member).alias("_published_from"),
         last_sequence.cast("bigint").alias("_last_sequence"),
+        row_hash.cast("bigint").alias("_last_row_hash"),
         F.max("_changed_at").over(member).alias("_last_change"),
         F.min("_mentioned_at").over(member).alias("_first_mention"),
         F.max(fronted.cast("int")).over(member).alias("_fronted"),
@@ -252,5 +254,6 @@ def _member_columns(config: DimensionConfig) -> list[Column]:
         "_mentioned_at": F.when(is_inferred, mentioned),
         "_next_change_at": F.col("_next_change_at"),
         "_sequence": F.when(known.isNotNull(), F.col("_last_sequence")),
+        "_row_hash": F.when(known.isNotNull(), F.col("_last_row_hash")),
     }
     return [F.when(F.col("_is_latest"), c).alias(name) for name, c in columns.items()]

@@ -13,19 +13,23 @@ from pyspark.sql import functions as F
 from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig
 from headrace.engine import functions as parse
+from headrace.standardize.rows import PARTITION_COLUMN
 from headrace.star.events import (
     DELETE,
+    SEEN,
     STATE,
     events_schema,
     instant,
     mention_events,
     seen_events,
+    snapshot_days,
     told_events,
     told_order,
     value_types,
     with_outdated,
     with_tie,
 )
+from headrace.star.timed_snapshots import may_be_withdrawn
 
 
 @dataclass(frozen=True)
@@ -112,13 +116,36 @@ def judged_members(
     """
     # The few that are touched on the left: Sail keeps that side in memory, streams the other.
     touched = _touched(told, changes, limits, config, entity)
+    if config.has_timed_snapshots:
+        members = members.transform(_with_new_days, told, config, entity)
     judged = touched.join(members, [*config.natural_key], "full")
+    if config.has_timed_snapshots:
+        judged = judged.withColumn("_repeats", _repeats())
     late, single = F.col("_is_late"), F.col("_is_single")
     return (
         judged.withColumn("_is_late", _is_late(limits, config, entity))
         .withColumn("_is_single", ~late & _is_single(limits, config))
         .withColumn("_is_several", ~late & ~single & _is_touched(config))
     )
+
+
+def _with_new_days(
+    members: DataFrame, told: DataFrame, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    """`_all_days` and `_first_day` of the snapshots that came."""
+    came = told.where(F.col("_count") > 0)
+    days = snapshot_days(came, config, entity).agg(
+        F.count(F.lit(1)).alias("_all_days"), F.min("_day").alias("_first_day")
+    )
+    # Beneath the join of members: above it, Sail 0.7 drops filters of the result.
+    return days.crossJoin(members)
+
+
+def _repeats() -> Column:
+    """Whether all rows that came are the member's last one again."""
+    last = F.col("_row_hash")
+    is_last = (F.col("_least_hash") == last) & (F.col("_most_hash") == last)
+    return _true(is_last) & ~_true(F.col("_was_removed"))
 
 
 def new_column(name: str) -> str:
@@ -131,13 +158,15 @@ def new_column(name: str) -> str:
 
 def _is_late(limits: TimeLimits, config: DimensionConfig, entity: EntityConfig) -> Column:
     late = F.col("_was_removed") | _true(F.col("_first_at") <= F.col("_changed_at"))
+    if config.has_timed_snapshots:
+        late = F.col("_was_removed") | _breaks_snapshots(config)
     if config.has_future and limits.now is not None:
         # What was of the future is of the past now.
         late = late | _true(F.col("_next_change_at") < instant(limits.now.isoformat(" ")))
     if limits.unknown_deletes_until is not None:
         until = instant(limits.unknown_deletes_until.isoformat(" "))
         late = late | (F.col("_known_from").isNull() & _true(F.col("_first_at") <= until))
-    if config.sequence is not None:
+    if config.has_sequence:
         late = late | _true(F.col("_first_sequence") <= F.col("_sequence"))
         if limits.unknown_deletes_sequence is not None:
             until = F.lit(limits.unknown_deletes_sequence)
@@ -155,6 +184,22 @@ def _is_late(limits: TimeLimits, config: DimensionConfig, entity: EntityConfig) 
     return F.coalesce(late, F.lit(False)) | (lost & ~replaced)
 
 
+def _breaks_snapshots(config: DimensionConfig) -> Column:
+    """Whether what snapshots that came say of a member does not just go on from its version.
+
+    A row that is repeated says nothing new. A member that comes back, or that some of the
+    snapshots lack, may be placed by other rows than its last one.
+    """
+    is_new, has_rows = F.col("_known_from").isNull(), F.col("_first_at").isNotNull()
+    is_earlier = ~F.col("_repeats") & _true(F.col("_first_at") <= F.col("_changed_at"))
+    if not config.snapshots_tell_deletes:
+        return is_earlier
+    returns = ~is_new & F.col("_row_hash").isNull() & has_rows
+    is_ahead = _true(F.col("_changed_at") >= F.col("_first_day"))
+    lacks = ~is_new & (F.coalesce(F.col("_days"), F.lit(0)) < F.col("_all_days"))
+    return is_earlier | returns | (lacks & (has_rows | is_ahead))
+
+
 def _is_touched(config: DimensionConfig) -> Column:
     if config.snapshots_tell_deletes:
         # Every snapshot says something of every member.
@@ -163,7 +208,7 @@ def _is_touched(config: DimensionConfig) -> Column:
 
 
 def _is_single(limits: TimeLimits, config: DimensionConfig) -> Column:
-    if config.snapshots_tell_deletes:
+    if config.snapshots_tell_deletes or config.has_timed_snapshots:
         return F.lit(False)
     is_inferred = F.col(config.key_column).isNotNull() & F.col("_known_from").isNull()
     is_single = F.col("_events") == 1
@@ -199,12 +244,25 @@ def _touched(
         for name in ("_kind", "_changed_at", "_sequence", *value_types(config, entity))
     }
     kept = _kept(config)
+    first_at, more = F.min("_at"), list[Column]()
+    if config.has_timed_snapshots:
+        # What was only seen has no time.
+        first_at = F.min(F.when(F.col("_kind") != SEEN, F.col("_at")))
+        came, is_state = F.col("_count") > 0, F.col("_kind") == STATE
+        more = [
+            F.countDistinct(F.when(came, F.col(PARTITION_COLUMN))).alias("_days"),
+            F.min("_row_hash").alias("_least_hash"),
+            F.max("_row_hash").alias("_most_hash"),
+            F.max((came & is_state).cast("int")).alias("_states"),
+            F.max((came & may_be_withdrawn(entity)).cast("int")).alias("_unripe"),
+            F.max("_sequence").alias("_last_sequence"),
+        ]
     is_delete = (F.col("_kind") == DELETE) & (F.col("_count") > 0)
     told_of = (
         _ranked(told, limits, config, entity)
         .groupBy(*keys)
         .agg(
-            F.min("_at").alias("_first_at"),
+            first_at.alias("_first_at"),
             F.count(F.lit(1)).alias("_events"),
             F.max(F.when(is_delete, F.col("_at"))).alias("_last_delete"),
             F.max(F.when(is_delete, F.col("_sequence"))).alias("_last_delete_sequence"),
@@ -212,6 +270,7 @@ def _touched(
             (F.min("_count") < 0).alias("_was_removed"),
             F.max(F.when(F.col("_rank") == 1, F.col("_hash"))).alias("_new_hash"),
             *(F.max(F.when(F.col("_rank") == 1, F.col(_last(n)))).alias(_last(n)) for n in kept),
+            *more,
             # Of one change any is the one; of several none is used.
             *(F.first(name).alias(new) for new, name in values.items()),
         )

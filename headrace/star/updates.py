@@ -28,6 +28,7 @@ from headrace.star.dimensions import (
     lake_dimension_schema,
     latest,
     member_versions,
+    unknown_deletes,
     unknown_member,
 )
 from headrace.star.events import (
@@ -44,6 +45,7 @@ from headrace.star.events import (
 )
 from headrace.star.lateness import DimensionChanges, TimeLimits, judged_members, net_events
 from headrace.star.single import ended_versions, next_heads
+from headrace.star.timed_snapshots import END_OF_TIME
 
 T = TypeVar("T", int, datetime)
 
@@ -96,7 +98,7 @@ def update_dimension(
     told = net_events(changes, config, entity)
     members = published.head.where(F.col(config.key_column) != UNKNOWN_KEY)
     judged = judged_members(members, told, changes, limits, config, entity)
-    found = _counts(judged)
+    found = _counts(judged, limits, config)
     if not found.touched:
         return None
     limits_after = replace(
@@ -105,8 +107,12 @@ def update_dimension(
         unknown_deletes_sequence=_latest(limits.unknown_deletes_sequence, found.unknown_sequence),
     )
     if config.snapshots_tell_deletes and found.has_late_rows:
-        versions = build_dimension(everything(), config, entity)
+        inputs = everything()
+        versions = build_dimension(inputs, config, entity)
         until = _latest(limits_after.unknown_deletes_until, found.last)
+        if config.has_timed_snapshots:
+            until, last = unknown_deletes(inputs.rows, config, entity)
+            limits_after = replace(limits_after, unknown_deletes_sequence=last)
         return DimensionUpdate(
             versions.head,
             versions.tail,
@@ -122,7 +128,9 @@ def update_dimension(
         next_heads(enough, schema, config, entity),
         unknown_member(judged.sparkSession, config, entity),
     ]
-    tail = [ended_versions(judged.where("_is_single"), schema, config, entity)]
+    tail = []
+    if not (config.snapshots_tell_deletes or config.has_timed_snapshots):
+        tail.append(ended_versions(judged.where("_is_single"), schema, config, entity))
     late = judged.where("_is_late").select(*config.natural_key)
     if found.several:
         changed = _changed(judged, told, (changes, limits), config, entity)
@@ -154,7 +162,7 @@ class _Counts:
     unknown_sequence: int | None
 
 
-def _counts(judged: DataFrame) -> _Counts:
+def _counts(judged: DataFrame, limits: TimeLimits, config: DimensionConfig) -> _Counts:
     is_touched = F.col("_is_late") | F.col("_is_single") | F.col("_is_several")
     # A member whose states went may have nothing left but a delete, which leaves no version.
     went = F.when(F.col("_was_removed"), F.col("_changed_at"))
@@ -167,6 +175,14 @@ def _counts(judged: DataFrame) -> _Counts:
                 F.col("_last_delete_sequence"), F.when(F.col("_was_removed"), F.col("_sequence"))
             )
         ]
+    risky = F.lit(None).cast("int")
+    if config.has_timed_snapshots:
+        sequences = [F.col("_last_sequence")]
+        has_delete = F.col("_last_delete").isNotNull()
+        withdrawn = (F.col("_unripe") == 1) | ((F.col("_states") == 1) & has_delete)
+        withdrawn = withdrawn & F.col("_known_from").isNull()
+        risky = (F.coalesce(withdrawn, F.lit(False)) | (F.col("_is_late") & has_delete)).cast("int")
+    first_number = "_first_sequence" if config.has_timed_snapshots else "_events"
     found = judged.agg(
         F.count(F.lit(1)).alias("members"),
         F.sum(is_touched.cast("bigint")).alias("touched"),
@@ -178,10 +194,18 @@ def _counts(judged: DataFrame) -> _Counts:
         F.max(F.greatest(went, F.when(F.col("_was_removed"), F.col("_last_delete")))).alias("went"),
         F.max(unknown).alias("unknown"),
         F.max(F.coalesce(*sequences)).alias("sequence"),
+        F.max(risky).alias("risky"),
+        F.min(first_number).alias("first_number"),
     ).collect()[0]
     first, last = found["first"], found["last"]
     is_before = first is not None and last is not None and first <= last
+    if config.has_timed_snapshots:
+        first, last_number = found["first_number"], limits.unknown_deletes_sequence
+        is_before = None not in (first, last_number) and first <= last_number
     has_late_rows = is_before or bool(found["removed"])
+    unknown_until = _latest(found["went"], found["unknown"])
+    if config.has_timed_snapshots:
+        unknown_until = END_OF_TIME if found["risky"] else None
     return _Counts(
         found["members"],
         found["touched"] or 0,
@@ -189,7 +213,7 @@ def _counts(judged: DataFrame) -> _Counts:
         found["several"] or 0,
         has_late_rows,
         last,
-        _latest(found["went"], found["unknown"]),
+        unknown_until,
         found["sequence"],
     )
 
@@ -212,15 +236,21 @@ def _changed(
     is_told = (F.col("_count") > 0) & (F.col("_kind") != SEEN)
     came = told.where(is_told).select(*events_schema(config, entity))
     # The few members on the left: Sail keeps that side in memory and streams the other.
-    theirs = several.select(*keys).join(came, keys).select(*came.columns)
+    repeats = F.col("_repeats") if config.has_timed_snapshots else F.lit(False)
+    members = several.select(*keys, repeats.alias("_repeats"))
+    # A row that is repeated shows that its member is there, and nothing else.
+    kind = F.when(F.col("_repeats"), F.lit(SEEN)).otherwise(F.col("_kind"))
+    theirs = members.join(came, keys).withColumn("_kind", kind).select(*came.columns)
     events = theirs.unionByName(_published_events(several, config, entity))
     # Snapshots that came, and those before.
     before = judged.sparkSession.range(1).select(instant(BEGINNING).alias("_day"))
+    if config.has_timed_snapshots:
+        before = before.withColumn("_number", F.lit(0).cast("bigint"))
     seen = None
     if changes.quarantined_added is not None:
         # Those too that went and came again: the day's other rows may be new.
         seen = seen_events(changes.quarantined_added, config, entity)
-    days = snapshot_days(came).unionByName(before)
+    days = snapshot_days(came, config, entity).unionByName(before)
     return keyed_versions(events, (days, seen), limits.now, config, entity)
 
 
@@ -258,7 +288,9 @@ def _published_events(
         ),
         "_gone": F.when(~is_mention, gone | ~is_version),
     }
-    if config.sequence is not None:
+    if config.has_timed_snapshots:
+        given["_row_hash"] = F.when(is_version, F.col("_row_hash"))
+    if config.has_sequence:
         given["_sequence"] = F.when(is_version, F.col("_sequence"))
     if config.has_future:
         given["_next_change_at"] = F.when(is_version, F.col("_next_change_at"))

@@ -89,6 +89,23 @@ _DIFFERENCES: Mapping[str, Mapping[str, Any]] = {
         "unknown": False,
     },
 }
+_TIMED: Mapping[str, Any] = {"snapshot": True, "effective_time": "since"}
+_DIFFERENCES = {
+    **_DIFFERENCES,
+    "timed_snapshot": {**_TIMED, "overwritten": {"note": "note"}, "untracked": {"price": "price"}},
+    "timed_snapshot_deletes": {
+        **_TIMED,
+        "deletes": DELETES,
+        "source_order": ["seq"],
+        "first_version": "at_effective_time",
+    },
+    "timed_snapshot_flag": {
+        **_TIMED,
+        "deletes": {**DELETES, "do": "flag"},
+        "overwritten": {"note": "note"},
+        "first_version": "at_effective_time",
+    },
+}
 CONFIGS = {
     name: DimensionConfig.model_validate({**BASE, **more}) for name, more in _DIFFERENCES.items()
 }

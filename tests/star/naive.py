@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -77,6 +78,14 @@ class State:
         return (*self.order_in_day[:2], self.day, self.line)
 
 
+@dataclass(frozen=True)
+class SnapshotDays:
+    """The days of snapshots, and those on which a row of one member was quarantined."""
+
+    snapshots: set[int]
+    seen: set[int]
+
+
 # By instant: its raw time, what orders it, and the row.
 Ordered = dict[datetime, list[tuple[datetime, tuple[float, int, int, int], State]]]
 
@@ -114,7 +123,9 @@ def naive_dimension(
             shown = state if config.attributes else replace(state, brand=None)
             told.setdefault((state.shop, state.sku), []).append(shown)
     is_delete = _is_delete(config)
-    snapshots = {s.day for some in told.values() for s in some if not is_delete(s)}
+    # Of rows that have times, a deleted one too says that its day has a snapshot.
+    rows = [s for some in told.values() for s in some]
+    snapshots = {s.day for s in rows if config.has_timed_snapshots or not is_delete(s)}
     snapshots = snapshots if config.snapshot else set()
     named: dict[Key, list[datetime]] = {}
     for shop, sku, moment in mentions if config.missing == "inferred" else ():
@@ -122,7 +133,7 @@ def naive_dimension(
             named.setdefault((shop, sku), []).append(moment)
     versions: set[Version] = set()
     for key in {*told, *named}:
-        events = _events(config, told.get(key, []), snapshots - seen.get(key, set()))
+        events = _events(config, told.get(key, []), SnapshotDays(snapshots, seen.get(key, set())))
         versions |= _versions_of(config, key, events, named.get(key, []), now)
     return versions
 
@@ -239,12 +250,14 @@ def _told(
 
 
 def _events(
-    config: DimensionConfig, states: Sequence[State], snapshots: set[int]
+    config: DimensionConfig, states: Sequence[State], days: SnapshotDays
 ) -> list[tuple[datetime, list[State]]]:
     """What was told of each instant, in time; nothing is a snapshot without the member."""
     rows = [s for s in states if not (s.gone and config.delete_action == "keep")]
     if config.deletes is None or config.deletes.when is None:
         rows = [replace(s, gone=None) for s in states]
+    if config.has_timed_snapshots:
+        return _timed_events(config, rows, days)
     ordered: Ordered = {}
     for state in rows:
         raw = _instant(config, state, rows)
@@ -261,9 +274,48 @@ def _events(
     }
     if rows and config.delete_action != "keep":
         first = min((state.day for state in rows if not state.gone), default=0)
-        absent = {day for day in snapshots if day > first} - {state.day for state in rows}
+        told = {state.day for state in rows} | days.seen
+        absent = {day for day in days.snapshots if day > first} - told
         events |= {at(day): [] for day in absent}
     return sorted(events.items(), key=lambda event: event[0])
+
+
+def _timed_events(
+    config: DimensionConfig, rows: Sequence[State], days: SnapshotDays
+) -> list[tuple[datetime, list[State]]]:
+    """What each snapshot said of the times of its rows, and which members each one lacked.
+
+    A snapshot overrules what earlier ones said of the times after its row's.
+    """
+    first = min((row.day for row in rows if not row.gone), default=None)
+    lacked: datetime | None = None
+    again: datetime | None = None
+    told: list[tuple[datetime, tuple[Any, ...], State]] = []
+    for day in sorted(days.snapshots):
+        if config.delete_action != "keep" and first is not None and day > first:
+            if day not in {row.day for row in rows} | days.seen:
+                gone = State("", 0, day, gone=True)
+                lacked, again = at(day), None
+                told.append((at(day), (day, BEGIN, gone.told_order), gone))
+                continue
+            again = again or at(day)
+        for row in rows:
+            if row.day == day:
+                raw = _instant(config, row, rows)
+                moment = max(raw, BEGIN + timedelta(microseconds=1) if row.gone else BEGIN)
+                if lacked is not None and again is not None and moment < lacked:
+                    moment = again
+                order = row.told_order if config.told_by else (0, 0, row.day, row.line)
+                told.append((moment, (day, raw, order), row))
+    kept = [
+        (moment, order, row)
+        for moment, order, row in told
+        if not any(m < moment and o[0] > order[0] for m, o, _ in told)
+    ]
+    events: dict[datetime, list[State]] = {}
+    for moment, _, row in sorted(kept, key=lambda one: one[:2]):
+        events.setdefault(moment, []).append(row)
+    return sorted(events.items())
 
 
 def _without_outdated(ordered: Ordered) -> Ordered:
