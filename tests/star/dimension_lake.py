@@ -42,6 +42,7 @@ BASE: Mapping[str, Any] = {
     "unknown": {"brand": "Nobody's"},
 }
 DELETES = {"when": "gone"}
+_TIMED: Mapping[str, Any] = {"snapshot": True, "effective_time": "since"}
 _DIFFERENCES: Mapping[str, Mapping[str, Any]] = {
     "plain": {},
     "close": {"deletes": DELETES, "effective_time": "since", "source_order": ["seq"]},
@@ -88,10 +89,6 @@ _DIFFERENCES: Mapping[str, Mapping[str, Any]] = {
         "first_version": "at_effective_time",
         "unknown": False,
     },
-}
-_TIMED: Mapping[str, Any] = {"snapshot": True, "effective_time": "since"}
-_DIFFERENCES = {
-    **_DIFFERENCES,
     "timed_snapshot": {**_TIMED, "overwritten": {"note": "note"}, "untracked": {"price": "price"}},
     "timed_snapshot_deletes": {
         **_TIMED,
@@ -105,6 +102,7 @@ _DIFFERENCES = {
         "overwritten": {"note": "note"},
         "first_version": "at_effective_time",
     },
+    "timed_snapshot_keep": {**_TIMED, "deletes": {"do": "keep"}},
 }
 CONFIGS = {
     name: DimensionConfig.model_validate({**BASE, **more}) for name, more in _DIFFERENCES.items()

@@ -19,6 +19,8 @@ Run = tuple[dict[int, list[State]], dict[int, list[Mention]]]
 Case = list[Run]
 KEYS = [("a", 1), ("a", 11), ("ab", 1), ("ab", 11), ("b", 2)]
 DAYS = range(6)
+# Their plans are the largest, and their parts are those of others.
+NIGHTLY = ("timed_snapshot_flag", "timed_snapshot_keep")
 
 
 @st.composite
@@ -122,7 +124,10 @@ HYPOTHESIS = settings(
 
 
 @pytest.mark.property
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in NIGHTLY else n for n in CONFIGS],
+)
 @settings(HYPOTHESIS, max_examples=1)
 @given(case=st.lists(runs(), min_size=4, max_size=4).map(side_by_side).filter(tells_something))
 def test_no_order_of_runs_makes_a_difference(sail: SparkSession, name: str, case: Case) -> None:
