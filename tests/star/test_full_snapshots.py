@@ -205,3 +205,37 @@ def test_rows_that_name_no_member_are_counted(sail: SparkSession, lake: LakeCata
     reports = DimensionStep(sail, keep, ENTITY, table, processed, (), "c").stage(DAYS).reports
     counted = [(reports[day].rows_out, reports[day].rows_left_out) for day in DAYS[:4]]
     assert counted == [(1, 0), (0, 1), (1, 0), (0, 0)]
+
+
+def test_snapshots_with_times_go_on_from_what_is_published(
+    sail: SparkSession, lake: LakeCatalog
+) -> None:
+    namespace = f"n_{uuid4().hex[:12]}"
+    processed, keys, table = (lake.table(namespace, name) for name in ("c", "keys", "dim"))
+    since = {"name": "since", "type": "timestamp"}
+    columns = [{"name": "customer_id", "type": "int"}, {"name": "score", "type": "int"}, since]
+    declared = {**ENTITY.model_dump(exclude={"columns"}), "columns": columns}
+    entity = EntityConfig.model_validate(declared)
+    config = CONFIG.model_copy(update={"effective_time": "since"})
+    step = DimensionStep(sail, config, entity, table, processed, (), "code", keys)
+    stamp = datetime(2024, 1, 9, tzinfo=UTC)
+    more = {"_captured_at": stamp, "_processed_at": stamp, "_run_id": "r", "_code_version": "c"}
+    first, later = datetime(2023, 12, 1), datetime(2024, 1, 2, 9)
+    told = [{1: (1, first), 2: (1, first)}, {1: (1, first)}, {1: (2, later), 2: (1, first)}]
+    for day, members in zip(DAYS, told, strict=False):
+        rows = [
+            {"customer_id": n, "score": score, "since": at, PARTITION_COLUMN: day, "_line": n}
+            for n, (score, at) in members.items()
+        ]
+        schema = processed_schema(entity)
+        files = stage(processed, [{**row, **more} for row in rows], schema)
+        processed.replace(files, schema=schema)
+        staged = step.stage([day]).table
+        table.overwrite(staged.files, schema=staged.schema, properties=dict(staged.properties))
+    found = {
+        (row["customer_id"], row["score"], row["valid_to"])
+        for row in table.scan().batches().read_all().to_pylist()
+        if row["customer_key"] != -1
+    }
+    back = datetime(2024, 1, 2)
+    assert found == {(1, 1, later), (1, 2, None), (2, 1, back), (2, 1, None)}
