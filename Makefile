@@ -76,7 +76,7 @@ test-nightly: setup ## what make test leaves out, for an hour or two
 
 bench: setup ## the platform against a hand-written floor; HEADRACE_REFEREE=DIR: and before a referee
 	@$(BIN)/python -m benchmarks.run
-	@if [ -n "$$HEADRACE_REFEREE" ]; then $(BIN)/python -m benchmarks.referee; fi
+	@if [ -n "$$HEADRACE_REFEREE" ]; then $(BIN)/python -m benchmarks.external; fi
 
 check: lint types imports test ## all that a change must pass
 

@@ -1,8 +1,4 @@
-"""Do two warehouses say the same? Their keys may differ, what the keys lead to may not.
-
-Belongs here: comparing star and marts of two databases, table by table; the year's known totals.
-Elsewhere: filling them (benchmarks.floor, the platform itself).
-"""
+"""Do two warehouses say the same? Their keys may differ, what the keys lead to may not."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,7 +9,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from benchmarks.floor import FOREIGN_KEYS
+from benchmarks.baseline import FOREIGN_KEYS
 
 # What a difference shows: enough to see its kind, however many rows differ.
 _SHOWN = 3

@@ -1,9 +1,5 @@
 """Changes of a type 2 dimension applied: this warehouse against `dbt snapshot`, on one Postgres.
 
-Belongs here: `python -m benchmarks.dimension_changes`, which applies changes to a long history both
-ways and prints rows a second.
-Elsewhere: facts (benchmarks.warehouse_load), the whole way (benchmarks.run).
-
 Each way starts with the same versions, and ends with the same number: checked. dbt is given what it
 needs, a table with today's state of every member, and closes and adds versions by comparing all of
 it with what it has (`strategy: check`) or what is newer (`timestamp`). The platform is given the
@@ -37,11 +33,11 @@ from benchmarks.scratch import Database, scratch_folder, start_server
 from headrace.cli.output import print_json, print_table
 from headrace.errors import PermanentError
 from headrace.schema import Column, TableSchema
-from headrace.warehouse import copying
-from headrace.warehouse.load import Warehouse
-from headrace.warehouse.schema import postgres_type
-from headrace.warehouse.sessions import connector
+from headrace.warehouse.ddl.schema import postgres_type
+from headrace.warehouse.loading import copy
+from headrace.warehouse.sessions import connection_factory
 from headrace.warehouse.tables import WarehouseTable
+from headrace.warehouse.warehouse import Warehouse
 
 START = datetime(2017, 1, 1)  # noqa: DTZ001  # wall-clock time, as the dimension has it
 ATTRIBUTES = ("department", "brand", "category", "size")
@@ -158,7 +154,7 @@ def contenders(folder: Path) -> dict[str, Callable[[Database, Case], float]]:
 def _with_history(database: Database, case: Case) -> Warehouse:
     with psycopg.connect(database.url, autocommit=True) as session:
         session.execute("drop table if exists warehouse.dim_item")
-    warehouse = Warehouse(connector(database.url))
+    warehouse = Warehouse(connection_factory(database.url))
     slices = [((), _versions(case).to_reader())]
     warehouse.publish([warehouse.stage(DIMENSION, (), slices)])
     database.checkpoint()
@@ -192,7 +188,7 @@ def _copy(session: psycopg.Connection, name: str, rows: pa.Table) -> None:
     columns = [f"{c} {postgres_type(DIMENSION.schema.column(c).type)}" for c in rows.column_names]
     session.execute(f"create temporary table {name} ({', '.join(columns)})")
     relation = sql.Identifier("pg_temp", name)
-    copying.copy(session, relation, rows.column_names, rows.to_batches(), lambda: None)
+    copy.copy(session, relation, rows.column_names, rows.to_batches(), lambda: None)
     session.execute(sql.SQL("analyze {}").format(relation))
 
 

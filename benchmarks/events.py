@@ -1,8 +1,4 @@
-"""What Dagster's events of a run cost by themselves: the run's own events, stored once more.
-
-Belongs here: reading a finished run's events, storing them in an empty database, the clock.
-Elsewhere: how the platform stores events (platform_assets.events), whole runs (benchmarks.rounds).
-"""
+"""What Dagster's events of a run cost by themselves: the run's own events, stored once more."""
 
 import tempfile
 import time
@@ -16,7 +12,7 @@ from dagster._serdes import deserialize_value
 
 from benchmarks.scratch import Database
 from headrace.errors import PermanentError
-from platform_assets import events
+from platform_assets.runtime import events
 
 _Value = int | float | str
 

@@ -1,8 +1,4 @@
-"""How soon Dagster is there, starts a run, and brings a file to a mart; what it takes when idle.
-
-Belongs here: `python -m benchmarks.latency`, over `headrace dev` as it is started by default.
-Elsewhere: how long a day takes by itself (benchmarks.run).
-"""
+"""How soon Dagster is there, starts a run, and brings a file to a mart; what it takes when idle."""
 
 import argparse
 import json

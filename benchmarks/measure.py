@@ -1,8 +1,4 @@
-"""What a command takes: seconds, and memory at its peak.
-
-Belongs here: running one command and watching it.
-Elsewhere: which commands, and what their figures mean (benchmarks.run).
-"""
+"""What a command takes: seconds, and memory at its peak."""
 
 import os
 import resource

@@ -1,8 +1,4 @@
-"""One more day of sales than the demo has: an earlier day's receipts with another date.
-
-Belongs here: the file that a shop would deliver next.
-Elsewhere: the demo's own year (demo.stage).
-"""
+"""One more day of sales than the demo has: an earlier day's receipts with another date."""
 
 import csv
 from datetime import date

@@ -1,8 +1,4 @@
-"""What the benchmark found: tables for people, one JSON document for programs.
-
-Belongs here: turning rounds into figures.
-Elsewhere: the rounds (benchmarks.rounds).
-"""
+"""What the benchmark found: tables for people, one JSON document for programs."""
 
 import os
 import platform
@@ -14,7 +10,7 @@ from typing import Any
 from benchmarks.measure import Measured
 from benchmarks.rounds import Backfill, Round
 from headrace.cli.output import messages, print_table
-from headrace.version import VERSION
+from headrace.project.version import VERSION
 
 _MIB = 2**20
 

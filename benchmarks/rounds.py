@@ -1,8 +1,4 @@
-"""One round: floor, platform and floor in turn, one more day, a day again; compared.
-
-Belongs here: what is run in which order, and what is prepared before the clock starts.
-Elsewhere: measuring a command (benchmarks.measure), printing (benchmarks.report).
-"""
+"""One round: baseline, platform, baseline; then a warm year, one more day, a day again."""
 
 import json
 import statistics
@@ -25,8 +21,8 @@ from benchmarks.scratch import (
     start_server,
 )
 from demo.journey import DAY_AFTER_LAST, FIRST_DAY
-from headrace.home import Home
-from headrace.warehouse import server
+from headrace.embedded_postgres import server
+from headrace.project.home import Home
 
 _ONE_DAY = timedelta(days=1)
 _LAST_DAY = DAY_AFTER_LAST - _ONE_DAY
@@ -165,7 +161,7 @@ class Bench:
     def _run_floor(self, what: str) -> tuple[Measured, Database]:
         database = self.floor.emptied("floor")
         landing = str(self.scratch.landing)
-        command = python("benchmarks.floor", "--landing", landing, "--url", database.url)
+        command = python("benchmarks.baseline", "--landing", landing, "--url", database.url)
         measured = self._measure(command, self.scratch.home("floor"), database)
         self.say(f"{what}: {measured.seconds:.2f} s")
         return measured, database

@@ -1,8 +1,4 @@
-"""`make bench`: the platform against the floor, over the same files, with equal contents.
-
-Belongs here: options, and the exit code: 0 equal, 1 the contents differ, 2 it could not be run.
-Elsewhere: what is measured (benchmarks.rounds), what it means (docs/performance.md).
-"""
+"""`make bench`: the platform against the floor, over the same files, with equal contents."""
 
 import argparse
 import json

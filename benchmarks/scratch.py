@@ -1,8 +1,4 @@
-"""Where the benchmark works: one folder with everything that it makes, and nothing left of it.
-
-Belongs here: the folder, the configuration and homes in it, its servers and databases.
-Elsewhere: what runs there (benchmarks.run, benchmarks.latency).
-"""
+"""Where the benchmark works: one folder with everything that it makes, and nothing left of it."""
 
 import os
 import shutil
@@ -18,9 +14,9 @@ import psycopg
 import yaml
 from psycopg import sql
 
-from headrace.home import Home
-from headrace.warehouse import server
-from headrace.warehouse.server import EmbeddedPostgres
+from headrace.embedded_postgres import server
+from headrace.embedded_postgres.server import EmbeddedPostgres
+from headrace.project.home import Home
 
 PROJECT = Path(__file__).resolve().parent.parent
 

@@ -1,8 +1,5 @@
 """Facts into the warehouse: the platform against a bare COPY with the same indexes.
 
-Belongs here: `python -m benchmarks.warehouse_load`, which loads a year and single days both ways.
-Elsewhere: the whole way from files to marts (benchmarks.run).
-
 Both read the same Parquet files of the lake and end with the same rows under the same indexes. The
 bare way is one session with pgpq's binary COPY, then CREATE INDEX; for a day, a COPY into the
 month's table with its indexes. The platform's way has all that a load has: guard, staging, totals
@@ -34,10 +31,10 @@ from headrace.lake.scan import LakeScan
 from headrace.lake.staging import stage_batches
 from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
-from headrace.layers.warehouse import StarLoader, fact_table
+from headrace.pipeline.warehouse import StarLoader, fact_table
 from headrace.star.facts import DATE_KEY, lake_fact_schema
-from headrace.warehouse.group import LoadGroup
-from headrace.warehouse.sessions import connector
+from headrace.warehouse.loading.load_transaction import LoadGroup
+from headrace.warehouse.sessions import connection_factory
 from headrace.warehouse.tables import WarehouseTable, month_of, yyyymmdd
 
 ROWS_A_DAY = 4_025  # the demo's year: 1,469,307 rows
@@ -132,9 +129,11 @@ class _Bench:
         return Loads("1 day", self._rows(last) // len(last), min(bare), min(platform))
 
     def _load_by_platform(self, days: Sequence[date]) -> None:
-        loader = StarLoader(connector(self._url), self._project, lambda: connect(EngineSettings()))
+        loader = StarLoader(
+            connection_factory(self._url), self._project, lambda: connect(EngineSettings())
+        )
         loader.stage_fact(self._fact, self._scan(days), list(days))
-        group = LoadGroup(connector(self._url), [self._fact.name], loader.staged().loads)
+        group = LoadGroup(connection_factory(self._url), [self._fact.name], loader.staged().loads)
         group.publish(lambda _, __: None)
 
     def _load_bare(self, days: Sequence[date]) -> None:
@@ -204,7 +203,7 @@ def _project() -> Project:
 
 
 def _postgres_columns(table: WarehouseTable) -> list[tuple[str, str]]:
-    from headrace.warehouse.schema import wanted_columns  # noqa: PLC0415
+    from headrace.warehouse.ddl.schema import wanted_columns  # noqa: PLC0415
 
     return [(column.name, column.type) for column in wanted_columns(table)]
 

@@ -3,9 +3,6 @@
 The wheel knows one state of each. Here some get a history through the year, with the trouble that
 real exports have: changes told days late, told wrong and corrected, told again, members that leave
 and come back, members that are sold before the export knows them.
-
-Belongs here: who changes, when, to what, and which day's file tells it.
-Elsewhere: the members as installed, and the files (demo.journey).
 """
 
 import random

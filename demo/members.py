@@ -1,9 +1,4 @@
-"""The shop's products and households through the year: a full file first, then files of changes.
-
-Belongs here: what may change about a product or a household, who leaves and comes back, and the
-tables of the files.
-Elsewhere: who changes and when it is told (demo.history), transactions and stores (demo.journey).
-"""
+"""The shop's products and households through the year: a full file first, then files of changes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta

@@ -1,8 +1,4 @@
-"""Puts the demo's files into a landing folder, as a shop's nightly delivery would.
-
-Belongs here: writing files whole or not at all, and leaving alone what is already there.
-Elsewhere: what the files hold (demo.journey), reading them (headrace.ingestion).
-"""
+"""Puts the demo's files into a landing folder, as a shop's nightly delivery would."""
 
 import hashlib
 import json

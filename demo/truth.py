@@ -1,8 +1,4 @@
-"""The history that the staged files tell, read as a person would: no engine, slow, obviously right.
-
-Belongs here: versions of products and households, for whoever checks a star against the files.
-Elsewhere: making the files up (demo.members).
-"""
+"""The history in the staged files, computed by a naive oracle without the engine."""
 
 import csv
 from collections import defaultdict

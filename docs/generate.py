@@ -1,9 +1,4 @@
-"""`make docs`: writes docs/reference from the code, so that no page tells another story.
-
-Belongs here: which page is made by whom, and writing them.
-Elsewhere: the pages (docs.generators); whatever they say is said in the code they read, but for
-docs.generators.wording.
-"""
+"""`make docs`: writes docs/reference from the code, so that no page tells another story."""
 
 import sys
 from pathlib import Path

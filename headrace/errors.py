@@ -1,8 +1,4 @@
-"""Everything Headrace raises on purpose: one tree, split by what the caller can do.
-
-Belongs here: the roots and the leaves that more than one package raises.
-Elsewhere: turning a driver's error into one of these (in the module that calls the driver).
-"""
+"""Everything Headrace raises on purpose: one tree, split by what the caller can do."""
 
 
 class HeadraceError(Exception):

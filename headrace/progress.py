@@ -1,8 +1,4 @@
-"""Telling whoever watches how far a long step has come.
-
-Belongs here: one listener a process, set by the command line.
-Elsewhere: drawing bars (headrace.cli).
-"""
+"""Telling whoever watches how far a long step has come."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

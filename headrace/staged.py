@@ -1,8 +1,4 @@
-"""What is written but not yet visible: the hand-over from staging to audit to publication.
-
-Belongs here: values that name staged files by partition.
-Elsewhere: writing them (headrace.engine, headrace.ingestion), publishing them (headrace.lake).
-"""
+"""What is written but not yet visible: the hand-over from staging to audit to publication."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

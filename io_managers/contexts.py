@@ -1,8 +1,4 @@
-"""What IO managers find out from Dagster's contexts and from the types of values.
-
-Belongs here: what is the same for every store.
-Elsewhere: each store's own manager (io_managers.iceberg, io_managers.postgres).
-"""
+"""What IO managers find out from Dagster's contexts and from the types of values."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,9 +1,4 @@
-"""Iceberg's IO manager: an asset's value becomes published days of a table, and back.
-
-Belongs here: which table, which days, which form a value has or wants.
-Elsewhere: publishing and reading (headrace.lake), where the lake is (resources.lake), what all
-managers find out from a context (io_managers.contexts).
-"""
+"""Iceberg's IO manager: an asset's value becomes published days of a table, and back."""
 
 from collections.abc import Callable, Collection, Mapping
 from datetime import date

@@ -1,8 +1,4 @@
-"""Postgres's IO manager: an asset's value becomes published days of a table, and back.
-
-Belongs here: which table, which days, which form a value has or wants.
-Elsewhere: staging, publishing, reading (headrace.warehouse), the database (resources.warehouse).
-"""
+"""Postgres's IO manager: an asset's value becomes published days of a table, and back."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
@@ -11,15 +7,13 @@ from typing import Any, Protocol, cast, runtime_checkable
 import dagster as dg
 import pyarrow as pa
 
-from headrace.arrow_schema import schema_of_arrow
 from headrace.errors import UnknownColumnError
-from headrace.schema import TableSchema
-from headrace.warehouse.group import GroupMember, LoadGroup
-from headrace.warehouse.publishing import Publication
-from headrace.warehouse.routing import month_slices
+from headrace.schema import TableSchema, schema_of_arrow
+from headrace.warehouse.loading.load_transaction import GroupMember, LoadGroup, Publication
+from headrace.warehouse.loading.routing import month_slices
+from headrace.warehouse.loading.staged_loads import StagedLoad
+from headrace.warehouse.loading.staging import Slice
 from headrace.warehouse.sessions import Session
-from headrace.warehouse.staged import StagedLoad
-from headrace.warehouse.staging import Slice
 from headrace.warehouse.tables import Mode, WarehouseTable, by_month
 from io_managers.contexts import (
     days_of,
@@ -138,7 +132,9 @@ class PostgresIOManager(dg.ConfigurableIOManager):
             if not isinstance(member, GroupMember):
                 load = obj if isinstance(obj, StagedLoad) else self._staged(context, obj)
                 name = load.table.name
-                member = LoadGroup(self.warehouse.connector(), [name], {name: load}).member(name)
+                member = LoadGroup(
+                    self.warehouse.connection_factory(), [name], {name: load}
+                ).member(name)
             if not member.arrive():
                 return
             try:

@@ -1,8 +1,4 @@
-"""Running a window of days in this process, from the command line.
-
-Belongs here: one Dagster run over a range, and what became of its partitions.
-Elsewhere: backfills that Dagster's daemon runs (nothing of ours), printing (headrace.cli).
-"""
+"""Running a window of days in this process, from the command line."""
 
 import re
 import warnings
@@ -13,9 +9,9 @@ from datetime import date
 import dagster as dg
 
 from headrace.errors import ConfigError
-from platform_assets.events import drop_connections, keep_connections
-from platform_assets.executor import execute_in_this_process
 from platform_assets.partitions import range_tags
+from platform_assets.runtime.events import drop_connections, keep_connections
+from platform_assets.runtime.executor import execute_in_this_process
 
 # Dagster prints every event; whoever wants them reads the run in the UI.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

@@ -1,8 +1,4 @@
-"""The daily job: every layer for one day, at night.
-
-Belongs here: the job, its retries, its schedule.
-Elsewhere: files that arrive meanwhile (sensors), backfills (jobs.backfill).
-"""
+"""The daily job: every layer for one day, at night."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,15 +1,11 @@
-"""Maintenance by itself: each day the lake loses old snapshots and files that nothing refers to.
-
-Belongs here: the job and its schedule.
-Elsewhere: what goes and what must stay (headrace.layers.lake_maintenance), by hand (headrace.cli).
-"""
+"""Maintenance by itself: each day the lake loses old snapshots and files that nothing refers to."""
 
 from dataclasses import asdict
 
 import dagster as dg
 
 from headrace.config.loading import Project
-from headrace.layers.lake_maintenance import maintain
+from headrace.operations.lake_maintenance import maintain
 
 MAINTENANCE_JOB = "maintenance"
 

@@ -1,13 +1,9 @@
-"""Retention by itself: old months of the warehouse go, where a fact is not kept for ever.
-
-Belongs here: the job and its schedule.
-Elsewhere: which months go and how (headrace.layers.retention), the same by hand (headrace.cli).
-"""
+"""Retention by itself: old months of the warehouse go, where a fact is not kept for ever."""
 
 import dagster as dg
 
 from headrace.config.loading import Project
-from headrace.layers.retention import drop_old_months, facts_with_an_end
+from headrace.operations.retention import drop_old_months, facts_with_an_end
 from resources.warehouse import WarehouseResource
 
 RETENTION_JOB = "retention"
@@ -20,7 +16,7 @@ def build_retention_job(project: Project) -> dg.JobDefinition | None:
 
     @dg.op(name="drop_old_months", tags={"kind": "postgres"})
     def drop(context: dg.OpExecutionContext, warehouse: WarehouseResource) -> None:
-        dropped = drop_old_months(project, warehouse.connector())
+        dropped = drop_old_months(project, warehouse.connection_factory())
         months = {fact: [f"{month:%Y-%m}" for month in found] for fact, found in dropped.items()}
         context.add_output_metadata({"months dropped": dg.MetadataValue.json(months)})
 

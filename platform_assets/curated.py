@@ -1,9 +1,4 @@
-"""Curated: the star schema in the lake.
-
-Belongs here: the factories of dimension, calendar and fact assets.
-Elsewhere: building the star (headrace.star), staging and auditing it (headrace.layers.dimensions,
-headrace.layers.facts).
-"""
+"""Curated: the star schema in the lake."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
@@ -13,19 +8,20 @@ import dagster as dg
 from headrace.config.loading import Project
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
 from headrace.lake.table import LakeTable
-from headrace.layers.calendar import CalendarStep
-from headrace.layers.dimensions import DimensionStep
-from headrace.layers.facts import FactStep, StagedFact
-from headrace.layers.full_snapshots import NAMESPACE as QUARANTINED_KEYS
-from headrace.layers.mentioning import mentioned_by
-from headrace.layers.snapshots import SnapshotStep
-from headrace.lineage import calendar_lineage, dimension_lineage, fact_lineage
+from headrace.pipeline.calendar import CalendarStep
+from headrace.pipeline.dimensions import DimensionStep
+from headrace.pipeline.facts import FactStep, StagedFact
+from headrace.pipeline.full_snapshots import NAMESPACE as QUARANTINED_KEYS
+from headrace.pipeline.inferred_members import mentioned_by
+from headrace.pipeline.periodic_snapshots import SnapshotStep
+from headrace.project.lineage import calendar_lineage, dimension_lineage, fact_lineage
+from headrace.project.version import code_version
 from headrace.quality.report import AuditedOutput, AuditedTable, bad_days, passed_days
 from headrace.star.calendar import calendar_schema
-from headrace.star.dimensions import dimension_schema
 from headrace.star.facts import lake_fact_schema
-from headrace.version import code_version
-from platform_assets.declare import (
+from headrace.star.scd2.dimensions import dimension_schema
+from platform_assets.keys import CURATED, PROCESSED, curated_key, name_of, processed_key, table_of
+from platform_assets.metadata import (
     DIMENSION_CHECKS,
     FACT_CHECKS,
     SNAPSHOT_CHECKS,
@@ -33,9 +29,8 @@ from platform_assets.declare import (
     check_specs,
     table_metadata,
 )
-from platform_assets.keys import CURATED, PROCESSED, curated_key, name_of, processed_key, table_of
-from platform_assets.recorder import PublicationRecorder
-from platform_assets.runs import properties_of
+from platform_assets.runtime.recorder import PublicationRecorder
+from platform_assets.runtime.run_context import properties_of
 from resources.lake import LakeResource
 from resources.spark import SparkResource
 

@@ -1,8 +1,5 @@
 """The code location: everything that Dagster is told, assembled from the configuration.
 
-Belongs here: assembly only. Nothing else imports this module.
-Elsewhere: each definition, in the module of its kind.
-
 Loading it reads the configuration and dbt's manifest; no network, no database, nothing written.
 """
 
@@ -14,11 +11,11 @@ from typing import Any
 
 import dagster as dg
 
-from headrace.build_plan import AssetLineage
 from headrace.config.loading import Project, load_project
 from headrace.errors import ConfigError
-from headrace.home_setup import mart_builder
-from headrace.lineage import project_lineage
+from headrace.ledger.build_plan import AssetLineage
+from headrace.project.home_setup import mart_builder
+from headrace.project.lineage import project_lineage
 from io_managers.iceberg import IcebergIOManager
 from io_managers.postgres import PostgresIOManager
 from jobs.daily import build_daily_job, build_daily_schedule
@@ -29,13 +26,13 @@ from platform_assets.curated import (
     build_dimension_asset,
     build_fact_asset,
 )
-from platform_assets.executor import threads_executor
 from platform_assets.marts import build_mart_assets
 from platform_assets.partitions import daily_partitions
 from platform_assets.processed import build_processed_asset
 from platform_assets.raw import build_raw_asset
-from platform_assets.recorder import PublicationRecorder
-from platform_assets.star_recorder import StarRecorder
+from platform_assets.runtime.executor import threads_executor
+from platform_assets.runtime.recorder import PublicationRecorder
+from platform_assets.runtime.warehouse_recorder import StarRecorder
 from platform_assets.warehouse import build_warehouse_assets
 from resources.landing import LandingResource
 from resources.project import ProjectLakeResource, ProjectWarehouseResource
@@ -55,7 +52,7 @@ def build_definitions(
     Args:
         project: The configuration.
         resources: Replaces resources by name.
-        for_ui: False for runs from the command line (see platform_assets.declare).
+        for_ui: False for runs from the command line (see platform_assets.metadata).
     """
     partitions = daily_partitions(project.settings.partitions)
     daily = build_daily_job(project.settings.schedule)

@@ -1,12 +1,8 @@
-"""Asset keys: the layer, then the table, as in the lake and the warehouse.
-
-Belongs here: the only spelling of asset keys and table names.
-Elsewhere: the assets themselves (the layers' modules).
-"""
+"""Asset keys: the layer, then the table, as in the lake and the warehouse."""
 
 import dagster as dg
 
-from headrace.lineage import CURATED, MARTS, PROCESSED, QUARANTINE, RAW, WAREHOUSE, table_of
+from headrace.project.lineage import CURATED, MARTS, PROCESSED, QUARANTINE, RAW, WAREHOUSE, table_of
 
 __all__ = ["CURATED", "MARTS", "PROCESSED", "QUARANTINE", "RAW", "WAREHOUSE", "table_of"]
 

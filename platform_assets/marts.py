@@ -1,27 +1,137 @@
-"""Marts: which days of them are built, and what became of these.
+"""Marts: which days of them are built, and what became of these."""
 
-Belongs here: the asset's run, dbt's results as partitions, its tests as checks.
-Elsewhere: what Dagster is told of the models (platform_assets.dbt_models), running dbt
-(headrace.marts), the models themselves (dbt/).
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
 from headrace import progress
-from headrace.build_plan import AssetLineage, BuildPlan
+from headrace.ledger.build_plan import AssetLineage, BuildPlan
 from headrace.ledger.ledger import Ledger
-from headrace.marts import DaysBuilt, MartBuilder, NodeResult
+from headrace.marts.builder import DaysBuilt, MartBuilder, NodeResult
 from headrace.quality.report import CheckResult, PartitionReport
-from headrace.warehouse import views
+from headrace.warehouse.ddl import views
 from io_managers.contexts import REBUILD_TAG
-from platform_assets import events
-from platform_assets.dbt_models import dbt_models
-from platform_assets.keys import MARTS, name_of
-from platform_assets.recorder import PublicationRecorder
+from platform_assets.keys import MARTS, mart_key, name_of, warehouse_key
+from platform_assets.runtime import events
+from platform_assets.runtime.recorder import PublicationRecorder
+
+_BUILT = ("model", "seed", "snapshot")
+
+_Compute = Callable[..., Iterator[dg.Output[None]]]
+
+
+def dbt_models(
+    manifest: Path, partitions: dg.PartitionsDefinition, *, for_ui: bool
+) -> Callable[[_Compute], dg.AssetsDefinition]:
+    """Decorates what builds the models: one asset a model, dbt's tests as checks of it.
+
+    Args:
+        manifest: dbt's manifest, parsed before.
+        partitions: The days.
+        for_ui: False for runs from the command line: no checks (see
+            `platform_assets.metadata.check_specs`), and without importing dagster-dbt, which brings
+            all of dbt along and takes a second of each command.
+    """
+    parsed = json.loads(manifest.read_text())
+    options: Mapping[str, Any] = {
+        "name": "marts",
+        "partitions_def": partitions,
+        "backfill_policy": dg.BackfillPolicy.single_run(),
+    }
+    if not for_ui:
+        return dg.multi_asset(specs=_specs(parsed), can_subset=True, **options)
+    from dagster_dbt import dbt_assets  # noqa: PLC0415
+
+    return dbt_assets(manifest=parsed, dagster_dbt_translator=_translator(), **options)
+
+
+def _translator() -> Any:  # dagster-dbt's class is imported only when it is needed
+    from dagster_dbt import (  # noqa: PLC0415
+        DagsterDbtTranslator,
+        DagsterDbtTranslatorSettings,
+        DbtProject,
+    )
+
+    class Translator(DagsterDbtTranslator):
+        """Keys and groups as everywhere else: the layer, then the table."""
+
+        def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+            return _key(dbt_resource_props)
+
+        def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+            return None if dbt_resource_props["resource_type"] == "source" else MARTS
+
+        def get_asset_check_spec(
+            self,
+            asset_spec: dg.AssetSpec,
+            manifest: Mapping[str, Any],
+            unique_id: str,
+            project: DbtProject | None,
+        ) -> dg.AssetCheckSpec | None:
+            spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
+            if spec is None or spec.description:
+                return spec
+            return dg.AssetCheckSpec(
+                spec.name,
+                asset=spec.asset_key,
+                description=_test_description(manifest["nodes"][unique_id]),
+                additional_deps=spec.additional_deps,
+                metadata=spec.metadata,
+                blocking=spec.blocking,
+            )
+
+    return Translator(settings=DagsterDbtTranslatorSettings(enable_asset_checks=True))
+
+
+def _test_description(node: Mapping[str, Any]) -> str:
+    """What a test of dbt says of itself, or else its kind and arguments."""
+    if node.get("description"):
+        return str(node["description"])
+    kind = node.get("test_metadata") or {}
+    arguments = {
+        name: value for name, value in (kind.get("kwargs") or {}).items() if name != "model"
+    }
+    said = ", ".join(f"{name}: {value}" for name, value in arguments.items())
+    return f"dbt test {kind.get('name') or node['name']}" + (f" ({said})" if said else "")
+
+
+def _specs(manifest: Mapping[str, Any]) -> list[dg.AssetSpec]:
+    """What dagster-dbt makes of the manifest, as far as a run looks at it."""
+    nodes = {**manifest["nodes"], **manifest["sources"]}
+    return [
+        dg.AssetSpec(
+            _key(node),
+            deps=sorted({_key(nodes[name]) for name in _parents(node, nodes)}),
+            group_name=MARTS,
+            code_version=hashlib.sha1(node["raw_code"].encode()).hexdigest(),  # noqa: S324
+            kinds={"dbt", manifest["metadata"]["adapter_type"]},
+        )
+        for node in nodes.values()
+        if node["resource_type"] in _BUILT and not _is_ephemeral(node)
+    ]
+
+
+def _parents(node: Mapping[str, Any], nodes: Mapping[str, Any]) -> Iterator[str]:
+    """What a model reads, also through models that are only text in others."""
+    for name in node.get("depends_on", {}).get("nodes", ()):
+        if _is_ephemeral(nodes[name]):
+            yield from _parents(nodes[name], nodes)
+        else:
+            yield name
+
+
+def _is_ephemeral(node: Mapping[str, Any]) -> bool:
+    return bool(node.get("config", {}).get("materialized") == "ephemeral")
+
+
+def _key(node: Mapping[str, Any]) -> dg.AssetKey:
+    name = str(node["name"])
+    return warehouse_key(name) if node["resource_type"] == "source" else mart_key(name)
 
 
 def build_mart_assets(
@@ -43,7 +153,7 @@ def build_mart_assets(
         lineages: By asset: the facts that it is built from.
         view_folder: Views that follow what is built.
         partitions: The days.
-        for_ui: See `platform_assets.dbt_models`.
+        for_ui: See `platform_assets.marts`.
     """
 
     @dbt_models(manifest, partitions, for_ui=for_ui)
@@ -80,7 +190,7 @@ def build_mart_assets(
                     recorder.write_down(step, key, plans[key], judged)
                     reports += judged.values()
                 events.log_checks(step, _judged(some, builds))
-            views.follow(recorder.warehouse.connector(), view_folder, [MARTS])
+            views.follow(recorder.warehouse.connection_factory(), view_folder, [MARTS])
             progress.report("marts", planned, planned)
         recorder.end(step, keys, reports)
         stale = {day for plan in plans.values() for day in plan.stale}

@@ -1,8 +1,4 @@
-"""The days: one definition for every asset.
-
-Belongs here: Dagster's partitions and their translation to dates.
-Elsewhere: which of them may be read (headrace.ledger).
-"""
+"""The days: one definition for every asset."""
 
 from collections.abc import Iterable
 from datetime import date

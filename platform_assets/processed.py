@@ -1,8 +1,4 @@
-"""Processed: typed, deduplicated rows; what resists goes to quarantine.
-
-Belongs here: the factory of processed assets.
-Elsewhere: typing and rules (headrace.standardize), staging (headrace.layers.processed).
-"""
+"""Processed: typed, deduplicated rows; what resists goes to quarantine."""
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import date
@@ -10,20 +6,12 @@ from datetime import date
 import dagster as dg
 
 from headrace.config.loading import Project
-from headrace.layers.full_snapshots import NAMESPACE as QUARANTINED_KEYS
-from headrace.layers.full_snapshots import SnapshotAudit
-from headrace.layers.processed import ProcessedStep
-from headrace.lineage import lineage_columns_read, processed_lineage
+from headrace.pipeline.full_snapshots import NAMESPACE as QUARANTINED_KEYS
+from headrace.pipeline.full_snapshots import SnapshotAudit
+from headrace.pipeline.processed import ProcessedStep
+from headrace.project.lineage import lineage_columns_read, processed_lineage
 from headrace.quality.report import AuditedOutput, AuditedTable, bad_days, passed_days
 from headrace.standardize.rows import processed_schema, quarantine_schema
-from platform_assets.declare import (
-    FULL_SNAPSHOT_CHECKS,
-    PROCESSED_CHECKS,
-    check_outputs,
-    check_specs,
-    table_metadata,
-)
-from platform_assets.executor import starts_first
 from platform_assets.keys import (
     PROCESSED,
     QUARANTINE,
@@ -33,8 +21,16 @@ from platform_assets.keys import (
     raw_key,
     table_of,
 )
-from platform_assets.recorder import PublicationRecorder
-from platform_assets.runs import properties_of, stamp_of
+from platform_assets.metadata import (
+    FULL_SNAPSHOT_CHECKS,
+    PROCESSED_CHECKS,
+    check_outputs,
+    check_specs,
+    table_metadata,
+)
+from platform_assets.runtime.executor import starts_first
+from platform_assets.runtime.recorder import PublicationRecorder
+from platform_assets.runtime.run_context import properties_of, stamp_of
 from resources.lake import LakeResource
 from resources.spark import SparkResource
 

@@ -1,8 +1,4 @@
-"""Raw: what the sources delivered, as captured.
-
-Belongs here: the factory of raw assets.
-Elsewhere: reading sources (headrace.ingestion), publishing (io_managers.iceberg).
-"""
+"""Raw: what the sources delivered, as captured."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
@@ -11,15 +7,15 @@ import dagster as dg
 
 from headrace.config.loading import Project
 from headrace.config.sources import EntityConfig
-from headrace.ingestion.capture import raw_schema
-from headrace.layers.raw import RawStep
-from headrace.lineage import raw_lineage
+from headrace.pipeline.raw import RawStep
+from headrace.project.lineage import raw_lineage
 from headrace.quality.report import AuditedOutput, AuditedTable
-from platform_assets.declare import table_metadata
-from platform_assets.executor import one_at_a_time, starts_first
+from headrace.raw.capture import raw_schema
 from platform_assets.keys import RAW, name_of, raw_key, table_of
-from platform_assets.recorder import PublicationRecorder
-from platform_assets.runs import properties_of
+from platform_assets.metadata import table_metadata
+from platform_assets.runtime.executor import one_at_a_time, starts_first
+from platform_assets.runtime.recorder import PublicationRecorder
+from platform_assets.runtime.run_context import properties_of
 from resources.lake import LakeResource
 from resources.landing import LandingResource
 

@@ -1,8 +1,4 @@
-"""Warehouse: the star in Postgres, published as one.
-
-Belongs here: the asset that loads every table of the star in one transaction.
-Elsewhere: staging and judging the load (headrace.layers.warehouse), SQL (headrace.warehouse).
-"""
+"""Warehouse: the star in Postgres, published as one."""
 
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,28 +8,29 @@ from typing import Any
 
 import dagster as dg
 
-from headrace.build_plan import BuildPlan
 from headrace.config.loading import Project
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
-from headrace.layers import outriggers
-from headrace.layers.access import limited_roles
-from headrace.layers.warehouse import (
+from headrace.ledger.build_plan import BuildPlan
+from headrace.ledger.ledger import PartitionState
+from headrace.pipeline import warehouse_views
+from headrace.pipeline.warehouse import (
     DimensionRows,
     StarLoader,
     calendar_table,
     dimension_table,
     fact_table,
 )
-from headrace.ledger.ledger import PartitionState
-from headrace.lineage import warehouse_lineage
+from headrace.pipeline.warehouse_views import limited_roles
+from headrace.project.lineage import warehouse_lineage
+from headrace.project.version import code_version
 from headrace.quality.report import PartitionReport
-from headrace.version import code_version
-from headrace.warehouse.comments import Described
-from headrace.warehouse.group import LoadGroup
-from headrace.warehouse.retention import first_kept_month
+from headrace.warehouse.ddl.comments import Described
+from headrace.warehouse.ddl.retention import first_kept_month
+from headrace.warehouse.loading.load_transaction import LoadGroup
 from headrace.warehouse.tables import WarehouseTable
 from io_managers.contexts import REBUILD_TAG
-from platform_assets.declare import (
+from platform_assets.keys import CURATED, WAREHOUSE, curated_key, name_of, warehouse_key
+from platform_assets.metadata import (
     KEYED_FACT_CHECKS,
     WAREHOUSE_FACT_CHECKS,
     Checks,
@@ -41,10 +38,9 @@ from platform_assets.declare import (
     check_specs,
     table_metadata,
 )
-from platform_assets.keys import CURATED, WAREHOUSE, curated_key, name_of, warehouse_key
 from platform_assets.partitions import days_of_run
-from platform_assets.recorder import PublicationRecorder
-from platform_assets.star_recorder import LakeState, StarPublication
+from platform_assets.runtime.recorder import PublicationRecorder
+from platform_assets.runtime.warehouse_recorder import LakeState, StarPublication
 from resources.lake import LakeResource
 from resources.spark import SparkResource
 from resources.warehouse import WarehouseResource
@@ -64,9 +60,9 @@ def build_warehouse_assets(
     tables = {name: _table(project, config) for name, config in configs.items()}
     lineages = warehouse_lineage(project)
     facts = tuple(tables[fact.name] for fact in star.facts)
-    key_views = outriggers.outrigger_views(project)
+    key_views = warehouse_views.outrigger_views(project)
     limited = limited_roles(project)
-    described = (*map(Described.of, tables.values()), *outriggers.described(project))
+    described = (*map(Described.of, tables.values()), *warehouse_views.described(project))
 
     @dg.multi_asset(
         name=WAREHOUSE,
@@ -100,12 +96,12 @@ def build_warehouse_assets(
                 name: recorder.plan(context, lineages[name], with_stale=True) for name in names
             }
             rebuild = REBUILD_TAG in context.run.tags
-            loader = StarLoader(warehouse.connector(), project, spark.session, rebuild)
+            loader = StarLoader(warehouse.connection_factory(), project, spark.session, rebuild)
             star = _StarLoad(loader, lake, recorder, plans)
             with recorder.attempt(context, {warehouse_key(name): plans[name] for name in names}):
                 star.stage({name: configs[name] for name in names})
             staged = star.loader.staged()
-            group = LoadGroup(warehouse.connector(), names, staged.loads)
+            group = LoadGroup(warehouse.connection_factory(), names, staged.loads)
             try:
                 for name in names:
                     yield dg.Output(
@@ -142,7 +138,7 @@ def _checks_alone(
 
     Of the run's days, or of all; a day that the lake has published anew since its load is left out.
     """
-    loader = StarLoader(warehouse.connector(), project, spark.session)
+    loader = StarLoader(warehouse.connection_factory(), project, spark.session)
     selected, wanted = context.selected_asset_check_keys, days_of_run(context)
     for fact in project.star.facts:
         key, ledger = warehouse_key(fact.name), recorder.ledger()

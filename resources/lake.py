@@ -1,8 +1,4 @@
-"""The lake as a Dagster resource.
-
-Belongs here: its configuration in Dagster's form.
-Elsewhere: what a lake can do (headrace.lake.catalog).
-"""
+"""The lake as a Dagster resource."""
 
 from collections.abc import Collection
 from datetime import date

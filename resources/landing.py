@@ -1,8 +1,4 @@
-"""The landing zone as a Dagster resource.
-
-Belongs here: a local folder, and the choice between it and S3.
-Elsewhere: the one on S3 (resources.s3_landing), reading files (headrace.ingestion).
-"""
+"""The landing zone as a Dagster resource."""
 
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from headrace.config.loading import Project
-from headrace.ingestion.landing import Landing, LocalLanding
+from headrace.sources.files.landing import Landing, LocalLanding
 
 
 class LandingResource(dg.ConfigurableResource[None]):

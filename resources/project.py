@@ -1,8 +1,5 @@
 """A configured project as Dagster resources.
 
-Belongs here: resources that look their URLs up when they are used, from the configuration.
-Elsewhere: the same resources for any project (resources.lake, .warehouse, .spark, .landing).
-
 Dagster stores the configuration of resources with every run. So these hold folders and names only;
 URLs and keys, which may be secret, are looked up in the moment of use.
 """
@@ -11,8 +8,8 @@ from functools import lru_cache
 from typing import Self
 
 from headrace.config.loading import Project, load_project
-from headrace.connections import lake_settings, postgres_url
 from headrace.lake.storage import LakeSettings
+from headrace.project.connections import lake_settings, postgres_url
 from resources.lake import LakeResource
 from resources.warehouse import WarehouseResource
 

@@ -1,8 +1,4 @@
-"""A landing zone on S3 as a Dagster resource.
-
-Belongs here: the bucket, and the S3 resource of dagster-aws that reaches it.
-Elsewhere: listing and reading objects (headrace.ingestion.s3_landing).
-"""
+"""A landing zone on S3 as a Dagster resource."""
 
 from typing import Self
 
@@ -10,8 +6,8 @@ import dagster as dg
 from dagster_aws.s3 import S3Resource
 
 from headrace.config.settings import S3Settings, Secret
-from headrace.ingestion.landing import Landing
-from headrace.ingestion.s3_landing import S3Landing
+from headrace.sources.files.landing import Landing
+from headrace.sources.files.s3_landing import S3Landing
 from resources.landing import LandingResource
 
 

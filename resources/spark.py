@@ -1,8 +1,4 @@
-"""The engine as a Dagster resource.
-
-Belongs here: its configuration in Dagster's form.
-Elsewhere: starting and connecting (headrace.engine.session).
-"""
+"""The engine as a Dagster resource."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +7,8 @@ from dagster_pyspark import PySparkResource
 from pydantic import Field
 
 from headrace.config.loading import Project
-from headrace.connections import engine_settings
 from headrace.engine.session import EngineSettings, connect
+from headrace.project.connections import engine_settings
 from resources.project import project_at
 
 if TYPE_CHECKING:

@@ -1,22 +1,17 @@
-"""The warehouse as a Dagster resource.
-
-Belongs here: its configuration in Dagster's form.
-Elsewhere: what can be done with it (headrace.warehouse, headrace.ledger), a configured project's
-warehouse (resources.project).
-"""
+"""The warehouse as a Dagster resource."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import dagster as dg
 
+from headrace.embedded_postgres import server
 from headrace.errors import ConfigError
 from headrace.ledger.ledger import Ledger
 from headrace.ledger.seen_files import SeenFiles
-from headrace.warehouse import server
-from headrace.warehouse.kept import kept_sessions
-from headrace.warehouse.load import Warehouse
-from headrace.warehouse.sessions import Connect, connector, locked
+from headrace.warehouse.pool import session_pool
+from headrace.warehouse.sessions import Connect, connection_factory, locked
+from headrace.warehouse.warehouse import Warehouse
 
 
 class WarehouseResource(dg.ConfigurableResource[None]):
@@ -46,22 +41,22 @@ class WarehouseResource(dg.ConfigurableResource[None]):
             fix="give a postgresql:// URL, or the folder of an embedded server",
         )
 
-    def connector(self) -> Connect:
+    def connection_factory(self) -> Connect:
         """What opens sessions with the database."""
-        return connector(self.database_url())
+        return connection_factory(self.database_url())
 
     def warehouse(self) -> Warehouse:
         """Staging, publishing and reading tables."""
-        return Warehouse(self.connector(), self.sessions)
+        return Warehouse(self.connection_factory(), self.sessions)
 
     def ledger(self) -> Ledger:
         """The ledger in this database."""
-        return Ledger(kept_sessions(self.database_url()))
+        return Ledger(session_pool(self.database_url()))
 
     def seen_files(self) -> SeenFiles:
         """What the watch on the landing zone has asked for."""
-        return SeenFiles(kept_sessions(self.database_url()))
+        return SeenFiles(session_pool(self.database_url()))
 
     def lock(self, name: str) -> AbstractContextManager[None]:
         """Hold a lock of the database while a block runs, against all other runs."""
-        return locked(self.connector(), name)
+        return locked(self.connection_factory(), name)

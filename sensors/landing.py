@@ -1,9 +1,4 @@
-"""Files that arrive: which days they ask for.
-
-Belongs here: the plan from what was seen and what is there, and the sensor around it.
-Elsewhere: files whose rows say their days (sensors.undated), listing and naming files
-(headrace.ingestion), the job that captures them (jobs).
-"""
+"""Files that arrive: which days they ask for."""
 
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -14,17 +9,17 @@ import dagster as dg
 
 from headrace.config.loading import Project
 from headrace.config.sources import FileExtract
-from headrace.ingestion.files import days_of_file
-from headrace.ingestion.landing import Landing, StoredFile
-from headrace.ingestion.unclaimed import outside_text, unclaimed_files, unclaimed_text
 from headrace.ledger.ledger import PartitionState
 from headrace.ledger.seen_files import SeenMark
+from headrace.sources.files.landing import Landing, StoredFile
+from headrace.sources.files.path_patterns import days_of_file
+from headrace.sources.files.unclaimed import outside_text, unclaimed_files, unclaimed_text
 from platform_assets.keys import name_of, raw_key, warehouse_key
 from platform_assets.partitions import days_of, range_tags
 from resources.lake import LakeResource
 from resources.landing import LandingResource
 from resources.warehouse import WarehouseResource
-from sensors.undated import UndatedFiles
+from sensors.undated_files import UndatedFiles
 
 # How long after its end a day that waited for its file is looked for.
 _OVERDUE = timedelta(days=7)

@@ -1,9 +1,4 @@
-"""Partitions that are stale: when a run has to build them.
-
-Belongs here: the plan from what is stale and which runs are alive, and the sensor around it.
-Elsewhere: what is stale (headrace.ledger.staleness), what a run of stale days builds
-(platform_assets.recorder).
-"""
+"""Partitions that are stale: when a run has to build them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +6,8 @@ from datetime import date
 
 import dagster as dg
 
-from headrace.build_plan import AssetLineage, content_id
 from headrace.config.loading import Project
+from headrace.ledger.build_plan import AssetLineage, content_id
 from headrace.ledger.staleness import StalePartition, all_stale
 from platform_assets.partitions import ONLY_TAG, STALE, days_of, range_tags
 from resources.warehouse import WarehouseResource

@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.warehouse import server
-from headrace.warehouse.server import EmbeddedPostgres
+from headrace.embedded_postgres import server
+from headrace.embedded_postgres.server import EmbeddedPostgres
 from tests import object_store
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def start_postgres(folder: Path) -> EmbeddedPostgres:
     """Start the PostgreSQL of a home's `folder`, which must be open to all and have none yet.
 
     Its files are a copy, which takes a tenth of what making them does. Whoever works in the home
-    then finds it running; end it with headrace.warehouse.server.stop.
+    then finds it running; end it with headrace.embedded_postgres.server.stop.
     """
     folder.mkdir(parents=True)
     # With owners: they belong to the account that runs PostgreSQL for root.

@@ -25,7 +25,7 @@ _LONG = (
     "tests/e2e/",
     "tests/marts/",
     "tests/star/",
-    "tests/warehouse/test_server.py",
+    "tests/embedded_postgres/test_server.py",
     "tests/benchmarks/",
     "tests/contract/",
     "tests/demo/",

@@ -1,8 +1,4 @@
-"""`python -m benchmarks.growth`: one more day after a history, and after ten times as much.
-
-Belongs here: the made-up shop, loading its history, timing the days after it.
-Elsewhere: the folder that it works in (benchmarks.scratch).
-"""
+"""`python -m benchmarks.growth`: one more day after a history, and after ten times as much."""
 
 import argparse
 import json
@@ -21,7 +17,7 @@ from time import perf_counter
 import yaml
 
 from benchmarks.scratch import PROJECT, Scratch, python, scratch_folder
-from headrace.home import Home
+from headrace.project.home import Home
 
 FIRST = date(2016, 1, 1)
 PRODUCTS, CHANGED, SOLD = 20_000, 2_000, 2_000

@@ -1,21 +1,17 @@
-"""docs/reference/checks.md: what is checked where before a day is published.
-
-Belongs here: the checks' names by layer, as assets declare them, and their meaning.
-Elsewhere: declaring them (platform_assets.declare), judging (headrace.quality.partitions).
-"""
+"""docs/reference/checks.md: what is checked where before a day is published."""
 
 from docs.generators.markdown import MADE, code, table
 from docs.generators.wording import CHECKS, CHECKS_END
-from platform_assets import declare
+from platform_assets import metadata
 
-LAYERS: dict[str, declare.Checks] = {
-    "processed": declare.PROCESSED_CHECKS,
-    "processed: full snapshots of a dimension": declare.FULL_SNAPSHOT_CHECKS,
-    "curated: dimensions": declare.DIMENSION_CHECKS,
-    "curated: facts": declare.FACT_CHECKS,
-    "curated: periodic snapshots": declare.SNAPSHOT_CHECKS,
-    "warehouse: facts": declare.WAREHOUSE_FACT_CHECKS,
-    "warehouse: facts with load: upsert": declare.KEYED_FACT_CHECKS,
+LAYERS: dict[str, metadata.Checks] = {
+    "processed": metadata.PROCESSED_CHECKS,
+    "processed: full snapshots of a dimension": metadata.FULL_SNAPSHOT_CHECKS,
+    "curated: dimensions": metadata.DIMENSION_CHECKS,
+    "curated: facts": metadata.FACT_CHECKS,
+    "curated: periodic snapshots": metadata.SNAPSHOT_CHECKS,
+    "warehouse: facts": metadata.WAREHOUSE_FACT_CHECKS,
+    "warehouse: facts with load: upsert": metadata.KEYED_FACT_CHECKS,
 }
 
 

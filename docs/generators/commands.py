@@ -1,8 +1,4 @@
-"""docs/reference/cli.md: every command's help, as Typer prints it.
-
-Belongs here: walking the commands.
-Elsewhere: the commands (headrace.cli.app).
-"""
+"""docs/reference/cli.md: every command's help, as Typer prints it."""
 
 from collections.abc import Iterator
 

@@ -1,8 +1,4 @@
-"""docs/reference/configuration.md: every key of every file, from the models that check it.
-
-Belongs here: walking pydantic's models and showing types and defaults in YAML's words.
-Elsewhere: the models (headrace.config), the same for editors (docs.generators.schemas).
-"""
+"""docs/reference/configuration.md: every key of every file, from the models that check it."""
 
 import types
 import typing

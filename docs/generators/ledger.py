@@ -1,8 +1,4 @@
-"""docs/reference/ledger.md: the columns of the ledger, from the module that makes its tables.
-
-Belongs here: reading the table definitions and the records' docstrings.
-Elsewhere: the ledger (headrace.ledger, headrace.ledger.tables).
-"""
+"""docs/reference/ledger.md: the columns of the ledger, from the module that makes its tables."""
 
 import inspect
 import re

@@ -1,8 +1,4 @@
-"""The little Markdown that generated pages need.
-
-Belongs here: tables, cells, anchors.
-Elsewhere: what is in them (the other modules of docs.generators).
-"""
+"""The little Markdown that generated pages need."""
 
 import re
 from collections.abc import Sequence

@@ -1,8 +1,4 @@
-"""docs/reference/schemas: JSON Schemas by which editors complete and check the YAML files.
-
-Belongs here: pydantic's schemas, which hold every key's meaning.
-Elsewhere: the same for readers (docs.generators.configuration).
-"""
+"""docs/reference/schemas: JSON Schemas by which editors complete and check the YAML files."""
 
 import json
 from collections.abc import Iterator

@@ -1,9 +1,4 @@
-"""Words of the reference that the code does not say: introductions, titles, exit codes.
-
-Belongs here: what a page says besides the facts it takes from the code.
-Elsewhere: the facts, the meaning of every key among them (headrace), the pages (the other modules
-of docs.generators).
-"""
+"""Words of the reference that the code does not say: introductions, titles, exit codes."""
 
 CONFIGURATION = """\
 Everything a user configures is YAML in the folder `config/`. `headrace check` reads all of it and

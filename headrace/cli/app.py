@@ -1,8 +1,4 @@
-"""The `headrace` command: options in, data on stdout, everything else on stderr.
-
-Belongs here: commands and their options; a command calls one function and prints what it returns.
-Elsewhere: printing (headrace.cli.output), running Dagster (behind headrace.cli.runner).
-"""
+"""The `headrace` command: options in, data on stdout, everything else on stderr."""
 
 import sys
 from datetime import date
@@ -93,7 +89,7 @@ def backfill(
 
     Example: headrace backfill --from 2017-01-01 --to 2017-01-31
     """
-    from headrace import dbt_worker
+    from headrace.marts import dbt_worker
 
     if not stale and dbt_worker.may_be_needed(select):
         # It gets ready while this process imports what it needs itself.
@@ -122,7 +118,7 @@ def reset(
     Example: headrace reset marts/mart_daily_department --yes
     """
     from headrace.config.loading import load_project
-    from headrace.layers import reset as resetting
+    from headrace.operations import reset as resetting
 
     project = load_project()
     plan = resetting.plan_reset(project, asset)
@@ -141,7 +137,7 @@ def maintain(as_json: JsonFlag = False) -> None:
     Example: headrace maintain --json
     """
     from headrace.config.loading import load_project
-    from headrace.layers.lake_maintenance import maintain as run
+    from headrace.operations.lake_maintenance import maintain as run
 
     done = run(load_project())
     changed = {
@@ -229,7 +225,7 @@ def env() -> None:
     Example: eval "$(headrace env)" && dg list defs
     """
     from headrace.cli.runner import prepare
-    from headrace.home import shell_exports
+    from headrace.project.home import shell_exports
 
     variables = {**prepare(), "VIRTUAL_ENV": sys.prefix}
     typer.echo(shell_exports(variables, first_on_path=Path(sys.executable).parent))
@@ -265,9 +261,9 @@ def stop(
     Example: headrace stop
     """
     from headrace.config.loading import home_folder
-    from headrace.home import Home
-    from headrace.home_lock import require_unused
-    from headrace.warehouse.server import stop as stop_server
+    from headrace.embedded_postgres.server import stop as stop_server
+    from headrace.project.home import Home
+    from headrace.project.home_lock import require_unused
 
     if not force:
         require_unused(home_folder())

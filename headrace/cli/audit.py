@@ -1,8 +1,4 @@
-"""`headrace audit star`: is what is published what the published rows give?
-
-Belongs here: opening the parts that the audit needs.
-Elsewhere: the audit (headrace.layers.star_audit), printing (headrace.cli.output).
-"""
+"""`headrace audit star`: is what is published what the published rows give?"""
 
 from collections.abc import Collection
 from contextlib import nullcontext
@@ -11,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from headrace.cli.runner import bars
 from headrace.config.loading import load_project
-from headrace.connections import engine_settings, lake_of, ledger_of, postgres_url
 from headrace.engine.session import EngineSettings, connect
+from headrace.project.connections import engine_settings, lake_of, ledger_of, postgres_url
 from headrace.warehouse.reading import read
-from headrace.warehouse.sessions import connector
+from headrace.warehouse.sessions import connection_factory
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from headrace.layers.star_audit import TableAudit
+    from headrace.operations.star_audit import TableAudit
 
 
 def audit_star(*, quiet: bool) -> "list[TableAudit]":
@@ -28,11 +24,11 @@ def audit_star(*, quiet: bool) -> "list[TableAudit]":
     Args:
         quiet: Without progress bars.
     """
-    from headrace.layers.star_audit import StarAudit  # imports PySpark
+    from headrace.operations.star_audit import StarAudit  # imports PySpark
     from headrace.star.facts import DATE_KEY
 
     project = load_project()
-    warehouse = connector(postgres_url(project, "warehouse"))
+    warehouse = connection_factory(postgres_url(project, "warehouse"))
     lake = lake_of(project)
 
     def rows(name: str, days: Collection[date] | None) -> "pa.RecordBatchReader":

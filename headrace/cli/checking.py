@@ -1,10 +1,4 @@
-"""Checking a configuration beyond its files: SQL by the engine, functions, the dbt project.
-
-Belongs here: what `headrace check` looks at that reading the files does not, and what of that is
-looked at once more before a run.
-Elsewhere: reading and cross-checking the files (headrace.config), typing SQL
-(headrace.quality.conditions).
-"""
+"""Checking a configuration beyond its files: SQL by the engine, functions, the dbt project."""
 
 import hashlib
 from collections.abc import Iterator
@@ -14,7 +8,7 @@ from importlib.metadata import version
 from headrace.config.loading import Project, located
 from headrace.config.references import calendar_problems
 from headrace.errors import ConfigError
-from headrace.home import Home
+from headrace.project.home import Home
 
 _STAR = "warehouse"  # The schema of the star's tables.
 _CONDITIONS = "see docs/how-to/write-rules-and-conditions.md"
@@ -117,7 +111,7 @@ def _dbt_lines(project: Project) -> Iterator[str]:
         base = project.folder / "base.yaml"
         yield f"{base}: dbt_project: no dbt_project.yml in {folder}"
         return
-    from headrace.marts import MartBuilder, marts_of, missing_tables
+    from headrace.marts.builder import MartBuilder, marts_of, missing_tables
 
     try:
         # The first time it takes dbt some seconds, which the first run then does not need.

@@ -1,8 +1,4 @@
-"""`headrace demo`: a year of real sales, from files to marts, and a look at what came of it.
-
-Belongs here: the demo's steps and its report.
-Elsewhere: the demo's data (demo.stage), running (headrace.cli.runner).
-"""
+"""`headrace demo`: a year of real sales, from files to marts, and a look at what came of it."""
 
 import time
 from collections import Counter
@@ -17,8 +13,8 @@ from headrace.cli import output
 from headrace.cli.query import run_query
 from headrace.cli.runner import AssetStatus, BackfillResult, read_status, run_backfill
 from headrace.config.loading import Project, load_project
-from headrace.connections import lake_of
 from headrace.errors import ConfigError
+from headrace.project.connections import lake_of
 from headrace.quality.rules import BETWEEN_REASONS
 
 _MART = """

@@ -1,10 +1,4 @@
-"""Dagster's UI, daemon and code server over one installation: started, watched, ended as a whole.
-
-Belongs here: the processes of `headrace dev`. `dagster dev` starts them one after the other; here
-they start side by side, which takes half the time.
-Elsewhere: what has to be ready before it (headrace.home_setup), the code location
-(platform_assets.definitions).
-"""
+"""`headrace dev`: Dagster's webserver and daemon over the home, until it is stopped."""
 
 import json
 import os
@@ -27,9 +21,9 @@ import yaml
 
 from headrace.config.loading import load_project
 from headrace.errors import ConfigError, HeadraceError
-from headrace.home import Home
-from headrace.home_lock import using
-from headrace.home_setup import environment_of, prepare_home
+from headrace.project.home import Home
+from headrace.project.home_lock import using
+from headrace.project.home_setup import environment_of, prepare_home
 
 _HOST = "127.0.0.1"
 # The code location's module and name, as in pyproject.toml and workspace.yaml.

@@ -1,8 +1,5 @@
 """How the command line prints: tables for people, JSON for programs, errors with a hint.
 
-Belongs here: rendering.
-Elsewhere: finding out what to print (the other modules of headrace.cli).
-
 Nothing that is printed is markup: names, values and messages are the user's, and `[/red]` in a
 header is text. Colour is given by part (`say`).
 """
@@ -26,7 +23,7 @@ if TYPE_CHECKING:
     from headrace.cli.quarantine import QuarantinedRow
     from headrace.cli.query import Rows
     from headrace.cli.runner import AssetStatus, BackfillResult
-    from headrace.layers.star_audit import TableAudit
+    from headrace.operations.star_audit import TableAudit
 
 messages = Console(stderr=True, highlight=False, markup=False, emoji=False)
 

@@ -1,8 +1,4 @@
-"""Looking at quarantined rows from the command line.
-
-Belongs here: reading what was set aside, and why.
-Elsewhere: setting rows aside (headrace.standardize), printing (headrace.cli.output).
-"""
+"""Looking at quarantined rows from the command line."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,8 +7,8 @@ from itertools import islice
 from typing import Any
 
 from headrace.config.loading import Project, load_project
-from headrace.connections import lake_of
 from headrace.errors import ConfigError
+from headrace.project.connections import lake_of
 
 _PLACE = ("_partition_date", "_file", "_line", "_reasons")
 _LOST = "_corrupt_record"

@@ -1,8 +1,4 @@
-"""Queries on the warehouse from the command line.
-
-Belongs here: running one statement and fetching its rows, whatever their values are.
-Elsewhere: printing them (headrace.cli.output).
-"""
+"""Queries on the warehouse from the command line."""
 
 import re
 from dataclasses import dataclass
@@ -15,8 +11,8 @@ from psycopg.types import datetime as times
 from psycopg.types.string import TextLoader
 
 from headrace.config.loading import load_project
-from headrace.connections import postgres_url
 from headrace.errors import PermanentError
+from headrace.project.connections import postgres_url
 from headrace.warehouse.sessions import Session, connect
 
 _MORE_THAN_ONE = "cannot insert multiple commands"

@@ -1,8 +1,4 @@
-"""Running Dagster behind the command line, and reading what it did.
-
-Belongs here: preparing HEADRACE_HOME, finding the orchestration, results in the library's words.
-Elsewhere: the orchestration itself (jobs.backfill, platform_assets.definitions), printing.
-"""
+"""Running Dagster behind the command line, and reading what it did."""
 
 import gc
 import json
@@ -22,23 +18,24 @@ from typing import Any, Protocol
 import structlog
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from headrace import dbt_worker, progress
-from headrace.build_plan import AssetLineage
+from headrace import progress
 from headrace.cli.checking import check_conditions
 from headrace.cli.output import messages
 from headrace.cli.table_rows import rows_in_tables
 from headrace.config.loading import Project, load_project
-from headrace.connections import landing_of, ledger_of
 from headrace.engine import session as engine
 from headrace.errors import ConfigError, HeadraceError
-from headrace.home_lock import using
-from headrace.home_setup import environment_of, mart_builder, prepare_home
-from headrace.ingestion.unclaimed import outside_text, unclaimed_files, unclaimed_text
 from headrace.ledger import liveness
+from headrace.ledger.build_plan import AssetLineage
 from headrace.ledger.causes import BadPartition
 from headrace.ledger.ledger import Attempt, Ledger, PartitionState
 from headrace.ledger.staleness import StalePartition, all_stale
-from headrace.lineage import project_lineage
+from headrace.marts import dbt_worker
+from headrace.project.connections import landing_of, ledger_of
+from headrace.project.home_lock import using
+from headrace.project.home_setup import environment_of, mart_builder, prepare_home
+from headrace.project.lineage import project_lineage
+from headrace.sources.files.unclaimed import outside_text, unclaimed_files, unclaimed_text
 
 # Objects between two looks for garbage that reference counts leave: with Python's 700 a year's
 # manifests, events and plans cost 2 s of looking.

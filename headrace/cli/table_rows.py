@@ -1,9 +1,4 @@
-"""How many rows the tables hold whose partitions do not say so.
-
-Belongs here: rows of dimensions, which are one table whatever day changed it, and of marts, whose
-days count what they were built from.
-Elsewhere: rows of a partition (headrace.ledger).
-"""
+"""How many rows the tables hold whose partitions do not say so."""
 
 from collections.abc import Collection, Iterator
 
@@ -11,7 +6,7 @@ import psycopg
 from psycopg import sql
 
 from headrace.config.loading import Project
-from headrace.connections import lake_of, postgres_url
+from headrace.project.connections import lake_of, postgres_url
 
 # Kinds of relations that hold rows: tables, partitioned ones, materialised views.
 _HOLD_ROWS = ["r", "p", "m"]

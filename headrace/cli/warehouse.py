@@ -1,8 +1,4 @@
-"""`headrace warehouse`: readers, retention, the embedded server's port.
-
-Belongs here: commands that look after the warehouse.
-Elsewhere: what they do (headrace.layers, headrace.warehouse), printing (headrace.cli.output).
-"""
+"""`headrace warehouse`: readers, retention, the embedded server's port."""
 
 from typing import Annotated
 
@@ -26,14 +22,14 @@ def grant(
     Example: headrace warehouse grant analyst
     """
     from headrace.config.loading import load_project
-    from headrace.connections import postgres_url
-    from headrace.layers.access import limits_of
-    from headrace.warehouse import access
-    from headrace.warehouse.sessions import connector
+    from headrace.pipeline.warehouse_views import limits_of
+    from headrace.project.connections import postgres_url
+    from headrace.warehouse.ddl import grants
+    from headrace.warehouse.sessions import connection_factory
 
     project = load_project()
     limits = limits_of(project, role)
-    done = access.grant(connector(postgres_url(project, "warehouse")), role, limits)
+    done = grants.grant(connection_factory(postgres_url(project, "warehouse")), role, limits)
     if as_json:
         output.print_json({"role": role, "is_limited": limits is not None, "statements": done})
         return
@@ -48,12 +44,12 @@ def retain(as_json: JsonFlag = False) -> None:
     Example: headrace warehouse retain --json
     """
     from headrace.config.loading import load_project
-    from headrace.connections import postgres_url
-    from headrace.layers.retention import drop_old_months
-    from headrace.warehouse.sessions import connector
+    from headrace.operations.retention import drop_old_months
+    from headrace.project.connections import postgres_url
+    from headrace.warehouse.sessions import connection_factory
 
     project = load_project()
-    dropped = drop_old_months(project, connector(postgres_url(project, "warehouse")))
+    dropped = drop_old_months(project, connection_factory(postgres_url(project, "warehouse")))
     months = {fact: [f"{month:%Y-%m}" for month in found] for fact, found in dropped.items()}
     output.print_facts("months dropped", months, as_json=as_json)
 
@@ -72,15 +68,15 @@ def listen(
     Example: headrace warehouse listen --port 5433
     """
     from headrace.config.loading import home_folder
-    from headrace.home import Home
-    from headrace.home_lock import require_unused
-    from headrace.warehouse import network
+    from headrace.embedded_postgres import tcp
+    from headrace.project.home import Home
+    from headrace.project.home_lock import require_unused
 
     require_unused(home_folder())
     folder = Home(home_folder()).postgres
     if off:
-        network.close_port(folder)
+        tcp.close_port(folder)
         typer.echo("listens on its socket only", err=True)
         return
-    server = network.open_port(folder, port)
-    typer.echo(f"listens on {network.ADDRESS}:{server.port}, database warehouse", err=True)
+    server = tcp.open_port(folder, port)
+    typer.echo(f"listens on {tcp.ADDRESS}:{server.port}, database warehouse", err=True)

@@ -1,8 +1,4 @@
-"""Model of one column of an entity: its text in the source, its type once processed.
-
-Belongs here: the options of a column, and which types use them.
-Elsewhere: entities (headrace.config.sources), parsing by the options (headrace.engine.functions).
-"""
+"""Model of one column of an entity: its text in the source, its type once processed."""
 
 import math
 import re

@@ -1,8 +1,4 @@
-"""One YAML file of the configuration: its values, and the line on which each of them stands.
-
-Belongs here: reading YAML, keys that are given twice, paths such as `entities[orders].columns[id]`.
-Elsewhere: what the values mean (headrace.config.loading, headrace.config.explaining).
-"""
+"""One YAML file of the configuration: its values, and the line on which each of them stands."""
 
 import re
 from collections.abc import Iterator

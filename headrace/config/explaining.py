@@ -1,8 +1,4 @@
-"""What is wrong with a file's values, in words and with the path in the file.
-
-Belongs here: pydantic's errors made readable, one line a fault, without those that follow from it.
-Elsewhere: reading files (headrace.config.document), the models.
-"""
+"""What is wrong with a file's values, in words and with the path in the file."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +8,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from headrace.config.document import Place, read_place
-from headrace.config.names import did_you_mean, nearest
+from headrace.config.model import did_you_mean, nearest
 
 _MONTH_DAY = r"^(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])$"
 # What a pattern of headrace.config.model means; pydantic would show the regular expression.

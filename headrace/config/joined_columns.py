@@ -1,8 +1,4 @@
-"""Columns by which the star joins rows: their texts are normalized as keys are.
-
-Belongs here: which columns of an entity the star compares with another's.
-Elsewhere: how a column is normalized (headrace.config.columns).
-"""
+"""Columns by which the star joins rows: their texts are normalized as keys are."""
 
 from collections.abc import Iterator, Mapping
 

@@ -1,9 +1,4 @@
-"""From YAML files to checked models, with errors that name file, path and fix.
-
-Belongs here: which files are read, overlaying them; the only reader of the environment.
-Elsewhere: the models (headrace.config.settings, .sources, .star), one file's lines
-(headrace.config.document), a model's errors in words (headrace.config.explaining).
-"""
+"""From YAML files to checked models, with errors that name file, path and fix."""
 
 import os
 import re
@@ -17,8 +12,7 @@ from pydantic import ValidationError
 from headrace.config.document import Document, Place, read_document, read_place, show_place
 from headrace.config.explaining import faults_in
 from headrace.config.joined_columns import with_joined_columns
-from headrace.config.model import StrictModel
-from headrace.config.names import nearest
+from headrace.config.model import StrictModel, nearest
 from headrace.config.references import project_problems
 from headrace.config.settings import Secret, Settings
 from headrace.config.sources import EntityConfig, SourceConfig
@@ -30,7 +24,7 @@ ENVIRONMENTS = ("development", "staging", "production")
 _REFERENCE = "see docs/reference/configuration.md"
 # `facts[0].grain: what is wrong`, as the modules say it that know no lines.
 _PLACED = re.compile(r"([a-z_][\w.\[\]]*): (.*)", re.DOTALL)
-# As headrace.warehouse.views takes it.
+# As headrace.warehouse.ddl.views takes it.
 _VIEW = re.compile(r"[a-z][a-z0-9_]{0,50}")
 Model = TypeVar("Model", bound=StrictModel)
 

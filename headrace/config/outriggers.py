@@ -1,17 +1,11 @@
-"""Outriggers: a dimension whose columns name members of another dimension.
-
-Belongs here: declaring them, and what is wrong with a declaration within the star.
-Elsewhere: types of the columns (headrace.config.star_references), the views in which their keys are
-found (headrace.layers.outriggers).
-"""
+"""Outriggers: a dimension whose columns name members of another dimension."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from pydantic import Field
 
-from headrace.config.model import ColumnName, Name, StrictModel
-from headrace.config.names import did_you_mean, unknown_name
+from headrace.config.model import ColumnName, Name, StrictModel, did_you_mean, unknown_name
 
 
 class Outrigger(StrictModel):

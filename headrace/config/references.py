@@ -1,9 +1,4 @@
-"""What the files of a configuration say of each other: names and days that must agree.
-
-Belongs here: faults that no file shows by itself.
-Elsewhere: the star's names among entities (headrace.config.star_references), reading the files and
-saying in which line a fault is (headrace.config.loading).
-"""
+"""What the files of a configuration say of each other: names and days that must agree."""
 
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta

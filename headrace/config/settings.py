@@ -1,8 +1,4 @@
-"""Models of base.yaml and the environments' overlays: where things are and how they run.
-
-Belongs here: settings of the platform itself.
-Elsewhere: sources (headrace.config.sources), the star (headrace.config.star).
-"""
+"""Models of base.yaml and the environments' overlays: where things are and how they run."""
 
 from datetime import date
 from typing import Annotated, Self

@@ -1,8 +1,4 @@
-"""Models of `config/sources/*.yaml`: one file a source, with its entities.
-
-Belongs here: what a user declares about a source and how it is read, typed and judged.
-Elsewhere: reading it (headrace.ingestion), applying it (headrace.standardize, headrace.quality).
-"""
+"""Models of `config/sources/*.yaml`: one file a source, with its entities."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -23,8 +19,8 @@ from headrace.config.model import (
     StrictModel,
     TagName,
     TagValue,
+    did_you_mean,
 )
-from headrace.config.names import did_you_mean
 from headrace.schema import Column, TableSchema
 
 _BRACES = re.compile(r"\{[^{}]*\}?|\}")

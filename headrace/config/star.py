@@ -1,16 +1,10 @@
-"""Models of `config/star.yaml`: the dimensions and facts of the star schema.
-
-Belongs here: what a user declares about the star.
-Elsewhere: dimensions that name dimensions (headrace.config.outriggers), what a declaration demands
-of others (headrace.config.star_references), building the star (headrace.star).
-"""
+"""Models of `config/star.yaml`: the dimensions and facts of the star schema."""
 
 from datetime import date
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from headrace.config.access import RowAccess
 from headrace.config.model import (
     OWNERS_DESCRIPTION,
     TAGS_DESCRIPTION,
@@ -22,9 +16,26 @@ from headrace.config.model import (
     StrictModel,
     TagName,
     TagValue,
+    did_you_mean,
+    unknown_name,
 )
-from headrace.config.names import did_you_mean, unknown_name
 from headrace.config.outriggers import Outrigger
+
+
+class RowAccess(StrictModel):
+    """A role of Postgres that sees some rows of the star only.
+
+    It sees the members of the dimension whose column has one of the values, and the facts that
+    point to them. Several entries for one role narrow it further.
+    """
+
+    role: Name = Field(description="The role; `headrace warehouse grant NAME` makes it if need be.")
+    dimension: Name = Field(description="Dimension that decides.")
+    column: ColumnName = Field(description="Its column, an attribute or of the natural key.")
+    values: tuple[str | int, ...] = Field(
+        min_length=1, description="What the column may be in rows that the role sees."
+    )
+
 
 Scalar = str | int | bool
 DeleteAction = Literal["close", "keep", "flag"]

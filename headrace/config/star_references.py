@@ -1,22 +1,123 @@
-"""What the star says of sources: every column that it names is there and of a type that fits.
-
-Belongs here: looking up the star's names among entities.
-Elsewhere: what a model can see by itself (headrace.config.star), what a kind of fact demands
-(headrace.config.fact_kinds), reading files (headrace.config.loading).
-"""
+"""What the star says of sources: every column that it names is there and of a type that fits."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from typing import Literal
 
-from headrace.config.fact_kinds import kind_problems
 from headrace.config.joined_columns import form_problems
-from headrace.config.names import did_you_mean, unknown_name
+from headrace.config.model import did_you_mean, unknown_name
 from headrace.config.outriggers import outrigger_problems
 from headrace.config.sources import PLACE_COLUMNS, EntityConfig
 from headrace.config.star import DimensionConfig, FactConfig, FactDimension, Scalar, StarConfig
-from headrace.config.star_clocks import clock_problems
 from headrace.schema import decimal_parts
+
+
+def kind_problems(where: str, fact: FactConfig, entity: EntityConfig) -> Iterator[str]:
+    """Each key of a fact that does not fit its kind, after its path in star.yaml.
+
+    Args:
+        where: Path of the fact.
+        fact: The fact.
+        entity: What its rows come from.
+    """
+    if not fact.is_snapshot:
+        yield from _transaction_problems(where, fact)
+        return
+    times = [fact.event_time, *(join.event_time for join in fact.dimensions)]
+    for time in dict.fromkeys(filter(None, times)):
+        yield f"{where}.event_time: '{time}': a periodic snapshot is joined as of each day's end"
+    if strangers := sorted({*fact.additive} - {*fact.measures}):
+        yield f"{where}.additive: {', '.join(strangers)}: not among the measures"
+    if fact.accumulates and fact.additive:
+        yield (
+            f"{where}.additive: a snapshot of {fact.snapshot_of} has levels only: "
+            f"{fact.additive[0]} adds up over days in a fact of its own"
+        )
+    if fact.snapshot_of == "changes" and {*fact.grain} != {*entity.key}:
+        yield (
+            f"{where}.grain: {', '.join(fact.grain)} is not the key of {fact.entity} "
+            f"({', '.join(entity.key)}): of several rows a day, which is the state?"
+        )
+    if fact.snapshot_of == "movements":
+        yield from _movement_problems(where, fact, entity)
+
+
+def _transaction_problems(where: str, fact: FactConfig) -> Iterator[str]:
+    if fact.event_time is None:
+        yield f"{where}.event_time: is missing: which column says when a row happened?"
+    for key in sorted({"snapshot_of", "additive"} & fact.model_fields_set):
+        yield f"{where}.{key}: is for facts of kind periodic_snapshot only"
+
+
+def _movement_problems(where: str, fact: FactConfig, entity: EntityConfig) -> Iterator[str]:
+    # One row a day stands for many rows: only what they have in common can be told of it.
+    used = [*fact.columns, *fact.dates.values()]
+    used += [column for join in fact.dimensions for column in join.natural_key.values()]
+    for column in dict.fromkeys(used):
+        if column not in fact.grain:
+            yield f"{where}: '{column}' is not in the grain, so a sum of movements has no one value"
+    types = {column.name: column.type for column in entity.columns}
+    for measure in fact.measures:
+        kind = types.get(measure, "int")
+        if kind not in {"int", "bigint"} and not decimal_parts(kind):
+            # Sums of doubles depend on the order of addition, so on the order of days.
+            yield f"{where}.measures: '{measure}' is a {kind}: only int, bigint, decimal add up"
+
+
+Clock = Literal["an instant", "a local time without a zone", "a day in UTC"]
+
+
+@dataclass(frozen=True)
+class _Time:
+    """What is compared: a column of an entity, or its day, and which clock it is of."""
+
+    what: str
+    clock: Clock
+    has_zone: bool
+
+
+def clock_problems(
+    where: str,
+    fact: FactConfig,
+    join: FactDimension,
+    dim: DimensionConfig,
+    entities: Mapping[str, EntityConfig],
+) -> Iterator[str]:
+    """A join that would compare a local time with an instant, or days of two zones.
+
+    A day without a zone begins at midnight of whatever clock it is compared with.
+    """
+    if fact.entity not in entities or dim.entity not in entities:
+        return  # said already
+    event = None if fact.is_snapshot else join.event_time or fact.event_time
+    ours = _time(fact.entity, event, entities[fact.entity])
+    theirs = _time(dim.entity, dim.effective_time, entities[dim.entity])
+    if ours is None or theirs is None or ours.clock == theirs.clock:
+        return
+    if "a day in UTC" in {ours.clock, theirs.clock} and not (ours.has_zone or theirs.has_zone):
+        return
+    both = ((fact.entity, ours), (dim.entity, theirs))
+    lacking = [entity for entity, time in both if time.clock != "an instant"]
+    yield (
+        f"{where}: {ours.what} ({ours.clock}) would be compared with {theirs.what} "
+        f"({theirs.clock}), where versions of {dim.name} begin: declare the `timezone` of "
+        f"{' and '.join(lacking)}"
+    )
+
+
+def _time(name: str, column: str | None, entity: EntityConfig) -> _Time | None:
+    kinds = {c.name: c.type for c in entity.columns}
+    if column is not None and column not in kinds:
+        return None  # said already
+    kind = "date" if column is None else kinds[column]
+    what = f"the day of {name}" if column is None else f"'{column}' of {name}"
+    clock: Clock = "an instant"
+    if entity.timezone is None and kind != "timestamptz":
+        clock = "a day in UTC" if kind == "date" else "a local time without a zone"
+    return _Time(what, clock, entity.timezone is not None)
+
 
 _TIMES = ("date", "timestamp", "timestamptz")
 # Keys of one kind equal each other on every engine; all others would be cast, each in its own way.
@@ -233,7 +334,7 @@ def _no_times(where: str, entity: str, entities: Entities, columns: list[str]) -
 
 def _no_measures(where: str, fact: FactConfig, entities: Entities) -> Iterator[str]:
     if fact.snapshot_of == "movements":
-        return  # headrace.config.fact_kinds asks for more
+        return  # headrace.config.star_references asks for more
     for measure in dict.fromkeys(fact.measures):
         kind = _type(fact.entity, measure, entities)
         if kind is not None and kind not in _NUMBERS and not decimal_parts(kind):

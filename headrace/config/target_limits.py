@@ -1,14 +1,9 @@
-"""What the star demands of the warehouse that no Postgres gives.
-
-Belongs here: names and numbers of columns and tables beyond Postgres's limits.
-Elsewhere: the limits (headrace.warehouse.limits), values beyond them, which only a load can see
-(headrace.layers.warehouse).
-"""
+"""What the star demands of the warehouse that no Postgres gives."""
 
 from collections.abc import Iterator, Sequence
 
 from headrace.config.star import DimensionConfig, FactConfig, StarConfig
-from headrace.warehouse.limits import MOST_COLUMNS, MOST_KEY_COLUMNS, SYSTEM_COLUMNS
+from headrace.warehouse.identifiers import MOST_COLUMNS, MOST_KEY_COLUMNS, SYSTEM_COLUMNS
 
 # Surrogate key, validity interval and flags; date_key.
 _OF_A_DIMENSION = 7

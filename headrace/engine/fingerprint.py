@@ -1,8 +1,4 @@
-"""Comparing tables by their contents: a count and a sum of row hashes, whatever the order.
-
-Belongs here: fingerprints of frames, which run a query.
-Elsewhere: the hash of one row (headrace.engine.functions).
-"""
+"""Comparing tables by their contents: a count and a sum of row hashes, whatever the order."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,9 +1,5 @@
 r"""What data means, the same on Sail and on Spark: parsing, casting, rounding, hashing.
 
-Belongs here: every expression in which the engines differ, or differ silently.
-Elsewhere: how texts are made readable for both (headrace.engine.number_text, .time_text), comparing
-tables by their contents (headrace.engine.fingerprint).
-
 All are expressions, no Python runs per row. Text that does not parse gives NULL; `given` tells it
 from text that was never there. Three rules keep the engines equal:
 
@@ -22,8 +18,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from headrace.engine import time_patterns
-from headrace.engine.clocks import instant_of_local
-from headrace.engine.number_text import (
+from headrace.engine.numbers import (
     BLANKS,
     LARGEST_DOUBLE,
     NUMBER,
@@ -33,7 +28,7 @@ from headrace.engine.number_text import (
     plain_number,
 )
 from headrace.engine.time_patterns import compile_patterns
-from headrace.engine.time_text import time_of_text
+from headrace.engine.times import instant_of_local, time_of_text
 from headrace.engine.types import sql_type
 from headrace.errors import ConfigError
 from headrace.schema import arrow_type, decimal_parts

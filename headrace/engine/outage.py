@@ -1,9 +1,4 @@
-"""Errors of the engine that no row is to blame for: it is gone, or out of memory or room.
-
-Belongs here: telling an outage from an error of data.
-Elsewhere: opening a session (headrace.engine.session), the day that an error of data is of
-(headrace.layers.slices).
-"""
+"""Errors of the engine that no row is to blame for: it is gone, or out of memory or room."""
 
 import re
 

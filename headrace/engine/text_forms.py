@@ -1,9 +1,5 @@
 r"""Texts that look equal made equal: composed, without invisible characters, without case.
 
-Belongs here: Unicode's composed form (NFC) and case folding as expressions of both engines.
-Elsewhere: which columns are compared (headrace.config), blanks around a text
-(headrace.engine.functions).
-
 Neither engine has NFC. Composition here is by a table of characters with their marks, which leaves
 out Hangul that is written in single letters (conjoining jamo) and CJK compatibility forms.
 """

@@ -1,8 +1,5 @@
 """Patterns of dates and times, such as `M/d/yyyy H:mm`, as regular expressions for both engines.
 
-Belongs here: what a pattern may hold, and how a text that fits it is put into ISO order.
-Elsewhere: the parsing itself (headrace.engine.functions).
-
 A subset of Java's patterns, and stricter than either engine: a text fits or it does not.
 
     yyyy uuuu  year, 1000 to 9999       HH H  hour, 0 to 23     SSS  fraction, up to so many digits

@@ -1,8 +1,4 @@
-"""Our logical types in Spark's words.
-
-Belongs here: TableSchema to StructType and back, the SQL name of a type.
-Elsewhere: the logical types themselves (headrace.schema), casting (headrace.engine.functions).
-"""
+"""Our logical types in Spark's words."""
 
 from pyspark.sql import types as spark_types
 

@@ -1,8 +1,4 @@
-"""The lake as a whole: which tables there are, and each of them by name.
-
-Belongs here: finding tables.
-Elsewhere: a table's states (headrace.lake.table), connecting (headrace.lake.connection).
-"""
+"""The lake as a whole: which tables there are, and each of them by name."""
 
 from contextlib import suppress
 

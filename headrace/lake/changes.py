@@ -1,8 +1,4 @@
-"""What changed in a table between two of its snapshots: files that came, files that went.
-
-Belongs here: following the snapshots from one to the other.
-Elsewhere: reading the rows of the files (headrace.lake.scan).
-"""
+"""What changed in a table between two of its snapshots: files that came, files that went."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,8 +1,4 @@
-"""The connection to the lake: catalog and storage, opened when first used.
-
-Belongs here: PyIceberg's catalog, loading and creating tables in it, its driver's errors.
-Elsewhere: what is done with a table (headrace.lake.table), the files (headrace.lake.storage).
-"""
+"""The connection to the lake: catalog and storage, opened when first used."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

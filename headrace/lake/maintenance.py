@@ -1,9 +1,4 @@
-"""Keeping a table lean: snapshots that nobody will travel to, files that nothing refers to.
-
-Belongs here: forgetting old snapshots, deleting unreferenced files.
-Elsewhere: which snapshots are still needed and how old is old (headrace.layers.lake_maintenance),
-merging manifests (headrace.lake.commit).
-"""
+"""Keeping a table lean: snapshots that nobody will travel to, files that nothing refers to."""
 
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime

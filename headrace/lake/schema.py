@@ -1,8 +1,4 @@
-"""Columns and types between our schema, Iceberg's and a Parquet file's, and how they may change.
-
-Belongs here: translation both ways, what a published table can take, the error when it cannot.
-Elsewhere: our own types (headrace.schema), Spark's (headrace.engine.types).
-"""
+"""Columns and types between our schema, Iceberg's and a Parquet file's, and how they may change."""
 
 from dataclasses import dataclass
 
@@ -26,9 +22,8 @@ from pyiceberg.types import (
     TimestamptzType,
 )
 
-from headrace.arrow_schema import type_name_of_arrow
 from headrace.errors import IncompatibleSchemaError, UnknownColumnError
-from headrace.schema import Column, TableSchema, arrow_type, decimal_parts
+from headrace.schema import Column, TableSchema, arrow_type, decimal_parts, type_name_of_arrow
 
 _SIMPLE: dict[str, IcebergType] = {
     "string": StringType(),

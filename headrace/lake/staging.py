@@ -1,8 +1,4 @@
-"""Writing frames and batches to where they can be published from.
-
-Belongs here: one staging of one frame, for those who bring rows rather than files.
-Elsewhere: what was staged (headrace.lake.table), the platform's own writes (headrace.engine).
-"""
+"""Writing frames and batches to where they can be published from."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -10,10 +6,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from headrace.arrow_schema import schema_of_arrow
 from headrace.errors import IncompatibleSchemaError, UnknownColumnError
 from headrace.lake.storage import DAY_FOLDER, Storage
-from headrace.schema import TableSchema
+from headrace.schema import TableSchema, schema_of_arrow
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -1,8 +1,4 @@
-"""Where the lake's files are: one local folder or one S3 prefix, by URI.
-
-Belongs here: settings of the storage and the catalog, listing, looking at and deleting files.
-Elsewhere: what the files mean (headrace.lake.table), who wrote them (headrace.engine).
-"""
+"""Where the lake's files are: one local folder or one S3 prefix, by URI."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence

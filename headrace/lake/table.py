@@ -1,9 +1,4 @@
-"""A table of the lake: staged files go in, published states come out.
-
-Belongs here: staging folders, what may be done with a table, what is published now.
-Elsewhere: publishing (headrace.lake.publication), reading (headrace.lake.scan), files and their
-footers (headrace.lake.files).
-"""
+"""A table of the lake: staged files go in, published states come out."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -19,12 +14,10 @@ from pyiceberg.table.snapshots import ancestors_of
 
 from headrace.errors import StagedFileRejectedError, UnpublishedTableError
 from headrace.lake.changes import FileChanges, changes_since
-from headrace.lake.commit import Commit
+from headrace.lake.commit import Commit, Publication, publish
 from headrace.lake.connection import LakeConnection
-from headrace.lake.files import read_staged_file
-from headrace.lake.planning import EVERYTHING
-from headrace.lake.publication import Publication, publish
-from headrace.lake.scan import LakeScan
+from headrace.lake.parquet_files import read_staged_file
+from headrace.lake.scan import EVERYTHING, LakeScan
 from headrace.lake.schema import table_schema
 from headrace.lake.storage import DAY_FOLDER, StoredFile
 from headrace.schema import TableSchema

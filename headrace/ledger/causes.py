@@ -1,9 +1,4 @@
-"""Bad partitions folded: one line a cause, days as ranges, assets as a list.
-
-Belongs here: which partitions failed for the same reason, and how their days are written.
-Elsewhere: finding them (headrace.ledger.ledger), printing (headrace.cli.output, the last step's
-failure in platform_assets.recorder).
-"""
+"""Bad partitions folded: one line a cause, days as ranges, assets as a list."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence

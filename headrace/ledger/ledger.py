@@ -1,10 +1,5 @@
 """The ledger: what became of every partition of every asset, and whether it may be read.
 
-Belongs here: reading and writing the tables of the namespace `platform`.
-Elsewhere: making these tables (headrace.ledger.tables), what is stale (headrace.ledger.staleness),
-deciding what becomes of a partition (headrace.quality), Dagster's events
-(platform_assets.recorder).
-
 A row is a claim. It is written after the publication, or with it where that is in Postgres too;
 whoever reads it looks whether the published thing is there.
 """
@@ -19,11 +14,11 @@ from typing import Literal
 from psycopg import sql
 from psycopg.rows import class_row
 
-from headrace.build_plan import Inputs
 from headrace.ledger import liveness
+from headrace.ledger.build_plan import Inputs
 from headrace.ledger.tables import ensure_tables
-from headrace.warehouse.kept import Borrow
-from headrace.warehouse.sessions import Session, translated
+from headrace.warehouse.pool import Borrow
+from headrace.warehouse.sessions import Session, map_errors
 
 # `skipped`: an input was not published; `superseded`: a newer run published it meanwhile;
 # `running` and `interrupted`: a run began with it and has not ended, or died.
@@ -314,7 +309,7 @@ class Ledger:
         what an earlier one published.
         """
         with (
-            translated("writing the ledger"),
+            map_errors("writing the ledger"),
             self.connect() as session,
             session.transaction(),
         ):
@@ -335,7 +330,7 @@ class Ledger:
         What an earlier run began and did not end, because it died, enters the history.
         """
         with (
-            translated("writing the ledger"),
+            map_errors("writing the ledger"),
             self.connect() as session,
             session.transaction(),
         ):
@@ -347,25 +342,25 @@ class Ledger:
 
     def expect(self, asset: str, days: Collection[date], run_id: str) -> None:
         """As `begin`, of days that the run comes to later; those that it was at already stay."""
-        with translated("writing the ledger"), self.connect() as session:
+        with map_errors("writing the ledger"), self.connect() as session:
             ensure_tables(session)
             values = {"asset": asset, "run_id": run_id, "days": sorted(days)}
             session.execute(_EXPECT, values)
 
     def end(self, asset: str, days: Collection[date], run_id: str) -> None:
         """Note that a run is done with `days` that it began and has not recorded."""
-        with translated("writing the ledger"), self.connect() as session:
+        with map_errors("writing the ledger"), self.connect() as session:
             session.execute(_END, (run_id, asset, [*days]))
 
     def dead_runs(self) -> frozenset[str]:
         """Runs that began with partitions, did not record them, and are no more."""
-        with translated("reading the ledger"), self.connect() as session:
+        with map_errors("reading the ledger"), self.connect() as session:
             ensure_tables(session)
             return self._dead(session, None)
 
     def alive(self, run_ids: Collection[str]) -> frozenset[str]:
         """Those of some runs that a process works on."""
-        with translated("reading the ledger"), self.connect() as session:
+        with map_errors("reading the ledger"), self.connect() as session:
             return liveness.alive(session, run_ids)
 
     def _dead(self, session: Session, asset: str | None) -> frozenset[str]:
@@ -399,13 +394,13 @@ class Ledger:
     def days_to_judge(self, asset: str, inputs: Collection[str], code_version: str) -> set[date]:
         """The days on which a partition may be stale (headrace.ledger.staleness); no other is."""
         values = {"asset": asset, "inputs": [*inputs], "code_version": code_version}
-        with translated("reading the ledger"), self.connect() as session:
+        with map_errors("reading the ledger"), self.connect() as session:
             ensure_tables(session)
             return {row[0] for row in session.execute(_TO_JUDGE, values)}
 
     def published_range(self) -> tuple[date, date] | None:
         """First and last day that any asset has published; None while none has."""
-        with translated("reading the ledger"), self.connect() as session:
+        with map_errors("reading the ledger"), self.connect() as session:
             ensure_tables(session)
             row = session.execute(
                 "select min(partition), max(partition) from platform.partition_ledger"
@@ -415,7 +410,7 @@ class Ledger:
 
     def forget(self, asset: str, before: date) -> None:
         """Delete the rows of an asset's days before `before`: their data was dropped."""
-        with translated("writing the ledger"), self.connect() as session:
+        with map_errors("writing the ledger"), self.connect() as session:
             ensure_tables(session)
             session.execute(
                 "delete from platform.partition_ledger where asset = %s and partition < %s",
@@ -424,7 +419,7 @@ class Ledger:
 
     def recorded_snapshots(self, asset: str, snapshot_ids: Collection[int]) -> frozenset[int]:
         """Those of `snapshot_ids` that publish a partition of an asset, by what is written here."""
-        with translated("reading the ledger"), self.connect() as session:
+        with map_errors("reading the ledger"), self.connect() as session:
             ensure_tables(session)
             found = session.execute(
                 "select distinct snapshot_id from platform.partition_ledger"
@@ -444,7 +439,7 @@ class Ledger:
         names = sql.SQL(", ").join(sql.Identifier(f.name) for f in fields(Attempt))
         query = sql.SQL("select {} from platform.partition_attempt {} order by ended_at, asset")
         values = (run_id, run_id, asset, asset, partition, partition)
-        with translated("reading the ledger"), self.connect() as session:
+        with map_errors("reading the ledger"), self.connect() as session:
             ensure_tables(session)
             with session.cursor(row_factory=class_row(Attempt)) as cursor:
                 return cursor.execute(query.format(names, sql.SQL(where)), values).fetchall()
@@ -475,7 +470,7 @@ class Ledger:
 
     def forget_attempts(self, before: datetime) -> int:
         """Delete the history of before a time; returns the number of rows."""
-        with translated("writing the ledger"), self.connect() as session:
+        with map_errors("writing the ledger"), self.connect() as session:
             ensure_tables(session)
             return session.execute(
                 "delete from platform.partition_attempt where ended_at < %s", (before,)
@@ -483,7 +478,7 @@ class Ledger:
 
     def table_versions(self, assets: Collection[str]) -> dict[str, str]:
         """By asset, what stands for the content of all its published partitions."""
-        with translated("reading the ledger"), self.connect() as session:
+        with map_errors("reading the ledger"), self.connect() as session:
             ensure_tables(session)
             found = session.execute(
                 "select asset, md5(string_agg(concat(partition, ' ', data_version), ','"
@@ -495,7 +490,7 @@ class Ledger:
 
     def followed(self, asset: str) -> dict[str, str]:
         """By whole table that an asset follows: the content that it has followed."""
-        with translated("reading the ledger"), self.connect() as session:
+        with map_errors("reading the ledger"), self.connect() as session:
             ensure_tables(session)
             found = session.execute(
                 "select input, data_version from platform.table_input where asset = %s", (asset,)
@@ -504,7 +499,7 @@ class Ledger:
 
     def record_followed(self, asset: str, inputs: Inputs) -> None:
         """Note the content of the whole tables that an asset has followed."""
-        with translated("writing the ledger"), self.connect() as session:
+        with map_errors("writing the ledger"), self.connect() as session:
             ensure_tables(session)
             session.execute(
                 "insert into platform.table_input"
@@ -524,7 +519,7 @@ class Ledger:
 
     def summary(self) -> list[AssetSummary]:
         """One row an asset, by name."""
-        with translated("reading the ledger"), self.connect() as session:
+        with map_errors("reading the ledger"), self.connect() as session:
             ensure_tables(session)
             with session.cursor(row_factory=class_row(AssetSummary)) as cursor:
                 return cursor.execute(_SUMMARY).fetchall()
@@ -535,7 +530,7 @@ class Ledger:
         Args:
             relation: As namespace/name or namespace.name. A table that is gone holds nothing.
         """
-        with translated("reading the ledger"), self.connect() as session:
+        with map_errors("reading the ledger"), self.connect() as session:
             return self.loaded_snapshot_in(session, relation)
 
     def loaded_snapshot_in(self, session: Session, relation: str) -> int | None:
@@ -565,7 +560,7 @@ class Ledger:
     def _states(self, where: str, values: tuple[object, ...]) -> list[PartitionState]:
         query = sql.SQL("select {} from platform.partition_ledger {} order by asset, partition")
         names = sql.SQL(", ").join(sql.Identifier(f.name) for f in fields(PartitionState))
-        with translated("reading the ledger"), self.connect() as session:
+        with map_errors("reading the ledger"), self.connect() as session:
             ensure_tables(session)
             with session.cursor(row_factory=class_row(PartitionState)) as cursor:
                 return cursor.execute(query.format(names, sql.SQL(where)), values).fetchall()

@@ -1,8 +1,4 @@
-"""Which runs are alive: each holds an advisory lock that the server frees when its process dies.
-
-Belongs here: taking the lock of a run, and asking which runs have theirs.
-Elsewhere: what follows for partitions that a dead run was at (headrace.ledger.staleness).
-"""
+"""Which runs are alive: each holds an advisory lock that the server frees when its process dies."""
 
 import atexit
 import os
@@ -12,7 +8,7 @@ from functools import cache
 
 import psycopg
 
-from headrace.warehouse.sessions import Connect, Session, advisory_key, translated
+from headrace.warehouse.sessions import Connect, Session, advisory_key, map_errors
 
 _KIND = "run"
 _HELD = """
@@ -31,7 +27,7 @@ def hold(connect: Connect, run_id: str) -> None:
     held = _sessions(os.getpid())
     if run_id in held:
         return
-    with translated("taking the lock of a run"):
+    with map_errors("taking the lock of a run"):
         session = connect()
         session.execute("set idle_session_timeout = 0")
         session.execute("select pg_advisory_lock_shared(%s)", (advisory_key(_KIND, run_id),))

@@ -1,17 +1,12 @@
-"""What the watch on the landing zone has asked for: path and version of each file.
-
-Belongs here: the table `platform.seen_file`, which grows with the files as a sensor's cursor must
-not: Dagster stores a cursor with every tick.
-Elsewhere: what a tick asks for (sensors.landing).
-"""
+"""What the watch on the landing zone has asked for: path and version of each file."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from uuid import uuid4
 
 from headrace.ledger.tables import NAMESPACE
-from headrace.warehouse.kept import Borrow
-from headrace.warehouse.sessions import Session, advisory_key, ensure_namespace, translated
+from headrace.warehouse.pool import Borrow
+from headrace.warehouse.sessions import Session, advisory_key, ensure_namespace, map_errors
 
 _TABLE = """
 create table if not exists platform.seen_file (
@@ -66,7 +61,7 @@ class SeenFiles:
 
         What a later tick wrote and its cursor never said was not asked for: the tick broke off.
         """
-        with translated("reading the files seen"), self.connect() as session:
+        with map_errors("reading the files seen"), self.connect() as session:
             _ensure_table(session)
             found = session.execute(
                 "select path, version from platform.seen_file where watch = %s and tick <= %s",
@@ -78,7 +73,7 @@ class SeenFiles:
         """Note files and forget those that are gone; the mark to go on from."""
         after = SeenMark(mark.watch, mark.tick + 1)
         with (
-            translated("writing the files seen"),
+            map_errors("writing the files seen"),
             self.connect() as session,
             session.transaction(),
         ):

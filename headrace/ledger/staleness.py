@@ -1,9 +1,5 @@
 """The one rule of staleness, and the gate that reads the ledger by it.
 
-Belongs here: which partitions may be built now, which have to be built again, and why. Pure
-functions of what the ledger says and of what is declared.
-Elsewhere: the ledger (headrace.ledger.ledger), the declared inputs (headrace.lineage).
-
 A published partition records which versions of its inputs, and which code, it was built from. It is
 stale while one of them is another now. What was never built, and could be, is stale too; so is what
 a run was at when it died. Late rows, corrected files, late dimensions, changed rules and killed
@@ -14,8 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from headrace.build_plan import AssetLineage, Gate, Inputs
 from headrace.config.settings import PartitionSettings
+from headrace.ledger.build_plan import AssetLineage, Gate, Inputs
 from headrace.ledger.ledger import Ledger, PartitionState
 
 # The last state of each partition, by asset.

@@ -1,8 +1,4 @@
-"""The tables of the ledger: what they consist of, and making them when they are first needed.
-
-Belongs here: the definitions of the tables in the namespace `platform`.
-Elsewhere: what is written into them and read from them (headrace.ledger.ledger).
-"""
+"""The tables of the ledger: what they consist of, and making them when they are first needed."""
 
 from headrace.warehouse.sessions import Session, advisory_key, ensure_namespace
 

@@ -1,9 +1,4 @@
-"""SQL conditions of the configuration, parsed and typed by the engine before a row is read.
-
-Belongs here: what is wrong with a condition, in words.
-Elsewhere: where conditions stand (headrace.cli.checking), applying them (headrace.quality.rules,
-headrace.standardize, headrace.star).
-"""
+"""SQL conditions of the configuration, parsed and typed by the engine before a row is read."""
 
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -15,7 +10,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from headrace.config.names import did_you_mean
+from headrace.config.model import did_you_mean
 from headrace.config.sources import PLACE_COLUMNS, EntityConfig
 from headrace.config.star import DimensionConfig
 from headrace.engine.types import spark_schema

@@ -1,8 +1,4 @@
-"""What an audit found: one report a partition, made of named checks.
-
-Belongs here: the values that say whether a partition may be published, and why not.
-Elsewhere: the rules (headrace.quality.partitions), writing reports down (headrace.ledger).
-"""
+"""What an audit found: one report a partition, made of named checks."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +6,7 @@ from datetime import date
 from types import MappingProxyType
 from typing import Literal
 
-from headrace.build_plan import BuildPlan
+from headrace.ledger.build_plan import BuildPlan
 from headrace.staged import StagedOutput, StagedTable
 
 Outcome = Literal["passed", "held", "failed"]

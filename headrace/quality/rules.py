@@ -1,8 +1,4 @@
-"""Row rules: every reason to quarantine a row, as one Spark expression.
-
-Belongs here: compiling declared rules and types into conditions.
-Elsewhere: parsing text (headrace.engine.functions), writing quarantined rows (headrace.layers).
-"""
+"""Row rules: every reason to quarantine a row, as one Spark expression."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

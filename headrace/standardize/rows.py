@@ -1,8 +1,4 @@
-"""From captured text to typed rows, and the reasons to quarantine those that resist.
-
-Belongs here: typing, row rules, deduplication of one entity, as DataFrame in, DataFrame out.
-Elsewhere: parsing one value (headrace.engine.functions), slices and files (headrace.layers).
-"""
+"""From captured text to typed rows, and the reasons to quarantine those that resist."""
 
 import importlib
 from collections.abc import Callable, Iterator, Sequence
@@ -16,13 +12,13 @@ from pyspark.sql import functions as F
 from headrace.config.columns import ColumnConfig
 from headrace.config.sources import SOURCE_ORDER, EntityConfig
 from headrace.engine import functions as parse
-from headrace.engine.clocks import day_of
 from headrace.engine.text_forms import normalized, opaque
+from headrace.engine.times import day_of
 from headrace.errors import ConfigError
 from headrace.quality.rules import Objection, any_holds, declared_objections, reasons
 from headrace.schema import Column as SchemaColumn
 from headrace.schema import TableSchema
-from headrace.warehouse import limits
+from headrace.warehouse import identifiers
 
 PARTITION_COLUMN = "_partition_date"
 
@@ -164,11 +160,11 @@ def unstorable_values(rows: DataFrame, entity: EntityConfig) -> DataFrame:
 def _is_unstorable(value: Column, kind: str) -> Column | None:
     """Whether Postgres refuses a value; None where it takes all of a type."""
     if kind == "string":
-        return value.contains("\0") | (F.octet_length(value) > limits.LONGEST_TEXT_BYTES)
+        return value.contains("\0") | (F.octet_length(value) > identifiers.LONGEST_TEXT_BYTES)
     if kind == "date":
-        return ~F.unix_date(value).between(limits.FIRST_DAY, limits.LAST_DAY)
+        return ~F.unix_date(value).between(identifiers.FIRST_DAY, identifiers.LAST_DAY)
     if kind in ("timestamp", "timestamptz"):
-        return F.unix_micros(value.cast("timestamp")) < limits.FIRST_MICROSECOND
+        return F.unix_micros(value.cast("timestamp")) < identifiers.FIRST_MICROSECOND
     return None
 
 

@@ -1,8 +1,4 @@
-"""The date dimension: computed, not captured.
-
-Belongs here: one row a day and its parts.
-Elsewhere: dimensions that have a source (headrace.star.dimensions).
-"""
+"""The date dimension: computed, not captured."""
 
 from datetime import date, timedelta
 

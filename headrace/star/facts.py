@@ -1,9 +1,4 @@
-"""Facts: measures at their grain, with the surrogate keys valid at the event time.
-
-Belongs here: the as-of join and the fact's schema.
-Elsewhere: dimensions (headrace.star.dimensions), states and sums at a day's end
-(headrace.star.snapshots), loading Postgres (headrace.layers.warehouse).
-"""
+"""Facts: measures at their grain, with the surrogate keys valid at the event time."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,15 +9,15 @@ from pyspark.sql import functions as F
 from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig, FactConfig, FactDimension
 from headrace.engine import functions as parse
-from headrace.engine.clocks import day_of, moment_of
+from headrace.engine.times import day_of, moment_of
 from headrace.schema import Column as SchemaColumn
 from headrace.schema import TableSchema, decimal_parts
 from headrace.standardize.rows import PARTITION_COLUMN
-from headrace.star.dimensions import UNKNOWN_KEY
+from headrace.star.scd2.dimensions import UNKNOWN_KEY
 
 DATE_KEY = "date_key"
 # The day that told the state which a snapshot of changes carries on.
-TOLD_ON = "_told_on"
+STATE_DATE = "_told_on"
 
 _LEVEL = "A level: adds up over everything but days; over days take the last one or the average."
 _MOST_DIGITS = 38
@@ -94,7 +89,7 @@ def build_fact(
     unknown one: the audit holds days with such keys, since no key may be NULL.
 
     Args:
-        rows: Processed rows of some days, states at the ends of days (headrace.star.snapshots), or
+        rows: Processed rows of some days, states at the ends of days (headrace.star.periodic_snapshots), or
             rows of the lake's fact table, whose keys are found again.
         config: The fact.
         entity: Types of the columns.
@@ -108,14 +103,14 @@ def build_fact(
     joined = rows.drop(*keys)
     for join in config.dimensions:
         dimension, versions = dimensions[join.dimension]
-        joined = _as_of(joined, join, dimension, versions, joined_at(config, join, entity))
+        joined = _as_of(joined, join, dimension, versions, as_of_time(config, join, entity))
     dates = {DATE_KEY: config.event_time or PARTITION_COLUMN, **config.dates}
     dated = joined.withColumns({key: _date_key(column, entity) for key, column in dates.items()})
     schema = lake_fact_schema(config, entity, configs)
     return dated.select(*(parse.cast_to(F.col(c.name), c.type).alias(c.name) for c in schema))
 
 
-def joined_at(config: FactConfig, join: FactDimension, entity: EntityConfig) -> Column:
+def as_of_time(config: FactConfig, join: FactDimension, entity: EntityConfig) -> Column:
     """Time as of which a row finds its member, an event's or its day's last moment.
 
     Wall-clock time, UTC where the entity has a zone.
@@ -192,7 +187,7 @@ def sum_type(kind: str) -> str:
 def _carried(config: FactConfig) -> list[SchemaColumn]:
     if not config.accumulates or config.snapshot_of != "changes":
         return []
-    return [SchemaColumn(TOLD_ON, "date", False, "Day on which the source told this state.")]
+    return [SchemaColumn(STATE_DATE, "date", False, "Day on which the source told this state.")]
 
 
 def _date_key_meaning(config: FactConfig) -> str:

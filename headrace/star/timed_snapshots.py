@@ -1,9 +1,5 @@
 """Full snapshots whose rows say since when they hold.
 
-Belongs here: deletes of members that a snapshot lacks, and when members come back.
-Elsewhere: snapshots whose rows hold from their day's midnight, and which of several rows holds
-(headrace.star.events).
-
 Values follow from the times of rows, presence from the days of snapshots. The day is also the
 number that orders rows: what a later snapshot says of the time from its row on overrules what
 earlier ones said of it.
@@ -16,19 +12,19 @@ from pyspark.sql import functions as F
 
 from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig
-from headrace.engine.clocks import moment_of
+from headrace.engine.times import moment_of
 from headrace.standardize.rows import PARTITION_COLUMN
-from headrace.star.events import (
+from headrace.star.scd2.change_events import (
     BEGINNING,
     DELETE,
     PUBLISHED,
     SEEN,
     STATE,
+    Neighbours,
     as_events,
     day_start,
     instant,
 )
-from headrace.star.neighbours import Neighbours
 
 END_OF_TIME = datetime(9999, 12, 31)  # noqa: DTZ001 - wall-clock time, as all times of versions
 

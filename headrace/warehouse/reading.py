@@ -1,8 +1,5 @@
 """Published rows back as Arrow batches.
 
-Belongs here: COPY out of Postgres, and its text to the columns' types.
-Elsewhere: COPY into it (headrace.warehouse.copying).
-
 Text, because nothing reads binary COPY into Arrow, and other ways lose values: connectorx makes
 infinities finite, ADBC gives numerics as text of its own.
 """
@@ -18,8 +15,8 @@ from psycopg import sql
 
 from headrace.errors import UnpublishedTableError
 from headrace.schema import Column, TableSchema
-from headrace.warehouse.schema import PublishedTable, look_up, schema_of
-from headrace.warehouse.sessions import Connect, RowsRefusedError, translated
+from headrace.warehouse.ddl.schema import PublishedTable, look_up, schema_of
+from headrace.warehouse.sessions import Connect, RowsRefusedError, map_errors
 from headrace.warehouse.tables import yyyymmdd
 
 _BLOCK_BYTES = 4 * 2**20
@@ -54,7 +51,7 @@ def read(
         IncompatibleSchemaError: A column's type has no place in our schemas.
     """
     label = f"{namespace}.{name}"
-    with translated(f"reading {label}"), connect() as session:
+    with map_errors(f"reading {label}"), connect() as session:
         published = look_up(session, namespace, name)
     if published is None:
         raise UnpublishedTableError(
@@ -99,7 +96,7 @@ def _batches(
 ) -> Iterator[pa.RecordBatch]:
     statement = sql.SQL("copy ({}) to stdout (format csv, force_quote *)").format(query)
     with (
-        translated(f"reading {label}"),
+        map_errors(f"reading {label}"),
         connect() as session,
         session.cursor() as cursor,
         cursor.copy(statement) as stream,

@@ -1,8 +1,4 @@
-"""Sessions with a Postgres: opening them, naming their errors, the names of advisory locks.
-
-Belongs here: what every module that speaks to the warehouse needs.
-Elsewhere: the embedded server (headrace.warehouse.server), statements (the modules that need them).
-"""
+"""Sessions with a Postgres: opening them, naming their errors, the names of advisory locks."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -59,7 +55,7 @@ _MEANINGS: tuple[tuple[tuple[str, ...], type[HeadraceError], str], ...] = (
 )
 
 
-def connector(url: str) -> Connect:
+def connection_factory(url: str) -> Connect:
     """What opens sessions with the database at `url`; see `connect`."""
     return lambda: connect(url)
 
@@ -100,7 +96,7 @@ def connect(url: str) -> Session:
 
 
 @contextmanager
-def translated(doing: str) -> Iterator[None]:
+def map_errors(doing: str) -> Iterator[None]:
     """Raise this project's errors for psycopg's; `doing` says what was attempted, on what."""
     try:
         yield
@@ -120,7 +116,7 @@ class HeldLock(AbstractContextManager[None]):
 
     def __init__(self, connect: Connect, name: str) -> None:
         """Wait for whoever has it."""
-        with translated(f"waiting for the lock {name}"):
+        with map_errors(f"waiting for the lock {name}"):
             self._session = connect()
             self._session.execute("set idle_session_timeout = 0")
             key = advisory_key("lock", name)

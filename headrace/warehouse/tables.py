@@ -1,8 +1,4 @@
-"""A table of the warehouse: what it is called, how it is keyed, cut into months and replaced.
-
-Belongs here: the declaration, and the arithmetic of days and months on its partition column.
-Elsewhere: Postgres's types and DDL (headrace.warehouse.schema), loading (headrace.warehouse.load).
-"""
+"""A table of the warehouse: what it is called, how it is keyed, cut into months and replaced."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,13 +9,13 @@ from psycopg import sql
 
 from headrace.errors import ConfigError, UnknownColumnError
 from headrace.schema import TableSchema
-from headrace.warehouse.identifiers import month_table_name
-from headrace.warehouse.limits import (
+from headrace.warehouse.identifiers import (
     LONGEST_NAME_BYTES,
     LONGEST_TABLE_NAME,
     MOST_COLUMNS,
     MOST_KEY_COLUMNS,
     SYSTEM_COLUMNS,
+    month_table_name,
 )
 
 Mode = Literal["partition_replace", "upsert", "truncate_and_load"]

@@ -8,7 +8,7 @@ process compiles 4,000 modules again, which takes 7 s.
 import warnings
 from importlib import import_module
 
-from headrace.engine.allocator import ALLOCATOR
+from headrace.engine.session import ALLOCATOR
 
 # Imported by a run where they are first used, so not with the definitions.
 _LATE = (
@@ -31,7 +31,7 @@ _LATE = (
     "dbt_common.clients.agate_helper",
     "fsspec.implementations.local",
     "headrace.lake.catalog",
-    "headrace.quality.lean_pandera",
+    "headrace.quality.pandera_schemas",
     "psycopg2.extras",
     "pyarrow.acero",
     "pyarrow.csv",

@@ -169,7 +169,7 @@ def execute_run(wanted: StartRun) -> None:
     from dagster._utils.hosted_user_process import recon_job_from_origin  # noqa: PLC0415
     from dagster._utils.interrupts import capture_interrupts  # noqa: PLC0415
 
-    from platform_assets.events import drop_connections, keep_connections  # noqa: PLC0415
+    from platform_assets.runtime.events import drop_connections, keep_connections  # noqa: PLC0415
 
     _seed_numpy()
     reference = deserialize_value(wanted.instance_ref, InstanceRef)

@@ -5,7 +5,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from benchmarks import floor
+from benchmarks import baseline
 from benchmarks.scratch import Database
 from demo.stage import stage_landing
 from tests import servers
@@ -23,7 +23,7 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def built(landing: Path) -> Database:
     """What the floor makes of the four days; read only."""
     database = Database(servers.postgres()).emptied("floor_of_four_days")
-    floor.build(landing, database.url)
+    baseline.build(landing, database.url)
     return database
 
 
@@ -38,7 +38,7 @@ def floor_session(built: Database) -> Iterator[psycopg.Connection]:
 def built_again(landing: Path) -> Database:
     """The same in another database: changing a table must not wait for who reads the first."""
     database = Database(servers.postgres()).emptied("floor_of_four_days_again")
-    floor.build(landing, database.url)
+    baseline.build(landing, database.url)
     return database
 
 

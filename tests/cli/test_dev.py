@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from headrace.cli.app import app
 from headrace.cli.dev import Ui, serve
 from headrace.errors import ConfigError
-from headrace.home_lock import Use, require_unused, using
+from headrace.project.home_lock import Use, require_unused, using
 
 CONFIG = Path(__file__).parents[2] / "config"
 

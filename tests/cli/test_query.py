@@ -9,7 +9,7 @@ import pytest
 from psycopg import sql
 
 from headrace.cli.query import QueryError, query_database
-from headrace.warehouse.server import EmbeddedPostgres
+from headrace.embedded_postgres.server import EmbeddedPostgres
 from tests import servers
 
 

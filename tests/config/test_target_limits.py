@@ -10,7 +10,7 @@ import yaml
 
 from headrace.config.loading import Project, load_project
 from headrace.errors import ConfigError
-from headrace.layers.warehouse import fact_table
+from headrace.pipeline.warehouse import fact_table
 
 CONFIG = Path(__file__).parents[2] / "config"
 Star = dict[str, Any]

@@ -19,10 +19,10 @@ from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
 from headrace.schema import TableSchema
 from headrace.staged import StagedPartition
-from headrace.warehouse.load import Warehouse
-from headrace.warehouse.routing import month_slices
-from headrace.warehouse.sessions import connector
+from headrace.warehouse.loading.routing import month_slices
+from headrace.warehouse.sessions import connection_factory
 from headrace.warehouse.tables import WarehouseTable
+from headrace.warehouse.warehouse import Warehouse
 from tests import servers
 
 if TYPE_CHECKING:
@@ -124,12 +124,16 @@ class WarehouseStore:
                 *self.key, schema, primary_key=by_key, mode="upsert", day_column=DAY
             )
         rows = arrow_rows([row for day in days for row in days[day]], schema)
-        warehouse = Warehouse(connector(self.url))
+        warehouse = Warehouse(connection_factory(self.url))
         warehouse.publish([warehouse.stage(table, days, month_slices(table, days, rows))])
 
     def read(self, days: Collection[date] | None = None) -> pa.Table:
         by = DAY if self.is_keyed else None
-        return Warehouse(connector(self.url)).read(*self.key, days=days, day_column=by).read_all()
+        return (
+            Warehouse(connection_factory(self.url))
+            .read(*self.key, days=days, day_column=by)
+            .read_all()
+        )
 
     def io_manager(self) -> "ConfigurableIOManager":
         from io_managers.postgres import PostgresIOManager  # noqa: PLC0415  # as above

@@ -18,9 +18,9 @@ from sqlalchemy import text
 
 from headrace.cli.runner import prepare
 from headrace.config.loading import load_project
-from headrace.connections import Database, postgres_url
-from headrace.home import Home
-from headrace.warehouse import server
+from headrace.embedded_postgres import server
+from headrace.project.connections import Database, postgres_url
+from headrace.project.home import Home
 from tests.e2e import installation
 from tests.e2e.installation import FIRST, Installation, good_lines
 

@@ -14,7 +14,7 @@ from docs.generators import checks
 from docs.generators.commands import command_names
 from docs.generators.configuration import ROOTS, key_of, models_below, title_of
 from headrace.cli.app import app
-from platform_assets import declare
+from platform_assets import metadata
 
 MODELS = {model for root in ROOTS.values() for model in models_below(root)}
 
@@ -93,5 +93,5 @@ def test_the_checks_that_are_documented_are_those_that_assets_use(root: Path) ->
     }
     assert len(used) >= 4
     documented = {id(names) for names in checks.LAYERS.values()}
-    assert {name for name in used if id(getattr(declare, name)) not in documented} == set()
+    assert {name for name in used if id(getattr(metadata, name)) not in documented} == set()
     assert len(checks.LAYERS) == len(used)

@@ -19,9 +19,9 @@ import yaml
 from headrace.cli.query import run_query
 from headrace.cli.runner import AssetStatus, BackfillResult, read_status, run_backfill
 from headrace.config.loading import load_project
-from headrace.connections import lake_of
-from headrace.home import Home
-from headrace.warehouse import server
+from headrace.embedded_postgres import server
+from headrace.project.connections import lake_of
+from headrace.project.home import Home
 from tests import servers
 
 REPOSITORY = Path(__file__).parents[2]

@@ -20,7 +20,7 @@ _KILLED = """
 import os, signal, sys
 from datetime import date
 from headrace.cli.runner import run_backfill
-from platform_assets.recorder import PublicationRecorder
+from platform_assets.runtime.recorder import PublicationRecorder
 
 asset, when, first, last, select = sys.argv[1:]
 publish = PublicationRecorder.publish

@@ -18,7 +18,7 @@ import psycopg
 
 from headrace.cli.runner import BackfillResult
 from headrace.config.loading import load_project
-from headrace.connections import postgres_url
+from headrace.project.connections import postgres_url
 from tests.e2e.installation import Installation
 from tests.e2e.killing import run_killed, start_run
 from tests.e2e.stale_shop import (

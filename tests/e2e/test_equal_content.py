@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 import yaml
 
-from headrace.layers import processed
+from headrace.pipeline import processed
 from tests.e2e.installation import Installation
 from tests.e2e.killing import kill_after_commit
 from tests.e2e.stale_shop import STAR, amounts, deliver, run, run_stale, stale, stale_shop

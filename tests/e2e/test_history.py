@@ -63,7 +63,7 @@ def test_days_in_any_order_with_corrections_give_the_star_of_one_run(
     in_order: Star, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As a dimension of many members is loaded: what differs is found out first.
-    monkeypatch.setattr("headrace.layers.warehouse._ROWS_TO_COMPARE", 1)
+    monkeypatch.setattr("headrace.pipeline.warehouse._ROWS_TO_COMPARE", 1)
     random = Random(seed)  # noqa: S311  # reproducible
     with _shop() as shop:
         order: list[date] = random.sample(DAYS, len(DAYS))

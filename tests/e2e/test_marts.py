@@ -13,10 +13,10 @@ import yaml
 
 from headrace.cli.runner import BackfillResult, run_backfill
 from headrace.config.loading import load_project
-from headrace.connections import lake_of, postgres_url
 from headrace.errors import ConfigError
-from headrace.layers.lake_maintenance import maintain
-from headrace.layers.reset import plan_reset, reset
+from headrace.operations.lake_maintenance import maintain
+from headrace.operations.reset import plan_reset, reset
+from headrace.project.connections import lake_of, postgres_url
 from platform_assets.definitions import build_definitions
 from tests.e2e.installation import FIRST, REPOSITORY, Installation, good_lines
 

@@ -17,8 +17,8 @@ import pytest
 
 from headrace.cli.runner import run_backfill
 from headrace.config.loading import load_project
-from headrace.home import Home
-from headrace.warehouse import server
+from headrace.embedded_postgres import server
+from headrace.project.home import Home
 from tests.e2e.installation import REPOSITORY, Installation
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]

@@ -13,8 +13,8 @@ import yaml
 
 from headrace.cli.runner import prepare
 from headrace.config.loading import load_project
-from headrace.connections import ledger_of
-from headrace.ingestion.landing import Landing
+from headrace.project.connections import ledger_of
+from headrace.sources.files.landing import Landing
 from platform_assets.definitions import build_definitions
 from platform_assets.partitions import range_tags
 from resources.landing import LandingResource

@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 import yaml
 
-from headrace.layers.processed import ProcessedStep
+from headrace.pipeline.processed import ProcessedStep
 from tests.e2e.installation import Installation
 from tests.e2e.killing import kill_after_commit, start_run
 from tests.e2e.stale_shop import (

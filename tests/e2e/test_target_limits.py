@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from headrace.cli.runner import BackfillResult
-from headrace.layers.processed import ProcessedStep
+from headrace.pipeline.processed import ProcessedStep
 from tests.e2e import installation
 from tests.e2e.installation import FIRST, Installation
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace.home import Home
-from headrace.warehouse import server
+from headrace.embedded_postgres import server
+from headrace.project.home import Home
 
 pytestmark = pytest.mark.e2e
 

@@ -27,8 +27,8 @@ from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 from dagster_graphql.test.utils import execute_dagster_graphql
 
 from headrace.config.loading import load_project
-from headrace.connections import postgres_url
-from headrace.home_setup import environment_of
+from headrace.project.connections import postgres_url
+from headrace.project.home_setup import environment_of
 from platform_assets.definitions import build_definitions
 from tests.e2e.conftest import days
 from tests.e2e.installation import Installation, good_lines, line

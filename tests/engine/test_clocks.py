@@ -7,7 +7,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from headrace.engine import functions as parse
-from headrace.engine.clocks import day_of, moment_of, moment_of_local
+from headrace.engine.times import day_of, moment_of, moment_of_local
 from tests.engine.evaluating import each
 
 # An hour, half an hour, both hemispheres, midnight that is left out, and a day that is.

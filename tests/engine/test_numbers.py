@@ -10,7 +10,7 @@ from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
 from headrace.engine import functions as parse
-from headrace.engine.number_text import NumberMarks
+from headrace.engine.numbers import NumberMarks
 from headrace.errors import ConfigError
 from tests.engine.evaluating import each, each_row
 

@@ -8,9 +8,9 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from headrace.engine.outage import outage_of
+from headrace.engine.partition_batches import stage_partition_batches
 from headrace.engine.session import EngineUnavailableError
 from headrace.errors import StorageUnavailableError, TransientError
-from headrace.layers.slices import stage_slices
 from tests import servers
 
 DAYS = [date(2017, 1, n) for n in range(1, 5)]
@@ -53,7 +53,7 @@ def test_an_engine_that_has_gone_is_an_outage_and_fails_no_day_by_itself() -> No
         return int(spark.range(3).count())
 
     with pytest.raises(TransientError) as caught:
-        stage_slices(None, [DAYS], stage)
+        stage_partition_batches(None, [DAYS], stage)
     assert isinstance(caught.value, EngineUnavailableError)
     assert asked == [DAYS], "nothing was halved"
 
@@ -66,7 +66,7 @@ def test_a_slice_whose_rows_break_a_query_is_halved_until_the_day_is_found() -> 
         spark.sql(f"select cast('{'x' if DAYS[2] in chosen else 1}' as int)").collect()
         return chosen
 
-    staged, failed = stage_slices(None, [DAYS], stage)
+    staged, failed = stage_partition_batches(None, [DAYS], stage)
     assert sorted(day for some in staged for day in some) == [DAYS[0], DAYS[1], DAYS[3]]
     assert list(failed) == [DAYS[2]]
     assert "'x'" not in failed[DAYS[2]]

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from headrace.engine.staging import write_partitions, write_table
+from headrace.engine.parquet_writer import write_partitions, write_table
 from headrace.engine.types import spark_schema
 from headrace.schema import Column, TableSchema
 from tests import servers

@@ -7,7 +7,7 @@ import yaml
 
 from headrace.config.loading import Project, load_project
 from headrace.errors import ConfigError
-from headrace.home_setup import ensure_dagster_yaml
+from headrace.project.home_setup import ensure_dagster_yaml
 
 KUBERNETES = """
 storage: {postgres: {postgres_url: {env: HEADRACE_EMBEDDED_DAGSTER_URL}}}

@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from headrace.home import shell_exports
+from headrace.project.home import shell_exports
 
 
 def test_a_shell_takes_any_folder_for_what_it_is(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from psycopg import sql
 
 from headrace.ledger.ledger import Ledger
-from headrace.warehouse.sessions import connector
+from headrace.warehouse.sessions import connection_factory
 from tests import servers
 
 
@@ -17,5 +17,5 @@ def ledger() -> Iterator[Ledger]:
     server, name = servers.postgres(), f"t_{uuid4().hex[:12]}"
     with psycopg.connect(server.uri("postgres"), autocommit=True) as session:
         session.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
-        yield Ledger(connector(server.uri(name)))
+        yield Ledger(connection_factory(server.uri(name)))
         session.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))

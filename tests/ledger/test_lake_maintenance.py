@@ -10,10 +10,10 @@ import pytest
 from headrace.lake.catalog import LakeCatalog
 from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
-from headrace.layers.following import as_read, changes_since_read
-from headrace.layers.full_snapshots import NAMESPACE as QUARANTINED_KEYS
-from headrace.layers.lake_maintenance import maintain_lake, needed_snapshots
 from headrace.ledger.ledger import Ledger, PartitionRecord
+from headrace.operations.lake_maintenance import maintain_lake, needed_snapshots
+from headrace.pipeline.full_snapshots import NAMESPACE as QUARANTINED_KEYS
+from headrace.pipeline.watermarks import as_read, changes_since_read
 from tests import servers
 from tests.lake.writing import SALES, day, publish, sales, stage
 

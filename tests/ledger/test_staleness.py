@@ -6,8 +6,8 @@ from datetime import date, timedelta
 from typing import cast
 from uuid import uuid4
 
-from headrace.build_plan import AssetLineage
 from headrace.ledger import liveness
+from headrace.ledger.build_plan import AssetLineage
 from headrace.ledger.ledger import Ledger, PartitionRecord, Status
 from headrace.ledger.staleness import (
     gate,

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from headrace.marts import MartBuilder
+from headrace.marts.builder import MartBuilder
 from headrace.warehouse.sessions import Session
 from tests import servers
 from tests.marts.star import TABLES, Star

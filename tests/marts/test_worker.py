@@ -13,9 +13,9 @@ from importlib import import_module
 import psutil
 import pytest
 
-from headrace.dbt_worker import DbtEndedError, DbtWorker
 from headrace.errors import ConfigError, WarehouseUnavailableError
-from headrace.marts import MartBuilder
+from headrace.marts.builder import MartBuilder
+from headrace.marts.dbt_worker import DbtEndedError, DbtWorker
 from tests.marts.conftest import PROJECT
 from tests.marts.star import Star, expected, random_sales
 
@@ -27,7 +27,7 @@ ENDS_SECONDS = 10
 # A parent that waits for its worker, which is busy.
 PARENT = """
 import time
-from headrace.dbt_worker import DbtWorker
+from headrace.marts.dbt_worker import DbtWorker
 worker = DbtWorker()
 print(worker.process_id, flush=True)
 worker.run(time.sleep, 0)

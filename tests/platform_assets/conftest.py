@@ -8,8 +8,8 @@ from unittest import mock
 import pytest
 
 from headrace.cli.runner import prepare
-from headrace.home import Home
-from headrace.warehouse import server
+from headrace.embedded_postgres import server
+from headrace.project.home import Home
 
 ROOT = Path(__file__).parents[2]
 

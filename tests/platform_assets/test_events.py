@@ -18,8 +18,8 @@ from dagster._core.storage.partition_status_cache import (
     get_and_update_asset_status_cache_value,
 )
 
-from platform_assets import events
 from platform_assets.partitions import range_tags
+from platform_assets.runtime import events
 from tests import servers
 
 DAYS = dg.DailyPartitionsDefinition("2017-01-01", end_date="2017-01-08")

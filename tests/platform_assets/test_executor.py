@@ -12,7 +12,7 @@ from threading import Barrier
 import dagster as dg
 import pytest
 
-from platform_assets.executor import (
+from platform_assets.runtime.executor import (
     execute_in_this_process,
     one_at_a_time,
     starts_first,
@@ -175,7 +175,7 @@ def test_what_reads_an_output_that_was_not_given_is_skipped() -> None:
 _INTERRUPTED = """
 import os, sys, time
 import dagster as dg
-from platform_assets.executor import execute_in_this_process, threads_executor
+from platform_assets.runtime.executor import execute_in_this_process, threads_executor
 
 def say(text):
     os.write(1, f"{text}\\n".encode())  # a line in one piece, whatever the other thread writes

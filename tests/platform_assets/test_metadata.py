@@ -12,7 +12,7 @@ from headrace.config.loading import load_project
 from headrace.config.model import OWNERS_DESCRIPTION
 from headrace.config.star import DimensionConfig
 from headrace.errors import ConfigError
-from headrace.version import code_version
+from headrace.project.version import code_version
 from platform_assets.definitions import build_definitions, defs
 
 ROOT = Path(__file__).parents[2]

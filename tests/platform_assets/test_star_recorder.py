@@ -6,22 +6,22 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
-from headrace.build_plan import AssetLineage, BuildPlan, Gate
 from headrace.errors import CommitConflictError
+from headrace.ledger.build_plan import AssetLineage, BuildPlan, Gate
 from headrace.schema import Column, TableSchema
-from headrace.warehouse.group import LoadGroup
-from headrace.warehouse.load import Warehouse
-from headrace.warehouse.sessions import connector
+from headrace.warehouse.loading.load_transaction import LoadGroup
+from headrace.warehouse.sessions import connection_factory
 from headrace.warehouse.tables import WarehouseTable
-from platform_assets.recorder import PublicationRecorder
-from platform_assets.star_recorder import LakeState, StarPublication, StarRecorder
+from headrace.warehouse.warehouse import Warehouse
+from platform_assets.runtime.recorder import PublicationRecorder
+from platform_assets.runtime.warehouse_recorder import LakeState, StarPublication, StarRecorder
 from resources.warehouse import WarehouseResource
 from tests import servers
 
 
 def test_a_load_whose_base_was_replaced_meanwhile_changes_nothing() -> None:
     url = servers.postgres().uri("warehouse")
-    connect = connector(url)
+    connect = connection_factory(url)
     name = f"dim_{uuid4().hex[:8]}"
     schema = TableSchema((Column("k", "bigint", nullable=False),))
     table = WarehouseTable("warehouse", name, schema, primary_key=("k",), mode="upsert")

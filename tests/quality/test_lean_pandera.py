@@ -6,7 +6,7 @@ import pytest
 PROGRAM = """
 import sys
 {before}
-from headrace.quality.lean_pandera import pandera
+from headrace.quality.pandera_schemas import pandera
 import pandas
 pandera.DataFrameSchema({{"a": pandera.Column("int64")}}).validate(pandas.DataFrame({{"a": [1]}}))
 print(*(name for name in ("hypothesis", "pyspark.pandas") if name in sys.modules))

@@ -2,7 +2,7 @@
 
 from datetime import date
 
-from headrace.quality.partitions import row_balance
+from headrace.quality.partition_checks import row_balance
 from headrace.quality.report import PartitionReport
 
 

@@ -2,9 +2,9 @@
 
 from datetime import UTC, date, datetime, timedelta
 
-from headrace.ingestion.landing import StoredFile
 from headrace.ledger.seen_files import SeenFiles, SeenMark
-from headrace.warehouse.kept import kept_sessions
+from headrace.sources.files.landing import StoredFile
+from headrace.warehouse.pool import session_pool
 from sensors.landing import (
     ArrivalPlan,
     FilesSeen,
@@ -87,7 +87,7 @@ def test_a_tick_has_a_budget_and_the_next_one_goes_on() -> None:
 
 
 def test_what_was_written_after_the_mark_was_not_asked_for() -> None:
-    table = SeenFiles(kept_sessions(servers.postgres().uri("warehouse")))
+    table = SeenFiles(session_pool(servers.postgres().uri("warehouse")))
     begun = SeenMark.begin()
     first = table.write(begun, {"a": "1", "b": "1"}, [])
     assert table.read(first) == {"a": "1", "b": "1"}

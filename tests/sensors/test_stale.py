@@ -6,8 +6,8 @@ from unittest import mock
 import dagster as dg
 import pytest
 
-from headrace.build_plan import AssetLineage
 from headrace.config.loading import load_project
+from headrace.ledger.build_plan import AssetLineage
 from headrace.ledger.ledger import Ledger, PartitionRecord
 from headrace.ledger.staleness import StalePartition
 from platform_assets.partitions import daily_partitions

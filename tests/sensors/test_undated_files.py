@@ -12,10 +12,10 @@ import yaml
 
 from headrace.config.loading import Project, load_project
 from headrace.config.sources import EntityConfig
-from headrace.ingestion.landing import Landing, StoredFile
-from headrace.ingestion.named_days import days_of_rows
-from headrace.layers.raw import RawStep
 from headrace.ledger.ledger import PartitionRecord
+from headrace.pipeline.raw import RawStep
+from headrace.raw.undated_files import days_of_rows
+from headrace.sources.files.landing import Landing, StoredFile
 from platform_assets.partitions import (
     PARTITION_TAG,
     RANGE_END_TAG,
@@ -26,7 +26,7 @@ from platform_assets.raw import build_raw_asset
 from resources.lake import LakeResource
 from resources.landing import LandingResource
 from resources.warehouse import WarehouseResource
-from sensors import undated
+from sensors import undated_files
 from sensors.landing import build_landing_sensor
 from tests import servers
 
@@ -162,7 +162,7 @@ def test_only_the_file_that_is_new_is_asked_for(shop: Shop) -> None:
 
 
 def test_a_large_file_asks_for_every_day(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sensors.undated._READ_BYTES", 10)
+    monkeypatch.setattr("sensors.undated_files._READ_BYTES", 10)
     shop.deliver("1,2017-01-05 10:00:00,1")
     assert shop.tick() == [("01", "31")]
 
@@ -172,7 +172,7 @@ def test_files_beyond_the_budget_wait_for_the_next_tick(
 ) -> None:
     shop.deliver("1,2017-01-05 10:00:00,1")
     with monkeypatch.context() as patch:
-        patch.setattr("sensors.undated._TICK_SECONDS", -1)
+        patch.setattr("sensors.undated_files._TICK_SECONDS", -1)
         assert shop.tick() == []
     assert shop.tick() == [("05", "05")]
 
@@ -199,7 +199,7 @@ def test_rows_outside_the_days_that_exist_are_read_once_and_ask_for_nothing(
 ) -> None:
     shop.deliver("1,2016-01-05 10:00:00,1", "2,2031-01-05 10:00:00,1")
     assert shop.tick() == []
-    monkeypatch.setattr("sensors.undated.days_of_rows", _unread)
+    monkeypatch.setattr("sensors.undated_files.days_of_rows", _unread)
     assert shop.tick() == []
 
 
@@ -217,7 +217,7 @@ def test_a_file_that_breaks_its_reader_keeps_no_other_from_its_days(
             raise UnicodeDecodeError("utf-16", b"", 0, 1, "no byte order mark")
         return real(entity, landing, file, days)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(undated, "days_of_rows", reads)
+    monkeypatch.setattr(undated_files, "days_of_rows", reads)
     shop.deliver("1,2017-01-05 10:00:00,1", name="orders-bad.csv")
     shop.deliver("1,2017-01-07 10:00:00,1")
     assert shop.tick() == [("01", "01"), ("07", "07")]

@@ -6,7 +6,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from headrace.standardize.rows import good_rows, unstorable_values
-from headrace.warehouse import limits
+from headrace.warehouse import identifiers
 from tests.standardize.captured import STAMP, capture, entity
 
 
@@ -37,6 +37,6 @@ def test_values_that_postgres_does_not_store_are_counted_by_column(spark: SparkS
         assert (clean[f"_rows_{name}"], clean[f"_place_{name}"]) == (0, None), name
         assert (found[f"_rows_{name}"], found[f"_place_{name}"]) == (2, "orders.csv line 3"), name
     assert "_rows_amount" not in found
-    with mock.patch.object(limits, "LONGEST_TEXT_BYTES", 0):
+    with mock.patch.object(identifiers, "LONGEST_TEXT_BYTES", 0):
         [long] = unstorable_values(rows, shop).collect()
     assert long["_rows_name"] == 4

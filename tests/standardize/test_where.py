@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from headrace.config.sources import EntityConfig
 from headrace.engine.types import spark_schema
-from headrace.ingestion.capture import raw_schema
+from headrace.raw.capture import raw_schema
 from headrace.standardize.rows import (
     RunStamp,
     good_rows,

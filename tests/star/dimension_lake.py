@@ -9,15 +9,15 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from headrace.config.star import DimensionConfig
-from headrace.star.dimensions import (
+from headrace.pipeline.rekeying import changed_intervals
+from headrace.star.scd2.dimensions import (
     UNKNOWN_KEY,
     DimensionInputs,
     Versions,
     build_dimension,
     lake_dimension_schema,
 )
-from headrace.star.intervals import changed_intervals
-from headrace.star.updates import DimensionChanges, TimeLimits, update_dimension
+from headrace.star.scd2.incremental import DimensionChanges, TimeLimits, update_dimension
 from tests.star.naive import (
     BEGIN,
     ENTITY,

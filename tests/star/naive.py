@@ -13,8 +13,8 @@ from headrace.config.star import DimensionConfig
 from headrace.engine.types import spark_schema
 from headrace.schema import Column, TableSchema
 from headrace.standardize.rows import processed_schema
-from headrace.star.dimensions import BEGINNING
-from headrace.star.events import MENTION_TIME
+from headrace.star.scd2.change_events import MENTION_TIME
+from headrace.star.scd2.dimensions import BEGINNING
 
 ENTITY = EntityConfig.model_validate(
     {

@@ -16,9 +16,9 @@ from headrace.lake.catalog import LakeCatalog
 from headrace.lake.staging import stage_batches
 from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
-from headrace.layers.dimensions import DimensionStep
+from headrace.pipeline.dimensions import DimensionStep
 from headrace.standardize.rows import PARTITION_COLUMN, processed_schema
-from headrace.star.dimensions import UNKNOWN_KEY
+from headrace.star.scd2.dimensions import UNKNOWN_KEY
 from tests import servers
 
 DAY = date(2024, 1, 1)

@@ -13,7 +13,7 @@ from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig
 from headrace.engine.types import spark_schema
 from headrace.standardize.rows import processed_schema
-from headrace.star.dimensions import (
+from headrace.star.scd2.dimensions import (
     BEGINNING,
     UNKNOWN_KEY,
     DimensionInputs,

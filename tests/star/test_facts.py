@@ -13,8 +13,8 @@ from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig, St
 from headrace.engine.types import spark_schema
 from headrace.standardize.rows import processed_schema
 from headrace.star.calendar import build_calendar, date_key
-from headrace.star.dimensions import UNKNOWN_KEY
 from headrace.star.facts import build_fact
+from headrace.star.scd2.dimensions import UNKNOWN_KEY
 
 ENTITY = EntityConfig.model_validate(
     {

@@ -15,8 +15,8 @@ from headrace.lake.catalog import LakeCatalog
 from headrace.lake.staging import stage_batches
 from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
-from headrace.layers.dimensions import DimensionStep
-from headrace.layers.full_snapshots import SnapshotAudit, snapshot_check
+from headrace.pipeline.dimensions import DimensionStep
+from headrace.pipeline.full_snapshots import SnapshotAudit, snapshot_check
 from headrace.quality.report import PartitionReport
 from headrace.schema import TableSchema
 from headrace.staged import StagedPartition

@@ -9,8 +9,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from headrace.engine.types import spark_schema
-from headrace.layers.totals import engine_sums, plus, summable, totals_of
-from headrace.quality.partitions import ROWS
+from headrace.pipeline.fact_audit import engine_sums, plus, summable, totals_of
+from headrace.quality.partition_checks import ROWS
 from headrace.schema import Column, TableSchema, arrow_type
 
 LARGEST = 2**63 - 1

@@ -8,8 +8,8 @@ from pyspark.sql import SparkSession
 from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig, FactConfig
 from headrace.standardize.rows import good_rows, quarantined_rows
-from headrace.star.dimensions import DimensionInputs, build_dimension, dimension_rows
 from headrace.star.facts import build_fact
+from headrace.star.scd2.dimensions import DimensionInputs, build_dimension, dimension_rows
 from tests.standardize.captured import STAMP, capture, entity
 
 DAY = date(2024, 1, 2)

@@ -7,9 +7,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from headrace.warehouse.load import Warehouse
-from headrace.warehouse.server import EmbeddedPostgres
-from headrace.warehouse.sessions import Session, connector
+from headrace.embedded_postgres.server import EmbeddedPostgres
+from headrace.warehouse.sessions import Session, connection_factory
+from headrace.warehouse.warehouse import Warehouse
 from tests import servers
 
 
@@ -30,7 +30,7 @@ def url(server: EmbeddedPostgres) -> Iterator[str]:
 
 @pytest.fixture
 def warehouse(url: str) -> Warehouse:
-    return Warehouse(connector(url))
+    return Warehouse(connection_factory(url))
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import pyarrow as pa
 from psycopg import sql
 
 from headrace.schema import Column, TableSchema
-from headrace.warehouse.load import Warehouse
-from headrace.warehouse.publishing import Publication
-from headrace.warehouse.routing import month_slices
+from headrace.warehouse.loading.load_transaction import Publication
+from headrace.warehouse.loading.routing import month_slices
+from headrace.warehouse.loading.staged_loads import StagedLoad
 from headrace.warehouse.sessions import Session
-from headrace.warehouse.staged import StagedLoad
 from headrace.warehouse.tables import WarehouseTable, yyyymmdd
+from headrace.warehouse.warehouse import Warehouse
 
 Row = Mapping[str, object]
 

@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import CommitConflictError
-from headrace.warehouse import foreign_keys, keyed_rows
-from headrace.warehouse.load import Warehouse
-from headrace.warehouse.publishing import Publication
+from headrace.warehouse.ddl import foreign_keys
+from headrace.warehouse.loading import merge
+from headrace.warehouse.loading.load_transaction import Publication
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import Reference
+from headrace.warehouse.warehouse import Warehouse
 from tests.warehouse.sales import (
     FACT,
     PRODUCT,
@@ -80,12 +81,12 @@ def test_a_day_becomes_the_bag_of_rows_that_was_loaded(
         assert published(session) == rows_of(days)
 
 
-@pytest.mark.parametrize("merge_since", [keyed_rows.MERGE_SINCE, 1_000_000])
+@pytest.mark.parametrize("merge_since", [merge.MERGE_SINCE, 1_000_000])
 def test_changes_of_a_table_are_applied_without_the_rest_of_it(
     warehouse: Warehouse, session: Session, monkeypatch: pytest.MonkeyPatch, merge_since: int
 ) -> None:
     # Servers before 18 take the longer way, to the same end.
-    monkeypatch.setattr(keyed_rows, "MERGE_SINCE", merge_since)
+    monkeypatch.setattr(merge, "MERGE_SINCE", merge_since)
     load_all(warehouse, [product(n) for n in range(6)], WATCHED)
     untouched = "select ctid, xmin from warehouse.dim_product where product_key in (0, 3)"
     before = session.execute(untouched).fetchall()

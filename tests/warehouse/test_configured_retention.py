@@ -11,15 +11,15 @@ import pytest
 import yaml
 
 from headrace.config.loading import Project, load_project
-from headrace.layers.retention import drop_old_months
-from headrace.layers.warehouse import fact_table
 from headrace.ledger.ledger import Ledger, PartitionRecord
 from headrace.ledger.staleness import read_stale
-from headrace.lineage import warehouse_lineage
-from headrace.warehouse.load import Warehouse
-from headrace.warehouse.retention import first_kept_month
+from headrace.operations.retention import drop_old_months
+from headrace.pipeline.warehouse import fact_table
+from headrace.project.lineage import warehouse_lineage
+from headrace.warehouse.ddl.retention import first_kept_month
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import WarehouseTable, yyyymmdd
+from headrace.warehouse.warehouse import Warehouse
 from jobs.retention import build_retention_job, build_retention_schedule
 from platform_assets.definitions import build_definitions
 from resources.warehouse import WarehouseResource

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 from headrace.errors import PermanentError, WarehouseUnavailableError
-from headrace.warehouse.load import Warehouse
-from headrace.warehouse.sessions import Session, connector
+from headrace.warehouse.sessions import Session, connection_factory
+from headrace.warehouse.warehouse import Warehouse
 from tests.warehouse.sales import FACT, arrow, day, load, published, rows_of, sales, staging_tables
 from tests.warehouse.test_visibility import polling
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 # Loads two months that do not exist and one that does, and says where it is.
 LOADER = """
 import sys, time
-from headrace.warehouse.load import Warehouse
+from headrace.warehouse.warehouse import Warehouse
 from headrace.warehouse.sessions import connector
 from tests.warehouse.sales import FACT, arrow, day, sales
 
@@ -144,7 +144,7 @@ def test_an_error_of_the_source_is_raised_as_it_is(warehouse: Warehouse, session
 
 
 def test_a_server_that_is_not_there_is_transient() -> None:
-    nowhere = Warehouse(connector("postgresql://postgres@/none?host=/nonexistent"))
+    nowhere = Warehouse(connection_factory("postgresql://postgres@/none?host=/nonexistent"))
     with pytest.raises(WarehouseUnavailableError, match="cannot connect"):
         nowhere.stage(FACT, [day(0)], [])
 

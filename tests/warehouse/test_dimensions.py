@@ -4,9 +4,9 @@ import pyarrow as pa
 import pytest
 
 from headrace.schema import Column, TableSchema
-from headrace.warehouse.load import Warehouse
 from headrace.warehouse.sessions import RowsRefusedError, Session
 from headrace.warehouse.tables import WarehouseTable
+from headrace.warehouse.warehouse import Warehouse
 from tests.warehouse.sales import PRODUCT, Row, arrow, load_all, published, staging_tables
 
 TABLE = "warehouse.dim_product"

@@ -10,9 +10,9 @@ import pytest
 
 from headrace.errors import IncompatibleSchemaError, PermanentError
 from headrace.schema import Column, TableSchema
-from headrace.warehouse.load import Warehouse
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import WarehouseTable
+from headrace.warehouse.warehouse import Warehouse
 from tests.warehouse.sales import FACT, PRODUCT, arrow, day, load, load_all, published, sale, sales
 
 SHOP = Column("shop", "string")

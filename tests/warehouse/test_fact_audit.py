@@ -9,12 +9,12 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from headrace.layers.fact_audit import LakeTotals, StagedDay, judge
-from headrace.quality.partitions import ROWS
+from headrace.pipeline.fact_audit import LakeTotals, StagedDay, judge
+from headrace.quality.partition_checks import ROWS
 from headrace.schema import Column, TableSchema
-from headrace.warehouse.load import Warehouse
-from headrace.warehouse.staged import StagedLoad
+from headrace.warehouse.loading.staged_loads import StagedLoad
 from headrace.warehouse.tables import Reference, yyyymmdd
+from headrace.warehouse.warehouse import Warehouse
 from tests.warehouse.sales import FACT, PRODUCT, Row, arrow, day, load_all, sale, sales, stage
 
 TO_PRODUCT = Reference("product_key", "dim_product", "product_key")

@@ -8,9 +8,9 @@ import pytest
 
 from headrace.errors import ConfigError, HeadraceError, UnknownColumnError
 from headrace.schema import Column, TableSchema
-from headrace.warehouse.load import Warehouse
 from headrace.warehouse.sessions import RowsRefusedError, Session
 from headrace.warehouse.tables import WarehouseTable, yyyymmdd
+from headrace.warehouse.warehouse import Warehouse
 from tests.warehouse.sales import (
     FACT,
     arrow,

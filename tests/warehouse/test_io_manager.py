@@ -14,10 +14,9 @@ import pyarrow as pa
 import pytest
 
 from headrace.ledger.ledger import Ledger, PartitionRecord
-from headrace.warehouse.group import GroupMember, LoadGroup
-from headrace.warehouse.load import Warehouse
-from headrace.warehouse.publishing import Publication
-from headrace.warehouse.sessions import Session, connector
+from headrace.warehouse.loading.load_transaction import GroupMember, LoadGroup, Publication
+from headrace.warehouse.sessions import Session, connection_factory
+from headrace.warehouse.warehouse import Warehouse
 from io_managers.postgres import PostgresIOManager
 from resources.warehouse import WarehouseResource
 from tests.warehouse.sales import FACT, PRODUCT, arrow, day, published, sale, sales, stage
@@ -211,7 +210,7 @@ def test_a_declaration_that_cannot_work_fails_once_and_says_why(url: str) -> Non
 
 
 def test_a_recorder_writes_with_the_publication_or_not_at_all(url: str, session: Session) -> None:
-    recorder = Recorder(Ledger(connector(url)))
+    recorder = Recorder(Ledger(connection_factory(url)))
     days = [day(0), day(1)]
     run([fact_asset(arrow(FACT, sales(day(0), 2)))], url, days=days, recorder=recorder)
     assert recorder.told is not None
@@ -265,7 +264,7 @@ def test_a_group_is_published_when_its_last_table_is_handed_over(
             member = group.member(name)
             yield dg.Output(Wrapped(member) if wraps else member, output_name=name)
 
-    recorder = Recorder(Ledger(connector(url)))
+    recorder = Recorder(Ledger(connection_factory(url)))
     run([star], url, recorder=recorder)
     assert seen == [False, False, False]
     assert is_visible()

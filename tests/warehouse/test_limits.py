@@ -10,10 +10,10 @@ import pytest
 from headrace.errors import ConfigError
 from headrace.schema import Column, TableSchema
 from headrace.warehouse import identifiers
-from headrace.warehouse.access import Limits, RowRule, grant
-from headrace.warehouse.load import Warehouse
+from headrace.warehouse.ddl.grants import Limits, RowRule, grant
 from headrace.warehouse.sessions import RowsRefusedError, Session
 from headrace.warehouse.tables import Reference, WarehouseTable, yyyymmdd
+from headrace.warehouse.warehouse import Warehouse
 from tests.warehouse.sales import FACT, PRODUCT, day, load, load_all, sale
 
 LONG = "fact_a_very_long_name_of_a_thing_that_people_do_"

@@ -47,6 +47,6 @@ def test_it_needs_neither_iceberg_nor_the_rest_of_the_platform() -> None:
     found = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout
-    assert "headrace.warehouse.load" in found
+    assert "headrace.warehouse.warehouse" in found
     for foreign in ("platform_assets", "headrace.config", "headrace.engine", "headrace.lake"):
         assert foreign not in found

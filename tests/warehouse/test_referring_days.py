@@ -8,11 +8,11 @@ import pytest
 
 from headrace.ledger.ledger import Ledger
 from headrace.schema import Column
-from headrace.warehouse.load import Warehouse
-from headrace.warehouse.publishing import Publication
-from headrace.warehouse.referring_days import days_of_restated_members
+from headrace.warehouse.loading.load_transaction import Publication
+from headrace.warehouse.loading.merge import days_of_restated_members
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import Reference, WarehouseTable
+from headrace.warehouse.warehouse import Warehouse
 from tests.warehouse.sales import FACT, PRODUCT, Row, arrow, day, load, load_all, sale
 
 REFERENCE = Reference("product_key", "dim_product", "product_key")

@@ -8,10 +8,10 @@ import psycopg
 import pytest
 
 from headrace.errors import CommitConflictError
-from headrace.warehouse.load import Warehouse
-from headrace.warehouse.retention import drop_months, first_kept_month
+from headrace.warehouse.ddl.retention import drop_months, first_kept_month
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import Reference
+from headrace.warehouse.warehouse import Warehouse
 from tests.warehouse.sales import FACT, day, load, load_all, published, rows_of, sales
 
 DAYS = {day(0): sales(day(0), 3), day(5): sales(day(5), 2), day(40): sales(day(40), 1)}

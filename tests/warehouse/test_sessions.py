@@ -9,9 +9,9 @@ from headrace.warehouse.sessions import (
     RowsRefusedError,
     Session,
     connect,
-    connector,
+    connection_factory,
     locked,
-    translated,
+    map_errors,
 )
 
 
@@ -60,7 +60,7 @@ def test_sessions_speak_utc(url: str) -> None:
     ],
 )
 def test_errors_show_no_values(session: Session, statement: str, kind: type[HeadraceError]) -> None:
-    with pytest.raises(kind, match="loading shop") as failed, translated("loading shop"):
+    with pytest.raises(kind, match="loading shop") as failed, map_errors("loading shop"):
         session.execute(statement)
     assert "secret" not in f"{failed.value} {failed.value.fix}"
     assert failed.value.__cause__ is None
@@ -72,7 +72,7 @@ def test_one_at_a_time_holds_a_lock(url: str) -> None:
     most = []
 
     def work(number: int) -> None:
-        with locked(connector(url), "curated/dim_product"):
+        with locked(connection_factory(url), "curated/dim_product"):
             inside.append(number)
             most.append(len(inside))
             inside.remove(number)

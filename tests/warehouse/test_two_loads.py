@@ -19,7 +19,7 @@ LOADS = 5
 # A member and its sales, time and again; the member's brand is the sales' amount.
 LOADER = """
 import sys
-from headrace.warehouse.load import Warehouse
+from headrace.warehouse.warehouse import Warehouse
 from headrace.warehouse.sessions import connector
 from tests.warehouse.sales import FACT, PRODUCT, arrow, day, sale, stage
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headrace.warehouse import keyed_rows
-from headrace.warehouse.load import Warehouse
+from headrace.warehouse.loading import merge
 from headrace.warehouse.sessions import RowsRefusedError, Session
+from headrace.warehouse.warehouse import Warehouse
 from tests.warehouse.sales import FACT, Row, arrow, day, load, published, rows_of, sale, sales
 
 KEYED = replace(
@@ -26,7 +26,7 @@ _DAY = st.dictionaries(st.integers(1, 3), st.sampled_from(["1.00", "2.00", None]
 @pytest.fixture(params=["merge", "before 18"], autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param != "merge":
-        monkeypatch.setattr(keyed_rows, "MERGE_SINCE", 1_000_000)
+        monkeypatch.setattr(merge, "MERGE_SINCE", 1_000_000)
 
 
 def test_of_the_days_of_a_load_only_rows_that_differ_are_written(

@@ -9,9 +9,9 @@ from psycopg import sql
 
 from headrace.errors import IncompatibleSchemaError, UnpublishedTableError
 from headrace.schema import Column, TableSchema
-from headrace.warehouse.load import Warehouse
 from headrace.warehouse.sessions import RowsRefusedError, Session
 from headrace.warehouse.tables import WarehouseTable
+from headrace.warehouse.warehouse import Warehouse
 from tests.warehouse.sales import FACT, day, load, sales
 
 SCHEMA = TableSchema(

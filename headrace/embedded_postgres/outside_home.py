@@ -1,0 +1,114 @@
+"""Where the embedded server lives when its account cannot enter the home: outside, in /var/lib."""
+
+import hashlib
+import logging
+import os
+import pwd
+import shutil
+import stat
+from pathlib import Path
+
+from headrace.errors import ConfigError
+
+ROOT = Path("/var/lib/headrace")
+
+# Not structlog: it prints to stdout until it is told otherwise, and `headrace env` is evaluated.
+_log = logging.getLogger(__name__)
+_ANYBODY_PASSES = stat.S_IRWXU | stat.S_IXGRP | stat.S_IXOTH
+
+
+def closed_folder(path: Path, account: pwd.struct_passwd) -> Path | None:
+    """The first folder on the way to `path` that an account cannot enter; None if it can."""
+    for folder in (*reversed(path.parents), path):
+        found = folder.stat()
+        if found.st_uid == account.pw_uid:
+            allowed = stat.S_IXUSR
+        elif found.st_gid == account.pw_gid:
+            allowed = stat.S_IXGRP
+        else:
+            allowed = stat.S_IXOTH
+        if not found.st_mode & allowed:
+            return folder
+    return None
+
+
+def data_directory(folder: Path) -> Path:
+    """Where the data of a folder's server is: in it, or where its link leads."""
+    inside = folder / "data"
+    return inside.resolve() if inside.is_symlink() else inside
+
+
+def place_of(folder: Path) -> Path:
+    """The folder outside that belongs to a home's `folder`; two homes never share one."""
+    return ROOT / hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+
+
+def require_place(folder: Path) -> None:
+    """See that what a link leads to is still there.
+
+    Raises:
+        ConfigError: It is gone, for example with the container in which it was.
+    """
+    inside = folder / "data"
+    if inside.is_symlink() and not inside.resolve().parent.is_dir():
+        raise ConfigError(
+            f"the database of {folder} was in {inside.resolve()}, which is gone",
+            fix="bring it back, or remove the whole home and begin anew; a home that is to "
+            "outlive its container belongs into a folder that all users can enter",
+        )
+
+
+def move_out(folder: Path, closed: Path) -> Path:
+    """Let the data of a new server lie outside, behind a link; returns where.
+
+    Raises:
+        ConfigError: There is no place outside either.
+    """
+    place = place_of(folder)
+    _make_open(place, closed)
+    (folder / "data").symlink_to(place / "data")
+    _log.warning(
+        "PostgreSQL does not run as root, and no other user can enter %s: the database of %s is "
+        "in %s. Remove both together.",
+        closed,
+        folder.parent,
+        place,
+    )
+    return place / "data"
+
+
+def reachable_programs(programs: Path, account: pwd.struct_passwd) -> Path:
+    """The folder of PostgreSQL's programs, or of a copy that the account can run."""
+    closed = closed_folder(programs, account)
+    if closed is None:
+        return programs
+    wheel = programs.parents[2]
+    package, found = programs.parents[1].name, (programs / "postgres").stat()
+    stamp = f"{programs}:{found.st_size}:{found.st_mtime_ns}"
+    copy = ROOT / f"programs-{hashlib.sha256(stamp.encode()).hexdigest()[:12]}"
+    if not copy.exists():
+        unfinished = copy.with_name(f"{copy.name}.{os.getpid()}")
+        _make_open(unfinished, closed)
+        # The programs look for their libraries beside the package, as the wheel lays them out.
+        for part in (programs.parent.relative_to(wheel), Path(f"{package}.libs")):
+            if (wheel / part).exists():
+                shutil.copytree(wheel / part, unfinished / part, symlinks=True)
+        try:
+            unfinished.rename(copy)
+        except OSError:  # Another process was first.
+            shutil.rmtree(unfinished)
+    return copy / programs.relative_to(wheel)
+
+
+def _make_open(place: Path, closed: Path) -> None:
+    try:
+        for folder in (ROOT, place):
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(_ANYBODY_PASSES)
+    except OSError as error:
+        raise ConfigError(
+            f"PostgreSQL does not run as root, no other user can enter {closed}, and {place} "
+            f"cannot be made: {error.strerror}",
+            fix=f"chmod o+x {closed}, set HEADRACE_HOME to a folder open to all users, "
+            "or run as a user other than root",
+        ) from error

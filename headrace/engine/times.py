@@ -1,0 +1,86 @@
+"""Dates and times as people write them, made into the ISO order that both engines read alike."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+from headrace.engine.time_patterns import MONTHS, TimePattern
+from headrace.engine.types import sql_type
+
+# Of all systems that read the tables.
+_LAST_YEAR = 9999
+
+
+def instant_of_local(local: Column, timezone: str) -> Column:
+    """The instant at which clocks of a zone show a `timestamp_ntz`; NULL if they never do."""
+    utc = F.to_utc_timestamp(local, timezone)
+    is_shown = F.from_utc_timestamp(utc, timezone).cast("timestamp_ntz") == local
+    return F.when(is_shown & (F.year(utc) <= _LAST_YEAR), utc).cast("timestamp")
+
+
+def moment_of_local(local: Column, timezone: str | None) -> Column:
+    """UTC, as `timestamp_ntz`, of a local time; without a zone, the local time itself."""
+    if timezone is None:
+        return local
+    return F.to_utc_timestamp(local, timezone).cast("timestamp_ntz")
+
+
+def moment_of(value: Column, type_name: str, timezone: str | None) -> Column:
+    """A value as `timestamp_ntz` to compare: an instant in UTC, others as `moment_of_local`."""
+    wall_clock = value.cast("timestamp_ntz")
+    return wall_clock if type_name == "timestamptz" else moment_of_local(wall_clock, timezone)
+
+
+def day_of(value: Column, type_name: str, timezone: str | None) -> Column:
+    """The day of a date or time: of an instant, the one in its zone, or in UTC without one."""
+    if type_name != "timestamptz" or timezone is None:
+        return value.cast("date")
+    return F.from_utc_timestamp(value, timezone).cast("date")
+
+
+def time_of_text(text: Column, patterns: Sequence[TimePattern], type_name: str) -> Column:
+    """The time that trimmed text names by the first pattern that fits; NULL if there is none."""
+    target = sql_type(type_name)
+    iso = "|".join(pattern.uncaptured for pattern in patterns if pattern.is_iso)
+    found = [F.when(text.rlike(f"^(?:{iso})\\z"), text).try_cast(target)] if iso else []
+    found += [_in_iso_order(text, p).try_cast(target) for p in patterns if not p.is_iso]
+    return found[0] if len(found) == 1 else F.coalesce(*found)
+
+
+def _in_iso_order(text: Column, pattern: TimePattern) -> Column:
+    groups = {part: f"${number}" for number, part in enumerate(pattern.parts, start=1)}
+    year = groups.get("year", f"{pattern.century}{groups.get('short_year')}")
+    pieces: list[str | Column] = [f"{year}-"]
+    pieces += [_month(text, pattern) if "month_name" in groups else groups["month"]]
+    pieces += [f"-{groups['day']}"]
+    if {"hour", "hour12"} & groups.keys():
+        pieces += [" ", _hour(text, pattern) if "hour12" in groups else groups["hour"]]
+        pieces += [f":{groups.get('minute', '00')}:{groups.get('second', '00')}"]
+        pieces += [f".{groups['fraction']}"] if "fraction" in groups else []
+    pieces += [groups.get("zone", "")]
+    return F.when(text.rlike(f"^{pattern.uncaptured}\\z"), _filled(text, pattern.regex, pieces))
+
+
+def _filled(text: Column, regex: str, pieces: Sequence[str | Column]) -> Column:
+    """The pieces one after the other; a string is a template for what the groups matched."""
+    columns: list[Column] = []
+    for is_template, run in groupby(pieces, key=lambda piece: isinstance(piece, str)):
+        if is_template:
+            columns.append(F.regexp_replace(text, f"^{regex}\\z", "".join(map(str, run))))
+        else:
+            columns += [piece for piece in run if isinstance(piece, Column)]
+    return columns[0] if len(columns) == 1 else F.concat(*columns)
+
+
+def _month(text: Column, pattern: TimePattern) -> Column:
+    name = F.lower(F.regexp_extract(text, pattern.regex, pattern.group("month_name")))
+    return F.find_in_set(F.substring(name, 1, 3), F.lit(MONTHS)).cast("string")
+
+
+def _hour(text: Column, pattern: TimePattern) -> Column:
+    hour = F.regexp_extract(text, pattern.regex, pattern.group("hour12")).try_cast("int")
+    half = F.lower(F.regexp_extract(text, pattern.regex, pattern.group("half")))
+    shifted = hour % 12 + F.when(half == "pm", 12).otherwise(0)
+    return F.when(hour.between(1, 12), shifted).cast("string")

@@ -1,1 +1,0 @@
-"""Capture: what sources deliver becomes files of raw, every version of it kept."""

@@ -1,0 +1,156 @@
+"""Parquet files on their way into a table: what their footers say, and Iceberg's record of them."""
+
+from dataclasses import dataclass
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.typedef import Record
+
+from headrace.errors import StagedFileRejectedError
+from headrace.lake.metrics import StatisticsPlan
+from headrace.lake.storage import Storage, StoredFile
+from headrace.staged import StagedFile
+
+_EPOCH = date(1970, 1, 1)
+
+
+def read_staged_file(storage: Storage, stored: StoredFile) -> StagedFile:
+    """Read a file's footer.
+
+    Raises:
+        StagedFileRejectedError: It is not a whole Parquet file.
+    """
+    footer = read_footer(storage, stored.uri)
+    return StagedFile(
+        path=stored.uri,
+        rows=footer.num_rows,
+        size_bytes=stored.size_bytes,
+        null_counts=_null_counts(storage, stored.uri, footer),
+        footer=footer,
+    )
+
+
+def read_footer(storage: Storage, uri: str) -> pq.FileMetaData:
+    """The footer of a Parquet file.
+
+    Raises:
+        StagedFileRejectedError: It is not a whole Parquet file, or not there.
+    """
+    try:
+        with storage.open(uri) as file:
+            return pq.read_metadata(file)
+    except (pa.ArrowInvalid, FileNotFoundError) as error:
+        raise StagedFileRejectedError(
+            f"{uri} is not a whole Parquet file: {error}",
+            fix="run the step again: it writes its files anew",
+        ) from error
+
+
+@dataclass(frozen=True)
+class FileLayout:
+    """How a table files what enters it: its partitions, and the statistics that it keeps."""
+
+    spec_id: int
+    statistics: StatisticsPlan
+
+    @classmethod
+    def of(cls, metadata: TableMetadata) -> "FileLayout":
+        """The layout of a table's current schema."""
+        return cls(metadata.default_spec_id, StatisticsPlan.of(metadata))
+
+    def data_file(self, file: StagedFile, footer: pq.FileMetaData, day: date | None) -> DataFile:
+        """Iceberg's record of a file, with the bounds by which readers skip it."""
+        # PyIceberg's add_files makes the same record, but reads every footer again and looks for
+        # the paths in every manifest.
+        return DataFile.from_args(
+            content=DataFileContent.DATA,
+            file_path=file.path,
+            file_format=FileFormat.PARQUET,
+            partition=Record() if day is None else Record(partition_value(day)),
+            file_size_in_bytes=file.size_bytes,
+            sort_order_id=None,
+            spec_id=self.spec_id,
+            equality_ids=None,
+            key_metadata=None,
+            **self.statistics.of_file(footer),
+        )
+
+
+def partition_value(day: date) -> int:
+    """Iceberg's form of a day: days since 1970-01-01."""
+    return (day - _EPOCH).days
+
+
+def day_of(value: date | int) -> date:
+    """The day that a partition's value stands for, as planned (int) or as read (date)."""
+    return value if isinstance(value, date) else date.fromordinal(value + _EPOCH.toordinal())
+
+
+def check_day(
+    storage: Storage, file: StagedFile, footer: pq.FileMetaData, column: str, day: date
+) -> None:
+    """See that every row of `file` has `day` in `column`.
+
+    Iceberg stores the value of an identity partition beside the file and believes it: a file filed
+    under the wrong day, or without the column, would read as rows of that day without any error.
+
+    Raises:
+        StagedFileRejectedError: A row has another day or none, or the column is missing.
+    """
+    low, high, nulls = _bounds(storage, file.path, footer, column)
+    if nulls or low != day or high != day:
+        found = "no value" if low is None else f"{low} to {high}, {nulls} without a value"
+        raise StagedFileRejectedError(
+            f"a file staged for {day} has in {column}: {found}: {file.path}",
+            fix=f"write one day a file, with the day in {column}",
+        )
+
+
+def _bounds(
+    storage: Storage, uri: str, footer: pq.FileMetaData, column: str
+) -> tuple[date | None, date | None, int]:
+    position = _positions(footer).get(column)
+    if position is None:
+        return None, None, footer.num_rows
+    low: list[date] = []
+    high: list[date] = []
+    nulls = 0
+    for group in range(footer.num_row_groups):
+        statistics = footer.row_group(group).column(position).statistics
+        if statistics is None or not (statistics.has_min_max and statistics.has_null_count):
+            values = _read_column(storage, uri, column)
+            bounds = pc.min_max(values)
+            return bounds["min"].as_py(), bounds["max"].as_py(), values.null_count
+        low.append(statistics.min)
+        high.append(statistics.max)
+        nulls += statistics.null_count
+    return min(low, default=None), max(high, default=None), nulls
+
+
+def _null_counts(storage: Storage, uri: str, footer: pq.FileMetaData) -> dict[str, int]:
+    positions = _positions(footer)
+    counts = dict.fromkeys(positions, 0)
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    for name, position in positions.items():
+        for group in groups:
+            statistics = group.column(position).statistics
+            if statistics is None or not statistics.has_null_count:
+                # parquet-java leaves the counts out where values are longer than 4 KiB.
+                counts[name] = _read_column(storage, uri, name).null_count
+                break
+            counts[name] += statistics.null_count
+    return counts
+
+
+def _positions(footer: pq.FileMetaData) -> dict[str, int]:
+    columns = (footer.schema.column(number) for number in range(footer.num_columns))
+    return {c.path: n for n, c in enumerate(columns) if c.max_repetition_level == 0}
+
+
+def _read_column(storage: Storage, uri: str, column: str) -> pa.ChunkedArray:
+    with storage.open(uri) as file:
+        return pq.ParquetFile(file).read(columns=[column]).column(0)

@@ -1,1 +1,0 @@
-"""One module a layer: what its run reads, stages and audits. Publication is the caller's."""

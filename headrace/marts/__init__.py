@@ -1,0 +1,1 @@
+"""Marts: dbt models built for a window of partitions."""

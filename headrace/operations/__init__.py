@@ -1,0 +1,1 @@
+"""Maintenance of what is published: audits, retention, reset."""

@@ -1,0 +1,135 @@
+"""Daily maintenance: old snapshots, files that nothing refers to, the ledger's old attempts."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+
+from headrace.config.loading import Project
+from headrace.lake.catalog import LakeCatalog
+from headrace.lake.maintenance import expire_snapshots, remove_orphans
+from headrace.lake.table import LakeTable
+from headrace.ledger.ledger import Ledger
+from headrace.pipeline.watermarks import snapshots_read
+from headrace.project.connections import lake_of, ledger_of, postgres_url
+from headrace.warehouse.sessions import connection_factory, map_errors
+
+# A run that says for so long that it is under way has died without a word.
+_LONGEST_RUN = timedelta(days=7)
+_FILES_A_TABLE = 20_000
+
+
+@dataclass(frozen=True)
+class MaintainedTable:
+    """What maintenance did to a table; `seconds` is its time."""
+
+    table: str
+    snapshots_expired: int
+    files_deleted: int
+    bytes_deleted: int
+    seconds: float
+
+
+def maintain(project: Project, *, now: datetime | None = None) -> list[MaintainedTable]:
+    """Maintain the project's lake, for as long as `maintenance.max_minutes` says.
+
+    The ledger forgets attempts of before `maintenance.keep_attempts_days`.
+
+    Kept are: what is published; every snapshot that was current within `maintenance.keep_hours`, or
+    since the start of the oldest run that is under way; the snapshots up to which a table of lake
+    or warehouse follows another, however old; of each table the last one that the ledger names.
+
+    Raises:
+        WarehouseUnavailableError: Postgres does not answer.
+        CatalogUnavailableError: The lake's catalog does not answer.
+    """
+    settings, now = project.settings.maintenance, now or datetime.now(UTC)
+    keep_from = min([now - timedelta(hours=settings.keep_hours), *_running_since(project, now)])
+    lake, ledger = lake_of(project), ledger_of(project)
+    ledger.forget_attempts(now - timedelta(days=settings.keep_attempts_days))
+    try:
+        # Of a lake that takes longer than a night, each night begins elsewhere.
+        turn = now.toordinal()
+        return maintain_lake(
+            lake,
+            keep_from,
+            needed=needed_snapshots(lake, ledger),
+            turn=turn,
+            until=time.monotonic() + settings.max_minutes * 60,
+        )
+    finally:
+        lake.close()
+
+
+def maintain_lake(
+    lake: LakeCatalog,
+    keep_from: datetime,
+    *,
+    needed: Mapping[str, Collection[int]],
+    turn: int = 0,
+    until: float = float("inf"),
+    clock: Callable[[], float] = time.monotonic,
+) -> list[MaintainedTable]:
+    """Maintain one table after the other.
+
+    Args:
+        lake: The tables.
+        keep_from: What was published or staged since then stays.
+        needed: By table, snapshots that stay however old they are.
+        turn: Shifts the table to begin with.
+        until: When to begin with no further table, by `clock`.
+        clock: Seconds.
+    """
+    tables = lake.tables()
+    first = turn % len(tables) if tables else 0
+    done = []
+    for namespace, name in (*tables[first:], *tables[:first]):
+        if clock() >= until:
+            break
+        table = lake.table(namespace, name)
+        began = time.monotonic()
+        expired = expire_snapshots(table, keep_from, needed=needed.get(table.name, ()))
+        deleted = remove_orphans(table, keep_from, limit=_FILES_A_TABLE)
+        size = sum(file.size_bytes for file in deleted)
+        seconds = round(time.monotonic() - began, 3)
+        done.append(MaintainedTable(table.name, expired, len(deleted), size, seconds))
+    return done
+
+
+def needed_snapshots(lake: LakeCatalog, ledger: Ledger) -> dict[str, set[int]]:
+    """By table, the snapshots that others follow it from, and the last one the ledger names."""
+    needed: dict[str, set[int]] = defaultdict(set)
+    for namespace, name in lake.tables():
+        table = lake.table(namespace, name)
+        for followed, snapshot in snapshots_read(table.snapshot_properties()).items():
+            needed[followed].add(snapshot)
+        loaded = ledger.loaded_snapshot(f"warehouse/{name}") if namespace == "curated" else None
+        needed[table.name] |= {loaded} if loaded is not None else set()
+        needed[table.name] |= _last_recorded(ledger, table, f"{namespace}/{name}")
+    return dict(needed)
+
+
+def _last_recorded(ledger: Ledger, table: LakeTable, asset: str) -> set[int]:
+    """The newest snapshot that the ledger names: after a crash, news is what came later."""
+    ids = table.snapshot_ids()
+    recorded = ledger.recorded_snapshots(asset, ids)
+    return {*[snapshot for snapshot in ids if snapshot in recorded][:1]}
+
+
+def _running_since(project: Project, now: datetime) -> list[datetime]:
+    """When the oldest run that is under way began, as Dagster's own table says; empty: none."""
+    connect = connection_factory(postgres_url(project, "dagster"))
+    with map_errors("asking which runs are under way"), connect() as session:
+        try:
+            row = session.execute(
+                "select to_timestamp(min(start_time)) from runs"
+                " where status in ('STARTING', 'STARTED', 'CANCELING')"
+                " and to_timestamp(start_time) > %s",
+                (now - _LONGEST_RUN,),
+            ).fetchone()
+        except psycopg.errors.UndefinedTable:
+            return []  # Dagster was never started on this database.
+    return [row[0]] if row and row[0] else []

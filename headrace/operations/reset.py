@@ -1,0 +1,119 @@
+"""Dropping an asset's published state, so that it is built anew."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from psycopg import sql
+
+from headrace.config.loading import Project
+from headrace.errors import ConfigError
+from headrace.project.connections import lake_of, ledger_of, postgres_url
+from headrace.warehouse.sessions import Session, connection_factory, locked, map_errors
+
+_LAKE = ("raw", "processed", "curated")
+# Tables beside an asset's own: rows that were set aside, and their keys.
+_BESIDE = ("quarantine", "quarantined_keys")
+# Not the attempts: they are history.
+_LEDGER = {
+    "partition_ledger": "asset",
+    "table_input": "asset",
+    "changed_day": "relation",
+    "loaded_snapshot": "relation",
+}
+
+
+@dataclass(frozen=True)
+class Reset:
+    """What a reset drops.
+
+    Attributes:
+        asset: Such as `curated/fact_sales`.
+        tables: Tables of lake or Postgres, as namespace.name.
+    """
+
+    asset: str
+    tables: tuple[str, ...]
+
+    @property
+    def warning(self) -> str:
+        """What goes, in a sentence for the person who confirms it."""
+        lost = f"drops {', '.join(self.tables)} and what the ledger knows of {self.asset}"
+        if self.asset.startswith("raw/"):
+            lost += "; files that are no longer in the landing zone are lost for good"
+        return lost
+
+
+def plan_reset(project: Project, asset: str) -> Reset:
+    """What belongs to an asset.
+
+    Raises:
+        ConfigError: No such asset was ever published.
+    """
+    layer, _, name = asset.partition("/")
+    known = {summary.asset for summary in ledger_of(project).summary()}
+    tables: tuple[str, ...] = (f"{layer}.{name}",)
+    if layer in _LAKE:
+        there = {*lake_of(project).tables()}
+        beside = [(namespace, name) for namespace in _BESIDE] if layer == "processed" else []
+        tables = tuple(f"{n}.{t}" for n, t in [(layer, name), *beside] if (n, t) in there)
+        known |= {f"{n}/{t}" for n, t in there if n in _LAKE}
+    if asset not in known:
+        near = get_close_matches(asset, known, 1)
+        raise ConfigError(
+            f"nothing was ever published of '{asset}'",
+            fix=f"did you mean {near[0]}?" if near else "headrace status lists the assets",
+        )
+    return Reset(asset, tables)
+
+
+def reset(project: Project, plan: Reset) -> None:
+    """Drop it; waits for a run that is publishing the asset.
+
+    Readers of a table in Postgres see it until the transaction ends; files of the lake are deleted
+    at once. Views over the table go with it, and are made again by the next load.
+
+    Raises:
+        WarehouseUnavailableError: Postgres does not answer; what was dropped before stays dropped.
+    """
+    layer = plan.asset.partition("/")[0]
+    connect = connection_factory(postgres_url(project, "warehouse"))
+    lock = layer if layer in {"warehouse", "marts"} else plan.asset
+    with locked(connect, lock), map_errors(f"resetting {plan.asset}"), connect() as session:
+        # The ledger first: a table without a ledger row is published again, a row without a table
+        # would be read.
+        with session.transaction():
+            _forget(session, plan.asset)
+            if layer not in _LAKE:
+                _drop(session, plan.tables)
+        if layer in _LAKE:
+            lake = lake_of(project)
+            for table in plan.tables:
+                lake.drop(*table.split("."))
+
+
+def _forget(session: Session, asset: str) -> None:
+    for table, column in _LEDGER.items():
+        relation = sql.Identifier("platform", table)
+        there = session.execute("select to_regclass(%s)", (relation.as_string(),)).fetchone()
+        if there is None or there[0] is None:
+            continue
+        session.execute(
+            sql.SQL("delete from {} where {} in (%s, %s)").format(relation, sql.Identifier(column)),
+            (asset, asset.replace("/", ".")),
+        )
+
+
+def _drop(session: Session, tables: Sequence[str]) -> None:
+    for table in tables:
+        namespace, _, name = table.partition(".")
+        row = session.execute(
+            "select relkind from pg_class where oid = to_regclass(%s)",
+            (sql.Identifier(namespace, name).as_string(),),
+        ).fetchone()
+        if row is None:
+            continue
+        kind = {"v": "view", "m": "materialized view"}.get(row[0], "table")
+        session.execute(
+            sql.SQL("drop {} {} cascade").format(sql.SQL(kind), sql.Identifier(namespace, name))
+        )

@@ -1,0 +1,308 @@
+"""Auditing the star: what is published against what the published rows give, built from nothing."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from headrace import progress
+from headrace.config.loading import Project
+from headrace.config.star import DimensionConfig, FactConfig
+from headrace.engine.parquet_writer import write_table
+from headrace.engine.partition_batches import plan_batches
+from headrace.engine.types import spark_schema
+from headrace.lake.scan import LakeScan
+from headrace.lake.staging import stage_batches
+from headrace.lake.table import LakeTable
+from headrace.ledger.ledger import Ledger, PartitionState
+from headrace.pipeline.dimensions import all_inputs, now_of
+from headrace.pipeline.full_snapshots import NAMESPACE as QUARANTINED_KEYS
+from headrace.pipeline.inferred_members import mentioned_by
+from headrace.pipeline.watermarks import changes_since_read
+from headrace.project.lineage import CURATED, PROCESSED, table_of
+from headrace.schema import TableSchema
+from headrace.standardize.rows import PARTITION_COLUMN
+from headrace.star.facts import build_fact, fact_schema, lake_fact_schema
+from headrace.star.periodic_snapshots import state_changes, states
+from headrace.star.row_diff import COPIES, differing_rows
+from headrace.star.scd2.dimensions import build_dimension, dimension_schema
+
+
+@contextmanager
+def scratch_files(spark: SparkSession) -> Iterator["Scratch"]:
+    """Files that are deleted in the end, whatever happens."""
+    scratch = Scratch(spark, [])
+    try:
+        yield scratch
+    finally:
+        scratch.delete()
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Files that nothing refers to, and that are deleted in the end."""
+
+    spark: SparkSession
+    stagings: list[tuple[LakeTable, str]]
+
+    def kept(self, table: LakeTable, rows: DataFrame) -> DataFrame:
+        """A frame, computed once."""
+        token = self._token(table)
+        write_table(rows, uri=table.staging_uri(token))
+        paths = [file.path for file in table.staged_files(token)]
+        return self.spark.read.schema(rows.schema).parquet(*paths) if paths else rows
+
+    def stored(self, table: LakeTable, rows: pa.RecordBatchReader) -> DataFrame:
+        """Arrow batches as a frame of the engine."""
+        token = self._token(table)
+        folder = table.staging_uri(token)
+        schema = spark_schema(stage_batches(rows, table.storage, folder, partition_column=None))
+        paths = [file.path for file in table.staged_files(token)]
+        if not paths:
+            return self.spark.createDataFrame([], schema)
+        return self.spark.read.schema(schema).parquet(*paths)
+
+    def delete(self) -> None:
+        """Delete every file that was written."""
+        for table, token in self.stagings:
+            found = table.storage.list_files(table.staging_uri(token))
+            table.storage.delete(file.uri for file in found)
+
+    def _token(self, table: LakeTable) -> str:
+        token = table.new_token()
+        self.stagings.append((table, token))
+        return token
+
+
+_EXAMPLES = 5
+
+ReadWarehouse = Callable[[str, Collection[date] | None], pa.RecordBatchReader]
+
+
+@dataclass(frozen=True)
+class TableAudit:
+    """How one published table compares with its rebuild.
+
+    Attributes:
+        table: namespace.name, of the lake or the warehouse.
+        rows: Rows that were compared, as expected.
+        missing: Rows that should be there and are not.
+        unexpected: Rows that are there and should not be.
+        examples: The first differences, by key: `missing product_id 7, valid_from …`.
+        days_behind: Days of a fact that were left out, because their processed rows were
+            published again and no run has brought them to the star yet.
+    """
+
+    table: str
+    rows: int
+    missing: int
+    unexpected: int
+    examples: tuple[str, ...] = ()
+    days_behind: tuple[date, ...] = ()
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether both have the same rows."""
+        return not (self.missing or self.unexpected)
+
+
+@dataclass(frozen=True)
+class StarAudit:
+    """Rebuilds the star from all processed rows in time order, and compares it with what is read.
+
+    Attributes:
+        lake_table: Gives a table of the lake by namespace and name.
+        warehouse_rows: Gives a warehouse table's rows, of some days or of all.
+    """
+
+    spark: SparkSession
+    project: Project
+    lake_table: Callable[[str, str], LakeTable]
+    warehouse_rows: ReadWarehouse
+    ledger: Ledger
+
+    def run(self) -> list[TableAudit]:
+        """Every dimension and fact, in the lake and in the warehouse.
+
+        Raises:
+            UnpublishedTableError: Something was never published.
+        """
+        star = self.project.star
+        found: list[TableAudit] = []
+        versions: dict[str, DataFrame] = {}
+        with scratch_files(self.spark) as scratch:
+            for number, config in enumerate(star.dimensions):
+                progress.report("audit of dimensions", number, len(star.dimensions))
+                versions[config.name] = self._rebuilt(config, scratch)
+                found += self._dimension(config, versions[config.name], scratch)
+            progress.report("audit of dimensions", len(star.dimensions), len(star.dimensions))
+            for fact in star.facts:
+                found += self._fact(fact, versions, scratch)
+        return found
+
+    def _rebuilt(self, config: DimensionConfig, scratch: Scratch) -> DataFrame:
+        """The dimension from nothing, kept in scratch: each slice of facts joins it again."""
+        entity = self.project.entities()[config.entity][1]
+        keys = None
+        if config.snapshots_tell_deletes:
+            keys = self.lake_table(QUARANTINED_KEYS, config.entity.replace(".", "_"))
+        mentions = mentioned_by(self.project, config, self._processed)
+        # The rebuild takes for today what the published state does.
+        now = now_of(self.lake_table("curated", config.name).snapshot_properties())
+        inputs = all_inputs(self.spark, self._processed(config.entity), mentions, keys, now)
+        built = build_dimension(inputs, config, entity)
+        whole = built.head.unionByName(built.tail)
+        names = dimension_schema(config, entity).names
+        return scratch.kept(self.lake_table("curated", config.name), whole.select(*names))
+
+    def _dimension(
+        self, config: DimensionConfig, expected: DataFrame, scratch: Scratch
+    ) -> Iterator[TableAudit]:
+        schema = dimension_schema(config, self.project.entities()[config.entity][1])
+        key = (*config.natural_key, "valid_from")
+        table = self.lake_table("curated", config.name)
+        published = table.scan()
+        yield _compared(
+            f"curated.{config.name}",
+            [(expected, published.frame(self.spark))],
+            schema,
+            key,
+            published.total_rows,
+        )
+        loaded = scratch.stored(table, self.warehouse_rows(config.name, None))
+        lake = published.frame(self.spark)
+        yield _compared(
+            f"warehouse.{config.name}", [(lake, loaded)], schema, key, published.total_rows
+        )
+
+    def _fact(
+        self, config: FactConfig, versions: Mapping[str, DataFrame], scratch: Scratch
+    ) -> Iterator[TableAudit]:
+        project = self.project
+        entity = project.entities()[config.entity][1]
+        dimensions = {j.dimension: project.star.dimension(j.dimension) for j in config.dimensions}
+        joined = {name: (dimensions[name], versions[name]) for name in dimensions}
+        table = self.lake_table("curated", config.name)
+        published = table.scan()
+        days, behind = self._comparable(config, published)
+        slices = self._slices(config, published, days)
+        rows = sum(published.rows(day) for day in days if day in published.files_by_day)
+
+        def rebuilt() -> Iterator[tuple[DataFrame, DataFrame]]:
+            sources = self._sources(config, table, slices, scratch)
+            for number, (some, source) in enumerate(zip(slices, sources, strict=True)):
+                progress.report(f"audit of {table.name}", number, len(slices))
+                facts = build_fact(source, config, entity, joined)
+                yield facts, table.scan(some).frame(self.spark)
+            progress.report(f"audit of {table.name}", len(slices), len(slices))
+
+        def loaded() -> Iterator[tuple[DataFrame, DataFrame]]:
+            for some in slices:
+                stored = scratch.stored(table, self.warehouse_rows(config.name, some))
+                yield table.scan(some).frame(self.spark), stored
+
+        in_lake = lake_fact_schema(config, entity, dimensions)
+        yield _compared(table.name, rebuilt(), in_lake, config.grain, rows, behind)
+        in_warehouse = fact_schema(config, entity, dimensions)
+        key = in_warehouse.names
+        yield _compared(f"warehouse.{config.name}", loaded(), in_warehouse, key, rows, behind)
+
+    def _slices(
+        self, config: FactConfig, published: LakeScan, days: Sequence[date]
+    ) -> list[list[date]]:
+        # A snapshot has rows on days on which its source has none.
+        source = published if config.accumulates else self._processed(config.entity).scan(days)
+        sizes = {day: source.size_bytes(day) for day in days if day in source.files_by_day}
+        return plan_batches(days, sizes, self.project.settings.engine.slice_bytes)
+
+    def _sources(
+        self,
+        config: FactConfig,
+        table: LakeTable,
+        slices: Sequence[Sequence[date]],
+        scratch: Scratch,
+    ) -> Iterator[DataFrame]:
+        """The rows that the facts of each slice come from; of a snapshot, from the first row on."""
+        entity = self.project.entities()[config.entity][1]
+        processed = self._processed(config.entity).scan()
+        last, before = date.min, None
+        for some in slices:
+            if not config.accumulates:
+                yield self._processed(config.entity).scan(some).frame(self.spark)
+                continue
+            since = [day for day in processed.days if last < day <= some[-1]]
+            told = state_changes(before, processed.frame(self.spark, since), config, entity)
+            kept = scratch.kept(table, states(told, some, config, entity))
+            yield kept
+            last, before = some[-1], kept.where(F.col(PARTITION_COLUMN) == F.lit(some[-1]))
+
+    def _comparable(
+        self, config: FactConfig, published: LakeScan
+    ) -> tuple[list[date], tuple[date, ...]]:
+        """The days that the fact has from the rows that are published now, and the others."""
+        if config.accumulates:
+            return self._comparable_states(config, published)
+        days = sorted(published.days)
+        source = f"{PROCESSED}/{table_of(config.entity)}"
+        above = self.ledger.states(f"{CURATED}/{config.name}", days)
+        below = self.ledger.states(source, days)
+        behind = [d for d in days if _is_behind(above.get(d), source, below.get(d))]
+        return [day for day in days if day not in set(behind)], tuple(behind)
+
+    def _comparable_states(
+        self, config: FactConfig, published: LakeScan
+    ) -> tuple[list[date], tuple[date, ...]]:
+        """Likewise; a day follows from all rows up to it, and may be empty only by the ledger."""
+        known = self.ledger.states(f"curated/{config.name}")
+        days = sorted({*published.days, *(d for d, s in known.items() if d and s.published_at)})
+        properties = self.lake_table("curated", config.name).snapshot_properties()
+        changes = changes_since_read(properties, self._processed(config.entity))
+        unread = [*changes.added.days, *changes.removed.days] if changes else []
+        current = [day for day in days if not unread or day < min(unread)]
+        return current, tuple(day for day in days if day not in current)
+
+    def _processed(self, entity: str) -> LakeTable:
+        return self.lake_table("processed", entity.replace(".", "_"))
+
+
+def _compared(
+    name: str,
+    pairs: "Sequence[tuple[DataFrame, DataFrame]] | Iterator[tuple[DataFrame, DataFrame]]",
+    schema: TableSchema,
+    key: Sequence[str],
+    rows: int,
+    behind: tuple[date, ...] = (),
+) -> TableAudit:
+    """Compare pairs of expected and found rows, which together are a table."""
+    missing = unexpected = 0
+    examples: list[str] = []
+    for expected, found in pairs:
+        differing = differing_rows(expected, found, schema)
+        # One pass: the sums of both signs, and some rows.
+        counted = differing.agg(
+            F.sum(F.greatest(F.col(COPIES), F.lit(0))).alias("missing"),
+            F.sum(F.greatest(-F.col(COPIES), F.lit(0))).alias("unexpected"),
+        ).collect()[0]
+        missing += counted["missing"] or 0
+        unexpected += counted["unexpected"] or 0
+        if (counted["missing"] or counted["unexpected"]) and len(examples) < _EXAMPLES:
+            some = differing.orderBy(*key).limit(_EXAMPLES - len(examples)).collect()
+            examples += [_described(row.asDict(), key) for row in some]
+    return TableAudit(name, rows, missing, unexpected, tuple(examples), behind)
+
+
+def _described(row: Mapping[str, object], key: Sequence[str]) -> str:
+    # Keys only: the attributes of a person do not belong on a screen.
+    sign = "missing" if int(str(row[COPIES])) > 0 else "unexpected"
+    return f"{sign}: " + ", ".join(f"{name} {row[name]}" for name in key)
+
+
+def _is_behind(above: PartitionState | None, source: str, below: PartitionState | None) -> bool:
+    """Whether a fact's day was built from other content of its source than there is now."""
+    if below is None or below.published_at is None:
+        return False
+    return above is None or (above.inputs or {}).get(source) != below.data_version

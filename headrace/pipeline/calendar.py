@@ -1,0 +1,50 @@
+"""The calendar in the lake: computed from the configuration, and published with every day."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from headrace.config.star import CalendarConfig
+from headrace.lake.staging import stage_batches
+from headrace.lake.table import LakeTable
+from headrace.quality.report import AuditedTable, PartitionReport
+from headrace.staged import StagedFile
+from headrace.star.calendar import build_calendar, calendar_schema
+
+# What the snapshot records of the configuration that its files were made from.
+_CODE = "headrace.code-version"
+
+
+@dataclass(frozen=True)
+class CalendarStep:
+    """Stages the calendar; a partition of it is the row of that day.
+
+    With the days of all other assets it needs no run of its own: Dagster makes several runs of a
+    backfill over assets with and without partitions.
+    """
+
+    config: CalendarConfig
+    table: LakeTable
+
+    def stage(self, days: Sequence[date], properties: Mapping[str, str]) -> AuditedTable:
+        """The whole calendar and one report a day; days outside of the calendar are empty.
+
+        Args:
+            days: Of the run.
+            properties: Recorded with the snapshot.
+        """
+        rows = {day: int(self.config.start <= day <= self.config.end) for day in days}
+        reports = {
+            day: PartitionReport(day, rows_in=count, rows_out=count) for day, count in rows.items()
+        }
+        files = self._files(properties.get(_CODE))
+        return AuditedTable(calendar_schema(self.config), files, properties, reports=reports)
+
+    def _files(self, code_version: str | None) -> tuple[StagedFile, ...]:
+        if code_version and self.table.snapshot_properties().get(_CODE) == code_version:
+            return self.table.scan().files
+        token = self.table.new_token()
+        rows = build_calendar(self.config).to_reader()
+        folder = self.table.staging_uri(token)
+        stage_batches(rows, self.table.storage, folder, partition_column=None)
+        return self.table.staged_files(token)

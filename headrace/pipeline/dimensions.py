@@ -1,0 +1,429 @@
+"""Processed to curated: a dimension follows the changes of what it is made from.
+
+A dimension lies in two kinds of files. The head has the latest version of each member, the tail
+all earlier ones. A day in order reads the head and writes it anew, and adds a file to the tail:
+what it costs does not grow with the history. Only a change that comes late reads the tail and the
+history of its members.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from functools import reduce
+from operator import or_
+from typing import Literal
+
+import structlog
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from headrace.config.sources import EntityConfig
+from headrace.config.star import DimensionConfig
+from headrace.engine.parquet_writer import write_split, write_table
+from headrace.engine.types import spark_schema
+from headrace.lake.changes import FileChanges
+from headrace.lake.scan import LakeScan
+from headrace.lake.table import LakeTable
+from headrace.pipeline.inferred_members import InferringFact, all_mentions, union
+from headrace.pipeline.watermarks import as_read, changes_since_read, scan_if_published
+from headrace.quality.conditions import dimension_conditions, require_sound
+from headrace.quality.pandera_schemas import validate_files
+from headrace.quality.report import CheckResult, PartitionReport
+from headrace.staged import StagedFile, StagedTable
+from headrace.standardize.rows import PARTITION_COLUMN
+from headrace.star.scd2.dimensions import (
+    IS_LATEST,
+    UNKNOWN_KEY,
+    DimensionInputs,
+    build_marked_dimension,
+    lake_dimension_schema,
+    unknown_deletes,
+)
+from headrace.star.scd2.incremental import DimensionChanges, TimeLimits, Versions, update_dimension
+
+log = structlog.get_logger(__name__)
+
+# Properties of a dimension's snapshot: where its head lies, and the code that built it.
+_HEAD = "headrace.head"
+_CODE = "headrace.code_version"
+_LATE = "headrace.late_members"
+_DELETES_UNTIL = "headrace.unknown_deletes_until"
+_DELETES_SEQUENCE = "headrace.unknown_deletes_sequence"
+_NOW = "headrace.now"
+_NEXT_CHANGE = "headrace.next_change"
+# Each day may add a file to the tail. Past this many the small ones become one.
+_TAIL_FILES = 32
+_SMALL_BYTES = 32 * 2**20
+# Logged all the same: in Dagster's UI, a check without a result counts as skipped.
+_UNCHANGED = tuple(
+    CheckResult(name, passed=True, expected="what was published before", found="no change")
+    for name in ("unique_key", "one_current_version")
+)
+
+
+@dataclass(frozen=True)
+class StagedDimension:
+    """A whole dimension, staged, and what its audit says of the days that a run brings."""
+
+    table: StagedTable
+    reports: Mapping[date, PartitionReport]
+    restated: Mapping[date, PartitionReport]
+    late_members: int = 0
+
+
+@dataclass(frozen=True)
+class _Published:
+    """The published state, and what happened since to the tables that it was made from."""
+
+    head: LakeScan
+    tail: LakeScan
+    rows: FileChanges
+    mentions: Sequence[FileChanges]
+    quarantined: FileChanges | None
+    limits: TimeLimits
+    next_change: datetime | None
+
+    @property
+    def is_up_to_date(self) -> bool:
+        now = self.limits.now
+        is_past = now is not None and self.next_change is not None and self.next_change < now
+        return not (self.rows or self.quarantined or any(self.mentions) or is_past)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """Files of the next state: those that stay and those that are new."""
+
+    head: tuple[StagedFile, ...]
+    head_place: str
+    tail: tuple[StagedFile, ...]
+    new: tuple[StagedFile, ...]
+    read: Mapping[str, str]
+    limits: TimeLimits
+    late_members: int = 0
+
+
+def all_inputs(
+    spark: SparkSession,
+    processed: LakeTable,
+    mentioned_by: Sequence[InferringFact],
+    quarantined_keys: LakeTable | None,
+    now: datetime | None,
+) -> DimensionInputs:
+    """All published rows that a dimension is made from; arguments as of `DimensionStep`."""
+    keys = scan_if_published(quarantined_keys) if quarantined_keys else None
+    return DimensionInputs(
+        processed.scan().frame(spark),
+        all_mentions(mentioned_by, spark),
+        keys.frame(spark) if keys else None,
+        now,
+    )
+
+
+def now_of(properties: Mapping[str, str]) -> datetime | None:
+    """Today, as of the publication with these properties; None where nothing is of the future."""
+    return _time(properties.get(_NOW))
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+@dataclass(frozen=True)
+class DimensionStep:
+    """Stages a dimension from the published rows of its entity, whatever run brought them.
+
+    Attributes:
+        mentioned_by: Facts whose members may be unknown: they get inferred ones.
+        quarantined_keys: Of full snapshots: keys of rows that were set aside, whose members were
+            there all the same.
+    """
+
+    spark: SparkSession
+    config: DimensionConfig
+    entity: EntityConfig
+    table: LakeTable
+    processed: LakeTable
+    mentioned_by: Sequence[InferringFact]
+    code_version: str
+    quarantined_keys: LakeTable | None = None
+
+    def stage(self, days: Sequence[date], stale: Collection[date] = ()) -> StagedDimension:
+        """Stage the dimension, which follows all that is published, whatever run it is from.
+
+        Args:
+            days: Those whose changes the run brings.
+            stale: Other days that were published since the dimension was.
+
+        Raises:
+            ConfigError: The engine refuses the condition of `deletes`.
+        """
+        require_sound(self.spark, self.entity, dimension_conditions(self.config))
+        properties = self.table.snapshot_properties()
+        published = self._published(properties, days)
+        head = properties.get(_HEAD, "")
+        if published is None:
+            written = self._build(properties, days)
+        else:
+            written = self._follow(published, head)
+        schema = lake_dimension_schema(self.config, self.entity)
+        key = (self.config.key_column,)
+        validate_files(self.table.name, schema, self.table.storage, written.new, key)
+        recorded = {
+            _HEAD: written.head_place,
+            _CODE: self.code_version,
+            _LATE: str(written.late_members),
+            _DELETES_UNTIL: str(written.limits.unknown_deletes_until or ""),
+            _DELETES_SEQUENCE: json.dumps(written.limits.unknown_deletes_sequence),
+            _NOW: str(written.limits.now or ""),
+            _NEXT_CHANGE: str(self._next_change(written, published) or ""),
+            **written.read,
+        }
+        table = StagedTable(schema, (*written.tail, *written.head), recorded)
+        return StagedDimension(
+            table,
+            self._reports(days, written),
+            self._reports(sorted(stale), written),
+            written.late_members,
+        )
+
+    def _next_change(self, written: _Written, published: _Published | None) -> datetime | None:
+        """The first change told that is of the future; None without one."""
+        if published is not None and not written.new:
+            return published.next_change
+        if not self.config.has_future:
+            return None
+        files = [f for f in written.head if f.null_counts.get("_next_change_at", 0) < f.rows]
+        if not files:
+            return None
+        schema = spark_schema(lake_dimension_schema(self.config, self.entity))
+        rows = self.spark.read.schema(schema).parquet(*(file.path for file in files))
+        found: datetime | None = rows.agg(F.min("_next_change_at").alias("at")).collect()[0]["at"]
+        return found
+
+    def _now(
+        self, properties: Mapping[str, str], days: Sequence[date], told: Sequence[date]
+    ) -> datetime | None:
+        """End of the last day that the dimension was run for, or that a row is of."""
+        if not self.config.has_future:
+            return None
+        ends = [datetime.combine(day, time()) + timedelta(days=1) for day in (*days, *told)]
+        known = now_of(properties)
+        return max([*ends, *([known] if known else [])], default=None)
+
+    def _published(self, properties: Mapping[str, str], days: Sequence[date]) -> _Published | None:
+        """None if it has to be built from nothing."""
+        if properties.get(_CODE) != self.code_version or _HEAD not in properties:
+            return None
+        rows = changes_since_read(properties, self.processed)
+        mentions = [changes_since_read(properties, each.table) for each in self.mentioned_by]
+        known = [changes for changes in mentions if changes is not None]
+        quarantined = None
+        if self.quarantined_keys is not None:
+            quarantined = changes_since_read(properties, self.quarantined_keys)
+            if quarantined is None:
+                return None
+        if rows is None or len(known) != len(mentions) or _DELETES_UNTIL not in properties:
+            return None
+        now = self._now(properties, days, rows.added.days)
+        scan = self.table.scan()
+        folder = f"/data/{properties[_HEAD]}/"
+        head = [file for file in scan.files if folder in file.path]
+        tail = [file for file in scan.files if folder not in file.path]
+        return _Published(
+            scan.only(head),
+            scan.only(tail),
+            rows,
+            known,
+            quarantined,
+            TimeLimits(
+                now,
+                _time(properties[_DELETES_UNTIL]),
+                json.loads(properties.get(_DELETES_SEQUENCE, "null")),
+            ),
+            _time(properties.get(_NEXT_CHANGE)),
+        )
+
+    def _build(self, properties: Mapping[str, str], days: Sequence[date]) -> _Written:
+        processed = self.processed.scan()
+        scans = [scan_if_published(each.table) for each in self.mentioned_by]
+        mentions = union(
+            each.of(scan, self.spark)
+            for each, scan in zip(self.mentioned_by, scans, strict=True)
+            if scan
+        )
+        rows = processed.frame(self.spark)
+        keys = scan_if_published(self.quarantined_keys) if self.quarantined_keys else None
+        now = self._now(properties, days, processed.days)
+        inputs = DimensionInputs(rows, mentions, keys.frame(self.spark) if keys else None, now)
+        versions = build_marked_dimension(inputs, self.config, self.entity)
+        token = self.table.new_token()
+        write_split(versions, uri=self.table.staging_uri(token), by=IS_LATEST)
+        written = self.table.staged_files(token)
+        place = f"{token}/{IS_LATEST}=true"
+        head = tuple(file for file in written if f"/data/{place}/" in file.path)
+        tail = tuple(file for file in written if file not in head)
+        read = as_read(self.processed, processed)
+        for each, scan in zip(self.mentioned_by, scans, strict=True):
+            read |= as_read(each.table, scan)
+        if self.quarantined_keys is not None:
+            read |= as_read(self.quarantined_keys, keys)
+        limits = TimeLimits(now, *unknown_deletes(rows, self.config, self.entity))
+        return _Written(head, place, tail, written, read, limits)
+
+    def _follow(self, published: _Published, head_place: str) -> _Written:
+        update = None if published.is_up_to_date else self._update(published)
+        if update is not None:
+            return update
+        # Published again as it is; what it has read may have gone on without changing a member.
+        head, tail = published.head.files, published.tail.files
+        return _Written(head, head_place, tail, (), self._read_now(published), published.limits)
+
+    def _update(self, published: _Published) -> _Written | None:
+        """None if what changed touches no member."""
+        spark = self.spark
+        changes = DimensionChanges(
+            added=published.rows.added.frame(spark),
+            removed=published.rows.removed.frame(spark) if published.rows.removed.files else None,
+            mentions_added=self._mentions([c.added for c in published.mentions]),
+            mentions_removed=self._mentions([c.removed for c in published.mentions]),
+            quarantined_added=self._keys(published.quarantined, "added"),
+            quarantined_removed=self._keys(published.quarantined, "removed"),
+        )
+        update = update_dimension(
+            Versions(published.head.frame(spark), published.tail.frame(spark)),
+            changes,
+            published.limits,
+            lambda: self.everything(published.limits.now),
+            self.config,
+            self.entity,
+        )
+        if update is None:
+            return None
+        kept = () if update.replaces_tail else published.tail.files
+        small = [file for file in kept if file.size_bytes < _SMALL_BYTES]
+        rows = update.tail
+        if len(small) >= _TAIL_FILES:
+            rows = rows.unionByName(published.tail.only(small).frame(spark))
+            kept = tuple(file for file in kept if file not in small)
+        token, head = self._write(update.head)
+        _, tail = self._write(rows)
+        return _Written(
+            head,
+            token,
+            (*kept, *tail),
+            (*head, *tail),
+            self._read_now(published),
+            update.limits,
+            update.late_members,
+        )
+
+    def everything(self, now: datetime | None) -> DimensionInputs:
+        """All published rows that the dimension is made from."""
+        keys = self.quarantined_keys
+        return all_inputs(self.spark, self.processed, self.mentioned_by, keys, now)
+
+    def _keys(
+        self, changes: FileChanges | None, side: Literal["added", "removed"]
+    ) -> DataFrame | None:
+        if changes is None:
+            return None
+        scan = changes.added if side == "added" else changes.removed
+        return scan.frame(self.spark) if scan.files else None
+
+    def _read_now(self, published: _Published) -> dict[str, str]:
+        # The states that the changes lead to: what comes in the meantime is the next update's.
+        read = as_read(self.processed, published.rows.added)
+        for each, changes in zip(self.mentioned_by, published.mentions, strict=True):
+            read |= as_read(each.table, changes.added)
+        if self.quarantined_keys is not None and published.quarantined is not None:
+            read |= as_read(self.quarantined_keys, published.quarantined.added)
+        return read
+
+    def _mentions(self, scans: Sequence[LakeScan]) -> DataFrame | None:
+        return union(
+            each.of(scan, self.spark)
+            for each, scan in zip(self.mentioned_by, scans, strict=True)
+            if scan.files
+        )
+
+    def _write(self, rows: DataFrame) -> tuple[str, tuple[StagedFile, ...]]:
+        token = self.table.new_token()
+        write_table(rows, uri=self.table.staging_uri(token))
+        return token, self.table.staged_files(token)
+
+    def _reports(self, days: Sequence[date], written: _Written) -> dict[date, PartitionReport]:
+        scan = self.processed.scan(days)
+        checks = self._audit(written) if written.new else _UNCHANGED
+        nameless = self._nameless(scan)
+        # Only a day that brings rows is judged: the others change nothing.
+        return {
+            day: PartitionReport(
+                day,
+                rows_in=scan.rows(day),
+                rows_out=scan.rows(day) - nameless.get(day, 0),
+                rows_left_out=nameless.get(day, 0),
+                checks=checks if scan.rows(day) else _UNCHANGED,
+            )
+            for day in days
+        }
+
+    def _nameless(self, scan: LakeScan) -> dict[date, int]:
+        """By day: rows without a whole natural key, which name no member and are left out."""
+        sources = [*self.config.natural_key.values()]
+        days = [
+            day
+            for day in scan.days
+            if any(file.null_counts.get(n) for file in scan.files_by_day[day] for n in sources)
+        ]
+        if not days:
+            return {}
+        lacks = reduce(or_, (F.col(name).isNull() for name in sources))
+        rows = scan.frame(self.spark, days).where(lacks).groupBy(PARTITION_COLUMN)
+        counted = rows.agg(F.count(F.lit(1)).alias("rows")).collect()
+        found: dict[date, int] = {row[PARTITION_COLUMN]: row["rows"] for row in counted}
+        log.warning(
+            "rows_left_out",
+            table=self.table.name,
+            reason="a column of the natural key is NULL",
+            rows=sum(found.values()),
+            days=len(found),
+        )
+        return found
+
+    def _audit(self, written: _Written) -> tuple[CheckResult, ...]:
+        """Judge what is new: the whole head, and what enters the tail."""
+        schema = spark_schema(lake_dimension_schema(self.config, self.entity))
+        natural = [F.col(name) for name in self.config.natural_key]
+
+        def read(files: Sequence[StagedFile]) -> DataFrame:
+            return self.spark.read.schema(schema).parquet(*(file.path for file in files))
+
+        rows = read(written.new)
+        found = rows.agg(
+            F.count(F.lit(1)).alias("rows"),
+            F.countDistinct(self.config.key_column).alias("keys"),
+            F.sum((F.col("valid_to") <= F.col("valid_from")).cast("bigint")).alias("turned"),
+        ).collect()[0]
+        heads = (
+            read(written.head)
+            # A source may have a member with the natural key of the unknown one.
+            .where(F.col(self.config.key_column) != UNKNOWN_KEY)
+            .agg(F.count(F.lit(1)).alias("rows"), F.countDistinct(*natural).alias("members"))
+            .collect()[0]
+        )
+        return (
+            CheckResult(
+                "unique_key",
+                found["rows"] == found["keys"],
+                f"{found['rows']} surrogate keys",
+                f"{found['keys']}",
+            ),
+            CheckResult(
+                "one_current_version",
+                heads["rows"] == heads["members"] and not found["turned"],
+                f"one latest version of each of {heads['members']} members, none ending first",
+                f"{heads['rows']} latest versions, {found['turned'] or 0} that end first",
+            ),
+        )

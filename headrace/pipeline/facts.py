@@ -1,0 +1,230 @@
+"""Processed to curated: facts by day, and facts whose members' versions came late."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time
+from functools import reduce
+
+from pyiceberg.expressions import GreaterThan, IsNull, Or
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from headrace.config.sources import EntityConfig
+from headrace.config.star import DimensionConfig, FactConfig
+from headrace.engine.parquet_writer import write_partitions
+from headrace.engine.partition_batches import plan_batches, stage_partition_batches
+from headrace.engine.types import spark_schema
+from headrace.lake.scan import EVERYTHING, LakeScan
+from headrace.lake.table import LakeTable
+from headrace.pipeline.fact_audit import Totals, engine_sums, exact_measures, totals_of
+from headrace.pipeline.processed import StagedDays
+from headrace.pipeline.rekeying import MovedKeys, is_of_its_day, moved_keys
+from headrace.pipeline.watermarks import as_read
+from headrace.quality import partition_checks as check
+from headrace.quality.pandera_schemas import validate_files
+from headrace.quality.report import CheckResult, PartitionReport, bad_days, passed_days
+from headrace.staged import StagedPartition, new_token
+from headrace.standardize.rows import PARTITION_COLUMN
+from headrace.star.facts import build_fact, lake_fact_schema
+
+# By name: the dimension and its rows.
+Versions = Mapping[str, tuple[DimensionConfig, DataFrame]]
+
+
+@dataclass(frozen=True)
+class StagedFact:
+    """Days of a fact, staged and audited.
+
+    Attributes:
+        days: Those asked for.
+        rekeyed: Published days whose surrogate keys moved: the same rows with the keys of now. A
+            day that was asked for and failed may be among them, in the state that it keeps. Of a
+            snapshot also published days whose rows changed with those of a day before.
+        read: The states of tables that the rows are from, for the publication's properties.
+        renewed: Days of those asked for whose published rows differ though their inputs may not.
+        has_followed: Whether every published day has the keys of now.
+    """
+
+    days: StagedDays
+    rekeyed: StagedDays
+    read: Mapping[str, str]
+    renewed: frozenset[date] = frozenset()
+    has_followed: bool = True
+
+
+@dataclass(frozen=True)
+class FactStep:
+    """Stages days of a fact: as-of join, then totals against the rows it came from.
+
+    Attributes:
+        dimensions: By name: the dimension and its table in the lake.
+    """
+
+    spark: SparkSession
+    config: FactConfig
+    entity: EntityConfig
+    dimensions: Mapping[str, tuple[DimensionConfig, LakeTable]]
+    table: LakeTable
+    slice_bytes: int
+
+    def stage(self, asset: str, processed: LakeScan, days: Sequence[date]) -> StagedFact:
+        """Stage some of the scan's days, and published days whose keys moved since.
+
+        A day without rows is staged as empty.
+        """
+        before = self.table.snapshot_properties()
+        scans = self.dimensions_since(min(days, default=None))
+        staged = self._in_slices(asset, processed, days, scans)
+        moved = self.moved()
+        rekeyed = self.rekeyed(asset, moved, passed_days(staged.reports))
+        read = self.dimensions_read(scans)
+        bad = bad_days(rekeyed.reports)
+        if bad:
+            # Those days still have the keys of before: the next run has to look at them again.
+            read = {name: before[name] for name in read if name in before}
+        renewed = frozenset({*days} & {*(moved.rows if moved else ())})
+        return StagedFact(staged, rekeyed, read, renewed, not bad)
+
+    def moved(self) -> MovedKeys | None:
+        """Published rows whose keys moved since they were joined; None if nothing is published."""
+        return moved_keys(self.spark, self.config, self.entity, self.dimensions, self.table)
+
+    def rekeyed(
+        self, asset: str, moved: MovedKeys | None, excluded: Collection[date]
+    ) -> StagedDays:
+        """Published days whose keys moved, but those that are staged anyway."""
+        days = sorted({*(moved.rows if moved else ())} - {*excluded})
+        if moved is None or not days:
+            return StagedDays({}, {}, {})
+        # From the fact's own rows: they have every column that the join needs. Rows that were
+        # published again upstream are built by their own day's run.
+        staged = self._in_slices(asset, moved.facts, days, self.dimensions_since(days[0]))
+        reports = {
+            day: replace(report, rows_rekeyed=moved.rows[day])
+            for day, report in staged.reports.items()
+        }
+        return replace(staged, reports=reports)
+
+    def dimensions_since(self, first: date | None) -> dict[str, LakeScan]:
+        """The dimensions' files, without those whose versions all end before the first event."""
+        where = EVERYTHING
+        if first is not None and is_of_its_day(self.config, self.entity):
+            start = datetime.combine(first, time())
+            where = Or(
+                IsNull(term="valid_to"), GreaterThan(term="valid_to", value=start.isoformat())
+            )
+        return {name: table.scan(where=where) for name, (_, table) in self.dimensions.items()}
+
+    def dimensions_read(self, scans: Mapping[str, LakeScan]) -> dict[str, str]:
+        """The properties of a publication whose keys are from these states."""
+        read: dict[str, str] = {}
+        for name, (_, table) in self.dimensions.items():
+            read |= as_read(table, scans[name])
+        return read
+
+    def versions_of(self, scans: Mapping[str, LakeScan]) -> Versions:
+        """The dimensions with their rows."""
+        return {
+            name: (self.dimensions[name][0], scan.frame(self.spark)) for name, scan in scans.items()
+        }
+
+    def _in_slices(
+        self,
+        asset: str,
+        source: LakeScan,
+        days: Sequence[date],
+        scans: Mapping[str, LakeScan],
+    ) -> StagedDays:
+        if not days:
+            return StagedDays({}, {}, {})
+        versions = self.versions_of(scans)
+        sizes = {day: source.size_bytes(day) for day in days}
+        slices = plan_batches(days, sizes, self.slice_bytes)
+        results, failed = stage_partition_batches(
+            asset, slices, lambda some: self._stage_slice(source, versions, some)
+        )
+        errors = {day: PartitionReport(day, error=why) for day, why in failed.items()}
+        return reduce(StagedDays.__or__, results, StagedDays({}, {}, errors))
+
+    def _stage_slice(
+        self,
+        processed: LakeScan,
+        versions: Versions,
+        days: Sequence[date],
+    ) -> StagedDays:
+        source = processed.frame(self.spark, days)
+        rows_in = {day: processed.rows(day) for day in days}
+        return self.stage_rows(source, versions, rows_in, self.totals(source))
+
+    def stage_rows(
+        self,
+        source: DataFrame,
+        versions: Versions,
+        rows_in: Mapping[date, int],
+        expected: Mapping[date, Totals],
+    ) -> StagedDays:
+        """Write rows with their keys, and judge each day.
+
+        Args:
+            source: Rows that `build_fact` takes.
+            versions: The dimensions.
+            rows_in: The days that the rows are of, and the rows read for each.
+            expected: Rows and sums of measures that each day must have; a day that is missing
+                there must have none.
+        """
+        token = new_token()
+        schema = lake_fact_schema(self.config, self.entity, self._configs())
+        rows = build_fact(source, self.config, self.entity, versions)
+        has_text = any(column.type == "string" for column in schema)
+        write_partitions(rows, uri=self.table.staging_uri(token), has_text=has_text)
+        written = self.table.staged(token)
+        files = [file for some in written.values() for file in some.files]
+        validate_files(self.table.name, schema, self.table.storage, files)
+        staged = {day: written.get(day, StagedPartition(day)) for day in rows_in}
+        rows = self.read(staged)
+        found = self.totals(rows)
+        repeated = self._repeated(rows) if self.config.is_snapshot else None
+        reports = {}
+        for day, count in rows_in.items():
+            report = PartitionReport(day, rows_in=count, rows_out=staged[day].rows)
+            checks = self._audit(staged[day], expected.get(day, {}), found.get(day, {}))
+            if repeated is not None:
+                checks += (check.one_row_a_key(self.config.grain, repeated.get(day, 0)),)
+            reports[day] = replace(report, checks=checks)
+        return StagedDays(staged, {}, reports)
+
+    def _audit(
+        self, staged: StagedPartition, expected: Totals, found: Totals
+    ) -> tuple[CheckResult, ...]:
+        schema = lake_fact_schema(self.config, self.entity, self._configs())
+        return (
+            check.same_totals("same_totals", expected, found),
+            check.not_null(schema, staged),
+        )
+
+    def _repeated(self, rows: DataFrame) -> dict[date, int]:
+        """By day, combinations of the grain's values that are there more than once."""
+        each = rows.groupBy(PARTITION_COLUMN, *self.config.grain)
+        repeated = each.agg(F.count(F.lit(1)).alias("_rows")).where(F.col("_rows") > 1)
+        found = repeated.groupBy(PARTITION_COLUMN).agg(F.count(F.lit(1)).alias("_keys")).collect()
+        return {row[PARTITION_COLUMN]: row["_keys"] for row in found}
+
+    def totals(self, rows: DataFrame) -> dict[date, Totals]:
+        """By day, the number of rows and the sum of each exact measure."""
+        schema = lake_fact_schema(self.config, self.entity, self._configs())
+        measures = exact_measures(self.config.measures, schema)
+        counted = rows.groupBy(PARTITION_COLUMN).agg(*engine_sums(measures, schema))
+        return {
+            row[PARTITION_COLUMN]: totals_of(row, measures, schema) for row in counted.collect()
+        }
+
+    def _configs(self) -> dict[str, DimensionConfig]:
+        return {name: config for name, (config, _) in self.dimensions.items()}
+
+    def read(self, staged: Mapping[date, StagedPartition]) -> DataFrame:
+        """The rows of staged days."""
+        schema = spark_schema(lake_fact_schema(self.config, self.entity, self._configs()))
+        paths = [file.path for some in staged.values() for file in some.files]
+        if not paths:
+            return self.spark.createDataFrame([], schema)
+        return self.spark.read.schema(schema).parquet(*paths)

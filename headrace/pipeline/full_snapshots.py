@@ -1,0 +1,235 @@
+"""Full snapshots: who is there on each day, and days that lack too many who were.
+
+A file that was cut off looks like one whose members were deleted. Nobody can tell them apart
+afterwards, so the day is held before it is published.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from functools import reduce
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from headrace.config.sources import EntityConfig
+from headrace.config.star import FullSnapshot
+from headrace.engine.parquet_writer import write_partitions
+from headrace.engine.types import spark_schema
+from headrace.lake.table import LakeTable
+from headrace.pipeline.watermarks import scan_if_published
+from headrace.quality.report import CheckResult, PartitionReport
+from headrace.schema import Column, TableSchema
+from headrace.staged import StagedPartition, new_token
+from headrace.standardize.rows import (
+    PARTITION_COLUMN,
+    processed_schema,
+    quarantine_schema,
+    typed_values,
+)
+
+NAMESPACE = "quarantined_keys"
+CHECK = "vanished_members"
+# Where nothing is declared: half of the members, but a few may all go.
+_MAX_SHARE = 0.5
+_FEW = 10
+
+_Staged = Mapping[date, StagedPartition]
+
+
+def quarantined_keys_schema(entity: EntityConfig, snapshots: Sequence[FullSnapshot]) -> TableSchema:
+    """Natural keys that the snapshots' dimensions use, NULL where unreadable, and the day."""
+    names = dict.fromkeys(name for snapshot in snapshots for name in snapshot.key)
+    return TableSchema(
+        (
+            *(Column(name, entity.column(name).type, True) for name in names),
+            Column(PARTITION_COLUMN, "date", False, "Day of the row, UTC."),
+        )
+    )
+
+
+@dataclass(frozen=True)
+class SnapshotAudit:
+    """Judges days of an entity that brings all members each day.
+
+    Attributes:
+        table: The entity's processed table.
+        quarantined_keys: Its table of quarantined rows' keys.
+        snapshots: The dimensions that take each day as a whole.
+    """
+
+    spark: SparkSession
+    entity: EntityConfig
+    table: LakeTable
+    quarantined_keys: LakeTable
+    snapshots: Sequence[FullSnapshot]
+
+    @property
+    def schema(self) -> TableSchema:
+        """Columns of the keys' table."""
+        return quarantined_keys_schema(self.entity, self.snapshots)
+
+    def stage_keys(self, quarantined: _Staged) -> dict[date, StagedPartition]:
+        """Stage the keys of staged quarantined rows, by day; every day is there."""
+        empty = {day: StagedPartition(day) for day in quarantined}
+        schema = quarantine_schema(self.entity)
+        rows = self._read([*quarantined.values()], schema)
+        if rows is None:
+            return empty
+        names = [name for name in self.schema.names if name != PARTITION_COLUMN]
+        token = new_token()
+        keys = typed_values(rows, names, self.entity)
+        write_partitions(keys, uri=self.quarantined_keys.staging_uri(token))
+        return empty | self.quarantined_keys.staged(token)
+
+    def publish_keys(self, staged: _Staged, days: Collection[date]) -> None:
+        """Make the keys' table say of published days who was set aside."""
+        keys = {day: staged[day] for day in days}
+        is_empty = not any(partition.rows for partition in keys.values())
+        known = scan_if_published(self.quarantined_keys)
+        if keys and not (is_empty and (known is None or not {*known.days} & {*days})):
+            self.quarantined_keys.replace(keys, schema=self.schema)
+
+    def has_no_keys(self, day: date) -> bool:
+        """Whether the keys' table says of a day that nothing of it was set aside."""
+        known = scan_if_published(self.quarantined_keys)
+        return known is None or day not in known.days
+
+    def judge(
+        self, rows: _Staged, keys: _Staged, reports: Mapping[date, PartitionReport]
+    ) -> dict[date, PartitionReport]:
+        """`reports`, with a check of who is missing on each day that has rows."""
+        judged = dict(reports)
+        for snapshot in self.snapshots:
+            for day, check in self._checks(snapshot, rows, keys, judged):
+                judged[day] = replace(judged[day], checks=(*judged[day].checks, check))
+        return judged
+
+    def _checks(
+        self,
+        snapshot: FullSnapshot,
+        rows: _Staged,
+        keys: _Staged,
+        reports: Mapping[date, PartitionReport],
+    ) -> list[tuple[date, CheckResult]]:
+        passed = [day for day, report in reports.items() if report.outcome == "passed"]
+        days = sorted(day for day in passed if rows[day].rows)
+        unreadable = self._unreadable(snapshot, {day: keys[day] for day in days})
+        published = scan_if_published(self.table)
+        others = {*published.days} - {*passed} if published else set()
+        open_days, held = list(days), list[date]()
+        checks: dict[date, CheckResult] = {}
+        while open_days:
+            # A day that is held keeps its published state, which the next one is compared with.
+            kept = [day for day in held if published and day in published.days]
+            before = _days_before(open_days, [*others, *kept])
+            later = [day for day in open_days if day in before]
+            found = self._missing(snapshot, {day: before[day] for day in later}, rows, keys)
+            checks |= {
+                day: snapshot_check(snapshot, *found.get(day, (0, 0)), unreadable.get(day, 0))
+                for day in open_days
+            }
+            failed = [day for day in open_days if not checks[day].passed]
+            # After one that fails, it is not known yet what to compare with.
+            first = [day for day in failed if before.get(day) not in failed]
+            held += first
+            open_days = [day for day in open_days if day not in first] if first else []
+        return sorted(checks.items())
+
+    def _missing(
+        self,
+        snapshot: FullSnapshot,
+        before: Mapping[date, date],
+        rows: _Staged,
+        keys: _Staged,
+    ) -> dict[date, tuple[int, int]]:
+        """By day: members that it lacks, and all that were there on the day before it."""
+        if not before:
+            return {}
+        present = self._present(snapshot, {*before, *before.values()}, rows, keys)
+        days = [(last, day) for day, last in before.items()]
+        pairs = self.spark.createDataFrame(days, "_b date, _d date")
+        names = [*snapshot.key]
+        earlier = pairs.join(present, F.col("_b") == F.col(PARTITION_COLUMN))
+        now = present.select(*names, F.col(PARTITION_COLUMN).alias("_d"), F.lit(1).alias("_there"))
+        found = now.join(earlier.select(*names, "_d"), [*names, "_d"], "right")
+        counted = found.groupBy("_d").agg(
+            F.sum(F.col("_there").isNull().cast("bigint")).alias("missing"),
+            F.count(F.lit(1)).alias("members"),
+        )
+        return {row["_d"]: (row["missing"], row["members"]) for row in counted.collect()}
+
+    def _present(
+        self, snapshot: FullSnapshot, days: Collection[date], rows: _Staged, keys: _Staged
+    ) -> DataFrame:
+        """Natural keys and days, each once: of good rows and of quarantined ones."""
+        staged = [day for day in days if day in rows and rows[day].rows]
+        published = [day for day in days if day not in staged]
+        tables = (
+            (self.table, rows, processed_schema(self.entity)),
+            (self.quarantined_keys, keys, self.schema),
+        )
+        frames = []
+        for table, partitions, schema in tables:
+            found = self._read([partitions[day] for day in staged], schema)
+            frames += [found] if found is not None else []
+            scan = scan_if_published(table) if published else None
+            known = [day for day in published if scan and day in scan.files_by_day]
+            frames += [scan.frame(self.spark, known)] if scan and known else []
+        columns = [*snapshot.key, PARTITION_COLUMN]
+        present = reduce(DataFrame.unionByName, (frame.select(*columns) for frame in frames))
+        for name in snapshot.key:
+            present = present.where(F.col(name).isNotNull())
+        return present.distinct()
+
+    def _unreadable(self, snapshot: FullSnapshot, keys: _Staged) -> dict[date, int]:
+        """By day: quarantined rows of which nobody can say whose they are."""
+        rows = self._read([*keys.values()], self.schema)
+        if rows is None:
+            return {}
+        lost = reduce(lambda a, b: a | b, (F.col(name).isNull() for name in snapshot.key))
+        counted = rows.where(lost).groupBy(PARTITION_COLUMN).agg(F.count(F.lit(1)).alias("rows"))
+        return {row[PARTITION_COLUMN]: row["rows"] for row in counted.collect()}
+
+    def _read(self, partitions: Sequence[StagedPartition], schema: TableSchema) -> DataFrame | None:
+        paths = [file.path for partition in partitions for file in partition.files]
+        return self.spark.read.schema(spark_schema(schema)).parquet(*paths) if paths else None
+
+
+def snapshot_check(
+    snapshot: FullSnapshot, missing: int, members: int, unreadable: int
+) -> CheckResult:
+    """Whether a day may delete the members that it lacks.
+
+    Args:
+        snapshot: The dimension, and what it declares.
+        missing: Members of the snapshot before that the day lacks.
+        members: All of them.
+        unreadable: Quarantined rows of the day whose natural key cannot be read.
+    """
+    found = f"{missing} of {members} missing"
+    if missing and unreadable:
+        return CheckResult(
+            CHECK,
+            passed=False,
+            expected=f"no member of {snapshot.dimension} missing while quarantined rows have no "
+            "readable key",
+            found=f"{found}, {unreadable} rows without a key",
+        )
+    most = snapshot.max_vanished_share
+    if most is None:
+        most = _MAX_SHARE if members >= _FEW else 1.0
+    return CheckResult(
+        CHECK,
+        passed=missing <= most * members,
+        expected=f"at most {most:.2%} of {snapshot.dimension}'s members missing "
+        "(max_vanished_share)",
+        found=found,
+    )
+
+
+def _days_before(days: Sequence[date], others: Sequence[date]) -> dict[date, date]:
+    """Each of `days`, and the last of all days before it; the first of all has none."""
+    every = sorted({*days, *others})
+    before = dict(zip(every[1:], every, strict=False))
+    return {day: before[day] for day in days if day in before}

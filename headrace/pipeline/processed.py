@@ -1,0 +1,439 @@
+"""Raw to processed: typed, deduplicated rows, and a quarantine for the rest."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import reduce
+from operator import or_
+from types import MappingProxyType
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from headrace.config.sources import EntityConfig
+from headrace.engine.parquet_writer import write_partitions
+from headrace.engine.partition_batches import plan_batches, stage_partition_batches
+from headrace.engine.types import spark_schema
+from headrace.errors import PublishedFileMissingError
+from headrace.lake.scan import LakeScan
+from headrace.lake.table import LakeTable
+from headrace.ledger.ledger import PartitionState
+from headrace.pipeline.full_snapshots import SnapshotAudit
+from headrace.pipeline.warehouse import days_of_differences
+from headrace.quality import partition_checks as check
+from headrace.quality.conditions import entity_conditions, require_sound
+from headrace.quality.pandera_schemas import validate_files
+from headrace.quality.report import CheckResult, PartitionReport
+from headrace.quality.rules import BETWEEN_REASONS
+from headrace.raw.capture import raw_schema
+from headrace.raw.manifest import current_files
+from headrace.schema import Column, TableSchema
+from headrace.staged import StagedFile, StagedPartition, new_token
+from headrace.standardize.rows import (
+    PARTITION_COLUMN,
+    RunStamp,
+    good_rows,
+    latest_rows,
+    left_out_rows,
+    processed_schema,
+    quarantine_schema,
+    quarantined_rows,
+    repeated_keys,
+    rounded_values,
+    unstorable_values,
+    without_duplicates,
+)
+
+# What Postgres does not store of a type.
+_UNSTORABLE = {
+    "string": "a NUL character, or 1 GB",
+    "date": "before 4714 BC, or after 5874897",
+    "timestamp": "before 4714 BC",
+    "timestamptz": "before 4714 BC",
+}
+_Files = Mapping[date, Sequence[StagedFile]]
+_NONE: Mapping[date, PartitionState] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class StagedDays:
+    """Days of one entity, staged and audited; `reports` also names the days that failed.
+
+    Attributes:
+        quarantined_keys: Of entities whose days are full snapshots (see full_snapshots).
+        unchanged: Days whose rows are those that are published, though raw has other ones; with
+            the run that published them.
+    """
+
+    partitions: Mapping[date, StagedPartition]
+    quarantined: Mapping[date, StagedPartition]
+    reports: Mapping[date, PartitionReport]
+    quarantined_keys: Mapping[date, StagedPartition] = field(default_factory=dict)
+    unchanged: Mapping[date, str] = field(default_factory=dict)
+
+    def __or__(self, other: "StagedDays") -> "StagedDays":
+        """Both, of different days."""
+        return StagedDays(
+            {**self.partitions, **other.partitions},
+            {**self.quarantined, **other.quarantined},
+            {**self.reports, **other.reports},
+            {**self.quarantined_keys, **other.quarantined_keys},
+            {**self.unchanged, **other.unchanged},
+        )
+
+
+@dataclass(frozen=True)
+class _Written:
+    """The good rows of a day: all, those that stay of each key, and how many keys there are.
+
+    Attributes:
+        rounded: Values of captured rows that were rounded.
+        unstorable: Which values the warehouse would refuse, and where one is; empty without any.
+    """
+
+    good: StagedPartition
+    latest: StagedPartition
+    keys: int
+    rounded: int = 0
+    unstorable: str = ""
+
+
+@dataclass(frozen=True)
+class _SetAside:
+    """The other rows of a day: quarantined ones, with how many give each reason, and strangers."""
+
+    quarantined: StagedPartition
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
+class ProcessedStep:
+    """Stages days of one entity: parse, judge, deduplicate, count.
+
+    Attributes:
+        snapshots: Judges days that have to bring all members; None: none has to.
+        source_order: Columns that settle which row of a key comes last, before its place does.
+        lineage_read: Which columns of where a row was read the star is made from; with `_delivery`
+            it goes by the order of a day's files.
+    """
+
+    spark: SparkSession
+    entity: EntityConfig
+    table: LakeTable
+    quarantine: LakeTable
+    stamp: RunStamp
+    slice_bytes: int
+    snapshots: SnapshotAudit | None = None
+    source_order: Sequence[str] = ()
+    lineage_read: Sequence[str] = ()
+
+    def stage(
+        self, asset: str, raw: LakeScan, published: Mapping[date, PartitionState] = _NONE
+    ) -> StagedDays:
+        """Stage the scan's days; one without captured rows is staged as empty.
+
+        Args:
+            asset: Name of the asset.
+            raw: The captured rows.
+            published: Days that are published, built by the same code from other captured rows.
+
+        Raises:
+            ConfigError: The engine refuses a condition of the entity.
+        """
+        raw.verify()
+        require_sound(self.spark, self.entity, entity_conditions(self.entity))
+        files = {day: tuple(current_files(raw.files_by_day[day])) for day in raw.days}
+        rows_in = {day: _rows(files[day]) for day in files}
+        written, failed = self._write_all(asset, files)
+        failed |= {day: some.unstorable for day, some in written.items() if some.unstorable}
+        lacking = {day: rows_in[day] - written[day].good.rows for day in written}
+        aside, failed_later = self._set_all_aside(files, lacking)
+        errors = failed | failed_later
+        days = [day for day in files if day not in errors]
+        reports = {day: self._report(day, rows_in[day], written[day], aside[day]) for day in days}
+        rows = {day: written[day].latest for day in days}
+        quarantined = {day: aside[day].quarantined for day in days}
+        keys: Mapping[date, StagedPartition] = {}
+        if self.snapshots is not None:
+            keys = self.snapshots.stage_keys(quarantined)
+            reports = self.snapshots.judge(rows, keys, reports)
+        failures = {day: PartitionReport(day, error=why) for day, why in errors.items()}
+        some = {
+            d: s for d, s in published.items() if d in reports and self._may_equal(reports[d], s)
+        }
+        unchanged = self._unchanged(rows, some)
+        return StagedDays(rows, quarantined, reports | failures, keys, unchanged)
+
+    def _write_all(self, asset: str, files: _Files) -> tuple[dict[date, _Written], dict[date, str]]:
+        sizes = {day: _bytes(files[day]) for day in files}
+        slices = plan_batches(list(files), sizes, self.slice_bytes)
+        found, failed = stage_partition_batches(
+            asset, slices, lambda days: self._write_slice({day: files[day] for day in days})
+        )
+        return reduce(or_, found, {}), failed
+
+    def _set_all_aside(
+        self, files: _Files, lacking: Mapping[date, int]
+    ) -> tuple[dict[date, _SetAside], dict[date, str]]:
+        # Only what is lacking is written: few rows a day make a year one slice.
+        sizes = {
+            day: _bytes(files[day]) * max(count, 1) // max(_rows(files[day]), 1)
+            for day, count in lacking.items()
+            # A transform may make as many rows as were set aside: then nothing seems to lack.
+            if count > 0 or (self.entity.transform is not None and files[day])
+        }
+        slices = plan_batches(list(sizes), sizes, self.slice_bytes)
+        found, failed = stage_partition_batches(
+            None,
+            slices,
+            lambda days: self._set_aside({day: files[day] for day in days}, lacking),
+        )
+        nothing = {day: _SetAside(StagedPartition(day)) for day in lacking}
+        return reduce(or_, found, nothing), failed
+
+    def _write_slice(self, files: _Files) -> dict[date, _Written]:
+        good = self._write_good(files)
+        keys, repeating = self._distinct_keys(good)
+        latest = self._rewrite_latest(good, repeating)
+        if self.entity.duplicates == "drop" and latest:
+            # Of keys that hold the row's place, those of dropped rows are gone.
+            keys |= self._distinct_keys(latest)[0]
+        rounded = self._rounded(files)
+        unstorable = self._unstorable(good) if self.entity.transform is not None else {}
+        return {
+            day: _Written(
+                good[day],
+                latest.get(day, good[day]),
+                keys.get(day, 0),
+                rounded.get(day, 0),
+                unstorable.get(day, ""),
+            )
+            for day in files
+        }
+
+    def _unstorable(self, good: Mapping[date, StagedPartition]) -> dict[date, str]:
+        rows = self._read_staged(good, processed_schema(self.entity))
+        found: dict[date, str] = {}
+        for row in unstorable_values(rows, self.entity).collect():
+            told = [
+                f"{column.name}: {count} rows with a value that Postgres does not store "
+                f"({_UNSTORABLE[column.type]}), such as {row[f'_place_{column.name}']}"
+                for column in self.entity.columns
+                if column.type in _UNSTORABLE and (count := row[f"_rows_{column.name}"])
+            ]
+            if told:
+                fix = f"let {self.entity.transform} leave such values out"
+                found[row[PARTITION_COLUMN]] = f"{'; '.join(told)} ({fix})"
+        return found
+
+    def _set_aside(self, files: _Files, lacking: Mapping[date, int]) -> dict[date, _SetAside]:
+        left_out = self._left_out(files)
+        broken = {day: files[day] for day in files if lacking[day] > left_out.get(day, 0)}
+        quarantined, reasons = self._write_quarantined(broken)
+        return {
+            day: _SetAside(
+                quarantined.get(day, StagedPartition(day)),
+                reasons.get(day, {}),
+                left_out.get(day, 0),
+            )
+            for day in files
+        }
+
+    def _report(
+        self, day: date, rows_in: int, written: _Written, aside: _SetAside
+    ) -> PartitionReport:
+        counts = PartitionReport(
+            day,
+            rows_in=rows_in,
+            rows_out=written.latest.rows,
+            rows_quarantined=aside.quarantined.rows,
+            rows_repeated=written.good.rows - written.latest.rows,
+            rows_left_out=aside.left_out,
+            values_rounded=written.rounded,
+            reasons=aside.reasons,
+        )
+        return self._audited(counts, written.latest, written.keys)
+
+    def _audited(
+        self, counts: PartitionReport, staged: StagedPartition, keys: int
+    ) -> PartitionReport:
+        quality = self.entity.quality
+        unique = CheckResult(
+            "unique_key", staged.rows == keys, f"{keys} natural keys", f"{staged.rows} rows"
+        )
+        checks = (
+            check.row_balance(
+                rows_in=counts.rows_in,
+                rows_out=counts.rows_out,
+                quarantined=counts.rows_quarantined,
+                repeated=counts.rows_repeated,
+                left_out=counts.rows_left_out,
+            ),
+            check.row_count(quality, counts.rows_out),
+            check.quarantined_share(
+                quality,
+                rows_in=counts.rows_in - counts.rows_left_out,
+                quarantined=counts.rows_quarantined,
+            ),
+            check.not_null(processed_schema(self.entity), staged),
+            unique,
+        )
+        return replace(counts, checks=checks)
+
+    def _write_good(self, files: _Files) -> dict[date, StagedPartition]:
+        raw = self._read_raw(files)
+        rows_a_day = _rows([file for some in files.values() for file in some]) / len(files)
+        written = self._write_rows(good_rows(raw, self.entity, self.stamp), rows_a_day)
+        fresh = [file for some in written.values() for file in some.files]
+        schema = processed_schema(self.entity)
+        validate_files(self.table.name, schema, self.table.storage, fresh)
+        return {day: written.get(day, StagedPartition(day)) for day in files}
+
+    def _left_out(self, files: _Files) -> dict[date, int]:
+        if self.entity.where is None and self.entity.transform is None:
+            return {}
+        counted = left_out_rows(self._read_raw(files), self.entity).collect()
+        return {row[PARTITION_COLUMN]: row["rows"] for row in counted}
+
+    def _rounded(self, files: _Files) -> dict[date, int]:
+        if not any(column.round for column in self.entity.columns):
+            return {}
+        counted = rounded_values(self._read_raw(files), self.entity).collect()
+        return {row[PARTITION_COLUMN]: row["values"] for row in counted}
+
+    def _distinct_keys(
+        self, staged: Mapping[date, StagedPartition]
+    ) -> tuple[dict[date, int], list[date]]:
+        """Natural keys by day, and the days of which rows are to be dropped."""
+        rows = self._read_staged(staged, processed_schema(self.entity))
+        counted = repeated_keys(rows, self.entity).collect()
+        keys = {row[PARTITION_COLUMN]: row["keys"] for row in counted}
+        distinct = ("contents", "keys") if self.entity.duplicates == "drop" else ("keys",)
+        repeating = [row for row in counted if min(row[n] for n in distinct) < row["rows"]]
+        return keys, [row[PARTITION_COLUMN] for row in repeating]
+
+    def _rewrite_latest(
+        self, staged: Mapping[date, StagedPartition], days: Sequence[date]
+    ) -> dict[date, StagedPartition]:
+        # Most sources repeat nothing: what is written is looked at, and only days in which keys
+        # do repeat are written again, from their staged files.
+        if not days:
+            return {}
+        some = {day: staged[day] for day in days}
+        rows = self._read_staged(some, processed_schema(self.entity))
+        rows_a_day = sum(staged[day].rows for day in days) / len(days)
+        if self.entity.duplicates == "drop":
+            rows = without_duplicates(rows, self.entity)
+        return self._write_rows(latest_rows(rows, self.entity, self.source_order), rows_a_day)
+
+    def _write_quarantined(
+        self, files: _Files
+    ) -> tuple[dict[date, StagedPartition], dict[date, dict[str, int]]]:
+        if not files:
+            return {}, {}
+        raw = self._read_raw(files)
+        token = new_token()
+        broken = quarantined_rows(raw, self.entity, self.stamp)
+        write_partitions(broken, uri=self.quarantine.staging_uri(token))
+        staged = dict(self.quarantine.staged(token))
+        rows = self._read_staged(staged, quarantine_schema(self.entity))
+        reason = F.explode(F.split("_reasons", BETWEEN_REASONS)).alias("reason")
+        counted = rows.select(PARTITION_COLUMN, reason).groupBy(PARTITION_COLUMN, "reason").count()
+        reasons: dict[date, dict[str, int]] = {}
+        for row in counted.collect():
+            reasons.setdefault(row[PARTITION_COLUMN], Counter())[row["reason"]] += row["count"]
+        return staged, reasons
+
+    def _may_equal(self, report: PartitionReport, published: PartitionState) -> bool:
+        """Whether a day's rows may be those that are published, as far as counts can tell."""
+        if report.outcome != "passed" or report.rows_out != published.published_rows:
+            return False
+        # Of a full snapshot, quarantined rows tell who was there, too.
+        is_free = not (report.rows_quarantined or published.rows_quarantined)
+        return self.snapshots is None or (is_free and self.snapshots.has_no_keys(report.partition))
+
+    def _unchanged(
+        self, staged: Mapping[date, StagedPartition], published: Mapping[date, PartitionState]
+    ) -> dict[date, str]:
+        """Days whose staged rows are those that the ledger's last run published, by that run."""
+        if not published or not self.table.exists():
+            return {}
+        scan = self.table.scan([*published])
+        if not self._has_columns(scan.schema):
+            return {}
+        runs = {day: s.published_run_id or "" for day, s in published.items()}
+        sizes = {day: _bytes(staged[day].files) + scan.size_bytes(day) for day in runs}
+        found: dict[date, str] = {}
+        for days in plan_batches([*runs], sizes, self.slice_bytes):
+            try:
+                found |= self._equal_days(staged, scan, {day: runs[day] for day in days})
+            except PublishedFileMissingError:
+                continue  # They are published again, as other rows.
+        return found
+
+    def _equal_days(
+        self, staged: Mapping[date, StagedPartition], scan: LakeScan, runs: Mapping[date, str]
+    ) -> dict[date, str]:
+        before = scan.frame(self.spark, [*runs])
+        rows = self._read_staged({day: staged[day] for day in runs}, processed_schema(self.entity))
+        # A run that was killed after its commit left rows that nothing below has read.
+        wrote = before.select(PARTITION_COLUMN, "_run_id").distinct().collect()
+        strangers = {r[0] for r in wrote if r["_run_id"] != runs[r[0]]}
+        differing = days_of_differences(before, rows, self._contents, PARTITION_COLUMN)
+        if "_delivery" in self.lineage_read:
+            order = _files_in_order(before), _files_in_order(rows)
+            differing |= {day for day in runs if order[0].get(day) != order[1].get(day)}
+        return {day: run for day, run in runs.items() if day not in strangers | differing}
+
+    @property
+    def _contents(self) -> list[Column]:
+        """What of a row the layers below read."""
+        lineage = [name for name in self.lineage_read if name != "_delivery"]
+        schema = processed_schema(self.entity)
+        return [schema.column(n) for n in (*(c.name for c in self.entity.columns), *lineage)]
+
+    def _has_columns(self, published: TableSchema) -> bool:
+        types = {column.name: column.type for column in published}
+        return all(types.get(column.name) == column.type for column in self._contents)
+
+    def _read_raw(self, files: _Files) -> DataFrame:
+        paths = [file.path for some in files.values() for file in some]
+        return self._read(paths, raw_schema(self.entity))
+
+    def _write_rows(self, rows: DataFrame, rows_a_day: float) -> dict[date, StagedPartition]:
+        token = new_token()
+        # Lineage and audit columns are texts too, but one for all rows of a file.
+        has_text = any(column.type == "string" for column in self.entity.columns)
+        write_partitions(
+            rows, uri=self.table.staging_uri(token), has_text=has_text, rows_a_day=rows_a_day
+        )
+        return dict(self.table.staged(token))
+
+    def _read_staged(
+        self, staged: Mapping[date, StagedPartition], schema: TableSchema
+    ) -> DataFrame:
+        return self._read([file.path for some in staged.values() for file in some.files], schema)
+
+    def _read(self, paths: Sequence[str], schema: TableSchema) -> DataFrame:
+        if not paths:
+            return self.spark.createDataFrame([], spark_schema(schema))
+        return self.spark.read.schema(spark_schema(schema)).parquet(*paths)
+
+
+def _files_in_order(rows: DataFrame) -> dict[date, list[str]]:
+    """By day, the files that rows are from, as they were delivered."""
+    order = [PARTITION_COLUMN, "_delivery", "_file"]
+    found: dict[date, list[str]] = {}
+    for row in rows.select(*order).distinct().orderBy(*order).collect():
+        found.setdefault(row[PARTITION_COLUMN], []).append(row["_file"])
+    return found
+
+
+def _rows(files: Sequence[StagedFile]) -> int:
+    return sum(file.rows for file in files)
+
+
+def _bytes(files: Sequence[StagedFile]) -> int:
+    return sum(file.size_bytes for file in files)

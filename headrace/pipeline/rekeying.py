@@ -1,0 +1,199 @@
+"""Late versions move the surrogate keys of facts that are published already: which, and where.
+
+An in-order day costs nothing here: what it changes in a dimension is valid from that day on, and
+no later day is published.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+
+from pyiceberg.expressions import BooleanExpression, GreaterThanOrEqual
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from headrace.config.sources import EntityConfig
+from headrace.config.star import DimensionConfig, FactConfig, FactDimension
+from headrace.lake.changes import FileChanges
+from headrace.lake.scan import EVERYTHING, LakeScan
+from headrace.lake.table import LakeTable
+from headrace.pipeline.watermarks import changes_since_read
+from headrace.standardize.rows import PARTITION_COLUMN
+from headrace.star.facts import as_of_time
+from headrace.star.scd2.dimensions import UNKNOWN_KEY
+
+_SIDES = ("_before", "_after")
+
+
+def changed_intervals(before: DataFrame, after: DataFrame, config: DimensionConfig) -> DataFrame:
+    """Intervals of members in which another surrogate key is valid than before, or none.
+
+    Args:
+        before: Rows of a dimension's files that went; versions of a member do not overlap.
+        after: Rows of those that came. Rows that are in both cancel out.
+        config: The natural key.
+
+    Returns:
+        Natural key, `_from` (included) and `_to` (excluded; NULL: open), by wall clock. Intervals
+        of a member do not overlap; neighbours may be equal in nothing but touching.
+    """
+    keys = [*config.natural_key]
+    version = [*keys, config.key_column, "valid_from", "valid_to"]
+    sides = [
+        rows.where(F.col(config.key_column) != UNKNOWN_KEY)
+        .select(*version)
+        .withColumn("_side", F.lit(side))
+        for rows, side in ((before, -1), (after, 1))
+    ]
+    # Most rows stay as they are: they are not worth sorting.
+    differ = sides[0].unionByName(sides[1]).groupBy(*version).agg(F.sum("_side").alias("_side"))
+    bounds = _bounds(differ.where(F.col("_side") != 0), config)
+    # At most one key of a side is valid at an instant, so that the sum is that key.
+    at_each = bounds.groupBy(*keys, "_at").agg(*(F.sum(s).alias(s) for s in _SIDES))
+    in_time = Window.partitionBy(*keys).orderBy("_at")
+    so_far = in_time.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    return (
+        at_each.select(
+            *keys,
+            F.col("_at").alias("_from"),
+            F.lead("_at").over(in_time).alias("_to"),
+            *(F.sum(s).over(so_far).alias(s) for s in _SIDES),
+        )
+        .where(F.col("_before") != F.col("_after"))
+        .select(*keys, "_from", "_to")
+    )
+
+
+def _bounds(versions: DataFrame, config: DimensionConfig) -> DataFrame:
+    """Each version's key where it begins to be valid, and the negative of it where it ends."""
+    ends = versions.withColumn("_bound", F.explode(F.array(F.lit("from"), F.lit("to"))))
+    is_from = F.col("_bound") == "from"
+    key = F.col(config.key_column)
+    value = F.when(is_from, key).otherwise(-key)
+    at = F.when(is_from, F.col("valid_from")).otherwise(F.col("valid_to"))
+    nothing = F.lit(0).cast("bigint")
+    return ends.select(
+        *config.natural_key,
+        at.alias("_at"),
+        F.when(F.col("_side") < 0, value).otherwise(nothing).alias("_before"),
+        F.when(F.col("_side") > 0, value).otherwise(nothing).alias("_after"),
+    ).where(F.col("_at").isNotNull())
+
+
+Dimensions = Mapping[str, tuple[DimensionConfig, LakeTable]]
+
+
+@dataclass(frozen=True)
+class MovedKeys:
+    """Published facts that point to other versions now.
+
+    Attributes:
+        facts: The published state they were found in.
+        rows: Rows by day; a row whose keys moved in two dimensions counts twice.
+    """
+
+    facts: LakeScan
+    rows: Mapping[date, int] = field(default_factory=dict)
+
+    def plus(self, facts: LakeScan, rows: Mapping[date, int]) -> "MovedKeys":
+        """These and those of another foreign key."""
+        # Of the two scans the one that has all days.
+        whole = max(self.facts, facts, key=lambda scan: len(scan.days))
+        return MovedKeys(whole, dict(Counter(self.rows) + Counter(rows)))
+
+
+def is_of_its_day(fact: FactConfig, entity: EntityConfig) -> bool:
+    """Whether every row's event times lie on its partition's day, as the entity's rules see to.
+
+    A snapshot's rows are joined as of the end of theirs.
+    """
+    if fact.is_snapshot:
+        return True
+    times = {(join.event_time or fact.event_time) for join in fact.dimensions}
+    return times <= {entity.event_time}
+
+
+def moved_keys(
+    spark: SparkSession,
+    fact: FactConfig,
+    entity: EntityConfig,
+    dimensions: Dimensions,
+    table: LakeTable,
+) -> MovedKeys | None:
+    """Facts of published days whose keys the dimensions' changes moved since they were joined.
+
+    Args:
+        spark: The engine.
+        fact: The fact, and the types of its rows.
+        entity: As above.
+        dimensions: By name: the dimension and its table.
+        table: The fact's table in the lake.
+
+    Returns:
+        None while the fact has no publication.
+    """
+    properties = table.snapshot_properties()
+    if not properties:
+        return None
+    found = MovedKeys(table.scan([]))
+    for name, (dimension, published) in dimensions.items():
+        changes = changes_since_read(properties, published)
+        if changes is not None and not changes:
+            continue
+        intervals = _changed(spark, dimension, published, changes)
+        first = intervals.agg(F.min("_from").alias("first")).collect()[0]["first"]
+        if first is None:
+            continue
+        since = _since(first, entity)
+        scan = table.scan(where=since if is_of_its_day(fact, entity) else EVERYTHING)
+        if not scan.days:
+            continue
+        facts = scan.frame(spark)
+        for join in (join for join in fact.dimensions if join.dimension == name):
+            at = as_of_time(fact, join, entity)
+            found = found.plus(scan, _rows_by_day(facts, join, intervals, at))
+    return found
+
+
+def _changed(
+    spark: SparkSession,
+    dimension: DimensionConfig,
+    published: LakeTable,
+    changes: FileChanges | None,
+) -> DataFrame:
+    """Natural keys and the times for which another version is valid than was."""
+    if changes is None:
+        # Nobody knows what the facts were joined with: with nothing, to be sure.
+        now = published.scan().frame(spark)
+        return changed_intervals(now.limit(0), now, dimension)
+    before, after = changes.removed.frame(spark), changes.added.frame(spark)
+    intervals = changed_intervals(before, after, dimension)
+    if not dimension.infers_members:
+        return intervals
+    # A published fact has a member, inferred if need be: nobody points to one that is new.
+    keys = [*dimension.natural_key]
+    return intervals.join(before.select(*keys).distinct(), keys, "left_semi")
+
+
+def _rows_by_day(
+    facts: DataFrame, join: FactDimension, intervals: DataFrame, at: Column
+) -> dict[date, int]:
+    changed = intervals.select(
+        *(F.col(name).alias(f"_nk_{name}") for name in join.natural_key),
+        "_from",
+        "_to",
+    )
+    matches = (at >= F.col("_from")) & (F.col("_to").isNull() | (at < F.col("_to")))
+    for name, column in join.natural_key.items():
+        matches = matches & (F.col(column) == F.col(f"_nk_{name}"))
+    # The intervals on the left: Sail keeps that side in memory and streams the other.
+    counted = changed.join(facts, matches, "inner").groupBy(PARTITION_COLUMN)
+    rows = counted.agg(F.count(F.lit(1)).alias("rows")).collect()
+    return {row[PARTITION_COLUMN]: row["rows"] for row in rows}
+
+
+def _since(first: datetime, entity: EntityConfig) -> BooleanExpression:
+    # West of Greenwich the local day of an instant may be the one before.
+    day = first.date() if entity.timezone is None else first.date() - timedelta(days=1)
+    return GreaterThanOrEqual(term=PARTITION_COLUMN, value=day.isoformat())

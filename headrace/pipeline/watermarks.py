@@ -1,0 +1,65 @@
+"""Watermarks: the snapshots of upstream tables that a published table has read."""
+
+from collections.abc import Mapping
+
+from headrace.errors import UnpublishedTableError
+from headrace.lake.changes import FileChanges
+from headrace.lake.scan import LakeScan
+from headrace.lake.table import LakeTable
+from headrace.schema import TableSchema
+
+_READ = "headrace.read."
+# Of a table that had no publication yet: everything that it gets is new.
+_NOTHING = "none"
+
+
+def as_read(table: LakeTable, scan: LakeScan | None) -> dict[str, str]:
+    """The property of a snapshot that was made from this state of `table`."""
+    snapshot = scan.snapshot_id if scan else None
+    return {_READ + table.name: str(snapshot or _NOTHING)}
+
+
+def snapshots_read(properties: Mapping[str, str]) -> dict[str, int]:
+    """By table, the snapshot that a publication with these properties was made from."""
+    read = {
+        name.removeprefix(_READ): value
+        for name, value in properties.items()
+        if name.startswith(_READ)
+    }
+    return {table: int(value) for table, value in read.items() if value != _NOTHING}
+
+
+def changes_since_read(properties: Mapping[str, str], table: LakeTable) -> FileChanges | None:
+    """What came and went in `table` since the publication that has these properties.
+
+    None if the publication does not say what it read, or the table has forgotten that state.
+    """
+    known = properties.get(_READ + table.name)
+    if known is None:
+        return None
+    if known != _NOTHING:
+        return table.changes_since(int(known))
+    scan = scan_if_published(table)
+    scan = scan or _nothing(table)
+    return FileChanges(added=scan, removed=scan.only(()))
+
+
+def scan_if_published(table: LakeTable) -> LakeScan | None:
+    """The whole table; None while it has no publication."""
+    try:
+        return table.scan()
+    except UnpublishedTableError:
+        return None
+
+
+def _nothing(table: LakeTable) -> LakeScan:
+    return LakeScan(
+        table=table.name,
+        snapshot_id=None,
+        schema=TableSchema(()),
+        days=(),
+        files=(),
+        files_by_day={},
+        widened=frozenset(),
+        storage=table.storage,
+    )

@@ -1,0 +1,1 @@
+"""A configured installation: its home folder, connections, lineage and version."""

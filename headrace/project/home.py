@@ -1,0 +1,40 @@
+"""HEADRACE_HOME: what lies where in it, and variables in the form that shells take."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folders of one installation."""
+
+    root: Path
+
+    @property
+    def postgres(self) -> Path:
+        """Data of the embedded Postgres."""
+        return self.root / "postgres"
+
+    @property
+    def dagster(self) -> Path:
+        """DAGSTER_HOME."""
+        return self.root / "dagster"
+
+    @property
+    def dbt(self) -> Path:
+        """What dbt compiles and logs."""
+        return self.root / "dbt"
+
+    @property
+    def conditions_seen(self) -> Path:
+        """A hash of the SQL conditions that the engine took when it was last asked."""
+        return self.root / "conditions.seen"
+
+
+def shell_exports(variables: Mapping[str, str], *, first_on_path: Path) -> str:
+    """Commands by which a shell takes the variables as they are, for `eval`."""
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    lines.append(f'export PATH={shlex.quote(str(first_on_path))}:"$PATH"')
+    return "\n".join(lines)

@@ -1,0 +1,78 @@
+"""Who uses an installation now: locks that end with the process that holds them."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from headrace.errors import ConfigError
+
+Use = Literal["dev", "command"]
+
+# `headrace dev` runs the daemon: of two daemons, each would launch what the schedule asks for.
+_ALONE: frozenset[Use] = frozenset({"dev"})
+_USES: tuple[Use, ...] = ("dev", "command")
+
+
+@contextmanager
+def using(home: Path, use: Use, note: str) -> Iterator[int]:
+    """Hold the lock of a use; gives the file descriptor, for children that shall hold it too.
+
+    Args:
+        home: HEADRACE_HOME.
+        use: What for; `dev` has one holder at a time, `command` any number.
+        note: The command, as messages to others name it.
+
+    Raises:
+        ConfigError: Another process holds a lock that has one holder.
+    """
+    path = _path(home, use)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mode = fcntl.LOCK_EX if use in _ALONE else fcntl.LOCK_SH
+    with path.open("a+") as lock:
+        try:
+            fcntl.flock(lock, mode | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"{_note(path)} runs on {home} already",
+                fix="use that one, end it first, or set HEADRACE_HOME to another folder",
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{note} (process {os.getpid()})")
+        lock.flush()
+        yield lock.fileno()
+
+
+def require_unused(home: Path) -> None:
+    """See that nobody holds a lock on the installation.
+
+    Raises:
+        ConfigError: Somebody does; the message names the command and its process.
+    """
+    held = [_note(_path(home, use)) for use in _USES if _is_held(home, use)]
+    if held:
+        raise ConfigError(
+            f"{home} is in use: {', '.join(held)}",
+            fix="end it first; headrace stop --force cuts it off",
+        )
+
+
+def _is_held(home: Path, use: Use) -> bool:
+    try:
+        with _path(home, use).open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass
+    return False
+
+
+def _note(path: Path) -> str:
+    return path.read_text(encoding="utf-8") or "another command"
+
+
+def _path(home: Path, use: Use) -> Path:
+    return home / "locks" / f"{use}.lock"

@@ -1,0 +1,208 @@
+"""What each asset of a project is built from: its inputs, and the version of its code."""
+
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from headrace.config.loading import Project
+from headrace.config.settings import PartitionSettings
+from headrace.config.sources import SOURCE_ORDER
+from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
+from headrace.ledger.build_plan import AssetLineage
+from headrace.project.version import code_version
+from headrace.warehouse.ddl.retention import first_kept_month
+
+RAW, PROCESSED, QUARANTINE, CURATED = "raw", "processed", "quarantine", "curated"
+WAREHOUSE, MARTS = "warehouse", "marts"
+
+_LINEAGE_COLUMNS = ("_captured_at", *SOURCE_ORDER)
+_BUILT_BY_DBT = ("model", "seed", "snapshot")
+
+
+def table_of(entity: str) -> str:
+    """Table of `source.entity` in raw, processed and quarantine: `source_entity`."""
+    return entity.replace(".", "_")
+
+
+def raw_lineage(project: Project, name: str) -> AssetLineage:
+    """The captured rows of `source.entity`; which files they are from, its source says."""
+    entity, partitions = project.entities()[name][1], project.settings.partitions
+    read = [(column.name, *column.source_names, column.may_be_absent) for column in entity.columns]
+    # What has no day of its own belongs to the first partition.
+    is_undated = entity.extract.day_of_file != "name"
+    window = [PartitionSettings(start=partitions.start)] if is_undated else []
+    return AssetLineage(f"{RAW}/{table_of(name)}", code_version(entity.extract, read, *window))
+
+
+def processed_lineage(project: Project, name: str) -> AssetLineage:
+    """The typed rows of `source.entity`."""
+    table, entity = table_of(name), project.entities()[name][1]
+    # Another use by the star gives other rows, or other reasons to hold a day.
+    uses = project.star.uses_of(name)
+    version = code_version(entity, *([uses] if uses else []))
+    return AssetLineage(f"{PROCESSED}/{table}", version, inputs=(f"{RAW}/{table}",))
+
+
+def lineage_columns_read(project: Project, name: str) -> tuple[str, ...]:
+    """Those columns of where a row of `source.entity` was read that the star is made from.
+
+    Where a dimension may find several rows of a member on one day, the last one holds: then these
+    are `_delivery`, `_file` and `_line`, by which they are ordered.
+    """
+    entity = project.entities()[name][1]
+    read = {*entity.key}
+    for dim in (dim for dim in project.star.dimensions if dim.entity == name):
+        if not {*entity.key} <= {*dim.natural_key.values()}:
+            read |= {*SOURCE_ORDER}
+        # A condition may name any of them; one that only looks like it costs a needless build.
+        condition = dim.deletes.when if dim.deletes and dim.deletes.when else ""
+        read |= {column for column in _LINEAGE_COLUMNS if column in condition}
+    for fact in (fact for fact in project.star.facts if fact.entity == name):
+        joined = (column for join in fact.dimensions for column in join.natural_key.values())
+        read |= {*fact.grain, *fact.columns, *joined}
+    return tuple(column for column in _LINEAGE_COLUMNS if column in read)
+
+
+def dimension_lineage(project: Project, config: DimensionConfig) -> AssetLineage:
+    """A dimension; facts bring members that its source has not delivered."""
+    entity = project.entities()[config.entity][1]
+    own = f"{PROCESSED}/{table_of(config.entity)}"
+    facts = {
+        f"{PROCESSED}/{table_of(fact.entity)}"
+        for fact in project.star.facts
+        if config.infers_members and config.name in {join.dimension for join in fact.dimensions}
+    }
+    return AssetLineage(
+        f"{CURATED}/{config.name}",
+        code_version(config, entity),
+        inputs=(own,),
+        optional_inputs=tuple(sorted(facts - {own})),
+    )
+
+
+def calendar_lineage(config: CalendarConfig) -> AssetLineage:
+    """The date dimension: computed from the configuration; a partition is its day's row."""
+    return AssetLineage(f"{CURATED}/{config.name}", code_version(config))
+
+
+def fact_lineage(project: Project, config: FactConfig) -> AssetLineage:
+    """A fact: its rows come from one entity, its keys from dimensions, which it follows whole."""
+    entity = project.entities()[config.entity][1]
+    dimensions = {j.dimension: project.star.dimension(j.dimension) for j in config.dimensions}
+    own = f"{PROCESSED}/{table_of(config.entity)}"
+    joined = tuple(f"{CURATED}/{name}" for name in dimensions)
+    return AssetLineage(
+        f"{CURATED}/{config.name}",
+        code_version(config, entity, *dimensions.values()),
+        inputs=(own,),
+        gates=joined,
+        inferring=tuple(
+            f"{CURATED}/{name}"
+            for name, dimension in dimensions.items()
+            if dimension.infers_members
+        ),
+        table_inputs=(*joined, own) if config.accumulates else joined,
+    )
+
+
+def warehouse_lineage(project: Project) -> dict[str, AssetLineage]:
+    """The star in Postgres, by table."""
+    star = project.star
+    copied = {config.name: code_version(config) for config in star.dimensions}
+    copied[star.calendar.name] = code_version(star.calendar)
+    found = {
+        name: AssetLineage(f"{WAREHOUSE}/{name}", version, inputs=(f"{CURATED}/{name}",))
+        for name, version in copied.items()
+    }
+    for fact in star.facts:
+        found[fact.name] = AssetLineage(
+            f"{WAREHOUSE}/{fact.name}",
+            code_version(fact),
+            inputs=(f"{CURATED}/{fact.name}",),
+            kept_from=first_kept_month(fact.keep_months) if fact.keep_months else None,
+        )
+    return found
+
+
+def mart_lineage(project: Project, manifest: Mapping[str, Any]) -> dict[str, AssetLineage]:
+    """The marts, by model; each is built from the facts of its day that it reads.
+
+    A model that reads no fact, neither itself nor through others, is built with all facts.
+
+    Args:
+        project: The star.
+        manifest: dbt's, parsed.
+    """
+    nodes = {**manifest["nodes"], **manifest["sources"]}
+    tests: dict[str, list[str]] = {}
+    for node in manifest["nodes"].values():
+        if node["resource_type"] == "test" and node.get("attached_node"):
+            judged = f"{node['raw_code']} {node.get('test_metadata')}"
+            tests.setdefault(node["attached_node"], []).append(judged)
+    facts = tuple(fact.name for fact in project.star.facts)
+
+    def inputs(unique_id: str) -> tuple[str, ...]:
+        read = _sources_of(unique_id, nodes)
+        return tuple(f"{WAREHOUSE}/{name}" for name in facts if name in read) or tuple(
+            f"{WAREHOUSE}/{name}" for name in facts
+        )
+
+    return {
+        node["name"]: AssetLineage(
+            f"{MARTS}/{node['name']}",
+            _model_version(node, nodes, tests.get(unique_id, ())),
+            inputs=inputs(unique_id),
+        )
+        for unique_id, node in manifest["nodes"].items()
+        if node["resource_type"] in _BUILT_BY_DBT and not _is_ephemeral(node)
+    }
+
+
+def project_lineage(project: Project, manifest: Mapping[str, Any]) -> dict[str, AssetLineage]:
+    """Every asset of a project, by name, in the order in which they are built.
+
+    Args:
+        project: The configuration.
+        manifest: dbt's, parsed.
+    """
+    found: Iterable[AssetLineage] = (
+        *(raw_lineage(project, name) for name in project.entities()),
+        *(processed_lineage(project, name) for name in project.entities()),
+        *(dimension_lineage(project, config) for config in project.star.dimensions),
+        calendar_lineage(project.star.calendar),
+        *(fact_lineage(project, config) for config in project.star.facts),
+        *warehouse_lineage(project).values(),
+        *mart_lineage(project, manifest).values(),
+    )
+    return {lineage.name: lineage for lineage in found}
+
+
+def _model_version(
+    node: Mapping[str, Any], nodes: Mapping[str, Any], tests: Collection[str]
+) -> str:
+    """Of a model's text and of its tests: what a changed test held back may pass now."""
+    code = "\0".join([*sorted(_code(node, nodes)), *sorted(tests)])
+    return hashlib.sha256(code.encode()).hexdigest()[:12]
+
+
+def _sources_of(unique_id: str, nodes: Mapping[str, Any]) -> set[str]:
+    """Names of the tables of the warehouse that a model reads, itself or through other models."""
+    found: set[str] = set()
+    for name in nodes[unique_id].get("depends_on", {}).get("nodes", ()):
+        if nodes[name]["resource_type"] == "source":
+            found.add(nodes[name]["name"])
+        elif nodes[name]["resource_type"] in _BUILT_BY_DBT:
+            found |= _sources_of(name, nodes)
+    return found
+
+
+def _code(node: Mapping[str, Any], nodes: Mapping[str, Any]) -> Iterator[str]:
+    """A model's text, and that of models that are only text in it."""
+    yield str(node["raw_code"])
+    for name in node.get("depends_on", {}).get("nodes", ()):
+        if name in nodes and _is_ephemeral(nodes[name]):
+            yield from _code(nodes[name], nodes)
+
+
+def _is_ephemeral(node: Mapping[str, Any]) -> bool:
+    return bool(node.get("config", {}).get("materialized") == "ephemeral")

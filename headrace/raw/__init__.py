@@ -1,0 +1,1 @@
+"""Capture: what sources deliver becomes data files of raw, every version kept."""

@@ -1,0 +1,141 @@
+"""Lineage columns of raw rows: file, line, version, hash, partition date."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from headrace.config.settings import PartitionSettings
+from headrace.config.sources import EntityConfig
+from headrace.raw.row_days import row_days
+from headrace.raw.row_hash import row_hash
+from headrace.schema import TableSchema
+from headrace.sources.files.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, set_aside
+from headrace.sources.files.csv_reader import LINE
+from headrace.sources.files.landing import StoredFile
+
+PARTITION_DATE = "_partition_date"
+NO_DAY = "no readable day"
+
+_CONSTANTS = ("_file", "_delivery", "_file_version", "_source", "_batch_id")
+# Repeated per row they would take more room than the rows; Parquet reads them as plain text.
+_CONSTANT_TYPE = pa.dictionary(pa.int8(), pa.string())
+
+
+@dataclass(frozen=True)
+class FileStamp:
+    """What every row of one captured file says of it; times are UTC."""
+
+    file: StoredFile
+    source: str
+    batch_id: str
+    captured_at: datetime
+
+
+def stored_schema(schema: TableSchema) -> pa.Schema:
+    """Raw's columns as the rows here have them, constants encoded."""
+    stored = schema.arrow()
+    for name in _CONSTANTS:
+        stored = stored.set(stored.get_field_index(name), pa.field(name, _CONSTANT_TYPE))
+    return stored
+
+
+def of_day(read: pa.RecordBatch, day: date, stamp: FileStamp, schema: pa.Schema) -> pa.RecordBatch:
+    """Rows of raw from rows that `read_csv` read and that all belong to `day`."""
+    return _with_lineage(read, pa.repeat(pa.scalar(day, pa.date32()), len(read)), stamp, schema)
+
+
+def marker(day: date, stamp: FileStamp, schema: pa.Schema) -> pa.RecordBatch:
+    """One row that stands for no row: NULL in every column of the source, `_line` 0."""
+    # A data file without rows has no bounds, and no place in a partition.
+    texts = [pa.nulls(1, field.type) for field in schema if not field.name.startswith("_")]
+    names = [field.name for field in schema if not field.name.startswith("_")]
+    nothing = pa.nulls(1, pa.string())
+    read = pa.RecordBatch.from_arrays(
+        [*texts, nothing, nothing, pa.array([0])], [*names, CORRUPT_RECORD, CORRUPT_REASON, LINE]
+    )
+    return of_day(read, day, stamp, schema)
+
+
+@dataclass(frozen=True)
+class DatedRows:
+    """Rows with the day of each.
+
+    Attributes:
+        rows: As they were read, those without a day as corrupt records.
+        days: The day of each; NaT outside the partitions.
+        without_day: How many have no day that can be read, and belong to the first partition.
+        outside: How many are of a day that is none of the partitions.
+    """
+
+    rows: pa.RecordBatch
+    days: npt.NDArray[np.datetime64]
+    without_day: int
+    outside: int
+
+
+def with_days(
+    read: pa.RecordBatch, entity: EntityConfig, partitions: PartitionSettings
+) -> DatedRows:
+    """Find the day of each row that `read_csv` read, by the entity's `partition_by` column.
+
+    A row whose day cannot be read belongs to the first partition, as a corrupt record with the
+    reason: it is never lost. One of a day outside the partitions is a good row that nobody asked
+    for: it is counted, and captured once its day exists.
+    """
+    column = entity.column(str(entity.extract.partition_by))
+    found = row_days(read.column(column.name), column, entity.timezone)
+    no_day = np.isnat(found)
+    outside = ~no_day & (found < np.datetime64(partitions.start))
+    end = partitions.end or datetime.now(UTC).date()  # Today is no partition yet.
+    outside |= ~no_day & (found >= np.datetime64(end))
+    found[outside] = np.datetime64("NaT")
+    if no_day.any():
+        found[no_day] = np.datetime64(partitions.start)
+        read = set_aside(read, no_day, pa.scalar(f"{column.name}: {NO_DAY}"), entity)
+    return DatedRows(read, found, int(no_day.sum()), int(outside.sum()))
+
+
+def by_day(
+    dated: DatedRows,
+    wanted: Collection[date],
+    stamp: FileStamp,
+    schema: pa.Schema,
+) -> Iterator[tuple[date, pa.RecordBatch]]:
+    """Rows of raw for each of the `wanted` days that has some, in the order of the file."""
+    read, found = dated.rows, dated.days
+    kept = np.flatnonzero(np.isin(found, np.array(sorted(wanted), dtype="datetime64[D]")))
+    order = kept[np.argsort(found[kept], kind="stable")]
+    if not len(order):
+        return
+    days, starts = np.unique(found[order], return_index=True)
+    rows = _with_lineage(read.take(pa.array(order)), pa.array(found[order]), stamp, schema)
+    ends = [*starts[1:], len(order)]
+    for day, start, end in zip(days.astype(object), starts, ends, strict=True):
+        yield day, rows.slice(start, end - start)
+
+
+def _with_lineage(
+    read: pa.RecordBatch, days: pa.Date32Array, stamp: FileStamp, schema: pa.Schema
+) -> pa.RecordBatch:
+    count = len(read)
+    columns = dict(zip(read.schema.names, read.columns, strict=True))
+    hashed = [column for name, column in columns.items() if name not in (CORRUPT_REASON, LINE)]
+    columns["_file"] = _constant(stamp.file.path, count)
+    columns["_delivery"] = _constant(stamp.file.delivery, count)
+    columns["_file_version"] = _constant(stamp.file.version, count)
+    columns["_source"] = _constant(stamp.source, count)
+    columns["_captured_at"] = pa.repeat(
+        pa.scalar(stamp.captured_at, pa.timestamp("us", tz="UTC")), count
+    )
+    columns["_batch_id"] = _constant(stamp.batch_id, count)
+    columns["_row_hash"] = row_hash(hashed)
+    columns[PARTITION_DATE] = days
+    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _constant(text: str, count: int) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(np.zeros(count, dtype=np.int8), pa.array([text]))

@@ -1,0 +1,296 @@
+"""What a capture has to read, decided before anything is read."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+
+from headrace.config.columns import ColumnConfig
+from headrace.config.settings import PartitionSettings
+from headrace.config.sources import EntityConfig
+from headrace.errors import HeadraceError, SourceUnavailableError
+from headrace.raw.manifest import CapturedVersion, current_versions, short_id
+from headrace.sources.files.landing import StoredFile, problem_error
+from headrace.sources.files.path_patterns import days_below, files_by_day, is_file_of
+
+Captured = Mapping[date, Sequence[CapturedVersion]]
+
+
+@dataclass(frozen=True)
+class CaptureRun:
+    """What all files of one capture have in common.
+
+    Attributes:
+        source: Source and entity, as `_source` says it.
+        batch_id: Names the capture.
+        captured_at: Its time, UTC.
+        partitions: The days that exist; rows without a day of their own go to the first.
+        settle_seconds: A file that arrived less than this ago may still be written, and its day
+            fails for now.
+        is_first: Whether nothing was ever captured of the entity.
+        entities: All of the project, by `source.entity`: what claims the files.
+        ignore: Shell patterns of files that nobody has to claim.
+        asset: Name for progress.
+    """
+
+    source: str
+    batch_id: str
+    captured_at: datetime
+    partitions: PartitionSettings
+    settle_seconds: float = 0.0
+    is_first: bool = False
+    entities: Mapping[str, EntityConfig] = field(default_factory=dict)
+    ignore: Sequence[str] = ()
+    asset: str = "raw"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Files that are read one after another.
+
+    Those of one day, or all of an entity whose files hold rows of any day.
+    """
+
+    days: tuple[date, ...]
+    files: tuple[StoredFile, ...]
+
+
+@dataclass(frozen=True)
+class CapturePlan:
+    """What to read for some days.
+
+    Attributes:
+        deliveries: What must be read; no day is in two of them.
+        unchanged: Days for which nothing is new.
+        failed: Days that cannot be captured now, with the reason.
+        held: Days that wait for a file, with what they wait for.
+        overdue: Days that waited for a file until `expected_by`, and are empty now.
+        superseded: Paths of files that lie beside a later delivery of the same file, and are not
+            read: `a.csv` beside `a.csv.gz`.
+        elsewhere: Of files whose own time says their day, those of other days than these.
+    """
+
+    deliveries: tuple[Delivery, ...]
+    unchanged: tuple[date, ...]
+    failed: Mapping[date, HeadraceError] = field(default_factory=dict)
+    held: Mapping[date, str] = field(default_factory=dict)
+    overdue: tuple[date, ...] = ()
+    superseded: tuple[str, ...] = ()
+    elsewhere: Mapping[str, date] = field(default_factory=dict)
+
+
+def plan_capture(
+    entity: EntityConfig,
+    listing: Iterable[StoredFile],
+    captured: Captured,
+    days: Sequence[date],
+    run: CaptureRun,
+) -> CapturePlan:
+    """Choose the files to read for `days`.
+
+    Args:
+        entity: Whose files they are.
+        listing: Files of the landing zone; others than the entity's are passed over.
+        captured: By day, every version that raw holds; of all days where a file's own time says
+            its day.
+        days: Partitions, in any order.
+        run: The days that exist, the time, and how long a file has to be left alone.
+    """
+    listed = tuple(listing)
+    latest = latest_deliveries(listed)
+    files, elsewhere = _files_of_days(entity, latest, captured, days, run.partitions)
+    plan = _Planned(entity, captured, run)
+    for day in sorted(set(days)):
+        plan.add(day, files[day])
+    locked = [file for file in latest if file.path.endswith("/")]
+    for folder in locked:
+        for day in sorted(days_below(entity.extract, folder.path, days)):
+            plan.fail(day, problem_error(folder))
+    superseded = [f.path for f in {*listed} - {*latest} if is_file_of(entity.extract, f.path)]
+    return CapturePlan(
+        deliveries=_deliveries(entity, plan.wanted),
+        unchanged=tuple(day for day, new in plan.wanted.items() if not new),
+        failed=plan.failed,
+        held=plan.held,
+        overdue=tuple(plan.overdue),
+        superseded=tuple(sorted(superseded)),
+        elsewhere=elsewhere,
+    )
+
+
+class _Planned:
+    """The plan, day by day."""
+
+    def __init__(self, entity: EntityConfig, captured: Captured, run: CaptureRun) -> None:
+        self._entity, self._captured, self._run = entity, captured, run
+        self._settled_before = settled_time(run.captured_at, run.settle_seconds)
+        self.wanted: dict[date, tuple[StoredFile, ...]] = {}
+        self.failed: dict[date, HeadraceError] = {}
+        self.held: dict[date, str] = {}
+        self.overdue: list[date] = []
+
+    def add(self, day: date, files: Sequence[StoredFile]) -> None:
+        versions = current_versions(self._captured.get(day, ()))
+        if not files and not versions and self._is_missed(day):
+            return
+        if unsettled := _unsettled(files, self._settled_before):
+            self.failed[day] = _still_written(unsettled)
+        else:
+            self.wanted[day] = tuple(f for f in files if not self._is_captured(f, versions))
+
+    def fail(self, day: date, error: HeadraceError) -> None:
+        self.wanted.pop(day, None)
+        self.held.pop(day, None)
+        self.failed[day] = error
+
+    def _is_missed(self, day: date) -> bool:
+        """Whether the day is held for lack of a file."""
+        extract = self._entity.extract
+        waits = extract.day_of_file == "name" and extract.missing_file == "hold"
+        if not waits or not extract.expects_file(day):
+            return False
+        until = extract.waits_until(day)
+        if until is not None and until <= self._run.captured_at:
+            self.overdue.append(day)
+            return False
+        self.held[day] = _missing(extract.path_of(day), until)
+        return True
+
+    def _is_captured(self, file: StoredFile, versions: Mapping[str, CapturedVersion]) -> bool:
+        version = versions.get(path_id(file))
+        known = listing_id(file, self._entity, self._run.partitions.start)
+        return version is not None and version.listing_id == known
+
+
+def latest_deliveries(listing: Iterable[StoredFile]) -> tuple[StoredFile, ...]:
+    """Of files that are one file by `StoredFile.logical_path`, the one delivered last."""
+    return tuple({f.logical_path: f for f in sorted(listing, key=_order)}.values())
+
+
+def day_of_version(
+    entity: EntityConfig, file: StoredFile, captured: Captured, partitions: PartitionSettings
+) -> date:
+    """The day to which a file belongs that says none, and whose rows say none.
+
+    Its first version belongs to the first partition: what is known of products now is the best
+    that is known of them then. Each later one belongs to the day on which it was written, and to
+    none before that of the version before it.
+    """
+    before = latest_version(file, captured)
+    if before is None:
+        return partitions.start
+    day, version = before
+    if version.listing_id == listing_id(file, entity, partitions.start):
+        return day
+    written = file.modified_at.date()
+    # Days that were declared to end do not come; those that have not come yet do.
+    last = partitions.end - timedelta(days=1) if partitions.end else written
+    return max(day, min(written, last))
+
+
+def latest_version(file: StoredFile, captured: Captured) -> tuple[date, CapturedVersion] | None:
+    """The version of a file that was captured last, and its day."""
+    path = path_id(file)
+    found = [
+        (v.captured_at, day, v) for day in captured for v in captured[day] if v.path_id == path
+    ]
+    return max(found, key=lambda one: one[:2])[1:] if found else None
+
+
+def listing_id(file: StoredFile, entity: EntityConfig, first_day: date) -> str:
+    """Stands for a listed file and for how it is read: columns, format and where rows go.
+
+    Args:
+        file: As it is listed.
+        entity: Whose it is.
+        first_day: First partition: rows whose day cannot be read belong to it.
+    """
+    columns = [_column_id(column) for column in entity.columns]
+    how = [*entity.extract.format.reading_id]
+    by = entity.extract.partition_by
+    if by is not None:
+        column = entity.column(by)
+        how += [by, column.type, *column.formats]
+        how += [str(option) for option in (column.pivot, entity.timezone) if option is not None]
+        how.append(first_day.isoformat())
+    written = file.modified_at.isoformat()
+    return short_id(file.version, written, str(file.size_bytes), *how, *columns)
+
+
+def _column_id(column: ColumnConfig) -> str:
+    # Ids of files that raw holds must stay the same, so an option at its default is not part of it.
+    absence = f"?{column.optional} {column.since} {column.until}" if column.may_be_absent else ""
+    return f"{column.name}={'|'.join(column.source_names)}{absence}"
+
+
+def path_id(file: StoredFile) -> str:
+    """Stands for a landing path, whichever of its spellings (`StoredFile.logical_path`)."""
+    return short_id(file.logical_path)
+
+
+def settled_time(now: datetime, settle_seconds: float) -> datetime | None:
+    """Before when a file must have arrived to count as finished; None: any time will do."""
+    return now - timedelta(seconds=settle_seconds) if settle_seconds else None
+
+
+def _files_of_days(
+    entity: EntityConfig,
+    listing: Sequence[StoredFile],
+    captured: Captured,
+    days: Sequence[date],
+    partitions: PartitionSettings,
+) -> tuple[dict[date, tuple[StoredFile, ...]], dict[str, date]]:
+    """The files of each day, and the days of those that belong to no one of `days`."""
+    extract = entity.extract
+    if extract.day_of_file != "time":
+        return files_by_day(extract, listing, days), {}
+    of_day: dict[date, list[StoredFile]] = {day: [] for day in days}
+    elsewhere: dict[str, date] = {}
+    for file in listing:
+        if is_file_of(extract, file.path):
+            day = day_of_version(entity, file, captured, partitions)
+            if day in of_day:
+                of_day[day].append(file)
+            else:
+                elsewhere[file.path] = day
+    return {day: tuple(files) for day, files in of_day.items()}, elsewhere
+
+
+def _deliveries(
+    entity: EntityConfig, wanted: Mapping[date, tuple[StoredFile, ...]]
+) -> tuple[Delivery, ...]:
+    new = {day: _by_arrival(files) for day, files in wanted.items() if files}
+    if entity.extract.day_of_file != "rows":
+        return tuple(Delivery((day,), files) for day, files in new.items())
+    # A day that has all of these files is read again with them: its rows turn out to be the same.
+    all_files = {file for files in new.values() for file in files}
+    return (Delivery(tuple(new), _by_arrival(all_files)),) if new else ()
+
+
+def _by_arrival(files: Iterable[StoredFile]) -> tuple[StoredFile, ...]:
+    """In the order of their deliveries."""
+    return tuple(sorted(files, key=_order))
+
+
+def _order(file: StoredFile) -> tuple[str, str]:
+    return file.delivery, file.path
+
+
+def _unsettled(files: Iterable[StoredFile], settled_before: datetime | None) -> StoredFile | None:
+    if settled_before is None:
+        return None
+    return next((file for file in files if file.arrived_at >= settled_before), None)
+
+
+def _still_written(file: StoredFile) -> SourceUnavailableError:
+    return SourceUnavailableError(
+        f"{file.path} was written at {file.arrived_at:%H:%M:%S.%f} UTC and may still be written",
+        fix="capture the day again once the file has been left alone for a while",
+    )
+
+
+def _missing(path: str, until: datetime | None) -> str:
+    waits = "for good" if until is None else f"until {until:%Y-%m-%d %H:%M} UTC"
+    return (
+        f"there is no file {path}; the day waits for it {waits} (deliver it, or declare what is "
+        "so: expected_by, expected_on, closed_on, or missing_file: empty)"
+    )

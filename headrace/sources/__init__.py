@@ -1,0 +1,1 @@
+"""What data comes from: the connector contract and one package a kind of source."""

@@ -1,0 +1,1 @@
+"""Delimited files in a landing zone: listing, decoding, parsing."""

@@ -1,0 +1,256 @@
+"""From the bytes of a file to chunks of valid UTF-8, with bounded memory."""
+
+import codecs
+import re
+import unicodedata
+import zlib
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import Literal
+
+from headrace.errors import SourceRejectedError
+from headrace.sources.files.landing import ByteStream
+from headrace.sources.files.signatures import peek
+
+CHUNK_BYTES = 2**20
+# A bad byte marked by `as_utf8`: a lone surrogate, which valid UTF-8 never holds.
+MARKED_BYTE = re.compile(rb"\xed[\xb0-\xb3][\x80-\xbf]")
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_GZIP = 31  # zlib's number for a gzip header and checksum
+_KEPT_AS_THEY_ARE = {"utf-8", "ascii"}
+_UNICODE = ("utf-", "utf_", "ascii")
+_MARKING = "headrace.marked_bytes"
+_HIGH_BYTES = re.compile(rb"[\x80-\xff]+")
+_CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+# So many places with high bytes are looked at to guess an encoding.
+_GUESSED_BY = 200
+# Western words have one or two letters outside ASCII in a row; other alphabets whole words.
+_HIGH_RUN = 2
+
+
+class UndecodableTextError(Exception):
+    """A byte is not text in the declared encoding. Never shown: its reader knows the columns.
+
+    Attributes:
+        line: Its line in the file, from 1.
+        character: Its position in the line, from 1.
+        line_start: The line before it; None when too much of it is gone.
+        suggestion: An encoding in which the bytes around it are text, if one is likely.
+    """
+
+    def __init__(
+        self, line: int, character: int, line_start: str | None, suggestion: str | None
+    ) -> None:
+        super().__init__(f"line {line}, character {character}")
+        self.line = line
+        self.character = character
+        self.line_start = line_start
+        self.suggestion = suggestion
+
+
+def read_chunks(stream: ByteStream, size: int = CHUNK_BYTES) -> Iterator[bytes]:
+    """The bytes of a stream, up to `size` at a time."""
+    while chunk := stream.read(size):
+        yield chunk
+
+
+def gunzipped(chunks: Iterable[bytes], path: str) -> Iterator[bytes]:
+    """The same bytes, decompressed if they are gzip's, whatever the file's name says.
+
+    Raises:
+        SourceRejectedError: The gzip data is damaged or ends too early.
+    """
+    first, whole = peek(chunks, len(_GZIP_MAGIC))
+    return _inflated(whole, path) if first == _GZIP_MAGIC else whole
+
+
+def as_utf8(
+    chunks: Iterable[bytes],
+    encoding: str,
+    bad_bytes: Literal["fail", "quarantine", "replace"] = "fail",
+) -> Iterator[bytes]:
+    """The same text in UTF-8. What is UTF-8 already is looked at and passed on untouched.
+
+    Bytes that are not text in `encoding` are marked (MARKED_BYTE) for `quarantine`.
+
+    Raises:
+        UndecodableTextError: Such a byte is met, and `bad_bytes` says `fail`.
+    """
+    name = codecs.lookup(encoding).name
+    name = "utf-8" if name == "utf-8-sig" else name  # The reader drops the mark itself.
+    decoder = codecs.getincrementaldecoder(name)(_error_handler(bad_bytes))
+    at_rest, place = decoder.getstate(), _Place()
+    for chunk in chain(chunks, [b""]):
+        state = decoder.getstate()
+        if name in _KEPT_AS_THEY_ARE and state == at_rest and chunk.isascii():
+            place.pass_ascii(chunk)
+            yield chunk
+            continue
+        try:
+            text = decoder.decode(chunk, final=not chunk)
+        except UnicodeDecodeError as error:
+            decoder.setstate(state)
+            before = decoder.decode(chunk[: max(0, error.start - len(state[0]))])
+            # The reader needs the header, which may be in this chunk, to name the column.
+            yield before.encode()
+            raise place.undecodable(before, state[0] + chunk, name) from None
+        place.pass_text(text)
+        is_same = name in _KEPT_AS_THEY_ARE and bad_bytes == "fail"
+        yield chunk if is_same else text.encode("utf-8", "surrogatepass")
+
+
+def without_hidden_utf8(chunks: Iterable[bytes], encoding: str, path: str) -> Iterable[bytes]:
+    """The same bytes, unless all that are not ASCII are UTF-8 though `encoding` is another.
+
+    A single-byte encoding reads every UTF-8 text without an error, and each of its letters wrong.
+
+    Raises:
+        SourceRejectedError: The file has letters outside ASCII, and is UTF-8 from end to end.
+    """
+    is_unicode = codecs.lookup(encoding).name.startswith(_UNICODE)
+    return chunks if is_unicode else _never_utf8(chunks, encoding, path)
+
+
+class _Place:
+    """How many lines have passed, and how many characters of the line that has not ended."""
+
+    def __init__(self) -> None:
+        self._lines = 0
+        self._characters = 0
+
+    def pass_ascii(self, chunk: bytes) -> None:
+        self._pass(chunk.count(b"\n"), len(chunk), chunk.rfind(b"\n"))
+
+    def pass_text(self, text: str) -> None:
+        self._pass(text.count("\n"), len(text), text.rfind("\n"))
+
+    def undecodable(self, before: str, chunk: bytes, encoding: str) -> UndecodableTextError:
+        line = self._lines + before.count("\n") + 1
+        start = before.rfind("\n") + 1
+        if start or not self._characters:
+            known, position = before[start:], len(before) - start
+        else:
+            known, position = None, self._characters + len(before)
+        return UndecodableTextError(line, position + 1, known, _likely_encoding(chunk, encoding))
+
+    def _pass(self, lines: int, length: int, last: int) -> None:
+        self._lines += lines
+        self._characters = length - last - 1 if lines else self._characters + length
+
+
+def _never_utf8(chunks: Iterable[bytes], encoding: str, path: str) -> Iterator[bytes]:
+    decoder, has_letters, is_utf8 = codecs.getincrementaldecoder("utf-8")(), False, True
+    for chunk in chunks:
+        has_letters = has_letters or not chunk.isascii()
+        if has_letters and is_utf8:
+            try:
+                decoder.decode(chunk)
+            except UnicodeDecodeError:
+                is_utf8 = False
+        yield chunk
+    if has_letters and is_utf8 and not decoder.getstate()[0]:
+        raise SourceRejectedError(
+            f"{path} is text in utf-8, not in {encoding}: all of its letters outside ASCII are",
+            fix=f"declare format.encoding: utf-8, or deliver the file in {encoding}",
+        )
+
+
+def _inflated(chunks: Iterable[bytes], path: str) -> Iterator[bytes]:
+    members = _GzipMembers()
+    try:
+        for chunk in chunks:
+            yield from members.inflate(chunk)
+        yield from members.flush()
+    except zlib.error as error:
+        raise SourceRejectedError(
+            f"{path}: its gzip data is damaged: {error}", fix="deliver the file again"
+        ) from None
+    if not members.ended:
+        raise SourceRejectedError(
+            f"{path}: its gzip data ends too early: the file was cut off",
+            fix="deliver the file again, whole",
+        )
+
+
+class _GzipMembers:
+    """Inflates gzip data a bounded piece at a time; files joined with cat are one file."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(_GZIP)
+
+    @property
+    def ended(self) -> bool:
+        return self._member.eof
+
+    def inflate(self, chunk: bytes) -> Iterator[bytes]:
+        while chunk:
+            if self._member.eof:
+                if not chunk.strip(b"\0"):
+                    return  # Padding, as tapes and block devices leave it.
+                self._member = zlib.decompressobj(_GZIP)
+            if text := self._member.decompress(chunk, CHUNK_BYTES):
+                yield text
+            chunk = self._member.unused_data or self._member.unconsumed_tail
+
+    def flush(self) -> Iterator[bytes]:
+        if text := self._member.flush():
+            yield text
+
+
+def _error_handler(bad_bytes: str) -> str:
+    """The name of the codecs' error handler for an option `bad_bytes`."""
+    if bad_bytes == "quarantine":
+        codecs.register_error(_MARKING, _marked)
+        return _MARKING
+    return "replace" if bad_bytes == "replace" else "strict"
+
+
+def _marked(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    bad = error.object[error.start : error.end]
+    return "".join(chr(0xDC00 + byte) for byte in bad), error.end
+
+
+def _likely_encoding(chunk: bytes, declared: str) -> str | None:
+    """The encoding that the bytes around a bad one are most likely in; None: no guess is good."""
+    if declared != "utf-8" and _is_utf8(chunk):
+        return "utf-8"
+    return "cp1252" if declared != "cp1252" and _is_cp1252(chunk) else None
+
+
+def _is_utf8(chunk: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(chunk)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_cp1252(chunk: bytes) -> bool:
+    """Whether the high bytes are letters and signs of cp1252 where western text has them."""
+    places = list(islice(_HIGH_BYTES.finditer(chunk), _GUESSED_BY))
+    fits = sum(_fits_cp1252(chunk, found) for found in places)
+    # Every tenth may be a slip. Binary data has controls, and UTF-8 with a slip has no such places.
+    return bool(places) and not _CONTROLS.search(chunk) and fits * 10 >= len(places) * 9
+
+
+def _fits_cp1252(chunk: bytes, found: re.Match[bytes]) -> bool:
+    if found.end() - found.start() > _HIGH_RUN:
+        return False
+    try:
+        word = chunk[max(0, found.start() - 1) : found.end() + 1].decode("cp1252")
+    except UnicodeDecodeError:
+        return False
+    before, after = word[:1] if found.start() else "", word[-1:]
+    for letter in found[0].decode("cp1252"):
+        kind = unicodedata.category(letter)
+        if letter == "\u2019":  # An apostrophe.
+            continue
+        if kind == "Lu" and before.islower():
+            return False
+        if not kind.startswith("L") and before.isalpha() and after.isalpha():
+            return False
+        before = letter
+    return True

@@ -1,0 +1,121 @@
+"""Which files of the landing zone belong to which days."""
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+from functools import cache
+
+from headrace.config.sources import FileExtract
+from headrace.sources.files.landing import StoredFile
+
+_PART = re.compile(r"\{date:(?P<date>[^{}]+)\}|(?P<any>\*)|(?P<text>[^{*]+|\{)")
+_CODES = {"%Y": r"\d{4}", "%y": r"\d{2}", "%m": r"\d{2}", "%d": r"\d{2}", "%j": r"\d{3}"}
+_NAME_OR_NUMBER = r"\w+?"
+
+
+def listing_prefix(extract: FileExtract, days: Sequence[date]) -> str:
+    """What the paths of all files of `days` begin with: one listing of it finds them all.
+
+    One day's prefix is often the file itself, a year's its folder.
+    """
+    if any(code not in _CODES for field in extract.date_fields for code in _codes(field)):
+        # A month's name is matched in any case, and S3 compares exactly.
+        fixed = extract.path.partition("{date:")[0].partition("*")[0]
+        return re.split(r"[^\x00-\x7f]", fixed, maxsplit=1)[0]
+    starts = {extract.path_of(day).partition("*")[0] for day in days}
+    # Characters, not folders: the month's or the year's digits narrow S3's listing too. What is
+    # not ASCII may be there in another form of Unicode.
+    common = os.path.commonprefix(sorted(starts))  # noqa: RUF071
+    return re.split(r"[^\x00-\x7f]", common, maxsplit=1)[0]
+
+
+def files_by_day(
+    extract: FileExtract, listing: Iterable[StoredFile], days: Sequence[date]
+) -> dict[date, tuple[StoredFile, ...]]:
+    """The listed files of each of `days`, by path; a day without a file has none.
+
+    Where the path has no date, a file may hold rows of any day and belongs to all of them. A path
+    matches with `.gz` after it, too.
+    """
+    found: dict[date, list[StoredFile]] = {day: [] for day in days}
+    pattern = _pattern(extract)
+    for file in sorted(listing, key=lambda file: file.path):
+        if match := pattern.fullmatch(_normal(file.path)):
+            named = [_day_named(extract, match.groups())] if extract.date_fields else found
+            for day in named:
+                if day in found:
+                    found[day].append(file)
+    return {day: tuple(files) for day, files in found.items()}
+
+
+def days_of_file(extract: FileExtract, path: str) -> frozenset[date]:
+    """The day that a path names: none if it is no file of the entity, or its rows say the day."""
+    match = _pattern(extract).fullmatch(_normal(path))
+    day = _day_named(extract, match.groups()) if match and extract.date_fields else None
+    return frozenset() if day is None else frozenset([day])
+
+
+def is_file_of(extract: FileExtract, path: str) -> bool:
+    """Whether a path is one of the entity's, whatever day it names; it has to name one."""
+    match = _pattern(extract).fullmatch(_normal(path))
+    if match is None:
+        return False
+    return not extract.date_fields or _day_named(extract, match.groups()) is not None
+
+
+def days_below(extract: FileExtract, folder: str, days: Iterable[date]) -> frozenset[date]:
+    """Those of `days` of which files may lie in a folder, whose path ends in `/`."""
+    depth = folder.count("/")
+    return frozenset(day for day in days if _leads_to(extract.path_of(day), folder, depth))
+
+
+def _leads_to(path: str, folder: str, depth: int) -> bool:
+    parts = _normal(path).split("/")
+    wanted = re.escape("/".join(parts[:depth])).replace(r"\*", "[^/]*") + "/"
+    is_deeper = len(parts) > depth
+    return is_deeper and re.fullmatch(wanted, _normal(folder), re.IGNORECASE) is not None
+
+
+def _normal(path: str) -> str:
+    # A Mac writes an accent as a character of its own.
+    return unicodedata.normalize("NFC", path)
+
+
+@cache
+def _pattern(extract: FileExtract) -> re.Pattern[str]:
+    regex = ""
+    for part in _PART.finditer(_normal(extract.path)):
+        if part["date"]:
+            regex += _date_regex(part["date"])
+        elif part["any"]:
+            regex += "[^/]*?"
+        else:
+            regex += re.escape(part["text"])
+    return re.compile(regex + r"(?:\.gz)?")
+
+
+def _date_regex(field: str) -> str:
+    pieces = re.split(r"(%.)", field)
+    return "".join(
+        f"({_CODES.get(piece, _NAME_OR_NUMBER)})" if piece.startswith("%") else re.escape(piece)
+        for piece in pieces
+    )
+
+
+def _day_named(extract: FileExtract, texts: Sequence[str]) -> date | None:
+    """The day that the texts of the path's date codes name together."""
+    codes = [code for field in extract.date_fields for code in _codes(field)]
+    named: dict[str, str] = {}
+    for code, text in zip(codes, texts, strict=True):
+        if named.setdefault(code, text) != text:
+            return None  # The folder says one day and the name another.
+    try:
+        return datetime.strptime(" ".join(named.values()), " ".join(named)).date()  # noqa: DTZ007
+    except ValueError:
+        return None
+
+
+def _codes(field: str) -> list[str]:
+    return re.findall(r"%.", field)

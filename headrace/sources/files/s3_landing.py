@@ -1,0 +1,107 @@
+"""A landing zone on S3, or on a server that speaks S3."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+
+from headrace.errors import HeadraceError, SourceRejectedError, SourceUnavailableError
+from headrace.sources.files.landing import (
+    ByteStream,
+    StoredFile,
+    changed_error,
+    forbidden_error,
+    gone_error,
+    is_finished,
+)
+
+_FORBIDDEN = {401, 403}
+_TRANSIENT = {408, 429}
+_NOT_FOUND = 404
+_PRECONDITION_FAILED = 412
+_SERVER_ERROR = 500
+
+
+@dataclass(frozen=True)
+class S3Landing:
+    """The objects below `prefix` of a bucket. A file's version is its ETag.
+
+    Attributes:
+        client: boto3's S3 client.
+        bucket: Name of the bucket.
+        prefix: Begins every key, without a slash at its end; empty for the whole bucket.
+    """
+
+    client: Any
+    bucket: str
+    prefix: str = ""
+
+    def list_files(self, prefix: str = "") -> tuple[StoredFile, ...]:
+        """See Landing."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=self._key(prefix)
+        )
+        try:
+            objects = [found for page in pages for found in page.get("Contents", ())]
+        except (ClientError, BotoCoreError) as error:
+            raise _translated(error, f"s3://{self.bucket}/{self._key(prefix)}") from error
+        listed = (self._listed(found) for found in objects)
+        # A key that ends in a slash stands for a folder.
+        finished = (f for f in listed if is_finished(f.path) and not f.path.endswith("/"))
+        return tuple(sorted(finished, key=lambda file: file.path))
+
+    @contextmanager
+    def open(self, file: StoredFile) -> Iterator[ByteStream]:
+        """See Landing. S3 reads one version to its end, whatever is put there meanwhile."""
+        try:
+            answer = self.client.get_object(
+                Bucket=self.bucket, Key=self._key(file.path), IfMatch=f'"{file.version}"'
+            )
+        except (ClientError, BotoCoreError) as error:
+            raise _translated(error, file.path) from error
+        with answer["Body"] as body:
+            yield _S3Bytes(body, file.path)
+
+    def _key(self, path: str) -> str:
+        return f"{self.prefix}/{path}" if self.prefix else path
+
+    def _listed(self, found: Any) -> StoredFile:
+        path = found["Key"].removeprefix(self._key(""))
+        version = found["ETag"].strip('"')
+        return StoredFile(path, found["Size"], version, found["LastModified"])
+
+
+@dataclass(frozen=True)
+class _S3Bytes:
+    body: Any
+    path: str
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            chunk: bytes = self.body.read(size)
+        except BotoCoreError as error:
+            raise _translated(error, self.path) from error
+        return chunk
+
+
+def _translated(error: ClientError | BotoCoreError, path: str) -> HeadraceError:
+    """What a failed call means; boto3 has tried again already where that could help."""
+    if isinstance(error, BotoCoreError):
+        return SourceUnavailableError(
+            f"{path}: S3 did not answer: {type(error).__name__}",
+            fix="see that landing.s3.endpoint can be reached and that it has credentials",
+        )
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code = error.response.get("Error", {}).get("Code", "")
+    if status == _PRECONDITION_FAILED:
+        return changed_error(path)
+    if status in _FORBIDDEN:
+        return forbidden_error(path)
+    if status == _NOT_FOUND and code != "NoSuchBucket":
+        return gone_error(path)
+    what = f"{path}: S3 answered {status} {code}"
+    if status >= _SERVER_ERROR or status in _TRANSIENT:
+        return SourceUnavailableError(what, fix="try again once the server is well")
+    return SourceRejectedError(what, fix="correct landing.uri or landing.s3")

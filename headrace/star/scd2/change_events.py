@@ -1,0 +1,460 @@
+"""What a dimension is told: one event for each row, mention or published version of a member."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from pyspark.sql import Column, DataFrame, Window, WindowSpec
+from pyspark.sql import functions as F
+
+from headrace.config.sources import SOURCE_ORDER, EntityConfig
+from headrace.config.star import DimensionConfig
+from headrace.engine import functions as parse
+from headrace.engine.times import moment_of
+from headrace.engine.types import sql_type
+from headrace.standardize.rows import PARTITION_COLUMN
+
+# More than a cluster's tasks for such a frame, and few enough that each has thousands of members.
+_PARTITIONS = 64
+
+
+class Neighbours:
+    """Rows of a member in an order.
+
+    Args:
+        key: Columns of the natural key; no row may have a NULL in them.
+        order: What orders a member's rows.
+    """
+
+    def __init__(self, key: Sequence[str], order: Sequence[Column]) -> None:
+        self._key = key
+        # Which hash does not matter: it only deals out members, and engines differ in it.
+        dealt = F.pmod(F.xxhash64(*key), F.lit(_PARTITIONS))
+        self._window: WindowSpec = Window.partitionBy(dealt).orderBy(*key, *order)
+
+    def before(self, column: str) -> Column:
+        """The column's value in the member's row before; NULL in its first row."""
+        return self._same(F.lag, 1, column)
+
+    def after(self, column: str, rows: int = 1) -> Column:
+        """The column's value some rows later; NULL if the member has fewer."""
+        return self._same(F.lead, rows, column)
+
+    def latest(self, value: Column) -> Column:
+        """The value of the member's last row up to this one that has one; NULL without any."""
+        # With its member beside it: the last row of a value may be of the member before.
+        named = F.struct(*(F.col(name) for name in self._key), value.alias("_value"))
+        so_far = self._window.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+        found = F.last(F.when(value.isNotNull(), named), ignorenulls=True).over(so_far)
+        is_same = F.lit(True)
+        for name in self._key:
+            is_same = is_same & (found.getField(name) == F.col(name))
+        return F.when(is_same, found.getField("_value"))
+
+    def _same(self, look: Callable[[str, int], Column], rows: int, column: str) -> Column:
+        is_same = F.lit(True)
+        for name in self._key:
+            is_same = is_same & (look(name, rows).over(self._window) == F.col(name))
+        return F.when(is_same, look(column, rows).over(self._window))
+
+
+# Before any event that a source could tell of, and a date that every database can hold.
+BEGINNING = "1900-01-01 00:00:00"
+# A member that was deleted existed before.
+_FIRST_DELETE = "1900-01-01 00:00:00.000001"
+
+# Kinds of events: a row's state of a member, its delete, a fact that names it, the version of it
+# that is published (which stands for all that was told before), and a quarantined row of it, which
+# shows that a snapshot has the member and nothing else.
+STATE, DELETE, MENTION, PUBLISHED = "state", "delete", "mention", "published"
+SEEN = "seen"
+
+# Of a frame of mentions, when a fact names the member. Columns of ours begin with an underscore,
+# which no column of a user's does.
+MENTION_TIME = "_event_time"
+
+# Column of a row without a time: when what it follows happened.
+_PLACED = "_placed"
+# Order of events at one instant: what the source told last holds.
+_TOLD_ORDER = ("_told_at", PARTITION_COLUMN, *SOURCE_ORDER)
+
+
+def value_types(config: DimensionConfig, entity: EntityConfig) -> dict[str, str]:
+    """Type of each attribute, those of type 1 last."""
+    return {name: entity.column(source).type for name, source in config.shown.items()}
+
+
+def key_types(config: DimensionConfig, entity: EntityConfig) -> dict[str, str]:
+    """Type of each column of the natural key."""
+    return {name: entity.column(source).type for name, source in config.natural_key.items()}
+
+
+def instant(text: str) -> Column:
+    """A literal wall-clock time."""
+    return F.lit(text).cast("timestamp_ntz")
+
+
+def moment(entity: EntityConfig, column: str) -> Column:
+    """A date or time of an entity as it is compared: wall-clock time, UTC where there is a zone."""
+    return moment_of(F.col(column), entity.column(column).type, entity.timezone)
+
+
+def day_start(entity: EntityConfig) -> Column:
+    """When a row's day begins, as times are compared."""
+    return moment_of(F.col(PARTITION_COLUMN), "date", entity.timezone)
+
+
+def day_number() -> Column:
+    """A row's day as a number that grows with it."""
+    day = F.col(PARTITION_COLUMN)
+    return (F.year(day) * 10_000 + F.month(day) * 100 + F.dayofmonth(day)).cast("bigint")
+
+
+def told_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """One event a processed row; rows without a whole natural key name no member and are left out.
+
+    Args:
+        rows: Processed rows of the entity.
+        config: Which columns they give, when they hold, and which tell of deletes.
+        entity: Types of the columns.
+
+    Returns:
+        Events as `events_schema` lists them, several at an instant of a member among them.
+    """
+    named = {**config.natural_key, **config.shown}
+    for source in config.natural_key.values():
+        rows = rows.where(F.col(source).isNotNull())
+    told_at = day_start(entity)
+    if config.effective_time is not None:
+        rows = rows.transform(_with_times, config, entity)
+        told_at = F.greatest(told_at, F.col(_PLACED))
+        told_at = F.coalesce(moment(entity, config.effective_time), told_at)
+    is_delete = _is_delete(config)
+    beginning = F.when(is_delete, instant(_FIRST_DELETE)).otherwise(instant(BEGINNING))
+    at = F.greatest(told_at, beginning)
+    given = {name: F.col(source) for name, source in named.items()}
+    given |= {
+        "_kind": F.when(is_delete, F.lit(DELETE)).otherwise(F.lit(STATE)),
+        "_at": at,
+        "_changed_at": at,
+        "_gone": is_delete,
+        "_told_at": told_at,
+        **{name: F.col(name) for name in (PARTITION_COLUMN, *SOURCE_ORDER)},
+        **{f"_order_{i}": F.col(source) for i, source in enumerate(config.told_by)},
+    }
+    if config.sequence is not None:
+        # A row without a number is older than all that have one.
+        given["_sequence"] = F.coalesce(F.col(config.sequence).cast("bigint"), F.lit(-(2**63)))
+    if config.has_timed_snapshots:
+        given["_sequence"] = day_number()
+        values = [(F.col(named[n]), kind) for n, kind in value_types(config, entity).items()]
+        told = [(told_at, "timestamp"), (is_delete.cast("int"), "int")]
+        given["_row_hash"] = parse.hash_key([*told, *values])
+    events = as_events(rows, given, config, entity)
+    if config.delete_action == "keep":
+        events = events.where(F.col("_kind") == STATE)
+    return _first_and_last(events, config, entity) if have_one_state(config) else events
+
+
+def seen_events(keys: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """One event a quarantined row whose whole natural key can be read.
+
+    Args:
+        keys: The entity's columns of the natural key, typed, and the partition's day.
+        config: The natural key.
+        entity: Types of the columns.
+    """
+    for source in config.natural_key.values():
+        keys = keys.where(F.col(source).isNotNull())
+    at = F.greatest(day_start(entity), instant(BEGINNING))
+    given = {name: F.col(source) for name, source in config.natural_key.items()}
+    given |= {"_kind": F.lit(SEEN), "_at": at, "_changed_at": at, "_gone": F.lit(False)}
+    if config.has_timed_snapshots:
+        given["_sequence"] = day_number()
+    return as_events(keys, {**given, PARTITION_COLUMN: F.col(PARTITION_COLUMN)}, config, entity)
+
+
+def snapshot_days(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """`_day`: midnight of each day on which a state was told, in any order, each once.
+
+    Of snapshots whose rows have times: also `_number`, of each day on which a row was told.
+    """
+    if config.has_timed_snapshots:
+        rows = events.where(F.col("_kind").isin(STATE, DELETE))
+        day = day_start(entity).alias("_day")
+        return rows.select(day, day_number().alias("_number")).distinct()
+    return events.where(F.col("_kind") == STATE).select(F.col("_at").alias("_day")).distinct()
+
+
+def mention_events(mentions: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """One event a member that facts mention, with the earliest time at which one does.
+
+    Args:
+        mentions: The dimension's natural key columns and `_event_time`, in any number.
+        config: The natural key.
+        entity: Types of the columns.
+    """
+    keys = key_types(config, entity)
+    at = F.col(MENTION_TIME).cast("timestamp_ntz")
+    # A fact before the beginning finds no version, inferred or not.
+    known = mentions.where(at >= instant(BEGINNING))
+    for name in keys:
+        known = known.where(F.col(name).isNotNull())
+    first = known.groupBy(*keys).agg(F.min(at).alias("_mentioned_at"))
+    given = {name: F.col(name) for name in (*keys, "_mentioned_at")}
+    return as_events(first, {**given, "_kind": F.lit(MENTION)}, config, entity)
+
+
+def as_events(
+    frame: DataFrame, given: Mapping[str, Column], config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    """The frame as events: columns that are not `given` are NULL."""
+    types = events_schema(config, entity)
+    return frame.select(
+        *(given.get(n, F.lit(None)).cast(sql_type(kind)).alias(n) for n, kind in types.items())
+    )
+
+
+def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, str]:
+    """Columns of events and their types.
+
+    Attributes:
+        _kind: STATE, DELETE, MENTION, PUBLISHED or SEEN.
+        _at: When it holds from; NULL of a mention.
+        _changed_at: Instant of the last change that it stands for.
+        _known_from: Of a published version, where the member's first one begins.
+        _mentioned_at: Earliest time at which a fact names the member.
+        _next_change_at: Of a published version, the first change that was of the future.
+        _sequence: Number by which the source orders changes; of a published version, the largest.
+        _row_hash: Of a snapshot's row with a time: hash of its time and values; of a published
+            version, of the row told last, NULL if the last snapshot lacks the member.
+        _gone: Whether the member is deleted after it.
+    """
+    order = {f"_order_{i}": entity.column(s).type for i, s in enumerate(config.told_by)}
+    return {
+        **key_types(config, entity),
+        **value_types(config, entity),
+        "_kind": "string",
+        "_at": "timestamp",
+        "_changed_at": "timestamp",
+        "_known_from": "timestamp",
+        "_mentioned_at": "timestamp",
+        "_next_change_at": "timestamp",
+        "_sequence": "bigint",
+        "_row_hash": "bigint",
+        "_gone": "boolean",
+        "_told_at": "timestamp",
+        **order,
+        PARTITION_COLUMN: "date",
+        "_delivery": "string",
+        "_file": "string",
+        "_line": "bigint",
+    }
+
+
+def told_order(config: DimensionConfig) -> list[str]:
+    """Columns that order the events of one instant; the last is the one that holds."""
+    order = [f"_order_{i}" for i in range(len(config.told_by))]
+    first = ["_sequence"] if config.has_sequence else []
+    return [*first, _TOLD_ORDER[0], *order, *_TOLD_ORDER[1:], "_tie"]
+
+
+def with_tie(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """`events` with `_tie`, which orders even rows that agree in all that tells their order."""
+    values = [(F.col(n), kind) for n, kind in value_types(config, entity).items()]
+    return events.withColumn("_tie", parse.row_hash([*values, (F.col("_kind"), "string")]))
+
+
+def settled(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """One event of a member at an instant: the one that its source told last.
+
+    Returns:
+        Events, and `_has_values`: a delete that follows a state of its instant has that state's
+        values, for nothing else would show them. `_sequence` is the member's largest.
+    """
+    order = [F.col(name).asc_nulls_first() for name in ("_at", *told_order(config))]
+    in_order = Neighbours([*config.natural_key], order)
+    told = with_outdated(events, config).where(~F.col("_is_outdated")).drop("_is_outdated")
+    if config.has_timed_snapshots:
+        told = told.where(F.col("_kind") != SEEN)
+    told = with_tie(told, config, entity)
+    told = told.transform(_with_kept_values, in_order, config, entity)
+    if _may_follow_states(config):
+        told = _with_states_of_deletes(told, in_order, config, entity)
+    else:
+        told = told.withColumn("_has_values", F.lit(False))
+    followed = told.withColumn("_next_at", in_order.after("_at"))
+    differs = F.col("_next_at").isNull() | (F.col("_at") != F.col("_next_at"))
+    found = followed.where((F.col("_kind") == MENTION) | differs).drop("_tie", "_next_at")
+    if not config.has_sequence:
+        return found
+    return found.withColumn("_sequence", F.col("_largest")).drop("_largest")
+
+
+def with_outdated(events: DataFrame, config: DimensionConfig) -> DataFrame:
+    """`events` with `_is_outdated`: whether a row with a larger number holds from before it.
+
+    `_largest` is the member's largest number: the row that has it may be a repeated delete, which
+    is left out.
+    """
+    if not config.has_sequence:
+        return events.withColumn("_is_outdated", F.lit(False))
+    member = Window.partitionBy(*config.natural_key)
+    until_now = member.orderBy("_at", "_sequence").rowsBetween(Window.unboundedPreceding, -1)
+    # What was seen only says nothing of a time.
+    before = F.max(F.when(F.col("_kind") != SEEN, F.col("_sequence"))).over(until_now)
+    is_told = F.col("_kind").isin(STATE, DELETE)
+    is_outdated = F.coalesce(is_told & (before > F.col("_sequence")), F.lit(False))
+    largest = F.max("_sequence").over(member)
+    return events.withColumns({"_is_outdated": is_outdated, "_largest": largest})
+
+
+def _may_follow_states(config: DimensionConfig) -> bool:
+    """Whether a delete may be of the instant of the state that it follows."""
+    if config.delete_action == "keep":
+        return False
+    return config.has_timed_snapshots or (config.deletes is not None and bool(config.deletes.when))
+
+
+def _with_kept_values(
+    events: DataFrame, in_order: Neighbours, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    """States with the values told before, where a NULL of theirs says nothing."""
+    types, is_state = value_types(config, entity), F.col("_kind") == STATE
+    kept = {}
+    for name in config.ignore_nulls:
+        tells = (is_state & F.col(name).isNotNull()) | (F.col("_kind") == PUBLISHED)
+        value = F.when(tells, F.struct(F.col(name).alias("_told")))
+        if name not in config.overwritten:
+            nothing = F.lit(None).cast(sql_type(types[name]))
+            value = F.when(F.col("_gone"), F.struct(nothing.alias("_told"))).otherwise(value)
+        told = in_order.latest(value).getField("_told")
+        kept[name] = F.when(is_state, told).otherwise(F.col(name))
+    return events.withColumns(kept) if kept else events
+
+
+def _with_states_of_deletes(
+    events: DataFrame, in_order: Neighbours, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    # Lags, not the last state so far: that took ten times as long over 400,000 events.
+    follows = in_order.before("_at") == F.col("_at")
+    is_delete = F.col("_kind") == DELETE
+    repeats = F.coalesce(is_delete & follows & (in_order.before("_kind") == DELETE), F.lit(False))
+    once = events.withColumn("_repeats", repeats).where(~F.col("_repeats")).drop("_repeats")
+    names = [*value_types(config, entity)]
+    before = {
+        "_has_values": is_delete & follows & (in_order.before("_kind") == STATE),
+        **{f"_state_{name}": in_order.before(name) for name in names},
+    }
+    found = once.withColumns(before)
+    has_values = F.coalesce(F.col("_has_values"), F.lit(False))
+    values = {
+        name: F.when(has_values, F.col(f"_state_{name}")).otherwise(F.col(name)) for name in names
+    }
+    shown = found.withColumns({"_has_values": has_values, **values})
+    return shown.drop(*(f"_state_{name}" for name in names))
+
+
+def with_absences(
+    events: DataFrame,
+    days: DataFrame,
+    seen: DataFrame | None,
+    config: DimensionConfig,
+    entity: EntityConfig,
+) -> DataFrame:
+    """`events` and the deletes of members that a snapshot lacks.
+
+    Only the first snapshot that lacks a member tells of a delete: the next ones say no more.
+
+    Args:
+        events: Events of members, one at an instant.
+        days: `_day`: midnight of each day that has a snapshot. Where events of kind PUBLISHED
+            stand for what was told before, BEGINNING stands for the snapshots before.
+        seen: Events of kind SEEN, in any number; None: no row was quarantined.
+        config: The natural key.
+        entity: Types of the columns.
+
+    Returns:
+        Events without those of kind SEEN, and `_has_values`. `_changed_at` of a member is no
+        earlier than its last row of a snapshot, a quarantined one included.
+    """
+    told = events
+    if seen is not None:
+        # A day without a good row is no snapshot: its quarantined rows say nothing either.
+        seen = days.join(seen.withColumn("_day", F.col("_at")), "_day").select(*seen.columns)
+        events = events.drop("_has_values").unionByName(seen)
+    # One partition, said outright: there is a row a day, and engines warn of a window without.
+    following = F.lead("_day").over(Window.partitionBy(F.lit(0)).orderBy("_day"))
+    snapshots = days.select("_day", following.alias("_next_day"))
+    in_time = Neighbours([*config.natural_key], [F.col("_at").asc_nulls_first()])
+    # A published version that has no end was there in the last snapshot before.
+    before = instant(BEGINNING)
+    last_seen = F.when(F.col("_kind") == PUBLISHED, before).otherwise(F.col("_at"))
+    present = (
+        events.withColumn("_again", in_time.after("_at"))
+        .withColumn("_day", last_seen)
+        .where((F.col("_kind") != MENTION) & ~F.col("_gone"))
+    )
+    is_absent = F.col("_again").isNull() | (F.col("_next_day") < F.col("_again"))
+    # The days on the left: Sail keeps that side in memory and streams the other.
+    absent = snapshots.join(present, "_day").where(F.col("_next_day").isNotNull() & is_absent)
+    given = {name: F.col(name) for name in config.natural_key}
+    # No row told of it: `_changed_at` stays the instant of the last that did.
+    given |= {"_kind": F.lit(DELETE), "_at": F.col("_next_day"), "_gone": F.lit(True)}
+    absences = as_events(absent, given, config, entity)
+    found = told if seen is None else _changed_when_seen(told, seen, config)
+    return found.unionByName(absences.withColumn("_has_values", F.lit(False)))
+
+
+def _changed_when_seen(events: DataFrame, seen: DataFrame, config: DimensionConfig) -> DataFrame:
+    keys = [*config.natural_key]
+    last = seen.groupBy(*keys).agg(F.max("_at").alias("_seen_at"))
+    # The few that were quarantined on the left: Sail keeps that side in memory.
+    joined = last.join(events, keys, "right")
+    changed = F.greatest(F.col("_changed_at"), F.col("_seen_at"))
+    return joined.withColumn("_changed_at", changed).select(*events.columns)
+
+
+def _with_times(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """`rows` with `_placed`: of a row without a time, the latest that the day told before it.
+
+    Without it, a row at midnight would come before the changes that it follows.
+    """
+    time = F.col(str(config.effective_time))
+    none = F.lit(None).cast("timestamp_ntz")
+    required = {*entity.key, *(c.name for c in entity.columns if c.required)}
+    if config.effective_time in required:
+        return rows.withColumn(_PLACED, none)
+    key = [*config.natural_key.values(), PARTITION_COLUMN]
+    order = [F.col(name).asc_nulls_first() for name in (*config.told_by, *SOURCE_ORDER)]
+    before = Window.partitionBy(*key).orderBy(*order).rowsBetween(Window.unboundedPreceding, -1)
+    # Few rows lack their time: only their members' days go through the window.
+    lacking = rows.where(time.isNull()).select(*key).distinct()
+    days = lacking.join(rows, key).select(*rows.columns)
+    latest = F.max(moment(entity, str(config.effective_time))).over(before)
+    placed = days.withColumn(_PLACED, latest)
+    timed = rows.where(time.isNotNull()).withColumn(_PLACED, none)
+    return timed.unionByName(placed.where(time.isNull()))
+
+
+def have_one_state(config: DimensionConfig) -> bool:
+    """Whether members have no attributes and are never deleted: there is nothing to change."""
+    return not config.shown and config.delete_action == "keep"
+
+
+def _first_and_last(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """One event a member, from the first time it was told of to the last.
+
+    Such a dimension is often made from facts, millions of rows for some hundred members.
+    """
+    found = events.groupBy(*config.natural_key).agg(
+        F.min("_at").alias("_at"), F.max("_changed_at").alias("_changed_at")
+    )
+    given = {name: F.col(name) for name in (*config.natural_key, "_at", "_changed_at")}
+    given |= {"_kind": F.lit(STATE), "_gone": F.lit(False)}
+    return as_events(found, given, config, entity)
+
+
+def _is_delete(config: DimensionConfig) -> Column:
+    if config.deletes is None or config.deletes.when is None:
+        return F.lit(False)
+    # Not `coalesce`: Sail's plans disagree on whether its result can be NULL, and fail on it.
+    return F.when(F.expr(f"({config.deletes.when})"), F.lit(True)).otherwise(F.lit(False))

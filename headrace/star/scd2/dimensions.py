@@ -1,0 +1,301 @@
+"""Dimensions: their columns, and the whole of one from all that was ever told of its members."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from headrace.config.sources import EntityConfig
+from headrace.config.star import DimensionConfig
+from headrace.engine import functions as parse
+from headrace.schema import Column as SchemaColumn
+from headrace.schema import TableSchema
+from headrace.star.scd2.change_events import (
+    BEGINNING,
+    DELETE,
+    key_types,
+    mention_events,
+    seen_events,
+    settled,
+    snapshot_days,
+    told_events,
+    with_absences,
+)
+from headrace.star.scd2.versions import versions_of
+from headrace.star.timed_snapshots import with_presence, withdrawn_until
+
+UNKNOWN_KEY = -1
+IS_LATEST = "_is_latest"
+# Natural key of the unknown member by type; of all others it is -1. A member may have it, too.
+_UNKNOWN_NAMES: dict[str, object] = {
+    "string": "Unknown",
+    "date": BEGINNING[:10],
+    "timestamp": BEGINNING,
+    "timestamptz": BEGINNING,
+}
+_MEMBER_COLUMNS = (
+    SchemaColumn("_changed_at", "timestamp", True, "Last change told of the member, no-ops too."),
+    SchemaColumn("_known_from", "timestamp", True, "Start of its first version that a row told."),
+    SchemaColumn("_mentioned_at", "timestamp", True, "First fact that its inferred version has."),
+)
+
+
+_SEQUENCE = SchemaColumn("_sequence", "bigint", True, "Largest number told of it.")
+_ROW_HASH = SchemaColumn(
+    "_row_hash", "bigint", True, "Of its last row; NULL if the last snapshot lacks it."
+)
+_NEXT_CHANGE = SchemaColumn(
+    "_next_change_at", "timestamp", True, "First change told of it that is of the future."
+)
+
+
+@dataclass(frozen=True)
+class DimensionInputs:
+    """All that a dimension is made from.
+
+    Attributes:
+        rows: All processed rows of its entity, in any order.
+        mentions: Natural key columns of the dimension and `_event_time` of facts, in any number;
+            ignored unless the dimension infers members.
+        quarantined_keys: The entity's columns of the natural key, typed, and the partition's day
+            of quarantined rows; read where snapshots tell of deletes.
+        now: End of the last day that the dimension was run for, by wall clock: what is current is
+            so just before. None: nothing that was told is of a time after it.
+    """
+
+    rows: DataFrame
+    mentions: DataFrame | None = None
+    quarantined_keys: DataFrame | None = None
+    now: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Versions:
+    """A dimension in the lake, in two parts of `lake_dimension_schema` that share no row.
+
+    Attributes:
+        head: The latest version of each member: deleted and inferred ones and the unknown too.
+        tail: All earlier ones.
+    """
+
+    head: DataFrame
+    tail: DataFrame
+
+
+def dimension_schema(config: DimensionConfig, entity: EntityConfig) -> TableSchema:
+    """Surrogate key, natural key, attributes, validity interval; flags that can be true."""
+    flags = []
+    if config.delete_action == "flag":
+        flags.append(SchemaColumn("is_deleted", "boolean", False, "Whether the source deleted it."))
+    if config.infers_members:
+        flags.append(
+            SchemaColumn("is_inferred", "boolean", False, "Whether only facts tell of it so far.")
+        )
+    return TableSchema(
+        (
+            SchemaColumn(config.key_column, "bigint", False, "Surrogate key of the version."),
+            *_business_columns(config, entity),
+            SchemaColumn("valid_from", "timestamp", False, "Start of validity, included."),
+            SchemaColumn("valid_to", "timestamp", True, "End of validity, excluded; NULL: open."),
+            SchemaColumn("is_current", "boolean", False, "Whether it is valid today."),
+            SchemaColumn(
+                "is_latest", "boolean", False, "Whether it is the last version that is known."
+            ),
+            *flags,
+        )
+    )
+
+
+def lake_dimension_schema(config: DimensionConfig, entity: EntityConfig) -> TableSchema:
+    """`dimension_schema`, then what the next update needs to know of a member, in its head row.
+
+    `_changed_at` is the instant of the last change told, one that changed nothing included;
+    `_known_from` where the first version begins that a row told of; `_mentioned_at` the earliest
+    event time of a fact, where the member has an inferred version; `_next_change_at` the first
+    change that is of the future. NULL in all other rows.
+    """
+    more = [_NEXT_CHANGE] if config.has_future else []
+    more += [_SEQUENCE] if config.has_sequence else []
+    more += [_ROW_HASH] if config.has_timed_snapshots else []
+    return dimension_schema(config, entity).plus([*_MEMBER_COLUMNS, *more])
+
+
+def build_dimension(
+    inputs: DimensionInputs, config: DimensionConfig, entity: EntityConfig
+) -> Versions:
+    """The whole dimension from all published rows of its entity.
+
+    Depends on the set of rows only, not on the order in which runs brought them.
+
+    Args:
+        inputs: All that it is made from.
+        config: Natural key, attributes, and how versions begin and end.
+        entity: Types of the columns.
+    """
+    versions = build_marked_dimension(inputs, config, entity)
+    return Versions(latest(versions, config, entity), earlier(versions, config, entity))
+
+
+def build_marked_dimension(
+    inputs: DimensionInputs, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    """`build_dimension` as one frame, whose column `_is_latest` says what is of the head.
+
+    Whoever writes it by that column has it computed once.
+    """
+    versions = member_versions(inputs, config, entity)
+    unknown = unknown_member(inputs.rows.sparkSession, config, entity)
+    return versions.unionByName(unknown.withColumn(IS_LATEST, F.lit(True)))
+
+
+def dimension_rows(versions: Versions, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """All versions as they are published: the columns of `dimension_schema`."""
+    names = dimension_schema(config, entity).names
+    return versions.head.select(*names).unionByName(versions.tail.select(*names))
+
+
+def member_versions(
+    inputs: DimensionInputs,
+    config: DimensionConfig,
+    entity: EntityConfig,
+    members: DataFrame | None = None,
+) -> DataFrame:
+    """Versions of all members, or of those whose natural keys are given, with `_is_latest`.
+
+    Args:
+        inputs: All that the dimension is made from: what a snapshot lacks is seen in other rows.
+        config: As of `build_dimension`.
+        entity: Types of the columns.
+        members: Distinct natural keys of a part of the members; None: all.
+    """
+    told = told_events(inputs.rows, config, entity)
+    # The few members on the left: Sail keeps that side in memory and streams the other.
+    events = _of_members(told, members, config)
+    if inputs.mentions is not None and config.infers_members:
+        some = _of_members(inputs.mentions, members, config)
+        events = events.unionByName(mention_events(some, config, entity))
+    seen = None
+    if inputs.quarantined_keys is not None and config.snapshots_tell_deletes:
+        seen = seen_events(inputs.quarantined_keys, config, entity)
+        seen = _of_members(seen, members, config)
+    absences = (snapshot_days(told, config, entity), seen)
+    return keyed_versions(events, absences, inputs.now, config, entity)
+
+
+def keyed_versions(
+    events: DataFrame,
+    absences: tuple[DataFrame, DataFrame | None],
+    now: datetime | None,
+    config: DimensionConfig,
+    entity: EntityConfig,
+) -> DataFrame:
+    """Versions of the members that events tell of, in the lake's columns, and `_is_latest`.
+
+    Args:
+        events: Of whole members, in any order, any number at an instant.
+        absences: Days that have a snapshot, and events of quarantined rows, as of `with_absences`;
+            not read without snapshots.
+        now: As of `DimensionInputs`.
+        config: How versions begin and end.
+        entity: Types of the columns.
+    """
+    if config.has_timed_snapshots:
+        days, seen = absences
+        everything = events if seen is None else events.unionByName(seen)
+        events = with_presence(everything, days, config, entity)
+    one_each = settled(events, config, entity)
+    if config.snapshots_tell_deletes and not config.has_timed_snapshots:
+        one_each = with_absences(one_each, *absences, config, entity)
+    versions = versions_of(one_each, now, config, entity)
+    types = [(F.col(name), kind) for name, kind in key_types(config, entity).items()]
+    key = parse.hash_key([*types, (F.col("valid_from"), "timestamp")])
+    keyed = versions.withColumn(config.key_column, key)
+    schema = lake_dimension_schema(config, entity)
+    cast = [parse.cast_to(F.col(c.name), c.type).alias(c.name) for c in schema]
+    return keyed.select(*cast, "_is_latest")
+
+
+def unknown_deletes(
+    rows: DataFrame, config: DimensionConfig, entity: EntityConfig
+) -> tuple[datetime | None, int | None]:
+    """Latest instant and largest number of deletes of members of whom no state was told before.
+
+    Such a delete leaves no version, and counts all the same once an earlier state is told.
+    """
+    told = told_events(rows, config, entity)
+    if config.has_timed_snapshots:
+        return withdrawn_until(told, config, entity)
+    if config.delete_action == "keep" or config.deletes is None or config.deletes.when is None:
+        return None, None
+    is_delete = F.col("_kind") == DELETE
+    members = told.groupBy(*config.natural_key).agg(
+        F.min(F.when(is_delete, F.col("_at"))).alias("_first_delete"),
+        F.max(F.when(is_delete, F.col("_at"))).alias("_last_delete"),
+        F.min(F.when(~is_delete, F.col("_at"))).alias("_first_state"),
+        F.max(F.when(is_delete, F.col("_sequence"))).alias("_sequence"),
+    )
+    is_unknown = F.col("_first_state").isNull() | (F.col("_first_delete") <= F.col("_first_state"))
+    if config.sequence is not None:
+        # The states before may be outdated: by their numbers, and so by more than their times.
+        is_unknown = F.col("_first_delete").isNotNull()
+    latest = (F.max(name).alias(name) for name in ("_last_delete", "_sequence"))
+    found = members.where(is_unknown).agg(*latest).collect()[0]
+    return found["_last_delete"], found["_sequence"]
+
+
+def latest(versions: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """The latest version of each member, in the lake's columns."""
+    names = lake_dimension_schema(config, entity).names
+    return versions.where(F.col("_is_latest")).select(*names)
+
+
+def earlier(versions: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """All versions but the latest, in the lake's columns."""
+    names = lake_dimension_schema(config, entity).names
+    return versions.where(~F.col("_is_latest")).select(*names)
+
+
+def unknown_member(spark: SparkSession, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """The row with key -1, to which facts without a known member point; none if so configured."""
+    schema = lake_dimension_schema(config, entity)
+    values: dict[str, object] = dict(config.unknown_values)
+    values |= {
+        name: _UNKNOWN_NAMES.get(kind, UNKNOWN_KEY)
+        for name, kind in key_types(config, entity).items()
+    }
+    values |= {config.key_column: UNKNOWN_KEY, "valid_from": BEGINNING, "is_current": True}
+    values |= {"is_latest": True, "is_deleted": False, "is_inferred": False}
+    one = spark.range(1 if config.has_unknown_member else 0)
+    return one.select(
+        *(parse.cast_to(F.lit(values.get(c.name)), c.type).alias(c.name) for c in schema)
+    )
+
+
+def _of_members(frame: DataFrame, members: DataFrame | None, config: DimensionConfig) -> DataFrame:
+    if members is None:
+        return frame
+    return members.join(frame, [*config.natural_key]).select(*frame.columns)
+
+
+def _business_columns(config: DimensionConfig, entity: EntityConfig) -> list[SchemaColumn]:
+    keys = [
+        SchemaColumn(name, entity.column(source).type, False, entity.column(source).description)
+        for name, source in config.natural_key.items()
+    ]
+    attributes = [
+        SchemaColumn(name, entity.column(source).type, True, entity.column(source).description)
+        for name, source in config.shown.items()
+    ]
+    return [*keys, *attributes]
+
+
+__all__ = [
+    "BEGINNING",
+    "UNKNOWN_KEY",
+    "Versions",
+    "build_dimension",
+    "dimension_rows",
+    "dimension_schema",
+    "lake_dimension_schema",
+]

@@ -1,0 +1,307 @@
+"""Following changes: a dimension's next state from the published one and what came and went."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import reduce
+from typing import TypeVar
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from headrace.config.sources import EntityConfig
+from headrace.config.star import DimensionConfig
+from headrace.star.scd2.change_events import (
+    BEGINNING,
+    DELETE,
+    MENTION,
+    PUBLISHED,
+    SEEN,
+    as_events,
+    events_schema,
+    instant,
+    seen_events,
+    snapshot_days,
+)
+from headrace.star.scd2.dimensions import (
+    UNKNOWN_KEY,
+    DimensionInputs,
+    Versions,
+    build_dimension,
+    earlier,
+    keyed_versions,
+    lake_dimension_schema,
+    latest,
+    member_versions,
+    unknown_deletes,
+    unknown_member,
+)
+from headrace.star.scd2.late_changes import DimensionChanges, TimeLimits, judged_members, net_events
+from headrace.star.scd2.single_versions import ended_versions, next_heads
+from headrace.star.timed_snapshots import END_OF_TIME
+
+T = TypeVar("T", int, datetime)
+
+
+@dataclass(frozen=True)
+class DimensionUpdate:
+    """The next state of a dimension, in frames that are computed when they are written.
+
+    Attributes:
+        head: The whole next head.
+        tail: Rows to add to the tail, or the whole next one if it is replaced.
+        replaces_tail: Which of both `tail` is.
+        late_members: How many members were rebuilt from their whole history.
+        limits: Of the next update.
+    """
+
+    head: DataFrame
+    tail: DataFrame
+    replaces_tail: bool
+    late_members: int
+    limits: TimeLimits
+
+
+def update_dimension(
+    published: Versions,
+    changes: DimensionChanges,
+    limits: TimeLimits,
+    everything: Callable[[], DimensionInputs],
+    config: DimensionConfig,
+    entity: EntityConfig,
+) -> DimensionUpdate | None:
+    """What `build_dimension` would give of everything, for the price of what changed.
+
+    None if that is what is published: nothing that came or went touches a member.
+
+    A member whose changes all come after its last one needs its head row only. It is late, and
+    rebuilt from its history, if a change comes before or at the instant of its last one, if a row
+    of it was removed, if a type 1 value changed that earlier versions show, or if the fact went
+    that its inferred version begins with. A snapshot that comes late says something of every
+    member: then all are rebuilt. One small query decides; all else is left to the frames.
+
+    Args:
+        published: The published state, built by the same code and configuration.
+        changes: What came and went since.
+        limits: Today, and the deletes that left no version.
+        everything: All that the dimension is made from, as it is now; asked for late members only.
+        config: As of `build_dimension`.
+        entity: Types of the columns.
+    """
+    told = net_events(changes, config, entity)
+    members = published.head.where(F.col(config.key_column) != UNKNOWN_KEY)
+    judged = judged_members(members, told, changes, limits, config, entity)
+    found = _counts(judged, limits, config)
+    if not found.touched:
+        return None
+    limits_after = replace(
+        limits,
+        unknown_deletes_until=_latest(limits.unknown_deletes_until, found.unknown_delete),
+        unknown_deletes_sequence=_latest(limits.unknown_deletes_sequence, found.unknown_sequence),
+    )
+    if config.snapshots_tell_deletes and found.has_late_rows:
+        inputs = everything()
+        versions = build_dimension(inputs, config, entity)
+        until = _latest(limits_after.unknown_deletes_until, found.last)
+        if config.has_timed_snapshots:
+            until, last = unknown_deletes(inputs.rows, config, entity)
+            limits_after = replace(limits_after, unknown_deletes_sequence=last)
+        return DimensionUpdate(
+            versions.head,
+            versions.tail,
+            replaces_tail=True,
+            late_members=found.members,
+            limits=replace(limits_after, unknown_deletes_until=until),
+        )
+    schema = lake_dimension_schema(config, entity)
+    is_published = F.col(config.key_column).isNotNull()
+    untouched = is_published & ~F.col("_is_late") & ~F.col("_is_several")
+    enough = judged.where(F.col("_is_single") | untouched)
+    head = [
+        next_heads(enough, schema, config, entity),
+        unknown_member(judged.sparkSession, config, entity),
+    ]
+    tail = []
+    if not (config.snapshots_tell_deletes or config.has_timed_snapshots):
+        tail.append(ended_versions(judged.where("_is_single"), schema, config, entity))
+    late = judged.where("_is_late").select(*config.natural_key)
+    if found.several:
+        changed = _changed(judged, told, (changes, limits), config, entity)
+        head.append(latest(changed, config, entity))
+        tail.append(earlier(changed, config, entity))
+    if found.late:
+        rebuilt = member_versions(everything(), config, entity, late)
+        head.append(latest(rebuilt, config, entity))
+        tail.append(earlier(rebuilt, config, entity))
+        tail.append(_without(published.tail, late, config).select(*schema.names))
+    return DimensionUpdate(
+        reduce(DataFrame.unionByName, head),
+        reduce(DataFrame.unionByName, tail),
+        replaces_tail=bool(found.late),
+        late_members=found.late,
+        limits=limits_after,
+    )
+
+
+@dataclass(frozen=True)
+class _Counts:
+    members: int
+    touched: int
+    late: int
+    several: int
+    has_late_rows: bool
+    last: datetime | None
+    unknown_delete: datetime | None
+    unknown_sequence: int | None
+
+
+def _counts(judged: DataFrame, limits: TimeLimits, config: DimensionConfig) -> _Counts:
+    is_touched = F.col("_is_late") | F.col("_is_single") | F.col("_is_several")
+    # A member whose states went may have nothing left but a delete, which leaves no version.
+    went = F.when(F.col("_was_removed"), F.col("_changed_at"))
+    unknown = F.when(F.col("_known_from").isNull(), F.col("_last_delete"))
+    # Of a source that orders by a number, any delete: what holds before it may be outdated.
+    sequences = [F.lit(None).cast("bigint")]
+    if "_sequence" in judged.columns:
+        sequences = [
+            F.greatest(
+                F.col("_last_delete_sequence"), F.when(F.col("_was_removed"), F.col("_sequence"))
+            )
+        ]
+    risky = F.lit(None).cast("int")
+    if config.has_timed_snapshots:
+        sequences = [F.col("_last_sequence")]
+        has_delete = F.col("_last_delete").isNotNull()
+        withdrawn = (F.col("_unripe") == 1) | ((F.col("_states") == 1) & has_delete)
+        withdrawn = withdrawn & F.col("_known_from").isNull()
+        risky = (F.coalesce(withdrawn, F.lit(False)) | (F.col("_is_late") & has_delete)).cast("int")
+    first_number = "_first_sequence" if config.has_timed_snapshots else "_events"
+    found = judged.agg(
+        F.count(F.lit(1)).alias("members"),
+        F.sum(is_touched.cast("bigint")).alias("touched"),
+        F.sum(F.col("_is_late").cast("bigint")).alias("late"),
+        F.sum(F.col("_is_several").cast("bigint")).alias("several"),
+        F.max("_changed_at").alias("last"),
+        F.min("_first_at").alias("first"),
+        F.max(F.col("_was_removed").cast("int")).alias("removed"),
+        F.max(F.greatest(went, F.when(F.col("_was_removed"), F.col("_last_delete")))).alias("went"),
+        F.max(unknown).alias("unknown"),
+        F.max(F.coalesce(*sequences)).alias("sequence"),
+        F.max(risky).alias("risky"),
+        F.min(first_number).alias("first_number"),
+    ).collect()[0]
+    first, last = found["first"], found["last"]
+    is_before = first is not None and last is not None and first <= last
+    if config.has_timed_snapshots:
+        first, last_number = found["first_number"], limits.unknown_deletes_sequence
+        is_before = None not in (first, last_number) and first <= last_number
+    has_late_rows = is_before or bool(found["removed"])
+    unknown_until = _latest(found["went"], found["unknown"])
+    if config.has_timed_snapshots:
+        unknown_until = END_OF_TIME if found["risky"] else None
+    return _Counts(
+        found["members"],
+        found["touched"] or 0,
+        found["late"] or 0,
+        found["several"] or 0,
+        has_late_rows,
+        last,
+        unknown_until,
+        found["sequence"],
+    )
+
+
+def _latest(one: T | None, other: T | None) -> T | None:
+    return one if other is None or (one is not None and one >= other) else other
+
+
+def _changed(
+    judged: DataFrame,
+    told: DataFrame,
+    given: tuple[DimensionChanges, TimeLimits],
+    config: DimensionConfig,
+    entity: EntityConfig,
+) -> DataFrame:
+    """Versions from their published one on of members of whom several things were told."""
+    changes, limits = given
+    keys = [*config.natural_key]
+    several = judged.where("_is_several")
+    is_told = (F.col("_count") > 0) & (F.col("_kind") != SEEN)
+    came = told.where(is_told).select(*events_schema(config, entity))
+    # The few members on the left: Sail keeps that side in memory and streams the other.
+    repeats = F.col("_repeats") if config.has_timed_snapshots else F.lit(False)
+    members = several.select(*keys, repeats.alias("_repeats"))
+    # A row that is repeated shows that its member is there, and nothing else.
+    kind = F.when(F.col("_repeats"), F.lit(SEEN)).otherwise(F.col("_kind"))
+    theirs = members.join(came, keys).withColumn("_kind", kind).select(*came.columns)
+    events = theirs.unionByName(_published_events(several, config, entity))
+    # Snapshots that came, and those before.
+    before = judged.sparkSession.range(1).select(instant(BEGINNING).alias("_day"))
+    if config.has_timed_snapshots:
+        before = before.withColumn("_number", F.lit(0).cast("bigint"))
+    seen = None
+    if changes.quarantined_added is not None:
+        # Those too that went and came again: the day's other rows may be new.
+        seen = seen_events(changes.quarantined_added, config, entity)
+    days = snapshot_days(came, config, entity).unionByName(before)
+    return keyed_versions(events, (days, seen), limits.now, config, entity)
+
+
+def _published_events(
+    touched: DataFrame, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    """What stands for all that was told of a member before: its version, its end, its mention."""
+    known = F.col("_known_from").isNotNull()
+    is_closed = F.coalesce(F.col("valid_to").isNotNull(), F.lit(False)) & known
+    # An inferred version is no more than its mention; that of a known member goes with its version.
+    before = F.when(~known, F.col("_mentioned_at"))
+    mention = F.least(F.col("_came"), before) if config.infers_members else before
+    kinds = [
+        F.when(known, F.lit(PUBLISHED)),
+        F.when(is_closed, F.lit(DELETE)),
+        F.when(mention.isNotNull(), F.lit(MENTION)),
+    ]
+    rows = (
+        touched.withColumn("_mention", mention)
+        .withColumn("_kind", F.explode(F.array(*kinds)))
+        .where(F.col("_kind").isNotNull())
+    )
+    is_version = F.col("_kind") == PUBLISHED
+    is_mention = F.col("_kind") == MENTION
+    gone = is_closed | (F.col("is_deleted") if config.delete_action == "flag" else F.lit(False))
+    given: dict[str, Column] = {name: F.col(name) for name in config.natural_key}
+    given |= {n: F.when(is_version, F.col(n)) for n in config.shown}
+    given |= {
+        "_kind": F.col("_kind"),
+        "_at": F.when(is_version, F.col("valid_from")).when(~is_mention, F.col("valid_to")),
+        "_changed_at": F.when(is_version, F.col("_changed_at")),
+        "_known_from": F.when(is_version, F.col("_known_from")),
+        "_mentioned_at": F.when(is_mention, F.col("_mention")).when(
+            is_version, F.col("_mentioned_at")
+        ),
+        "_gone": F.when(~is_mention, gone | ~is_version),
+    }
+    if config.has_timed_snapshots:
+        given["_row_hash"] = F.when(is_version, F.col("_row_hash"))
+    if config.has_sequence:
+        given["_sequence"] = F.when(is_version, F.col("_sequence"))
+    if config.has_future:
+        given["_next_change_at"] = F.when(is_version, F.col("_next_change_at"))
+    return as_events(rows, given, config, entity)
+
+
+def _without(rows: DataFrame, late: DataFrame, config: DimensionConfig) -> DataFrame:
+    # A semi-join would keep the many rows on the left in memory.
+    marked = late.withColumn("_late", F.lit(True))
+    joined = marked.join(rows, [*config.natural_key], "right").where(F.col("_late").isNull())
+    return joined.select(*rows.columns)
+
+
+__all__ = [
+    "DimensionChanges",
+    "DimensionInputs",
+    "DimensionUpdate",
+    "TimeLimits",
+    "Versions",
+    "update_dimension",
+]

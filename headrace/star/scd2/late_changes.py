@@ -1,0 +1,334 @@
+"""Which members a change touches, and for which of them the latest version is not enough."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from headrace.config.sources import EntityConfig
+from headrace.config.star import DimensionConfig
+from headrace.engine import functions as parse
+from headrace.standardize.rows import PARTITION_COLUMN
+from headrace.star.scd2.change_events import (
+    DELETE,
+    SEEN,
+    STATE,
+    events_schema,
+    instant,
+    mention_events,
+    seen_events,
+    snapshot_days,
+    told_events,
+    told_order,
+    value_types,
+    with_outdated,
+    with_tie,
+)
+from headrace.star.timed_snapshots import may_be_withdrawn
+
+
+@dataclass(frozen=True)
+class DimensionChanges:
+    """What came and went since the published state was built; what did both cancels out.
+
+    Attributes:
+        added: Processed rows of files that came.
+        removed: Processed rows of files that went; None: none did.
+        mentions_added: Natural key columns of the dimension and `_event_time`, of facts that came.
+        mentions_removed: The same of facts that went.
+        quarantined_added: Keys of quarantined rows, as of `DimensionInputs`, that came.
+        quarantined_removed: Those that went.
+    """
+
+    added: DataFrame
+    removed: DataFrame | None = None
+    mentions_added: DataFrame | None = None
+    mentions_removed: DataFrame | None = None
+    quarantined_added: DataFrame | None = None
+    quarantined_removed: DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class TimeLimits:
+    """Instants that decide whose published version is enough.
+
+    Attributes:
+        now: As of `DimensionInputs`, of the state that is made.
+        unknown_deletes_until: Until then, a member that has no version may have been deleted; None:
+            none was (`unknown_deletes`).
+        unknown_deletes_sequence: Likewise, of a source that orders its changes by a number.
+    """
+
+    now: datetime | None = None
+    unknown_deletes_until: datetime | None = None
+    unknown_deletes_sequence: int | None = None
+
+
+def net_events(
+    changes: DimensionChanges, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    """Events of rows that came (`_count` > 0) or went (< 0), without those that did both."""
+    came = told_events(changes.added, config, entity)
+    went = None if changes.removed is None else told_events(changes.removed, config, entity)
+    if config.snapshots_tell_deletes:
+        if changes.quarantined_added is not None:
+            came = came.unionByName(seen_events(changes.quarantined_added, config, entity))
+        if changes.quarantined_removed is not None:
+            seen = seen_events(changes.quarantined_removed, config, entity)
+            went = seen if went is None else went.unionByName(seen)
+    came = came.withColumn("_count", F.lit(1))
+    if went is None:
+        return came
+    both = came.unionByName(went.withColumn("_count", F.lit(-1)))
+    grouped = both.groupBy(*events_schema(config, entity))
+    return grouped.agg(F.sum("_count").alias("_count")).where(F.col("_count") != 0)
+
+
+def judged_members(
+    members: DataFrame,
+    told: DataFrame,
+    changes: DimensionChanges,
+    limits: TimeLimits,
+    config: DimensionConfig,
+    entity: EntityConfig,
+) -> DataFrame:
+    """One row a member that is published or touched, with what is to be done about it.
+
+    Args:
+        members: Head rows, the unknown member's left out.
+        told: Of `net_events`.
+        changes: Its mentions are read.
+        limits: Times that make a member late.
+        config: How versions begin and end.
+        entity: Types of the columns.
+
+    Returns:
+        The head's columns (NULL of new members), `_first_at` (the first change told),
+        `_last_delete` (the last delete that came), `_came` (the first mention that came),
+        `_was_removed`, the values of one change (`new_column`), and never
+        NULL: `_is_late` (its whole history is needed), `_is_single` (its head row and the one
+        change that was told are enough) and `_is_several` (its head row and what was told are).
+    """
+    # The few that are touched on the left: Sail keeps that side in memory, streams the other.
+    touched = _touched(told, changes, limits, config, entity)
+    if config.has_timed_snapshots:
+        members = members.transform(_with_new_days, told, config, entity)
+    judged = touched.join(members, [*config.natural_key], "full")
+    if config.has_timed_snapshots:
+        judged = judged.withColumn("_repeats", _repeats())
+    late, single = F.col("_is_late"), F.col("_is_single")
+    return (
+        judged.withColumn("_is_late", _is_late(limits, config, entity))
+        .withColumn("_is_single", ~late & _is_single(limits, config))
+        .withColumn("_is_several", ~late & ~single & _is_touched(config))
+    )
+
+
+def _with_new_days(
+    members: DataFrame, told: DataFrame, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    """`_all_days` and `_first_day` of the snapshots that came."""
+    came = told.where(F.col("_count") > 0)
+    days = snapshot_days(came, config, entity).agg(
+        F.count(F.lit(1)).alias("_all_days"), F.min("_day").alias("_first_day")
+    )
+    # Beneath the join of members: above it, Sail 0.7 drops filters of the result.
+    return days.crossJoin(members)
+
+
+def _repeats() -> Column:
+    """Whether all rows that came are the member's last one again."""
+    last = F.col("_row_hash")
+    is_last = (F.col("_least_hash") == last) & (F.col("_most_hash") == last)
+    return _true(is_last) & ~_true(F.col("_was_removed"))
+
+
+def new_column(name: str) -> str:
+    """Name of a judged member's column with a value of the change that was told.
+
+    Two underscores: an attribute may be called `hash`, and `_new_hash` is another column.
+    """
+    return f"_new__{name}"
+
+
+def _is_late(limits: TimeLimits, config: DimensionConfig, entity: EntityConfig) -> Column:
+    late = F.col("_was_removed") | _true(F.col("_first_at") <= F.col("_changed_at"))
+    if config.has_timed_snapshots:
+        late = F.col("_was_removed") | _breaks_snapshots(config)
+    if config.has_future and limits.now is not None:
+        # What was of the future is of the past now.
+        late = late | _true(F.col("_next_change_at") < instant(limits.now.isoformat(" ")))
+    if limits.unknown_deletes_until is not None:
+        until = instant(limits.unknown_deletes_until.isoformat(" "))
+        late = late | (F.col("_known_from").isNull() & _true(F.col("_first_at") <= until))
+    if config.has_sequence:
+        late = late | _true(F.col("_first_sequence") <= F.col("_sequence"))
+        if limits.unknown_deletes_sequence is not None:
+            until = F.lit(limits.unknown_deletes_sequence)
+            late = late | (F.col("_known_from").isNull() & _true(F.col("_first_sequence") <= until))
+    if config.overwritten:
+        fronted = F.col("_known_from").isNotNull() & F.col("_mentioned_at").isNotNull()
+        has_tail = fronted | _true(F.col("_known_from") < F.col("valid_from"))
+        changes = _true(F.col("_new_hash") != _overwritten_hash(config, entity))
+        for name in _kept(config):
+            changes = changes | _true(F.col(_last(name)) != F.col(name))
+            changes = changes | (F.col(_last(name)).isNotNull() & F.col(name).isNull())
+        late = late | (changes & has_tail)
+    lost = _true(F.col("_went") <= F.col("_mentioned_at"))
+    replaced = _true(F.col("_came") <= F.col("_mentioned_at"))
+    return F.coalesce(late, F.lit(False)) | (lost & ~replaced)
+
+
+def _breaks_snapshots(config: DimensionConfig) -> Column:
+    """Whether what snapshots that came say of a member does not just go on from its version.
+
+    A row that is repeated says nothing new. A member that comes back, or that some of the
+    snapshots lack, may be placed by other rows than its last one.
+    """
+    is_new, has_rows = F.col("_known_from").isNull(), F.col("_first_at").isNotNull()
+    is_earlier = ~F.col("_repeats") & _true(F.col("_first_at") <= F.col("_changed_at"))
+    if not config.snapshots_tell_deletes:
+        return is_earlier
+    returns = ~is_new & F.col("_row_hash").isNull() & has_rows
+    is_ahead = _true(F.col("_changed_at") >= F.col("_first_day"))
+    lacks = ~is_new & (F.coalesce(F.col("_days"), F.lit(0)) < F.col("_all_days"))
+    return is_earlier | returns | (lacks & (has_rows | is_ahead))
+
+
+def _is_touched(config: DimensionConfig) -> Column:
+    if config.snapshots_tell_deletes:
+        # Every snapshot says something of every member.
+        return F.lit(True)
+    return F.col("_first_at").isNotNull() | _is_mentioned(config)
+
+
+def _is_single(limits: TimeLimits, config: DimensionConfig) -> Column:
+    if config.snapshots_tell_deletes or config.has_timed_snapshots:
+        return F.lit(False)
+    is_inferred = F.col(config.key_column).isNotNull() & F.col("_known_from").isNull()
+    is_single = F.col("_events") == 1
+    if limits.now is not None:
+        is_single = is_single & (F.col("_first_at") < instant(limits.now.isoformat(" ")))
+    return _true(is_single) & ~is_inferred & ~_is_mentioned(config)
+
+
+def _is_mentioned(config: DimensionConfig) -> Column:
+    """Whether a mention that came says something that is not known yet."""
+    unknown = F.col("_known_from").isNull()
+    if config.first_version == "at_effective_time":
+        unknown = unknown | (F.col("_came") < F.col("_known_from"))
+    is_earlier = F.col("_mentioned_at").isNull() | (F.col("_came") < F.col("_mentioned_at"))
+    return _true(F.col("_came").isNotNull() & unknown & is_earlier)
+
+
+def _true(condition: Column) -> Column:
+    return F.coalesce(condition, F.lit(False))
+
+
+def _touched(
+    told: DataFrame,
+    changes: DimensionChanges,
+    limits: TimeLimits,
+    config: DimensionConfig,
+    entity: EntityConfig,
+) -> DataFrame:
+    """One row a member of whom something was told or mentioned, or went."""
+    keys = [*config.natural_key]
+    values = {
+        new_column(name): name
+        for name in ("_kind", "_changed_at", "_sequence", *value_types(config, entity))
+    }
+    kept = _kept(config)
+    first_at, more = F.min("_at"), list[Column]()
+    if config.has_timed_snapshots:
+        # What was only seen has no time.
+        first_at = F.min(F.when(F.col("_kind") != SEEN, F.col("_at")))
+        came, is_state = F.col("_count") > 0, F.col("_kind") == STATE
+        more = [
+            F.countDistinct(F.when(came, F.col(PARTITION_COLUMN))).alias("_days"),
+            F.min("_row_hash").alias("_least_hash"),
+            F.max("_row_hash").alias("_most_hash"),
+            F.max((came & is_state).cast("int")).alias("_states"),
+            F.max((came & may_be_withdrawn(entity)).cast("int")).alias("_unripe"),
+            F.max("_sequence").alias("_last_sequence"),
+        ]
+    is_delete = (F.col("_kind") == DELETE) & (F.col("_count") > 0)
+    told_of = (
+        _ranked(told, limits, config, entity)
+        .groupBy(*keys)
+        .agg(
+            first_at.alias("_first_at"),
+            F.count(F.lit(1)).alias("_events"),
+            F.max(F.when(is_delete, F.col("_at"))).alias("_last_delete"),
+            F.max(F.when(is_delete, F.col("_sequence"))).alias("_last_delete_sequence"),
+            F.min("_sequence").alias("_first_sequence"),
+            (F.min("_count") < 0).alias("_was_removed"),
+            F.max(F.when(F.col("_rank") == 1, F.col("_hash"))).alias("_new_hash"),
+            *(F.max(F.when(F.col("_rank") == 1, F.col(_last(n)))).alias(_last(n)) for n in kept),
+            *more,
+            # Of one change any is the one; of several none is used.
+            *(F.first(name).alias(new) for new, name in values.items()),
+        )
+    )
+    no_time = F.lit(None).cast("timestamp_ntz")
+    for column, mentions in (
+        ("_came", changes.mentions_added),
+        ("_went", changes.mentions_removed),
+    ):
+        if mentions is None or not config.infers_members:
+            told_of = told_of.withColumn(column, no_time)
+        else:
+            first = mention_events(mentions, config, entity)
+            named = first.select(*keys, F.col("_mentioned_at").alias(column))
+            told_of = told_of.join(named, keys, "full")
+    return told_of
+
+
+def _ranked(
+    told: DataFrame, limits: TimeLimits, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    """`told` with `_hash` of the type 1 values, and `_rank`: 1 of the state that was told last.
+
+    States of the future are left out: they change no value of today.
+
+    Of type 1 values whose NULL says nothing, `_last` has what was told last.
+    """
+    if not config.overwritten:
+        none = F.lit(None).cast("bigint")
+        return told.withColumn("_hash", none).withColumn("_rank", F.lit(0))
+    is_state = (F.col("_kind") == STATE) & (F.col("_count") > 0) & ~F.col("_is_outdated")
+    if limits.now is not None:
+        is_state = is_state & (F.col("_at") < instant(limits.now.isoformat(" ")))
+    order = [F.when(is_state, 0).otherwise(1)]
+    order += [F.col(name).desc_nulls_last() for name in ("_at", *told_order(config))]
+    window = Window.partitionBy(*config.natural_key).orderBy(*order)
+    every = window.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
+    last = {
+        _last(n): F.first(F.when(is_state, F.col(n)), ignorenulls=True).over(every)
+        for n in _kept(config)
+    }
+    return (
+        with_tie(with_outdated(told, config), config, entity)
+        .withColumn("_hash", F.when(is_state, _overwritten_hash(config, entity)))
+        .withColumns({"_rank": F.row_number().over(window), **last})
+    )
+
+
+def _overwritten_hash(config: DimensionConfig, entity: EntityConfig) -> Column:
+    """Of those of which a NULL is a value."""
+    values = [
+        (F.col(n), entity.column(s).type)
+        for n, s in config.overwritten.items()
+        if n not in config.ignore_nulls
+    ]
+    return parse.hash_key(values) if values else F.lit(0).cast("bigint")
+
+
+def _kept(config: DimensionConfig) -> list[str]:
+    """Type 1 columns of which a NULL says nothing."""
+    return [name for name in config.ignore_nulls if name in config.overwritten]
+
+
+def _last(name: str) -> str:
+    return f"_last__{name}"

@@ -1,0 +1,134 @@
+"""Members of whom one change was told, after all that were told before: most of a day in order."""
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from headrace.config.sources import EntityConfig
+from headrace.config.star import DimensionConfig
+from headrace.engine import functions as parse
+from headrace.schema import TableSchema
+from headrace.star.scd2.change_events import BEGINNING, DELETE, instant, key_types, value_types
+from headrace.star.scd2.late_changes import new_column
+
+_AT = "_first_at"
+
+
+def next_heads(
+    judged: DataFrame, schema: TableSchema, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    """The next head row of each member, of those too that nothing touches.
+
+    A new member of whom a delete is all that was told has none.
+
+    Args:
+        judged: Of `judged_members`, members with one change and untouched ones.
+        schema: Columns of the lake's table.
+        config: How versions begin and end.
+        entity: Types of the columns.
+    """
+    begins, is_new = F.col("_begins"), ~F.col("_exists")
+    start = F.when(is_new, _first_start(config)).otherwise(F.col(_AT))
+    valid_to = F.when(F.col("_ends"), F.col(_AT)).when(~begins, F.col("valid_to"))
+    flagged = F.when(begins, _is_delete())
+    columns = {
+        **{name: F.col(name) for name in config.natural_key},
+        **{name: _attribute(name, config) for name in (*config.attributes, *config.untracked)},
+        **{name: _overwritten(name, config) for name in config.overwritten},
+        "valid_from": F.when(begins, start).otherwise(F.col("valid_from")),
+        "valid_to": valid_to,
+        # Of members with one change nothing is of the future.
+        "is_current": F.when(F.col("_is_single"), valid_to.isNull()).otherwise(F.col("is_current")),
+        "is_latest": F.lit(True),
+        "is_deleted": flagged,
+        "is_inferred": F.when(begins, F.lit(False)),
+        "_changed_at": F.when(F.col("_is_single"), F.col(new_column("_changed_at"))),
+        "_known_from": F.when(is_new, start),
+        "_sequence": F.when(F.col("_is_single"), F.col(new_column("_sequence"))),
+    }
+    for name in ("is_deleted", "is_inferred", "_changed_at", "_known_from", "_sequence"):
+        if name in judged.columns:
+            columns[name] = F.coalesce(columns[name], F.col(name))
+    keys = [(F.col(name), kind) for name, kind in key_types(config, entity).items()]
+    key = parse.hash_key([*keys, (columns["valid_from"], "timestamp")])
+    columns[config.key_column] = F.when(begins, key).otherwise(F.col(config.key_column))
+    rows = judged.transform(_with_outcome, config, entity).where("_exists or _begins")
+    return rows.select(
+        *(parse.cast_to(columns.get(c.name, F.col(c.name)), c.type).alias(c.name) for c in schema)
+    )
+
+
+def ended_versions(
+    judged: DataFrame, schema: TableSchema, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    """Published versions that the one change put another in the place of; arguments as above."""
+    columns = {
+        **{name: _overwritten(name, config) for name in config.overwritten},
+        "valid_to": F.coalesce(F.col("valid_to"), F.col(_AT)),
+        "is_current": F.lit(False),
+        "is_latest": F.lit(False),
+        **{name: F.lit(None) for name in ("_changed_at", "_known_from", "_mentioned_at")},
+        "_next_change_at": F.lit(None),
+        "_sequence": F.lit(None),
+    }
+    rows = judged.transform(_with_outcome, config, entity).where("_begins and _exists")
+    return rows.select(
+        *(parse.cast_to(columns.get(c.name, F.col(c.name)), c.type).alias(c.name) for c in schema)
+    )
+
+
+def _with_outcome(judged: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """Whether the change begins a version (`_begins`) or only ends the published one (`_ends`)."""
+    exists = F.col(config.key_column).isNotNull()
+    types = value_types(config, entity)
+    old = parse.hash_key([(F.col(name), types[name]) for name in config.attributes])
+    new = parse.hash_key([(_new(n, config), types[n]) for n in config.attributes])
+    differs = old != new if config.attributes else F.lit(False)
+    single, was_there = F.col("_is_single"), _was_there(config)
+    flags = F.lit(config.delete_action == "flag")
+    on_state = ~was_there | differs
+    on_delete = flags & was_there
+    begins = F.when(_is_delete(), on_delete).otherwise(on_state)
+    return judged.withColumns(
+        {
+            "_exists": exists,
+            "_begins": single & begins,
+            "_ends": single & _is_delete() & was_there & ~flags,
+        }
+    )
+
+
+def _is_delete() -> Column:
+    return F.coalesce(F.col(new_column("_kind")) == DELETE, F.lit(False))
+
+
+def _first_start(config: DimensionConfig) -> Column:
+    return instant(BEGINNING) if config.first_version == "from_beginning" else F.col(_AT)
+
+
+def _was_there(config: DimensionConfig) -> Column:
+    """Whether the member is published, and not as deleted."""
+    is_gone = F.col("valid_to").isNotNull()
+    if config.delete_action == "flag":
+        is_gone = F.coalesce(F.col("is_deleted"), F.lit(False))
+    return F.col(config.key_column).isNotNull() & ~is_gone
+
+
+def _new(name: str, config: DimensionConfig) -> Column:
+    """What the change says: where its NULL says nothing, what was published."""
+    told = F.col(new_column(name))
+    if name not in config.ignore_nulls:
+        return told
+    if name in config.overwritten:
+        return F.coalesce(told, F.col(name))
+    return F.coalesce(told, F.when(_was_there(config), F.col(name)))
+
+
+def _attribute(name: str, config: DimensionConfig) -> Column:
+    # A flagged member is shown as it was last known.
+    is_told = F.col("_begins") & ~(_is_delete() & F.col("_exists"))
+    return F.when(is_told, _new(name, config)).otherwise(F.col(name))
+
+
+def _overwritten(name: str, config: DimensionConfig) -> Column:
+    is_told = F.col("_is_single") & ~(_is_delete() & F.col("_exists"))
+    return F.when(is_told, _new(name, config)).otherwise(F.col(name))

@@ -1,0 +1,254 @@
+"""Type 2 history: from what was told of members to their versions."""
+
+from datetime import datetime
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from headrace.config.sources import EntityConfig
+from headrace.config.star import DimensionConfig
+from headrace.engine import functions as parse
+from headrace.star.scd2.change_events import (
+    BEGINNING,
+    DELETE,
+    MENTION,
+    PUBLISHED,
+    STATE,
+    Neighbours,
+    have_one_state,
+    instant,
+    value_types,
+)
+
+# Hashes of states are not negative.
+_DELETED = -1
+
+
+def versions_of(
+    events: DataFrame, now: datetime | None, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    """Versions of the members that events tell of (type 2 of Kimball & Ross, 3rd ed.).
+
+    - Equal neighbours are one version; a delete between them keeps them apart.
+    - A delete of a member of whom nothing was told before says nothing.
+    - A member of whom facts speak before any version has an inferred one in front.
+
+    Args:
+        events: Of whole members, one at an instant (headrace.star.scd2.change_events).
+        now: What is current is so just before; None: no event is of a later time.
+        config: How versions begin and end.
+        entity: Types of the columns.
+
+    Returns:
+        Natural key, attributes, valid_from, valid_to, is_current, is_deleted, is_inferred, then
+        `_changed_at`, `_known_from`, `_mentioned_at`, `_next_change_at`, `_sequence` and
+        `_row_hash` of the member's latest version (NULL of all others), `_is_latest`, `is_latest`.
+    """
+    return (
+        events.transform(_with_neighbour, config, entity)
+        .transform(_with_member_facts, now, config)
+        .transform(_since_first_state, now, config)
+        .transform(_with_latest_values, now, config)
+        .where(_begins_version(config))
+        .transform(_closed, now, config, entity)
+    )
+
+
+def _in_time(config: DimensionConfig) -> Neighbours:
+    return Neighbours([*config.natural_key], [F.col("_at").asc_nulls_first()])
+
+
+def _is(kind: str) -> Column:
+    return F.col("_kind") == kind
+
+
+def _with_neighbour(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    types = value_types(config, entity)
+    values = [(F.col(name), types[name]) for name in config.attributes]
+    state = parse.hash_key(values) if values else F.lit(0).cast("bigint")
+    is_deleted = _is(DELETE)
+    if config.delete_action == "flag":
+        is_deleted = is_deleted | F.col("_gone")
+    deleted = F.lit(_DELETED).cast("bigint")
+    # Of a mention, which comes first, there is none: so the first that was told has none before.
+    told = F.when(is_deleted, deleted).when(~_is(MENTION), state)
+    before = _in_time(config).before("_state")
+    return events.withColumn("_state", told).withColumn("_before", before)
+
+
+def _start(config: DimensionConfig) -> Column:
+    """Where the version that an event begins would begin."""
+    beginning = instant(BEGINNING)
+    start = F.col("_at")
+    if config.first_version == "from_beginning":
+        start = F.when(F.col("_is_first") & ~_is(PUBLISHED), beginning).otherwise(start)
+    return start
+
+
+def _is_past(now: datetime | None) -> Column:
+    return F.lit(True) if now is None else F.col("_at") < instant(now.isoformat(" "))
+
+
+def _with_member_facts(
+    events: DataFrame, now: datetime | None, config: DimensionConfig
+) -> DataFrame:
+    member = Window.partitionBy(*config.natural_key)
+    stands = _is(STATE) | _is(PUBLISHED)
+    if config.delete_action == "flag" or config.first_version == "from_beginning":
+        # Inserted and deleted at one instant: where a version can show it, it was there.
+        stands = stands | F.col("_has_values")
+    # A published version with a mention has its inferred one already.
+    fronted = _is(PUBLISHED) & F.col("_mentioned_at").isNotNull()
+    told = (_is(STATE) | _is(DELETE)) & ~_is_past(now)
+    if have_one_state(config):
+        # Nothing of the future changes them; when they begin is known all the same.
+        told = F.lit(False)
+    following = F.least(F.col("_next_change_at"), F.when(told, F.col("_at")))
+    none = F.lit(None)
+    first_following = F.min(following).over(member) if config.has_future else none
+    last_sequence = F.max("_sequence").over(member) if config.has_sequence else none
+    row_hash = F.max("_row_hash").over(member) if config.has_timed_snapshots else none
+    return events.select(
+        *(F.col(name) for name in events.columns if name != "_next_change_at"),
+        first_following.cast("timestamp_ntz").alias("_next_change_at"),
+        F.min(F.when(stands, F.col("_at"))).over(member).alias("_first_told_at"),
+        F.min("_known_from").over(member).alias("_published_from"),
+        last_sequence.cast("bigint").alias("_last_sequence"),
+        row_hash.cast("bigint").alias("_last_row_hash"),
+        F.max("_changed_at").over(member).alias("_last_change"),
+        F.min("_mentioned_at").over(member).alias("_first_mention"),
+        F.max(fronted.cast("int")).over(member).alias("_fronted"),
+    )
+
+
+def _since_first_state(
+    events: DataFrame, now: datetime | None, config: DimensionConfig
+) -> DataFrame:
+    """Events without deletes before the member's first state, and where versions would begin."""
+    first_at, published_from = F.col("_first_told_at"), F.col("_published_from")
+    is_told = _is(MENTION) | F.coalesce(F.col("_at") >= first_at, F.lit(False))
+    first_start = instant(BEGINNING) if config.first_version == "from_beginning" else first_at
+    first_start = F.coalesce(published_from, F.when(first_at.isNotNull(), first_start))
+    following = F.col("_next_change_at")
+    if now is not None:
+        is_new = published_from.isNull() & (first_at >= instant(now.isoformat(" ")))
+        following = F.when(is_new, first_at).otherwise(following)
+    return (
+        events.where(is_told)
+        .withColumns(
+            {
+                "_is_first": F.coalesce(F.col("_at") == first_at, F.lit(False)) & ~_is(MENTION),
+                "_first_start": first_start,
+                "_next_change_at": following,
+            }
+        )
+        .withColumn("_start", _start(config))
+    )
+
+
+def _with_latest_values(
+    events: DataFrame, now: datetime | None, config: DimensionConfig
+) -> DataFrame:
+    """Type 1: every event of a member gets the values of today; deletes tell of none.
+
+    Of a member of whom only the future is told: the values that it begins with.
+    """
+    if not config.overwritten:
+        return events
+    member = Window.partitionBy(*config.natural_key)
+    tells = ~_is(MENTION) & (~_is(DELETE) | F.col("_has_values"))
+    latest_at = F.max(F.when(tells & _is_past(now), F.col("_at"))).over(member)
+    if now is not None:
+        latest_at = F.coalesce(latest_at, F.min(F.when(tells, F.col("_at"))).over(member))
+    told = events.withColumn("_latest_at", latest_at)
+    # One event of a member tells at that instant, so that `max` picks its value, NULL or not.
+    is_latest = tells & (F.col("_at") == F.col("_latest_at"))
+    return told.withColumns(
+        {n: F.max(F.when(is_latest, F.col(n))).over(member) for n in config.overwritten}
+    )
+
+
+def _begins_version(config: DimensionConfig) -> Column:
+    differs = F.col("_is_first") | (F.col("_before") != F.col("_state"))
+    known, mentioned = F.col("_first_start"), F.col("_first_mention")
+    needed = known.isNull()
+    if config.first_version == "at_effective_time":
+        needed = needed | ((mentioned < known) & (F.col("_fronted") == 0))
+    return F.when(_is(MENTION), F.coalesce(needed, F.lit(False))).otherwise(
+        F.when(_is(PUBLISHED), F.lit(True)).otherwise(differs)
+    )
+
+
+def _closed(
+    events: DataFrame, now: datetime | None, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
+    in_time, closes = _in_time(config), config.delete_action == "close"
+    types = value_types(config, entity)
+    next_at = in_time.after("_at")
+    next_is_delete = F.coalesce(in_time.after("_kind") == DELETE, F.lit(False))
+    is_last = next_at.isNull()
+    if closes:
+        is_last = is_last | (next_is_delete & in_time.after("_at", 2).isNull())
+    kept = (*config.attributes, *config.untracked)
+    before = {f"_before_{n}": in_time.before(n) for n in kept}
+    rows = events.withColumns(
+        {
+            "_next_at": next_at,
+            "_is_latest": F.when(_is(MENTION), F.col("_first_start").isNull()).otherwise(is_last),
+            **(before if config.delete_action == "flag" else {}),
+        }
+    )
+    if closes:
+        rows = rows.where(~_is(DELETE) | F.col("_is_first"))
+    valid_to = F.col("_next_at")
+    if closes:
+        valid_to = F.when(_is(DELETE), F.col("_at")).otherwise(valid_to)
+    valid_to = F.when(_is(MENTION), F.col("_first_start")).otherwise(valid_to)
+    valid_from = F.when(_is(MENTION), instant(BEGINNING)).otherwise(F.col("_start"))
+    return rows.select(
+        *config.natural_key,
+        *(_value(name, types[name], config).alias(name) for name in types),
+        valid_from.alias("valid_from"),
+        valid_to.alias("valid_to"),
+        _is_current(valid_from, valid_to, now).alias("is_current"),
+        F.col("_is_latest").alias("is_latest"),
+        F.coalesce(F.col("_gone"), F.lit(False)).alias("is_deleted"),
+        _is(MENTION).alias("is_inferred"),
+        *_member_columns(config),
+        "_is_latest",
+    )
+
+
+def _is_current(valid_from: Column, valid_to: Column, now: datetime | None) -> Column:
+    if now is None:
+        return valid_to.isNull()
+    today = instant(now.isoformat(" "))
+    return (valid_from < today) & F.coalesce(valid_to >= today, F.lit(True))
+
+
+def _value(name: str, type_name: str, config: DimensionConfig) -> Column:
+    """What a version shows: a delete what held before it, an inferred one what is configured."""
+    unknown = parse.cast_to(F.lit(config.unknown_values.get(name)), type_name)
+    value = F.col(name)
+    if name in config.overwritten:
+        return F.when(F.col("_first_start").isNull(), unknown).otherwise(value)
+    if config.delete_action == "flag":
+        repeated = _is(DELETE) & ~F.col("_has_values")
+        value = F.when(repeated, F.col(f"_before_{name}")).otherwise(value)
+    return F.when(_is(MENTION), unknown).otherwise(value)
+
+
+def _member_columns(config: DimensionConfig) -> list[Column]:
+    known, mentioned = F.col("_first_start"), F.col("_first_mention")
+    is_inferred = known.isNull()
+    if config.first_version == "at_effective_time":
+        is_inferred = is_inferred | (mentioned < known)
+    columns = {
+        "_changed_at": F.when(known.isNotNull(), F.col("_last_change")),
+        "_known_from": known,
+        "_mentioned_at": F.when(is_inferred, mentioned),
+        "_next_change_at": F.col("_next_change_at"),
+        "_sequence": F.when(known.isNotNull(), F.col("_last_sequence")),
+        "_row_hash": F.when(known.isNotNull(), F.col("_last_row_hash")),
+    }
+    return [F.when(F.col("_is_latest"), c).alias(name) for name, c in columns.items()]

@@ -1,0 +1,1 @@
+"""DDL of the warehouse: schema, partitions, indexes, constraints, grants, views."""

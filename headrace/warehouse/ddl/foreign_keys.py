@@ -1,0 +1,101 @@
+"""Foreign keys: declared, so that tools which read the catalog know how tables are joined."""
+
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from headrace.warehouse.identifiers import foreign_key_name
+from headrace.warehouse.sessions import Session
+from headrace.warehouse.tables import Reference, WarehouseTable
+
+_NOT_ENFORCED_SINCE = 180_000
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """A column of another table that holds keys of this one."""
+
+    table: sql.Identifier
+    column: str
+
+
+def declare(session: Session, table: WarehouseTable) -> bool:
+    """Declare what is missing, on the table and its months; True if anything was.
+
+    A reference whose table is not there yet, or has another key, is left for a later load.
+    Readers go on meanwhile; nothing is scanned where the server has NOT ENFORCED.
+    """
+    there = session.execute(
+        "select conname::text from pg_constraint where conrelid = %s::regclass and contype = 'f'",
+        (_quoted(table.namespace, table.name),),
+    ).fetchall()
+    missing = [
+        each
+        for each in table.references
+        if (foreign_key_name(table.name, each.column),) not in there
+    ]
+    declared = False
+    for reference in missing:
+        if not _is_key(session, table.namespace, reference):
+            continue
+        session.execute(
+            sql.SQL(
+                "alter table {} add constraint {} foreign key ({}) references {} ({}) {}"
+            ).format(
+                table.identifier,
+                sql.Identifier(foreign_key_name(table.name, reference.column)),
+                sql.Identifier(reference.column),
+                sql.Identifier(table.namespace, reference.table),
+                sql.Identifier(reference.key),
+                sql.SQL(terms(session.info.server_version)),
+            )
+        )
+        declared = True
+    return declared
+
+
+def terms(server_version: int) -> str:
+    """How a foreign key is declared by a server of this version, as in 180001.
+
+    Before 18 it is enforced, at the commit: within a load, facts may come before their members.
+    """
+    return (
+        "not enforced" if server_version >= _NOT_ENFORCED_SINCE else "deferrable initially deferred"
+    )
+
+
+def pointers(session: Session, table: WarehouseTable) -> list[Pointer]:
+    """The columns that are declared to point to a table; of a partitioned table, its own only."""
+    found = session.execute(
+        """
+        select n.nspname::text, c.relname::text, a.attname::text
+        from pg_constraint as f
+        join pg_class as c on c.oid = f.conrelid
+        join pg_namespace as n on n.oid = c.relnamespace
+        join pg_attribute as a on a.attrelid = f.conrelid and a.attnum = f.conkey[1]
+        where f.confrelid = %s::regclass and f.contype = 'f' and f.conparentid = 0
+            and cardinality(f.conkey) = 1
+        order by 1, 2, 3
+        """,
+        (_quoted(table.namespace, table.name),),
+    ).fetchall()
+    return [Pointer(sql.Identifier(namespace, name), column) for namespace, name, column in found]
+
+
+def _is_key(session: Session, namespace: str, reference: Reference) -> bool:
+    row = session.execute(
+        """
+        select true
+        from pg_constraint as k
+        join pg_attribute as a on a.attrelid = k.conrelid and a.attnum = k.conkey[1]
+        where k.conrelid = to_regclass(%s) and k.contype = 'p' and cardinality(k.conkey) = 1
+            and a.attname = %s
+        """,
+        (_quoted(namespace, reference.table), reference.key),
+    ).fetchone()
+    return row is not None
+
+
+def _quoted(namespace: str, name: str) -> str:
+    """As to_regclass reads it."""
+    return sql.Identifier(namespace, name).as_string()

@@ -1,0 +1,260 @@
+"""Columns and types between our schema and Postgres's, and how a published table may change."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from psycopg import sql
+
+from headrace.errors import IncompatibleSchemaError
+from headrace.schema import Column, TableSchema, decimal_parts
+from headrace.warehouse.sessions import Session
+from headrace.warehouse.tables import WarehouseTable
+
+# The names that format_type gives, so that a table's columns can be compared with ours.
+_SIMPLE = {
+    "string": "text",
+    "boolean": "boolean",
+    "int": "integer",
+    "bigint": "bigint",
+    "double": "double precision",
+    "date": "date",
+    "timestamp": "timestamp without time zone",
+    "timestamptz": "timestamp with time zone",
+    "list<string>": "text[]",
+}
+_OURS = {theirs: ours for ours, theirs in _SIMPLE.items()}
+
+
+@dataclass(frozen=True)
+class PostgresColumn:
+    """A column as Postgres's catalog describes it; `type` as format_type writes it."""
+
+    name: str
+    type: str
+    not_null: bool = False
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """What a table is like in Postgres at the moment.
+
+    Attributes:
+        columns: In order.
+        partition_key: As pg_get_partkeydef writes it; None for a table without partitions.
+        month_tables: Names of its partitions.
+        primary_key: Columns of its primary key.
+    """
+
+    columns: tuple[PostgresColumn, ...]
+    partition_key: str | None
+    month_tables: frozenset[str]
+    primary_key: frozenset[str] = frozenset()
+
+    @property
+    def partition_column(self) -> str | None:
+        """The column of a partition key that is one column."""
+        if self.partition_key is None:
+            return None
+        # Postgres quotes a name where it must: RANGE ("Day").
+        return self.partition_key.removeprefix("RANGE (").removesuffix(")").strip('"')
+
+
+@dataclass(frozen=True)
+class SchemaChange:
+    """What a published table must become to take a load.
+
+    Attributes:
+        columns: All columns afterwards, in order: those it has, then those new to it.
+        added: New to it, nullable: rows published before have no value.
+        widened: With a type that holds more.
+        relaxed: May be null from now on.
+    """
+
+    columns: tuple[PostgresColumn, ...]
+    added: tuple[PostgresColumn, ...] = ()
+    widened: tuple[PostgresColumn, ...] = ()
+    relaxed: tuple[str, ...] = ()
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether anything changes."""
+        return bool(self.added or self.widened or self.relaxed)
+
+
+def postgres_type(type_name: str) -> str:
+    """Postgres's name of one of our types."""
+    parts = decimal_parts(type_name)
+    return f"numeric({parts[0]},{parts[1]})" if parts else _SIMPLE[type_name]
+
+
+def schema_of(table: str, columns: Sequence[PostgresColumn]) -> TableSchema:
+    """Our form of a table's columns.
+
+    Raises:
+        IncompatibleSchemaError: A type has no place in our schemas, such as json.
+    """
+    found = []
+    for column in columns:
+        ours = _our_type(column.type)
+        if not ours:
+            raise IncompatibleSchemaError(
+                f"{table}: column '{column.name}' has the type {column.type}",
+                fix=f"select other columns, or make it one of {', '.join(_OURS)}, numeric(p,s)",
+            )
+        found.append(Column(column.name, ours, not column.not_null))
+    return TableSchema(tuple(found))
+
+
+def wanted_columns(table: WarehouseTable) -> tuple[PostgresColumn, ...]:
+    """The columns of a new table."""
+    required = {*table.primary_key, table.partition_column}
+    return tuple(
+        PostgresColumn(c.name, postgres_type(c.type), not c.nullable or c.name in required)
+        for c in table.schema
+    )
+
+
+def look_up(session: Session, namespace: str, name: str) -> PublishedTable | None:
+    """The table as it is; None if there is none."""
+    row = session.execute(
+        """
+        select
+            pg_get_partkeydef(c.oid),
+            array(
+                select array[
+                    a.attname::text,
+                    format_type(a.atttypid, a.atttypmod),
+                    a.attnotnull::text,
+                    (a.attnum = any(k.indkey) is true)::text
+                ]
+                from pg_attribute as a
+                left join pg_index as k on k.indrelid = a.attrelid and k.indisprimary
+                where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+                order by a.attnum
+            ),
+            array(
+                select p.relname::text
+                from pg_inherits as i
+                join pg_class as p on p.oid = i.inhrelid
+                where i.inhparent = c.oid
+            )
+        from pg_class as c
+        join pg_namespace as n on n.oid = c.relnamespace
+        where n.nspname = %s and c.relname = %s and c.relkind in ('r', 'p')
+        """,
+        (namespace, name),
+    ).fetchone()
+    if row is None:
+        return None
+    columns = tuple(PostgresColumn(n, kind, not_null == "true") for n, kind, not_null, _ in row[1])
+    key = frozenset(column[0] for column in row[1] if column[3] == "true")
+    return PublishedTable(columns, row[0], frozenset(row[2]), key)
+
+
+def plan_change(table: WarehouseTable, published: PublishedTable | None) -> SchemaChange:
+    """What `published` lacks of `table`. A column that `table` lacks stays, null in new rows.
+
+    So one that had to have a value need not have one any more: its old rows keep theirs.
+
+    Raises:
+        IncompatibleSchemaError: A column would lose what is published, or the partitions differ.
+    """
+    wanted = wanted_columns(table)
+    if published is None:
+        return SchemaChange(wanted)
+    _check_partitions(table, published)
+    new = {column.name: column for column in wanted}
+    after, widened, relaxed = [], [], []
+    for column in published.columns:
+        other = new.pop(column.name, None)
+        if other is None:
+            _check_left_out(table, column, published)
+            after.append(replace(column, not_null=False))
+            relaxed += [column.name] if column.not_null else []
+            continue
+        kind = _merged_type(table, column, other)
+        not_null = column.not_null and other.not_null
+        after.append(PostgresColumn(column.name, kind, not_null))
+        if kind != column.type:
+            widened.append(after[-1])
+        if column.not_null and not not_null:
+            relaxed.append(column.name)
+    added = tuple(PostgresColumn(column.name, column.type) for column in new.values())
+    return SchemaChange((*after, *added), added, tuple(widened), tuple(relaxed))
+
+
+def definition(column: PostgresColumn) -> sql.Composed:
+    """A column in CREATE TABLE or ADD COLUMN."""
+    not_null = sql.SQL(" not null" if column.not_null else "")
+    return sql.SQL("{} {}{}").format(sql.Identifier(column.name), sql.SQL(column.type), not_null)
+
+
+def apply_change(session: Session, table: WarehouseTable, change: SchemaChange) -> None:
+    """Alter the published table. Adding rewrites nothing; int to bigint rewrites the table."""
+    name = sql.Identifier
+    actions = [
+        *(sql.SQL("add column {}").format(definition(c)) for c in change.added),
+        *(
+            sql.SQL("alter column {} type {}").format(name(c.name), sql.SQL(c.type))
+            for c in change.widened
+        ),
+        *(sql.SQL("alter column {} drop not null").format(name(c)) for c in change.relaxed),
+    ]
+    if actions:
+        session.execute(
+            sql.SQL("alter table {} {}").format(table.identifier, sql.SQL(", ").join(actions))
+        )
+
+
+def _check_partitions(table: WarehouseTable, published: PublishedTable) -> None:
+    if published.partition_column != table.partition_column:
+        raise IncompatibleSchemaError(
+            f"{table.label} is published as partitioned by {published.partition_key or 'nothing'} "
+            f"and cannot become partitioned by {table.partition_column or 'nothing'}",
+            fix=f"make the table anew: {_rebuild(table)}",
+        )
+
+
+def _check_left_out(
+    table: WarehouseTable, column: PostgresColumn, published: PublishedTable
+) -> None:
+    if column.name in published.primary_key:
+        raise IncompatibleSchemaError(
+            f"{table.label}: column '{column.name}' ({column.type}) is part of the published "
+            "primary key and missing from the load",
+            fix=f"load '{column.name}' too, or make the table anew: {_rebuild(table)}",
+        )
+
+
+def _merged_type(table: WarehouseTable, published: PostgresColumn, new: PostgresColumn) -> str:
+    """The wider of both types."""
+    if _holds(published.type, new.type):
+        return published.type
+    if _holds(new.type, published.type) and published.name != table.partition_column:
+        return new.type
+    before, after = (_our_type(kind) or kind for kind in (published.type, new.type))
+    raise IncompatibleSchemaError(
+        f"{table.label}: column '{published.name}' is published as {before} "
+        f"and cannot become {after}",
+        fix=f"declare '{published.name}' as {before}, or make the table anew: {_rebuild(table)}",
+    )
+
+
+def _rebuild(table: WarehouseTable) -> str:
+    return f"headrace backfill --rebuild --select 'key:\"{table.namespace}/{table.name}\"+'"
+
+
+def _our_type(postgres: str) -> str:
+    """Our name of one of Postgres's types, empty if we have none."""
+    name = postgres.replace("numeric(", "decimal(")
+    return name if decimal_parts(name) else _OURS.get(postgres, "")
+
+
+def _holds(wide: str, narrow: str) -> bool:
+    """Whether every value of `narrow` is a value of `wide`, exactly."""
+    if wide == narrow or (wide, narrow) == ("bigint", "integer"):
+        return True
+    parts = [decimal_parts(kind.replace("numeric(", "decimal(")) for kind in (wide, narrow)]
+    if parts[0] and parts[1]:
+        return parts[0][1] == parts[1][1] and parts[0][0] >= parts[1][0]
+    return False

@@ -1,0 +1,1 @@
+"""Loading the warehouse: staging, COPY, merge, publication in one transaction."""

@@ -1,0 +1,223 @@
+"""One load within the transaction that publishes it."""
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import date
+
+from psycopg import sql
+
+from headrace.errors import CommitConflictError, IncompatibleSchemaError
+from headrace.warehouse.ddl import foreign_keys, indexes, partitions
+from headrace.warehouse.ddl.dependent_views import Surroundings, set_aside
+from headrace.warehouse.ddl.schema import (
+    PublishedTable,
+    SchemaChange,
+    apply_change,
+    look_up,
+    plan_change,
+)
+from headrace.warehouse.loading.merge import KeyedRows
+from headrace.warehouse.loading.partition_replace import replace_days
+from headrace.warehouse.loading.staged_loads import STAGING, StagedLoad, StagedPart
+from headrace.warehouse.loading.statistics import analyze_changed
+from headrace.warehouse.sessions import Session
+from headrace.warehouse.tables import WarehouseTable, by_month
+
+_CHANGE_TIMEOUT = "10s"
+
+
+class AttachBlockedError(Exception):
+    """Months cannot be attached whole while a query reads the table.
+
+    Attributes:
+        table: The table.
+        months: The first days of the months that it lacks.
+    """
+
+    def __init__(self, table: WarehouseTable, lacking: Iterable[date]) -> None:
+        super().__init__(table.label)
+        self.table = table
+        self.months = tuple(lacking)
+
+
+class TableChange:
+    """One load within the transaction.
+
+    Attributes:
+        rows: Rows inserted, updated, deleted, kept and restated.
+        changed_days: Rows written of each day; a table without partitions has none.
+        surroundings: Of a table that was dropped, what went with it.
+    """
+
+    def __init__(self, session: Session, load: StagedLoad) -> None:
+        self.label = load.table.label
+        self.rows: Counter[str] = Counter()
+        self.changed_days: Counter[date] = Counter()
+        self.surroundings: Surroundings | None = None
+        self._session = session
+        self._load = load
+        self._table = load.table
+        self._changed: Counter[str] = Counter()  # by table or month table
+        self._new_months: dict[date, StagedPart] = {}
+        self._has_columns_of_load = True
+        self._is_there = False
+
+    def change_rows(self) -> None:
+        """Bring the table into shape, and change rows of what exists."""
+        table = self._table
+        published = self._published()
+        change = plan_change(table, published)
+        self._has_columns_of_load = change.columns == self._load.columns
+        self._is_there = published is not None
+        if published is None and self._load.gone is not None:
+            raise CommitConflictError(
+                f"{self.label} is gone since its changes were staged", fix="load it again"
+            )
+        if published is None:
+            partitions.create_table(self._session, table, change.columns)
+        else:
+            self._alter(change)
+        if table.mode == "partition_replace":
+            self._replace_days(published.month_tables if published else frozenset())
+        elif published is None or not table.primary_key:
+            self._replace_all()
+        elif table.mode == "upsert":
+            self._upsert()
+        else:
+            self._count(*KeyedRows(self._session, self._load).replace())
+        indexes.ensure(self._session, self._load, is_new=published is None)
+        if table.references:
+            partitions.set_lock_timeout(self._session, _CHANGE_TIMEOUT)
+            foreign_keys.declare(self._session, table)
+            partitions.set_lock_timeout(self._session, "0")
+
+    def _published(self) -> PublishedTable | None:
+        """The table as it is; None if there is none, or a rebuild has made it go."""
+        table = self._table
+        published = look_up(self._session, table.namespace, table.name)
+        if published is not None and table.rebuild:
+            self._make_way()
+            return None
+        return published
+
+    def _make_way(self) -> None:
+        """Drop the published table, in the transaction that makes the new one.
+
+        Raises:
+            IncompatibleSchemaError: It has rows of days that the load does not bring.
+        """
+        table = self._table
+        if table.column_of_days is not None:
+            values = [table.partition_value(day) for day in self._load.days]
+            left = self._session.execute(
+                sql.SQL("select {day} from {table} where not ({day} = any(%s)) limit 1").format(
+                    day=sql.Identifier(table.column_of_days), table=table.identifier
+                ),
+                (values,),
+            ).fetchone()
+            if left is not None:
+                raise IncompatibleSchemaError(
+                    f"{self.label} holds rows of {left[0]}, which is not in the rebuild; nothing "
+                    "changed",
+                    fix="see why the day does not pass (headrace status), mend it, rebuild again",
+                )
+        partitions.set_lock_timeout(self._session, _CHANGE_TIMEOUT)
+        # What goes with it is made again at the end of the transaction.
+        self.surroundings = Surroundings.of(self._session, table)
+        self._session.execute(sql.SQL("drop table {} cascade").format(table.identifier))
+        partitions.set_lock_timeout(self._session, "0")
+
+    def delete_gone(self) -> None:
+        """Delete the rows of a table with a key that went, once others were changed."""
+        if self._is_there and self._table.primary_key and self._table.partition_column is None:
+            rows = KeyedRows(self._session, self._load)
+            deleted, kept = rows.delete_gone()
+            self._count(deleted)
+            self.rows["kept"] += kept
+            self.changed_days.update(rows.changed_days)
+
+    def add_months(self) -> None:
+        """Attach the months that the table does not have yet.
+
+        Raises:
+            ReadersInTheWayError: A query reads the table.
+        """
+        if not self._new_months:
+            return
+        if not partitions.lock_readers_out(self._session, self._table):
+            raise AttachBlockedError(self._table, self._new_months)
+        for month, part in self._new_months.items():
+            if part.is_partition and self._has_columns_of_load:
+                partitions.attach_month(self._session, self._table, part, month)
+            else:
+                partitions.create_month(self._session, self._table, month)
+                self._insert(self._table.month_table(month), part)
+            self.rows["inserted"] += part.rows
+        new = {*by_month(self._load.days)} & {*self._new_months}
+        for month, days in by_month(self._load.days).items():
+            if month in new:
+                self.changed_days.update(
+                    {day: n for day in days if (n := self._load.rows_by_day.get(day, 0))}
+                )
+
+    def analyze(self) -> None:
+        """Refresh the planner's statistics; attached months bring their own."""
+        analyze_changed(self._session, self._table, self._changed)
+
+    def _alter(self, change: SchemaChange) -> None:
+        if change.is_needed:
+            partitions.set_lock_timeout(self._session, _CHANGE_TIMEOUT)
+            widened = [column.name for column in change.widened]
+            with set_aside(self._session, self._table, widened):
+                apply_change(self._session, self._table, change)
+            partitions.set_lock_timeout(self._session, "0")
+        indexes.drop_outgrown(self._session, self._load)
+
+    def _replace_days(self, month_tables: frozenset[str]) -> None:
+        parts = {part.month: part for part in self._load.parts}
+        for month, days in by_month(self._load.days).items():
+            name, part = self._table.month_table(month), parts.get(month)
+            if name not in month_tables:
+                if part:
+                    self._new_months[month] = part
+                continue
+            for day, rows in replace_days(self._session, self._load, name, days, part).items():
+                updated = min(rows.inserted, rows.deleted)
+                self.rows["updated"] += updated
+                self.rows["inserted"] += rows.inserted - updated
+                self.rows["deleted"] += rows.deleted - updated
+                self.changed_days[day] += max(rows.inserted, rows.deleted)
+                self._changed[name] += rows.inserted + rows.deleted
+
+    def _replace_all(self) -> None:
+        name = self._table.name
+        delete = sql.SQL("delete from {}").format(self._table.identifier)
+        deleted = self._session.execute(delete).rowcount
+        inserted = sum(self._insert(name, part) for part in self._load.parts)
+        self._count(deleted, inserted)
+        if self._table.day_column:
+            self.changed_days.update(self._load.rows_by_day)
+
+    def _upsert(self) -> None:
+        rows = KeyedRows(self._session, self._load)
+        updated, inserted, restated = rows.make_equal()
+        self.changed_days.update(rows.changed_days)
+        self.rows["updated"] += updated
+        self._changed[self._table.name] += updated
+        self._count(0, inserted, restated)
+
+    def _insert(self, table_name: str, part: StagedPart) -> int:
+        columns = sql.SQL(", ").join(sql.Identifier(c.name) for c in self._load.columns)
+        statement = sql.SQL("insert into {} ({}) select {} from {}").format(
+            sql.Identifier(self._table.namespace, table_name),
+            columns,
+            columns,
+            sql.Identifier(STAGING, part.name),
+        )
+        return self._session.execute(statement).rowcount
+
+    def _count(self, deleted: int, inserted: int = 0, restated: int = 0) -> None:
+        self.rows["deleted"] += deleted
+        self.rows["inserted"] += inserted
+        self.rows["restated"] += restated
+        self._changed[self._table.name] += deleted + inserted

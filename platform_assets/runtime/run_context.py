@@ -1,0 +1,17 @@
+"""The run as the library needs it: audit stamps and snapshot properties."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from headrace.standardize.rows import RunStamp
+
+
+def stamp_of(run: dg.DagsterRun, code_version: str) -> RunStamp:
+    """The audit columns' values for rows that this run writes now."""
+    return RunStamp(run.run_id, code_version, datetime.now(UTC).isoformat(sep=" ").split("+")[0])
+
+
+def properties_of(run: dg.DagsterRun, code_version: str) -> dict[str, str]:
+    """What a snapshot records of the run that published it."""
+    return {"headrace.run-id": run.run_id, "headrace.code-version": code_version}

@@ -1,0 +1,207 @@
+"""The star's publication, written down in the transaction that makes it visible."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import structlog
+
+from headrace.errors import CommitConflictError
+from headrace.ledger.build_plan import BuildPlan
+from headrace.ledger.ledger import PartitionRecord
+from headrace.quality.report import PartitionReport, passed_days
+from headrace.staged import new_token
+from headrace.star.facts import DATE_KEY
+from headrace.warehouse.ddl import comments, grants, views
+from headrace.warehouse.ddl.comments import Described
+from headrace.warehouse.ddl.grants import Limits
+from headrace.warehouse.ddl.views import ViewFile
+from headrace.warehouse.loading.load_transaction import GroupMember, Publication
+from headrace.warehouse.loading.merge import days_of_restated_members
+from headrace.warehouse.sessions import Session
+from headrace.warehouse.tables import WarehouseTable
+from platform_assets.keys import WAREHOUSE, name_of, warehouse_key
+from platform_assets.runtime.recorder import PublicationRecorder, ledger_records, release_lock
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class LakeState:
+    """What was read of one table of the lake.
+
+    Attributes:
+        loaded: Snapshot that the warehouse's table held when the load was staged; None: unknown.
+        snapshot: Snapshot that was read.
+        of_days: Of a fact: by day, the snapshot that published it, as the ledger said beforehand.
+    """
+
+    loaded: int | None
+    snapshot: int | None
+    of_days: Mapping[date, int | None]
+
+
+@dataclass(frozen=True)
+class StarPublication:
+    """One table of a staged star on its way to Postgres, with what the audit said of them all.
+
+    Attributes:
+        member: The table's place in the group that is published together.
+        states: By table, what was read of the lake.
+        plans: By table, what is built, from which versions.
+        reports: By table, the audit of each of the run's days.
+        restated: By fact, the audit of published days that the lake has anew.
+        facts: Every fact of the star, loaded now or not.
+        declared: Views that the star's configuration asks for.
+        described: What the columns of tables and views mean.
+        limited: By role, what it may see that does not see everything.
+    """
+
+    member: GroupMember
+    states: Mapping[str, LakeState]
+    plans: Mapping[str, BuildPlan]
+    reports: Mapping[str, Mapping[date, PartitionReport]]
+    restated: Mapping[str, Mapping[date, PartitionReport]]
+    facts: tuple[WarehouseTable, ...]
+    declared: tuple[ViewFile, ...] = ()
+    described: tuple[Described, ...] = ()
+    limited: Mapping[str, Limits] = field(default_factory=dict)
+
+
+class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Ledger rows of the star, written in the transaction that makes it visible.
+
+    Attributes:
+        recorder: Of partitions.
+        views: Folder of the views that follow a load.
+    """
+
+    recorder: dg.ResourceDependency[PublicationRecorder]
+    views: str
+
+    def publishing(
+        self,
+        context: dg.OutputContext,
+        output: object,
+        session: Session,
+        publications: Mapping[str, Publication],
+    ) -> None:
+        """Write the ledger in the loads' own transaction: both are there, or neither.
+
+        Raises:
+            CommitConflictError: Another load came in between, and changes were staged since.
+        """
+        star = _star(output)
+        ledger = self.recorder.ledger()
+        for name, reports in star.reports.items():
+            key, state = warehouse_key(name), star.states[name]
+            if ledger.loaded_snapshot_in(session, name_of(key)) != state.loaded:
+                raise CommitConflictError(
+                    f"{name_of(key)} was loaded by another run meanwhile", fix="run it again"
+                )
+            both = {**reports, **star.restated.get(name, {})}
+            records = ledger_records(context.step_context, star.plans[name], both, state.snapshot)
+            records = [_with_snapshot(record, state) for record in records]
+            if name in {fact.name for fact in star.facts}:
+                changed = _own_changed_days(star, name, publications)
+                records = [_with_content(record, changed) for record in records]
+            ledger.record_in(session, records)
+            # With rows kept for facts that were not loaded, the next load starts from here again.
+            kept = name in publications and publications[name].rows_kept
+            if state.snapshot is not None and not kept:
+                ledger.record_loaded_in(session, name_of(key), state.snapshot, context.run_id)
+        for fact in star.facts:
+            days = _days_of_restated_members(session, fact, publications)
+            ledger.renew_in(session, name_of(warehouse_key(fact.name)), days, new_token())
+
+    def failed(self, context: dg.OutputContext, output: object, error: Exception) -> None:
+        """Write down that no table of the star could be published."""
+        plans = {warehouse_key(name): plan for name, plan in _star(output).plans.items()}
+        release_lock(context.step_context)
+        self.recorder.record_failure(context.step_context, plans, error)
+
+    def published(
+        self,
+        context: dg.OutputContext,
+        output: object,
+        publications: Mapping[str, Publication],
+    ) -> None:
+        """Log Dagster's events of every table, then end the step."""
+        star = _star(output)
+        reports = {
+            warehouse_key(name): {**star.restated.get(name, {}), **some}
+            for name, some in star.reports.items()
+        }
+        for key, some in reports.items():
+            self.recorder.log(context.step_context, key, some)
+        counts = restated_counts(star, publications)
+        context.add_output_metadata(counts)
+        if any(counts.values()):
+            log.info("days_restated", run_id=context.run_id, **counts)
+        try:
+            if publications:
+                connect = self.recorder.warehouse.connection_factory()
+                views.follow(connect, Path(self.views), [WAREHOUSE], star.declared)
+                comments.describe(connect, star.described)
+                grants.grant_new_tables(connect, star.limited)
+        finally:
+            release_lock(context.step_context)
+        judged = [report for some in reports.values() for report in some.values()]
+        self.recorder.end(context.step_context, list(reports), judged)
+
+
+def restated_counts(
+    star: StarPublication, publications: Mapping[str, Publication]
+) -> dict[str, int]:
+    """How many days besides the run's own were published anew, and how many rows differed."""
+    days = rows = 0
+    for name, reports in star.restated.items():
+        changed = publications[name].changed_days if name in publications else {}
+        days += len(passed_days(reports))
+        rows += sum(changed.get(day, 0) for day in reports)
+    return {"days_restated": days, "rows_restated": rows}
+
+
+def _own_changed_days(
+    star: StarPublication, name: str, publications: Mapping[str, Publication]
+) -> set[date]:
+    """Days of a fact whose own rows readers see otherwise once this is committed."""
+    table = next(fact for fact in star.facts if fact.name == name)
+    own = publications.get(name)
+    if own is None:
+        return set()
+    # A table that is loaded whole does not tell days apart.
+    return {*(own.changed_days or (() if table.column_of_days else star.reports[name]))}
+
+
+def _days_of_restated_members(
+    session: Session, fact: WarehouseTable, publications: Mapping[str, Publication]
+) -> set[date]:
+    """Days of a fact that point to members whose attributes the load changed."""
+    days: set[date] = set()
+    for reference in fact.references:
+        dimension = publications.get(reference.table)
+        if dimension and dimension.rows_restated:
+            days |= days_of_restated_members(session, fact, DATE_KEY, reference)
+    return days
+
+
+def _with_snapshot(record: PartitionRecord, state: LakeState) -> PartitionRecord:
+    if record.partition is None or record.status != "published":
+        return record
+    return replace(record, snapshot_id=state.of_days.get(record.partition, record.snapshot_id))
+
+
+def _with_content(record: PartitionRecord, changed: Collection[date]) -> PartitionRecord:
+    """A fact's day has another content if the load changed its rows, and no other if not."""
+    if record.partition in changed:
+        return replace(record, content="new", data_version=new_token())
+    return replace(record, content="same")
+
+
+def _star(output: object) -> StarPublication:
+    if not isinstance(output, StarPublication):
+        raise TypeError(f"expected a StarPublication, not a {type(output).__name__}")
+    return output
