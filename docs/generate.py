@@ -1,4 +1,4 @@
-"""`make docs`: writes docs/reference from the code, so that no page tells another story."""
+"""`make docs`: generates docs/reference from the code."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 from docs.generators import checks, commands, configuration, ledger, schemas
 
 REFERENCE = Path(__file__).parent / "reference"
+# Pages of the reference that are written by hand.
+WRITTEN = {"glossary.md"}
 
 
 def pages() -> dict[str, str]:
@@ -20,10 +22,10 @@ def pages() -> dict[str, str]:
 
 
 def main() -> None:
-    """Write what changed, and delete what nobody makes any more."""
+    """Write changed pages, and delete generated pages that no generator makes any more."""
     made = pages()
     for path in sorted(REFERENCE.rglob("*.*")):
-        if path.is_file() and path.relative_to(REFERENCE).as_posix() not in made:
+        if path.is_file() and path.relative_to(REFERENCE).as_posix() not in made.keys() | WRITTEN:
             path.unlink()
             sys.stderr.write(f"deleted {path}\n")
     for name, text in made.items():

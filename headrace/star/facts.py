@@ -89,8 +89,9 @@ def build_fact(
     unknown one: the audit holds days with such keys, since no key may be NULL.
 
     Args:
-        rows: Processed rows of some days, states at the ends of days (headrace.star.periodic_snapshots), or
-            rows of the lake's fact table, whose keys are found again.
+        rows: Processed rows of some days, states at the ends of days
+            (headrace.star.periodic_snapshots), or rows of the lake's fact table, whose keys are
+            found again.
         config: The fact.
         entity: Types of the columns.
         dimensions: By name: the dimension and its published versions.

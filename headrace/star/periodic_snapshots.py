@@ -24,8 +24,8 @@ def states(
     """One row for each of the days and each combination of the grain's values told by then.
 
     Args:
-        told: Of `state_changes`: the state at the end of an earlier day, and the rows since, up to the
-            last of `days`.
+        told: Of `state_changes`: the state at the end of an earlier day, and the rows since, up to
+            the last of `days`.
         days: At whose ends the states are wanted.
         config: A fact that accumulates.
         entity: Types of the columns.

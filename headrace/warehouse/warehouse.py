@@ -58,7 +58,7 @@ class Warehouse:
         *,
         before_commit: BeforeCommit | None = None,
     ) -> tuple[Publication, ...]:
-        """Make loads visible together; see `headrace.warehouse.loading.load_transaction.publish`."""
+        """Make loads visible together; see `load_transaction.publish`."""
         return load_transaction.publish(self.connect, loads, before_commit=before_commit)
 
     def read(

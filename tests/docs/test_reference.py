@@ -9,7 +9,7 @@ import yaml
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from typer.main import get_command
 
-from docs.generate import REFERENCE, pages
+from docs.generate import REFERENCE, WRITTEN, pages
 from docs.generators import checks
 from docs.generators.commands import command_names
 from docs.generators.configuration import ROOTS, key_of, models_below, title_of
@@ -26,7 +26,7 @@ def test_the_generated_pages_are_up_to_date() -> None:
         if path.is_file()
     }
     made = pages()
-    assert kept.keys() == made.keys(), "run make docs"
+    assert kept.keys() == made.keys() | WRITTEN, "run make docs"
     assert [name for name in made if made[name] != kept[name]] == [], "run make docs"
 
 
