@@ -161,7 +161,8 @@ def _measure(scratch: Scratch, options: argparse.Namespace) -> Latency:
     start = max(FIRST_DAY, first - timedelta(days=options.history))
     # The day that is sold again must be among the files, however short the history is.
     stage_landing(scratch.landing, start=min(start, _SOLD_ON))
-    scratch.configure(end=first + timedelta(days=options.files))
+    # A day without its file would be tried again and again, and take a place of the queue.
+    scratch.configure(start=start, end=first + timedelta(days=options.files))
     home = scratch.home("home")
     warehouse = start_server(home)
     environment = scratch.environment(home)
@@ -280,7 +281,7 @@ class _Ui:
         """Whether it shows the definitions."""
         try:
             entries = self.ask(_LOCATIONS)["workspaceOrError"]["locationEntries"]
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return False
         return bool(entries) and all(
             (entry["locationOrLoadError"] or {}).get("__typename") == "RepositoryLocation"

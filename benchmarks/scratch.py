@@ -14,6 +14,7 @@ import psycopg
 import yaml
 from psycopg import sql
 
+from demo.journey import FIRST_DAY
 from headrace.embedded_postgres import server
 from headrace.embedded_postgres.server import EmbeddedPostgres
 from headrace.project.home import Home
@@ -40,11 +41,11 @@ class Scratch:
         """HEADRACE_CONFIG of every home."""
         return self.root / "config"
 
-    def configure(self, *, end: date) -> None:
-        """Write the project's configuration for this landing folder, with the days before `end`."""
+    def configure(self, *, end: date, start: date = FIRST_DAY) -> None:
+        """Write the project's configuration for this landing folder, with days before `end`."""
         shutil.copytree(PROJECT / "config", self.config, dirs_exist_ok=True)
         overlay = {
-            "partitions": {"end": end},
+            "partitions": {"start": start, "end": end},
             "landing": {"uri": str(self.landing)},
             "dbt_project": str(PROJECT / "dbt"),
         }

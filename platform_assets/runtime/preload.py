@@ -23,6 +23,7 @@ _LATE = (
     "dagster._core.system_config.composite_descent",
     "dagster._grpc.impl",
     "dagster._utils.hosted_user_process",
+    "dagster_dbt",
     "dagster_postgres",
     "dbt.adapters.postgres",
     "dbt.cli.main",
