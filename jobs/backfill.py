@@ -52,7 +52,13 @@ def run_range(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # beta warnings tell a user nothing that he could act on
         job = _job(definitions(), select)
-        tags = range_tags(start, end, rebuild=rebuild, only_stale=only_stale)
+        tags = range_tags(
+            start,
+            end,
+            rebuild=rebuild,
+            only_stale=only_stale,
+            are_days_partitions=_are_days_partitions(job),
+        )
         with dg.DagsterInstance.get() as instance:
             keep_connections(instance)
             try:
@@ -80,6 +86,12 @@ def _job(definitions: dg.Definitions, select: str) -> dg.JobDefinition:
     if not keys:
         raise ConfigError(f"--select {select}: no such asset", fix="headrace status lists them")
     return whole.get_subset(asset_selection=keys)
+
+
+def _are_days_partitions(job: dg.JobDefinition) -> bool:
+    nodes = (job.asset_layer.get(key) for key in job.asset_layer.selected_asset_keys)
+    found = {node.partitions_def for node in nodes if node.partitions_def is not None}
+    return all(isinstance(each, dg.DailyPartitionsDefinition) for each in found)
 
 
 def _step_seconds(result: dg.ExecuteInProcessResult) -> tuple[tuple[str, float], ...]:

@@ -1,12 +1,14 @@
 """The daily job: every layer for one day, at night."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
 
+from headrace.config.loading import Project
 from headrace.config.settings import ScheduleSettings
-from platform_assets.partitions import days_of, range_tags
+from platform_assets.partitions import are_all_daily, days_of, range_tags
+from platform_assets.runtime.mixed_grains import MixedGrainsJob
 
 DAILY_JOB = "daily"
 # What define_asset_job returns; Dagster exports no name for it.
@@ -14,12 +16,12 @@ UnresolvedJob = Any
 
 
 def build_daily_job(settings: ScheduleSettings) -> UnresolvedJob:
-    """Every asset, partitioned as they are.
+    """Every asset, each with its own partitions.
 
     What may pass by itself is tried again: a source that does not answer, a day whose file is
     still to come. Days that are bad are not, and the good ones stay published meanwhile.
     """
-    return dg.define_asset_job(
+    return MixedGrainsJob(
         DAILY_JOB,
         selection=dg.AssetSelection.all(),
         description="Every layer, from the sources to the marts, for a run of days.",
@@ -31,7 +33,7 @@ def build_daily_job(settings: ScheduleSettings) -> UnresolvedJob:
 
 
 def build_daily_schedule(
-    settings: ScheduleSettings,
+    project: Project,
     job: UnresolvedJob,
     partitions: dg.DailyPartitionsDefinition,
 ) -> dg.ScheduleDefinition:
@@ -40,7 +42,7 @@ def build_daily_schedule(
     @dg.schedule(
         name="daily_at_night",
         job=job,
-        cron_schedule=settings.cron,
+        cron_schedule=project.settings.schedule.cron,
         execution_timezone="UTC",
         # As the sensor: whoever starts the daemon expects the days to come by themselves.
         default_status=dg.DefaultScheduleStatus.RUNNING,
@@ -52,8 +54,10 @@ def build_daily_schedule(
         day = (context.scheduled_execution_time - timedelta(days=1)).strftime("%Y-%m-%d")
         if not partitions.has_partition_key(day):
             return dg.SkipReason(f"{day} is outside the configured partitions")
-        known = days_of(partitions.get_partition_keys())
-        stale = range_tags(known[0], known[-1], only_stale=True)
-        return [dg.RunRequest(partition_key=day), dg.RunRequest(tags=stale)]
+        known, are_days = days_of(partitions.get_partition_keys()), are_all_daily(project)
+        stale = range_tags(known[0], known[-1], only_stale=True, are_days_partitions=are_days)
+        asked = date.fromisoformat(day)
+        of_day = range_tags(asked, asked, are_days_partitions=are_days)
+        return [dg.RunRequest(tags=of_day), dg.RunRequest(tags=stale)]
 
     return daily_at_night

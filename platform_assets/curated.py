@@ -6,7 +6,7 @@ from datetime import date
 import dagster as dg
 
 from headrace.config.loading import Project
-from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
+from headrace.config.star import DimensionConfig, FactConfig
 from headrace.lake.table import LakeTable
 from headrace.pipeline.calendar import CalendarStep
 from headrace.pipeline.dimensions import DimensionStep
@@ -29,6 +29,7 @@ from platform_assets.metadata import (
     check_specs,
     table_metadata,
 )
+from platform_assets.partitions import partitions_of
 from platform_assets.runtime.recorder import PublicationRecorder
 from platform_assets.runtime.run_context import properties_of
 from resources.lake import LakeResource
@@ -36,7 +37,7 @@ from resources.spark import SparkResource
 
 
 def build_dimension_asset(
-    project: Project, config: DimensionConfig, partitions: dg.PartitionsDefinition, *, for_ui: bool
+    project: Project, config: DimensionConfig, *, for_ui: bool
 ) -> dg.AssetsDefinition:
     """A dimension with history; a partition of it is the changes that its day brought."""
     entity = project.entities()[config.entity][1]
@@ -51,7 +52,7 @@ def build_dimension_asset(
     @dg.asset(
         key=key,
         deps=sorted({source, *map(processed_key, facts)}),
-        partitions_def=partitions,
+        partitions_def=partitions_of(lineage.grain, project.settings.partitions),
         backfill_policy=dg.BackfillPolicy.single_run(),
         io_manager_key="lake_io",
         group_name=CURATED,
@@ -111,16 +112,15 @@ def build_dimension_asset(
     return dimension
 
 
-def build_calendar_asset(
-    config: CalendarConfig, partitions: dg.PartitionsDefinition, *, for_ui: bool
-) -> dg.AssetsDefinition:
-    """The date dimension: computed from the configuration; a partition of it is its day's row."""
-    key, lineage = curated_key(config.name), calendar_lineage(config)
+def build_calendar_asset(project: Project, *, for_ui: bool) -> dg.AssetsDefinition:
+    """The date dimension: computed from the configuration; a partition of it is its days' rows."""
+    config, lineage = project.star.calendar, calendar_lineage(project)
+    key = curated_key(config.name)
     version = lineage.code_version
 
     @dg.asset(
         key=key,
-        partitions_def=partitions,
+        partitions_def=partitions_of(lineage.grain, project.settings.partitions),
         backfill_policy=dg.BackfillPolicy.single_run(),
         io_manager_key="lake_io",
         group_name=CURATED,
@@ -135,7 +135,7 @@ def build_calendar_asset(
         context: dg.AssetExecutionContext, lake: LakeResource, recorder: PublicationRecorder
     ) -> Iterator[dg.Output[AuditedOutput | AuditedTable]]:
         def stage(days: Sequence[date]) -> AuditedTable:
-            step = CalendarStep(config, lake.table(CURATED, config.name))
+            step = CalendarStep(config, lake.table(CURATED, config.name), lineage.grain)
             return step.stage(days, properties_of(context.run, version))
 
         with recorder.lock(context, name_of(key)):
@@ -145,9 +145,7 @@ def build_calendar_asset(
     return calendar
 
 
-def build_fact_asset(
-    project: Project, config: FactConfig, partitions: dg.PartitionsDefinition, *, for_ui: bool
-) -> dg.AssetsDefinition:
+def build_fact_asset(project: Project, config: FactConfig, *, for_ui: bool) -> dg.AssetsDefinition:
     """A fact: one row a processed row, or one a key and day, with the keys valid then."""
     entity = project.entities()[config.entity][1]
     dimensions = {j.dimension: project.star.dimension(j.dimension) for j in config.dimensions}
@@ -174,7 +172,7 @@ def build_fact_asset(
     @dg.asset(
         key=key,
         deps=[processed_key(config.entity), *dimension_keys],
-        partitions_def=partitions,
+        partitions_def=partitions_of(lineage.grain, project.settings.partitions),
         backfill_policy=dg.BackfillPolicy.single_run(),
         io_manager_key="lake_io",
         group_name=CURATED,

@@ -62,10 +62,10 @@ def build_definitions(
     manifest = mart_builder(project).ensure_manifest()
     lineages = project_lineage(project, json.loads(manifest.read_text()))
     return dg.Definitions(
-        assets=build_assets(project, partitions, manifest, lineages, for_ui=for_ui),
+        assets=build_assets(project, manifest, lineages, for_ui=for_ui),
         jobs=[daily, maintenance, *([retention] if retention else [])],
         schedules=[
-            build_daily_schedule(project.settings.schedule, daily, partitions),
+            build_daily_schedule(project, daily, partitions),
             build_maintenance_schedule(project, maintenance),
             *([build_retention_schedule(project, retention)] if retention else []),
         ],
@@ -80,7 +80,6 @@ def build_definitions(
 
 def build_assets(
     project: Project,
-    partitions: dg.DailyPartitionsDefinition,
     manifest: Path,
     lineages: Mapping[str, AssetLineage],
     *,
@@ -93,25 +92,22 @@ def build_assets(
     of_facts = {fact.entity for fact in star.facts}
     return [
         *(
-            build_raw_asset(project, name, partitions, for_ui=for_ui, is_first=name in of_facts)
+            build_raw_asset(project, name, for_ui=for_ui, is_first=name in of_facts)
             for name in entities
         ),
         *(
-            build_processed_asset(
-                project, name, partitions, for_ui=for_ui, is_first=name in of_facts
-            )
+            build_processed_asset(project, name, for_ui=for_ui, is_first=name in of_facts)
             for name in entities
         ),
-        *(build_dimension_asset(project, d, partitions, for_ui=for_ui) for d in star.dimensions),
-        build_calendar_asset(star.calendar, partitions, for_ui=for_ui),
-        *(build_fact_asset(project, fact, partitions, for_ui=for_ui) for fact in star.facts),
-        build_warehouse_assets(project, partitions, for_ui=for_ui),
+        *(build_dimension_asset(project, d, for_ui=for_ui) for d in star.dimensions),
+        build_calendar_asset(project, for_ui=for_ui),
+        *(build_fact_asset(project, fact, for_ui=for_ui) for fact in star.facts),
+        build_warehouse_assets(project, for_ui=for_ui),
         build_mart_assets(
             manifest,
             mart_builder(project),
             lineages,
-            project.views,
-            partitions,
+            project,
             for_ui=for_ui,
         ),
     ]

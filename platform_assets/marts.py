@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 import dagster as dg
 
 from headrace import progress
+from headrace.config.loading import Project
+from headrace.grain import WHOLE, Grain
 from headrace.ledger.build_plan import AssetLineage, BuildPlan
 from headrace.ledger.ledger import Ledger
 from headrace.marts.builder import DaysBuilt, MartBuilder, NodeResult
@@ -17,6 +19,7 @@ from headrace.quality.report import CheckResult, PartitionReport
 from headrace.warehouse.ddl import views
 from io_managers.contexts import REBUILD_TAG
 from platform_assets.keys import MARTS, mart_key, name_of, warehouse_key
+from platform_assets.partitions import with_partitions
 from platform_assets.runtime import events
 from platform_assets.runtime.recorder import PublicationRecorder
 
@@ -25,14 +28,11 @@ _BUILT = ("model", "seed", "snapshot")
 _Compute = Callable[..., Iterator[dg.Output[None]]]
 
 
-def dbt_models(
-    manifest: Path, partitions: dg.PartitionsDefinition, *, for_ui: bool
-) -> Callable[[_Compute], dg.AssetsDefinition]:
+def dbt_models(manifest: Path, *, for_ui: bool) -> Callable[[_Compute], dg.AssetsDefinition]:
     """Decorates what builds the models: one asset a model, dbt's tests as checks of it.
 
     Args:
         manifest: dbt's manifest, parsed before.
-        partitions: The days.
         for_ui: False for runs from the command line: no checks (see
             `platform_assets.metadata.check_specs`), and without importing dagster-dbt, which brings
             all of dbt along and takes a second of each command.
@@ -40,7 +40,6 @@ def dbt_models(
     parsed = json.loads(manifest.read_text())
     options: Mapping[str, Any] = {
         "name": "marts",
-        "partitions_def": partitions,
         "backfill_policy": dg.BackfillPolicy.single_run(),
     }
     if not for_ui:
@@ -138,25 +137,23 @@ def build_mart_assets(
     manifest: Path,
     builder: MartBuilder,
     lineages: Mapping[str, AssetLineage],
-    view_folder: Path,
-    partitions: dg.PartitionsDefinition,
+    project: Project,
     *,
     for_ui: bool,
 ) -> dg.AssetsDefinition:
-    """Every dbt model; a run builds the days that the warehouse holds of its window.
+    """Every dbt model; a run builds the partitions that the warehouse holds of its window.
 
-    It also builds the days whose facts, or what these point to, changed since a mart was built.
+    It also builds those whose facts, or what these point to, changed since a mart was built.
 
     Args:
         manifest: dbt's manifest, parsed before.
         builder: Runs dbt.
         lineages: By asset: the facts that it is built from.
-        view_folder: Views that follow what is built.
-        partitions: The days.
+        project: Its partitions, and the views that follow what is built.
         for_ui: See `platform_assets.marts`.
     """
 
-    @dbt_models(manifest, partitions, for_ui=for_ui)
+    @dbt_models(manifest, for_ui=for_ui)
     def marts(
         context: dg.AssetExecutionContext, recorder: PublicationRecorder
     ) -> Iterator[dg.Output[None]]:
@@ -181,36 +178,58 @@ def build_mart_assets(
         with recorder.attempt(context, plans):
             planned = len({day for plan in plans.values() for day in (*plan.days, *plan.stale)})
             progress.report("marts", 0, planned)
-            for days, some in _by_days(plans):
+            for partitions, some in _by_partitions(plans):
                 names = [key.path[-1] for key in some]
-                builds = builder.build_days(names, days, rebuild=rebuild) if days else []
+                days = _days_of(plans[some[0]].lineage, partitions)
+                builds = builder.build_days(names, days, rebuild=rebuild) if partitions else []
                 for key in some:
-                    facts_of = _facts_of(recorder.ledger(), plans[key].lineage, days)
-                    judged = _reports(key, builds, facts_of)
+                    facts_of = _facts_of(recorder.ledger(), plans[key].lineage, partitions)
+                    judged = _reports(key, builds, facts_of, plans[key].lineage)
                     recorder.write_down(step, key, plans[key], judged)
                     reports += judged.values()
                 events.log_checks(step, _judged(some, builds))
-            views.follow(recorder.warehouse.connection_factory(), view_folder, [MARTS])
+            views.follow(recorder.warehouse.connection_factory(), project.views, [MARTS])
             progress.report("marts", planned, planned)
         recorder.end(step, keys, reports)
         stale = {day for plan in plans.values() for day in plan.stale}
         yield from _outputs(context, {"days_restated": len(stale)})
 
-    return marts
+    built = {key: lineages[name_of(key)].grain for key in marts.keys}
+    return with_partitions(marts, built, project.settings.partitions)
 
 
-def _by_days(
+def _by_partitions(
     plans: Mapping[dg.AssetKey, BuildPlan],
 ) -> list[tuple[list[date], list[dg.AssetKey]]]:
-    """Models that are built for the same days, together; what others may read comes first.
+    """Models that are built for the same partitions, together; what others may read comes first.
 
-    A model that reads another one has all facts of that one, and so at most as many days.
+    A model that reads another one has all facts of that one, and so at most as many partitions.
     """
-    together: dict[tuple[date, ...], list[dg.AssetKey]] = {}
+    together: dict[tuple[object, ...], list[dg.AssetKey]] = {}
+    partitions: dict[tuple[object, ...], list[date]] = {}
     for key, plan in plans.items():
-        together.setdefault(tuple(sorted({*plan.days, *plan.stale})), []).append(key)
-    found = sorted(together.items(), key=lambda pair: len(pair[0]), reverse=True)
-    return [(list(days), keys) for days, keys in found]
+        some = sorted({*plan.days, *plan.stale})
+        kind = (plan.lineage.grain, *sorted(plan.lineage.grains.items()), *some)
+        together.setdefault(kind, []).append(key)
+        partitions[kind] = some
+    found = [(partitions[kind], keys) for kind, keys in together.items()]
+    return sorted(found, key=lambda pair: len(pair[0]), reverse=True)
+
+
+def _days_of(lineage: AssetLineage, partitions: Sequence[date]) -> list[date] | None:
+    """The days of a model that its partitions stand for; None: all of them.
+
+    A longer partition of a fact that begins in one of the model's has all its days built.
+    """
+    days: set[date] = set()
+    for partition in partitions:
+        for name in lineage.inputs:
+            grain = lineage.grain_of(name)
+            if grain == Grain.NONE and partition == WHOLE:
+                return None
+            if grain.start_of(partition) == partition:
+                days |= {*grain.days_of(partition)}
+    return sorted(days)
 
 
 def _facts_of(ledger: Ledger, lineage: AssetLineage, days: Sequence[date]) -> dict[date, int]:
@@ -220,13 +239,16 @@ def _facts_of(ledger: Ledger, lineage: AssetLineage, days: Sequence[date]) -> di
 
 
 def _reports(
-    key: dg.AssetKey, builds: Sequence[DaysBuilt], facts_of: Mapping[date, int]
+    key: dg.AssetKey,
+    builds: Sequence[DaysBuilt],
+    facts_of: Mapping[date, int],
+    lineage: AssetLineage,
 ) -> dict[date, PartitionReport]:
-    """What became of a model's days: those of one build fare alike.
+    """What became of a model's partitions: those of one build fare alike.
 
-    A day's rows are the facts that went into it: a mart's own rows may stand for many days.
+    A partition's rows are the facts that went into it: a mart's own rows may stand for many days.
     """
-    model, reports = key.path[-1], {}
+    model, reports = key.path[-1], dict[date, PartitionReport]()
     for build in builds:
         built = next((r for r in build.results if r.kind == "model" and r.name == model), None)
         if built is None:
@@ -235,12 +257,25 @@ def _reports(
         broken = [r for r in build.results if r.kind == "test" and model in r.models]
         checks = tuple(_check(test) for test in broken if not test.passed) if why is None else ()
         holds_all = model in build.anew and why is None and not checks
-        for day in facts_of if holds_all else build.days:
-            rows = facts_of.get(day, 0)
-            reports[day] = PartitionReport(
-                day, rows, rows, checks=checks, error=why, counts_are_inputs=True
+        for partition in _covered(lineage, facts_of, None if holds_all else build.days):
+            rows = facts_of[partition]
+            report = PartitionReport(
+                partition, rows, rows, checks=checks, error=why, counts_are_inputs=True
             )
+            # Of a partition whose days are in several builds, one that failed is what counts.
+            if partition not in reports or report.outcome != "passed":
+                reports[partition] = report
     return reports
+
+
+def _covered(
+    lineage: AssetLineage, partitions: Collection[date], days: Collection[date] | None
+) -> list[date]:
+    """The partitions that some days are of; None stands for all days."""
+    if days is None:
+        return [*partitions]
+    some = {*days}
+    return [p for p in partitions if some & {*(_days_of(lineage, [p]) or some)}]
 
 
 def _not_built(model: NodeResult, results: Sequence[NodeResult]) -> str | None:
@@ -265,7 +300,7 @@ def _judged(
     """Dbt's tests as Dagster's checks; a test that never ran says nothing."""
     built = {key.path[-1]: key for key in keys}
     tests: dict[str, list[NodeResult]] = {}
-    about = _span([day for build in builds for day in build.days])
+    about = _span([day for build in builds for day in build.days or ()])
     for build in builds:
         for test in build.results:
             is_ours = test.kind == "test" and test.models and test.models[0] in built

@@ -1,11 +1,14 @@
-"""The days: one definition for every asset."""
+"""Partitions: Dagster's definition for each grain, and the days that a run is about."""
 
-from collections.abc import Iterable
-from datetime import date
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, timedelta
 
 import dagster as dg
 
+from headrace.config.loading import Project
 from headrace.config.settings import PartitionSettings
+from headrace.grain import Grain
 from io_managers.contexts import REBUILD_TAG
 
 PARTITION_TAG = "dagster/partition"
@@ -17,6 +20,7 @@ RANGE_END_TAG = "dagster/asset_partition_range_end"
 # them: what an earlier step of it published makes more of them stale.
 ONLY_TAG = "headrace/only"
 STALE = "stale"
+_CRON = {Grain.WEEK: "0 0 * * 1", Grain.MONTH: "0 0 1 * *", Grain.YEAR: "0 0 1 1 *"}
 
 
 def daily_partitions(settings: PartitionSettings) -> dg.DailyPartitionsDefinition:
@@ -25,27 +29,106 @@ def daily_partitions(settings: PartitionSettings) -> dg.DailyPartitionsDefinitio
     return dg.DailyPartitionsDefinition(settings.start.isoformat(), end_date=end)
 
 
+def partitions_of(grain: Grain, settings: PartitionSettings) -> dg.PartitionsDefinition | None:
+    """UTC periods of a grain, named by their first days; None for a grain without periods.
+
+    Of weeks, months and years the one that has not ended exists too.
+    """
+    if grain == Grain.DAY:
+        return daily_partitions(settings)
+    if not grain.has_periods:
+        return None
+    last = settings.end - timedelta(days=1) if settings.end else None
+    return dg.TimeWindowPartitionsDefinition(
+        start=grain.start_of(settings.start).isoformat(),
+        end=grain.end_of(grain.start_of(last)).isoformat() if last else None,
+        fmt="%Y-%m-%d",
+        cron_schedule=_CRON[grain],
+        end_offset=0 if last else 1,
+    )
+
+
+def with_partitions(
+    assets: dg.AssetsDefinition, grains: Mapping[dg.AssetKey, Grain], settings: PartitionSettings
+) -> dg.AssetsDefinition:
+    """Assets of one step, each with the partitions of its grain."""
+    periods = {grain for grain in grains.values() if grain.has_periods}
+    # One step has one definition, besides none: days are fine enough for all.
+    common = periods.pop() if len(periods) == 1 else Grain.DAY
+    definition = partitions_of(common, settings)
+    return assets.map_asset_specs(
+        lambda spec: spec.replace_attributes(
+            partitions_def=definition if grains[spec.key].has_periods else None
+        )
+    )
+
+
+def are_all_daily(project: Project) -> bool:
+    """Whether no table has partitions of weeks, months or years, which tags of days do not name."""
+    grains = {entity.grain for _, entity in project.entities().values()}
+    return not grains & {Grain.WEEK, Grain.MONTH, Grain.YEAR}
+
+
+def grains_in(job: dg.JobDefinition) -> Callable[[str], Grain]:
+    """Gives the grain of an asset of a job by its name, as far as Dagster knows it."""
+    layer = job.asset_layer
+
+    def grain_of(name: str) -> Grain:
+        key = dg.AssetKey(name.split("/"))
+        definition = layer.get(key).partitions_def if layer.has(key) else None
+        if definition is None:
+            return Grain.SPARSE
+        cron = getattr(definition, "cron_schedule", None)
+        return next((grain for grain, text in _CRON.items() if text == cron), Grain.DAY)
+
+    return grain_of
+
+
 def days_of(keys: Iterable[str]) -> list[date]:
     """Partition keys as dates, in order."""
     return sorted(date.fromisoformat(key) for key in keys)
 
 
-def days_of_run(context: dg.AssetExecutionContext) -> list[date] | None:
-    """The days that a run is about; None where it names none, as a run of checks alone does."""
-    if context.has_partition_key or context.has_partition_key_range:
-        return days_of(context.partition_keys)
+def window_of(run: dg.DagsterRun) -> tuple[date, date] | None:
+    """First and last day that a run is about, by its tags; of longer periods, their first days.
+
+    None where it names none, as a run of checks alone does, or one of assets without partitions.
+    """
+    if days := run.tags.get(DAYS_TAG):
+        first, _, last = days.partition("...")
+        return date.fromisoformat(first), date.fromisoformat(last)
+    if key := run.tags.get(PARTITION_TAG):
+        return date.fromisoformat(key), date.fromisoformat(key)
+    if RANGE_START_TAG in run.tags and RANGE_END_TAG in run.tags:
+        first, last = run.tags[RANGE_START_TAG], run.tags[RANGE_END_TAG]
+        return date.fromisoformat(first), date.fromisoformat(last)
     return None
 
 
 def range_tags(
-    start: date, end: date, *, rebuild: bool = False, only_stale: bool = False
+    start: date,
+    end: date,
+    *,
+    rebuild: bool = False,
+    only_stale: bool = False,
+    are_days_partitions: bool = True,
 ) -> dict[str, str]:
     """Run tags that ask for the days from `start` to `end`, both included.
 
     A run of one day has it as its partition, by which the UI lists and filters runs.
+
+    Args:
+        start: First day.
+        end: Last day.
+        rebuild: Whether tables are made anew.
+        only_stale: Whether each asset builds just what is stale.
+        are_days_partitions: False where some partitions are longer: Dagster would look for the
+            days among them, and fail or take the period after.
     """
     more = {REBUILD_TAG: "true"} if rebuild else {}
     more |= {ONLY_TAG: STALE} if only_stale else {}
+    if not are_days_partitions:
+        return {DAYS_TAG: f"{start}...{end}", **more}
     if start == end:
         return {PARTITION_TAG: start.isoformat(), **more}
     return {
@@ -54,6 +137,20 @@ def range_tags(
         DAYS_TAG: f"{start}...{end}",
         **more,
     }
+
+
+def own_tags(
+    tags: Mapping[str, str], definition: dg.PartitionsDefinition[str]
+) -> dict[str, str] | None:
+    """Tags by which Dagster finds the partitions of an asset that a run's days lie in.
+
+    None where the run has such tags already, or names no days.
+    """
+    if DAYS_TAG not in tags or RANGE_START_TAG in tags or PARTITION_TAG in tags:
+        return None
+    keys, (first, _, last) = definition.get_partition_keys(), tags[DAYS_TAG].partition("...")
+    start, end = (keys[max(bisect_right(keys, day) - 1, 0)] for day in (first, last))
+    return {RANGE_START_TAG: start, RANGE_END_TAG: end}
 
 
 def takes_stale_days_only(run: dg.DagsterRun) -> bool:

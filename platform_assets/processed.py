@@ -28,6 +28,7 @@ from platform_assets.metadata import (
     check_specs,
     table_metadata,
 )
+from platform_assets.partitions import partitions_of
 from platform_assets.runtime.executor import starts_first
 from platform_assets.runtime.recorder import PublicationRecorder
 from platform_assets.runtime.run_context import properties_of, stamp_of
@@ -38,7 +39,6 @@ from resources.spark import SparkResource
 def build_processed_asset(
     project: Project,
     name: str,
-    partitions: dg.PartitionsDefinition,
     *,
     for_ui: bool,
     is_first: bool = False,
@@ -53,7 +53,7 @@ def build_processed_asset(
     @dg.asset(
         key=key,
         deps=[raw_key(name)],
-        partitions_def=partitions,
+        partitions_def=partitions_of(lineage.grain, project.settings.partitions),
         backfill_policy=dg.BackfillPolicy.single_run(),
         io_manager_key="lake_io",
         group_name=PROCESSED,

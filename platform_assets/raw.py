@@ -7,12 +7,14 @@ import dagster as dg
 
 from headrace.config.loading import Project
 from headrace.config.sources import EntityConfig
+from headrace.grain import Grain
 from headrace.pipeline.raw import RawStep
 from headrace.project.lineage import raw_lineage
 from headrace.quality.report import AuditedOutput, AuditedTable
 from headrace.raw.capture import raw_schema
 from platform_assets.keys import RAW, name_of, raw_key, table_of
 from platform_assets.metadata import table_metadata
+from platform_assets.partitions import partitions_of
 from platform_assets.runtime.executor import one_at_a_time, starts_first
 from platform_assets.runtime.recorder import PublicationRecorder
 from platform_assets.runtime.run_context import properties_of
@@ -23,19 +25,19 @@ from resources.landing import LandingResource
 def build_raw_asset(
     project: Project,
     name: str,
-    partitions: dg.PartitionsDefinition,
     *,
     for_ui: bool,
     is_first: bool = False,
 ) -> dg.AssetsDefinition:
-    """One entity's captured versions: an append-only log, one file a version and day."""
+    """One entity's captured versions: an append-only log, one file a version and partition."""
     entities = {known: entity for known, (_, entity) in project.entities().items()}
     entity, key, lineage = entities[name], raw_key(name), raw_lineage(project, name)
     version = lineage.code_version
+    sources = {one.name: one for one in (raw_lineage(project, known) for known in entities)}
 
     @dg.asset(
         key=key,
-        partitions_def=partitions,
+        partitions_def=partitions_of(lineage.grain, project.settings.partitions),
         backfill_policy=dg.BackfillPolicy.single_run(),
         io_manager_key="lake_io",
         group_name=RAW,
@@ -54,23 +56,26 @@ def build_raw_asset(
         lake: LakeResource,
         recorder: PublicationRecorder,
     ) -> Iterator[dg.Output[AuditedOutput | AuditedTable]]:
+        step = RawStep(
+            asset=name_of(key),
+            source=name,
+            entity=entity,
+            landing=landing.landing(),
+            table=lake.table(RAW, table_of(name)),
+            settings=project.settings,
+            run_id=context.run.run_id,
+            entities=entities,
+        )
+
         def stage(days: Sequence[date]) -> AuditedOutput:
-            step = RawStep(
-                asset=name_of(key),
-                source=name,
-                entity=entity,
-                landing=landing.landing(),
-                table=lake.table(RAW, table_of(name)),
-                settings=project.settings,
-                run_id=context.run.run_id,
-                entities=entities,
-            )
             output = step.stage(days, properties_of(context.run, version))
             for warning in output.warnings:
                 context.log.warning(warning)
             return output
 
-        plan = recorder.plan(context, lineage)
+        # Of files without a day, their versions say the partitions.
+        days = step.days_of_versions() if lineage.grain == Grain.SPARSE else None
+        plan = recorder.plan(context, lineage, partitions=days, sources=sources)
         yield dg.Output(recorder.attempted(context, plan, stage))
 
     return raw

@@ -38,7 +38,7 @@ from platform_assets.metadata import (
     check_specs,
     table_metadata,
 )
-from platform_assets.partitions import days_of_run
+from platform_assets.partitions import window_of, with_partitions
 from platform_assets.runtime.recorder import PublicationRecorder
 from platform_assets.runtime.warehouse_recorder import LakeState, StarPublication
 from resources.lake import LakeResource
@@ -50,9 +50,7 @@ StarTable = DimensionConfig | CalendarConfig | FactConfig
 _DIMENSIONS_AT_ONCE = 2
 
 
-def build_warehouse_assets(
-    project: Project, partitions: dg.PartitionsDefinition, *, for_ui: bool
-) -> dg.AssetsDefinition:
+def build_warehouse_assets(project: Project, *, for_ui: bool) -> dg.AssetsDefinition:
     """Dimensions, calendar and facts: readers see the star before a load or after it."""
     star = project.star
     declared: list[StarTable] = [*star.dimensions, star.calendar, *star.facts]
@@ -62,6 +60,7 @@ def build_warehouse_assets(
     facts = tuple(tables[fact.name] for fact in star.facts)
     key_views = warehouse_views.outrigger_views(project)
     limited = limited_roles(project)
+    grains = {fact.name: lineages[fact.name].grain for fact in star.facts}
     described = (*map(Described.of, tables.values()), *warehouse_views.described(project))
 
     @dg.multi_asset(
@@ -74,7 +73,6 @@ def build_warehouse_assets(
             for fact in star.facts
             for spec in check_specs(warehouse_key(fact.name), _checks(fact), for_ui=for_ui)
         ],
-        partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         can_subset=True,
         group_name=WAREHOUSE,
@@ -115,6 +113,7 @@ def build_warehouse_assets(
                             key_views,
                             described,
                             limited,
+                            grains,
                         ),
                         output_name=name,
                     )
@@ -123,7 +122,11 @@ def build_warehouse_assets(
                 staged.discard()
         yield from check_outputs(context)
 
-    return warehouse
+    return with_partitions(
+        warehouse,
+        {warehouse_key(name): lineages[name].grain for name in tables},
+        project.settings.partitions,
+    )
 
 
 def _checks_alone(
@@ -139,8 +142,9 @@ def _checks_alone(
     Of the run's days, or of all; a day that the lake has published anew since its load is left out.
     """
     loader = StarLoader(warehouse.connection_factory(), project, spark.session)
-    selected, wanted = context.selected_asset_check_keys, days_of_run(context)
+    selected, window = context.selected_asset_check_keys, window_of(context.run)
     for fact in project.star.facts:
+        wanted = project.entities()[fact.entity][1].grain.starts(*window) if window else None
         key, ledger = warehouse_key(fact.name), recorder.ledger()
         names = {check.name for check in selected if check.asset_key == key}
         if not names:
@@ -235,10 +239,8 @@ class _StarLoad:
         self.states[name] = LakeState(loaded, scan.snapshot_id, of_days)
 
     def _brought(self, name: str, config: StarTable) -> dict[date, int]:
-        """The days that are loaded, and the rows that each of them brought to the dimension."""
+        """The partitions that are loaded, and the rows that each brought to the dimension."""
         days = [*self.plans[name].days, *self.plans[name].stale]
-        if isinstance(config, CalendarConfig):
-            return dict.fromkeys(days, 1)
         states = self.recorder.ledger().states(name_of(curated_key(config.name)), days)
         return {day: states[day].rows_out for day in days if day in states}
 

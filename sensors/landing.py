@@ -8,14 +8,15 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 
 from headrace.config.loading import Project
-from headrace.config.sources import FileExtract
+from headrace.config.sources import EntityConfig, FileExtract
+from headrace.grain import Grain
 from headrace.ledger.ledger import PartitionState
 from headrace.ledger.seen_files import SeenMark
 from headrace.sources.files.landing import Landing, StoredFile
 from headrace.sources.files.path_patterns import days_of_file
 from headrace.sources.files.unclaimed import outside_text, unclaimed_files, unclaimed_text
 from platform_assets.keys import name_of, raw_key, warehouse_key
-from platform_assets.partitions import days_of, range_tags
+from platform_assets.partitions import are_all_daily, days_of, range_tags
 from resources.lake import LakeResource
 from resources.landing import LandingResource
 from resources.warehouse import WarehouseResource
@@ -150,10 +151,17 @@ def build_landing_sensor(
         tick = watch.look(context.cursor)
         for warning in tick.warnings:
             context.log.warning(warning)
-        requests = [dg.RunRequest(tags=range_tags(*window)) for window in tick.windows]
+        are_days = are_all_daily(project)
+        requests = [
+            dg.RunRequest(tags=range_tags(*window, are_days_partitions=are_days))
+            for window in tick.windows
+        ]
         requests += [
             # A day is asked for once: if it is held again, there is another reason.
-            dg.RunRequest(run_key=f"overdue {name} {day}", tags=range_tags(day, day))
+            dg.RunRequest(
+                run_key=f"overdue {name} {day}",
+                tags=range_tags(day, day, are_days_partitions=are_days),
+            )
             for name, day in tick.overdue
         ]
         # One that names requests may not say why it has none.
@@ -203,7 +211,7 @@ class _Watch:
         settled = _settled_before(self.now, settings.settle_seconds)
         fresh = [file for file in files if seen.is_new(file) and file.arrived_at <= settled]
         of_rows = undated.days(fresh)
-        listing = _with_days(files, self._extracts(), self.known, of_rows)
+        listing = _with_days(files, self._entities(), self.known, of_rows)
         if not mark.tick and not warnings:
             seen = seen_before(listing, self._published_at())
         plan = plan_arrivals(
@@ -243,8 +251,8 @@ class _Watch:
         new, gone = seen.changes_since(before)
         return table.write(mark, new, gone) if new or gone or not mark.tick else mark
 
-    def _extracts(self) -> list[FileExtract]:
-        return [entity.extract for _, entity in self.project.entities().values()]
+    def _entities(self) -> list[EntityConfig]:
+        return [entity for _, entity in self.project.entities().values()]
 
     def _unclaimed(self, files: Sequence[StoredFile]) -> str:
         entities = {name: entity for name, (_, entity) in self.project.entities().items()}
@@ -298,15 +306,30 @@ def _published_at(warehouse: WarehouseResource, facts: Sequence[str]) -> dict[da
 
 def _with_days(
     listing: Sequence[StoredFile],
-    extracts: Sequence[FileExtract],
+    entities: Sequence[EntityConfig],
     known: Sequence[date],
     of_rows: Mapping[StoredFile, frozenset[date]],
 ) -> list[tuple[StoredFile, frozenset[date]]]:
     exist, found = frozenset(known), []
     for file in listing:
-        named = {day for extract in extracts for day in days_of_file(extract, file.path)}
+        named = {
+            _day_of_run(entity.grain, day, known)
+            for entity in entities
+            for day in days_of_file(entity.extract, file.path)
+        }
         found.append((file, exist & (named | of_rows.get(file, frozenset()))))
     return found
+
+
+def _day_of_run(grain: Grain, day: date, known: Sequence[date]) -> date:
+    """A day whose run builds the partition that a file's day lies in."""
+    if not known or grain == Grain.DAY:
+        return day
+    if grain == Grain.NONE:
+        return known[-1]
+    first = grain.start_of(day)
+    # The last period may have begun on a day that is no partition of days yet.
+    return max(first, known[0]) if grain.end_of(first) > known[0] else first
 
 
 def _settled_before(now: datetime, settle_seconds: float) -> datetime:

@@ -9,7 +9,7 @@ import dagster as dg
 from headrace.config.loading import Project
 from headrace.ledger.build_plan import AssetLineage, content_id
 from headrace.ledger.staleness import StalePartition, all_stale
-from platform_assets.partitions import ONLY_TAG, STALE, days_of, range_tags
+from platform_assets.partitions import ONLY_TAG, STALE, are_all_daily, days_of, range_tags
 from resources.warehouse import WarehouseResource
 
 _INTERVAL_SECONDS = 30
@@ -94,7 +94,9 @@ def build_stale_sensor(
         plan = plan_stale(stale, alive, context.cursor, last_day=known[-1])
         if plan.window is None:
             return dg.SkipReason(plan.reason)
-        request = dg.RunRequest(tags=range_tags(*plan.window, only_stale=True))
+        first, last = (min(max(day, known[0]), known[-1]) for day in plan.window)
+        tags = range_tags(first, last, only_stale=True, are_days_partitions=are_all_daily(project))
+        request = dg.RunRequest(tags=tags)
         return dg.SensorResult(run_requests=[request], cursor=plan.cursor)
 
     return stale_partitions

@@ -72,14 +72,19 @@ class UndatedFiles:
     def _asked(
         self, name: str, entity: EntityConfig, file: StoredFile, captured: Callable[[str], Captured]
     ) -> frozenset[date]:
-        partitions = self.project.settings.partitions
+        partitions, grain = self.project.settings.partitions, entity.grain
+        if not grain.has_periods:
+            # Any run builds what has no periods.
+            return frozenset(self.known[-1:])
         if entity.extract.day_of_file == "time":
             return frozenset([day_of_version(entity, file, captured(name), partitions)])
         before = days_held(captured(name), file)
         if file.size_bytes > _READ_BYTES:
             return before | frozenset(self.known)
         try:
-            return before | days_of_rows(entity, self.landing, file, partitions)
+            found = before | days_of_rows(entity, self.landing, file, partitions)
+            # The day on which a period begins may lie before the first that exists.
+            return frozenset(max(day, partitions.start) for day in found)
         except SourceUnavailableError:
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is, other files are not to blame

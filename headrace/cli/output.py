@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headrace.errors import HeadraceError, PermanentError
+from headrace.grain import Grain
 from headrace.ledger.causes import BadPartition, Cause, fold
 
 if TYPE_CHECKING:
@@ -201,8 +202,8 @@ def print_quarantine(found: Sequence["QuarantinedRow"], *, as_json: bool) -> Non
     if not found:
         say("nothing is in quarantine there")
         return
-    columns = ("entity", "day", "file", "line", "because")
-    rows = [(r.entity, r.partition, r.file, r.line, r.reasons) for r in found]
+    columns = ("entity", "partition", "file", "line", "because")
+    rows = [(r.entity, Grain(r.grain).label(r.partition), r.file, r.line, r.reasons) for r in found]
     print_table(columns, rows)
 
 
@@ -227,8 +228,8 @@ def print_errors(bad: Sequence[BadPartition], *, as_json: bool) -> None:
     if not bad:
         say("no partition is held or failed", "green")
         return
-    columns = ("asset", "day", "status", "because")
-    print_table(columns, [(each.asset, each.partition, each.status, each.why) for each in bad])
+    columns = ("asset", "partition", "status", "because")
+    print_table(columns, [(each.asset, each.label, each.status, each.why) for each in bad])
 
 
 def _print_cause(cause: Cause) -> None:

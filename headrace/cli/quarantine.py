@@ -1,7 +1,7 @@
 """Looking at quarantined rows from the command line."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import islice
 from typing import Any
@@ -20,11 +20,12 @@ class QuarantinedRow:
 
     Attributes:
         entity: source.entity it is a row of.
-        partition: Its day.
+        partition: First day of its partition.
         file: Path in the landing zone.
         line: Line in that file; 1 is the header.
         reasons: Every reason, '; ' between them.
         row: Its columns as captured; `_corrupt_record` alone where the line has no columns.
+        grain: How long the partition is.
     """
 
     entity: str
@@ -33,6 +34,7 @@ class QuarantinedRow:
     line: int
     reasons: str
     row: dict[str, str | None]
+    grain: str = "day"
 
 
 def read_quarantine(
@@ -69,14 +71,14 @@ def _rows(
         table = lake.table("quarantine", entity.replace(".", "_"))
         if not table.exists():
             continue
-        scan = table.scan()
-        days = [day for day in scan.days if start <= day <= end]
+        scan, grain = table.scan(), project.entities()[entity][1].grain
+        days = [day for day in scan.days if grain.start_of(start) <= day <= end]
         # As the source calls its columns today; a row of before may lack some.
         columns = [c.name for c in project.entities()[entity][1].columns]
         names = [name for name in columns if name in scan.schema.names]
         for batch in scan.batches(days, [*_PLACE, *names, _LOST]):
             for found in batch.to_pylist():
-                yield _quarantined(entity, names, found)
+                yield replace(_quarantined(entity, names, found), grain=grain)
 
 
 def _quarantined(entity: str, names: Sequence[str], found: dict[str, Any]) -> QuarantinedRow:

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -25,6 +25,7 @@ from headrace.cli.table_rows import rows_in_tables
 from headrace.config.loading import Project, load_project
 from headrace.engine import session as engine
 from headrace.errors import ConfigError, HeadraceError
+from headrace.grain import Grain
 from headrace.ledger import liveness
 from headrace.ledger.build_plan import AssetLineage
 from headrace.ledger.causes import BadPartition
@@ -76,7 +77,7 @@ class AssetStatus:
     """One asset's partitions by state; `missing` were never attempted, `rows` are what readers see.
 
     A mart that is a view has no rows of its own: None. An asset that is declared and was never
-    built has no last run.
+    built has no last run. `partition` is how long one is.
     """
 
     asset: str
@@ -88,6 +89,7 @@ class AssetStatus:
     stale: int
     rows: int | None
     last_run: datetime | None
+    partition: str = "day"
 
     @property
     def never_built(self) -> bool:
@@ -166,7 +168,6 @@ def read_status() -> list[AssetStatus]:
     """One row an asset that the ledger knows or that the configuration declares."""
     project = load_project()
     prepare_home(project)
-    days = _number_of_days(project)
     ledger, lineages = ledger_of(project), _lineages(project)
     found = all_stale(ledger, lineages, project.settings.partitions)
     stale = Counter(one.asset for one in found)
@@ -174,9 +175,12 @@ def read_status() -> list[AssetStatus]:
     rows = rows_in_tables(project, [*known])
     assets = []
     for name in sorted({*known, *lineages}):
+        grain = lineages[name].grain if name in lineages else Grain.DAY
+        count = _number_of(grain, project)
+        partition = "none" if grain == Grain.SPARSE else grain
         if name in known:
             asset = known[name]
-            count = asset.published + asset.empty + asset.held + asset.failed
+            done = asset.published + asset.empty + asset.held + asset.failed
             assets.append(
                 AssetStatus(
                     name,
@@ -184,15 +188,16 @@ def read_status() -> list[AssetStatus]:
                     asset.empty,
                     asset.held,
                     asset.failed,
-                    max(0, days - count) if asset.is_partitioned else 0,
+                    max(0, count - done) if asset.is_partitioned else 0,
                     stale[name],
                     rows.get(name, asset.rows),
                     asset.last_run_at,
+                    partition,
                 )
             )
         else:
-            missing = days if lineages[name].is_partitioned else 1
-            assets.append(AssetStatus(name, 0, 0, 0, 0, missing, stale[name], 0, None))
+            missing = max(count, 1) if lineages[name].is_partitioned else 1
+            assets.append(AssetStatus(name, 0, 0, 0, 0, missing, stale[name], 0, None, partition))
     return assets
 
 
@@ -214,7 +219,7 @@ def read_errors() -> list[BadPartition]:
     """Every partition whose last attempt was not published, by asset and day."""
     project = load_project()
     prepare_home(project)
-    return [_bad(state) for state in ledger_of(project).not_published()]
+    return _all_bad(project, ledger_of(project).not_published())
 
 
 def first_steps() -> list[str]:
@@ -251,8 +256,14 @@ def _is_anything_stale(start_day: date | None, end: date | None) -> bool:
     first, last = _days_of(project, start_day, end, rebuild=False, only_stale=True)
     with using(project.home, "command", "headrace backfill"):
         prepare_home(project)
-        days = (one.partition for one in read_staleness(project, ledger_of(project)))
-        return any(day is None or first <= day <= last for day in days)
+        lineages = _lineages(project)
+        found = all_stale(ledger_of(project), lineages, project.settings.partitions)
+        return any(
+            one.partition is None
+            or not lineages[one.asset].grain.has_periods
+            or one.partition in lineages[one.asset].grain.starts(first, last)
+            for one in found
+        )
 
 
 @contextmanager
@@ -326,15 +337,17 @@ def _log_to_stderr() -> None:
     )
 
 
-def _number_of_days(project: Project) -> int:
+def _number_of(grain: Grain, project: Project) -> int:
+    """How many partitions of a grain exist; as many as there are of one without periods."""
     partitions = project.settings.partitions
-    return ((partitions.end or date.today()) - partitions.start).days  # noqa: DTZ011
+    last = (partitions.end or date.today()) - timedelta(days=1)  # noqa: DTZ011
+    return len(grain.starts(partitions.start, last)) if grain.has_periods else 0
 
 
 def _result(project: Project, run: Run, *, only_stale: bool) -> BackfillResult:
     ledger = ledger_of(project)
-    bad = tuple(_bad(state) for state in ledger.bad_of_run(run.run_id))
-    skipped = tuple(_bad(attempt) for attempt in ledger.skipped_of_run(run.run_id))
+    bad = tuple(_all_bad(project, ledger.bad_of_run(run.run_id)))
+    skipped = tuple(_all_bad(project, ledger.skipped_of_run(run.run_id)))
     published = ledger.published_of_run(run.run_id)
     if run.success:
         is_idle = only_stale and not ledger.last_of_run(run.run_id)
@@ -359,8 +372,14 @@ def _result(project: Project, run: Run, *, only_stale: bool) -> BackfillResult:
     return BackfillResult(run.run_id, published, bad, run.steps, code, summary, skipped)
 
 
-def _bad(state: PartitionState | Attempt) -> BadPartition:
-    return BadPartition(state.asset, state.partition, state.status, state.error or "")
+def _all_bad(project: Project, states: Sequence[PartitionState | Attempt]) -> list[BadPartition]:
+    lineages = _lineages(project) if states else {}
+    grains = {name: lineage.grain for name, lineage in lineages.items()}
+    return [_bad(state, grains.get(state.asset, Grain.DAY)) for state in states]
+
+
+def _bad(state: PartitionState | Attempt, grain: Grain = Grain.DAY) -> BadPartition:
+    return BadPartition(state.asset, state.partition, state.status, state.error or "", grain)
 
 
 @contextmanager

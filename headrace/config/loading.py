@@ -13,6 +13,7 @@ from headrace.config.document import Document, Place, read_document, read_place,
 from headrace.config.explaining import faults_in
 from headrace.config.joined_columns import with_joined_columns
 from headrace.config.model import StrictModel, nearest
+from headrace.config.partition_grains import with_partitions
 from headrace.config.references import project_problems
 from headrace.config.settings import Secret, Settings
 from headrace.config.sources import EntityConfig, SourceConfig
@@ -61,7 +62,8 @@ class Project:
         """`source.entity` to both, in the order of the files."""
         sources = {f"{s.name}.{e.name}": s for s in self.sources for e in s.entities}
         declared = {f"{s.name}.{e.name}": s.owned(e) for s in self.sources for e in s.entities}
-        entities = with_joined_columns(self.star, with_event_times(self.star, declared))
+        dated = with_partitions(self.star, with_event_times(self.star, declared))
+        entities = with_joined_columns(self.star, dated)
         return {name: (source, entities[name]) for name, source in sources.items()}
 
     def expand(self, uri: str) -> str:

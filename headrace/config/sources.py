@@ -1,7 +1,7 @@
 """Models of `config/sources/*.yaml`: one file a source, with its entities."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Literal, Self, get_args
 from zoneinfo import available_timezones
@@ -21,6 +21,7 @@ from headrace.config.model import (
     TagValue,
     did_you_mean,
 )
+from headrace.grain import Grain
 from headrace.schema import Column, TableSchema
 
 _BRACES = re.compile(r"\{[^{}]*\}?|\}")
@@ -29,6 +30,13 @@ Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 MonthDay = Annotated[str, StringConstraints(pattern=r"^(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])$")]
 _A_MONDAY = date(2024, 1, 1)
 _WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
+# A day, and first days of periods, by which it is seen what a date in a path tells.
+_PROBES: Mapping[Literal["day", "month", "year"], date] = {
+    "day": date(2017, 11, 23),
+    "month": date(2017, 11, 1),
+    "year": date(2017, 1, 1),
+}
+_PERIODS = ("day", "week", "month", "year", "none")
 # Where a row was read: part of the key where the source repeats its own (KeyColumnName).
 PLACE_COLUMNS = {
     "_file": Column("_file", "string", description="File it came from."),
@@ -287,16 +295,23 @@ class FileExtract(StrictModel):
             )
         if fields and self.partition_by is not None:
             raise ValueError("the day is in the path or in a row: give {date:…} or partition_by")
-        if fields and not _name_one_day(fields):
+        if fields and self.named_period is None:
             raise ValueError(
                 f"path: {{date:{'} {date:'.join(fields)}}} does not name one day: year, month and "
                 "day in strftime's codes, such as {date:%Y-%m-%d}"
             )
         return self
 
+    @property
+    def named_period(self) -> Literal["day", "month", "year"] | None:
+        """The shortest period that the date in a file's name tells; None: not even a year."""
+        for period, day in _PROBES.items():
+            if _name_one(self.date_fields, day):
+                return period
+        return None
 
-def _name_one_day(fields: Sequence[str]) -> bool:
-    probe = date(2017, 11, 23)
+
+def _name_one(fields: Sequence[str], probe: date) -> bool:
     # Each code once: a day that is in the folder and in the name is no contradiction.
     pattern = " ".join(dict.fromkeys(re.findall(r"%.", "".join(fields))))
     try:
@@ -349,6 +364,14 @@ class EntityConfig(StrictModel):
     )
     description: str = Field("", description="What one row stands for; shown in Dagster's UI.")
     extract: FileExtract = Field(description="How it is read.")
+    partition: Literal["day", "week", "month", "year", "none"] | None = Field(
+        None,
+        description="How long a partition of its tables is: `day`, `week` (from Monday), `month`, "
+        "`year`, or `none`: one state of all. Left out it is `day`; of files of which neither name "
+        "nor rows say a day it is `none`, where no fact is made of them: each version that is "
+        "captured counts from the day on which it was written.",
+        examples=["month"],
+    )
     where: str | None = Field(
         None,
         description="SQL condition over the columns. A row for which it is not true is no row of "
@@ -371,9 +394,9 @@ class EntityConfig(StrictModel):
     )
     event_time: ColumnName | None = Field(
         None,
-        description="When the row happened. Its day (in `timezone`) must be the row's partition: a "
-        "row of another day is quarantined. By default what a fact of the entity says, or "
-        "`partition_by`.",
+        description="When the row happened. Its day (in `timezone`) must lie in the row's "
+        "partition: a row of another day is quarantined. By default what a fact of the entity "
+        "says, or `partition_by`.",
     )
     timezone: str | None = Field(
         None,
@@ -452,6 +475,35 @@ class EntityConfig(StrictModel):
         by = self.extract.partition_by
         if by is not None and self.column(by).may_be_absent:
             raise ValueError(f"partition_by: '{by}' says the day of a row: no file may lack it")
+        return self
+
+    @property
+    def grain(self) -> Grain:
+        """The grain of its raw and processed tables."""
+        if self.partition is None:
+            return Grain.DAY
+        if self.partition == "none" and self.extract.day_of_file == "time":
+            return Grain.SPARSE
+        return Grain(self.partition)
+
+    @model_validator(mode="after")
+    def _periods_are_known(self) -> Self:
+        """Refuse a partition that neither names nor rows of files tell."""
+        extract = self.extract
+        if extract.day_of_file == "time" and self.partition in ("week", "month", "year"):
+            raise ValueError(
+                f"partition: {self.partition}: neither files nor rows say a day: give the path "
+                "{date:…} or the extract partition_by, or leave partition out"
+            )
+        if not extract.date_fields:
+            return self
+        named = extract.named_period
+        if named is None or _PERIODS.index(named) > _PERIODS.index(self.partition or "day"):
+            fields = "} {date:".join(extract.date_fields)
+            raise ValueError(
+                f"extract.path: {{date:{fields}}} does not name one {self.partition or 'day'}: "
+                "year, month and day in strftime's codes, such as {date:%Y-%m-%d}"
+            )
         return self
 
     @property

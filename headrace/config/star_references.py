@@ -9,6 +9,7 @@ from typing import Literal
 from headrace.config.joined_columns import form_problems
 from headrace.config.model import did_you_mean, unknown_name
 from headrace.config.outriggers import outrigger_problems
+from headrace.config.partition_grains import grain_problems
 from headrace.config.sources import PLACE_COLUMNS, EntityConfig
 from headrace.config.star import DimensionConfig, FactConfig, FactDimension, Scalar, StarConfig
 from headrace.schema import decimal_parts
@@ -144,6 +145,7 @@ def star_problems(star: StarConfig, entities: Entities) -> Iterator[str]:
     for i, fact in enumerate(star.facts):
         yield from _fact_problems(f"facts[{i}]", fact, star, entities)
     yield from _no_values(star, entities)
+    yield from grain_problems(star, entities)
 
 
 def _no_values(star: StarConfig, entities: Entities) -> Iterator[str]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
+from headrace.grain import Grain
+
 # Data versions by the name of the input.
 Inputs = Mapping[str, str]
 
@@ -17,13 +19,17 @@ class AssetLineage:
     Attributes:
         name: As in the ledger: `curated/fact_sales`.
         code_version: Of the code and the configuration that build it.
-        inputs: Assets whose partition of the same day is read; without one the day waits.
+        inputs: Assets whose partition of the same day is read; without one the day waits. On days
+            that begin no partition of an input, there is nothing to read of it.
         optional_inputs: Assets whose partition of the same day is read if it was published.
-        gates: Assets that must have published the day, though they are followed as whole tables.
+        gates: Assets that must have published what begins in the partition, or else holds on its
+            first day, though they are followed as whole tables.
         inferring: Those of `gates` that infer members from this asset's inputs: they must have read
             the day's as they are now.
         table_inputs: Assets that are followed whole: a change moves whatever days it touches.
         is_partitioned: False where one state is all there is.
+        grain: Of its partitions; a partition is named by its first day.
+        grains: By input or gate: its grain, where that is not `grain`.
         kept_from: Days before it were dropped on purpose; None: all days are kept.
     """
 
@@ -36,6 +42,12 @@ class AssetLineage:
     table_inputs: tuple[str, ...] = ()
     is_partitioned: bool = True
     kept_from: date | None = None
+    grain: Grain = Grain.DAY
+    grains: Mapping[str, Grain] = field(default_factory=dict)
+
+    def grain_of(self, name: str) -> Grain:
+        """The grain of an input or gate."""
+        return self.grains.get(name, self.grain)
 
     @property
     def read(self) -> tuple[str, ...]:

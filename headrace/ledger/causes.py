@@ -3,8 +3,9 @@
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
-from itertools import groupby
+from datetime import date
+
+from headrace.grain import Grain
 
 # Days, counts, shares and lines differ from day to day; the cause is the same.
 _FIGURE = re.compile(r"\d+(?:[.,:-]\d+)*")
@@ -18,6 +19,12 @@ class BadPartition:
     partition: date | None
     status: str
     why: str
+    grain: Grain = Grain.DAY
+
+    @property
+    def label(self) -> str:
+        """The partition as people write it."""
+        return "" if self.partition is None else self.grain.label(self.partition)
 
 
 @dataclass(frozen=True)
@@ -34,11 +41,12 @@ class Cause:
     days: tuple[date, ...]
     why: str
     varies: bool
+    grain: Grain = Grain.DAY
 
     def line(self) -> str:
         """For people: `failed raw/shop_orders 2024-01-02 to 2024-01-05: …`."""
         named = ", ".join(self.assets)
-        on = f" {day_ranges(self.days)}" if self.days else ""
+        on = f" {day_ranges(self.days, self.grain)}" if self.days else ""
         more = " (the first day's figures)" if self.varies else ""
         return f"{self.status} {named}{on}: {self.why}{more}"
 
@@ -48,21 +56,26 @@ def fold(partitions: Iterable[BadPartition]) -> list[Cause]:
 
     Assets are named together where the same days of them failed for the same reason.
     """
-    by_reason: dict[tuple[str, str], dict[str, list[BadPartition]]] = {}
+    by_reason: dict[tuple[str, str, Grain], dict[str, list[BadPartition]]] = {}
     for each in partitions:
-        kind = each.status, _FIGURE.sub("0", each.why)
+        kind = each.status, _FIGURE.sub("0", each.why), each.grain
         by_reason.setdefault(kind, {}).setdefault(each.asset, []).append(each)
-    return [cause for (status, _), found in by_reason.items() for cause in _causes(status, found)]
+    return [
+        cause
+        for (status, _, grain), found in by_reason.items()
+        for cause in _causes(status, grain, found)
+    ]
 
 
-def day_ranges(days: Collection[date]) -> str:
-    """`2024-01-02 to 2024-01-05, 2024-01-09 (5 days)`; a single day alone."""
-    runs = list(_runs(sorted(days)))
-    shown = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
-    return ", ".join(shown) + (f" ({len(days)} days)" if len(days) > 1 else "")
+def day_ranges(days: Collection[date], grain: Grain = Grain.DAY) -> str:
+    """`2024-01-02 to 2024-01-05, 2024-01-09 (5 days)`; a single day alone. Of months, alike."""
+    runs = [[grain.label(day) for day in run] for run in _runs(sorted(days), grain)]
+    shown = [run[0] if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
+    unit = grain if grain.has_periods else "partition"
+    return ", ".join(shown) + (f" ({len(days)} {unit}s)" if len(days) > 1 else "")
 
 
-def _causes(status: str, found: dict[str, list[BadPartition]]) -> Iterator[Cause]:
+def _causes(status: str, grain: Grain, found: dict[str, list[BadPartition]]) -> Iterator[Cause]:
     together: dict[tuple[date, ...], list[str]] = {}
     for asset, some in found.items():
         days = sorted(each.partition for each in some if each.partition is not None)
@@ -71,11 +84,16 @@ def _causes(status: str, found: dict[str, list[BadPartition]]) -> Iterator[Cause
         mine = [each for asset in assets for each in found[asset]]
         first = min(mine, key=lambda each: each.partition or date.min)
         varies = len({each.why for each in mine}) > 1
-        yield Cause(status, tuple(assets), same_days, first.why, varies)
+        yield Cause(status, tuple(assets), same_days, first.why, varies, grain)
 
 
-def _runs(days: Sequence[date]) -> Iterator[list[date]]:
-    """Days in a row."""
-    numbered = enumerate(days)
-    for _, run in groupby(numbered, key=lambda pair: pair[1] - timedelta(days=pair[0])):
-        yield [day for _, day in run]
+def _runs(days: Sequence[date], grain: Grain) -> Iterator[list[date]]:
+    """Partitions in a row."""
+    run: list[date] = []
+    for day in days:
+        if run and grain.end_of(run[-1]) != day:
+            yield run
+            run = []
+        run.append(day)
+    if run:
+        yield run

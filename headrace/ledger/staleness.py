@@ -4,6 +4,9 @@ A published partition records which versions of its inputs, and which code, it w
 stale while one of them is another now. What was never built, and could be, is stale too; so is what
 a run was at when it died. Late rows, corrected files, late dimensions, changed rules and killed
 runs are all found by this, in every layer; nothing else decides what has to follow.
+
+Partitions are named by their first day. An asset has at least the grain of what it reads, so what
+it reads of an input begins on the same day; on other days it reads nothing of that input.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -11,6 +14,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from headrace.config.settings import PartitionSettings
+from headrace.grain import WHOLE, Grain
 from headrace.ledger.build_plan import AssetLineage, Gate, Inputs
 from headrace.ledger.ledger import Ledger, PartitionState
 
@@ -42,7 +46,9 @@ def read_states(
 ) -> dict[str, Mapping[date | None, PartitionState]]:
     """What the rule needs to know of an asset: its own states, and those of all that it reads."""
     names = dict.fromkeys((lineage.name, *lineage.read, *lineage.gates))
-    return {name: ledger.states(name, days) for name in names}
+    # What begins in a partition of another grain, the days of this one do not tell.
+    others = {name for name in lineage.gates if lineage.grain_of(name) != lineage.grain}
+    return {name: ledger.states(name, None if name in others else days) for name in names}
 
 
 def gate(lineage: AssetLineage, states: States, days: Collection[date]) -> Gate:
@@ -77,8 +83,19 @@ def all_stale(
         if lineage.table_inputs:
             followed = ledger.followed(lineage.name)
             found += stale_tables(lineage, followed, ledger.table_versions(lineage.table_inputs))
-    first, after = partitions.start, partitions.end or date.max
-    return [one for one in found if one.partition is None or first <= one.partition < after]
+    return [
+        one
+        for one in found
+        if one.partition is None or exists(lineages[one.asset].grain, one.partition, partitions)
+    ]
+
+
+def exists(grain: Grain, partition: date, partitions: PartitionSettings) -> bool:
+    """Whether a partition is among those of the days that exist."""
+    if not grain.has_periods or partition == WHOLE:
+        return True
+    first, after = grain.start_of(partitions.start), partitions.end or date.max
+    return first <= partition < after
 
 
 def stale_partitions(
@@ -91,9 +108,9 @@ def stale_partitions(
         states: From `read_states`, of all days.
         dead_runs: Runs that died while they were at partitions.
     """
-    days = {day for name in (lineage.name, *lineage.inputs) for day in states.get(name, _NEVER)}
+    days = {day for name in (lineage.name, *lineage.read) for day in states.get(name, _NEVER)}
     if lineage.is_partitioned:
-        first = lineage.kept_from or date.min
+        first = lineage.grain.start_of(lineage.kept_from) if lineage.kept_from else date.min
         days = {day for day in days if day is not None and day >= first}
     found = (_judged(lineage, states, day, dead_runs) for day in days)
     return sorted((one for one in found if one), key=lambda one: one.partition or date.min)
@@ -167,20 +184,71 @@ def _why_stale(
 
 
 def _why_shut(lineage: AssetLineage, states: States, day: date | None) -> str | None:
-    for name in (*lineage.inputs, *lineage.gates):
-        state = states.get(name, _NEVER).get(day)
-        if state is None:
-            return f"{name} {day} was never built"
-        if state.status != "published":
-            return f"{name} {day} is {_as_words(state)}"
+    for name in lineage.inputs:
+        grain, state = lineage.grain_of(name), states.get(name, _NEVER).get(day)
+        if state is None and not _begins(grain, day):
+            continue
+        if why := _why_unread(name, grain, day, state):
+            return why
+    for name in lineage.gates:
+        if why := _why_closed(lineage, name, states.get(name, _NEVER), day):
+            return why
+    return _why_behind(lineage, states, day)
+
+
+def _why_behind(lineage: AssetLineage, states: States, day: date | None) -> str | None:
+    """What a dimension infers from a fact's rows must be there before the fact is."""
     versions = _versions(lineage, states, day)
     for name in lineage.inferring:
-        # What a dimension infers from a fact's rows must be there before the fact is.
-        read = states[name][day].inputs or {}
-        behind = [i for i in lineage.inputs if read.get(i) != versions.get(i)]
+        own, label = states[name].get(day), _label(lineage.grain_of(name), day)
+        if own is None:
+            return f"{name} {label} was never built"
+        behind = [i for i in lineage.inputs if (own.inputs or {}).get(i) != versions.get(i)]
         if behind:
-            return f"{name} {day} has not read {behind[0]} as it is now"
+            return f"{name} {label} has not read {behind[0]} as it is now"
     return None
+
+
+def _why_closed(
+    lineage: AssetLineage,
+    name: str,
+    states: Mapping[date | None, PartitionState],
+    day: date | None,
+) -> str | None:
+    """Why a gate is closed for a partition: what begins in it, or holds as it begins."""
+    grain = lineage.grain_of(name)
+    if day is None or (grain == lineage.grain and grain != Grain.SPARSE):
+        return _why_unread(name, grain, day, states.get(day))
+    end = lineage.grain.end_of(day)
+    begun = sorted(known for known in states if known is not None and day <= known < end)
+    if grain.start_of(day) < day:
+        begun.insert(0, grain.start_of(day))
+    if not begun and (grain != Grain.SPARSE or not any(s.published_at for s in states.values())):
+        return f"{name} was never built"
+    return next((why for d in begun if (why := _why_unread(name, grain, d, states.get(d)))), None)
+
+
+def _why_unread(
+    name: str, grain: Grain, day: date | None, state: PartitionState | None
+) -> str | None:
+    if state is None:
+        return f"{name} {_label(grain, day)} was never built"
+    if state.status != "published":
+        return f"{name} {_label(grain, day)} is {_as_words(state)}"
+    return None
+
+
+def _begins(grain: Grain, day: date | None) -> bool:
+    """Whether a partition of a grain must begin on a day."""
+    if day is None:
+        return True
+    if grain == Grain.SPARSE or (day == WHOLE and grain != Grain.NONE):
+        return False
+    return grain.start_of(day) == day
+
+
+def _label(grain: Grain, day: date | None) -> str:
+    return str(day) if day is None else grain.label(day)
 
 
 def _versions(lineage: AssetLineage, states: States, day: date | None) -> dict[str, str]:

@@ -97,12 +97,12 @@ class DaysBuilt:
     """One build of models and tests.
 
     Attributes:
-        days: The days that it was about.
+        days: The days that it was about; None: all.
         results: What became of each node, less those that were built again for fewer days.
         anew: Models whose table was made: it holds all history, whatever the days.
     """
 
-    days: tuple[date, ...]
+    days: tuple[date, ...] | None
     results: tuple[NodeResult, ...]
     anew: frozenset[str] = frozenset()
 
@@ -206,7 +206,7 @@ class MartBuilder:
         return tested[0]
 
     def build_days(
-        self, select: Sequence[str], days: Sequence[date], *, rebuild: bool = False
+        self, select: Sequence[str], days: Sequence[date] | None, *, rebuild: bool = False
     ) -> list[DaysBuilt]:
         """As `build`; models that fail are built again in halves, so that good days pass.
 
@@ -215,7 +215,7 @@ class MartBuilder:
 
         Args:
             select: Names of models.
-            days: In order.
+            days: In order; None for all history, which is built at once.
             rebuild: Make the tables anew, from all history.
 
         Returns:
@@ -223,6 +223,8 @@ class MartBuilder:
         """
         marts = marts_of(self.ensure_manifest())
         anew = frozenset(select) & {*marts} if rebuild else self.without_table(marts)
+        if days is None:
+            return [DaysBuilt(None, self.build(select, full_refresh=rebuild), anew)]
         grains = {name: m.grain for name, m in marts.items() if m.grain and name not in anew}
         decided: list[DaysBuilt] = []
         todo = [(tuple(select), tuple(days))]

@@ -15,6 +15,7 @@ from headrace.config.star import DimensionConfig, FactConfig
 from headrace.engine.parquet_writer import write_table
 from headrace.engine.partition_batches import plan_batches
 from headrace.engine.types import spark_schema
+from headrace.grain import Grain
 from headrace.lake.scan import LakeScan
 from headrace.lake.staging import stage_batches
 from headrace.lake.table import LakeTable
@@ -202,7 +203,8 @@ class StarAudit:
 
         def loaded() -> Iterator[tuple[DataFrame, DataFrame]]:
             for some in slices:
-                stored = scratch.stored(table, self.warehouse_rows(config.name, some))
+                loaded_days = _days_of(entity.grain, some)
+                stored = scratch.stored(table, self.warehouse_rows(config.name, loaded_days))
                 yield table.scan(some).frame(self.spark), stored
 
         in_lake = lake_fact_schema(config, entity, dimensions)
@@ -267,6 +269,13 @@ class StarAudit:
 
     def _processed(self, entity: str) -> LakeTable:
         return self.lake_table("processed", entity.replace(".", "_"))
+
+
+def _days_of(grain: Grain, partitions: Sequence[date]) -> list[date] | None:
+    """The days of some partitions; None: all of them."""
+    if grain == Grain.NONE:
+        return None
+    return [day for partition in partitions for day in grain.days_of(partition)]
 
 
 def _compared(

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 from headrace.config.star import CalendarConfig
+from headrace.grain import Grain
 from headrace.lake.staging import stage_batches
 from headrace.lake.table import LakeTable
 from headrace.quality.report import AuditedTable, PartitionReport
@@ -17,28 +18,35 @@ _CODE = "headrace.code-version"
 
 @dataclass(frozen=True)
 class CalendarStep:
-    """Stages the calendar; a partition of it is the row of that day.
+    """Stages the calendar; a partition of it is the rows of its days.
 
-    With the days of all other assets it needs no run of its own: Dagster makes several runs of a
+    With the partitions of the facts it needs no run of its own: Dagster makes several runs of a
     backfill over assets with and without partitions.
     """
 
     config: CalendarConfig
     table: LakeTable
+    grain: Grain = Grain.DAY
 
     def stage(self, days: Sequence[date], properties: Mapping[str, str]) -> AuditedTable:
-        """The whole calendar and one report a day; days outside of the calendar are empty.
+        """The whole calendar and one report a partition; days outside of the calendar are empty.
 
         Args:
-            days: Of the run.
+            days: The first days of the run's partitions.
             properties: Recorded with the snapshot.
         """
-        rows = {day: int(self.config.start <= day <= self.config.end) for day in days}
+        rows = {day: self.rows_of(day) for day in days}
         reports = {
             day: PartitionReport(day, rows_in=count, rows_out=count) for day, count in rows.items()
         }
         files = self._files(properties.get(_CODE))
         return AuditedTable(calendar_schema(self.config), files, properties, reports=reports)
+
+    def rows_of(self, partition: date) -> int:
+        """How many days of the calendar are in a partition."""
+        first = self.config.start if self.grain == Grain.NONE else partition
+        end = min(self.grain.end_of(partition), self.config.end + timedelta(days=1))
+        return max((end - max(first, self.config.start)).days, 0)
 
     def _files(self, code_version: str | None) -> tuple[StagedFile, ...]:
         if code_version and self.table.snapshot_properties().get(_CODE) == code_version:

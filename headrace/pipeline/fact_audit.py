@@ -199,6 +199,11 @@ class StagedDay:
     totals: Totals
     orphans: Mapping[str, int]
 
+    def plus(self, other: "StagedDay") -> "StagedDay":
+        """Both days."""
+        orphans = {key: count + other.orphans[key] for key, count in self.orphans.items()}
+        return StagedDay(plus(self.totals, other.totals), orphans)
+
 
 def judge(
     connect: Connect,

@@ -8,16 +8,21 @@ import structlog
 
 from headrace.config.settings import Settings
 from headrace.config.sources import EntityConfig
-from headrace.errors import TransientError
+from headrace.errors import ConfigError, HeadraceError, TransientError
+from headrace.grain import Grain
 from headrace.lake.table import LakeTable
 from headrace.quality.pandera_schemas import validate_files
 from headrace.quality.report import AuditedOutput, PartitionReport, bad_days
 from headrace.raw.capture import CapturedWindow, capture, raw_schema
 from headrace.raw.manifest import CapturedVersion, captured_content, captured_versions
-from headrace.raw.plan import CaptureRun
+from headrace.raw.plan import CaptureRun, day_of_version, latest_deliveries
 from headrace.raw.writer import DataFolder
 from headrace.sources.files.landing import Landing
+from headrace.sources.files.path_patterns import is_file_of, listing_prefix
 from headrace.sources.files.unclaimed import unclaimed_text
+
+# Property of a publication: the grain of the table's partitions.
+_GRAIN = "headrace.grain"
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +47,9 @@ class RawStep:
 
         Raises:
             SourceUnavailableError: The landing zone itself does not answer.
+            ConfigError: What was captured before has partitions of another grain.
         """
+        self._require_grain()
         captured = self._captured(days)
         is_first = not any(captured.values()) and not self._captured_ever()
         window = capture(
@@ -60,13 +67,29 @@ class RawStep:
             schema,
             staged,
             bad,
-            properties,
+            {**properties, _GRAIN: self.entity.grain},
             mode="append",
             reports=reports,
             # On the command line, those that no entity claims are named once at the end.
             warnings=(*window.warnings(), *filter(None, [unclaimed_text(window.unclaimed)])),
             versions=self._versions,
         )
+
+    def days_of_versions(self) -> set[date]:
+        """The days to which the files belong as they are now, where only they say one.
+
+        Without any file: the first partition, of which nothing was delivered.
+        """
+        extract, exist = self.entity.extract, self.settings.partitions
+        folder = listing_prefix(extract, [exist.start]).rpartition("/")[0]
+        try:
+            files = self.landing.list_files(f"{folder}/" if folder else "")
+        except HeadraceError:
+            return {exist.start}  # Staging it lists the files again, and says what is wrong.
+        own = [f for f in latest_deliveries(files) if is_file_of(extract, f.path)]
+        captured = self._captured(())
+        found = {day_of_version(self.entity, file, captured, exist) for file in own}
+        return found if found or any(captured.values()) else {exist.start}
 
     def _captured(self, days: Sequence[date]) -> dict[date, Sequence[CapturedVersion]]:
         if not self.table.exists():
@@ -75,6 +98,23 @@ class RawStep:
         by_time = self.entity.extract.day_of_file == "time"
         held = self.table.scan(None if by_time else days).files_by_day
         return {day: captured_versions(files) for day, files in held.items()}
+
+    def _require_grain(self) -> None:
+        before = self.table.snapshot_properties().get(_GRAIN, Grain.DAY)
+        # Versions of undated files lie on days either way.
+        days = {Grain.DAY, Grain.SPARSE}
+        if before == self.entity.grain or {before, self.entity.grain} <= days:
+            return
+        if not self._captured_ever():
+            return
+        table = self.source.replace(".", "_")
+        raise ConfigError(
+            f"{self.source} was captured with partition: {before}, and has now "
+            f"{self.entity.grain}: rows would be in two partitions",
+            fix=f"drop what was built from it (headrace reset raw/{table}, processed/{table}, and "
+            "curated/… and warehouse/… of the facts and dimensions made of it) and run all days "
+            f"again, or say partition: {before}",
+        )
 
     def _captured_ever(self) -> bool:
         return self.table.exists() and bool(self.table.scan().files)

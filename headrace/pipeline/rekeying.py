@@ -196,4 +196,5 @@ def _rows_by_day(
 def _since(first: datetime, entity: EntityConfig) -> BooleanExpression:
     # West of Greenwich the local day of an instant may be the one before.
     day = first.date() if entity.timezone is None else first.date() - timedelta(days=1)
-    return GreaterThanOrEqual(term=PARTITION_COLUMN, value=day.isoformat())
+    start = entity.grain.start_of(day)
+    return GreaterThanOrEqual(term=PARTITION_COLUMN, value=start.isoformat())

@@ -1,10 +1,14 @@
 """Curated to warehouse: the star copied to Postgres, judged there before it is visible."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
+from functools import reduce
+from operator import add
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +19,7 @@ from headrace import progress
 from headrace.config.loading import Project
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
 from headrace.engine import functions as parse
+from headrace.grain import Grain
 from headrace.lake.scan import LakeScan
 from headrace.pipeline.fact_audit import (
     LakeTotals,
@@ -23,17 +28,19 @@ from headrace.pipeline.fact_audit import (
     judge,
     judge_published,
     key_faults,
+    plus,
 )
 from headrace.quality import partition_checks as check
 from headrace.quality.pandera_schemas import validate_rows
 from headrace.quality.partition_checks import ROWS
 from headrace.quality.report import PartitionReport, bad_days
 from headrace.schema import Column
-from headrace.star.calendar import calendar_schema, date_key
+from headrace.star.calendar import calendar_schema, date_key, day_of_key
 from headrace.star.facts import DATE_KEY, fact_schema
 from headrace.star.scd2.dimensions import dimension_schema
 from headrace.warehouse.loading.staged_loads import StagedLoad
 from headrace.warehouse.loading.staging import stage
+from headrace.warehouse.reading import days_with_rows
 from headrace.warehouse.sessions import Connect, RowsRefusedError
 from headrace.warehouse.tables import Reference, WarehouseTable, by_month
 
@@ -93,6 +100,8 @@ def with_keys(rows: pa.RecordBatchReader, key: str, keys: pa.Array) -> pa.Record
 
     return pa.RecordBatchReader.from_batches(rows.schema, chosen())
 
+
+Found = TypeVar("Found")
 
 NAMESPACE = "warehouse"
 # The engine takes 0.1 s to compare 90,000 rows, which Postgres takes 0.6 s to find equal.
@@ -249,7 +258,13 @@ class StarLoader:
         return min(come.total_rows, gone.total_rows) >= _ROWS_TO_COMPARE
 
     def stage_fact(self, config: FactConfig, scan: LakeScan, days: Sequence[date]) -> None:
-        """Stage days of a fact; days that fail their audit are left out and staged no more."""
+        """Stage partitions of a fact; those that fail their audit are left out again.
+
+        Args:
+            config: The fact.
+            scan: The lake's rows.
+            days: The partitions, by their first days.
+        """
         table = replace(fact_table(self.project, config), rebuild=self.rebuild)
         progress.report(f"warehouse/{config.name}", 0, len(days))
         load, totals, refused = self._stage_accepted(table, config, scan, days)
@@ -258,7 +273,7 @@ class StarLoader:
             with ThreadPoolExecutor(1) as pool:
                 guarded = pool.submit(totals.guard, table)
                 accepted = [day for day in days if day not in refused]
-                reports = self._audit(config, load, scan, accepted, totals.by_day())
+                reports = self._audit(config, load, scan, accepted, totals)
                 guarded.result()
         except BaseException:
             load.discard()
@@ -272,7 +287,7 @@ class StarLoader:
         if {*bad} - {*refused}:
             # Seldom, so simple: what is staged is one piece a month; stage it again without them.
             load.discard()
-            load = self._stage(table, scan, [day for day in days if day not in bad], totals)
+            load = self._stage(table, config, scan, [day for day in days if day not in bad], totals)
         self._loads[table.name] = load
         self._reports[table.name] = reports
         progress.report(f"warehouse/{config.name}", len(days), len(days))
@@ -284,10 +299,10 @@ class StarLoader:
         table, totals = fact_table(self.project, config), LakeTotals(self._measures(config))
         for _ in totals.watched(scan.batches(days, table.schema.names)):
             pass
-        references = foreign_keys(self.project, config)
-        keys = [date_key(day) for day in days]
+        references, expected = foreign_keys(self.project, config), totals.by_day()
+        keys = {*expected, *(date_key(day) for day in self._days_of(table, config, None, days))}
         found = judge_published(self.connect, table, totals.measures, references, keys)
-        return self._compared(config, scan, days, totals.by_day(), found)
+        return self._compared(config, scan, days, expected, found)
 
     def staged(self) -> StagedStar:
         """All that was staged."""
@@ -302,9 +317,9 @@ class StarLoader:
             totals = LakeTotals(self._measures(config))
             accepted = [day for day in days if day not in refused]
             try:
-                return self._stage(table, scan, accepted, totals), totals, refused
+                return self._stage(table, config, scan, accepted, totals), totals, refused
             except RowsRefusedError as error:
-                more = self._refused(table, scan, accepted, error)
+                more = self._refused(table, config, scan, accepted, error)
                 if not more:
                     raise
                 refused |= more
@@ -312,6 +327,7 @@ class StarLoader:
     def _refused(
         self,
         table: WarehouseTable,
+        config: FactConfig,
         scan: LakeScan,
         days: Sequence[date],
         error: RowsRefusedError,
@@ -320,19 +336,22 @@ class StarLoader:
         found = {}
         if table.primary_key:
             faults = key_faults(scan.frame(self.engine(), days), table)
+            by_partition = self._by_partition(config, faults)
             for day in days:
-                checks = (check.primary_key(table.primary_key, faults.get(date_key(day), {})),)
+                kinds = reduce(add, map(Counter, by_partition.get(day, ())), Counter[str]())
+                checks = (check.primary_key(table.primary_key, kinds),)
                 if not checks[0].passed:
                     found[day] = PartitionReport(day, rows_in=scan.rows(day), checks=checks)
         if found:
             return found
-        for day, why in self._refused_one_by_one(table, scan, days, error).items():
+        for day, why in self._refused_one_by_one(table, config, scan, days, error).items():
             found[day] = PartitionReport(day, rows_in=scan.rows(day), error=f"{why} ({why.fix})")
         return found
 
     def _refused_one_by_one(
         self,
         table: WarehouseTable,
+        config: FactConfig,
         scan: LakeScan,
         days: Sequence[date],
         error: RowsRefusedError,
@@ -344,22 +363,67 @@ class StarLoader:
         middle = len(days) // 2
         for half in (days[:middle], days[middle:]):
             try:
-                self._stage(table, scan, half, LakeTotals(())).discard()
+                self._stage(table, config, scan, half, LakeTotals(())).discard()
             except RowsRefusedError as refusal:
-                found |= self._refused_one_by_one(table, scan, half, refusal)
+                found |= self._refused_one_by_one(table, config, scan, half, refusal)
         return found
 
     def _stage(
-        self, table: WarehouseTable, scan: LakeScan, days: Sequence[date], totals: LakeTotals
+        self,
+        table: WarehouseTable,
+        config: FactConfig,
+        scan: LakeScan,
+        days: Sequence[date],
+        totals: LakeTotals,
     ) -> StagedLoad:
-        names = table.schema.names
+        replaced = self._days_of(table, config, scan, days)
         slices = (
-            (some, totals.watched(scan.batches(some, names)))
-            for some in by_month(days).values()
-            if any(scan.rows(day) for day in some)
+            (some, totals.watched(scan.batches(read, table.schema.names)))
+            for read, some in self._slices(config, days, replaced)
+            if any(scan.rows(day) for day in read)
         )
-        replaced = days if table.column_of_days else ()
-        return stage(self.connect, table, replaced, slices)
+        return stage(self.connect, table, replaced if table.column_of_days else (), slices)
+
+    def _slices(
+        self, config: FactConfig, partitions: Sequence[date], days: Sequence[date]
+    ) -> Iterator[tuple[Collection[date], Collection[date]]]:
+        """Partitions that are copied together, each with the days that their rows are of."""
+        grain = self._grain(config)
+        if grain == Grain.DAY:
+            yield from ((some, some) for some in by_month(partitions).values())
+            return
+        for partition in partitions:
+            yield [partition], [day for day in days if grain.start_of(day) == partition]
+
+    def _days_of(
+        self,
+        table: WarehouseTable,
+        config: FactConfig,
+        scan: LakeScan | None,
+        partitions: Sequence[date],
+    ) -> list[date]:
+        """The days that partitions replace: of one without end, all that have rows or had some."""
+        grain = self._grain(config)
+        if grain != Grain.NONE:
+            return [day for partition in partitions for day in grain.days_of(partition)]
+        if not partitions:
+            return []
+        known = days_with_rows(self.connect, table, DATE_KEY)
+        for batch in scan.batches(partitions, [DATE_KEY]) if scan else ():
+            known |= {day_of_key(key) for key in batch.column(DATE_KEY).unique().to_pylist()}
+        return sorted(known)
+
+    def _grain(self, config: FactConfig) -> Grain:
+        return self.project.entities()[config.entity][1].grain
+
+    def _by_partition(
+        self, config: FactConfig, found: Mapping[int, Found]
+    ) -> dict[date, list[Found]]:
+        """What is known by date key, by partition."""
+        grain, by_partition = self._grain(config), dict[date, list[Found]]()
+        for key, one in found.items():
+            by_partition.setdefault(grain.start_of(day_of_key(key)), []).append(one)
+        return by_partition
 
     def _audit(
         self,
@@ -367,11 +431,11 @@ class StarLoader:
         load: StagedLoad,
         scan: LakeScan,
         days: Sequence[date],
-        expected: Mapping[int, Totals],
+        totals: LakeTotals,
     ) -> dict[date, PartitionReport]:
         measures, references = self._measures(config), foreign_keys(self.project, config)
         found = judge(self.connect, load, measures, references, self._loads)
-        return self._compared(config, scan, days, expected, found)
+        return self._compared(config, scan, days, totals.by_day(), found)
 
     def _compared(
         self,
@@ -382,23 +446,24 @@ class StarLoader:
         found: Mapping[int, StagedDay],
     ) -> dict[date, PartitionReport]:
         measures, references = self._measures(config), foreign_keys(self.project, config)
-        empty = StagedDay(
+        nothing = StagedDay(
             dict.fromkeys((ROWS, *measures), Decimal(0)), {r.column: 0 for r in references}
         )
         key = fact_table(self.project, config).primary_key
         # Rows that Postgres has have their key: it found each once.
         keyed = (check.primary_key(key, {}),) if key else ()
+        staged, in_lake = self._by_partition(config, found), self._by_partition(config, expected)
         reports = {}
         for day in days:
-            staged = found.get(date_key(day), empty)
-            in_lake = expected.get(date_key(day), empty.totals)
+            here = reduce(StagedDay.plus, staged.get(day, ()), nothing)
+            there = reduce(plus, in_lake.get(day, ()), nothing.totals)
             reports[day] = PartitionReport(
                 day,
                 rows_in=scan.rows(day),
-                rows_out=int(staged.totals[ROWS]),
+                rows_out=int(here.totals[ROWS]),
                 checks=(
-                    check.same_totals("same_totals", in_lake, staged.totals),
-                    check.referential_integrity(staged.orphans),
+                    check.same_totals("same_totals", there, here.totals),
+                    check.referential_integrity(here.orphans),
                     *keyed,
                 ),
             )

@@ -7,7 +7,8 @@ from typing import Any
 from headrace.config.loading import Project
 from headrace.config.settings import PartitionSettings
 from headrace.config.sources import SOURCE_ORDER
-from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
+from headrace.config.star import DimensionConfig, FactConfig
+from headrace.grain import Grain, finest
 from headrace.ledger.build_plan import AssetLineage
 from headrace.project.version import code_version
 from headrace.warehouse.ddl.retention import first_kept_month
@@ -31,7 +32,8 @@ def raw_lineage(project: Project, name: str) -> AssetLineage:
     # What has no day of its own belongs to the first partition.
     is_undated = entity.extract.day_of_file != "name"
     window = [PartitionSettings(start=partitions.start)] if is_undated else []
-    return AssetLineage(f"{RAW}/{table_of(name)}", code_version(entity.extract, read, *window))
+    how = [entity.extract, read, *window, *([entity.partition] if entity.partition else [])]
+    return AssetLineage(f"{RAW}/{table_of(name)}", code_version(*how), grain=entity.grain)
 
 
 def processed_lineage(project: Project, name: str) -> AssetLineage:
@@ -40,7 +42,9 @@ def processed_lineage(project: Project, name: str) -> AssetLineage:
     # Another use by the star gives other rows, or other reasons to hold a day.
     uses = project.star.uses_of(name)
     version = code_version(entity, *([uses] if uses else []))
-    return AssetLineage(f"{PROCESSED}/{table}", version, inputs=(f"{RAW}/{table}",))
+    return AssetLineage(
+        f"{PROCESSED}/{table}", version, inputs=(f"{RAW}/{table}",), grain=entity.grain
+    )
 
 
 def lineage_columns_read(project: Project, name: str) -> tuple[str, ...]:
@@ -72,17 +76,28 @@ def dimension_lineage(project: Project, config: DimensionConfig) -> AssetLineage
         for fact in project.star.facts
         if config.infers_members and config.name in {join.dimension for join in fact.dimensions}
     }
+    grains = {
+        f"{PROCESSED}/{table_of(name)}": one.grain for name, (_, one) in project.entities().items()
+    }
     return AssetLineage(
         f"{CURATED}/{config.name}",
         code_version(config, entity),
         inputs=(own,),
         optional_inputs=tuple(sorted(facts - {own})),
+        grain=finest(grains[name] for name in (own, *facts)),
+        grains={name: grains[name] for name in (own, *facts)},
     )
 
 
-def calendar_lineage(config: CalendarConfig) -> AssetLineage:
-    """The date dimension: computed from the configuration; a partition is its day's row."""
-    return AssetLineage(f"{CURATED}/{config.name}", code_version(config))
+def calendar_lineage(project: Project) -> AssetLineage:
+    """The date dimension, computed from the configuration: with the grain of the facts."""
+    config, entities = project.star.calendar, project.entities()
+    grain = finest(entities[fact.entity][1].grain for fact in project.star.facts)
+    return AssetLineage(
+        f"{CURATED}/{config.name}",
+        code_version(config),
+        grain=grain if grain.has_periods else Grain.NONE,
+    )
 
 
 def fact_lineage(project: Project, config: FactConfig) -> AssetLineage:
@@ -91,6 +106,10 @@ def fact_lineage(project: Project, config: FactConfig) -> AssetLineage:
     dimensions = {j.dimension: project.star.dimension(j.dimension) for j in config.dimensions}
     own = f"{PROCESSED}/{table_of(config.entity)}"
     joined = tuple(f"{CURATED}/{name}" for name in dimensions)
+    grains = {
+        f"{CURATED}/{name}": dimension_lineage(project, dimension).grain
+        for name, dimension in dimensions.items()
+    }
     return AssetLineage(
         f"{CURATED}/{config.name}",
         code_version(config, entity, *dimensions.values()),
@@ -102,17 +121,24 @@ def fact_lineage(project: Project, config: FactConfig) -> AssetLineage:
             if dimension.infers_members
         ),
         table_inputs=(*joined, own) if config.accumulates else joined,
+        grain=entity.grain,
+        grains=grains,
     )
 
 
 def warehouse_lineage(project: Project) -> dict[str, AssetLineage]:
     """The star in Postgres, by table."""
     star = project.star
-    copied = {config.name: code_version(config) for config in star.dimensions}
-    copied[star.calendar.name] = code_version(star.calendar)
+    copied = {
+        each.name: (code_version(each), dimension_lineage(project, each).grain)
+        for each in star.dimensions
+    }
+    copied[star.calendar.name] = code_version(star.calendar), calendar_lineage(project).grain
     found = {
-        name: AssetLineage(f"{WAREHOUSE}/{name}", version, inputs=(f"{CURATED}/{name}",))
-        for name, version in copied.items()
+        name: AssetLineage(
+            f"{WAREHOUSE}/{name}", version, inputs=(f"{CURATED}/{name}",), grain=grain
+        )
+        for name, (version, grain) in copied.items()
     }
     for fact in star.facts:
         found[fact.name] = AssetLineage(
@@ -120,6 +146,7 @@ def warehouse_lineage(project: Project) -> dict[str, AssetLineage]:
             code_version(fact),
             inputs=(f"{CURATED}/{fact.name}",),
             kept_from=first_kept_month(fact.keep_months) if fact.keep_months else None,
+            grain=project.entities()[fact.entity][1].grain,
         )
     return found
 
@@ -139,20 +166,25 @@ def mart_lineage(project: Project, manifest: Mapping[str, Any]) -> dict[str, Ass
         if node["resource_type"] == "test" and node.get("attached_node"):
             judged = f"{node['raw_code']} {node.get('test_metadata')}"
             tests.setdefault(node["attached_node"], []).append(judged)
-    facts = tuple(fact.name for fact in project.star.facts)
+    entities = project.entities()
+    facts = {
+        fact.name: (f"{WAREHOUSE}/{fact.name}", entities[fact.entity][1].grain)
+        for fact in project.star.facts
+    }
 
-    def inputs(unique_id: str) -> tuple[str, ...]:
+    def lineage(unique_id: str, node: Mapping[str, Any]) -> AssetLineage:
         read = _sources_of(unique_id, nodes)
-        return tuple(f"{WAREHOUSE}/{name}" for name in facts if name in read) or tuple(
-            f"{WAREHOUSE}/{name}" for name in facts
+        inputs = dict([of for name, of in facts.items() if name in read] or facts.values())
+        return AssetLineage(
+            f"{MARTS}/{node['name']}",
+            _model_version(node, nodes, tests.get(unique_id, ())),
+            inputs=tuple(inputs),
+            grain=finest(inputs.values()),
+            grains=inputs,
         )
 
     return {
-        node["name"]: AssetLineage(
-            f"{MARTS}/{node['name']}",
-            _model_version(node, nodes, tests.get(unique_id, ())),
-            inputs=inputs(unique_id),
-        )
+        node["name"]: lineage(unique_id, node)
         for unique_id, node in manifest["nodes"].items()
         if node["resource_type"] in _BUILT_BY_DBT and not _is_ephemeral(node)
     }
@@ -169,7 +201,7 @@ def project_lineage(project: Project, manifest: Mapping[str, Any]) -> dict[str, 
         *(raw_lineage(project, name) for name in project.entities()),
         *(processed_lineage(project, name) for name in project.entities()),
         *(dimension_lineage(project, config) for config in project.star.dimensions),
-        calendar_lineage(project.star.calendar),
+        calendar_lineage(project),
         *(fact_lineage(project, config) for config in project.star.facts),
         *warehouse_lineage(project).values(),
         *mart_lineage(project, manifest).values(),

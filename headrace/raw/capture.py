@@ -18,7 +18,7 @@ from headrace.schema import Column, TableSchema
 from headrace.sources.files.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD
 from headrace.sources.files.csv_reader import LINE
 from headrace.sources.files.landing import Landing, StoredFile
-from headrace.sources.files.path_patterns import files_by_day, is_file_of, listing_prefix
+from headrace.sources.files.path_patterns import files_by_partition, is_file_of, listing_prefix
 from headrace.sources.files.unclaimed import UnclaimedFile, unclaimed_files, unclaimed_text
 from headrace.staged import StagedPartition
 
@@ -166,10 +166,11 @@ def _settled_listing(
     Whoever delivers a file and asks for its day at once does not mean to fail: a short wait is
     waited for here. After a longer one the day is tried again, as the plan says.
     """
-    folder = listing_prefix(entity.extract, days).rpartition("/")[0]
+    folder = listing_prefix(entity.extract, days, entity.grain).rpartition("/")[0]
     prefix = f"{folder}/" if folder else ""
     listing = landing.list_files(prefix)
-    own = [f for some in files_by_day(entity.extract, listing, days).values() for f in some]
+    found = files_by_partition(entity.extract, listing, days, entity.grain)
+    own = [file for some in found.values() for file in some]
     ages = [(run.captured_at - file.arrived_at).total_seconds() for file in own]
     wait = run.settle_seconds - min(ages, default=run.settle_seconds)
     if not 0 < wait <= run.settle_seconds <= _LONGEST_WAIT_SECONDS:

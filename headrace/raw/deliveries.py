@@ -30,6 +30,7 @@ from headrace.raw.writer import DataFolder, DayDraft, DayDrafts
 from headrace.schema import TableSchema
 from headrace.sources.files.csv_reader import read_csv
 from headrace.sources.files.landing import Landing, StoredFile
+from headrace.sources.files.path_patterns import days_of_file
 from headrace.staged import StagedFile
 
 log = structlog.get_logger(__name__)
@@ -185,13 +186,16 @@ class _Shelf:
         entity, days = self._reader.entity, self._current.keys()
         partitions = self._reader.run.partitions
         day = None if entity.extract.day_of_file == "rows" else next(iter(days))
+        # Of several files in a partition, each may lack the columns that its own day had not.
+        named = next(iter(days_of_file(entity.extract, file.path)), day)
+        first = entity.grain.start_of(partitions.start)
         with self._reader.landing.open(file) as stream:
-            for batch in read_csv(stream, file.path, entity, day=day):
+            for batch in read_csv(stream, file.path, entity, day=named):
                 if day is not None:
                     drafts.add(day, rows.of_day(batch, day, stamp, self._schema))
                     continue
                 dated = rows.with_days(batch, entity, partitions)
-                if dated.without_day and partitions.start not in days:
+                if dated.without_day and first not in days:
                     _add(self._unplaced, file.path, dated.without_day)
                 _add(self._outside, file.path, dated.outside)
                 for day, part in rows.by_day(dated, days, stamp, self._schema):
@@ -204,7 +208,7 @@ class _Shelf:
             captured_at=stamp.captured_at,
             path_id=path_id(stamp.file),
             content_id=draft.content_id if draft else _NO_ROWS,
-            listing_id=listing_id(stamp.file, reader.entity, reader.run.partitions.start),
+            listing_id=listing_id(stamp.file, reader.entity, reader.run.partitions),
             rows=draft.rows if draft else 0,
             modified_at=stamp.file.modified_at,
         )

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from headrace.config.settings import PartitionSettings
 from headrace.config.sources import EntityConfig
+from headrace.grain import Grain
 from headrace.raw.row_days import row_days
 from headrace.raw.row_hash import row_hash
 from headrace.schema import TableSchema
@@ -66,7 +67,7 @@ class DatedRows:
 
     Attributes:
         rows: As they were read, those without a day as corrupt records.
-        days: The day of each; NaT outside the partitions.
+        days: The first day of the partition of each; NaT outside the partitions.
         without_day: How many have no day that can be read, and belong to the first partition.
         outside: How many are of a day that is none of the partitions.
     """
@@ -80,23 +81,38 @@ class DatedRows:
 def with_days(
     read: pa.RecordBatch, entity: EntityConfig, partitions: PartitionSettings
 ) -> DatedRows:
-    """Find the day of each row that `read_csv` read, by the entity's `partition_by` column.
+    """Find the partition of each row that `read_csv` read, by the entity's `partition_by` column.
 
     A row whose day cannot be read belongs to the first partition, as a corrupt record with the
     reason: it is never lost. One of a day outside the partitions is a good row that nobody asked
     for: it is counted, and captured once its day exists.
     """
-    column = entity.column(str(entity.extract.partition_by))
+    column, grain = entity.column(str(entity.extract.partition_by)), entity.grain
     found = row_days(read.column(column.name), column, entity.timezone)
     no_day = np.isnat(found)
-    outside = ~no_day & (found < np.datetime64(partitions.start))
-    end = partitions.end or datetime.now(UTC).date()  # Today is no partition yet.
-    outside |= ~no_day & (found >= np.datetime64(end))
+    outside = ~no_day & (
+        (found < np.datetime64(partitions.start)) | _is_late(found, grain, partitions)
+    )
     found[outside] = np.datetime64("NaT")
     if no_day.any():
         found[no_day] = np.datetime64(partitions.start)
         read = set_aside(read, no_day, pa.scalar(f"{column.name}: {NO_DAY}"), entity)
-    return DatedRows(read, found, int(no_day.sum()), int(outside.sum()))
+    return DatedRows(read, grain.starts_of(found), int(no_day.sum()), int(outside.sum()))
+
+
+def _is_late(
+    days: npt.NDArray[np.datetime64], grain: Grain, partitions: PartitionSettings
+) -> npt.NDArray[np.bool_]:
+    """Which days are no partition yet, or never will be."""
+    if partitions.end is not None:
+        return days >= np.datetime64(partitions.end)
+    today = datetime.now(UTC).date()
+    if grain == Grain.DAY:
+        return days >= np.datetime64(today)  # Today is no partition yet.
+    if grain == Grain.NONE:
+        return np.zeros(days.shape, dtype=bool)
+    # What is left out of a partition that exists, no later capture of an unchanged file would find.
+    return days >= np.datetime64(grain.end_of(grain.start_of(today)))
 
 
 def by_day(

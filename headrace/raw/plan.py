@@ -8,9 +8,10 @@ from headrace.config.columns import ColumnConfig
 from headrace.config.settings import PartitionSettings
 from headrace.config.sources import EntityConfig
 from headrace.errors import HeadraceError, SourceUnavailableError
+from headrace.grain import Grain
 from headrace.raw.manifest import CapturedVersion, current_versions, short_id
 from headrace.sources.files.landing import StoredFile, problem_error
-from headrace.sources.files.path_patterns import days_below, files_by_day, is_file_of
+from headrace.sources.files.path_patterns import files_by_partition, is_file_of, partitions_below
 
 Captured = Mapping[date, Sequence[CapturedVersion]]
 
@@ -92,7 +93,7 @@ def plan_capture(
         listing: Files of the landing zone; others than the entity's are passed over.
         captured: By day, every version that raw holds; of all days where a file's own time says
             its day.
-        days: Partitions, in any order.
+        days: Partitions by their first days, in any order.
         run: The days that exist, the time, and how long a file has to be left alone.
     """
     listed = tuple(listing)
@@ -103,7 +104,7 @@ def plan_capture(
         plan.add(day, files[day])
     locked = [file for file in latest if file.path.endswith("/")]
     for folder in locked:
-        for day in sorted(days_below(entity.extract, folder.path, days)):
+        for day in sorted(partitions_below(entity.extract, folder.path, days, entity.grain)):
             plan.fail(day, problem_error(folder))
     superseded = [f.path for f in {*listed} - {*latest} if is_file_of(entity.extract, f.path)]
     return CapturePlan(
@@ -143,21 +144,28 @@ class _Planned:
         self.failed[day] = error
 
     def _is_missed(self, day: date) -> bool:
-        """Whether the day is held for lack of a file."""
-        extract = self._entity.extract
+        """Whether the partition is held for lack of a file."""
+        extract, grain = self._entity.extract, self._entity.grain
         waits = extract.day_of_file == "name" and extract.missing_file == "hold"
-        if not waits or not extract.expects_file(day):
+        if not waits or not self._expects_file(day):
             return False
-        until = extract.waits_until(day)
+        last = day if grain == Grain.NONE else grain.end_of(day) - timedelta(days=1)
+        until = extract.waits_until(last)
         if until is not None and until <= self._run.captured_at:
             self.overdue.append(day)
             return False
         self.held[day] = _missing(extract.path_of(day), until)
         return True
 
+    def _expects_file(self, start: date) -> bool:
+        grain = self._entity.grain
+        if grain == Grain.NONE:
+            return not self._entity.extract.optional
+        return any(map(self._entity.extract.expects_file, grain.days_of(start)))
+
     def _is_captured(self, file: StoredFile, versions: Mapping[str, CapturedVersion]) -> bool:
         version = versions.get(path_id(file))
-        known = listing_id(file, self._entity, self._run.partitions.start)
+        known = listing_id(file, self._entity, self._run.partitions)
         return version is not None and version.listing_id == known
 
 
@@ -179,7 +187,7 @@ def day_of_version(
     if before is None:
         return partitions.start
     day, version = before
-    if version.listing_id == listing_id(file, entity, partitions.start):
+    if version.listing_id == listing_id(file, entity, partitions):
         return day
     written = file.modified_at.date()
     # Days that were declared to end do not come; those that have not come yet do.
@@ -196,13 +204,13 @@ def latest_version(file: StoredFile, captured: Captured) -> tuple[date, Captured
     return max(found, key=lambda one: one[:2])[1:] if found else None
 
 
-def listing_id(file: StoredFile, entity: EntityConfig, first_day: date) -> str:
+def listing_id(file: StoredFile, entity: EntityConfig, partitions: PartitionSettings) -> str:
     """Stands for a listed file and for how it is read: columns, format and where rows go.
 
     Args:
         file: As it is listed.
         entity: Whose it is.
-        first_day: First partition: rows whose day cannot be read belong to it.
+        partitions: Rows whose day cannot be read belong to the first; those of others to none.
     """
     columns = [_column_id(column) for column in entity.columns]
     how = [*entity.extract.format.reading_id]
@@ -211,7 +219,10 @@ def listing_id(file: StoredFile, entity: EntityConfig, first_day: date) -> str:
         column = entity.column(by)
         how += [by, column.type, *column.formats]
         how += [str(option) for option in (column.pivot, entity.timezone) if option is not None]
-        how.append(first_day.isoformat())
+        how.append(partitions.start.isoformat())
+        if entity.grain != Grain.DAY:
+            # A longer partition has lost the rows of days that did not exist when it was captured.
+            how += [entity.grain, str(partitions.end)]
     written = file.modified_at.isoformat()
     return short_id(file.version, written, str(file.size_bytes), *how, *columns)
 
@@ -242,7 +253,7 @@ def _files_of_days(
     """The files of each day, and the days of those that belong to no one of `days`."""
     extract = entity.extract
     if extract.day_of_file != "time":
-        return files_by_day(extract, listing, days), {}
+        return files_by_partition(extract, listing, days, entity.grain, partitions), {}
     of_day: dict[date, list[StoredFile]] = {day: [] for day in days}
     elsewhere: dict[str, date] = {}
     for file in listing:

@@ -15,6 +15,7 @@ from headrace.engine import functions as parse
 from headrace.engine.text_forms import normalized, opaque
 from headrace.engine.times import day_of
 from headrace.errors import ConfigError
+from headrace.grain import Grain
 from headrace.quality.rules import Objection, any_holds, declared_objections, reasons
 from headrace.schema import Column as SchemaColumn
 from headrace.schema import TableSchema
@@ -239,7 +240,7 @@ def _typed_columns(entity: EntityConfig) -> list[Column]:
         if column.type != "string"
     ]
     absent = [
-        (_is_absent(column) & _may_be_absent(column)).alias(_ABSENT + column.name)
+        (_is_absent(column) & _may_be_absent(column, entity)).alias(_ABSENT + column.name)
         for column in _excusable(entity)
     ]
     return [*typed, *given, *absent]
@@ -264,13 +265,22 @@ def _is_absent(column: ColumnConfig) -> Column:
     return F.col(column.name).isNull() & F.col("_corrupt_record").isNull()
 
 
-def _may_be_absent(column: ColumnConfig) -> Column:
+def _may_be_absent(column: ColumnConfig, entity: EntityConfig) -> Column:
     may = F.lit(column.optional)
     if column.since is not None:
-        may = may | (F.col(PARTITION_COLUMN) < F.lit(column.since))
+        may = may | (_day(entity) < F.lit(column.since))
     if column.until is not None:
-        may = may | (F.col(PARTITION_COLUMN) >= F.lit(column.until))
+        may = may | (_day(entity) >= F.lit(column.until))
     return may
+
+
+def _day(entity: EntityConfig) -> Column:
+    """The day of a row, or of the first one of its partition where only files say the day."""
+    if entity.grain == Grain.DAY or entity.day_column is None:
+        return F.col(PARTITION_COLUMN)
+    column = entity.column(entity.day_column)
+    day = day_of(_typed(column, entity), column.type, entity.timezone)
+    return F.coalesce(day, F.col(PARTITION_COLUMN))
 
 
 def _excusable(entity: EntityConfig) -> list[ColumnConfig]:
@@ -359,9 +369,12 @@ def _misplaced(entity: EntityConfig) -> list[Objection]:
         return []
     kind = entity.column(column).type
     day = day_of(F.col(column), kind, entity.timezone)
-    outside = F.coalesce(day != F.col(PARTITION_COLUMN), F.lit(False))
+    if entity.grain == Grain.NONE:
+        return []
+    start = day if entity.grain == Grain.DAY else F.trunc(day, entity.grain)
+    outside = F.coalesce(start != F.col(PARTITION_COLUMN), F.lit(False))
     zone = f" in {entity.timezone or 'UTC'}" if kind == "timestamptz" else ""
-    return [Objection(f"{column}: not on the partition's day{zone}", outside)]
+    return [Objection(f"{column}: not on the partition's {entity.grain}{zone}", outside)]
 
 
 def _text(column: ColumnConfig, entity: EntityConfig) -> Column:

@@ -35,6 +35,11 @@ def date_key(day: date) -> int:
     return day.year * 10_000 + day.month * 100 + day.day
 
 
+def day_of_key(key: int) -> date:
+    """The day that `date_key` makes a number of."""
+    return date(key // 10_000, key // 100 % 100, key % 100)
+
+
 def build_calendar(config: CalendarConfig) -> pa.Table:
     """One row a day from `start` to `end`, both included, and one for each sentinel."""
     known = {config.start + timedelta(n) for n in range((config.end - config.start).days + 1)}

@@ -17,7 +17,7 @@ from headrace.errors import UnpublishedTableError
 from headrace.schema import Column, TableSchema
 from headrace.warehouse.ddl.schema import PublishedTable, look_up, schema_of
 from headrace.warehouse.sessions import Connect, RowsRefusedError, map_errors
-from headrace.warehouse.tables import yyyymmdd
+from headrace.warehouse.tables import WarehouseTable, yyyymmdd
 
 _BLOCK_BYTES = 4 * 2**20
 _LIST = "list<string>"
@@ -64,6 +64,18 @@ def read(
     return pa.RecordBatchReader.from_batches(
         schema.arrow(), _batches(connect, label, schema, query)
     )
+
+
+def days_with_rows(connect: Connect, table: WarehouseTable, day_column: str) -> set[date]:
+    """The days of which a published table has rows, by its column of them (yyyymmdd)."""
+    with map_errors(f"reading {table.label}"), connect() as session:
+        if look_up(session, table.namespace, table.name) is None:
+            return set()
+        query = sql.SQL("select to_date({day}::text, 'YYYYMMDD') from {table} group by {day}")
+        found = session.execute(
+            query.format(day=sql.Identifier(day_column), table=table.identifier)
+        )
+        return {row[0] for row in found}
 
 
 def _select(

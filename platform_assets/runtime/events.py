@@ -183,7 +183,7 @@ def log_materializations(
         storage.store_asset_event(template.filled(filled[-1]), last_id)
 
 
-def log_planned(step: Step, key: dg.AssetKey, partitions: Sequence[str]) -> None:
+def log_planned(step: Step, key: dg.AssetKey, partitions: Sequence[str | None]) -> None:
     """Announce partitions one by one: those without a materialization turn red as the run fails.
 
     With DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS the run announced them as one range,

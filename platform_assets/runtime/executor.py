@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -44,6 +45,7 @@ from dagster._core.execution.plan.execute_plan import (
 )
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 from dagster._core.execution.plan.plan import ExecutionPlan
+from dagster._core.execution.plan.step import ExecutionStep
 from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.base import Executor
 from dagster._core.executor.init import InitExecutorContext
@@ -54,6 +56,8 @@ from dagster._core.remote_origin import (
 )
 from dagster._core.storage.tags import PRIORITY_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+
+from platform_assets.partitions import own_tags
 
 DEFINITIONS_MODULE = "platform_assets.definitions"
 LOCATION_NAME = "platform"
@@ -210,6 +214,24 @@ def _events(
             yield from running.advance()
 
 
+def _with_own_partitions(
+    context: PlanExecutionContext, step: ExecutionStep
+) -> PlanExecutionContext:
+    """The context; where the run names only days, with the periods of a step's assets in its tags.
+
+    Dagster looks for the partitions of a step's inputs and outputs there.
+    """
+    assets = context.job_def.asset_layer.get_assets_def_for_node(step.node_handle)
+    definition = assets.partitions_def if assets else None
+    tags = own_tags(context.dagster_run.tags, definition) if definition else None
+    if tags is None:
+        return context
+    run = context.dagster_run.with_tags({**context.dagster_run.tags, **tags})
+    found = copy(context)
+    found._plan_data = context.plan_data._replace(dagster_run=run)
+    return found
+
+
 @dataclass
 class _Step:
     """A step under way; `future` is done once it gave its last event, however it ended."""
@@ -240,7 +262,8 @@ class _Running:
         self._look_for_interrupt()
         if self.error is None:
             for step in self.active.get_steps_to_execute():
-                self._start(self.context.for_step(step, self.active.get_known_state()))
+                context = _with_own_partitions(self.context, step)
+                self._start(context.for_step(step, self.active.get_known_state()))
             yield from self.active.concurrency_event_iterator(self.context)
         if not self.under_way:
             if self.error is not None:

@@ -4,7 +4,7 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cache
 
@@ -13,6 +13,7 @@ from pyspark.errors import PySparkException
 
 from headrace.engine.outage import outage_of
 from headrace.errors import HeadraceError, TransientError, UnpublishedTableError
+from headrace.grain import WHOLE, Grain
 from headrace.lake.commit import Commit
 from headrace.lake.table import LakeTable
 from headrace.ledger import liveness
@@ -31,8 +32,9 @@ from headrace.quality.report import (
 from headrace.schema import TableSchema
 from headrace.staged import StagedOutput, StagedTable
 from headrace.warehouse.sessions import HeldLock
+from io_managers.contexts import REBUILD_TAG
 from platform_assets.keys import RAW, name_of
-from platform_assets.partitions import days_of, takes_stale_days_only
+from platform_assets.partitions import grains_in, takes_stale_days_only, window_of
 from platform_assets.runtime import events
 from resources.warehouse import WarehouseResource
 
@@ -70,28 +72,28 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         lineage: AssetLineage,
         *,
         with_stale: bool = False,
+        partitions: Collection[date] | None = None,
+        sources: Mapping[str, AssetLineage] | None = None,
     ) -> BuildPlan:
-        """Which of the run's days a step builds, from which versions; before it reads anything.
+        """Which partitions a step builds, from which versions; before it reads anything.
 
-        Days whose inputs are not published are skipped, and say so in the ledger and in the log.
+        Those whose inputs are not published are skipped, and say so in the ledger and in the log.
 
         Args:
             context: Of the step.
             lineage: The asset that is built.
-            with_stale: Whether stale days are taken up that the run is not about.
+            with_stale: Whether stale partitions are taken up that the run is not about.
+            partitions: The asset's partitions that the run is about, where its days do not tell.
+            sources: By name, every asset that reads from outside of the platform.
         """
         ledger, step = self.ledger(), context.get_step_execution_context()
         events.defer_asset_events(step)
         liveness.hold(self.warehouse.connection_factory(), step.run_id)
-        days = days_of(context.partition_keys)
         only_stale = takes_stale_days_only(context.run)
-        stale: set[date] = set()
-        if only_stale or with_stale:
-            found = read_stale(ledger, lineage)
-            # What another run under way published, that run brings further.
-            others = ledger.alive({run for one in found for run in one.runs}) - {step.run_id}
-            stale = {one.partition for one in found if one.partition and not one.runs & others}
-        days = [day for day in days if day in stale] if only_stale else days
+        takes_stale = only_stale or with_stale or not lineage.grain.has_periods
+        stale = self._stale(step, lineage) if takes_stale else set()
+        days = partitions if partitions is not None else self._asked(context.run, lineage, stale)
+        days = [day for day in days if day in stale] if only_stale else sorted(days)
         wanted = {*days, *(stale if with_stale else ())}
         found_gate = gate(lineage, read_states(ledger, lineage, wanted), wanted)
         asked = {*days}
@@ -103,10 +105,12 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         )
         self._skip(step, plan)
         ledger.begin(lineage.name, plan.days, step.run_id)
-        if not lineage.read and not only_stale:
+        window = window_of(context.run)
+        if not lineage.read and window and not only_stale:
             # If the run dies before their turn, nothing else would tell that these were asked for.
-            for name in _sources_of_run(step) - {lineage.name}:
-                ledger.expect(name, days, step.run_id)
+            for name in _sources_of_run(step) & (sources or {}).keys() - {lineage.name}:
+                grain = (sources or {})[name].grain
+                ledger.expect(name, grain.starts(*window), step.run_id)
         return plan
 
     def built_from_other_inputs(self, plan: BuildPlan) -> dict[date, PartitionState]:
@@ -120,6 +124,35 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
             and state.inputs != plan.inputs(day)
             and state.published_code_version == plan.lineage.code_version
         }
+
+    def _stale(self, step: events.Step, lineage: AssetLineage) -> set[date]:
+        """What has to be built of an asset, less what another run under way brings further."""
+        ledger = self.ledger()
+        found = read_stale(ledger, lineage)
+        others = ledger.alive({run for one in found for run in one.runs}) - {step.run_id}
+        return {one.partition for one in found if one.partition and not one.runs & others}
+
+    def _asked(
+        self, run: dg.DagsterRun, lineage: AssetLineage, stale: Collection[date]
+    ) -> Collection[date]:
+        """The partitions of an asset that a run is about.
+
+        Any run is about those that have no period, as far as they are not as they should be.
+        """
+        window = window_of(run)
+        if lineage.grain.has_periods:
+            return lineage.grain.starts(*window) if window else ()
+        if not lineage.read:
+            return lineage.grain.starts(date.min, date.min)
+        ledger = self.ledger()
+        known = {day for name in lineage.read for day in ledger.states(name) if day is not None}
+        if lineage.grain == Grain.NONE:
+            known &= {WHOLE}
+        if window is None or REBUILD_TAG in run.tags:
+            return known
+        own = ledger.states(lineage.name)
+        bad = {day for day in known if day in own and own[day].status != "published"}
+        return bad | (known & {*stale})
 
     def attempted(
         self,
@@ -307,7 +340,7 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
             for day, why in plan.gate.shut.items()
         )
         for day, why in plan.gate.shut.items():
-            step.log.warning("%s %s skipped: %s", name, day, why)
+            step.log.warning("%s %s skipped: %s", name, plan.lineage.grain.label(day), why)
 
     def _record_whole(
         self, step: events.Step, key: dg.AssetKey, output: Output, commit: Commit | None
@@ -364,7 +397,11 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         ledger = self.ledger()
         bad = ledger.bad_of_run(step.run_id) or ledger.skipped_of_run(step.run_id)
         if bad:
-            causes = fold(BadPartition(r.asset, r.partition, r.status, r.error or "") for r in bad)
+            grains = grains_in(step.job_def)
+            causes = fold(
+                BadPartition(r.asset, r.partition, r.status, r.error or "", grains(r.asset))
+                for r in bad
+            )
             named = [cause.line() for cause in causes[:_NAMED]]
             more = [f"… and {len(causes) - _NAMED} more causes"] if len(causes) > _NAMED else []
             what = f"{len(bad)} partitions were not published; they keep their last state"
@@ -417,8 +454,9 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         names: Collection[str],
     ) -> None:
         """The results of some checks alone, of what was published before."""
-        judged = [one for one in _judged(key, reports) if one.name in names]
-        events.log_checks(context.get_step_execution_context(), judged)
+        step = context.get_step_execution_context()
+        judged = _judged(key, reports, _Partitions.of(step, key))
+        events.log_checks(step, [one for one in judged if one.name in names])
 
     def log(
         self,
@@ -429,16 +467,24 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Dagster's events alone, after the ledger was written, whose data versions they have."""
         passed = passed_days(reports)
         states = self.ledger().states(name_of(key), passed)
+        named = _Partitions.of(step, key)
         said: dict[str | None, events.Materialized] = {
-            day.isoformat(): _materialized(reports[day], states.get(day)) for day in passed
+            named.key(day): _materialized(reports[day], states.get(day))
+            for day in sorted(passed)
+            if day in named
         }
         events.log_materializations(step, key, said)
-        events.log_checks(step, _judged(key, reports))
-        bad = [day.isoformat() for day in reports if reports[day].outcome != "passed"]
-        events.log_planned(step, key, bad)
-        for day in sorted(day for day in reports if reports[day].outcome != "passed"):
+        events.log_checks(step, _judged(key, reports, named))
+        bad = sorted(day for day in reports if reports[day].outcome != "passed")
+        keys = dict.fromkeys(named.key(day) for day in bad if day in named)
+        events.log_planned(step, key, [*keys])
+        for day in bad:
             step.log.error(
-                "%s %s %s: %s", name_of(key), day, reports[day].outcome, reports[day].why()
+                "%s %s %s: %s",
+                name_of(key),
+                grains_in(step.job_def)(name_of(key)).label(day),
+                reports[day].outcome,
+                reports[day].why(),
             )
 
 
@@ -654,11 +700,39 @@ def _metadata(report: PartitionReport) -> dict[str, int | float | str]:
     return counts
 
 
+@dataclass(frozen=True)
+class _Partitions:
+    """An asset's partitions as Dagster knows them.
+
+    Attributes:
+        keys: None of an asset without partitions: its events are of the whole asset.
+    """
+
+    keys: frozenset[str] | None
+
+    @classmethod
+    def of(cls, step: events.Step, key: dg.AssetKey) -> "_Partitions":
+        """Of an asset of a step."""
+        layer = step.job_def.asset_layer
+        definition = layer.get(key).partitions_def if layer.has(key) else None
+        return cls(None if definition is None else frozenset(definition.get_partition_keys()))
+
+    def __contains__(self, day: date) -> bool:
+        """Whether Dagster knows the partition; the ledger also has those of sparse inputs."""
+        return self.keys is None or day.isoformat() in self.keys
+
+    def key(self, day: date) -> str | None:
+        """The partition's key."""
+        return None if self.keys is None else day.isoformat()
+
+
 def _judged(
-    key: dg.AssetKey, reports: Mapping[date, PartitionReport]
+    key: dg.AssetKey, reports: Mapping[date, PartitionReport], named: _Partitions
 ) -> Iterator[events.JudgedCheck]:
-    for day, report in reports.items():
-        partition = day.isoformat()
+    for day, report in sorted(reports.items()):
+        if day not in named:
+            continue
+        partition = named.key(day)
         for check in report.checks:
             said = {"expected": check.expected, "found": check.found}
             # The history of a check shows its description and no partition.

@@ -9,6 +9,7 @@ import dagster as dg
 import structlog
 
 from headrace.errors import CommitConflictError
+from headrace.grain import Grain
 from headrace.ledger.build_plan import BuildPlan
 from headrace.ledger.ledger import PartitionRecord
 from headrace.quality.report import PartitionReport, passed_days
@@ -57,6 +58,7 @@ class StarPublication:
         declared: Views that the star's configuration asks for.
         described: What the columns of tables and views mean.
         limited: By role, what it may see that does not see everything.
+        grains: By fact, the grain of its partitions; days without one are its partitions.
     """
 
     member: GroupMember
@@ -68,6 +70,11 @@ class StarPublication:
     declared: tuple[ViewFile, ...] = ()
     described: tuple[Described, ...] = ()
     limited: Mapping[str, Limits] = field(default_factory=dict)
+    grains: Mapping[str, Grain] = field(default_factory=dict)
+
+    def partitions(self, fact: str, days: Collection[date]) -> set[date]:
+        """The partitions of a fact in which days lie."""
+        return {self.grains.get(fact, Grain.DAY).start_of(day) for day in days}
 
 
 class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -113,7 +120,9 @@ class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
             if state.snapshot is not None and not kept:
                 ledger.record_loaded_in(session, name_of(key), state.snapshot, context.run_id)
         for fact in star.facts:
-            days = _days_of_restated_members(session, fact, publications)
+            days = star.partitions(
+                fact.name, _days_of_restated_members(session, fact, publications)
+            )
             ledger.renew_in(session, name_of(warehouse_key(fact.name)), days, new_token())
 
     def failed(self, context: dg.OutputContext, output: object, error: Exception) -> None:
@@ -160,20 +169,22 @@ def restated_counts(
     for name, reports in star.restated.items():
         changed = publications[name].changed_days if name in publications else {}
         days += len(passed_days(reports))
-        rows += sum(changed.get(day, 0) for day in reports)
+        rows += sum(n for day, n in changed.items() if star.partitions(name, [day]) & {*reports})
     return {"days_restated": days, "rows_restated": rows}
 
 
 def _own_changed_days(
     star: StarPublication, name: str, publications: Mapping[str, Publication]
 ) -> set[date]:
-    """Days of a fact whose own rows readers see otherwise once this is committed."""
+    """Partitions of a fact whose own rows readers see otherwise once this is committed."""
     table = next(fact for fact in star.facts if fact.name == name)
     own = publications.get(name)
     if own is None:
         return set()
     # A table that is loaded whole does not tell days apart.
-    return {*(own.changed_days or (() if table.column_of_days else star.reports[name]))}
+    if own.changed_days:
+        return star.partitions(name, own.changed_days)
+    return set() if table.column_of_days else {*star.reports[name]}
 
 
 def _days_of_restated_members(

@@ -35,7 +35,7 @@ def named(day: date, version: str = "1") -> StoredFile:
 
 
 def captured(stored: StoredFile, described: object = None) -> CapturedVersion:
-    as_read = listing_id(stored, described or entity(), FIRST)  # type: ignore[arg-type]
+    as_read = listing_id(stored, described or entity(), DAYS_THAT_EXIST)  # type: ignore[arg-type]
     return CapturedVersion(WRITTEN, path_id(stored), "c" * 16, as_read, 5)
 
 

@@ -248,8 +248,7 @@ def test_a_day_that_waited_for_its_file_in_vain_is_asked_for_once_that_time_is_o
     # The first one is long over, the third was never tried, the last one still has time.
     assert shop.tick() == [(f"{days[1]}"[-2:], f"{days[1]}"[-2:])]
     # The same time is the asset's freshness policy in Dagster.
-    partitions = daily_partitions(shop.project.settings.partitions)
-    (spec,) = build_raw_asset(shop.project, entity, partitions, for_ui=False).specs
+    (spec,) = build_raw_asset(shop.project, entity, for_ui=False).specs
     assert spec.freshness_policy == dg.FreshnessPolicy.cron(
         "0 0 * * 0,1,2,3,4,5,6", timedelta(days=1)
     )

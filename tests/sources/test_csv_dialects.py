@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from headrace.config.settings import PartitionSettings
 from headrace.config.sources import CsvFormat
 from headrace.errors import SourceRejectedError
 from headrace.raw.plan import listing_id
@@ -252,7 +253,7 @@ def test_a_file_is_read_again_when_its_dialect_changes_and_only_then() -> None:
     file = StoredFile("f.csv", 1, "v1", START)
 
     def read_as(**form: Any) -> str:
-        return listing_id(file, entity(extract={"format": form}), DAY)
+        return listing_id(file, entity(extract={"format": form}), PartitionSettings(start=DAY))
 
     changes: list[dict[str, Any]] = [
         {"escape": "\\"},

@@ -4,10 +4,12 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import cache
 
+from headrace.config.settings import PartitionSettings
 from headrace.config.sources import FileExtract
+from headrace.grain import Grain
 from headrace.sources.files.landing import StoredFile
 
 _PART = re.compile(r"\{date:(?P<date>[^{}]+)\}|(?P<any>\*)|(?P<text>[^{*]+|\{)")
@@ -15,15 +17,19 @@ _CODES = {"%Y": r"\d{4}", "%y": r"\d{2}", "%m": r"\d{2}", "%d": r"\d{2}", "%j": 
 _NAME_OR_NUMBER = r"\w+?"
 
 
-def listing_prefix(extract: FileExtract, days: Sequence[date]) -> str:
-    """What the paths of all files of `days` begin with: one listing of it finds them all.
+def listing_prefix(
+    extract: FileExtract, partitions: Sequence[date], grain: Grain = Grain.DAY
+) -> str:
+    """What the paths of all files of some partitions begin with: one listing of it finds them all.
 
     One day's prefix is often the file itself, a year's its folder.
     """
-    if any(code not in _CODES for field in extract.date_fields for code in _codes(field)):
+    codes = {code for field in extract.date_fields for code in _codes(field)}
+    if grain == Grain.NONE or not codes <= _CODES.keys():
         # A month's name is matched in any case, and S3 compares exactly.
         fixed = extract.path.partition("{date:")[0].partition("*")[0]
         return re.split(r"[^\x00-\x7f]", fixed, maxsplit=1)[0]
+    days = (day for start in partitions for day in grain.days_of(start))
     starts = {extract.path_of(day).partition("*")[0] for day in days}
     # Characters, not folders: the month's or the year's digits narrow S3's listing too. What is
     # not ASCII may be there in another form of Unicode.
@@ -31,23 +37,43 @@ def listing_prefix(extract: FileExtract, days: Sequence[date]) -> str:
     return re.split(r"[^\x00-\x7f]", common, maxsplit=1)[0]
 
 
-def files_by_day(
-    extract: FileExtract, listing: Iterable[StoredFile], days: Sequence[date]
+def files_by_partition(
+    extract: FileExtract,
+    listing: Iterable[StoredFile],
+    partitions: Sequence[date],
+    grain: Grain = Grain.DAY,
+    existing: PartitionSettings | None = None,
 ) -> dict[date, tuple[StoredFile, ...]]:
-    """The listed files of each of `days`, by path; a day without a file has none.
+    """The listed files of each of some partitions, by path; one without a file has none.
 
     Where the path has no date, a file may hold rows of any day and belongs to all of them. A path
     matches with `.gz` after it, too.
+
+    Args:
+        extract: The entity's pattern.
+        listing: Files, other entities' among them.
+        partitions: Their first days.
+        grain: Of the entity.
+        existing: The days that exist: a file that names another one belongs to none.
     """
-    found: dict[date, list[StoredFile]] = {day: [] for day in days}
+    found: dict[date, list[StoredFile]] = {start: [] for start in partitions}
     pattern = _pattern(extract)
     for file in sorted(listing, key=lambda file: file.path):
-        if match := pattern.fullmatch(_normal(file.path)):
-            named = [_day_named(extract, match.groups())] if extract.date_fields else found
-            for day in named:
-                if day in found:
-                    found[day].append(file)
-    return {day: tuple(files) for day, files in found.items()}
+        match = pattern.fullmatch(_normal(file.path))
+        if match and not extract.date_fields:
+            for files in found.values():
+                files.append(file)
+        elif match and (day := _day_named(extract, match.groups())):
+            start = grain.start_of(day)
+            if start in found and (existing is None or _exists(extract, day, existing)):
+                found[start].append(file)
+    return {start: tuple(files) for start, files in found.items()}
+
+
+def _exists(extract: FileExtract, day: date, existing: PartitionSettings) -> bool:
+    """Whether some of the period that a file names exists; it is named by its first day."""
+    last = Grain(extract.named_period or "day").end_of(day) - timedelta(days=1)
+    return existing.start <= last and (existing.end is None or day < existing.end)
 
 
 def days_of_file(extract: FileExtract, path: str) -> frozenset[date]:
@@ -65,10 +91,17 @@ def is_file_of(extract: FileExtract, path: str) -> bool:
     return not extract.date_fields or _day_named(extract, match.groups()) is not None
 
 
-def days_below(extract: FileExtract, folder: str, days: Iterable[date]) -> frozenset[date]:
-    """Those of `days` of which files may lie in a folder, whose path ends in `/`."""
+def partitions_below(
+    extract: FileExtract, folder: str, partitions: Iterable[date], grain: Grain = Grain.DAY
+) -> frozenset[date]:
+    """Those of some partitions of which files may lie in a folder, whose path ends in `/`."""
     depth = folder.count("/")
-    return frozenset(day for day in days if _leads_to(extract.path_of(day), folder, depth))
+    return frozenset(
+        start
+        for start in partitions
+        if grain == Grain.NONE
+        or any(_leads_to(extract.path_of(day), folder, depth) for day in grain.days_of(start))
+    )
 
 
 def _leads_to(path: str, folder: str, depth: int) -> bool:

@@ -1,0 +1,164 @@
+"""A sparse source: small reference files and two facts in undated files over six years.
+
+`python -m benchmarks.sparse_source FOLDER` prints what one `headrace backfill` of all days took.
+"""
+
+import json
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FIRST, DAYS = date(2018, 1, 1), 2_251
+_MEMBERS = {
+    "products": 3_000,
+    "customers": 2_000,
+    "stores": 40,
+    "suppliers": 120,
+    "brands": 60,
+    "channels": 8,
+    "currencies": 12,
+    "regions": 30,
+    "employees": 300,
+}
+_FACTS = {"orders": (60_000, ("products", "customers", "stores", "channels", "employees"))}
+_FACTS["deliveries"] = (28_000, ("products", "suppliers", "regions", "currencies", "brands"))
+_CONFIG, _DBT = (Path(__file__).parents[1] / name for name in ("config", "dbt"))
+
+
+def make(folder: Path, partition: str = "none") -> None:
+    """Write the landing zone and the configuration of an installation into a folder.
+
+    Args:
+        folder: HEADRACE_HOME becomes `home` in it, the configuration `config`.
+        partition: Grain of the facts' entities.
+    """
+    drawn = random.Random(20180101)  # noqa: S311  # the same files each time
+    landing, config = folder / "home" / "landing", folder / "config"
+    landing.mkdir(parents=True)
+    (config / "sources").mkdir(parents=True)
+    shutil.copy(_CONFIG / "base.yaml", config)
+    for name, count in _MEMBERS.items():
+        rows = (f"{n},{name} {n},{drawn.choice('ABCDEF')} group" for n in range(1, count + 1))
+        _write(landing / f"{name}.csv", f"{_id(name)},name,kind", rows)
+    for name, (count, members) in _FACTS.items():
+        rows = (_fact_row(n, members, drawn) for n in range(1, count + 1))
+        _write(
+            landing / f"{name}.csv", ",".join([_id(name), "at", *map(_id, members), "amount"]), rows
+        )
+    last = FIRST + timedelta(days=DAYS)
+    settings = {"partitions": {"start": FIRST, "end": last}, "dbt_project": str(_DBT)}
+    _dump(config / "development.yaml", settings)
+    entities = [*map(_reference, _MEMBERS), *(_fact_entity(n, partition) for n in _FACTS)]
+    _dump(
+        config / "sources" / "erp.yaml",
+        {"name": "erp", "connector": "files", "entities": entities},
+    )
+    _dump(config / "star.yaml", _star(last))
+
+
+def _fact_row(number: int, members: tuple[str, ...], drawn: random.Random) -> str:
+    day = FIRST + timedelta(days=drawn.randrange(DAYS))
+    keys = (str(drawn.randint(1, _MEMBERS[name])) for name in members)
+    return ",".join(
+        [str(number), f"{day} 10:00:00", *keys, f"{drawn.randint(100, 99_999) / 100:.2f}"]
+    )
+
+
+def _reference(name: str) -> dict[str, Any]:
+    columns = [{"name": _id(name), "type": "bigint"}]
+    columns += [{"name": text, "type": "string"} for text in ("name", "kind")]
+    extract = {"mode": "files", "path": f"{name}.csv"}
+    return {"name": name, "extract": extract, "key": [_id(name)], "columns": columns}
+
+
+def _fact_entity(name: str, partition: str) -> dict[str, Any]:
+    columns: list[dict[str, Any]] = [
+        {"name": _id(name), "type": "bigint"},
+        {"name": "at", "type": "timestamp", "required": True},
+        *({"name": _id(member), "type": "bigint"} for member in _FACTS[name][1]),
+        {"name": "amount", "type": "decimal(12,2)", "required": True},
+    ]
+    extract = {"mode": "files", "path": f"{name}.csv", "partition_by": "at"}
+    made = {"name": name, "extract": extract, "key": [_id(name)], "columns": columns}
+    return made | {"partition": partition}
+
+
+def _star(last: date) -> dict[str, Any]:
+    return {
+        "calendar": {"name": "dim_date", "start": FIRST, "end": last},
+        "dimensions": [
+            {
+                "name": f"dim_{name}",
+                "entity": f"erp.{name}",
+                "natural_key": {_id(name): _id(name)},
+                "attributes": {"name": "name", "kind": "kind"},
+            }
+            for name in _MEMBERS
+        ],
+        "facts": [
+            {
+                "name": f"fact_{name}",
+                "entity": f"erp.{name}",
+                "grain": [_id(name)],
+                "event_time": "at",
+                "dimensions": [
+                    {"dimension": f"dim_{member}", "natural_key": {_id(member): _id(member)}}
+                    for member in members
+                ],
+                "columns": [_id(name), "at"],
+                "measures": ["amount"],
+            }
+            for name, (_, members) in _FACTS.items()
+        ],
+    }
+
+
+def _id(name: str) -> str:
+    return f"{name}_id"
+
+
+def _write(path: Path, header: str, rows: Any) -> None:
+    path.write_text("\n".join([header, *rows, ""]))
+
+
+def _dump(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(yaml.safe_dump(values))
+
+
+def measure(folder: Path) -> dict[str, float]:
+    """Run all days once by the command line: seconds, peak MiB of a process, MB on disk."""
+    environment = {
+        **os.environ,
+        "HEADRACE_HOME": str(folder / "home"),
+        "HEADRACE_CONFIG": str(folder / "config"),
+    }
+    last = FIRST + timedelta(days=DAYS - 1)
+    command = [str(Path(sys.executable).parent / "headrace"), "backfill", "--from", str(FIRST)]
+    command += ["--to", str(last), "--select", "+group:warehouse", "--json"]
+    began = time.monotonic()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    seconds = time.monotonic() - began
+    lake = sum(f.stat().st_size for f in (folder / "home").rglob("*") if f.is_file())
+    found = json.loads(done.stdout)
+    return {
+        "exit_code": done.returncode,
+        "partitions": found["published"],
+        "seconds": round(seconds, 1),
+        "peak_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
+        "disk_mb": lake / 1e6,
+    }
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1])
+    make(target, *sys.argv[2:3])
+    print(json.dumps(measure(target)))  # noqa: T201

@@ -1,0 +1,71 @@
+"""Partitions that the star can be built from: defaults, and grains that do not fit a use."""
+
+from collections.abc import Iterator, Mapping
+
+from headrace.config.sources import EntityConfig
+from headrace.config.star import DimensionConfig, FactConfig, StarConfig
+from headrace.grain import Grain
+
+Entities = Mapping[str, EntityConfig]
+
+
+def with_partitions(star: StarConfig, entities: Entities) -> dict[str, EntityConfig]:
+    """The entities, those with undated files and rows that no fact is made of without days.
+
+    A fact has rows on the days of its entity: without days it would lose their order.
+    """
+    of_facts = {fact.entity for fact in star.facts}
+    return {
+        name: entity.model_copy(update={"partition": "none"})
+        if entity.partition is None
+        and entity.extract.day_of_file == "time"
+        and name not in of_facts
+        else entity
+        for name, entity in entities.items()
+    }
+
+
+def grain_problems(star: StarConfig, entities: Entities) -> Iterator[str]:
+    """Grains that a dimension or a fact cannot be built from, after the path in star.yaml."""
+    for i, fact in enumerate(star.facts):
+        if fact.entity in entities:
+            yield from _of_fact(f"facts[{i}].entity", fact, entities[fact.entity])
+    for i, dim in enumerate(star.dimensions):
+        if dim.entity in entities:
+            yield from _of_dimension(f"dimensions[{i}].entity", dim, entities[dim.entity])
+
+
+def _of_fact(where: str, fact: FactConfig, entity: EntityConfig) -> Iterator[str]:
+    if fact.is_snapshot and entity.grain != Grain.DAY:
+        yield (
+            f"{where}: {fact.entity} has partition: {entity.partition}, but a periodic snapshot is "
+            "the state at the end of each day: say partition: day"
+        )
+    elif entity.grain == Grain.SPARSE:
+        yield (
+            f"{where}: {fact.entity} has partition: none and no day in files or rows: each version "
+            "of a file would add its rows again; give its extract partition_by"
+        )
+    if fact.keep_months is not None and entity.grain not in (Grain.DAY, Grain.MONTH):
+        yield (
+            f"{where.removesuffix('entity')}keep_months: {fact.entity} has partition: "
+            f"{entity.partition}, which months would be cut out of: say partition: month or day"
+        )
+
+
+def _of_dimension(where: str, dim: DimensionConfig, entity: EntityConfig) -> Iterator[str]:
+    grain, named = entity.grain, entity.extract.named_period
+    if grain in (Grain.DAY, Grain.SPARSE):
+        return
+    if dim.snapshot and grain == Grain.NONE:
+        yield (
+            f"{where}: {dim.entity} has partition: none, so no snapshot follows another one, of "
+            "which the members that are missing were deleted: say the partition of the files"
+        )
+    elif dim.effective_time is None and dim.attributes and named != entity.partition:
+        yield (
+            f"{where}: {dim.entity} has partition: {entity.partition}, and {dim.name} has no "
+            "effective_time: all changes of a partition would count from its first day. Name the "
+            "column that says when a row holds, list the attributes under overwritten, or say "
+            "partition: day"
+        )
