@@ -10,7 +10,7 @@ from headrace.config.loading import Project, load_project
 from headrace.errors import ConfigError
 from headrace.project.connections import lake_of
 
-_PLACE = ("_partition_date", "_file", "_line", "_reasons")
+_PLACE = ("_partition_date", "_source_object", "_source_position", "_reasons")
 _LOST = "_corrupt_record"
 
 

@@ -17,8 +17,8 @@ _SHAPES = {
     "order_lines",
     r"^[a-z][a-z0-9_]{0,62}$": "must be lower snake case of at most 63 characters, such as "
     "unit_price; `from` takes the source's spelling",
-    r"^(?:[a-z][a-z0-9_]{0,62}|_file|_line)$": "must be a column in lower snake case, _file or "
-    "_line",
+    r"^(?:[a-z][a-z0-9_]{0,62}|_source_object|_source_position)$": "must be a column in lower "
+    "snake case, _source_object or _source_position",
     r"^[a-z][a-z0-9_]{0,47}\.[a-z][a-z0-9_]{0,47}$": "must be source.entity, such as shop.orders",
     r"^[\w.]+:\w+$": "must be package.module:function",
     r"^sc://": "must be the URL of a Spark Connect server, sc://host:port",
@@ -155,7 +155,8 @@ def _explain(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
     if kind in {"literal_error", "union_tag_invalid"}:
         return _not_one_of(problem)
     if kind == "string_pattern_mismatch":
-        return f"{value!r} {_SHAPES.get(problem['ctx']['pattern'], problem['msg'])}"
+        shape = _SHAPES.get(problem["ctx"]["pattern"], problem["msg"])
+        return f"{value!r} {shape}{did_you_mean(str(value), ())}"
     if kind == "missing" or value is None:
         return "is missing" if kind == "missing" else "is empty: give it a value, or drop the key"
     said = str(problem["msg"]).removeprefix("Value error, ")

@@ -13,11 +13,22 @@ from headrace.schema import TYPE_NAMES, arrow_type, decimal_parts
 _CUTOFF = 0.55
 
 
+# Former names of lineage columns.
+_RENAMED = {
+    "_file": "_source_object",
+    "_line": "_source_position",
+    "_delivery": "_delivery_order",
+    "_file_version": "_object_version",
+}
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known name that is most like `word`, whatever its case; None where none is near.
 
     A word that only one name begins with is near to it, however short: `op` to `operation`.
     """
+    if word in _RENAMED:
+        return _RENAMED[word]
     by_lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=_CUTOFF)
     close = close or [name for name in by_lower if name.startswith(word.lower())]
@@ -105,7 +116,9 @@ def _known_type(name: str) -> str:
 # Postgres's 63 bytes for the prefixes and suffixes of staging tables and partitions.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 ColumnName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-KeyColumnName = Annotated[str, StringConstraints(pattern=r"^(?:[a-z][a-z0-9_]{0,62}|_file|_line)$")]
+KeyColumnName = Annotated[
+    str, StringConstraints(pattern=r"^(?:[a-z][a-z0-9_]{0,62}|_source_object|_source_position)$")
+]
 TypeName = Annotated[str, AfterValidator(_known_type)]
 EntityReference = Annotated[
     str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}\.[a-z][a-z0-9_]{0,47}$")

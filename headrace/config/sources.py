@@ -39,11 +39,16 @@ _PROBES: Mapping[Literal["day", "month", "year"], date] = {
 _PERIODS = ("day", "week", "month", "year", "none")
 # Where a row was read: part of the key where the source repeats its own (KeyColumnName).
 PLACE_COLUMNS = {
-    "_file": Column("_file", "string", description="File it came from."),
-    "_line": Column("_line", "bigint", description="Line in that file."),
+    "_source_object": Column(
+        "_source_object", "string", description="File, table or topic partition."
+    ),
+    "_source_position": Column(
+        "_source_position", "bigint", description="Line, row, offset or LSN in it."
+    ),
 }
+OPERATION_DESCRIPTION = "insert, update or delete of a change feed; NULL: a row as it was found."
 # What was delivered later is newer, whichever run captured it; within a file, the later line is.
-SOURCE_ORDER = ("_delivery", *PLACE_COLUMNS)
+SOURCE_ORDER = ("_delivery_order", *PLACE_COLUMNS)
 
 
 class CsvFormat(StrictModel):
@@ -382,9 +387,9 @@ class EntityConfig(StrictModel):
         min_length=1,
         description="Natural key: of the rows of a day that agree in it, the latest counts: that "
         "of the file written last, and of the last line there. Where the source itself repeats a "
-        "key and each row counts, add `_line`, the line in the file (and `_file`, if a day has "
-        "several).",
-        examples=[["invoice_no", "stock_code"], ["invoice_no", "_line"]],
+        "key and each row counts, add `_source_position`, the line in the file (and "
+        "`_source_object`, the file, if a day has several).",
+        examples=[["invoice_no", "stock_code"], ["invoice_no", "_source_position"]],
     )
     duplicates: Literal["keep", "drop"] = Field(
         "keep",
@@ -545,7 +550,11 @@ class EntityConfig(StrictModel):
         return self.model_copy(update={"columns": tuple(columns)})
 
     def processed_column(self, name: str) -> Column:
-        """The column called `name` as processed, `_file` and `_line` too; KeyError without one."""
+        """The column called `name` as processed, those of PLACE_COLUMNS too.
+
+        Raises:
+            KeyError: There is no such column.
+        """
         return PLACE_COLUMNS[name] if name in PLACE_COLUMNS else self.declared_schema().column(name)
 
     def declared_schema(self) -> TableSchema:

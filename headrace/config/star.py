@@ -372,8 +372,8 @@ class FactConfig(StrictModel):
     dimensions: tuple[FactDimension, ...] = Field((), description="Its foreign keys.")
     columns: tuple[KeyColumnName, ...] = Field(
         (),
-        description="Columns kept as they are: degenerate dimensions, the event time, and `_file` "
-        "and `_line`, where a row was read.",
+        description="Columns kept as they are: degenerate dimensions, the event time, and "
+        "`_source_object` and `_source_position`, where a row was read.",
     )
     measures: tuple[ColumnName, ...] = Field(
         min_length=1, description="Entity columns that are added up; see `additive`."

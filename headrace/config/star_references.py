@@ -199,11 +199,11 @@ def _one_change_a_day(where: str, dim: DimensionConfig, entity: EntityConfig) ->
     """A key by which a day's changes of a member would be repeats of one row."""
     if dim.effective_time is None or dim.snapshot:
         return
-    if {*entity.key} <= {*dim.natural_key.values(), "_file"}:
+    if {*entity.key} <= {*dim.natural_key.values(), "_source_object"}:
         yield (
             f"{where}.effective_time: of a day's rows with one {', '.join(entity.key)} only the "
             f"last is kept, so earlier changes of a member would be lost: add "
-            f"'{dim.effective_time}' or '_line' to the key of {dim.entity}"
+            f"'{dim.effective_time}' or '_source_position' to the key of {dim.entity}"
         )
 
 

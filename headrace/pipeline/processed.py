@@ -115,8 +115,8 @@ class ProcessedStep:
     Attributes:
         snapshots: Judges days that have to bring all members; None: none has to.
         source_order: Columns that settle which row of a key comes last, before its place does.
-        lineage_read: Which columns of where a row was read the star is made from; with `_delivery`
-            it goes by the order of a day's files.
+        lineage_read: The lineage columns that the star reads; with `_delivery_order` among them,
+            a day's content depends on the order of its files.
     """
 
     spark: SparkSession
@@ -382,7 +382,7 @@ class ProcessedStep:
         wrote = before.select(PARTITION_COLUMN, "_run_id").distinct().collect()
         strangers = {r[0] for r in wrote if r["_run_id"] != runs[r[0]]}
         differing = days_of_differences(before, rows, self._contents, PARTITION_COLUMN)
-        if "_delivery" in self.lineage_read:
+        if "_delivery_order" in self.lineage_read:
             order = _files_in_order(before), _files_in_order(rows)
             differing |= {day for day in runs if order[0].get(day) != order[1].get(day)}
         return {day: run for day, run in runs.items() if day not in strangers | differing}
@@ -390,7 +390,7 @@ class ProcessedStep:
     @property
     def _contents(self) -> list[Column]:
         """What of a row the layers below read."""
-        lineage = [name for name in self.lineage_read if name != "_delivery"]
+        lineage = [name for name in self.lineage_read if name != "_delivery_order"]
         schema = processed_schema(self.entity)
         return [schema.column(n) for n in (*(c.name for c in self.entity.columns), *lineage)]
 
@@ -424,10 +424,10 @@ class ProcessedStep:
 
 def _files_in_order(rows: DataFrame) -> dict[date, list[str]]:
     """By day, the files that rows are from, as they were delivered."""
-    order = [PARTITION_COLUMN, "_delivery", "_file"]
+    order = [PARTITION_COLUMN, "_delivery_order", "_source_object"]
     found: dict[date, list[str]] = {}
     for row in rows.select(*order).distinct().orderBy(*order).collect():
-        found.setdefault(row[PARTITION_COLUMN], []).append(row["_file"])
+        found.setdefault(row[PARTITION_COLUMN], []).append(row["_source_object"])
     return found
 
 

@@ -51,7 +51,7 @@ def lineage_columns_read(project: Project, name: str) -> tuple[str, ...]:
     """Those columns of where a row of `source.entity` was read that the star is made from.
 
     Where a dimension may find several rows of a member on one day, the last one holds: then these
-    are `_delivery`, `_file` and `_line`, by which they are ordered.
+    are `_delivery_order`, `_source_object` and `_source_position`, by which they are ordered.
     """
     entity = project.entities()[name][1]
     read = {*entity.key}

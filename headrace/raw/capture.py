@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 
 from headrace import progress
-from headrace.config.sources import EntityConfig
+from headrace.config.sources import OPERATION_DESCRIPTION, EntityConfig
 from headrace.errors import HeadraceError, NoFilesError
 from headrace.raw.deliveries import DeliveryOutcome, DeliveryReader, DuplicateDelivery
 from headrace.raw.lineage import PARTITION_DATE
@@ -33,9 +33,16 @@ _LINEAGE = (
     Column(CORRUPT_RECORD, "string", description="Text of a row that has no columns."),
     Column(CORRUPT_REASON, "string", description="Why it has none."),
     Column(LINE, "bigint", nullable=False, description="Record; 1 is the header, 0 no row."),
-    Column("_file", "string", nullable=False, description="Path in the landing zone."),
-    Column("_delivery", "string", description="Orders deliveries: time of the file, then path."),
-    Column("_file_version", "string", nullable=False, description="Times and size, or ETag."),
+    Column(
+        "_source_object", "string", nullable=False, description="File, table or topic partition."
+    ),
+    Column("_operation", "string", description=OPERATION_DESCRIPTION),
+    Column(
+        "_delivery_order", "string", description="Orders deliveries: time of the file, then path."
+    ),
+    Column(
+        "_object_version", "string", nullable=False, description="Times and size, ETag, snapshot."
+    ),
     Column("_source", "string", nullable=False, description="Source and entity."),
     Column("_captured_at", "timestamptz", nullable=False, description="When it was read."),
     Column("_batch_id", "string", nullable=False, description="Capture that read it."),

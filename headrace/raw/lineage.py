@@ -21,7 +21,7 @@ from headrace.sources.files.landing import StoredFile
 PARTITION_DATE = "_partition_date"
 NO_DAY = "no readable day"
 
-_CONSTANTS = ("_file", "_delivery", "_file_version", "_source", "_batch_id")
+_CONSTANTS = ("_source_object", "_delivery_order", "_object_version", "_source", "_batch_id")
 # Repeated per row they would take more room than the rows; Parquet reads them as plain text.
 _CONSTANT_TYPE = pa.dictionary(pa.int8(), pa.string())
 
@@ -50,7 +50,7 @@ def of_day(read: pa.RecordBatch, day: date, stamp: FileStamp, schema: pa.Schema)
 
 
 def marker(day: date, stamp: FileStamp, schema: pa.Schema) -> pa.RecordBatch:
-    """One row that stands for no row: NULL in every column of the source, `_line` 0."""
+    """One row that stands for no row: NULL in every column of the source, `_source_position` 0."""
     # A data file without rows has no bounds, and no place in a partition.
     texts = [pa.nulls(1, field.type) for field in schema if not field.name.startswith("_")]
     names = [field.name for field in schema if not field.name.startswith("_")]
@@ -140,9 +140,10 @@ def _with_lineage(
     count = len(read)
     columns = dict(zip(read.schema.names, read.columns, strict=True))
     hashed = [column for name, column in columns.items() if name not in (CORRUPT_REASON, LINE)]
-    columns["_file"] = _constant(stamp.file.path, count)
-    columns["_delivery"] = _constant(stamp.file.delivery, count)
-    columns["_file_version"] = _constant(stamp.file.version, count)
+    columns["_source_object"] = _constant(stamp.file.path, count)
+    columns["_delivery_order"] = _constant(stamp.file.delivery, count)
+    columns["_object_version"] = _constant(stamp.file.version, count)
+    columns["_operation"] = pa.nulls(count, pa.string())
     columns["_source"] = _constant(stamp.source, count)
     columns["_captured_at"] = pa.repeat(
         pa.scalar(stamp.captured_at, pa.timestamp("us", tz="UTC")), count

@@ -40,9 +40,9 @@ class CapturedVersion:
         listing_id: Stands for the file as listed (version and size) and for how it was read
             (columns and format): while it is the same, reading again cannot bring anything new.
         rows: Rows of the day. 0 marks a version without any that follows one that had some: its
-            data file then holds one marker row, `_line` 0.
-        modified_at: When the file was written, UTC, as its rows have it in `_delivery`; None of a
-            version that was captured before this was kept.
+            data file then holds one marker row, `_source_position` 0.
+        modified_at: When the file was written, UTC, as in `_delivery_order`; None of a version
+            that was captured before this was kept.
     """
 
     captured_at: datetime

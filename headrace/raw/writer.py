@@ -32,7 +32,7 @@ _ROWS_FOR_DICTIONARIES = 16_384
 # With fewer rows zstd only takes time to begin: 0.3 ms of a file's 0.7, for the same size.
 _ROWS_FOR_ZSTD = 512
 # Every value differs, so a dictionary only costs.
-_DISTINCT = {"_line", "_row_hash"}
+_DISTINCT = {"_source_position", "_row_hash"}
 # By their bounds readers find a day's file. Nobody looks for rows by the texts of raw, whose bounds
 # took a fifth of writing it.
 _BOUNDED = (PARTITION_DATE,)

@@ -10,7 +10,12 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from headrace.config.columns import ColumnConfig
-from headrace.config.sources import SOURCE_ORDER, EntityConfig
+from headrace.config.sources import (
+    OPERATION_DESCRIPTION,
+    PLACE_COLUMNS,
+    SOURCE_ORDER,
+    EntityConfig,
+)
 from headrace.engine import functions as parse
 from headrace.engine.text_forms import normalized, opaque
 from headrace.engine.times import day_of
@@ -25,9 +30,11 @@ PARTITION_COLUMN = "_partition_date"
 
 _LINEAGE = (
     SchemaColumn("_captured_at", "timestamptz", False, "When the source was read."),
-    SchemaColumn("_delivery", "string", True, "Orders deliveries: time of the file, then path."),
-    SchemaColumn("_file", "string", True, "File it came from."),
-    SchemaColumn("_line", "bigint", True, "Line in that file."),
+    SchemaColumn(
+        "_delivery_order", "string", True, "Orders deliveries: time of the file, then path."
+    ),
+    *PLACE_COLUMNS.values(),
+    SchemaColumn("_operation", "string", True, OPERATION_DESCRIPTION),
 )
 _AUDIT = (
     SchemaColumn("_processed_at", "timestamptz", False, "When the run began that wrote the row."),
@@ -149,7 +156,7 @@ def unstorable_values(rows: DataFrame, entity: EntityConfig) -> DataFrame:
     Returns:
         `_rows_<column>`, and `_place_<column>`: a file and a line, NULL where there is none.
     """
-    place = F.concat_ws(" line ", F.col("_file"), F.col("_line").cast("string"))
+    place = F.concat_ws(" line ", F.col("_source_object"), F.col("_source_position").cast("string"))
     found = []
     for column in entity.columns:
         if (holds := _is_unstorable(F.col(column.name), column.type)) is not None:

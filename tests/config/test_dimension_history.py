@@ -27,18 +27,20 @@ def loaded(tmp_path: Path, key: list[str], **changes: Any) -> Project:
     return load_project({"HEADRACE_CONFIG": str(folder), "HEADRACE_HOME": "/scratch"})
 
 
-@pytest.mark.parametrize("key", [["product_id"], ["_file", "product_id"]], ids="-".join)
+@pytest.mark.parametrize("key", [["product_id"], ["_source_object", "product_id"]], ids="-".join)
 def test_a_key_that_keeps_one_change_of_a_member_a_day_is_refused(
     tmp_path: Path, key: list[str]
 ) -> None:
-    with pytest.raises(ConfigError, match=r"add 'changed_at' or '_line' to the key of retail\."):
+    with pytest.raises(
+        ConfigError, match=r"add 'changed_at' or '_source_position' to the key of retail\."
+    ):
         loaded(tmp_path, key)
 
 
 @pytest.mark.parametrize(
     ("key", "changes"),
     [
-        (["product_id", "_line"], {}),
+        (["product_id", "_source_position"], {}),
         (["product_id", "changed_at"], {}),
         (["manufacturer_id"], {}),
         (["product_id"], {"effective_time": None}),

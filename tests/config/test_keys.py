@@ -27,16 +27,36 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def test_the_line_in_the_file_may_be_part_of_key_and_grain(folder: Path) -> None:
-    edit(folder / "sources/retail.yaml", "key: [household_id, ", "key: [_file, _line, ")
-    edit(folder / "star.yaml", "grain: [household_id, ", "grain: [_file, _line, ")
+    edit(
+        folder / "sources/retail.yaml",
+        "key: [household_id, ",
+        "key: [_source_object, _source_position, ",
+    )
+    edit(
+        folder / "star.yaml", "grain: [household_id, ", "grain: [_source_object, _source_position, "
+    )
     project = load(folder)
     _, entity = project.entities()["retail.transactions"]
-    assert entity.key == ("_file", "_line", "basket_id", "product_id")
-    assert (entity.processed_column("_line").type, entity.processed_column("_file").type) == (
+    assert entity.key == ("_source_object", "_source_position", "basket_id", "product_id")
+    assert (
+        entity.processed_column("_source_position").type,
+        entity.processed_column("_source_object").type,
+    ) == (
         "bigint",
         "string",
     )
     assert project.star.facts[0].grain == entity.key
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("_file", "_source_object"), ("_line", "_source_position")]
+)
+def test_a_former_name_of_a_lineage_column_is_answered_with_its_name_of_today(
+    folder: Path, old: str, new: str
+) -> None:
+    edit(folder / "sources/retail.yaml", "key: [household_id, ", f"key: [{old}, ")
+    with pytest.raises(ConfigError, match=rf"key\[0\]: '{old}' must be .*; did you mean {new}\?"):
+        load(folder)
 
 
 def test_other_technical_columns_are_no_keys(folder: Path) -> None:

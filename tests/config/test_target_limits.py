@@ -68,9 +68,9 @@ def test_what_postgres_would_refuse_is_refused_with_its_place(
 
 
 def test_the_line_in_the_file_keys_the_rows_of_an_upsert(tmp_path: Path) -> None:
-    grain = ["_file", "_line"]
+    grain = ["_source_object", "_source_position"]
     fact = _fact(load="upsert", grain=grain, columns=["basket_id", *grain])
     project = loaded(tmp_path, fact)
     table = fact_table(project, project.star.facts[0])
-    assert table.primary_key == ("date_key", "_file", "_line")
-    assert table.schema.column("_line").type == "bigint"
+    assert table.primary_key == ("date_key", "_source_object", "_source_position")
+    assert table.schema.column("_source_position").type == "bigint"

@@ -92,5 +92,5 @@ def test_a_killed_backfill_shows_no_half_and_the_next_one_repairs_it(
     assert [row[1] for row in after[0]] == [rows] * len(DAYS)
     assert [row[1] for row in after[1]] == [rows] * len(DAYS)
     raw = shop.lake("raw.retail_transactions")
-    versions = {(row["_file_version"], row["_line"]) for row in raw}
+    versions = {(row["_object_version"], row["_source_position"]) for row in raw}
     assert len(raw) == len(versions), "a version was captured twice"

@@ -8,9 +8,19 @@ from typing import Any
 from tests.e2e.installation import Installation
 
 TABLES = {
-    "raw.retail_transactions": ("_captured_at", "_delivery", "_batch_id", "_file_version"),
-    "processed.retail_transactions": ("_captured_at", "_delivery", "_processed_at", "_run_id"),
-    "quarantine.retail_transactions": ("_captured_at", "_delivery", "_processed_at", "_run_id"),
+    "raw.retail_transactions": ("_captured_at", "_delivery_order", "_batch_id", "_object_version"),
+    "processed.retail_transactions": (
+        "_captured_at",
+        "_delivery_order",
+        "_processed_at",
+        "_run_id",
+    ),
+    "quarantine.retail_transactions": (
+        "_captured_at",
+        "_delivery_order",
+        "_processed_at",
+        "_run_id",
+    ),
     "curated.dim_product": (),
     "curated.dim_customer": (),
     "curated.fact_sales": (),

@@ -33,7 +33,7 @@ _SOURCE = {
         {
             "name": "products",
             "extract": _files("products"),
-            "key": ["_file", "_line"],
+            "key": ["_source_object", "_source_position"],
             "columns": [
                 {"name": "product_id", "type": "bigint"},
                 {"name": "size", "type": "string"},

@@ -158,14 +158,14 @@ def test_a_bad_row_is_set_aside_with_its_reason(
     ]
     assert len(rows) == 1
     assert QUARANTINED[case] in rows[0]["_reasons"]
-    assert rows[0]["_line"] == 3
+    assert rows[0]["_source_position"] == 3
 
 
 def test_text_that_postgres_cannot_store_is_set_aside_and_stops_no_load(
     run: BackfillResult, long_shop: Installation
 ) -> None:
     found = long_shop.lake("quarantine.retail_products")
-    assert [(row["_line"], row["_reasons"]) for row in found] == [(2, "a NUL character")]
+    assert [(row["_source_position"], row["_reasons"]) for row in found] == [(2, "a NUL character")]
     query = "select count(*) from warehouse.dim_product where product_id between 100 and 139"
     assert long_shop.sql(query) == [(39,)]
 

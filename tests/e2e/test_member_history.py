@@ -33,7 +33,7 @@ _ENTITIES: dict[str, dict[str, Any]] = {
         "columns": {"id": "int", "name": "string", "updated_at": "timestamp", "lsn": "int"},
     },
     "events": {
-        "key": ["_line"],
+        "key": ["_source_position"],
         "columns": {"id": "int", "name": "string", "updated_at": "timestamp", "op": "string"},
     },
     "orders": {

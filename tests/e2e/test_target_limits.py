@@ -37,7 +37,7 @@ ROWS = {
 _ENTITY = {
     "name": "orders",
     "extract": {"mode": "files", "path": "orders-{date:%Y-%m-%d}.csv"},
-    "key": ["_line"],
+    "key": ["_source_position"],
     "event_time": "sold_on",
     "columns": [
         {"name": "customer", "type": "string"},
@@ -68,7 +68,7 @@ MEMBERS = {
 _FACT = {
     "entity": "shop.orders",
     "event_time": "sold_on",
-    "grain": ["_line"],
+    "grain": ["_source_position"],
     "columns": ["code"],
     "measures": ["rows"],
 }
@@ -92,7 +92,12 @@ _STAR = {
             "dimensions": [{**_JOIN, "role": f"the_customer_who_pays_{n}"} for n in "ab"],
         },
         {**_FACT, "name": "fact_by_code", "grain": ["code"], "load": "upsert"},
-        {**_FACT, "name": "fact_by_line", "columns": ["code", "_line"], "load": "upsert"},
+        {
+            **_FACT,
+            "name": "fact_by_line",
+            "columns": ["code", "_source_position"],
+            "load": "upsert",
+        },
     ],
 }
 

@@ -45,7 +45,7 @@ def source(*, is_later: bool) -> dict[str, Any]:
                 {"name": "customer_id", "type": "string"},
                 {"name": "ends_on", "type": "date"},
                 {"name": "amount", "type": "double", "decimal_mark": ",", "grouping": "."},
-                key=["order_id", "_line"],
+                key=["order_id", "_source_position"],
                 event_time="ordered_at",
                 timezone="Australia/Sydney",
                 duplicates="drop",
@@ -95,7 +95,7 @@ def star(*, is_later: bool) -> dict[str, Any]:
             {
                 "name": "fact_orders",
                 "entity": "shop.orders",
-                "grain": ["order_id", "_line"],
+                "grain": ["order_id", "_source_position"],
                 "event_time": "ordered_at",
                 "dates": {"end_date_key": "ends_on"},
                 "dimensions": [join],

@@ -15,7 +15,7 @@ SCHEMA = TableSchema(
         Column("sold_at", "timestamp"),
         Column("sold_on", "date"),
         Column("is_open", "boolean"),
-        Column("_line", "bigint"),
+        Column("_source_position", "bigint"),
     )
 )
 
@@ -36,7 +36,7 @@ SOUND = (
     "case when status rlike '^[0-9]+$' then cast(status as int) > 5 else true end",
     "is_open",
     "not is_open",
-    "`units` > 0 and _line > 1",
+    "`units` > 0 and _source_position > 1",
     "abs(amount) < 10 and length(trim(status)) > 1",
     "coalesce(status, '') = 'a select over the counter: \"units\"'",
     "status <=> null and units in (1, null)",

@@ -108,7 +108,7 @@ class Raw:
         """The rows that processed would read, by file and line."""
         tables = [read(file) for file in current_files(self.files.get(day, []))]
         rows = pa.concat_tables(tables).to_pylist() if tables else []
-        return sorted(rows, key=lambda row: (row["_file"], row["_line"]))
+        return sorted(rows, key=lambda row: (row["_source_object"], row["_source_position"]))
 
     def values(self, column: str, day: date = DAY) -> list[Any]:
         """One column of `rows`."""

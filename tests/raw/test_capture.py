@@ -43,10 +43,11 @@ def test_a_row_is_captured_with_all_that_is_known_of_it(raw: Raw) -> None:
         "amount": "10",
         "_corrupt_record": None,
         "_corrupt_reason": None,
-        "_line": 2,
-        "_file": FILE,
-        "_delivery": "19700101T000001000000 orders/orders-0042017-0011-0011.csv",
-        "_file_version": first["_file_version"],
+        "_source_position": 2,
+        "_source_object": FILE,
+        "_operation": None,
+        "_delivery_order": "19700101T000001000000 orders/orders-0042017-0011-0011.csv",
+        "_object_version": first["_object_version"],
         "_source": "shop.orders",
         "_captured_at": START + timedelta(seconds=2),
         "_batch_id": "batch-2",
@@ -54,12 +55,12 @@ def test_a_row_is_captured_with_all_that_is_known_of_it(raw: Raw) -> None:
         "_partition_date": DAY,
     }
     assert first == expected
-    assert first["_file_version"].startswith(f"1000000000-{len(csv_text(['1,a,10', '2,b']))}-")
+    assert first["_object_version"].startswith(f"1000000000-{len(csv_text(['1,a,10', '2,b']))}-")
     assert second == expected | {
         **dict.fromkeys(("id", "name", "amount")),
         "_corrupt_record": "2,b",
         "_corrupt_reason": "too few fields",
-        "_line": 3,
+        "_source_position": 3,
         "_row_hash": second["_row_hash"],
     }
     assert first["_row_hash"] != second["_row_hash"]
@@ -106,7 +107,7 @@ def test_one_day_many_days_and_each_alone_capture_the_same(tmp_path: Path) -> No
             raw.deliver(f"orders/orders-{day}.csv", csv_text([f"{day.day},x,1"] * day.day))
         for window in windows:
             raw.capture(*window, at=START)
-        other = {"_batch_id": None, "_file_version": None}
+        other = {"_batch_id": None, "_object_version": None}
         found.append([[row | other for row in raw.rows(day)] for day in days])
     assert found[0] == found[1]
     assert [len(rows) for rows in found[0]] == [1, 2, 3, 4, 0]
@@ -170,7 +171,7 @@ def test_a_large_file_is_captured_in_several_row_groups(
     assert file.footer is not None
     assert file.footer.num_row_groups > 1
     assert file.rows == 100_000
-    assert raw.values("_line") == list(range(2, 100_002))
+    assert raw.values("_source_position") == list(range(2, 100_002))
 
 
 @pytest.mark.s3

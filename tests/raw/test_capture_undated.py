@@ -25,7 +25,7 @@ def test_rows_go_to_the_days_they_name(undated_raw: Raw) -> None:
     )
     window = raw.capture(DAY, NEXT)
     assert (raw.values("id"), raw.values("id", NEXT)) == (["1", "3"], ["2"])
-    assert (raw.values("_line"), window.rows) == ([2, 4], {DAY: 2, NEXT: 1})
+    assert (raw.values("_source_position"), window.rows) == ([2, 4], {DAY: 2, NEXT: 1})
     assert raw.values("_partition_date", NEXT) == [NEXT]
     assert window.unplaced == {}
 

@@ -53,8 +53,13 @@ def run(delivered: Sequence[Delivered], *, by_row: bool) -> tuple[list[Any], dic
             if one.is_captured:
                 raw.capture()
         raw.capture()
-        rows = sorted(raw.rows(), key=lambda r: (r["_delivery"], r["_file"], r["_line"]))
-        held = sorted((r["_file"], r["_line"], r["id"], r["amount"]) for r in rows)
+        rows = sorted(
+            raw.rows(),
+            key=lambda r: (r["_delivery_order"], r["_source_object"], r["_source_position"]),
+        )
+        held = sorted(
+            (r["_source_object"], r["_source_position"], r["id"], r["amount"]) for r in rows
+        )
         return held, {row["id"]: row["amount"] for row in rows}
 
 
@@ -110,5 +115,5 @@ def test_a_file_that_is_moved_in_late_is_as_old_as_its_content(tmp_path: Path) -
     raw.capture()
     os.utime(raw.deliver(NAMES[0], csv_text(["1,a,9"])), (0, 0))
     raw.capture(DAY)
-    latest = max(raw.rows(), key=lambda row: str(row["_delivery"]))
+    latest = max(raw.rows(), key=lambda row: str(row["_delivery_order"]))
     assert latest["amount"] == "10"

@@ -50,7 +50,7 @@ def test_a_file_that_is_corrected_to_nothing_takes_its_rows_with_it(raw: Raw) ->
     window = raw.capture()
     assert (raw.rows(), window.rows) == ([], {DAY: 0})
     (marker,) = read(window.staged[DAY].files[0]).to_pylist()
-    assert (marker["_line"], marker["id"], marker["_partition_date"]) == (0, None, DAY)
+    assert (marker["_source_position"], marker["id"], marker["_partition_date"]) == (0, None, DAY)
     assert raw.capture().staged[DAY].files == ()
     raw.deliver(FILE, GOOD)
     raw.capture()
@@ -86,7 +86,9 @@ def test_a_newly_declared_column_is_captured_from_files_already_captured(tmp_pat
 
 def stores(raw: Raw) -> None:
     """Make it a source that delivers one file a store and day."""
-    raw.entity = entity(extract={"path": "{date:%Y-%m-%d}/store-*.csv"}, key=["_file", "_line"])
+    raw.entity = entity(
+        extract={"path": "{date:%Y-%m-%d}/store-*.csv"}, key=["_source_object", "_source_position"]
+    )
 
 
 def test_equal_files_of_two_stores_both_count_and_are_named(raw: Raw) -> None:

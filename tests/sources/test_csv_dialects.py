@@ -37,7 +37,7 @@ def values(content: str | bytes, chunk: int = 2**20, **form: Any) -> list[Any]:
 
 def corrupt(content: str | bytes, **form: Any) -> list[Any]:
     return [
-        (row["_line"], row["_corrupt_record"], row["_corrupt_reason"])
+        (row["_source_position"], row["_corrupt_record"], row["_corrupt_reason"])
         for row in read(content, **form)
         if row["_corrupt_reason"]
     ]
@@ -105,7 +105,7 @@ def test_a_file_without_a_header_has_the_columns_as_declared(chunk: int) -> None
     content = "1,a,10\r\n2,b,20\r\n"
     assert values(content, chunk, header=False) == ROWS
     assert values(b"\xef\xbb\xbf" + content.encode(), chunk, header=False) == ROWS
-    assert [row["_line"] for row in read(content, chunk, header=False)] == [1, 2]
+    assert [row["_source_position"] for row in read(content, chunk, header=False)] == [1, 2]
     assert read("", chunk, header=False) == []
 
 
@@ -126,7 +126,7 @@ def test_a_header_where_none_is_declared_is_no_row() -> None:
 def test_lines_before_the_header_and_comments_are_no_rows(chunk: int) -> None:
     content = 'Report "daily\r\n\r\n# by shop\n' + GOOD.replace("2,b", "# it's a \"note\n\n#\n2,b")
     assert values(content, chunk, skip_lines=2, comment="#") == ROWS
-    assert [row["_line"] for row in read(content, skip_lines=2, comment="#")] == [2, 3]
+    assert [row["_source_position"] for row in read(content, skip_lines=2, comment="#")] == [2, 3]
     content = 'id,name,amount\n1,"a\n#b",10\n#c"\n2,"#b",20\n#,,'
     assert values(content, chunk, comment="#") == [("1", "a\n#b", "10"), ("2", "#b", "20")]
     content = "x\n1,a,10\n--2,\n2,b,20\n"
@@ -168,7 +168,7 @@ BAD = "id,name,amount\n1,é,10\n".encode() + b"2,caf\xe9 \x1e\x1ex,20\n3,c,30\n4
 @CHUNKS
 def test_rows_with_bad_bytes_are_set_aside_if_that_is_declared(chunk: int) -> None:
     rows = read(BAD, chunk, bad_bytes="quarantine")
-    assert [(row["_line"], row["name"]) for row in rows] == [
+    assert [(row["_source_position"], row["name"]) for row in rows] == [
         (2, "é"),
         (3, None),
         (4, "c"),

@@ -39,7 +39,9 @@ def corrupt(content: bytes, block: int = 2**20) -> list[Any]:
     """Line, text and reason of the corrupt rows, whose columns must be NULL."""
     bad = [row for row in rows_of(content, block=block) if row["_corrupt_record"] is not None]
     assert {row[name] for row in bad for name in ("id", "name", "amount")} <= {None}
-    return [(row["_line"], row["_corrupt_record"], row["_corrupt_reason"]) for row in bad]
+    return [
+        (row["_source_position"], row["_corrupt_record"], row["_corrupt_reason"]) for row in bad
+    ]
 
 
 def rejection(
@@ -106,7 +108,7 @@ def test_the_same_rows_come_out_however_they_are_written(way: str, block: int) -
 def test_lines_are_counted_from_the_header_and_keep_their_order() -> None:
     lines = b"1,a,10\n2,b\n\n3,c,30\n4,d,40,x\n5,e,50\n" * 9
     rows = rows_of(b"id,name,amount\n" + lines, block=SMALL)
-    assert [row["_line"] for row in rows] == list(range(2, 47))
+    assert [row["_source_position"] for row in rows] == list(range(2, 47))
     assert [row["id"] for row in rows] == ["1", None, "3", None, "5"] * 9
 
 
@@ -128,7 +130,7 @@ def test_a_file_of_corrupt_lines_alone_loses_none() -> None:
 def test_corrupt_lines_come_in_the_same_order_however_far_ahead_arrow_reads() -> None:
     lines = [f"{n},a,{n}" if n % 3 else f"{n},a" for n in range(5_000)]
     content = "\n".join(["id,name,amount", *lines, ""]).encode()
-    seen = [row["_line"] for row in rows_of(content, block=256)]
+    seen = [row["_source_position"] for row in rows_of(content, block=256)]
     assert seen == list(range(2, 5_002))
 
 

@@ -31,7 +31,7 @@ def rows_of(text: str, described: EntityConfig, chunk: int = 2**20) -> list[Row]
     rows = [row for batch in read_csv(stream, "f", described, chunk) for row in batch.to_pylist()]
     return [
         (
-            row["_line"],
+            row["_source_position"],
             None if row["_corrupt_record"] is not None else tuple(row[name] for name in names),
             row["_corrupt_record"],
             row["_corrupt_reason"],

@@ -36,11 +36,11 @@ def capture(
     day: date = DAY,
 ) -> DataFrame:
     """Rows from line 2 on, `id` being the line; None is a column that the file did not have."""
-    place = {"_file": "orders.csv", "_captured_at": CAPTURED, "_partition_date": day}
+    place = {"_source_object": "orders.csv", "_captured_at": CAPTURED, "_partition_date": day}
     schema = raw_schema(configured)
     captured = []
     for line, texts in enumerate(rows, start=2):
-        values = dict.fromkeys(schema.names) | place | {"id": str(line), "_line": line}
+        values = dict.fromkeys(schema.names) | place | {"id": str(line), "_source_position": line}
         names = [column.name for column in configured.columns if column.name != "id"]
         values |= dict(zip(names, texts, strict=True))
         captured.append(tuple(values.values()))

@@ -44,7 +44,7 @@ def test_a_default_stands_for_a_column_that_the_file_lacks_and_for_no_blank(
         ("web", "2.50", "2024-01-02"),
     ]
     [bad] = quarantined_rows(rows, shop, STAMP).collect()
-    assert (bad["_line"], bad["_reasons"]) == (4, "rate: missing")
+    assert (bad["_source_position"], bad["_reasons"]) == (4, "rate: missing")
     assert not any(processed_schema(shop).column(name).nullable for name in ("channel", "rate"))
 
 
@@ -65,9 +65,12 @@ def test_a_required_column_may_be_absent_on_days_whose_files_may_lack_it(
 ) -> None:
     shop = entity({"name": "channel", "type": kind, "required": True, **declared})
     rows = capture(sail, shop, [(None,), ("",), ("7",)])
-    lines = {row["_line"] for row in good_rows(rows, shop, STAMP).collect()}
+    lines = {row["_source_position"] for row in good_rows(rows, shop, STAMP).collect()}
     assert lines == ({2, 4} if is_good else {4})
-    bad = {row["_line"]: row["_reasons"] for row in quarantined_rows(rows, shop, STAMP).collect()}
+    bad = {
+        row["_source_position"]: row["_reasons"]
+        for row in quarantined_rows(rows, shop, STAMP).collect()
+    }
     expected = {3: "channel: missing"} | ({} if is_good else {2: "channel: missing"})
     assert bad == expected
     assert processed_schema(shop).column("channel").nullable

@@ -20,7 +20,7 @@ ROWS = [
 
 def test_dropping_exact_repeats_loses_no_row_that_differs(spark: SparkSession) -> None:
     order = {"name": "order", "type": "int"}
-    shop = entity(order, *COLUMNS, key=["_line"], duplicates="drop")
+    shop = entity(order, *COLUMNS, key=["_source_position"], duplicates="drop")
     rows = good_rows(capture(spark, shop, [(*row,) for row in ROWS]), shop, STAMP)
     # `id` is the line, so that no row repeats another.
     [counted] = repeated_keys(rows, shop).collect()
@@ -29,4 +29,4 @@ def test_dropping_exact_repeats_loses_no_row_that_differs(spark: SparkSession) -
     [counted] = repeated_keys(rows, unnumbered).collect()
     assert (counted["rows"], counted["keys"], counted["contents"]) == (8, 8, 5)
     kept = without_duplicates(rows, unnumbered).collect()
-    assert sorted(row["_line"] for row in kept) == [2, 4, 5, 7, 9]
+    assert sorted(row["_source_position"] for row in kept) == [2, 4, 5, 7, 9]

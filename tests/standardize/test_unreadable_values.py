@@ -29,7 +29,7 @@ def test_a_row_with_more_places_than_declared_is_set_aside_and_says_so(spark: Sp
         ],
     )
     found = quarantined_rows(rows, shop, STAMP).collect()
-    assert {row["_line"]: row["_reasons"] for row in found} == {
+    assert {row["_source_position"]: row["_reasons"] for row in found} == {
         3: "amount: more than 2 places",
         4: "amount: more than 2 places",
         5: "amount: not a decimal(12,2)",
@@ -40,7 +40,7 @@ def test_a_row_with_more_places_than_declared_is_set_aside_and_says_so(spark: Sp
         11: "at: parts of a microsecond",
         12: "at: not a timestamp",
     }
-    assert {row["_line"] for row in good_rows(rows, shop, STAMP).collect()} == {2, 7}
+    assert {row["_source_position"] for row in good_rows(rows, shop, STAMP).collect()} == {2, 7}
 
 
 def test_values_that_are_rounded_as_declared_are_counted(spark: SparkSession) -> None:

@@ -93,7 +93,7 @@ def test_without_a_condition_every_row_is_the_entitys(spark: SparkSession) -> No
 
 @pytest.mark.parametrize(
     ("key", "lines"),
-    [(["customer_id"], [3, 4]), (["customer_id", "_line"], [2, 3, 4])],
+    [(["customer_id"], [3, 4]), (["customer_id", "_source_position"], [2, 3, 4])],
     ids=["by what the source says", "by the line too"],
 )
 def test_rows_that_repeat_a_key_all_count_where_the_line_is_part_of_it(
@@ -104,7 +104,9 @@ def test_rows_that_repeat_a_key_all_count_where_the_line_is_part_of_it(
     good = good_rows(rows, configured, STAMP)
     [counted] = repeated_keys(good, configured).collect()
     assert (counted["rows"], counted["keys"]) == (3, len(lines))
-    assert sorted(row["_line"] for row in latest_rows(good, configured).collect()) == lines
+    assert (
+        sorted(row["_source_position"] for row in latest_rows(good, configured).collect()) == lines
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,10 +118,10 @@ def test_of_rows_that_repeat_a_key_the_sources_order_keeps_the_last(
     columns = [*CUSTOMERS["columns"], {"name": "version", "type": "int"}]
     rows = raw(spark, ("17850", "France"), ("17850", "Spain"))
     good = good_rows(rows, entity(), STAMP)
-    numbered = good.withColumn("version", F.when(F.col("_line") == 3, 1).otherwise(2))
+    numbered = good.withColumn("version", F.when(F.col("_source_position") == 3, 1).otherwise(2))
     kept_rows = latest_rows(numbered, entity(columns=columns), orders).collect()
     # Without an order the later line counts; with one, the larger number.
-    assert [5 - row["_line"] for row in kept_rows] == kept
+    assert [5 - row["_source_position"] for row in kept_rows] == kept
 
 
 def few_customers(rows: DataFrame) -> DataFrame:

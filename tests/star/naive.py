@@ -20,7 +20,7 @@ ENTITY = EntityConfig.model_validate(
     {
         "name": "products",
         "extract": {"mode": "files", "path": "p-{date:%Y-%m-%d}.csv"},
-        "key": ["_line"],
+        "key": ["_source_position"],
         "columns": [
             {"name": "shop", "type": "string"},
             {"name": "sku", "type": "bigint"},
@@ -363,9 +363,9 @@ def processed(spark: SparkSession, states: Sequence[State]) -> DataFrame:
     columns = {
         **{n: [getattr(s, n) for s in states] for n in (c.name for c in ENTITY.columns)},
         "_captured_at": [stamp] * len(states),
-        "_delivery": ["20170601T000000000000 file"] * len(states),
-        "_file": ["file"] * len(states),
-        "_line": [s.line for s in states],
+        "_delivery_order": ["20170601T000000000000 file"] * len(states),
+        "_source_object": ["file"] * len(states),
+        "_source_position": [s.line for s in states],
         "_processed_at": [stamp] * len(states),
         "_run_id": ["run"] * len(states),
         "_code_version": ["code"] * len(states),

@@ -45,7 +45,7 @@ ENTITY = EntityConfig.model_validate(
     {
         "name": "members",
         "extract": {"mode": "files", "path": "m-{date:%Y-%m-%d}.csv"},
-        "key": ["_line"],
+        "key": ["_source_position"],
         "columns": [{"name": name, "type": kind} for kind, name in NAMES.items()],
     }
 )
@@ -79,7 +79,7 @@ def test_a_member_may_have_the_natural_key_of_the_unknown_one(
 def publish(processed: LakeTable, members: Sequence[Mapping[str, object]]) -> None:
     stamp = datetime(2024, 1, 2, tzinfo=UTC)
     more = {"_captured_at": stamp, "_processed_at": stamp, PARTITION_COLUMN: DAY}
-    rows = [{**member, "_line": n, **more} for n, member in enumerate(members)]
+    rows = [{**member, "_source_position": n, **more} for n, member in enumerate(members)]
     schema = processed_schema(ENTITY)
     token = processed.new_token()
     batches = pa.Table.from_pylist(rows, schema=schema.arrow()).to_reader()

@@ -73,7 +73,7 @@ class Customers:
         stamp = datetime(2024, 1, 9, tzinfo=UTC)
         more = {"_captured_at": stamp, "_processed_at": stamp, "_run_id": "r", "_code_version": "c"}
         rows = [
-            {"customer_id": n, "score": 1, PARTITION_COLUMN: day, "_line": n, **more}
+            {"customer_id": n, "score": 1, PARTITION_COLUMN: day, "_source_position": n, **more}
             for day in good
             for n in good[day]
         ]
@@ -195,7 +195,13 @@ def test_rows_that_name_no_member_are_counted(sail: SparkSession, lake: LakeCata
     stamp = datetime(2024, 1, 9, tzinfo=UTC)
     more = {"_captured_at": stamp, "_processed_at": stamp, "_run_id": "r", "_code_version": "c"}
     rows = [
-        {"customer_id": n, "score": score, PARTITION_COLUMN: DAYS[day], "_line": 1, **more}
+        {
+            "customer_id": n,
+            "score": score,
+            PARTITION_COLUMN: DAYS[day],
+            "_source_position": 1,
+            **more,
+        }
         for day, (n, score) in enumerate([(1, 1), (None, 2), (2, None)])
     ]
     processed.replace(
@@ -224,7 +230,13 @@ def test_snapshots_with_times_go_on_from_what_is_published(
     told = [{1: (1, first), 2: (1, first)}, {1: (1, first)}, {1: (2, later), 2: (1, first)}]
     for day, members in zip(DAYS, told, strict=False):
         rows = [
-            {"customer_id": n, "score": score, "since": at, PARTITION_COLUMN: day, "_line": n}
+            {
+                "customer_id": n,
+                "score": score,
+                "since": at,
+                PARTITION_COLUMN: day,
+                "_source_position": n,
+            }
             for n, (score, at) in members.items()
         ]
         schema = processed_schema(entity)

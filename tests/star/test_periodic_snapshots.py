@@ -146,7 +146,7 @@ def test_a_sum_of_movements_is_right_or_unknown(spark: SparkSession) -> None:
     stamp = datetime(2017, 6, 1, tzinfo=UTC)
     more = {"_captured_at": stamp, "_processed_at": stamp, "_partition_date": day(0)}
     lines = [
-        {"shop": shop, "sku": n, "pieces": pieces, "_line": n, **more}
+        {"shop": shop, "sku": n, "pieces": pieces, "_source_position": n, **more}
         for n, (shop, pieces) in enumerate(rows)
     ]
     schema = processed_schema(entity)

@@ -96,7 +96,9 @@ def test_a_file_of_a_local_day_keeps_its_rows_on_that_day(spark: SparkSession) -
     raw = capture(spark, shop, [(text, "A", "1") for text in texts], DAY)
     bad = quarantined_rows(raw, shop, STAMP).collect()
     reason = "ordered_at: not on the partition's day in Australia/Sydney"
-    assert {row["_line"]: row["_reasons"] for row in bad} == dict.fromkeys((6, 7), reason)
+    assert {row["_source_position"]: row["_reasons"] for row in bad} == dict.fromkeys(
+        (6, 7), reason
+    )
     # Its customers are those of a file of the same local day.
     members = customers(zone="Australia/Sydney")
     told = [(("A", "Bonn"), date(2024, 1, 1)), (("A", "Kiel"), DAY)]

@@ -44,7 +44,7 @@ from headrace.sources.files.decoding import (
 from headrace.sources.files.landing import ByteStream
 from headrace.sources.files.signatures import check_signature
 
-LINE = "_line"
+LINE = "_source_position"
 TOO_FEW_FIELDS = "too few fields"
 TOO_MANY_FIELDS = "too many fields"
 
@@ -69,9 +69,9 @@ def read_csv(
 
     Texts are as they stand in the file; none is NULL, not even an empty one, but those of a column
     that the file may lack and lacks. A record with too few or too many fields, or with a NUL
-    character, has its text in `_corrupt_record` and NULL in its columns. Lines that quotes have
-    damaged are such records, each line one. `_line` counts records from 1, the header; blank lines
-    and comments do not count, and a record with line breaks in quotes counts once. A record whose
+    character, has its text in `_corrupt_record` and NULL in its columns. Each line that quotes have
+    damaged is such a record. `_source_position` counts records from 1, the header; blank lines and
+    comments do not count, and a record with line breaks in quotes counts once. A record whose
     fields are all empty is no row: spreadsheets leave them.
 
     Args:

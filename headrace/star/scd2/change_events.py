@@ -244,9 +244,9 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
         "_told_at": "timestamp",
         **order,
         PARTITION_COLUMN: "date",
-        "_delivery": "string",
-        "_file": "string",
-        "_line": "bigint",
+        "_delivery_order": "string",
+        "_source_object": "string",
+        "_source_position": "bigint",
     }
 
 
