@@ -390,6 +390,10 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
             dg.Failure: Nothing comes after this step, and not all that the run tried is published.
         """
         passing = [report for report in reports if report.is_transient]
+        if takes_stale_days_only(step.dagster_run):
+            # The landing sensor starts a run when the file comes. A stale run that sleeps until
+            # its step is retried keeps one of the places of the run queue from other runs.
+            passing = [report for report in passing if not report.waits]
         if passing and _may_try_again(step):
             raise dg.Failure(f"{len(passing)} days may pass later: {passing[0].why()}")
         if _has_selected_children(step, keys):

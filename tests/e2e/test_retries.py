@@ -53,8 +53,10 @@ def shop(long_shop: Installation) -> Installation:
     return long_shop
 
 
-def _run_daily(shop: Installation, days: Sequence[date], late_file: str = "") -> bool:
-    """Run the daily job over `days`; whether it succeeded.
+def _run_daily(
+    shop: Installation, days: Sequence[date], late_file: str = "", *, only_stale: bool = False
+) -> bool:
+    """Run the daily job over `days`, or over the stale ones of them; whether it succeeded.
 
     `late_file` is what arrives for the second of the days once the first attempt has failed.
     """
@@ -71,7 +73,7 @@ def _run_daily(shop: Installation, days: Sequence[date], late_file: str = "") ->
                 .execute_in_process(
                     instance=instance,
                     asset_selection=[dg.AssetKey(ASSET.split("/"))],
-                    tags=range_tags(days[0], days[-1]),
+                    tags=range_tags(days[0], days[-1], only_stale=only_stale),
                     raise_on_error=False,
                 )
                 .success
@@ -107,6 +109,16 @@ def test_a_day_that_stays_without_its_file_is_tried_as_often_as_the_schedule_say
     assert not _run_daily(shop, days)
     assert len(_listings) == 3
     assert _states(shop, days) == ["published", "held", "failed"]
+
+
+def test_a_run_of_stale_days_does_not_wait_for_missing_files(shop: Installation) -> None:
+    days = _three_days(9)
+    shop.deliver(days[0], good_lines(days[0]))
+    shop.deliver(days[2], good_lines(days[2]))
+    assert not _run_daily(shop, days)
+    assert not _run_daily(shop, days, only_stale=True)
+    assert len(_listings) == 1
+    assert _states(shop, days) == ["published", "held", "published"]
 
 
 def test_a_bad_file_is_not_tried_again_and_the_other_days_are_published(
