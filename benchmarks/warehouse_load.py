@@ -25,7 +25,7 @@ from benchmarks.scratch import PROJECT, Database, scratch_folder, start_server
 from headrace.cli.output import print_json, print_table
 from headrace.config.loading import Project, load_project
 from headrace.config.star import FactConfig
-from headrace.engine.session import EngineSettings, connect
+from headrace.engine.session import SessionSettings, connect
 from headrace.lake.catalog import LakeCatalog
 from headrace.lake.scan import LakeScan
 from headrace.lake.staging import stage_batches
@@ -130,7 +130,7 @@ class _Bench:
 
     def _load_by_platform(self, days: Sequence[date]) -> None:
         loader = StarLoader(
-            connection_factory(self._url), self._project, lambda: connect(EngineSettings())
+            connection_factory(self._url), self._project, lambda: connect(SessionSettings())
         )
         loader.stage_fact(self._fact, self._scan(days), list(days))
         group = LoadGroup(connection_factory(self._url), [self._fact.name], loader.staged().loads)

@@ -7,7 +7,7 @@ from dagster_pyspark import PySparkResource
 from pydantic import Field
 
 from headrace.config.loading import Project
-from headrace.engine.session import EngineSettings, connect
+from headrace.engine.session import SessionSettings, connect
 from headrace.project.connections import engine_settings
 from resources.project import project_at
 
@@ -42,10 +42,10 @@ class SparkResource(PySparkResource):
         """Do nothing yet: PySparkResource would start a session for each run."""
 
     @property
-    def settings(self) -> EngineSettings:
+    def settings(self) -> SessionSettings:
         """The settings in the library's form."""
         conf = {name: str(value) for name, value in self.spark_config.items()}
-        return EngineSettings(remote=conf.pop("spark.remote", None), conf=conf)
+        return SessionSettings(remote=conf.pop("spark.remote", None), conf=conf)
 
     @property
     def spark_session(self) -> "SparkSession":
@@ -68,7 +68,7 @@ class ProjectSparkResource(SparkResource):
     environment: str
 
     @property
-    def settings(self) -> EngineSettings:
+    def settings(self) -> SessionSettings:
         """The settings in the library's form, keys resolved."""
         return engine_settings(
             project_at(self.home, self.folder, self.environment), super().settings

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from pyspark.sql import SparkSession
 
-from headrace.engine.session import EngineSettings, connect, disconnect
+from headrace.engine.session import SessionSettings, connect, disconnect
 from tests import spark_server, workers
 
 _ENGINES = ["sail", pytest.param("spark_jvm", marks=pytest.mark.spark)]
@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def sail() -> SparkSession:
-    return connect(EngineSettings())
+    return connect(SessionSettings())
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +49,7 @@ def spark_jvm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def spark_jvm(spark_jvm_url: str) -> Iterator[SparkSession]:
-    settings = EngineSettings(remote=spark_jvm_url)
+    settings = SessionSettings(remote=spark_jvm_url)
     yield connect(settings)
     disconnect(settings)
 

@@ -68,9 +68,9 @@ def s3() -> object_store.ObjectStore:
 def sail() -> "SparkSession":
     """A session of Sail, in this process."""
     # Here, because most who use this module need no engine.
-    from headrace.engine.session import EngineSettings, connect  # noqa: PLC0415
+    from headrace.engine.session import SessionSettings, connect  # noqa: PLC0415
 
-    return connect(EngineSettings())
+    return connect(SessionSettings())
 
 
 @cache

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from headrace.cli.runner import bars
 from headrace.config.loading import load_project
-from headrace.engine.session import EngineSettings, connect
+from headrace.engine.session import SessionSettings, connect
 from headrace.project.connections import engine_settings, lake_of, ledger_of, postgres_url
 from headrace.warehouse.reading import read
 from headrace.warehouse.sessions import connection_factory
@@ -35,7 +35,7 @@ def audit_star(*, quiet: bool) -> "list[TableAudit]":
         # A fact that is not cut into months has its days by this column all the same.
         return read(warehouse, "warehouse", name, days=days, day_column=DATE_KEY if days else None)
 
-    declared = EngineSettings(remote=project.settings.engine.remote)
+    declared = SessionSettings(remote=project.settings.engine.remote)
     audit = StarAudit(
         spark=connect(engine_settings(project, declared)),
         project=project,

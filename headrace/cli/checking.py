@@ -53,15 +53,15 @@ def _condition_lines(project: Project) -> list[str]:
 
 def _condition_faults(project: Project) -> Iterator[tuple[str, str]]:
     # Here: with the engine's client, which takes a second, and most commands need neither.
-    from headrace.engine.session import EngineSettings, EngineUnavailableError, connect
+    from headrace.engine.session import EngineUnavailableError, SessionSettings, connect
     from headrace.quality import conditions
 
     try:
-        spark = connect(EngineSettings(remote=project.settings.engine.remote))
+        spark = connect(SessionSettings(remote=project.settings.engine.remote))
     except EngineUnavailableError:
         # A configuration can be checked where its cluster cannot be reached; steps read their
         # conditions again with their own engine.
-        spark = connect(EngineSettings())
+        spark = connect(SessionSettings())
     entities = project.entities()
     found = [
         (f"sources/{path.name}", entity, conditions.entity_conditions(entity))

@@ -149,7 +149,7 @@ def run_backfill(
     with using(project.home, "command", "headrace backfill"):
         prepare_home(project)
         if select == "*" and project.settings.engine.remote is None:
-            engine.prepare(engine.EngineSettings())
+            engine.prepare(engine.SessionSettings())
         with nullcontext() if quiet else bars():
             run: Run = run_range(
                 lambda: definitions(project, for_ui=False),

@@ -1,17 +1,16 @@
-r"""What data means, the same on Sail and on Spark: parsing, casting, rounding, hashing.
+r"""Column expressions with the same result on Sail and on Spark: parsing, casting, hashing.
 
-All are expressions, no Python runs per row. Text that does not parse gives NULL; `given` tells it
-from text that was never there. Three rules keep the engines equal:
+Text that does not parse gives NULL; `is_given` distinguishes it from missing text. Three rules
+keep the engines equal:
 
-- `try_cast`, never `cast`, from text: Sail takes a cast column's minimum and maximum from the
+- `try_cast`, never `cast`, from text: Sail takes minimum and maximum of a cast column from the
   statistics of the text (min('5', '1000002') = 1000002: apache/datafusion#25221).
-- Digits are `[0-9]`: Rust's \d takes those of every script, Spark's BigDecimal does too.
-- Only what has been trimmed here is cast: the engines do not agree on what a blank is.
+- Digits are `[0-9]`: Rust's \d and Spark's BigDecimal accept digits of every script.
+- Text is trimmed here before it is cast: the engines differ in what they treat as blank.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
 from typing import Literal, Protocol
 
 from pyspark.sql import Column, DataFrame
@@ -41,17 +40,14 @@ _LARGEST_LONG = 2**63 - 1
 _CHANCE = "_chance"
 # Beyond this precision Sail and Spark hash a decimal differently.
 _LONG_DECIMAL = 18
-# With these, no step of a division has more than 38 digits.
-_OPERAND = "decimal(20,6)"
-_MAX_QUOTIENT_SCALE = 6
 
 
-class Declared(Protocol):
-    """What a configured column says of the text that it is parsed from."""
+class ParseOptions(Protocol):
+    """Type and parsing options of a configured column."""
 
     @property
     def type(self) -> str:
-        """One of our types."""
+        """A logical type."""
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -59,19 +55,19 @@ class Declared(Protocol):
 
     @property
     def pivot(self) -> int | None:
-        """First of the hundred years that two digits stand for."""
+        """First of the hundred years of a two-digit year."""
 
     @property
     def round(self) -> Literal["half_up", "down"] | None:
-        """What becomes of more places than the type has; None: the value is not read."""
+        """How to treat more places than the type has; None: the value does not parse."""
 
     @property
     def decimal_mark(self) -> Literal[".", ","] | None:
-        """As of NumberMarks, like the next three."""
+        """See NumberMarks, as for the next three."""
 
     @property
     def grouping(self) -> str:
-        """The mark between groups of digits; '' for none."""
+        """Mark between groups of digits; '' for none."""
 
     @property
     def group_sizes(self) -> tuple[int, ...]:
@@ -79,19 +75,19 @@ class Declared(Protocol):
 
     @property
     def currency(self) -> str:
-        """The currency sign to drop; '' for none."""
+        """Currency sign to drop; '' for none."""
 
 
-def parse_declared(declared: Declared, column: Column, timezone: str | None = None) -> Column:
+def parse_declared(declared: ParseOptions, column: Column, timezone: str | None = None) -> Column:
     """Parse text into the type and by the options that a column declares.
 
     Args:
         declared: Type and options.
         column: Text.
-        timezone: Zone of instants whose text names none; None: UTC.
+        timezone: Zone of instants whose text has none; None: UTC.
 
     Raises:
-        ConfigError: A list cannot be parsed from text, or a date pattern is not known.
+        ConfigError: The type cannot be parsed from text, or a date pattern is unknown.
     """
     match declared.type:
         case "string" | "boolean" as kind:
@@ -106,7 +102,7 @@ def parse_declared(declared: Declared, column: Column, timezone: str | None = No
             return parse_decimal_as(declared, column)
 
 
-def parse_time_as(declared: Declared, column: Column, timezone: str | None = None) -> Column:
+def parse_time_as(declared: ParseOptions, column: Column, timezone: str | None = None) -> Column:
     """Parse a date or a time by the options that its column declares."""
     formats, pivot, cuts = declared.formats, declared.pivot, declared.round == "down"
     match declared.type:
@@ -118,17 +114,17 @@ def parse_time_as(declared: Declared, column: Column, timezone: str | None = Non
             return parse_timestamp(column, formats, pivot=pivot, cuts=cuts)
 
 
-def marks_of(declared: Declared) -> NumberMarks:
-    """What a column declares of its numbers."""
+def marks_of(declared: ParseOptions) -> NumberMarks:
+    """The number marks that a column declares."""
     return NumberMarks(
         declared.decimal_mark, declared.grouping, declared.group_sizes, declared.currency
     )
 
 
-def surplus_places(declared: Declared) -> tuple[str, str] | None:
-    """What to say of texts that have more places than the type, and the pattern that finds them.
+def surplus_places(declared: ParseOptions) -> tuple[str, str] | None:
+    """Reason and regular expression for texts with more places than the type has.
 
-    None where the type has no places, or more of them are rounded.
+    None if the type has no places, or surplus places are rounded.
     """
     if declared.round is not None:
         return None
@@ -143,7 +139,7 @@ def surplus_places(declared: Declared) -> tuple[str, str] | None:
     return f"more than {parts[1]} places", rf"^{around}[+-]?{digits}{places}{around}\z"
 
 
-def parse_decimal_as(declared: Declared, column: Column) -> Column:
+def parse_decimal_as(declared: ParseOptions, column: Column) -> Column:
     """Parse a decimal by the options that its column declares.
 
     Raises:
@@ -160,23 +156,23 @@ def parse_decimal_as(declared: Declared, column: Column) -> Column:
 def select_where(rows: DataFrame, columns: Sequence[Column], condition: Column) -> DataFrame:
     """Compute `columns`, then keep the rows for which `condition` on them is true.
 
-    As `select` and `where`, but every column is computed once: engines push a condition below the
-    projection that it reads, and repeat the projection's expressions in it, for each mention.
-    Parsing a year's sales took three times as long, and planning the query as well.
+    Like `select` and `where`, but each column is computed once. Engines push a condition below the
+    projection and repeat the projection's expressions at each use, with which parsing and planning
+    a year of sales takes three times as long.
     """
-    # Neither engine pushes a condition below a projection with a random column that it reads. The
-    # column is the outcome of the `when`: as its condition, Sail would take the rest apart.
+    # Neither engine pushes a condition below a projection if it reads a random column of it. The
+    # random column must be the result of the `when`; Sail would split a condition that has it.
     chance = F.when(condition, F.col(_CHANCE)).otherwise(F.lit(-1.0)) >= F.lit(0.0)
     return rows.select(*columns, F.rand().alias(_CHANCE)).where(chance).drop(_CHANCE)
 
 
-def given(column: Column) -> Column:
-    """Whether the source gave a value: not NULL and not blank. Never NULL."""
+def is_given(column: Column) -> Column:
+    """Whether the source delivered a value: not NULL and not blank. Never NULL."""
     return F.coalesce(F.length(_trimmed(column)) > 0, F.lit(False))
 
 
 def parse_text(column: Column, *, trim: bool = True, empty_as_null: bool = True) -> Column:
-    """The text without the blanks around it; NULL if nothing is left."""
+    """The text without leading and trailing blanks; NULL if nothing is left."""
     text = _trimmed(column) if trim else column
     return F.nullif(text, F.lit("")) if empty_as_null else text
 
@@ -186,10 +182,9 @@ def parse_integer(
     type_name: Literal["int", "bigint"] = "bigint",
     marks: NumberMarks = _NO_MARKS,
 ) -> Column:
-    """A whole number; `12.0`, as pandas writes integers with gaps, is 12. Overflow gives NULL.
+    """A whole number; overflow gives NULL. `12.0` is 12, as pandas writes integers with gaps.
 
-    So does `1.000`, which is one to some programs and a thousand to others, unless `marks` tell
-    what stands between thousands.
+    `1.000` is ambiguous (one, or a thousand) and gives NULL unless `marks` declare the grouping.
     """
     text = plain_number(_trimmed(column), marks)
     zeros = "0*" if marks.grouping else "(?:0{0,2}|0{4,})"
@@ -205,26 +200,27 @@ def parse_decimal(
     *,
     rounds: bool = False,
 ) -> Column:
-    """An exact number; overflow gives NULL, and so do more places than `scale`.
+    """An exact decimal; overflow gives NULL, and so do more places than `scale`.
 
-    Zeros are no places: `1.500` is 1.50. Never by way of a double: rounded, `1.005` is 1.01.
+    Trailing zeros do not count as places: `1.500` is 1.50. No step uses a double: `1.005` rounds
+    to 1.01.
 
     Args:
         column: Text such as `1234.5`, `-.5` or `12e-1`.
-        precision: Digits in all.
+        precision: Total number of digits.
         scale: Digits after the point.
-        marks: What the source writes into its numbers.
-        rounds: Whether more places are rounded, half a unit of the last one away from zero.
+        marks: Marks of the source's numbers.
+        rounds: Whether surplus places are rounded half up, away from zero.
     """
     text = plain_number(_trimmed(column), marks)
     return decimal_of_text(text, precision, scale, rounds=rounds)
 
 
 def parse_double(column: Column, marks: NumberMarks = _NO_MARKS) -> Column:
-    """A finite double. NaN, infinities and numbers too large or small for one give NULL."""
+    """A finite double. NaN, infinities, overflow and underflow give NULL."""
     text = plain_number(_trimmed(column), marks)
     value = F.when(text.rlike(NUMBER), text.try_cast("double"))
-    # One zero: -0.0 would be another key. 1e-400 is none, but too small for a double.
+    # -0.0 becomes 0.0, or it would hash to another key. 1e-400 underflows and gives NULL.
     zero = F.when(~text.rlike("^[^eE]*[1-9]"), F.lit(0.0))
     return F.when(value == 0, zero).when(F.abs(value) <= LARGEST_DOUBLE, value)
 
@@ -234,7 +230,7 @@ def parse_boolean(
     true_texts: Sequence[str] = TRUE_TEXTS,
     false_texts: Sequence[str] = FALSE_TEXTS,
 ) -> Column:
-    """True or false, in any case; all other texts give NULL."""
+    """A boolean from one of the texts, case-insensitive; other texts give NULL."""
     text = F.lower(_trimmed(column))
     is_true, is_false = text.isin(*true_texts), text.isin(*false_texts)
     return F.when(is_true, F.lit(True)).when(is_false, F.lit(False))
@@ -243,7 +239,7 @@ def parse_boolean(
 def parse_date(
     column: Column, formats: Sequence[str] = (), *, pivot: int | None = None, cuts: bool = False
 ) -> Column:
-    """A day by the first pattern that fits, or `yyyy-M-d`; NULL for a 30th of February."""
+    """A date by the first pattern that matches, or `yyyy-M-d`; NULL for a 30th of February."""
     patterns = compile_patterns(
         tuple(formats) or time_patterns.ISO_DATE, zone=False, pivot=pivot, cuts=cuts
     )
@@ -253,18 +249,16 @@ def parse_date(
 def parse_timestamp(
     column: Column, formats: Sequence[str] = (), *, pivot: int | None = None, cuts: bool = False
 ) -> Column:
-    """A time by the first pattern that fits, or ISO 8601; parts of a microsecond give NULL.
-
-    It has no zone: text with one gives NULL.
+    """A local time by the first pattern that matches, or ISO 8601; text with a zone gives NULL.
 
     Args:
         column: Text.
-        formats: Patterns as headrace.engine.time_patterns lists them.
-        pivot: First of the hundred years that two digits stand for.
-        cuts: Whether parts of a microsecond are cut.
+        formats: Patterns of the subset in headrace.engine.time_patterns.
+        pivot: First of the hundred years of a two-digit year.
+        cuts: Whether digits below a microsecond are truncated; else they give NULL.
 
     Raises:
-        ConfigError: A pattern is not of the subset that headrace.engine.time_patterns lists.
+        ConfigError: A pattern is outside the subset.
     """
     given = tuple(formats) or time_patterns.ISO_TIMESTAMP
     patterns = compile_patterns(given, zone=False, pivot=pivot, cuts=cuts)
@@ -279,9 +273,9 @@ def parse_instant(
     pivot: int | None = None,
     cuts: bool = False,
 ) -> Column:
-    """An instant by the first pattern that fits, or ISO 8601; as `parse_timestamp` otherwise.
+    """An instant by the first pattern that matches, or ISO 8601; else like `parse_timestamp`.
 
-    Text without an offset is local time of `timezone`, and NULL if clocks there never show it.
+    Text without an offset is local time of `timezone`, and NULL in the gap of a clock change.
     """
     given = tuple(formats) or time_patterns.ISO_TIMESTAMPTZ
     patterns = compile_patterns(given, zone=True, pivot=pivot, cuts=cuts)
@@ -297,14 +291,15 @@ def parse_instant(
 
 
 def cast_to(column: Column, type_name: str, source: str | None = None) -> Column:
-    """The value in another of our types; NULL where it does not fit.
+    """Cast a value to a logical type; NULL where it does not fit.
 
-    Integers and decimals round as `round_half_up` towards decimals and are cut towards integers.
+    To a decimal with fewer places, numbers round half away from zero; to an integer they are
+    truncated.
 
     Args:
-        column: Any value of ours.
-        type_name: The type to reach.
-        source: The type it has. Needed from text and doubles, which the engines cast differently.
+        column: A value of a logical type.
+        type_name: The target type.
+        source: The value's type. Needed for text and doubles, which the engines cast differently.
     """
     if type_name == source == "string":
         return column
@@ -314,50 +309,15 @@ def cast_to(column: Column, type_name: str, source: str | None = None) -> Column
     if parts and source == "double":
         return decimal_of_double(column, *parts)
     if source == "string":
-        return parse_declared(_Plain(type_name), column)
+        return parse_declared(_DefaultOptions(type_name), column)
     return column.try_cast(sql_type(type_name))
 
 
-def round_half_up(column: Column, precision: int, scale: int) -> Column:
-    """A decimal with fewer digits, half a unit rounded away from zero; overflow gives NULL."""
-    return column.try_cast(f"decimal({precision},{scale})")
-
-
-def divide_decimal(dividend: Column, divisor: Column, precision: int, scale: int) -> Column:
-    """The exact quotient of two decimals, rounded half away from zero; NULL by zero.
-
-    The engines give quotients different scales, and one cuts where the other rounds. Here the
-    remainder decides, which both compute exactly.
-
-    Args:
-        dividend: An integer or a decimal, taken as decimal(20,6); NULL if it does not fit.
-        divisor: As `dividend`.
-        precision: Digits of the result; overflow gives NULL.
-        scale: Digits after the point, 6 at most.
-
-    Raises:
-        ConfigError: `scale` is larger than 6.
-    """
-    if scale > _MAX_QUOTIENT_SCALE:
-        raise ConfigError(f"a quotient of scale {scale}", fix=f"use {_MAX_QUOTIENT_SCALE} at most")
-    by = F.abs(F.when(divisor != 0, divisor).try_cast(_OPERAND))
-    # The literals' types are spelled out: the engines infer the product's from them differently.
-    power = F.lit(10**scale).cast(f"decimal({scale + 1},0)")
-    units = F.abs(dividend.try_cast(_OPERAND)) * power
-    rest = units % by
-    whole = ((units - rest) / by).try_cast("decimal(28,0)")
-    rounded = (whole + F.when(rest + rest >= by, 1).otherwise(0)).try_cast("decimal(28,0)")
-    signed = F.when((dividend < 0) != (divisor < 0), -rounded).otherwise(rounded)
-    unit = F.lit(Decimal(1).scaleb(-scale)).cast(f"decimal({scale + 1},{scale})")
-    return (signed * unit).try_cast(f"decimal({precision},{scale})")
-
-
 def canonical_text(column: Column, type_name: str) -> Column:
-    """The one text of a value, such as `12.50` or `2017-01-01 08:00:00`; NULL stays NULL.
+    """The canonical text of a value, such as `12.50` or `2017-01-01 08:00:00`; NULL stays NULL.
 
-    Doubles and lists are for hashing and comparing, not for reading: a double is the hash of its
-    bits, since the engines print its digits differently; a list is its items, each after its
-    length.
+    The texts of doubles and lists serve hashing and comparison only: a double is the hash of its
+    bits, because the engines print doubles differently; a list is its items with their lengths.
     """
     arrow_type(type_name)
     if type_name == "string":
@@ -367,26 +327,26 @@ def canonical_text(column: Column, type_name: str) -> Column:
     if type_name == "list<string>":
         return F.array_join(F.transform(column, _item_text), ",")
     text = column.cast(sql_type(type_name)).cast("string")
-    # Concatenated with '', for the statistics of numbers are not those of their texts: the
-    # smallest of 2 and 10 would be '2' (apache/datafusion#25532).
+    # Concatenation with '' drops the statistics of the number: the minimum of the texts of 2 and
+    # 10 would be '2' (apache/datafusion#25532).
     return F.concat(F.lit(""), text)
 
 
 def hash_key(columns: Sequence[tuple[Column, str]]) -> Column:
-    """A surrogate key, 0 to 2^63-1, from typed values; the same on every engine and every run.
+    """A surrogate key from 0 to 2^63-1, the same on every engine and in every run.
 
-    NULL differs from '', and ('a', 'bc') from ('ab', 'c'): each column is hashed on top of the
-    hash of those before it, and so is the fact that it is NULL. An `int` and a `bigint` of one
-    value give one key; all other changes of type give new keys.
+    NULL differs from '', and ('a', 'bc') from ('ab', 'c'): each value and whether it is NULL are
+    hashed with the hash of the values before as seed. `int` and `bigint` of the same value give
+    the same key; any other change of type changes the key.
 
     Args:
-        columns: Each column with its type, in an order that is part of the key.
+        columns: Each column with its type; their order is part of the key.
     """
     return row_hash(columns).bitwiseAND(F.lit(_LARGEST_LONG))
 
 
 def row_hash(columns: Sequence[tuple[Column, str]]) -> Column:
-    """As `hash_key`, with all 64 bits: xxHash64 with seed 42, as Spark's."""
+    """All 64 bits of `hash_key`: Spark's xxHash64 with seed 42."""
     return F.xxhash64(*(part for column in columns for part in _hashable(*column)))
 
 
@@ -396,7 +356,7 @@ _WITHOUT_OPTIONS: Mapping[str, Callable[[Column], Column]] = {
 }
 
 
-class _Plain:
+class _DefaultOptions:
     formats: tuple[str, ...] = ()
     pivot: int | None = None
     round: Literal["half_up", "down"] | None = "half_up"
@@ -413,23 +373,23 @@ def _trimmed(column: Column) -> Column:
 
 
 def _item_text(item: Column) -> Column:
-    # An item is told from NULL, and from two items, by its length before it.
+    # The length before an item distinguishes it from NULL and from two items.
     return F.coalesce(F.concat(F.length(item).cast("string"), F.lit(":"), item), F.lit("N"))
 
 
 def _one_nan(column: Column) -> Column:
-    # There are many; Sail hashes the bits as they are.
+    # NaN has many bit patterns, and Sail hashes the bits.
     return F.when(F.isnan(column), F.lit(float("nan"))).otherwise(column)
 
 
 def _hashable(column: Column, type_name: str) -> tuple[Column, Column]:
-    """What is hashed of a value: the value, in a form of one width, and whether it is NULL."""
+    """The two columns to hash for a value: the value in one fixed width, and whether it is NULL."""
     parts = decimal_parts(type_name)
     if type_name == "list<string>" or (parts and parts[0] > _LONG_DECIMAL):
         value = canonical_text(column, type_name)
     elif type_name == "double":
         value = _one_nan(column.cast("double"))
     else:
-        # Readers of Parquet may give a narrower or finer type than ours, which hashes differently.
+        # A Parquet file may have a narrower or finer type, which would hash differently.
         value = column.cast("bigint" if type_name == "int" else sql_type(type_name))
     return value, F.isnull(column)

@@ -1,6 +1,6 @@
-r"""Numbers as people write them, made into texts that both engines read as the same decimal.
+r"""Parses numbers with grouping, decimal mark, currency or exponent, alike on both engines.
 
-Anchors are `^` and `\z`: Java's `$` also matches before a line end, of which it knows six.
+Regular expressions use the anchors `^` and `\z`: Java's `$` also matches before a line end.
 """
 
 import re
@@ -10,33 +10,33 @@ from typing import Literal
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-# What spreadsheets and editors leave around values: no-break and wide spaces, byte order marks.
+# Blanks that spreadsheets and editors leave around values: no-break and wide spaces, BOM.
 BLANKS = " \t\n\r\x0b\x0c\u00a0\u2007\u202f\u3000\ufeff"
 NUMBER = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?\z"
 LARGEST_DOUBLE = 1.7976931348623157e308
 
 _NUMBER_PARTS = r"^[+-]?([0-9]*)\.?([0-9]*)(?:[eE][+-]?[0-9]+)?\z"
 _EXPONENT = r"[eE]([+-]?[0-9]+)(?:e0)?\z"
-# Integers up to here are doubles without gaps.
+# Up to here every integer is a double.
 _EXACT_DOUBLE = 2.0**53
 _LONG_LIMIT = 2.0**63
-# More zeros than a decimal has digits: moving the point further changes nothing.
+# More zeros than a decimal has digits: moving the point further does not change the result.
 _PADDING = 80
-# Groups after the first ones: with them a number has more than 38 digits.
+# Optional groups of digits; together with the others they exceed the 38 digits of a decimal.
 _MAX_GROUPS = 12
 
 
 @dataclass(frozen=True)
 class NumberMarks:
-    """What a source writes into its numbers, besides digits, a sign and an exponent.
+    """Characters of a source's numbers other than digits, sign and exponent.
 
     Attributes:
-        decimal_mark: What stands before the fraction; None: `,` where `.` groups, else `.`.
-        grouping: What may stand between groups of digits, and only there: `1,23` is no number. A
-            space stands for every kind of space. '' for none.
-        group_sizes: Digits of the groups, the number's last group first; the last size repeats:
-            (3,) for 12,345,678 and (3, 2) for 1,23,45,678.
-        currency: Sign that may stand before or after the number; then `(5.00)` is -5.00 too.
+        decimal_mark: Mark before the fraction; None: `,` if `.` is the grouping mark, else `.`.
+        grouping: Mark that may stand between groups of digits, and nowhere else: `1,23` does not
+            parse. A space matches every kind of space. '' for none.
+        group_sizes: Digits of the groups from the right; the last size repeats: (3,) for
+            12,345,678 and (3, 2) for 1,23,45,678.
+        currency: Sign that may precede or follow the number; then `(5.00)` is -5.00, too.
     """
 
     decimal_mark: Literal[".", ","] | None = None
@@ -51,33 +51,34 @@ class NumberMarks:
 
 
 def plain_number(text: Column, marks: NumberMarks) -> Column:
-    """A trimmed number with `.` as its only mark; text that is none is no number afterwards."""
+    """A trimmed number with `.` as its only mark; other text stays unparsable."""
     if marks.currency:
         text = _without_currency(text, marks)
     if marks.grouping:
         text = _ungrouped(text, marks)
     if marks.point != ".":
-        # A point is no decimal mark then: it must not become one.
+        # `?` makes a text with a point unparsable: the point is not the decimal mark.
         text = F.translate(text, f"{marks.point}.", ".?")
     return text
 
 
 def decimal_of_text(text: Column, precision: int, scale: int, *, rounds: bool) -> Column:
-    """A decimal from trimmed text; NULL if it is no number or does not fit.
+    """A decimal from trimmed text; NULL if it does not parse or does not fit.
 
     Args:
         text: A number without marks other than a point, a sign and an exponent.
-        precision: Digits in all.
+        precision: Total number of digits.
         scale: Digits after the point.
-        rounds: Whether a number with more places is rounded, half a unit away from zero, or NULL.
+        rounds: Whether a number with more places is rounded half up, away from zero; else it
+            gives NULL.
     """
     target = f"decimal({precision},{scale})"
-    # The engines read the same ASCII texts without an exponent, so most texts take the short way.
+    # Both engines cast ASCII texts without an exponent alike, so most texts take the fast path.
     if rounds:
-        # Counting bytes costs little, unlike a regular expression over every row.
+        # Comparing lengths (is the text ASCII?) is cheaper than a regular expression a row.
         plain = F.when(F.octet_length(text) == F.length(text), text).try_cast(target)
     else:
-        # 30 ns a value more than counting bytes, but a smaller plan than counting places, too.
+        # 30 ns a value more than comparing lengths, but a smaller plan than counting places.
         has_room = text.rlike(rf"^[+-]?[0-9]*\.?[0-9]{{0,{scale}}}\z")
         plain = F.when(has_room, text).try_cast(target)
     moved = _moved_point(text, precision, scale, rounds=rounds)
@@ -85,24 +86,24 @@ def decimal_of_text(text: Column, precision: int, scale: int, *, rounds: bool) -
 
 
 def _moved_point(text: Column, precision: int, scale: int, *, rounds: bool) -> Column:
-    """A number with an exponent, or with more digits than the engines read, without both."""
-    # Every name below is written out wherever it stands, and engines plan every copy: a column's
-    # plan took 20 ms with twice as many.
+    """Rewrite a number with an exponent or too many digits as plain digits, and cast it."""
+    # Expressions are copied wherever they are used, and engines plan every copy: with twice as
+    # many copies a column's plan took 20 ms.
     whole = F.regexp_extract(text, _NUMBER_PARTS, 1)
-    # An exponent stands behind every number then, and behind one that has its own, a second.
+    # Appending e0 gives every number an exponent; the pattern skips a second one.
     exponent = F.regexp_extract(F.concat(text, F.lit("e0")), _EXPONENT, 1).try_cast("int")
     zeros = F.lit("0" * _PADDING)
     padded = F.concat(zeros, F.regexp_replace(text, _NUMBER_PARTS, "$1$2"), zeros)
-    # Where the point stands among the padded digits. Beyond them at the left the number is less
-    # than any last place; at the right it is zero, or larger than any decimal.
+    # Position of the point among the padded digits. Left of them the number is smaller than the
+    # last place; right of them it is zero or larger than any decimal.
     after = F.greatest(F.length(whole) + exponent + (_PADDING + 1), F.lit(1))
     pointed = F.overlay(padded, F.lit("."), after, F.lit(0))
     if rounds:
-        # One digit past the scale decides about rounding; those after it cannot change a half.
+        # One digit past the scale decides the rounding.
         some = rf"^0*([0-9]*\.[0-9]{{0,{scale + 1}}})[0-9]*\z"
         shortened = F.regexp_replace(pointed, some, "0$1")
     else:
-        # Digits past the scale are left there with an x behind them, which is no number.
+        # An x after digits past the scale makes the text unparsable.
         all_digits = rf"^0*([0-9]*\.[0-9]{{0,{scale}}})0*(?:x|([0-9]+x))\z"
         shortened = F.regexp_replace(F.concat(pointed, F.lit("x")), all_digits, "0$1$2")
     sign = F.when(F.startswith(text, F.lit("-")), F.lit("-")).otherwise(F.lit(""))
@@ -110,9 +111,9 @@ def _moved_point(text: Column, precision: int, scale: int, *, rounds: bool) -> C
 
 
 def decimal_of_double(column: Column, precision: int, scale: int) -> Column:
-    """The decimal that a double is printed as, rounded half away from zero; NULL if none fits."""
-    # By the digits that the double is printed with: 1.005 gives 1.01 although it is less. From
-    # 2^53 on, Java 17 prints digits too many at times (JDK-4511638), but a bigint is exact.
+    """The decimal of a double's printed digits, rounded half away from zero; NULL on overflow."""
+    # Printed digits: 1.005 gives 1.01 although the double is smaller. From 2^53 on Java 17 may
+    # print surplus digits (JDK-4511638), so the double is cast to bigint, which is exact.
     size = F.abs(column)
     by_text = F.when(
         size <= LARGEST_DOUBLE,
@@ -124,14 +125,14 @@ def decimal_of_double(column: Column, precision: int, scale: int) -> Column:
 
 
 def _ungrouped(text: Column, marks: NumberMarks) -> Column:
-    """The number without the marks between its groups; other text stays as it is."""
-    # One call that names `text` once: what reads a number names it some ten times, and engines
-    # plan every copy.
+    """The number without its grouping marks; other text is unchanged."""
+    # One call that uses `text` once: callers use the result some ten times, and engines plan
+    # every copy.
     mark = f"[{BLANKS}]" if marks.grouping == " " else re.escape(marks.grouping)
     size = marks.group_sizes[-1]
     last_sizes = marks.group_sizes[:-1] or marks.group_sizes
     last = "".join(f"{mark}([0-9]{{{count}}})" for count in reversed(last_sizes))
-    # A group of zeros in front is none that a program writes: 0,001 may be a fraction.
+    # No leading group of zeros: 0,001 may be a fraction.
     first = f"([1-9][0-9]{{0,{size - 1}}})"
     more = f"(?:{mark}([0-9]{{{size}}}))?" * _MAX_GROUPS
     fraction = f"((?:{re.escape(marks.point)}[0-9]*)?)"
@@ -142,10 +143,10 @@ def _ungrouped(text: Column, marks: NumberMarks) -> Column:
 
 
 def _without_currency(text: Column, marks: NumberMarks) -> Column:
-    """The number without its currency sign; `(5.00)` becomes `-5.00`; other text stays."""
+    """The number without its currency sign; `(5.00)` becomes `-5.00`; other text is unchanged."""
     sign, blank = re.escape(marks.currency), f"[{BLANKS}]*"
     number = rf"([0-9.,'{re.escape(marks.grouping)}{BLANKS}]*[0-9.,])"
     signed = rf"^([+-]?){blank}(?:{sign})?{blank}([+-]?){blank}{number}{blank}(?:{sign})?\z"
-    # As in `_ungrouped`, each step names its input once.
+    # Each step uses its input once, as in `_ungrouped`.
     unbracketed = F.regexp_replace(text, r"^\(([^()]*)\)\z", "-$1")
     return F.regexp_replace(unbracketed, signed, "$1$2$3")

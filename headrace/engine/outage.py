@@ -1,4 +1,4 @@
-"""Errors of the engine that no row is to blame for: it is gone, or out of memory or room."""
+"""Classifies engine errors: outages (connection, memory, storage) against errors of a query."""
 
 import re
 
@@ -7,7 +7,7 @@ from pyspark.errors import PySparkException
 from headrace.engine.session import EngineUnavailableError
 from headrace.errors import StorageUnavailableError, TransientError
 
-# What gRPC says of the connection or of the server; errors of a query are INTERNAL or UNKNOWN.
+# gRPC status codes of the connection or server; errors of a query are INTERNAL or UNKNOWN.
 _CONNECTION = frozenset(
     {
         "UNAVAILABLE",
@@ -18,7 +18,7 @@ _CONNECTION = frozenset(
         "UNAUTHENTICATED",
     }
 )
-# Spark's conditions: a session or an operation that the server no longer knows, retries used up.
+# Spark error conditions: unknown session or operation, retries exhausted.
 _SESSION = re.compile(r"RETRIES_EXCEEDED|INVALID_HANDLE|SESSION_CHANGED|SESSION_CLOSED|NO_ACTIVE_")
 _RESOURCES = re.compile(
     r"Resources exhausted|OutOfMemory|Failed to allocate|CANNOT_ACQUIRE_MEMORY|ExecutorLost"
@@ -33,33 +33,33 @@ _STORAGE = re.compile(
 
 
 def outage_of(error: PySparkException) -> TransientError | None:
-    """The outage that an error tells of; None for an error of a query or of its data."""
-    # The first line: what follows may quote rows.
-    said = str(error).partition("\n")[0]
+    """Convert an outage into a transient error; None for an error of a query or of its data."""
+    # Only the first line: the following ones may quote rows.
+    message = str(error).partition("\n")[0]
     condition = error.getCondition() or ""
-    if _code(error) in _CONNECTION or _SESSION.search(f"{condition} {said}"):
+    if _code(error) in _CONNECTION or _SESSION.search(f"{condition} {message}"):
         return EngineUnavailableError(
             f"the engine does not answer ({_code(error) or condition or type(error).__name__})",
-            fix="see that the Spark cluster runs (engine.remote), and run it again",
+            fix="check that the Spark cluster runs (engine.remote), then run it again",
         )
-    if _RESOURCES.search(said):
+    if _RESOURCES.search(message):
         return EngineUnavailableError(
             "the engine ran out of memory or lost an executor",
-            fix="give it more memory, or lower engine.slice_bytes, and run it again",
+            fix="give it more memory or lower engine.slice_bytes, then run it again",
         )
-    if _STORAGE.search(said):
+    if _STORAGE.search(message):
         return StorageUnavailableError(
             "the engine could not read or write the lake's files",
-            fix="see that the lake's storage answers, has room and takes files; run it again",
+            fix="check that the lake's storage is reachable, writable and not full; run it again",
         )
     return None
 
 
 def _code(error: BaseException) -> str:
-    """Name of the gRPC status that an error was made from; empty without one."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if callable(code := getattr(seen, "code", None)):
+    """Name of the first gRPC status in the error's chain of causes; empty without one."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if callable(code := getattr(cause, "code", None)):
             return str(getattr(code(), "name", ""))
-        seen = seen.__cause__ or seen.__context__
+        cause = cause.__cause__ or cause.__context__
     return ""

@@ -16,43 +16,43 @@ Result = TypeVar("Result")
 def plan_batches(
     days: Sequence[date], sizes: Mapping[date, int], max_bytes: int
 ) -> list[list[date]]:
-    """Cut `days` into runs whose sizes add up to at most `max_bytes`; a larger day stands alone."""
-    slices: list[list[date]] = []
-    room = 0
+    """Group `days`, in order, into batches of up to `max_bytes`; a larger day is its own batch."""
+    batches: list[list[date]] = []
+    free_bytes = 0
     for day in sorted(days):
         size = sizes.get(day, 0)
-        if not slices or size > room:
-            slices.append([])
-            room = max_bytes
-        slices[-1].append(day)
-        room -= size
-    return slices
+        if not batches or size > free_bytes:
+            batches.append([])
+            free_bytes = max_bytes
+        batches[-1].append(day)
+        free_bytes -= size
+    return batches
 
 
 def stage_partition_batches(
     asset: str | None,
-    slices: Sequence[Sequence[date]],
+    batches: Sequence[Sequence[date]],
     stage: Callable[[Sequence[date]], Result],
 ) -> tuple[list[Result], dict[date, str]]:
-    """Stage every slice; a slice that fails is halved until the day that fails is alone.
+    """Stage every batch; a batch that fails is bisected until the failing day is alone.
 
-    One bad day must not block the others, and an engine does not say which row broke its query.
+    One failing day must not block the others, and engines do not say which row broke a query.
 
     Args:
-        asset: Name for progress; None for work on days that were reported already.
-        slices: Consecutive days each.
-        stage: Stages some days together; called again with fewer after an error.
+        asset: Asset to report progress of; None reports none.
+        batches: Consecutive days each.
+        stage: Stages some days together; called again with fewer days after an error.
 
     Returns:
-        What `stage` returned, and why each day failed that could not be staged.
+        The results of `stage`, and the error of each day that could not be staged.
 
     Raises:
-        TransientError: Repeating may help; no day is to blame.
+        TransientError: Repeating may help; no single day caused it.
     """
-    total, done = sum(map(len, slices)), 0
+    total, done = sum(map(len, batches)), 0
     results: list[Result] = []
     failed: dict[date, str] = {}
-    queue = [list(days) for days in slices]
+    queue = [list(days) for days in batches]
     if asset:
         progress.report(asset, 0, total)
     while queue:
@@ -62,7 +62,7 @@ def stage_partition_batches(
         except TransientError:
             raise
         except (HeadraceError, PySparkException) as error:
-            # An engine that is gone fails every day alike: that is said once.
+            # An outage fails every day alike: stop at once.
             if isinstance(error, PySparkException) and (outage := outage_of(error)):
                 raise outage from None
             if len(days) > 1:
@@ -77,7 +77,7 @@ def stage_partition_batches(
 
 
 def _without_values(error: HeadraceError | PySparkException) -> str:
-    """The error's text, unless an engine wrote it at run time: then it may quote a row."""
+    """The error's text; of a run-time error of the engine only its class, for it may quote rows."""
     if isinstance(error, HeadraceError):
         return f"{error} ({error.fix})"
     if isinstance(error, AnalysisException):

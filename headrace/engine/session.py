@@ -1,6 +1,6 @@
-"""The session through which everything bulk runs: Sail in this process, or a cluster.
+"""The Spark Connect session of this process: to Sail, embedded in it, or to a cluster.
 
-Importing this module starts nothing and imports no engine: PySpark's client alone takes 1.8 s.
+Importing this module starts no engine and imports none: PySpark's client alone takes 1.8 s.
 """
 
 import atexit
@@ -19,13 +19,13 @@ from urllib.parse import urlsplit
 from headrace.errors import ConfigError, TransientError
 
 ALLOCATOR = {
-    # Sail's allocator keeps what it freed for later: a year's receipts peaked at 1.2 GB instead of
-    # 0.6 GB. Giving it back at once has writers of many small files ask for the same memory again
-    # and again: a tenth of their CPU. Milliseconds.
+    # Milliseconds until Sail's allocator returns freed memory to the kernel. With the default, a
+    # year of receipts peaks at 1.2 GB instead of 0.6 GB; with 0, writers of many small files take
+    # 10 % more CPU because they allocate the same memory again and again.
     "MIMALLOC_PURGE_DELAY": "10",
-    # Giving back parts of huge pages splits them, and getting them again clears 2 MiB at a time:
-    # without them a year takes 3 s less of the kernel's time and 400 MB less memory, one more day
-    # by a command with everything imported 0.6 s less of that time.
+    # Returning parts of a huge page splits it, and allocating it again clears 2 MiB at a time.
+    # Without huge pages a year takes 3 s less kernel time and 400 MB less memory, one more day
+    # 0.6 s less kernel time.
     "MIMALLOC_ALLOW_THP": "0",
 }
 
@@ -33,16 +33,17 @@ ALLOCATOR = {
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-# What the environment already says goes before these.
+# Defaults: variables that the environment already has win.
 _SAIL_ENVIRONMENT = {
-    # Below errors it tells of every session that it makes and ends.
+    # At lower levels Sail logs the start and end of every session.
     "RUST_LOG": "error",
-    # With column statistics Sail answers from those of another type: the minimum of '5' and
-    # '1000002', cast to bigint, is 1000002, and a filter may fail (apache/datafusion#25221,
-    # #25532). Without them a hash join keeps its left side in memory: put the small one there.
+    # Sail does not convert column statistics when it casts a column: the minimum of '5' and
+    # '1000002', cast to bigint, becomes 1000002, and filters return wrong rows
+    # (apache/datafusion#25221, #25532). Without statistics a hash join builds its hash table from
+    # the left side: put the smaller frame there.
     "SAIL_EXECUTION__COLLECT_STATISTICS": "false",
     **ALLOCATOR,
-    # Sessions end after 15 idle minutes by default; those of a daemon idle for days.
+    # The default is 15 minutes; a daemon's session may be idle for days.
     "SAIL_SPARK__SESSION_TIMEOUT_SECS": str(30 * 24 * 3600),
 }
 _SESSION_CONF = {
@@ -52,8 +53,8 @@ _SESSION_CONF = {
     "spark.sql.ansi.enabled": "true",
 }
 _REACH_SECONDS = 10.0
-# Retries of one call, 40 s in all. PySpark's own 15 go on for ten minutes, in threads that the
-# process waits for as it ends.
+# Retries of one call, 40 s in all. PySpark's default of 15 retries takes ten minutes, in threads
+# that delay the end of the process.
 _MAX_RETRIES, _MAX_BACKOFF_MILLISECONDS = 6, 20_000
 _CONNECT_PORT = 15002
 
@@ -63,14 +64,14 @@ class EngineUnavailableError(TransientError):
 
 
 @dataclass(frozen=True)
-class EngineSettings:
+class SessionSettings:
     """Where transformations run.
 
     Attributes:
         remote: Spark Connect URL, `sc://host:port`; None: Sail in this process.
-        s3: `AWS_…` variables by which the embedded engine reaches S3. Sail looks for them in the
-            environment when it first meets a bucket. A cluster has its own.
-        conf: More settings of the session, such as `spark.sql.shuffle.partitions`.
+        s3: `AWS_…` variables for the embedded engine. Sail reads them from the environment when
+            it first opens a bucket. A cluster has its own credentials.
+        conf: Further Spark configuration of the session, such as `spark.sql.shuffle.partitions`.
     """
 
     remote: str | None = None
@@ -78,10 +79,10 @@ class EngineSettings:
     conf: Mapping[str, str] = field(default_factory=dict)
 
 
-def connect(settings: EngineSettings) -> "SparkSession":
-    """The process's session for a URL: the same one every time, as long as its server knows it.
+def connect(settings: SessionSettings) -> "SparkSession":
+    """Return the process's session for a URL, and replace it when its server has dropped it.
 
-    Sessions are in UTC and ANSI mode. Safe to call from several threads; the embedded engine ends
+    Sessions use UTC and ANSI mode. Safe to call from several threads. The embedded engine ends
     with the process.
 
     Raises:
@@ -91,36 +92,36 @@ def connect(settings: EngineSettings) -> "SparkSession":
     engines = _engines()
     with engines.lock:
         os.environ.update(settings.s3 or {})
-        url = engines.embedded_url() if settings.remote is None else _reached(settings.remote)
-        return engines.session(url, settings.conf)
+        if settings.remote is not None:
+            _require_reachable(settings.remote)
+        return engines.session(settings.remote or engines.embedded_url(), settings.conf)
 
 
-def prepare(settings: EngineSettings) -> None:
-    """Connect and ask once, in a thread, so that the first step need not wait for the engine.
+def prepare(settings: SessionSettings) -> None:
+    """Connect and run one query in a background thread, so that the first step need not wait.
 
-    That is 0.2 s, most of which Python has time for something else. What fails here fails again,
-    and is raised, in `connect`.
+    This saves the first step 0.2 s. Errors are ignored here: `connect` raises them.
     """
 
-    def ask() -> None:
+    def run_query() -> None:
         with suppress(Exception):
             connect(settings).range(1).collect()
 
-    threading.Thread(target=ask, name="engine-prepare", daemon=True).start()
+    threading.Thread(target=run_query, name="engine-prepare", daemon=True).start()
 
 
 def engine_name(spark: "SparkSession") -> Literal["sail", "spark"]:
-    """Which engine answers: for the few places that must know, such as the options of a writer."""
+    """Name the engine behind a session, for engine-specific options such as those of a writer."""
     engines = _engines()
     if engines.is_embedded(spark):
         return "sail"
-    # Spark's version() names a revision after the number; Sail's is the number alone.
+    # Spark's version() returns number and revision, Sail's the number alone.
     version = str(spark.sql("SELECT version()").collect()[0][0])
     return "spark" if " " in version else "sail"
 
 
-def disconnect(settings: EngineSettings) -> None:
-    """End this process's session with the cluster that `settings` name, while it still answers."""
+def disconnect(settings: SessionSettings) -> None:
+    """End this process's session with the engine that `settings` name."""
     engines = _engines()
     with engines.lock:
         engines.end(settings.remote or engines.embedded_url())
@@ -134,7 +135,7 @@ def stop() -> None:
 
 
 class _Engines:
-    """What one process has open."""
+    """The embedded server and the sessions of this process."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -154,34 +155,34 @@ class _Engines:
         return self._server is not None and self._sessions.get(self.embedded_url()) is spark
 
     def session(self, url: str, conf: Mapping[str, str]) -> "SparkSession":
-        # PySpark's functions build for Connect then; `F.col` looks for a JVM otherwise.
+        # Without this variable `F.col` looks for a JVM.
         os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
-        kept = self._sessions.get(url)
-        if kept is not None and _is_alive(kept):
-            return cast("SparkSession", kept)
-        # Here, because it takes 1.8 s, which commands without an engine need not wait for.
+        existing = self._sessions.get(url)
+        if existing is not None and _is_alive(existing):
+            return cast("SparkSession", existing)
+        # Lazy: the import takes 1.8 s, and commands that use no engine must stay fast.
         from pyspark.errors import utils as call_sites  # noqa: PLC0415
         from pyspark.sql.connect.client.retries import DefaultPolicy  # noqa: PLC0415
         from pyspark.sql.connect.session import SparkSession as ConnectSession  # noqa: PLC0415
 
-        # For its messages PySpark notes where each column was made, and looks for IPython each
-        # time: four fifths of the time that a plan takes here, and the lines are this package's. A
-        # server lets nobody change its spark.python.sql.dataFrameDebugging.enabled.
+        # PySpark records the call site of each column for its error messages and looks for
+        # IPython each time, which is 80 % of the time to build a plan. The call sites are all in
+        # this package. A client cannot change spark.python.sql.dataFrameDebugging.enabled.
         cast("Any", call_sites)._enable_debugging_cache = False  # noqa: SLF001
 
         if "SPARK_CONNECT_LOG_LEVEL" not in os.environ:
-            # It prints each error of a server on stderr, with its call stack and the row values
-            # that it quotes; the caller gets it as an exception. PySpark disables the logger, and
+            # This logger prints each server error on stderr, with call stack and row values; the
+            # caller gets the same error as an exception. PySpark disables the logger, but
             # `logging.config.dictConfig`, which Dagster calls, enables it again.
             logging.getLogger("pyspark.sql.connect.logging").setLevel(logging.CRITICAL)
 
         session = ConnectSession.builder.remote(url).create()
         client = cast("Any", session).client
-        # What is in this process either answers or is gone: waiting for it helps nobody.
+        # No retries against the embedded server: it is in this process.
         retries = DefaultPolicy(_MAX_RETRIES, max_backoff=_MAX_BACKOFF_MILLISECONDS)
         client.set_retry_policies([] if url == self._embedded else [retries])
-        # As it ends, PySpark asks for models to be forgotten: of Sail, which answers with an error,
-        # and of a cluster that may be gone, over and over.
+        # At exit PySpark clears the server's ML cache. Sail answers with an error, and a cluster
+        # that is down is retried repeatedly.
         atexit.unregister(client._cleanup_ml_cache)  # noqa: SLF001
         for name, value in {**_SESSION_CONF, **conf}.items():
             session.conf.set(name, value)
@@ -191,8 +192,8 @@ class _Engines:
     def end(self, url: str) -> None:
         session = self._sessions.pop(url, None)
         if session is not None:
-            # Of a server that is gone, the client would take leave over and over.
-            session.release_session_on_close = _answers(url)
+            # The client would retry the release against a server that is down.
+            session.release_session_on_close = _is_reachable(url)
             session.stop()
 
     def stop(self) -> None:
@@ -203,10 +204,10 @@ class _Engines:
             self._server = None
 
     def _exit(self) -> None:
-        # Nothing is told to stop: the embedded engine ends with the process, a cluster drops idle
-        # sessions, and PySpark's threads still talk to both.
-        # The interpreter looks through all objects several times as it ends: 0.2 s with PySpark
-        # and pandas imported, 0.04 s when they are left out.
+        # Sessions and server are not stopped: the embedded engine ends with the process, a cluster
+        # drops idle sessions, and PySpark's threads still use both.
+        # The interpreter runs the garbage collector several times at exit: 0.2 s with PySpark and
+        # pandas imported, 0.04 s when their objects are frozen.
         gc.freeze()
 
 
@@ -222,7 +223,7 @@ def _start_sail() -> Any:
         from pysail.spark import SparkConnectServer  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError(
-            "there is no engine: pysail is not installed",
+            "no engine is available: pysail is not installed",
             fix="install pysail, or set engine.remote to the sc:// URL of a cluster",
         ) from error
     server = SparkConnectServer("127.0.0.1", 0)
@@ -230,16 +231,15 @@ def _start_sail() -> Any:
     return server
 
 
-def _reached(url: str) -> str:
-    if not _answers(url):
+def _require_reachable(url: str) -> None:
+    if not _is_reachable(url):
         raise EngineUnavailableError(
             f"no Spark Connect server answers at {':'.join(map(str, _address(url)))}",
-            fix="start it, or correct engine.remote; without it, Sail runs in the process",
+            fix="start it, or correct engine.remote; without engine.remote, Sail runs embedded",
         )
-    return url
 
 
-def _answers(url: str) -> bool:
+def _is_reachable(url: str) -> bool:
     try:
         socket.create_connection(_address(url), timeout=_REACH_SECONDS).close()
     except OSError:
@@ -253,7 +253,7 @@ def _address(url: str) -> tuple[str, int]:
 
 
 def _is_alive(session: Any) -> bool:
-    # A server that restarted, or that ended an idle session, does not know its settings any more.
+    # A server that restarted or ended the idle session no longer has its settings.
     from pyspark.errors import PySparkException  # noqa: PLC0415
 
     try:

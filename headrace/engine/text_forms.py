@@ -1,7 +1,7 @@
-r"""Texts that look equal made equal: composed, without invisible characters, without case.
+r"""Unicode normalization of texts as column expressions: NFC, invisible characters, case folding.
 
-Neither engine has NFC. Composition here is by a table of characters with their marks, which leaves
-out Hangul that is written in single letters (conjoining jamo) and CJK compatibility forms.
+Neither engine has NFC. This module composes by a table of characters and their combining marks,
+which lacks conjoining jamo (Hangul in single letters) and CJK compatibility forms.
 """
 
 import unicodedata
@@ -12,32 +12,32 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 _PLAIN = r"^[ -~]*\z"
-# Default ignorable code points, and control characters but tab and line ends.
+# Default ignorable code points, and control characters except tab and line ends.
 _INVISIBLE = (
     "[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
     "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8"
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 _OTHER_BLANKS = "[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]"
-# The last character, but Hangul and CJK, that has a decomposition into two.
+# The last character, except Hangul and CJK, with a decomposition into two.
 _LAST_CHARACTER = 0x30FF
-# Single characters and what they are by definition.
+# Singletons (one character that decomposes into one other), and their canonical forms.
 _TWINS = "\u212b\u2126\u212a\u0340\u0341\u0343\u0374\u037e\u0387\u1fef"
 _TWINS_OF = "".join(unicodedata.normalize("NFC", twin) for twin in _TWINS)
-# Around an entry of the table, and between a text and what it is composed to.
+# Delimiters of the table: around an entry, and between a sequence and its composed form.
 _AROUND, _BETWEEN = "\x01", "\x02"
-# Canonical place of marks above a character; those of lower ones come before them.
+# Canonical combining class of marks above a character; lower classes come first.
 _ABOVE = 230
-_SIGMAS = "\u03c2\u03c3"  # At the end of a word, and elsewhere.
+_SIGMAS = "\u03c2\u03c3"  # Final sigma, and the sigma elsewhere in a word.
 
 
 def normalized(text: Column, forms: Collection[str]) -> Column:
-    """The text in the forms that are asked for; most texts are plain ASCII and stay as they are.
+    """Normalize a text; plain ASCII, the most frequent case, passes unchanged.
 
     Args:
         text: Any text.
         forms: `nfc`: composed characters. `strip_invisible`: no zero-width and control characters,
-            and every kind of blank a space. `casefold`: in lower case, `ß` being `ss`.
+            and a space for every kind of blank. `casefold`: lower case, with `ss` for `ß`.
     """
     if not forms:
         return text
@@ -48,17 +48,18 @@ def normalized(text: Column, forms: Collection[str]) -> Column:
         odd = _composed(F.translate(odd, _TWINS, _TWINS_OF))
     found = F.when(text.rlike(_PLAIN), text).otherwise(odd)
     if "casefold" in forms:
-        # Upper case first: it spells out ß and ligatures. At the end of a word the engines write
-        # another sigma.
+        # Upper case first, because it expands ß and ligatures. Lower case writes a final sigma at
+        # the end of a word.
         found = F.translate(F.lower(F.upper(found)), *_SIGMAS)
     return found
 
 
-def opaque(text: Column) -> Column:
-    """The text as it is, but no filter is moved below it.
+def pushdown_barrier(text: Column) -> Column:
+    """The unchanged text, as an expression below which no engine pushes a filter.
 
-    Sail 0.7 loses the columns of a lambda in a filter that it moves (`No field named "?table?"`),
-    and `normalized` has one. No engine moves what is random.
+    Sail 0.7 loses the columns of a lambda in a filter that it pushes down
+    (`No field named "?table?"`), and `normalized` has a lambda. Engines do not push filters below
+    a random expression.
     """
     return F.when(F.rand() >= 0, text)
 
@@ -73,9 +74,9 @@ def _composed(text: Column) -> Column:
 
 
 def _looked_up(text: Column, table: str) -> Column:
-    """What a character with its marks is composed to; itself if it is in no entry of the table."""
-    # An entry of its own before all others, and the last one counts: each CASE of a lambda takes
-    # milliseconds to plan.
+    """The composed form of a character with its marks; unchanged if the table lacks it."""
+    # The searched text is prepended as an entry that maps to itself, and the last entry wins. This
+    # avoids a CASE, which takes milliseconds to plan in a lambda.
     around, between = F.lit(_AROUND), F.lit(_BETWEEN)
     entries = F.concat(around, text, between, text, F.lit(table))
     found = F.call_function("substring_index", entries, F.concat(around, text, between), F.lit(-1))
@@ -84,9 +85,9 @@ def _looked_up(text: Column, table: str) -> Column:
 
 @cache
 def _table() -> tuple[str, str]:
-    """Entries of a character with marks and its composed form, and all marks.
+    """The table of sequences and their composed forms, and all combining marks.
 
-    Characters are there in each form that is not composed, whole or in part.
+    A character has an entry for each of its fully or partly decomposed sequences.
     """
     pairs = {
         pair: composed for code in range(_LAST_CHARACTER) if (pair := _pair(composed := chr(code)))
@@ -96,7 +97,7 @@ def _table() -> tuple[str, str]:
     texts = dict.fromkeys(pairs)
     for composed in pairs.values():
         texts |= dict.fromkeys(_partly_composed(composed, pairs))
-    # A mark above one that is composed already, as Yoruba has it, stays as it is.
+    # A composed character with a further mark above, as in Yoruba, keeps that mark.
     below = [pair for pair in pairs if 0 < unicodedata.combining(pair[1]) < _ABOVE]
     texts |= dict.fromkeys(pair + mark for pair in below for mark in above)
     entries = (f"{_AROUND}{text}{_BETWEEN}{unicodedata.normalize('NFC', text)}" for text in texts)
@@ -104,7 +105,7 @@ def _table() -> tuple[str, str]:
 
 
 def _pair(composed: str) -> str | None:
-    """The character and the mark that it is composed of; None if it is of none."""
+    """The base character and mark of a composed character; None if it has no such pair."""
     parts = unicodedata.decomposition(composed).split()
     if len(parts) != 2 or parts[0].startswith("<"):  # noqa: PLR2004
         return None
@@ -113,7 +114,7 @@ def _pair(composed: str) -> str | None:
 
 
 def _partly_composed(composed: str, pairs: Mapping[str, str]) -> Iterator[str]:
-    """Every text that means the character, the longer the less composed."""
+    """Every sequence that is canonically equivalent to a character, ever further decomposed."""
     text = composed
     while (pair := _pair(text[0])) in pairs:
         text = f"{pair}{text[1:]}"
@@ -121,7 +122,7 @@ def _partly_composed(composed: str, pairs: Mapping[str, str]) -> Iterator[str]:
 
 
 def _marks_by_place(marks: str) -> tuple[str, str]:
-    """Those above a character, and those that canonical order puts before them."""
+    """Marks above a character, and marks with a lower combining class, which come before them."""
     above = [mark for mark in marks if unicodedata.combining(mark) == _ABOVE]
     below = [mark for mark in marks if 0 < unicodedata.combining(mark) < _ABOVE]
     return "".join(above), "".join(below)

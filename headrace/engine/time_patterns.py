@@ -1,16 +1,16 @@
 """Patterns of dates and times, such as `M/d/yyyy H:mm`, as regular expressions for both engines.
 
-A subset of Java's patterns, and stricter than either engine: a text fits or it does not.
+A subset of Java's `DateTimeFormatter` patterns. The whole text must match the pattern.
 
     yyyy uuuu  year, 1000 to 9999       HH H  hour, 0 to 23     SSS  fraction, up to so many digits
     yy         year, by the pivot       hh h  hour, 1 to 12     a    AM or PM
     MM M       month                    mm m  minute            XXX  Z, +02:00 or +0200
     MMM        English name of a month  ss s  second            EEE  English name of a day, ignored
-    dd d       day                      'T'   text as it is     [ ]  what may be missing
+    dd d       day                      'T'   literal text      [ ]  optional part
 
-One letter of month, day, hour, minute or second takes one digit or two; two letters take two.
-Two digits of a year are one of the hundred years that begin with the pivot. A fraction may have
-parts of a microsecond only where they are cut.
+One letter of month, day, hour, minute or second matches one or two digits, two letters match two.
+A year of two digits is one of the hundred years that begin with the pivot. A fraction may have
+digits below a microsecond only where they are truncated.
 """
 
 import re
@@ -33,7 +33,7 @@ ISO_TIMESTAMPTZ = (
 MONTHS = "jan,feb,mar,apr,may,jun,jul,aug,sep,oct,nov,dec"
 
 _TOKEN = re.compile(r"'(?P<quoted>[^']*)'|(?P<letters>([A-Za-z])\3*)|(?P<other>.)", re.DOTALL)
-# Digits are spelled out: Rust's \d, unlike Java's, takes those of every script.
+# Digits as [0-9]: Rust's \d, unlike Java's, matches digits of every script.
 _ONE, _TWO = "[0-9]{1,2}", "[0-9]{2}"
 _NUMBERS = {"M": "month", "L": "month", "d": "day", "H": "hour", "h": "hour12"}
 _NUMBERS |= {"m": "minute", "s": "second"}
@@ -49,9 +49,9 @@ _MONTH_NAME = (
     "(?i:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?"
     "|sep(?:tember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
 )
-# UTC-14:00 to UTC+14:00; Spark takes 18 hours, but no place on earth is further off.
+# UTC-14:00 to UTC+14:00, the largest offsets in use; Spark accepts 18 hours.
 _ZONE = "(?:Z|[+-](?:0[0-9]|1[0-4]):?[0-5][0-9])"
-# Neither engine takes a zone after a blank or after minutes.
+# Neither engine parses a zone after a blank or after minutes.
 _IN_ORDER = re.compile(
     r"<year>-<month>-<day>(?:[ T]<hour>:<minute>(?::<second>(?:\.<fraction>)?(?:<zone>)?)?)?"
 )
@@ -62,10 +62,10 @@ class TimePattern:
     """One pattern without optional parts.
 
     Attributes:
-        regex: Matches the texts that fit, without anchors; one group a part.
-        parts: What the groups hold, in their order: year, month, day, hour, ...
-        is_iso: A text that fits is already in an order that both engines read.
-        century: What stands before a year of two digits.
+        regex: Matches the texts of the pattern, without anchors; one group a part.
+        parts: Names of the groups, in order: year, month, day, hour, ...
+        is_iso: Whether both engines parse a matching text without reordering.
+        century: The first two digits for a year of two digits.
     """
 
     regex: str
@@ -79,7 +79,7 @@ class TimePattern:
 
     @property
     def uncaptured(self) -> str:
-        """`regex` without groups: several times faster where only fitting is asked."""
+        """`regex` without capturing groups, which matches several times faster."""
         return re.sub(r"(?<!\\)\((?!\?)", "(?:", self.regex)
 
 
@@ -87,17 +87,17 @@ class TimePattern:
 def compile_patterns(
     patterns: tuple[str, ...], *, zone: bool, pivot: int | None = None, cuts: bool = False
 ) -> tuple[TimePattern, ...]:
-    """The patterns with their optional parts spelled out, the fullest first.
+    """Expand the optional parts of the patterns, longest variant first, and compile them.
 
     Args:
-        patterns: As the module says, tried in order.
+        patterns: Patterns of the module's subset, tried in order.
         zone: Whether the value is an instant; only an instant's pattern may have a zone.
-        pivot: First of the hundred years that two digits stand for.
-        cuts: Whether a text may have parts of a microsecond, which are cut.
+        pivot: First of the hundred years of a two-digit year.
+        cuts: Whether digits below a microsecond are allowed, and truncated.
 
     Raises:
-        ConfigError: A pattern is not of the subset, repeats a part, has no full date, or has a year
-            of two digits although there is no pivot.
+        ConfigError: A pattern is outside the subset, repeats a part, lacks a full date, or has a
+            two-digit year without a pivot.
     """
     found = []
     for pattern in patterns:
@@ -113,7 +113,7 @@ def compile_patterns(
 
 @dataclass(frozen=True)
 class _Reading:
-    """Of a year of two digits, the two before it and which it may be; whether fractions are cut."""
+    """How to read two-digit years (century, regex of the years) and long fractions."""
 
     century: str
     years: str
@@ -121,17 +121,17 @@ class _Reading:
 
 
 def has_short_year(pattern: str) -> bool:
-    """Whether a pattern has a year of two digits."""
+    """Whether a pattern has a two-digit year."""
     return any(token["letters"] in _SHORT_YEARS for token in _TOKEN.finditer(pattern))
 
 
 def _centuries(plain: str, whole: str, pivot: int | None) -> Iterator[tuple[str, str]]:
-    """The two digits before a short year, and a regular expression of the years that have them."""
+    """Each century of a two-digit year, with a regular expression of its years."""
     if not has_short_year(plain):
         yield "", ""
         return
     if pivot is None:
-        fix = "declare the first of the hundred years it stands for, such as pivot: 1970"
+        fix = "declare the first of its hundred years, such as pivot: 1970"
         raise _refused(whole, "has a year of two digits", fix)
     century, (tens, ones) = pivot // 100, divmod(pivot % 100, 10)
     later = [f"{tens}[{ones}-9]", *(f"{higher}[0-9]" for higher in range(tens + 1, 10))]
@@ -146,7 +146,7 @@ def _without_options(pattern: str, whole: str) -> Iterator[str]:
     closing = pattern.find("]")
     opening = pattern.rfind("[", 0, closing if closing >= 0 else None)
     if (closing < 0) != (opening < 0):
-        raise _refused(whole, "has a bracket without its partner", "write [ ] around what is rare")
+        raise _refused(whole, "has an unpaired bracket", "write [ ] around each optional part")
     if closing < 0:
         yield pattern
         return
@@ -173,9 +173,9 @@ def _compiled(pattern: str, whole: str, reading: _Reading) -> TimePattern:
             shape += text
     kinds = [part.replace("short_", "").removesuffix("12").removesuffix("_name") for part in parts]
     if len({*kinds}) < len(kinds):
-        raise _refused(whole, "has a part twice", "name each part of the date and time once")
+        raise _refused(whole, "repeats a part", "name each part of the date and time once")
     if not {"year", "month", "day"} <= {*kinds}:
-        raise _refused(whole, "does not name a day", "give it a year, a month and a day")
+        raise _refused(whole, "lacks a full date", "give it a year, a month and a day")
     if ("hour12" in parts) != ("half" in parts):
         raise _refused(whole, "has only one of hour (h) and AM/PM (a)", "use h with a, or H alone")
     is_iso = _IN_ORDER.fullmatch(shape) is not None
@@ -197,13 +197,17 @@ def _part(letters: str, whole: str, reading: _Reading) -> tuple[str, str]:
         return "zone", _ZONE
     if letter == "E":
         return "weekday", "[A-Za-z]+"
-    raise _refused(whole, f"has '{letters}'", "use yyyy MM dd HH mm ss, as docs/reference says")
+    raise _refused(
+        whole,
+        f"has the unknown letters '{letters}'",
+        "use letters such as yyyy MM dd HH mm ss; docs/reference lists them",
+    )
 
 
 def _fraction(digits: int, *, cuts: bool) -> str:
     if cuts or digits <= _MICROSECONDS:
         return f"[0-9]{{1,{digits}}}"
-    # Zeros past the last place that a value can hold take nothing from it.
+    # Zeros below a microsecond do not change the value.
     return f"[0-9]{{1,{_MICROSECONDS}}}0{{0,{digits - _MICROSECONDS}}}"
 
 

@@ -1,4 +1,4 @@
-"""Dates and times as people write them, made into the ISO order that both engines read alike."""
+"""Parses dates and times by pattern into ISO order, and converts local times to UTC."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -9,12 +9,12 @@ from pyspark.sql import functions as F
 from headrace.engine.time_patterns import MONTHS, TimePattern
 from headrace.engine.types import sql_type
 
-# Of all systems that read the tables.
+# The last year that every reader of the tables supports.
 _LAST_YEAR = 9999
 
 
 def instant_of_local(local: Column, timezone: str) -> Column:
-    """The instant at which clocks of a zone show a `timestamp_ntz`; NULL if they never do."""
+    """The instant of a local `timestamp_ntz` in a zone; NULL in the gap of a clock change."""
     utc = F.to_utc_timestamp(local, timezone)
     is_shown = F.from_utc_timestamp(utc, timezone).cast("timestamp_ntz") == local
     return F.when(is_shown & (F.year(utc) <= _LAST_YEAR), utc).cast("timestamp")
@@ -28,20 +28,20 @@ def moment_of_local(local: Column, timezone: str | None) -> Column:
 
 
 def moment_of(value: Column, type_name: str, timezone: str | None) -> Column:
-    """A value as `timestamp_ntz` to compare: an instant in UTC, others as `moment_of_local`."""
+    """A value as `timestamp_ntz` in UTC for comparisons; local values as `moment_of_local`."""
     wall_clock = value.cast("timestamp_ntz")
     return wall_clock if type_name == "timestamptz" else moment_of_local(wall_clock, timezone)
 
 
 def day_of(value: Column, type_name: str, timezone: str | None) -> Column:
-    """The day of a date or time: of an instant, the one in its zone, or in UTC without one."""
+    """The day of a date or time; of an instant, the day in `timezone` (None: UTC)."""
     if type_name != "timestamptz" or timezone is None:
         return value.cast("date")
     return F.from_utc_timestamp(value, timezone).cast("date")
 
 
 def time_of_text(text: Column, patterns: Sequence[TimePattern], type_name: str) -> Column:
-    """The time that trimmed text names by the first pattern that fits; NULL if there is none."""
+    """Parse trimmed text by the first pattern that matches; NULL if none does."""
     target = sql_type(type_name)
     iso = "|".join(pattern.uncaptured for pattern in patterns if pattern.is_iso)
     found = [F.when(text.rlike(f"^(?:{iso})\\z"), text).try_cast(target)] if iso else []
@@ -64,7 +64,7 @@ def _in_iso_order(text: Column, pattern: TimePattern) -> Column:
 
 
 def _filled(text: Column, regex: str, pieces: Sequence[str | Column]) -> Column:
-    """The pieces one after the other; a string is a template for what the groups matched."""
+    """Concatenate the pieces; a string is a template that refers to the regex's groups."""
     columns: list[Column] = []
     for is_template, run in groupby(pieces, key=lambda piece: isinstance(piece, str)):
         if is_template:

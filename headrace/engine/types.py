@@ -1,4 +1,4 @@
-"""Our logical types in Spark's words."""
+"""Conversion between the logical types of `headrace.schema` and Spark's types."""
 
 from pyspark.sql import types as spark_types
 
@@ -19,10 +19,10 @@ _SPARK: dict[str, spark_types.DataType] = {
 
 
 def spark_type(type_name: str) -> spark_types.DataType:
-    """Spark's form of one of our types.
+    """Spark's type for a logical type.
 
     Raises:
-        ConfigError: `type_name` is not one of our types.
+        ConfigError: `type_name` is no logical type.
     """
     arrow_type(type_name)
     parts = decimal_parts(type_name)
@@ -30,22 +30,22 @@ def spark_type(type_name: str) -> spark_types.DataType:
 
 
 def sql_type(type_name: str) -> str:
-    """The name by which both engines' `CAST` know one of our types, such as `timestamp_ntz`."""
+    """The name of a logical type in `CAST` on both engines, such as `timestamp_ntz`."""
     return spark_type(type_name).simpleString()
 
 
 def spark_schema(schema: TableSchema) -> spark_types.StructType:
-    """Spark's form of a table. Every field is nullable: not-null is audited, not declared."""
+    """Spark's schema of a table. Every field is nullable: an audit enforces not-null."""
     return spark_types.StructType(
         [spark_types.StructField(column.name, spark_type(column.type)) for column in schema]
     )
 
 
 def type_name_of(data_type: spark_types.DataType) -> str:
-    """Our name for one of Spark's types.
+    """The logical type of one of Spark's types.
 
     Raises:
-        ConfigError: We have no such type (binary, float, map, struct, ...).
+        ConfigError: There is no such logical type (binary, float, map, struct, ...).
     """
     if isinstance(data_type, spark_types.DecimalType):
         return f"decimal({data_type.precision},{data_type.scale})"
@@ -59,7 +59,7 @@ def type_name_of(data_type: spark_types.DataType) -> str:
 
 
 def table_schema(struct: spark_types.StructType) -> TableSchema:
-    """Our form of a DataFrame's schema, every column nullable."""
+    """The table schema of a DataFrame's schema, every column nullable."""
     return TableSchema(
         tuple(Column(field.name, type_name_of(field.dataType)) for field in struct.fields)
     )

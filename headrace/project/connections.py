@@ -12,7 +12,7 @@ from headrace.config.loading import Project, resolve_secret
 from headrace.config.settings import S3Settings as ConfiguredS3
 from headrace.config.settings import Secret
 from headrace.embedded_postgres.server import start
-from headrace.engine.session import EngineSettings
+from headrace.engine.session import SessionSettings
 from headrace.lake.storage import LakeSettings, S3Settings
 from headrace.ledger.ledger import Ledger
 from headrace.project.home import Home
@@ -69,7 +69,7 @@ def s3_settings(configured: ConfiguredS3) -> S3Settings:
     )
 
 
-def engine_settings(project: Project, declared: EngineSettings) -> EngineSettings:
+def engine_settings(project: Project, declared: SessionSettings) -> SessionSettings:
     """The engine's settings, with what the embedded one needs to reach the lake's bucket."""
     lake = project.settings.lake
     if declared.remote or not lake.uri.startswith("s3://"):

@@ -17,7 +17,7 @@ from headrace.config.sources import (
     EntityConfig,
 )
 from headrace.engine import functions as parse
-from headrace.engine.text_forms import normalized, opaque
+from headrace.engine.text_forms import normalized, pushdown_barrier
 from headrace.engine.times import day_of
 from headrace.errors import ConfigError
 from headrace.grain import Grain
@@ -263,7 +263,7 @@ def _typed(column: ColumnConfig, entity: EntityConfig) -> Column:
 
 
 def _given(column: ColumnConfig, entity: EntityConfig) -> Column:
-    given = parse.given(_text(column, entity))
+    given = parse.is_given(_text(column, entity))
     return given if column.default is None else given | _is_absent(column)
 
 
@@ -417,7 +417,9 @@ def _key_hash(entity: EntityConfig) -> Column:
 def _transformed(rows: DataFrame, entity: EntityConfig) -> DataFrame:
     if entity.transform is None:
         return rows
-    composed = {c.name: opaque(F.col(c.name)) for c in entity.columns if entity.forms_of(c)}
+    composed = {
+        c.name: pushdown_barrier(F.col(c.name)) for c in entity.columns if entity.forms_of(c)
+    }
     return load_transform(entity.transform)(rows.withColumns(composed) if composed else rows)
 
 

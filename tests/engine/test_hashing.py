@@ -14,14 +14,6 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from headrace.engine import functions as parse
-from headrace.engine.fingerprint import (
-    EMPTY,
-    Fingerprint,
-    content_fingerprint,
-    fingerprints_by,
-)
-from headrace.engine.types import spark_schema
-from headrace.schema import Column, TableSchema
 from tests.engine import xxh64
 from tests.engine.evaluating import each, each_row
 
@@ -181,36 +173,6 @@ def test_doubles_have_equal_texts_where_they_are_equal(spark: SparkSession) -> N
     found = each(spark, values, lambda c: parse.canonical_text(c, "double"), "double")
     expected = [f"{xxh64.xxh64(xxh64._bytes(v, 'double')):X}" for v in values[:3]]
     assert found == [*expected, None]
-
-
-SCHEMA = TableSchema((Column("id", "bigint"), Column("name", "string"), Column("day", "date")))
-A, B = (1, "a", date(2017, 1, 1)), (2, None, date(2017, 1, 2))
-
-
-def fingerprint(spark: SparkSession, rows: list[tuple[Any, ...]]) -> Fingerprint:
-    return content_fingerprint(spark.createDataFrame(rows, spark_schema(SCHEMA)), SCHEMA)
-
-
-def test_a_table_is_known_by_its_rows_whatever_their_order(spark: SparkSession) -> None:
-    total = sum(xxh64.row_hash(row, ("bigint", "string", "date")) for row in (A, B))
-    assert fingerprint(spark, [A, B]) == fingerprint(spark, [B, A]) == Fingerprint(2, total)
-
-
-def test_a_row_more_or_a_value_else_is_another_table(spark: SparkSession) -> None:
-    tables = ([A], [A, A], [A, B], [(1, "b", A[2])], [(1, None, A[2])])
-    assert len({fingerprint(spark, [*rows]) for rows in tables}) == len(tables)
-
-
-def test_a_table_without_rows_has_a_fingerprint(spark: SparkSession) -> None:
-    assert fingerprint(spark, []) == EMPTY
-
-
-def test_each_day_has_a_fingerprint_of_its_own(spark: SparkSession) -> None:
-    frame = spark.createDataFrame([A, B, B], spark_schema(SCHEMA))
-    assert fingerprints_by(frame, SCHEMA, "day") == {
-        A[2]: fingerprint(spark, [A]),
-        B[2]: fingerprint(spark, [B, B]),
-    }
 
 
 def test_finer_timestamps_of_other_writers_hash_as_ours(

@@ -11,8 +11,7 @@ from pyspark.sql import functions as F
 
 from headrace.engine import functions as parse
 from headrace.engine.numbers import NumberMarks
-from headrace.errors import ConfigError
-from tests.engine.evaluating import each, each_row
+from tests.engine.evaluating import each
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _EXACT = Context(prec=400)
@@ -341,71 +340,7 @@ def test_a_large_double_becomes_the_whole_number_that_it_is(spark: SparkSession)
 
 def test_a_decimal_rounds_half_away_from_zero(spark: SparkSession) -> None:
     values = [Decimal(v) for v in ("0.125", "-0.125", "0.135", "99.994", "99.995", "0.1249")]
-    found = each(spark, [*values, None], lambda c: parse.round_half_up(c, 4, 2), "decimal(18,4)")
+    found = each(
+        spark, [*values, None], lambda c: parse.cast_to(c, "decimal(4,2)"), "decimal(18,4)"
+    )
     assert [str(f) for f in found] == ["0.13", "-0.13", "0.14", "99.99", "None", "0.12", "None"]
-
-
-quotients = st.tuples(
-    st.decimals(-(10**13), 10**13, places=6), st.decimals(-(10**6), 10**6, places=6)
-)
-
-
-@pytest.mark.property
-@settings(
-    max_examples=10,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(pairs=st.lists(quotients, max_size=40), scale=st.integers(0, 6))
-def test_a_quotient_is_the_exact_one_rounded_once(
-    spark: SparkSession, pairs: list[tuple[Decimal, Decimal]], scale: int
-) -> None:
-    unit = Decimal(1).scaleb(-scale)
-    expected = [
-        _EXACT.divide(a, b).quantize(unit, rounding=ROUND_HALF_UP, context=_EXACT) if b else None
-        for a, b in pairs
-    ]
-    found = each_row(
-        spark,
-        pairs,
-        lambda a, b: parse.divide_decimal(a, b, 38, scale),
-        ("decimal(20,6)", "decimal(20,6)"),
-    )
-    assert found == expected
-
-
-QUOTIENTS = [
-    ("1", "3", "0.33"),
-    ("2", "3", "0.67"),
-    ("-2", "3", "-0.67"),
-    ("0.125", "1", "0.13"),
-    ("-0.125", "1", "-0.13"),
-    # 0.124999998..: rounded twice, as one engine would, it were 0.13.
-    ("1", "8.000001", "0.12"),
-    ("1", "0", None),
-    ("0", "5", "0.00"),
-    (None, "1", None),
-    ("1", None, None),
-]
-
-
-def test_decimals_are_divided(spark: SparkSession) -> None:
-    rows = [[None if t is None else Decimal(t) for t in case[:2]] for case in QUOTIENTS]
-    found = each_row(
-        spark,
-        rows,
-        lambda a, b: parse.divide_decimal(a, b, 12, 2),
-        ("decimal(18,6)", "decimal(18,6)"),
-    )
-    assert [None if f is None else str(f) for f in found] == [case[2] for case in QUOTIENTS]
-
-
-def test_integers_are_divided_as_decimals(spark: SparkSession) -> None:
-    rows = [(7, 2), (-7, 2), (1, 8), (10**13, 1)]
-    found = each_row(spark, rows, lambda a, b: parse.divide_decimal(a, b, 20, 2), ("bigint", "int"))
-    assert [str(f) for f in found] == ["3.50", "-3.50", "0.13", "10000000000000.00"]
-
-
-def test_a_quotient_of_too_many_places_is_refused() -> None:
-    with pytest.raises(ConfigError, match="scale 7"):
-        parse.divide_decimal(None, None, 12, 7)  # type: ignore[arg-type]

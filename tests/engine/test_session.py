@@ -14,15 +14,15 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from headrace.engine.session import (
-    EngineSettings,
     EngineUnavailableError,
+    SessionSettings,
     connect,
     disconnect,
     engine_name,
 )
 
 START = """
-from headrace.engine.session import EngineSettings, connect, engine_name, prepare, stop
+from headrace.engine.session import SessionSettings, connect, engine_name, prepare, stop
 """
 
 
@@ -61,10 +61,10 @@ def test_a_cluster_says_its_name(spark_jvm: SparkSession) -> None:
 
 def test_sail_says_its_name_where_it_is_remote_too(sail: SparkSession) -> None:
     with sail_server() as url:
-        remote = connect(EngineSettings(remote=url))
+        remote = connect(SessionSettings(remote=url))
         assert remote is not sail
         assert engine_name(remote) == "sail"
-        disconnect(EngineSettings(remote=url))
+        disconnect(SessionSettings(remote=url))
 
 
 def test_a_session_is_in_utc_and_strict(spark: SparkSession) -> None:
@@ -74,7 +74,7 @@ def test_a_session_is_in_utc_and_strict(spark: SparkSession) -> None:
 
 def test_a_process_has_one_session(sail: SparkSession) -> None:
     with ThreadPoolExecutor(4) as threads:
-        found = [*threads.map(lambda _: connect(EngineSettings()), range(8))]
+        found = [*threads.map(lambda _: connect(SessionSettings()), range(8))]
     assert all(session is sail for session in found)
 
 
@@ -87,7 +87,7 @@ def test_a_plan_does_not_say_where_it_was_written(spark: SparkSession) -> None:
 
 def test_settings_of_the_session_are_applied() -> None:
     found = run(
-        'spark = connect(EngineSettings(conf={"spark.sql.shuffle.partitions": "3"}))\n'
+        'spark = connect(SessionSettings(conf={"spark.sql.shuffle.partitions": "3"}))\n'
         'print(spark.conf.get("spark.sql.shuffle.partitions"))'
     )
     assert (found.stdout, found.stderr) == ("3\n", "")
@@ -95,9 +95,9 @@ def test_settings_of_the_session_are_applied() -> None:
 
 def test_a_session_that_its_server_forgot_is_made_again() -> None:
     found = run(
-        "old = connect(EngineSettings())\n"
+        "old = connect(SessionSettings())\n"
         "old.client.release_session()\n"
-        "new = connect(EngineSettings())\n"
+        "new = connect(SessionSettings())\n"
         'print(new is old, new.range(3).count(), new.conf.get("spark.sql.session.timeZone"))'
     )
     assert found.stdout == "False 3 UTC\n", found.stderr
@@ -105,7 +105,7 @@ def test_a_session_that_its_server_forgot_is_made_again() -> None:
 
 def test_the_engine_can_be_stopped_and_started() -> None:
     found = run(
-        "connect(EngineSettings())\nstop()\nstop()\nprint(connect(EngineSettings()).range(3).count())"
+        "connect(SessionSettings())\nstop()\nstop()\nprint(connect(SessionSettings()).range(3).count())"
     )
     assert found.stdout == "3\n", found.stderr
 
@@ -115,8 +115,8 @@ import threading
 from headrace.engine import session
 sessions = session._engines()._sessions.values()
 def connected():
-    return connect(EngineSettings())
-prepare(EngineSettings({remote}))
+    return connect(SessionSettings())
+prepare(SessionSettings({remote}))
 def wait():
     for thread in threading.enumerate():
         if thread.name == "engine-prepare":
@@ -129,7 +129,7 @@ def wait():
     ("remote", "then", "says"),
     [
         ("", "wait(); prepared = [*sessions]; print(prepared == [connected()])", "True"),
-        ("", "print(connect(EngineSettings()).range(3).count())", "3"),
+        ("", "print(connect(SessionSettings()).range(3).count())", "3"),
         ("'sc://127.0.0.1:1'", "wait(); print('nothing')", "nothing"),
         ("", "print('gone')", "gone"),
     ],
@@ -143,7 +143,7 @@ def test_an_engine_that_is_prepared_is_there_and_one_that_fails_says_nothing_yet
 
 def test_a_process_with_an_engine_ends_quietly_and_at_once() -> None:
     found = run(
-        "import time\nconnect(EngineSettings()).range(3).count()\nprint(time.time(), flush=True)"
+        "import time\nconnect(SessionSettings()).range(3).count()\nprint(time.time(), flush=True)"
     )
     seconds = time.time() - float(found.stdout)
     assert (found.returncode, found.stderr) == (0, "")
@@ -159,7 +159,7 @@ server = subprocess.Popen(
      "print(server.listening_address[1], flush=True)\\nimport time\\ntime.sleep(600)"],
     stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
 )
-spark = connect(EngineSettings(remote=f"sc://127.0.0.1:{server.stdout.readline().strip()}"))
+spark = connect(SessionSettings(remote=f"sc://127.0.0.1:{server.stdout.readline().strip()}"))
 spark.range(3).count()
 time.sleep(0.5)  # What the client tells the server of a finished query is on its way.
 server.kill()
@@ -181,7 +181,7 @@ def test_importing_the_module_imports_no_engine() -> None:
 
 def test_what_the_user_says_of_sail_stays() -> None:
     found = run(
-        "import os\nconnect(EngineSettings())\n"
+        "import os\nconnect(SessionSettings())\n"
         "print(os.environ['SAIL_EXECUTION__COLLECT_STATISTICS'])",
         {"SAIL_EXECUTION__COLLECT_STATISTICS": "true"},
     )
@@ -194,11 +194,11 @@ def test_a_cluster_that_is_not_there_is_said_at_once() -> None:
         port = probe.getsockname()[1]
     before = time.monotonic()
     with pytest.raises(EngineUnavailableError, match=f"127.0.0.1:{port}") as raised:
-        connect(EngineSettings(remote=f"sc://127.0.0.1:{port}"))
+        connect(SessionSettings(remote=f"sc://127.0.0.1:{port}"))
     assert "engine.remote" in raised.value.fix
     assert time.monotonic() - before < 5
 
 
 def test_keys_of_s3_are_not_shown() -> None:
-    settings = EngineSettings(s3={"AWS_SECRET_ACCESS_KEY": "canary"})
+    settings = SessionSettings(s3={"AWS_SECRET_ACCESS_KEY": "canary"})
     assert "canary" not in repr(settings)

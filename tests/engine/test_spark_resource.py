@@ -7,7 +7,7 @@ from dagster_pyspark import PySparkResource
 from pyspark.sql import SparkSession
 
 from headrace.config.loading import Project, load_project
-from headrace.engine.session import EngineSettings, engine_name
+from headrace.engine.session import SessionSettings, engine_name
 from resources.spark import SparkResource
 
 
@@ -98,4 +98,4 @@ def test_a_project_with_a_lake_in_a_folder_says_nothing_of_s3(tmp_path: Path) ->
 def test_a_project_may_name_a_cluster(tmp_path: Path) -> None:
     project = project_with(tmp_path, "engine: {remote: 'sc://spark:15002'}\n" + LAKE_ON_S3)
     # A cluster has its own keys: those of the lake are not even looked up.
-    assert SparkResource.of_project(project).settings == EngineSettings(remote="sc://spark:15002")
+    assert SparkResource.of_project(project).settings == SessionSettings(remote="sc://spark:15002")

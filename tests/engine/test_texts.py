@@ -26,7 +26,7 @@ def test_text_may_keep_its_blanks_and_its_emptiness(spark: SparkSession) -> None
 
 
 def test_given_tells_what_did_not_parse_from_what_was_never_there(spark: SparkSession) -> None:
-    assert each(spark, ["x", " 0 ", *BLANKS, None], parse.given) == [
+    assert each(spark, ["x", " 0 ", *BLANKS, None], parse.is_given) == [
         True,
         True,
         *[False] * len(BLANKS),
