@@ -40,7 +40,7 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     ),
     "another dialect's pattern": (
         {"type": "date", "formats": ["YYYY-MM-DD"]},
-        "has 'YYYY': write yyyy-MM-dd",
+        "unknown letters 'YYYY': write yyyy-MM-dd",
     ),
     "strftime's pattern": ({"type": "date", "formats": ["%Y-%m-%d"]}, "write yyyy-MM-dd"),
     "an end before the start": (
