@@ -49,7 +49,7 @@ PATH = "path: transactions/transactions-{date:%Y-%m-%d}.csv"
             "yaml:25: entities[transactions].columns[transaction_timestamp].formats: the date pat",
         ),
         (SOURCE, STAMP, STAMP + ', formats: ["%d/%m/%y"]', ": write dd/MM/yy"),
-        (SOURCE, STAMP, STAMP + ", formats: [YYYY-MM-DD]", "unknown letters 'YYYY': write yyyy-MM-dd"),
+        (SOURCE, STAMP, STAMP + ", formats: [YYYY-MM-DD]", "letters 'YYYY': write yyyy-MM-dd"),
         (SOURCE, STAMP, STAMP + ", formats: [yyyy-mm-dd]", "a day: write yyyy-MM-dd"),
         (SOURCE, STAMP, STAMP + ", formats: [DD.MM.YYYY HH24:MI]", "write dd.MM.yyyy HH:mm"),
         (SOURCE, STAMP, STAMP + ", formats: [yyyy-MM-dd XXX]", "has a zone: drop XXX"),
