@@ -50,7 +50,7 @@ PATH = "path: transactions/transactions-{date:%Y-%m-%d}.csv"
         ),
         (SOURCE, STAMP, STAMP + ', formats: ["%d/%m/%y"]', ": write dd/MM/yy"),
         (SOURCE, STAMP, STAMP + ", formats: [YYYY-MM-DD]", "letters 'YYYY': write yyyy-MM-dd"),
-        (SOURCE, STAMP, STAMP + ", formats: [yyyy-mm-dd]", "a day: write yyyy-MM-dd"),
+        (SOURCE, STAMP, STAMP + ", formats: [yyyy-mm-dd]", "a full date: write yyyy-MM-dd"),
         (SOURCE, STAMP, STAMP + ", formats: [DD.MM.YYYY HH24:MI]", "write dd.MM.yyyy HH:mm"),
         (SOURCE, STAMP, STAMP + ", formats: [yyyy-MM-dd XXX]", "has a zone: drop XXX"),
         (
