@@ -11,7 +11,7 @@ from headrace.pipeline.full_snapshots import SnapshotAudit
 from headrace.pipeline.processed import ProcessedStep
 from headrace.project.lineage import lineage_columns_read, processed_lineage
 from headrace.quality.report import AuditedOutput, AuditedTable, bad_days, passed_days
-from headrace.standardize.rows import processed_schema, quarantine_schema
+from headrace.standardize.schemas import processed_schema, quarantine_schema
 from platform_assets.keys import (
     PROCESSED,
     QUARANTINE,

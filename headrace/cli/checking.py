@@ -127,7 +127,7 @@ def _dbt_lines(project: Project) -> Iterator[str]:
 
 
 def _why_no_transform(reference: str) -> str | None:
-    from headrace.standardize.rows import load_transform  # with the engine's client
+    from headrace.standardize.good_rows import load_transform  # with the engine's client
 
     try:
         load_transform(reference)

@@ -26,7 +26,7 @@ from headrace.pipeline.inferred_members import mentioned_by
 from headrace.pipeline.watermarks import changes_since_read
 from headrace.project.lineage import CURATED, PROCESSED, table_of
 from headrace.schema import TableSchema
-from headrace.standardize.rows import PARTITION_COLUMN
+from headrace.standardize.schemas import PARTITION_COLUMN
 from headrace.star.facts import build_fact, fact_schema, lake_fact_schema
 from headrace.star.periodic_snapshots import state_changes, states
 from headrace.star.row_diff import COPIES, differing_rows

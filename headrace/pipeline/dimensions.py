@@ -31,7 +31,7 @@ from headrace.quality.conditions import dimension_conditions, require_sound
 from headrace.quality.pandera_schemas import validate_files
 from headrace.quality.report import CheckResult, PartitionReport
 from headrace.staged import StagedFile, StagedTable
-from headrace.standardize.rows import PARTITION_COLUMN
+from headrace.standardize.schemas import PARTITION_COLUMN
 from headrace.star.scd2.dimensions import (
     IS_LATEST,
     UNKNOWN_KEY,

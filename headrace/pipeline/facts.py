@@ -24,7 +24,7 @@ from headrace.quality import partition_checks as check
 from headrace.quality.pandera_schemas import validate_files
 from headrace.quality.report import CheckResult, PartitionReport, bad_days, passed_days
 from headrace.staged import StagedPartition, new_token
-from headrace.standardize.rows import PARTITION_COLUMN
+from headrace.standardize.schemas import PARTITION_COLUMN
 from headrace.star.facts import build_fact, lake_fact_schema
 
 # By name: the dimension and its rows.

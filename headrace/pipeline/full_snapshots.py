@@ -21,12 +21,8 @@ from headrace.pipeline.watermarks import scan_if_published
 from headrace.quality.report import CheckResult, PartitionReport
 from headrace.schema import Column, TableSchema
 from headrace.staged import StagedPartition, new_token
-from headrace.standardize.rows import (
-    PARTITION_COLUMN,
-    processed_schema,
-    quarantine_schema,
-    typed_values,
-)
+from headrace.standardize.quarantine import typed_values
+from headrace.standardize.schemas import PARTITION_COLUMN, processed_schema, quarantine_schema
 
 NAMESPACE = "quarantined_keys"
 CHECK = "vanished_members"

@@ -30,20 +30,16 @@ from headrace.raw.capture import raw_schema
 from headrace.raw.manifest import current_files
 from headrace.schema import Column, TableSchema
 from headrace.staged import StagedFile, StagedPartition, new_token
-from headrace.standardize.rows import (
+from headrace.standardize.deduplication import latest_rows, repeated_keys, without_duplicates
+from headrace.standardize.good_rows import good_rows, left_out_rows
+from headrace.standardize.quarantine import quarantined_rows
+from headrace.standardize.schemas import (
     PARTITION_COLUMN,
     RunStamp,
-    good_rows,
-    latest_rows,
-    left_out_rows,
     processed_schema,
     quarantine_schema,
-    quarantined_rows,
-    repeated_keys,
-    rounded_values,
-    unstorable_values,
-    without_duplicates,
 )
+from headrace.standardize.typed_columns import rounded_values, unstorable_values
 
 # What Postgres does not store of a type.
 _UNSTORABLE = {

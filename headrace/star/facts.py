@@ -12,7 +12,7 @@ from headrace.engine import functions as parse
 from headrace.engine.times import day_of, moment_of
 from headrace.schema import Column as SchemaColumn
 from headrace.schema import TableSchema, decimal_parts
-from headrace.standardize.rows import PARTITION_COLUMN
+from headrace.standardize.schemas import PARTITION_COLUMN
 from headrace.star.scd2.dimensions import UNKNOWN_KEY
 
 DATE_KEY = "date_key"

@@ -13,7 +13,7 @@ from headrace.config.sources import EntityConfig
 from headrace.config.star import FactConfig
 from headrace.engine import functions as parse
 from headrace.schema import TableSchema
-from headrace.standardize.rows import PARTITION_COLUMN, processed_schema
+from headrace.standardize.schemas import PARTITION_COLUMN, processed_schema
 from headrace.star.facts import STATE_DATE, sum_type
 from headrace.star.row_diff import differing_rows
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from headrace.standardize.rows import RunStamp
+from headrace.standardize.schemas import RunStamp
 
 
 def stamp_of(run: dg.DagsterRun, code_version: str) -> RunStamp:

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from headrace.config.sources import EntityConfig
 from headrace.engine.types import spark_schema
 from headrace.raw.capture import raw_schema
-from headrace.standardize.rows import RunStamp
+from headrace.standardize.schemas import RunStamp
 
 DAY = date(2024, 1, 2)
 CAPTURED = datetime(2024, 1, 3, tzinfo=UTC)

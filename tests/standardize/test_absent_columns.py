@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from headrace.standardize.rows import good_rows, processed_schema, quarantined_rows
+from headrace.standardize.good_rows import good_rows
+from headrace.standardize.quarantine import quarantined_rows
+from headrace.standardize.schemas import processed_schema
 from tests.standardize.captured import DAY, STAMP, capture, entity
 
 CHANNEL = {"name": "channel", "type": "string"}

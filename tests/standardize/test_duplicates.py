@@ -2,7 +2,8 @@
 
 from pyspark.sql import SparkSession
 
-from headrace.standardize.rows import good_rows, repeated_keys, without_duplicates
+from headrace.standardize.deduplication import repeated_keys, without_duplicates
+from headrace.standardize.good_rows import good_rows
 from tests.standardize.captured import STAMP, capture, entity
 
 COLUMNS = ({"name": "item", "type": "string"}, {"name": "amount", "type": "decimal(12,2)"})

@@ -3,7 +3,8 @@
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from headrace.standardize.rows import good_rows, repeated_keys
+from headrace.standardize.deduplication import repeated_keys
+from headrace.standardize.good_rows import good_rows
 from tests.standardize.captured import STAMP, capture, entity
 
 LOOK_EQUAL = ["Zo\u00eb", "Zoe\u0308", " Zoe\u0308\u200b", "Zoë\u00a0", "\ufeffZo\u00adë"]

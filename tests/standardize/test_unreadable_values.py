@@ -4,7 +4,9 @@ from datetime import date
 
 from pyspark.sql import SparkSession
 
-from headrace.standardize.rows import good_rows, quarantined_rows, rounded_values
+from headrace.standardize.good_rows import good_rows
+from headrace.standardize.quarantine import quarantined_rows
+from headrace.standardize.typed_columns import rounded_values
 from tests.standardize.captured import DAY, STAMP, capture, entity
 
 PRICES = ["1.10", "0.00345", "1.005", "1,50", "19.999", "2.500", "1e-3"]

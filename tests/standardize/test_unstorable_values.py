@@ -5,7 +5,8 @@ from unittest import mock
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from headrace.standardize.rows import good_rows, unstorable_values
+from headrace.standardize.good_rows import good_rows
+from headrace.standardize.typed_columns import unstorable_values
 from headrace.warehouse import identifiers
 from tests.standardize.captured import STAMP, capture, entity
 

@@ -9,14 +9,10 @@ from pyspark.sql import functions as F
 from headrace.config.sources import EntityConfig
 from headrace.engine.types import spark_schema
 from headrace.raw.capture import raw_schema
-from headrace.standardize.rows import (
-    RunStamp,
-    good_rows,
-    latest_rows,
-    left_out_rows,
-    quarantined_rows,
-    repeated_keys,
-)
+from headrace.standardize.deduplication import latest_rows, repeated_keys
+from headrace.standardize.good_rows import good_rows, left_out_rows
+from headrace.standardize.quarantine import quarantined_rows
+from headrace.standardize.schemas import RunStamp
 
 DAY = date(2010, 12, 1)
 CAPTURED = datetime(2010, 12, 2, tzinfo=UTC)
@@ -43,8 +39,9 @@ def raw(spark: SparkSession, *rows: tuple[str | None, str | None]) -> DataFrame:
     captured = []
     for line, (customer, country) in enumerate(rows, start=2):
         lost = ("1;2;3", "3 fields") if customer is country is None else (None, None)
-        place = (line, "orders.csv", "1 orders.csv", "v1", "s.customers", CAPTURED, "batch", 0, DAY)
-        captured.append((customer, country, *lost, *place))
+        place = (line, "orders.csv", None, "1 orders.csv", "v1")
+        stamp = ("s.customers", CAPTURED, "batch", 0, DAY)
+        captured.append((customer, country, *lost, *place, *stamp))
     return spark.createDataFrame(captured, spark_schema(raw_schema(entity())))
 
 

@@ -12,7 +12,7 @@ from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig
 from headrace.engine.types import spark_schema
 from headrace.schema import Column, TableSchema
-from headrace.standardize.rows import processed_schema
+from headrace.standardize.schemas import processed_schema
 from headrace.star.scd2.change_events import MENTION_TIME
 from headrace.star.scd2.dimensions import BEGINNING
 

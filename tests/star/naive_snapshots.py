@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from headrace.config.sources import EntityConfig
 from headrace.config.star import FactConfig
-from headrace.standardize.rows import processed_schema
+from headrace.standardize.schemas import processed_schema
 
 FIRST = date(2017, 1, 1)
 ENTITY = EntityConfig.model_validate(

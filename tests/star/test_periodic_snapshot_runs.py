@@ -21,7 +21,7 @@ from headrace.pipeline.facts import FactStep, StagedFact
 from headrace.pipeline.periodic_snapshots import SnapshotStep
 from headrace.quality.report import passed_days
 from headrace.staged import StagedPartition
-from headrace.standardize.rows import PARTITION_COLUMN, processed_schema
+from headrace.standardize.schemas import PARTITION_COLUMN, processed_schema
 from headrace.star.facts import lake_fact_schema
 from headrace.star.scd2.dimensions import lake_dimension_schema
 from tests import servers

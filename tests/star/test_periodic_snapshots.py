@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig, FactConfig
-from headrace.standardize.rows import processed_schema
+from headrace.standardize.schemas import processed_schema
 from headrace.star.facts import build_fact, fact_schema
 from headrace.star.periodic_snapshots import first_change, state_changes, states
 from tests.star.naive import frame

@@ -7,7 +7,8 @@ from pyspark.sql import SparkSession
 
 from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig, FactConfig
-from headrace.standardize.rows import good_rows, quarantined_rows
+from headrace.standardize.good_rows import good_rows
+from headrace.standardize.quarantine import quarantined_rows
 from headrace.star.facts import build_fact
 from headrace.star.scd2.dimensions import DimensionInputs, build_dimension, dimension_rows
 from tests.standardize.captured import STAMP, capture, entity

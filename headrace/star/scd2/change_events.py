@@ -10,7 +10,7 @@ from headrace.config.star import DimensionConfig
 from headrace.engine import functions as parse
 from headrace.engine.times import moment_of
 from headrace.engine.types import sql_type
-from headrace.standardize.rows import PARTITION_COLUMN
+from headrace.standardize.schemas import PARTITION_COLUMN
 
 # More than a cluster's tasks for such a frame, and few enough that each has thousands of members.
 _PARTITIONS = 64

@@ -1,0 +1,142 @@
+"""Quarantine: the rules that a typed row may break, and the captured text of rows that do."""
+
+from collections.abc import Iterator, Sequence
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from headrace.config.columns import ColumnConfig
+from headrace.config.sources import EntityConfig
+from headrace.engine import functions as parse
+from headrace.engine.times import day_of
+from headrace.grain import Grain
+from headrace.quality.rules import Objection, any_holds, declared_objections, reasons
+from headrace.standardize.schemas import (
+    PARTITION_COLUMN,
+    RunStamp,
+    audit_columns,
+    lineage_columns,
+)
+from headrace.standardize.typed_columns import (
+    conditionally_required,
+    is_absent_column,
+    is_given,
+    typed_value,
+    typed_where,
+)
+
+
+def quarantined_rows(raw: DataFrame, entity: EntityConfig, stamp: RunStamp) -> DataFrame:
+    """The captured text of rows that break a rule, with every rule that they break."""
+    names = [column.name for column in entity.columns]
+    text = [F.col(name).alias(f"_text_{name}") for name in names]
+    is_broken = is_of_entity(entity) & any_holds(_objections(entity))
+    broken = typed_where(raw, entity, is_broken, text)
+    # A row without columns breaks every other rule, too; only the parser's reason is useful.
+    why = F.when(F.col("_corrupt_record").isNotNull(), F.col("_corrupt_reason")).otherwise(
+        reasons([o for objection in _objections(entity) for o in _by_cause(objection, entity)])
+    )
+    shown = [F.col(f"_text_{name}").alias(name) for name in names]
+    return broken.select(
+        why.alias("_reasons"), *shown, "_corrupt_record", *lineage_columns(), *audit_columns(stamp)
+    )
+
+
+def typed_values(quarantined: DataFrame, names: Sequence[str], entity: EntityConfig) -> DataFrame:
+    """Some columns of quarantined rows, typed (NULL where they do not parse), and their day."""
+    typed = [
+        parse.cast_to(typed_value(entity.column(name), entity), entity.column(name).type).alias(
+            name
+        )
+        for name in names
+    ]
+    return quarantined.select(*typed, PARTITION_COLUMN)
+
+
+def is_of_entity(entity: EntityConfig) -> Column:
+    """Whether a typed row meets the entity's `where`; never NULL.
+
+    A row that does not parse counts as one of the entity: it is quarantined instead of left out.
+    """
+    if entity.where is None:
+        return F.lit(True)
+    meets_where = F.coalesce(F.expr(f"({entity.where})"), F.lit(False))
+    return meets_where | any_holds(_unreadable(entity))
+
+
+def is_good(entity: EntityConfig) -> Column:
+    """Whether a typed row breaks no rule; never NULL. Equals `not any_holds(_objections)`.
+
+    It has fewer terms: a required value that is not NULL was given and parsed. The check
+    `row_balance` compares both in every run.
+    """
+    required = _required(entity)
+    good = ~_not_a_row().holds
+    for column in entity.columns:
+        value = F.col(column.name)
+        if column in conditionally_required(entity):
+            good = good & (value.isNotNull() | is_absent_column(column))
+        elif column.name in required:
+            good = good & value.isNotNull()
+        elif column.type != "string":
+            good = good & (value.isNotNull() | ~is_given(column))
+    return good & ~any_holds([*_wrong_day(entity), *declared_objections(entity.rules)])
+
+
+def _objections(entity: EntityConfig) -> list[Objection]:
+    found = [_not_a_row()]
+    required = _required(entity)
+    for column in entity.columns:
+        is_text = column.type == "string"
+        if not is_text:
+            found.append(_unparsable(column))
+        if column.name in required:
+            absent = F.col(column.name).isNull() if is_text else ~is_given(column)
+            if column in conditionally_required(entity):
+                absent = absent & ~is_absent_column(column)
+            found.append(Objection(f"{column.name}: missing", absent))
+    return [*found, *_wrong_day(entity), *declared_objections(entity.rules)]
+
+
+def _required(entity: EntityConfig) -> set[str]:
+    return {*entity.key, *(c.name for c in entity.columns if c.required)}
+
+
+def _unreadable(entity: EntityConfig) -> list[Objection]:
+    values = [_unparsable(column) for column in entity.columns if column.type != "string"]
+    return [_not_a_row(), *values]
+
+
+def _not_a_row() -> Objection:
+    return Objection("not a row", F.col("_corrupt_record").isNotNull())
+
+
+def _unparsable(column: ColumnConfig) -> Objection:
+    is_lost = is_given(column) & F.col(column.name).isNull()
+    article = "an" if column.type.startswith("int") else "a"
+    return Objection(f"{column.name}: not {article} {column.type}", is_lost, column.name)
+
+
+def _by_cause(objection: Objection, entity: EntityConfig) -> Iterator[Objection]:
+    """The objection; values that do not parse only for surplus places get their own reason."""
+    column = next((c for c in entity.columns if c.name == objection.unreadable), None)
+    surplus = parse.surplus_places(column) if column else None
+    if column is None or surplus is None:
+        yield objection
+        return
+    why, pattern = surplus
+    has_more = F.coalesce(F.col(f"_text_{column.name}").rlike(pattern), F.lit(False))
+    yield Objection(f"{column.name}: {why}", objection.holds & has_more)
+    yield Objection(objection.reason, objection.holds & ~has_more)
+
+
+def _wrong_day(entity: EntityConfig) -> list[Objection]:
+    column = entity.day_column
+    if column is None or entity.grain == Grain.NONE:
+        return []
+    kind = entity.column(column).type
+    day = day_of(F.col(column), kind, entity.timezone)
+    start = day if entity.grain == Grain.DAY else F.trunc(day, entity.grain)
+    outside = F.coalesce(start != F.col(PARTITION_COLUMN), F.lit(False))
+    zone = f" in {entity.timezone or 'UTC'}" if kind == "timestamptz" else ""
+    return [Objection(f"{column}: not on the partition's {entity.grain}{zone}", outside)]
