@@ -12,6 +12,7 @@ from headrace.pipeline.raw import RawStep
 from headrace.project.lineage import raw_lineage
 from headrace.quality.report import AuditedOutput, AuditedTable
 from headrace.raw.capture import raw_schema
+from headrace.sources.files.connector import files_connector
 from platform_assets.keys import RAW, name_of, raw_key, table_of
 from platform_assets.metadata import table_metadata
 from platform_assets.partitions import partitions_of
@@ -60,11 +61,10 @@ def build_raw_asset(
             asset=name_of(key),
             source=name,
             entity=entity,
-            landing=landing.landing(),
+            connector=files_connector(project, name, landing.landing()),
             table=lake.table(RAW, table_of(name)),
-            settings=project.settings,
+            partitions=project.settings.partitions,
             run_id=context.run.run_id,
-            entities=entities,
         )
 
         def stage(days: Sequence[date]) -> AuditedOutput:
@@ -74,7 +74,7 @@ def build_raw_asset(
             return output
 
         # Of files without a day, their versions say the partitions.
-        days = step.days_of_versions() if lineage.grain == Grain.SPARSE else None
+        days = step.sparse_partitions() if lineage.grain == Grain.SPARSE else None
         plan = recorder.plan(context, lineage, partitions=days, sources=sources)
         yield dg.Output(recorder.attempted(context, plan, stage))
 

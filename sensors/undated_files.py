@@ -12,10 +12,12 @@ from headrace.config.loading import Project
 from headrace.config.sources import EntityConfig
 from headrace.errors import SourceUnavailableError
 from headrace.raw.manifest import captured_versions
-from headrace.raw.plan import Captured, day_of_version
-from headrace.raw.undated_files import days_held, days_of_rows
+from headrace.raw.units import partitions_held, partitions_of_rows
+from headrace.sources.base import Captured
+from headrace.sources.files.connector import FilesConnector
 from headrace.sources.files.landing import Landing, StoredFile
 from headrace.sources.files.path_patterns import is_file_of
+from headrace.sources.files.plan import day_of_version
 from platform_assets.keys import RAW, table_of
 from resources.lake import LakeResource
 
@@ -78,11 +80,13 @@ class UndatedFiles:
             return frozenset(self.known[-1:])
         if entity.extract.day_of_file == "time":
             return frozenset([day_of_version(entity, file, captured(name), partitions)])
-        before = days_held(captured(name), file)
+        connector = FilesConnector(entity, self.landing)
+        read = connector.object_of(file, captured(name), partitions)
+        before = partitions_held(captured(name), read.object_id)
         if file.size_bytes > _READ_BYTES:
             return before | frozenset(self.known)
         try:
-            found = before | days_of_rows(entity, self.landing, file, partitions)
+            found = before | partitions_of_rows(connector, read, entity, partitions)
             # The day on which a period begins may lie before the first that exists.
             return frozenset(max(day, partitions.start) for day in found)
         except SourceUnavailableError:

@@ -282,6 +282,11 @@ class FileExtract(StrictModel):
         return "rows" if self.partition_by is not None else "time"
 
     @property
+    def delimiter(self) -> str:
+        """Text between the columns of a record."""
+        return self.format.delimiter
+
+    @property
     def date_fields(self) -> tuple[str, ...]:
         """The strftime patterns in `path`; together they name the day. None: see `day_of_file`."""
         return tuple(_DATE_FIELD.findall(self.path))
@@ -556,6 +561,10 @@ class EntityConfig(StrictModel):
             KeyError: There is no such column.
         """
         return PLACE_COLUMNS[name] if name in PLACE_COLUMNS else self.declared_schema().column(name)
+
+    def captured_columns(self) -> tuple[Column, ...]:
+        """The declared columns as raw keeps them: text, which is what delimited files have."""
+        return tuple(Column(c.name, "string", description=c.description) for c in self.columns)
 
     def declared_schema(self) -> TableSchema:
         """The declared columns as processed."""

@@ -1,25 +1,27 @@
 """Sources to raw: what was delivered, captured as it is."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 import structlog
 
-from headrace.config.settings import Settings
+from headrace.config.settings import PartitionSettings
 from headrace.config.sources import EntityConfig
-from headrace.errors import ConfigError, HeadraceError, TransientError
+from headrace.errors import ConfigError, TransientError
 from headrace.grain import Grain
 from headrace.lake.table import LakeTable
 from headrace.quality.pandera_schemas import validate_files
 from headrace.quality.report import AuditedOutput, PartitionReport, bad_days
 from headrace.raw.capture import CapturedWindow, capture, raw_schema
-from headrace.raw.manifest import CapturedVersion, captured_content, captured_versions
-from headrace.raw.plan import CaptureRun, day_of_version, latest_deliveries
+from headrace.raw.manifest import (
+    CAPTURE_RECORD,
+    CaptureRecord,
+    captured_content,
+    captured_versions,
+)
 from headrace.raw.writer import DataFolder
-from headrace.sources.files.landing import Landing
-from headrace.sources.files.path_patterns import is_file_of, listing_prefix
-from headrace.sources.files.unclaimed import unclaimed_text
+from headrace.sources.base import CapturedVersion, CaptureRun, CaptureState, Connector
 
 # Property of a publication: the grain of the table's partitions.
 _GRAIN = "headrace.grain"
@@ -34,11 +36,10 @@ class RawStep:
     asset: str
     source: str
     entity: EntityConfig
-    landing: Landing
+    connector: Connector
     table: LakeTable
-    settings: Settings
+    partitions: PartitionSettings
     run_id: str
-    entities: Mapping[str, EntityConfig] = field(default_factory=dict)
 
     def stage(self, days: Sequence[date], properties: Mapping[str, str]) -> AuditedOutput:
         """Capture what is new for `days`; a day without anything new is staged as it is.
@@ -50,11 +51,8 @@ class RawStep:
             ConfigError: What was captured before has partitions of another grain.
         """
         self._require_grain()
-        captured = self._captured(days)
-        is_first = not any(captured.values()) and not self._captured_ever()
-        window = capture(
-            self.entity, self.landing, self._folder(), captured, days, self._run(is_first=is_first)
-        )
+        run = self._run()
+        window = capture(self.connector, self.entity, self._folder(), self._state(days), days, run)
         for warning in window.warnings():
             log.warning("look_at_the_files", entity=self.source, what=warning)
         reports = {day: self._report(day, window) for day in days}
@@ -67,34 +65,32 @@ class RawStep:
             schema,
             staged,
             bad,
-            {**properties, _GRAIN: self.entity.grain},
+            {
+                **properties,
+                _GRAIN: self.entity.grain,
+                CAPTURE_RECORD: window.record(self.connector, run).dump(),
+            },
             mode="append",
             reports=reports,
-            # On the command line, those that no entity claims are named once at the end.
-            warnings=(*window.warnings(), *filter(None, [unclaimed_text(window.unclaimed)])),
+            # The command line names files that no entity claims once, at its end.
+            warnings=(*window.warnings(), *window.remarks),
             versions=self._versions,
         )
 
-    def days_of_versions(self) -> set[date]:
-        """The days to which the files belong as they are now, where only they say one.
+    def sparse_partitions(self) -> set[date]:
+        """The partitions that the source itself names; see Connector."""
+        return self.connector.sparse_partitions(self._state(()), self._run())
 
-        Without any file: the first partition, of which nothing was delivered.
-        """
-        extract, exist = self.entity.extract, self.settings.partitions
-        folder = listing_prefix(extract, [exist.start]).rpartition("/")[0]
-        try:
-            files = self.landing.list_files(f"{folder}/" if folder else "")
-        except HeadraceError:
-            return {exist.start}  # Staging it lists the files again, and says what is wrong.
-        own = [f for f in latest_deliveries(files) if is_file_of(extract, f.path)]
-        captured = self._captured(())
-        found = {day_of_version(self.entity, file, captured, exist) for file in own}
-        return found if found or any(captured.values()) else {exist.start}
+    def _state(self, partitions: Sequence[date]) -> CaptureState:
+        captured = self._captured(partitions)
+        is_empty = not any(captured.values()) and not self._captured_ever()
+        record = CaptureRecord.load(self.table.snapshot_properties().get(CAPTURE_RECORD))
+        return CaptureState(captured, is_empty, record.state if record else {})
 
     def _captured(self, days: Sequence[date]) -> dict[date, Sequence[CapturedVersion]]:
         if not self.table.exists():
             return {}
-        # Where a file's own time says its day, its version before may be of any day.
+        # Where a file's modification time says its day, its version before may be of any day.
         by_time = self.entity.extract.day_of_file == "time"
         held = self.table.scan(None if by_time else days).files_by_day
         return {day: captured_versions(files) for day, files in held.items()}
@@ -119,17 +115,13 @@ class RawStep:
     def _captured_ever(self) -> bool:
         return self.table.exists() and bool(self.table.scan().files)
 
-    def _run(self, *, is_first: bool) -> CaptureRun:
+    def _run(self) -> CaptureRun:
         return CaptureRun(
             asset=self.asset,
             source=self.source,
             batch_id=self.run_id,
             captured_at=datetime.now(UTC),
-            partitions=self.settings.partitions,
-            settle_seconds=self.settings.sensor.settle_seconds,
-            is_first=is_first,
-            entities=self.entities,
-            ignore=self.settings.landing.ignore,
+            partitions=self.partitions,
         )
 
     def _versions(self, days: Collection[date]) -> dict[date, str]:

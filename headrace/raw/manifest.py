@@ -1,22 +1,27 @@
-"""Captured versions: what the name of a raw data file records.
+"""Manifest of what was captured: names and footers of data files, and a record in the snapshot.
 
-The table's own list of files is the only record of what was captured; so the names tell it.
+File names are the index: they say what raw holds without reading a file.
 """
 
-import hashlib
+import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 from headrace.errors import StagedFileRejectedError
+from headrace.sources.base import CapturedVersion, current_versions, short_id
+
+CAPTURE_RECORD = "headrace.capture"
+MAX_RECORD_BYTES = 4096
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
+_KEY = "headrace."
 _TIME = "%Y%m%dT%H%M%S%f"
 _NAME = re.compile(
-    r"(?P<captured_at>\d{8}T\d{12})_(?P<path_id>[0-9a-f]{16})_(?P<content_id>[0-9a-f]{16})"
-    r"_(?P<listing_id>[0-9a-f]{16})(?:_(?P<modified_at>\d{8}T\d{12}))?_(?P<rows>\d+)\.parquet"
+    r"(?P<captured_at>\d{8}T\d{12})_(?P<object_id>[0-9a-f]{16})_(?P<content_id>[0-9a-f]{16})"
+    r"_(?P<read_id>[0-9a-f]{16})(?:_(?P<modified_at>\d{8}T\d{12}))?_(?P<rows>\d+)\.parquet"
 )
 
 
@@ -28,68 +33,102 @@ class _HasPath(Protocol):
 File = TypeVar("File", bound=_HasPath)
 
 
+def file_name(version: CapturedVersion) -> str:
+    """Name of the data file of a version; names sort by the time of capture."""
+    ids = f"{version.object_id}_{version.content_id}_{version.read_id}"
+    written = "" if version.modified_at is None else f"_{version.modified_at:{_TIME}}"
+    return f"{version.captured_at:{_TIME}}_{ids}{written}_{version.rows}.parquet"
+
+
+def parse_name(path: str) -> CapturedVersion:
+    """The version that the data file at `path` (path or URI) holds.
+
+    Raises:
+        StagedFileRejectedError: Something other than capture wrote or renamed the file.
+    """
+    match = _NAME.fullmatch(path.rpartition("/")[2])
+    if match is None:
+        raise StagedFileRejectedError(
+            f"{path} is in raw, but its name is not one that capture gives: another tool has "
+            "compacted or renamed the table's files",
+            fix="roll the table back to its last snapshot with the property headrace.capture; the "
+            "footer of a file that was only renamed has the former name (headrace.file_name)",
+        )
+    written = match["modified_at"]
+    return CapturedVersion(
+        _time(match["captured_at"]),
+        match["object_id"],
+        match["content_id"],
+        match["read_id"],
+        int(match["rows"]),
+        _time(written) if written else None,
+    )
+
+
+def footer_of(version: CapturedVersion, stamp: Mapping[str, str]) -> dict[str, str]:
+    """What the Parquet footer of a data file records, as key-value metadata.
+
+    Args:
+        version: The version that the file holds.
+        stamp: The lineage columns that have one value in the whole file.
+    """
+    return {
+        f"{_KEY}file_name": file_name(version),
+        f"{_KEY}content_id": version.content_id,
+        f"{_KEY}read_id": version.read_id,
+        f"{_KEY}rows": str(version.rows),
+        **{_KEY + name.removeprefix("_"): value for name, value in stamp.items()},
+    }
+
+
+def version_in_footer(metadata: Mapping[bytes, bytes]) -> CapturedVersion | None:
+    """The version that a footer's key-value metadata records; None: capture did not write it."""
+    name = metadata.get(f"{_KEY}file_name".encode())
+    return parse_name(name.decode()) if name else None
+
+
 @dataclass(frozen=True)
-class CapturedVersion:
-    """One landing file as it was at one capture, restricted to one day.
+class CaptureRecord:
+    """What one capture committed; stored in the snapshot's properties (`headrace.capture`).
+
+    Its size does not depend on how many partitions or objects the commit has.
 
     Attributes:
-        captured_at: When it was read, UTC; later versions of a path have later times.
-        path_id: Stands for the landing path; see `path_id`.
-        content_id: Stands for the rows, in their order: equal for equal deliveries, whatever
-            their compression or line ends.
-        listing_id: Stands for the file as listed (version and size) and for how it was read
-            (columns and format): while it is the same, reading again cannot bring anything new.
-        rows: Rows of the day. 0 marks a version without any that follows one that had some: its
-            data file then holds one marker row, `_source_position` 0.
-        modified_at: When the file was written, UTC, as in `_delivery_order`; None of a version
-            that was captured before this was kept.
+        connector: The connector's kind.
+        batch_id: `_batch_id` of its rows.
+        captured_at: When it began, ISO 8601, UTC.
+        partitions: How many partitions got data files.
+        files: How many data files.
+        rows: Their rows.
+        state: The connector's own state (`Connector.state_after`).
     """
 
-    captured_at: datetime
-    path_id: str
-    content_id: str
-    listing_id: str
+    connector: str
+    batch_id: str
+    captured_at: str
+    partitions: int
+    files: int
     rows: int
-    modified_at: datetime | None = None
+    state: Mapping[str, str]
 
-    @property
-    def file_name(self) -> str:
-        """Name of its data file; sorts by time."""
-        ids = f"{self.path_id}_{self.content_id}_{self.listing_id}"
-        written = "" if self.modified_at is None else f"_{self.modified_at:{_TIME}}"
-        return f"{self.captured_at:{_TIME}}_{ids}{written}_{self.rows}.parquet"
+    def dump(self) -> str:
+        """As JSON."""
+        text = json.dumps(asdict(self), separators=(",", ":"))
+        if len(text) > MAX_RECORD_BYTES:
+            raise ValueError(f"the record of a capture has {len(text)} of {MAX_RECORD_BYTES} bytes")
+        return text
 
     @classmethod
-    def parse(cls, path: str) -> "CapturedVersion":
-        """The version that the data file at `path` (path or URI) holds.
-
-        Raises:
-            StagedFileRejectedError: Something other than capture wrote the file.
-        """
-        match = _NAME.fullmatch(path.rpartition("/")[2])
-        if match is None:
-            raise StagedFileRejectedError(
-                f"{path} is in raw, but its name is not one that capture gives",
-                fix="restore raw's files: it is written by capture alone and never compacted",
-            )
-        written = match["modified_at"]
-        return cls(
-            _time(match["captured_at"]),
-            match["path_id"],
-            match["content_id"],
-            match["listing_id"],
-            int(match["rows"]),
-            _time(written) if written else None,
-        )
+    def load(cls, text: str | None) -> "CaptureRecord | None":
+        """From JSON; None without one, and of one that another release wrote."""
+        try:
+            return cls(**json.loads(text)) if text else None
+        except (ValueError, TypeError):
+            return None
 
 
 def _time(text: str) -> datetime:
     return datetime.strptime(text, _TIME).replace(tzinfo=UTC)
-
-
-def short_id(*parts: str) -> str:
-    """16 hexadecimal digits that stand for some texts."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def captured_versions(files: Iterable[_HasPath]) -> tuple[CapturedVersion, ...]:
@@ -98,12 +137,7 @@ def captured_versions(files: Iterable[_HasPath]) -> tuple[CapturedVersion, ...]:
     Raises:
         StagedFileRejectedError: A file was not written by capture.
     """
-    return tuple(CapturedVersion.parse(file.path) for file in files)
-
-
-def current_versions(versions: Iterable[CapturedVersion]) -> dict[str, CapturedVersion]:
-    """By `path_id`, the latest version of each landing file of one day."""
-    return {v.path_id: v for v in sorted(versions, key=lambda v: (v.captured_at, v.content_id))}
+    return tuple(parse_name(file.path) for file in files)
 
 
 def current_files(files: Sequence[File]) -> tuple[File, ...]:
@@ -114,9 +148,11 @@ def current_files(files: Sequence[File]) -> tuple[File, ...]:
     Raises:
         StagedFileRejectedError: A file was not written by capture.
     """
-    parsed = [(file, CapturedVersion.parse(file.path)) for file in files]
+    parsed = [(file, parse_name(file.path)) for file in files]
     current = current_versions(version for _, version in parsed)
-    return tuple(f for f, version in parsed if current[version.path_id] == version and version.rows)
+    return tuple(
+        f for f, version in parsed if current[version.object_id] == version and version.rows
+    )
 
 
 def captured_content(files: Iterable[_HasPath]) -> str:
@@ -131,5 +167,5 @@ def captured_content(files: Iterable[_HasPath]) -> str:
         StagedFileRejectedError: A file was not written by capture.
     """
     current = current_versions(captured_versions(files)).values()
-    ordered = sorted(current, key=lambda v: (v.modified_at or _LONG_AGO, v.path_id))
-    return short_id(*(f"{v.path_id} {v.content_id}" for v in ordered if v.rows))
+    ordered = sorted(current, key=lambda v: (v.modified_at or _LONG_AGO, v.object_id))
+    return short_id(*(f"{v.object_id} {v.content_id}" for v in ordered if v.rows))

@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from headrace.errors import StorageRejectedError, StorageUnavailableError
-from headrace.raw.lineage import PARTITION_DATE
+from headrace.raw.lineage_columns import PARTITION_DATE
 from headrace.staged import StagedFile
 
 # A day's file is some 100 KB; a file of a day that is larger goes through the disk.
@@ -81,8 +81,9 @@ class _Encoding:
             store_schema=False,
         )
 
-    def finish(self) -> tuple[Any, int]:
+    def finish(self, footer: Mapping[str, str]) -> tuple[Any, int]:
         """The file, ready to be read, and its size."""
+        self.writer.add_key_value_metadata(dict(footer))
         self.writer.close()
         size = self.sink.tell()
         if isinstance(self.sink, pa.BufferOutputStream):
@@ -98,8 +99,8 @@ class _Encoding:
             self.sink.close()
 
 
-class DayDraft:
-    """The rows of one landing file on one day, as Parquet."""
+class PartitionWriter:
+    """Writes the rows of one source object in one partition as one Parquet file."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
@@ -125,8 +126,15 @@ class DayDraft:
             self._encoding = encoding
             encoding.writer.write_table(table, row_group_size=table.num_rows)
 
-    def store(self, folder: DataFolder, name: str) -> StagedFile:
+    def store(
+        self, folder: DataFolder, name: str, footer: Mapping[str, str] | None = None
+    ) -> StagedFile:
         """Write the file to `name` in the folder; no table refers to it yet.
+
+        Args:
+            folder: The folder of the table's data files.
+            name: The file's path in it.
+            footer: Key-value metadata of the file.
 
         Raises:
             StorageUnavailableError: It could not be written, and nothing is left of it.
@@ -134,9 +142,9 @@ class DayDraft:
         """
         encoding = self._encoding
         if encoding is None:
-            raise ValueError("a draft without rows is no file")
+            raise ValueError("there are no rows to store")
         with _writing(_temporary()):
-            encoded, size = encoding.finish()
+            encoded, size = encoding.finish(footer or {})
         path = f"{folder.path}/{name}"
         with _writing(f"{folder.uri}/{name}"):
             try:
@@ -151,19 +159,19 @@ class DayDraft:
         return StagedFile(f"{folder.uri}/{name}", self.rows, size, nulls, footer)
 
     def discard(self) -> None:
-        """Forget the rows."""
+        """Discard the rows."""
         if self._encoding is not None:
             self._encoding.discard()
 
 
-class DayDrafts:
-    """The rows of one landing file, by day. Rows wait until there are enough for row groups."""
+class ObjectWriter:
+    """Writes the rows of one source object by partition, buffered until row groups are full."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
         self._waiting: dict[date, list[pa.RecordBatch]] = {}
         self._waiting_bytes = 0
-        self.by_day: dict[date, DayDraft] = {}
+        self.by_partition: dict[date, PartitionWriter] = {}
 
     def add(self, day: date, batch: pa.RecordBatch) -> None:
         """Take rows of a day."""
@@ -178,17 +186,17 @@ class DayDrafts:
 
     def _write_waiting(self, *, are_last: bool) -> None:
         for day, batches in self._waiting.items():
-            are_all = are_last and day not in self.by_day
-            if day not in self.by_day:
-                self.by_day[day] = DayDraft(self._schema)
-            self.by_day[day].write(batches, are_all=are_all)
+            are_all = are_last and day not in self.by_partition
+            if day not in self.by_partition:
+                self.by_partition[day] = PartitionWriter(self._schema)
+            self.by_partition[day].write(batches, are_all=are_all)
         self._waiting.clear()
         self._waiting_bytes = 0
 
     def discard(self) -> None:
-        """Forget what was not stored."""
-        for draft in self.by_day.values():
-            draft.discard()
+        """Discard rows that were not stored."""
+        for writer in self.by_partition.values():
+            writer.discard()
 
 
 def _temporary() -> str:

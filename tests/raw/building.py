@@ -19,8 +19,9 @@ from headrace.config.settings import PartitionSettings
 from headrace.config.sources import EntityConfig
 from headrace.raw.capture import CapturedWindow, capture
 from headrace.raw.manifest import captured_versions, current_files
-from headrace.raw.plan import CaptureRun
 from headrace.raw.writer import DataFolder
+from headrace.sources.base import CaptureRun, CaptureState
+from headrace.sources.files.connector import FilesConnector
 from headrace.sources.files.landing import LocalLanding
 from headrace.staged import StagedFile
 
@@ -28,6 +29,8 @@ DAY = date(2017, 1, 1)
 NEXT = date(2017, 1, 2)
 FIRST = date(2016, 12, 31)
 START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+EXIST = PartitionSettings(start=FIRST)
 
 HEADER = "id,name,amount"
 FILE = "orders/orders-2017-01-01.csv"
@@ -85,21 +88,28 @@ class Raw:
         publish: bool = True,
         at: datetime | None = None,
         settle: float = 0.0,
-        **run_changes: Any,
+        is_first: bool = False,
+        partitions: PartitionSettings = EXIST,
+        **changes: Any,
     ) -> CapturedWindow:
-        """Capture `days` (DAY without any) and append what was staged."""
+        """Capture `days` (DAY without any) and append what was staged.
+
+        `changes` are fields of the connector.
+        """
         self.captures += 1
         run = CaptureRun(
             source="shop.orders",
             batch_id=f"batch-{self.captures}",
             captured_at=at or START + timedelta(seconds=self.captures),
-            settle_seconds=settle,
-            **{"partitions": PartitionSettings(start=FIRST), **run_changes},
+            partitions=partitions,
         )
         folder = DataFolder(fs.LocalFileSystem(), str(self.data), f"file://{self.data}")
         captured = {day: captured_versions(files) for day, files in self.files.items()}
-        landing = LocalLanding(self.landing)
-        window = capture(self.entity, landing, folder, captured, days or (DAY,), run)
+        connector = FilesConnector(
+            self.entity, LocalLanding(self.landing), settle_seconds=settle, **changes
+        )
+        state = CaptureState(captured, is_first)
+        window = capture(connector, self.entity, folder, state, days or (DAY,), run)
         for day, partition in window.staged.items() if publish else ():
             self.files.setdefault(day, []).extend(partition.files)
         return window

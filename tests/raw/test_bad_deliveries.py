@@ -114,7 +114,7 @@ def test_what_nobody_foresaw_in_a_file_fails_its_day_and_shows_none_of_its_rows(
             raise ValueError(hidden)
         return read_csv(stream, path, *others, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("headrace.raw.deliveries.read_csv", reads)
+    monkeypatch.setattr("headrace.sources.files.connector.read_csv", reads)
     raw.deliver(FILE, GOOD)
     raw.deliver(NEXT_FILE, GOOD)
     with structlog.testing.capture_logs() as logged:

@@ -14,8 +14,9 @@ from headrace import progress
 from headrace.config.settings import PartitionSettings
 from headrace.raw.capture import capture, raw_schema
 from headrace.raw.manifest import captured_versions
-from headrace.raw.plan import CaptureRun
-from headrace.raw.writer import DataFolder, DayDraft
+from headrace.raw.writer import DataFolder, PartitionWriter
+from headrace.sources.base import CaptureRun, CaptureState
+from headrace.sources.files.connector import FilesConnector
 from headrace.sources.files.landing import LocalLanding
 from tests import servers
 from tests.raw.building import (
@@ -190,7 +191,8 @@ def test_data_files_are_written_to_s3(raw: Raw) -> None:
     path = f"{store.bucket}/raw/orders/data"
     run = CaptureRun("shop.orders", "b", START, PartitionSettings(start=FIRST))
     folder = DataFolder(filesystem, path, f"s3://{path}")
-    window = capture(raw.entity, LocalLanding(raw.landing), folder, {}, [DAY, NEXT], run)
+    connector = FilesConnector(raw.entity, LocalLanding(raw.landing))
+    window = capture(connector, raw.entity, folder, CaptureState(), [DAY, NEXT], run)
     (file,) = window.staged[DAY].files
     key = file.path.removeprefix("s3://")
     assert pq.read_table(key, filesystem=filesystem)["amount"].to_pylist() == ["10", "20"]
@@ -203,16 +205,16 @@ def test_data_files_are_written_to_s3(raw: Raw) -> None:
 def test_memory_does_not_grow_with_the_file(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [f"{number},{'x' * 60},1" for number in range(20_000)]
     monkeypatch.setattr("headrace.raw.writer._WAITING_BYTES", 2**20)
-    write = DayDraft.write
+    write = PartitionWriter.write
     held: list[int] = []
 
     def watched(
-        draft: DayDraft, batches: Sequence[pa.RecordBatch], *, are_all: bool = True
+        writer: PartitionWriter, batches: Sequence[pa.RecordBatch], *, are_all: bool = True
     ) -> None:
         held.append(pa.total_allocated_bytes())
-        write(draft, batches, are_all=are_all)
+        write(writer, batches, are_all=are_all)
 
-    monkeypatch.setattr(DayDraft, "write", watched)
+    monkeypatch.setattr(PartitionWriter, "write", watched)
     peaks = []
     for times in (10, 30):
         raw.deliver(FILE, csv_text(lines * times))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace.sources.files.plan import OTHER_DAYS
 from tests.raw.building import DAY, FIRST, GOOD, NEXT, Raw, csv_text, entity
 
 DAYS = (FIRST, DAY, NEXT)
@@ -45,9 +46,12 @@ def test_a_list_that_was_only_touched_is_no_version(products: Raw) -> None:
 def test_a_run_of_other_days_says_to_which_day_the_file_belongs(products: Raw) -> None:
     deliver(products, GOOD)
     window = products.capture(NEXT)
-    assert (window.rows, window.elsewhere) == ({NEXT: 0}, {"products.csv": FIRST})
+    assert (window.rows, window.notices) == (
+        {NEXT: 0},
+        {OTHER_DAYS: (f"products.csv to {FIRST}",)},
+    )
     assert window.warnings() == [
-        "files belong to days that this run is not about: products.csv to 2016-12-31"
+        "files belong to days that this run does not capture: products.csv to 2016-12-31"
     ]
 
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from headrace.errors import StagedFileRejectedError
 from headrace.raw.manifest import (
-    CapturedVersion,
     captured_content,
     captured_versions,
     current_files,
-    short_id,
+    file_name,
 )
+from headrace.sources.base import CapturedVersion, short_id
 
 ids = st.sampled_from([short_id(text) for text in "abc"])
 times = st.datetimes(datetime(2017, 1, 1), datetime(2099, 1, 1), timezones=st.just(UTC))
@@ -29,7 +29,7 @@ class File:
 
 
 def files(*held: CapturedVersion) -> list[File]:
-    return [File(f"file:///lake/raw/x/data/_pd=2017-01-01/{v.file_name}") for v in held]
+    return [File(f"file:///lake/raw/x/data/_pd=2017-01-01/{file_name(v)}") for v in held]
 
 
 @pytest.mark.property
@@ -40,7 +40,7 @@ def test_a_name_says_all_of_its_version_and_sorts_by_time(
 ) -> None:
     assert captured_versions(files(one)) == (one,)
     if one.captured_at < other.captured_at:
-        assert one.file_name < other.file_name
+        assert file_name(one) < file_name(other)
 
 
 VERSION = CapturedVersion(
@@ -54,7 +54,7 @@ def later(version: CapturedVersion, **changes: object) -> CapturedVersion:
 
 def test_the_latest_version_of_each_path_counts_in_any_order() -> None:
     newer = later(VERSION, content_id=short_id("x"))
-    other = replace(VERSION, path_id=short_id("other"))
+    other = replace(VERSION, object_id=short_id("other"))
     held = files(newer, VERSION, other)
     assert current_files(held) == (held[0], held[2])
     assert current_files(held[::-1]) == (held[2], held[0])
@@ -79,7 +79,7 @@ def test_a_day_has_other_content_once_another_of_its_files_is_the_later() -> Non
     def written(version: CapturedVersion, second: int) -> CapturedVersion:
         return later(version, modified_at=datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC))
 
-    other = replace(VERSION, path_id=short_id("other"))
+    other = replace(VERSION, object_id=short_id("other"))
     day = files(written(VERSION, 1), written(other, 2))
     assert captured_content(day) == captured_content(day[::-1])
     assert captured_content(day) == captured_content(files(written(VERSION, 0), written(other, 2)))

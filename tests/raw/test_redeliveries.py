@@ -3,6 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 
+from headrace.sources.files.plan import SUPERSEDED
 from tests.raw.building import (
     DAY,
     FILE,
@@ -98,7 +99,7 @@ def test_equal_files_of_two_stores_both_count_and_are_named(raw: Raw) -> None:
     window = raw.capture()
     assert (window.rows, raw.values("amount")) == ({DAY: 6}, ["10", "20"] * 3)
     # A file under two names is a source's mistake, or none at all: somebody may want to look.
-    assert [found.path for found in window.duplicates] == [
+    assert [found.name for found in window.duplicates] == [
         f"{DAY}/store-b.csv", f"{DAY}/store-c.csv",
     ]  # fmt: skip
     assert raw.capture().duplicates == ()
@@ -130,7 +131,7 @@ def test_a_file_that_its_source_packs_later_is_no_second_file(raw: Raw) -> None:
     plain.unlink()
     raw.deliver(f"{FILE}.gz", GOOD, zipped=True)
     window = raw.capture()
-    assert (window.staged[DAY].files, window.rows, window.superseded) == ((), {DAY: 2}, ())
+    assert (window.staged[DAY].files, window.rows, window.notices) == ((), {DAY: 2}, {})
 
 
 def test_of_a_file_and_its_packed_delivery_the_later_counts_and_the_other_is_named(
@@ -140,7 +141,7 @@ def test_of_a_file_and_its_packed_delivery_the_later_counts_and_the_other_is_nam
     raw.deliver(FILE, csv_text(["1,a,99"]))
     for _ in range(2):
         window = raw.capture()
-        assert (window.superseded, raw.values("amount")) == ((f"{FILE}.gz",), ["99"])
+        assert (window.notices, raw.values("amount")) == ({SUPERSEDED: (f"{FILE}.gz",)}, ["99"])
 
 
 def test_a_name_in_decomposed_unicode_is_the_same_file(raw: Raw) -> None:

@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from headrace.config.loading import Project, load_project
-from headrace.config.sources import EntityConfig
 from headrace.ledger.ledger import PartitionRecord
 from headrace.pipeline.raw import RawStep
-from headrace.raw.undated_files import days_of_rows
-from headrace.sources.files.landing import Landing, StoredFile
+from headrace.raw.units import partitions_of_rows
+from headrace.sources.base import Connector, SourceObject
+from headrace.sources.files.connector import files_connector
 from platform_assets.partitions import (
     PARTITION_TAG,
     RANGE_END_TAG,
@@ -85,9 +85,11 @@ class Shop:
             asset="raw",
             source=name,
             entity=entity,
-            landing=LandingResource(uri=str(self.landing)).landing(),
+            connector=files_connector(
+                self.project, name, LandingResource(uri=str(self.landing)).landing()
+            ),
             table=table,
-            settings=self.project.settings,
+            partitions=self.project.settings.partitions,
             run_id="r",
         )
         staged = step.stage([date(2017, 1, day) for day in days], {})
@@ -199,7 +201,7 @@ def test_rows_outside_the_days_that_exist_are_read_once_and_ask_for_nothing(
 ) -> None:
     shop.deliver("1,2016-01-05 10:00:00,1", "2,2031-01-05 10:00:00,1")
     assert shop.tick() == []
-    monkeypatch.setattr("sensors.undated_files.days_of_rows", _unread)
+    monkeypatch.setattr("sensors.undated_files.partitions_of_rows", _unread)
     assert shop.tick() == []
 
 
@@ -210,14 +212,14 @@ def _unread(*_: object) -> object:
 def test_a_file_that_breaks_its_reader_keeps_no_other_from_its_days(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = days_of_rows
+    real = partitions_of_rows
 
-    def reads(entity: EntityConfig, landing: Landing, file: StoredFile, days: object) -> object:
-        if file.path == "orders-bad.csv":
+    def reads(connector: Connector, read: SourceObject, *others: Any) -> object:
+        if read.name == "orders-bad.csv":
             raise UnicodeDecodeError("utf-16", b"", 0, 1, "no byte order mark")
-        return real(entity, landing, file, days)  # type: ignore[arg-type]
+        return real(connector, read, *others)
 
-    monkeypatch.setattr(undated_files, "days_of_rows", reads)
+    monkeypatch.setattr(undated_files, "partitions_of_rows", reads)
     shop.deliver("1,2017-01-05 10:00:00,1", name="orders-bad.csv")
     shop.deliver("1,2017-01-07 10:00:00,1")
     assert shop.tick() == [("01", "01"), ("07", "07")]

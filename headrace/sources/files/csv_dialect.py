@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.config.sources import CsvFormat, EntityConfig
-from headrace.sources.files.corrupt_rows import set_aside
+from headrace.sources.corrupt_rows import set_aside
 from headrace.sources.files.decoding import MARKED_BYTE
 
 BAD_BYTES = "bytes that are no text"
@@ -93,7 +93,11 @@ class Placeholders:
             is_bad |= marked.to_numpy(zero_copy_only=False)
             columns[column.name] = self._meanings(texts)
         rows = pa.RecordBatch.from_arrays(list(columns.values()), schema=read.schema)
-        return set_aside(rows, is_bad, pa.scalar(BAD_BYTES), entity) if is_bad.any() else rows
+        return (
+            set_aside(rows, is_bad, pa.scalar(BAD_BYTES), self.form.delimiter)
+            if is_bad.any()
+            else rows
+        )
 
     def _meanings(self, texts: pa.StringArray) -> pa.StringArray:
         if self.delimiter != self.form.delimiter:

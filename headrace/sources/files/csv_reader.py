@@ -13,7 +13,8 @@ import pyarrow.csv as pa_csv
 
 from headrace.config.sources import CsvFormat, EntityConfig
 from headrace.errors import SourceRejectedError
-from headrace.sources.files.corrupt_rows import (
+from headrace.sources.base import POSITION
+from headrace.sources.corrupt_rows import (
     CORRUPT_REASON,
     CORRUPT_RECORD,
     NulWatch,
@@ -44,7 +45,6 @@ from headrace.sources.files.decoding import (
 from headrace.sources.files.landing import ByteStream
 from headrace.sources.files.signatures import check_signature
 
-LINE = "_source_position"
 TOO_FEW_FIELDS = "too few fields"
 TOO_MANY_FIELDS = "too many fields"
 
@@ -100,7 +100,7 @@ def read_csv(
         schema = pa.schema([(name, pa.string()) for name in fields] + _TECHNICAL)
         for rows in _read_records(rest, layout, schema):
             read = placeholders.restored(rows, delivered) if placeholders else rows
-            whole = without_nuls(read, delivered) if watch.found else read
+            whole = without_nuls(read, form.delimiter) if watch.found else read
             yield with_absent_columns(whole, entity)
     except UndecodableTextError as error:
         raise _undecodable(error, path, form, header.names) from None
@@ -115,7 +115,7 @@ def read_csv(
         ) from None
 
 
-_TECHNICAL = [(CORRUPT_RECORD, pa.string()), (CORRUPT_REASON, pa.string()), (LINE, pa.int64())]
+_TECHNICAL = [(CORRUPT_RECORD, pa.string()), (CORRUPT_REASON, pa.string()), (POSITION, pa.int64())]
 
 
 @dataclass(frozen=True)
@@ -335,7 +335,7 @@ def _is_empty(batch: pa.RecordBatch) -> npt.NDArray[np.bool_] | None:
 def _in_order(rows: pa.RecordBatch, misfits: pa.RecordBatch | None) -> pa.RecordBatch:
     if misfits is None:
         return rows
-    return pa.concat_batches([rows, misfits]).sort_by(LINE)
+    return pa.concat_batches([rows, misfits]).sort_by(POSITION)
 
 
 def _undecodable(

@@ -89,7 +89,7 @@ def test_a_capture_names_what_lies_beside_its_files(raw: Raw) -> None:
     raw.deliver("orders/orders-2017-01-02.CSV", GOOD)
     raw.deliver("stock/x.csv", GOOD)
     window = raw.capture(DAY, NEXT, entities=ENTITIES)
-    warning = unclaimed_text(window.unclaimed)
+    (warning,) = window.remarks
     said = "1 file in the landing zone is no entity's: orders/orders-2017-01-02.CSV (nearest: shop."
     assert warning == f"{said}orders, {ORDERS})"
 

@@ -1,4 +1,4 @@
-"""Lineage columns of raw rows: file, line, version, hash, partition date."""
+"""Lineage columns of raw rows: object, position, version, hash, partition date."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -14,26 +14,36 @@ from headrace.grain import Grain
 from headrace.raw.row_days import row_days
 from headrace.raw.row_hash import row_hash
 from headrace.schema import TableSchema
-from headrace.sources.files.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, set_aside
-from headrace.sources.files.csv_reader import LINE
-from headrace.sources.files.landing import StoredFile
+from headrace.sources.base import OPERATION, POSITION, SourceObject
+from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, set_aside
 
 PARTITION_DATE = "_partition_date"
 NO_DAY = "no readable day"
 
 _CONSTANTS = ("_source_object", "_delivery_order", "_object_version", "_source", "_batch_id")
+_NOT_HASHED = (CORRUPT_REASON, POSITION, OPERATION)
 # Repeated per row they would take more room than the rows; Parquet reads them as plain text.
 _CONSTANT_TYPE = pa.dictionary(pa.int8(), pa.string())
 
 
 @dataclass(frozen=True)
-class FileStamp:
-    """What every row of one captured file says of it; times are UTC."""
+class ObjectStamp:
+    """The lineage that all rows of one captured object have in common; times are UTC."""
 
-    file: StoredFile
+    source_object: SourceObject
     source: str
     batch_id: str
     captured_at: datetime
+
+    def constants(self) -> dict[str, str]:
+        """The texts that every row repeats, by column."""
+        return {
+            "_source_object": self.source_object.name,
+            "_delivery_order": self.source_object.order,
+            "_object_version": self.source_object.version,
+            "_source": self.source,
+            "_batch_id": self.batch_id,
+        }
 
 
 def stored_schema(schema: TableSchema) -> pa.Schema:
@@ -44,19 +54,22 @@ def stored_schema(schema: TableSchema) -> pa.Schema:
     return stored
 
 
-def of_day(read: pa.RecordBatch, day: date, stamp: FileStamp, schema: pa.Schema) -> pa.RecordBatch:
-    """Rows of raw from rows that `read_csv` read and that all belong to `day`."""
+def of_day(
+    read: pa.RecordBatch, day: date, stamp: ObjectStamp, schema: pa.Schema
+) -> pa.RecordBatch:
+    """Rows of raw from rows that a connector read and that all belong to `day`."""
     return _with_lineage(read, pa.repeat(pa.scalar(day, pa.date32()), len(read)), stamp, schema)
 
 
-def marker(day: date, stamp: FileStamp, schema: pa.Schema) -> pa.RecordBatch:
+def marker(day: date, stamp: ObjectStamp, schema: pa.Schema) -> pa.RecordBatch:
     """One row that stands for no row: NULL in every column of the source, `_source_position` 0."""
     # A data file without rows has no bounds, and no place in a partition.
-    texts = [pa.nulls(1, field.type) for field in schema if not field.name.startswith("_")]
-    names = [field.name for field in schema if not field.name.startswith("_")]
-    nothing = pa.nulls(1, pa.string())
+    fields = [field for field in schema if not field.name.startswith("_")]
+    nothing = [pa.nulls(1, field.type) for field in fields]
+    no_reason = pa.nulls(1, pa.string())
     read = pa.RecordBatch.from_arrays(
-        [*texts, nothing, nothing, pa.array([0])], [*names, CORRUPT_RECORD, CORRUPT_REASON, LINE]
+        [*nothing, no_reason, no_reason, pa.array([0])],
+        [*(field.name for field in fields), CORRUPT_RECORD, CORRUPT_REASON, POSITION],
     )
     return of_day(read, day, stamp, schema)
 
@@ -81,7 +94,7 @@ class DatedRows:
 def with_days(
     read: pa.RecordBatch, entity: EntityConfig, partitions: PartitionSettings
 ) -> DatedRows:
-    """Find the partition of each row that `read_csv` read, by the entity's `partition_by` column.
+    """Find the partition of each row that a connector read, by the entity's `partition_by` column.
 
     A row whose day cannot be read belongs to the first partition, as a corrupt record with the
     reason: it is never lost. One of a day outside the partitions is a good row that nobody asked
@@ -96,7 +109,9 @@ def with_days(
     found[outside] = np.datetime64("NaT")
     if no_day.any():
         found[no_day] = np.datetime64(partitions.start)
-        read = set_aside(read, no_day, pa.scalar(f"{column.name}: {NO_DAY}"), entity)
+        read = set_aside(
+            read, no_day, pa.scalar(f"{column.name}: {NO_DAY}"), entity.extract.delimiter
+        )
     return DatedRows(read, grain.starts_of(found), int(no_day.sum()), int(outside.sum()))
 
 
@@ -118,7 +133,7 @@ def _is_late(
 def by_day(
     dated: DatedRows,
     wanted: Collection[date],
-    stamp: FileStamp,
+    stamp: ObjectStamp,
     schema: pa.Schema,
 ) -> Iterator[tuple[date, pa.RecordBatch]]:
     """Rows of raw for each of the `wanted` days that has some, in the order of the file."""
@@ -135,20 +150,16 @@ def by_day(
 
 
 def _with_lineage(
-    read: pa.RecordBatch, days: pa.Date32Array, stamp: FileStamp, schema: pa.Schema
+    read: pa.RecordBatch, days: pa.Date32Array, stamp: ObjectStamp, schema: pa.Schema
 ) -> pa.RecordBatch:
     count = len(read)
     columns = dict(zip(read.schema.names, read.columns, strict=True))
-    hashed = [column for name, column in columns.items() if name not in (CORRUPT_REASON, LINE)]
-    columns["_source_object"] = _constant(stamp.file.path, count)
-    columns["_delivery_order"] = _constant(stamp.file.delivery, count)
-    columns["_object_version"] = _constant(stamp.file.version, count)
-    columns["_operation"] = pa.nulls(count, pa.string())
-    columns["_source"] = _constant(stamp.source, count)
+    hashed = [column for name, column in columns.items() if name not in _NOT_HASHED]
+    columns |= {name: _constant(text, count) for name, text in stamp.constants().items()}
+    columns.setdefault(OPERATION, pa.nulls(count, pa.string()))
     columns["_captured_at"] = pa.repeat(
         pa.scalar(stamp.captured_at, pa.timestamp("us", tz="UTC")), count
     )
-    columns["_batch_id"] = _constant(stamp.batch_id, count)
     columns["_row_hash"] = row_hash(hashed)
     columns[PARTITION_DATE] = days
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)

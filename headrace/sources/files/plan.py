@@ -1,7 +1,6 @@
-"""What a capture has to read, decided before anything is read."""
+"""Plan of a capture of files: which files are read for which partitions."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 from headrace.config.columns import ColumnConfig
@@ -9,121 +8,76 @@ from headrace.config.settings import PartitionSettings
 from headrace.config.sources import EntityConfig
 from headrace.errors import HeadraceError, SourceUnavailableError
 from headrace.grain import Grain
-from headrace.raw.manifest import CapturedVersion, current_versions, short_id
+from headrace.sources.base import (
+    Captured,
+    CapturedVersion,
+    CapturePlan,
+    CaptureRun,
+    ReadUnit,
+    SourceObject,
+    current_versions,
+    short_id,
+)
 from headrace.sources.files.landing import StoredFile, problem_error
 from headrace.sources.files.path_patterns import files_by_partition, is_file_of, partitions_below
 
-Captured = Mapping[date, Sequence[CapturedVersion]]
+SUPERSEDED = "files lie beside a later delivery of the same file and are not read"
+OTHER_DAYS = "files belong to days that this run does not capture"
 
 
-@dataclass(frozen=True)
-class CaptureRun:
-    """What all files of one capture have in common.
-
-    Attributes:
-        source: Source and entity, as `_source` says it.
-        batch_id: Names the capture.
-        captured_at: Its time, UTC.
-        partitions: The days that exist; rows without a day of their own go to the first.
-        settle_seconds: A file that arrived less than this ago may still be written, and its day
-            fails for now.
-        is_first: Whether nothing was ever captured of the entity.
-        entities: All of the project, by `source.entity`: what claims the files.
-        ignore: Shell patterns of files that nobody has to claim.
-        asset: Name for progress.
-    """
-
-    source: str
-    batch_id: str
-    captured_at: datetime
-    partitions: PartitionSettings
-    settle_seconds: float = 0.0
-    is_first: bool = False
-    entities: Mapping[str, EntityConfig] = field(default_factory=dict)
-    ignore: Sequence[str] = ()
-    asset: str = "raw"
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """Files that are read one after another.
-
-    Those of one day, or all of an entity whose files hold rows of any day.
-    """
-
-    days: tuple[date, ...]
-    files: tuple[StoredFile, ...]
-
-
-@dataclass(frozen=True)
-class CapturePlan:
-    """What to read for some days.
-
-    Attributes:
-        deliveries: What must be read; no day is in two of them.
-        unchanged: Days for which nothing is new.
-        failed: Days that cannot be captured now, with the reason.
-        held: Days that wait for a file, with what they wait for.
-        overdue: Days that waited for a file until `expected_by`, and are empty now.
-        superseded: Paths of files that lie beside a later delivery of the same file, and are not
-            read: `a.csv` beside `a.csv.gz`.
-        elsewhere: Of files whose own time says their day, those of other days than these.
-    """
-
-    deliveries: tuple[Delivery, ...]
-    unchanged: tuple[date, ...]
-    failed: Mapping[date, HeadraceError] = field(default_factory=dict)
-    held: Mapping[date, str] = field(default_factory=dict)
-    overdue: tuple[date, ...] = ()
-    superseded: tuple[str, ...] = ()
-    elsewhere: Mapping[str, date] = field(default_factory=dict)
-
-
-def plan_capture(
+def plan_files(
     entity: EntityConfig,
     listing: Iterable[StoredFile],
     captured: Captured,
     days: Sequence[date],
     run: CaptureRun,
+    settle_seconds: float = 0.0,
 ) -> CapturePlan:
-    """Choose the files to read for `days`.
+    """Choose the files to read for `days`. Pure: looks at nothing but its arguments.
 
     Args:
-        entity: Whose files they are.
-        listing: Files of the landing zone; others than the entity's are passed over.
-        captured: By day, every version that raw holds; of all days where a file's own time says
-            its day.
+        entity: The entity whose files they are.
+        listing: Files of the landing zone; those of other entities are ignored.
+        captured: By partition, every version that raw holds; of all partitions where the day of a
+            file is that of its modification time.
         days: Partitions by their first days, in any order.
-        run: The days that exist, the time, and how long a file has to be left alone.
+        run: The days that exist, and the time.
+        settle_seconds: A file that arrived less than this ago may still be being written: its
+            partition fails for now.
     """
     listed = tuple(listing)
     latest = latest_deliveries(listed)
     files, elsewhere = _files_of_days(entity, latest, captured, days, run.partitions)
-    plan = _Planned(entity, captured, run)
+    plan = _Planned(entity, captured, run, settle_seconds)
     for day in sorted(set(days)):
         plan.add(day, files[day])
-    locked = [file for file in latest if file.path.endswith("/")]
-    for folder in locked:
+    unreadable = [file for file in latest if file.path.endswith("/")]
+    for folder in unreadable:
         for day in sorted(partitions_below(entity.extract, folder.path, days, entity.grain)):
             plan.fail(day, problem_error(folder))
     superseded = [f.path for f in {*listed} - {*latest} if is_file_of(entity.extract, f.path)]
+    notices = {
+        SUPERSEDED: tuple(sorted(superseded)),
+        OTHER_DAYS: tuple(f"{path} to {day}" for path, day in elsewhere.items()),
+    }
     return CapturePlan(
-        deliveries=_deliveries(entity, plan.wanted),
+        units=_units(entity, plan.wanted, captured, run.partitions),
         unchanged=tuple(day for day, new in plan.wanted.items() if not new),
         failed=plan.failed,
         held=plan.held,
         overdue=tuple(plan.overdue),
-        superseded=tuple(sorted(superseded)),
-        elsewhere=elsewhere,
+        notices={text: names for text, names in notices.items() if names},
     )
 
 
 class _Planned:
     """The plan, day by day."""
 
-    def __init__(self, entity: EntityConfig, captured: Captured, run: CaptureRun) -> None:
+    def __init__(
+        self, entity: EntityConfig, captured: Captured, run: CaptureRun, settle_seconds: float
+    ) -> None:
         self._entity, self._captured, self._run = entity, captured, run
-        self._settled_before = settled_time(run.captured_at, run.settle_seconds)
+        self._settled_before = settled_time(run.captured_at, settle_seconds)
         self.wanted: dict[date, tuple[StoredFile, ...]] = {}
         self.failed: dict[date, HeadraceError] = {}
         self.held: dict[date, str] = {}
@@ -166,7 +120,7 @@ class _Planned:
     def _is_captured(self, file: StoredFile, versions: Mapping[str, CapturedVersion]) -> bool:
         version = versions.get(path_id(file))
         known = listing_id(file, self._entity, self._run.partitions)
-        return version is not None and version.listing_id == known
+        return version is not None and version.read_id == known
 
 
 def latest_deliveries(listing: Iterable[StoredFile]) -> tuple[StoredFile, ...]:
@@ -187,7 +141,7 @@ def day_of_version(
     if before is None:
         return partitions.start
     day, version = before
-    if version.listing_id == listing_id(file, entity, partitions):
+    if version.read_id == listing_id(file, entity, partitions):
         return day
     written = file.modified_at.date()
     # Days that were declared to end do not come; those that have not come yet do.
@@ -199,7 +153,7 @@ def latest_version(file: StoredFile, captured: Captured) -> tuple[date, Captured
     """The version of a file that was captured last, and its day."""
     path = path_id(file)
     found = [
-        (v.captured_at, day, v) for day in captured for v in captured[day] if v.path_id == path
+        (v.captured_at, day, v) for day in captured for v in captured[day] if v.object_id == path
     ]
     return max(found, key=lambda one: one[:2])[1:] if found else None
 
@@ -266,15 +220,43 @@ def _files_of_days(
     return {day: tuple(files) for day, files in of_day.items()}, elsewhere
 
 
-def _deliveries(
-    entity: EntityConfig, wanted: Mapping[date, tuple[StoredFile, ...]]
-) -> tuple[Delivery, ...]:
+def _units(
+    entity: EntityConfig,
+    wanted: Mapping[date, tuple[StoredFile, ...]],
+    captured: Captured,
+    partitions: PartitionSettings,
+) -> tuple[ReadUnit, ...]:
     new = {day: _by_arrival(files) for day, files in wanted.items() if files}
+
+    def objects(files: Iterable[StoredFile]) -> tuple[SourceObject, ...]:
+        return tuple(source_object(f, entity, partitions, captured) for f in files)
+
     if entity.extract.day_of_file != "rows":
-        return tuple(Delivery((day,), files) for day, files in new.items())
+        return tuple(ReadUnit((day,), objects(files)) for day, files in new.items())
+    if not new:
+        return ()
     # A day that has all of these files is read again with them: its rows turn out to be the same.
     all_files = {file for files in new.values() for file in files}
-    return (Delivery(tuple(new), _by_arrival(all_files)),) if new else ()
+    return (ReadUnit(tuple(new), objects(_by_arrival(all_files)), entity.extract.partition_by),)
+
+
+def source_object(
+    file: StoredFile, entity: EntityConfig, partitions: PartitionSettings, captured: Captured
+) -> SourceObject:
+    """A listed file as an object to read."""
+    # The day of a file by its modification time: the version before may lie on any day.
+    by_time = entity.extract.day_of_file == "time"
+    before = latest_version(file, captured) if by_time else None
+    return SourceObject(
+        name=file.path,
+        version=file.version,
+        order=file.delivery,
+        object_id=path_id(file),
+        read_id=listing_id(file, entity, partitions),
+        modified_at=file.modified_at,
+        locator=file,
+        replaces=before[1] if before else None,
+    )
 
 
 def _by_arrival(files: Iterable[StoredFile]) -> tuple[StoredFile, ...]:

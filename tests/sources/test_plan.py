@@ -8,17 +8,9 @@ import pytest
 
 from headrace.config.settings import PartitionSettings
 from headrace.config.sources import EntityConfig
-from headrace.raw.manifest import CapturedVersion
-from headrace.raw.plan import (
-    Captured,
-    CapturePlan,
-    CaptureRun,
-    Delivery,
-    listing_id,
-    path_id,
-    plan_capture,
-)
+from headrace.sources.base import Captured, CapturedVersion, CapturePlan, CaptureRun
 from headrace.sources.files.landing import StoredFile
+from headrace.sources.files.plan import OTHER_DAYS, listing_id, path_id, plan_files
 from tests.raw.building import DAY, FIRST, NEXT, entity, undated
 
 WRITTEN = datetime(2017, 1, 5, tzinfo=UTC)
@@ -34,8 +26,8 @@ def named(day: date, version: str = "1") -> StoredFile:
     return file(f"orders/orders-{day}.csv", version)
 
 
-def captured(stored: StoredFile, described: object = None) -> CapturedVersion:
-    as_read = listing_id(stored, described or entity(), DAYS_THAT_EXIST)  # type: ignore[arg-type]
+def captured(stored: StoredFile, described: EntityConfig | None = None) -> CapturedVersion:
+    as_read = listing_id(stored, described or entity(), DAYS_THAT_EXIST)
     return CapturedVersion(WRITTEN, path_id(stored), "c" * 16, as_read, 5)
 
 
@@ -44,16 +36,23 @@ def planned(
     listing: list[StoredFile],
     known: Captured,
     days: list[date],
-    **changes: object,
+    settle_seconds: float = 0.0,
+    **changes: Any,
 ) -> CapturePlan:
     run = CaptureRun("shop.orders", "b", WRITTEN + timedelta(seconds=10), DAYS_THAT_EXIST)
-    return plan_capture(described, listing, known, days, replace(run, **changes))  # type: ignore[arg-type]
+    return plan_files(described, listing, known, days, replace(run, **changes), settle_seconds)
+
+
+def read(plan: CapturePlan) -> list[tuple[tuple[date, ...], tuple[StoredFile, ...]]]:
+    """What a plan reads: by unit, its partitions and files."""
+    return [(unit.partitions, tuple(o.locator for o in unit.objects)) for unit in plan.units]
 
 
 def test_new_files_are_read_and_known_ones_are_not() -> None:
     listing = [named(NEXT), named(DAY), file("orders/readme.txt")]
     plan = planned(entity(), listing, {DAY: [captured(named(DAY))]}, [THIRD, NEXT, DAY])
-    assert plan == CapturePlan((Delivery((NEXT,), (named(NEXT),)),), unchanged=(DAY, THIRD))
+    assert read(plan) == [((NEXT,), (named(NEXT),))]
+    assert (plan.unchanged, plan.failed, plan.held) == ((DAY, THIRD), {}, {})
 
 
 def test_one_day_and_many_make_the_same_plan() -> None:
@@ -61,7 +60,7 @@ def test_one_day_and_many_make_the_same_plan() -> None:
     listing = [named(day) for day in days]
     whole = planned(entity(), listing, {}, days)
     parts = [planned(entity(), listing, {}, [day]) for day in days]
-    assert whole.deliveries == tuple(d for part in parts for d in part.deliveries)
+    assert whole.units == tuple(unit for part in parts for unit in part.units)
 
 
 def test_a_changed_file_is_read_again() -> None:
@@ -91,7 +90,7 @@ def test_a_day_without_a_file_is_held_or_empty_as_declared() -> None:
     assert plan.held[DAY].startswith(
         "there is no file orders/orders-2017-01-01.csv; the day waits for it for good"
     )
-    assert [delivery.days for delivery in plan.deliveries] == [(NEXT,)]
+    assert [unit.partitions for unit in plan.units] == [(NEXT,)]
     # What was captured does not go when the source clears its folder.
     assert planned(held, [], {DAY: [captured(named(DAY))]}, [DAY]).unchanged == (DAY,)
 
@@ -154,19 +153,17 @@ def reference(version: str = "1") -> StoredFile:
 def test_a_file_without_a_day_belongs_to_the_first_and_its_later_versions_to_their_own() -> None:
     products = entity(extract={"path": "products.csv"})
     days = [FIRST, DAY, NEXT, THIRD]
-    assert planned(products, [reference()], {}, days).deliveries == (
-        Delivery((FIRST,), (reference(),)),
-    )
-    assert planned(products, [reference()], {}, days[1:]).elsewhere == {"products.csv": FIRST}
+    assert read(planned(products, [reference()], {}, days)) == [((FIRST,), (reference(),))]
+    elsewhere = planned(products, [reference()], {}, days[1:])
+    assert elsewhere.notices == {OTHER_DAYS: (f"products.csv to {FIRST}",)}
     known = {FIRST: [captured(reference(), products)]}
-    assert planned(products, [reference()], known, days).deliveries == ()
+    assert read(planned(products, [reference()], known, days)) == []
     later = reference(version="2")
-    assert planned(products, [later], known, days).deliveries == (Delivery((THIRD,), (later,)),)
+    assert read(planned(products, [later], known, days)) == [((THIRD,), (later,))]
     # Where days were declared to end, what comes after the last belongs to it.
     ended = PartitionSettings(start=FIRST, end=THIRD)
-    assert planned(products, [later], known, days[:3], partitions=ended).deliveries == (
-        Delivery((NEXT,), (later,)),
-    )
+    plan = planned(products, [later], known, days[:3], partitions=ended)
+    assert read(plan) == [((NEXT,), (later,))]
 
 
 def test_a_file_without_a_day_never_goes_back_before_what_was_captured_of_it() -> None:
@@ -174,7 +171,7 @@ def test_a_file_without_a_day_never_goes_back_before_what_was_captured_of_it() -
     known = {date(2017, 1, 4): [captured(reference(), products)]}
     older = reference(version="2")
     days = [THIRD, date(2017, 1, 4)]
-    assert [d.days for d in planned(products, [older], known, days).deliveries] == [(days[1],)]
+    assert [u.partitions for u in planned(products, [older], known, days).units] == [(days[1],)]
 
 
 def test_a_folder_that_cannot_be_looked_into_fails_the_days_whose_files_may_lie_there() -> None:
@@ -190,13 +187,13 @@ def test_a_file_that_may_still_be_written_holds_its_day_back_and_no_other() -> N
     young = replace(named(DAY), modified_at=WRITTEN + timedelta(seconds=9))
     plan = planned(entity(), [young, named(NEXT)], {}, [DAY, NEXT], settle_seconds=2)
     assert "orders-2017-01-01.csv was written at 00:00:09" in str(plan.failed[DAY])
-    assert [delivery.days for delivery in plan.deliveries] == [(NEXT,)]
+    assert [unit.partitions for unit in plan.units] == [(NEXT,)]
 
 
 def test_files_whose_rows_say_their_day_are_read_once_for_all_days() -> None:
     listing = [file("orders/b.csv"), file("orders/a.csv")]
     plan = planned(undated(), listing, {}, [NEXT, DAY])
-    assert plan.deliveries == (Delivery((DAY, NEXT), (listing[1], listing[0])),)
+    assert read(plan) == [((DAY, NEXT), (listing[1], listing[0]))]
     known = {day: [captured(listing[1], undated())] for day in (DAY, NEXT)}
     plan = planned(undated(), listing, known, [DAY, NEXT])
-    assert plan.deliveries == (Delivery((DAY, NEXT), (listing[0],)),)
+    assert read(plan) == [((DAY, NEXT), (listing[0],))]

@@ -1,0 +1,211 @@
+"""The connector contract: what a kind of source implements so that raw captures it.
+
+A capture asks the connector for a plan, reads the plan's units as Arrow record batches, writes
+them, and commits the data files together with the connector's state.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from headrace.config.settings import PartitionSettings
+from headrace.errors import HeadraceError
+from headrace.schema import Column
+
+POSITION = "_source_position"
+OPERATION = "_operation"
+
+
+@dataclass(frozen=True)
+class CapturedVersion:
+    """One source object as it was at one capture, restricted to one partition.
+
+    Attributes:
+        captured_at: When it was read, UTC; later versions of an object have later times.
+        object_id: Identifies the object; see `SourceObject.object_id`.
+        content_id: Identifies the rows in their order: equal for equal deliveries, whatever
+            their compression or line ends.
+        read_id: See `SourceObject.read_id`.
+        rows: Rows in the partition. 0: the version has none and follows one that had some; its
+            data file then holds one marker row, `_source_position` 0.
+        modified_at: See `SourceObject.modified_at`; None of a version that was captured before
+            this was recorded.
+    """
+
+    captured_at: datetime
+    object_id: str
+    content_id: str
+    read_id: str
+    rows: int
+    modified_at: datetime | None = None
+
+
+Captured = Mapping[date, Sequence[CapturedVersion]]
+
+
+@dataclass(frozen=True)
+class SourceObject:
+    """One version of what is read as a whole: a file, a key range of a table, a run of offsets.
+
+    Attributes:
+        name: `_source_object`: path, table, or topic partition.
+        version: `_object_version`: changes whenever the content changes.
+        order: `_delivery_order`: orders the deliveries of an entity, as text.
+        object_id: Identifies the object, 16 hexadecimal digits. Of versions with one id the last
+            one counts, so a source that only appends gives each run of offsets its own id.
+        read_id: Identifies version and reading options (columns, format), 16 hexadecimal digits:
+            while it is unchanged, another read gives the same rows.
+        modified_at: When the content was written, UTC.
+        locator: What the connector needs to read it; raw passes it back unread.
+        replaces: The version that this one follows where that may lie in another partition.
+    """
+
+    name: str
+    version: str
+    order: str
+    object_id: str
+    read_id: str
+    modified_at: datetime
+    locator: Any = None
+    replaces: CapturedVersion | None = None
+
+
+@dataclass(frozen=True)
+class ReadUnit:
+    """Objects that are read one after another. Units are read in parallel.
+
+    Attributes:
+        partitions: The partitions that its rows may belong to, by their first days.
+        objects: In the order of their deliveries.
+        split_by: Column that says the partition of a row; None: all rows belong to the only
+            partition of the unit.
+    """
+
+    partitions: tuple[date, ...]
+    objects: tuple[SourceObject, ...]
+    split_by: str | None = None
+
+
+@dataclass(frozen=True)
+class CapturePlan:
+    """What to read for some partitions. Every partition is in `units` or in one other field.
+
+    Attributes:
+        units: What must be read; no partition is in two of them.
+        unchanged: Partitions without anything new.
+        failed: Partitions that cannot be captured now, with the reason.
+        held: Partitions that wait for a delivery, with what they wait for.
+        overdue: Partitions (of `units` or `unchanged`) whose delivery did not come in time.
+        notices: Warnings about objects that no partition fails for: text, then the objects.
+        remarks: Lines for the run's log alone.
+    """
+
+    units: tuple[ReadUnit, ...]
+    unchanged: tuple[date, ...] = ()
+    failed: Mapping[date, HeadraceError] = field(default_factory=dict)
+    held: Mapping[date, str] = field(default_factory=dict)
+    overdue: tuple[date, ...] = ()
+    notices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CaptureState:
+    """What raw holds of an entity.
+
+    Attributes:
+        captured: By partition, every version that raw holds.
+        is_empty: Whether nothing was ever captured of the entity.
+        stored: What `Connector.state_after` returned for the last commit.
+    """
+
+    captured: Captured = field(default_factory=dict)
+    is_empty: bool = False
+    stored: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CaptureRun:
+    """What all units of one capture have in common.
+
+    Attributes:
+        source: Source and entity, as in `_source`.
+        batch_id: Names the capture.
+        captured_at: Its time, UTC.
+        partitions: The days that exist; rows without a day of their own go to the first.
+        asset: Name for progress.
+    """
+
+    source: str
+    batch_id: str
+    captured_at: datetime
+    partitions: PartitionSettings
+    asset: str = "raw"
+
+
+class Connector(Protocol):
+    """Reads one entity of one kind of source."""
+
+    @property
+    def kind(self) -> str:
+        """Its name in YAML (`connector`)."""
+        ...
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The entity's columns as raw keeps them: the source's types, text where it has none."""
+        ...
+
+    def plan(self, partitions: Sequence[date], state: CaptureState, run: CaptureRun) -> CapturePlan:
+        """Decide what to read. Looks at the source's metadata (listing, watermarks), reads no rows.
+
+        Raises:
+            SourceUnavailableError: The source does not answer.
+            SourceRejectedError: It refuses to.
+        """
+        ...
+
+    def read(
+        self,
+        source_object: SourceObject,
+        partition: date | None = None,
+        columns: Collection[str] | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of exactly this version, in order, with the memory of a few batches.
+
+        Args:
+            source_object: An object of a plan.
+            partition: The partition of all its rows; None: a column says it.
+            columns: Read these alone; None: all.
+
+        Returns:
+            Batches of `columns`, then `_corrupt_record`, `_corrupt_reason` (see
+            `sources.corrupt_rows`), `_source_position`, and `_operation` where there is one.
+
+        Raises:
+            SourceRejectedError: It cannot be read as declared: object, column and remedy.
+            SourceUnavailableError: It changed since the plan, or the source broke off.
+        """
+        ...
+
+    def state_after(self, plan: CapturePlan, state: CaptureState) -> Mapping[str, str]:
+        """The state to store in the commit of what the plan read: a few short texts."""
+        ...
+
+    def sparse_partitions(self, state: CaptureState, run: CaptureRun) -> set[date]:
+        """The partitions that the source itself names, where the grain is `SPARSE`."""
+        ...
+
+
+def current_versions(versions: Iterable[CapturedVersion]) -> dict[str, CapturedVersion]:
+    """By `object_id`, the latest version of each object of one partition."""
+    return {v.object_id: v for v in sorted(versions, key=lambda v: (v.captured_at, v.content_id))}
+
+
+def short_id(*parts: str) -> str:
+    """16 hexadecimal digits that identify some texts."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
