@@ -67,7 +67,7 @@ def deliver(landing: Path, number: int) -> None:
 def measure(landing: Path, history: int) -> Grown:
     """Load a history of so many days in this process, then some more days, each by itself."""
     # Here, because the environment has to be set before.
-    from headrace.cli.runner import run_backfill  # noqa: PLC0415
+    from headrace.cli.backfill import run_backfill  # noqa: PLC0415
 
     for number in range(history):
         deliver(landing, number)

@@ -38,13 +38,14 @@ def _day(text: str) -> date:
 
 @app.command()
 def check(as_json: JsonFlag = False) -> None:
-    """Validate the whole configuration and say what it declares.
+    """Validate the whole configuration and list what it declares.
 
-    The engine reads every SQL condition, Python every `transform`, dbt its project: nothing is run.
+    The engine analyses every SQL condition, Python imports every `transform`, dbt parses its
+    project. Nothing is run.
 
     Example: headrace check
     """
-    from headrace.cli.checking import check_project
+    from headrace.cli.check import check_project
     from headrace.config.loading import load_project
 
     project = load_project()
@@ -73,33 +74,36 @@ def backfill(
         bool,
         typer.Option(
             "--rebuild",
-            help="All days, into tables made anew where columns or types changed, without --from"
-            " and --to. Readers see the old table until the new one is whole.",
+            help="Rebuild whole tables from all days, with changed columns or types; without --from"
+            " and --to. Readers see the old table until the new one is complete.",
         ),
     ] = False,
     stale: Annotated[
         bool,
-        typer.Option("--stale", help="Only what is stale: built from inputs that changed since."),
+        typer.Option(
+            "--stale", help="Only stale partitions: their inputs or code have changed since."
+        ),
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Run the layers for the days from START to END, both included; or rebuild tables.
 
-    With --stale each asset builds the days that need it, among all days or those given.
+    With --stale each asset builds its stale days only, among all days or those given.
 
     Example: headrace backfill --from 2017-01-01 --to 2017-01-31
     """
     from headrace.marts import dbt_worker
 
     if not stale and dbt_worker.may_be_needed(select):
-        # It gets ready while this process imports what it needs itself.
+        # dbt starts while this process imports its own modules.
         dbt_worker.start()
-    from headrace.cli.runner import read_unclaimed, run_backfill
+    from headrace.cli.backfill import print_backfill, run_backfill
+    from headrace.cli.status import read_unclaimed
 
     result = run_backfill(
         start, end, select=select, rebuild=rebuild, only_stale=stale, quiet=as_json
     )
-    output.print_backfill(result, as_json=as_json)
+    print_backfill(result, as_json=as_json)
     if not as_json:
         output.warn(read_unclaimed())
     raise typer.Exit(result.exit_code)
@@ -108,31 +112,32 @@ def backfill(
 @app.command()
 def reset(
     asset: Annotated[str, typer.Argument(help="As headrace status names it.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Drop what is published of an asset, in lake or Postgres, and its rows of the ledger.
+    """Drop the published table of an asset, in the lake or Postgres, and its rows of the ledger.
 
-    It is built anew by the next backfill of its days. To change columns or types while readers go
-    on reading, use backfill --rebuild.
+    The next backfill of its days builds it again. To change columns or types without an
+    interruption for readers, use backfill --rebuild.
 
     Example: headrace reset marts/mart_daily_department --yes
     """
     from headrace.config.loading import load_project
-    from headrace.operations import reset as resetting
+    from headrace.operations import reset as operations
 
     project = load_project()
-    plan = resetting.plan_reset(project, asset)
+    plan = operations.plan_reset(project, asset)
     if not yes and not typer.confirm(f"This {plan.warning}. Go on?"):
         raise typer.Exit(2)
-    resetting.reset(project, plan)
-    typer.echo(f"{plan.asset} is as if never published: run a backfill of its days", err=True)
+    operations.reset(project, plan)
+    typer.echo(f"{plan.asset} is reset: run a backfill of its days", err=True)
 
 
 @app.command()
 def maintain(as_json: JsonFlag = False) -> None:
-    """Forget old snapshots of the lake and delete files that nothing refers to.
+    """Expire old snapshots of the lake and delete orphan files.
 
-    The schedule `maintenance` does it each day; what runs, readers and followers need stays.
+    The schedule `maintenance` does this each day. Snapshots that runs, readers or derived tables
+    need are kept.
 
     Example: headrace maintain --json
     """
@@ -146,34 +151,41 @@ def maintain(as_json: JsonFlag = False) -> None:
         for found in done
         if found.snapshots_expired or found.files_deleted
     }
-    output.print_facts(f"{len(done)} tables looked at", changed, as_json=as_json)
+    output.print_facts(f"{len(done)} tables checked", changed, as_json=as_json)
 
 
 @app.command()
 def status(
     errors: Annotated[
         bool,
-        typer.Option("--errors", help="Each partition that is held or failed, and why, in full."),
+        typer.Option("--errors", help="Each held or failed partition with its whole error."),
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Show each asset's partitions: published, empty, held, failed, missing; rows; last run.
 
-    Assets that are declared and were never built are shown, too: backfill --stale builds them.
+    Declared assets that were never built are listed, too; backfill --stale builds them.
 
-    Rows are those that readers see: of a dimension all its versions, of a mart its own. Files of
-    the landing zone that no entity claims are named below.
+    "rows" counts the published rows; of a dimension, all versions. Files in the landing zone that
+    no entity claims are named below the table.
 
     Example: headrace status --errors
     """
-    from headrace.cli.runner import first_steps, read_errors, read_status, read_unclaimed
+    from headrace.cli.status import (
+        print_errors,
+        print_status,
+        read_errors,
+        read_first_steps,
+        read_status,
+        read_unclaimed,
+    )
 
     if errors:
-        output.print_errors(read_errors(), as_json=as_json)
+        print_errors(read_errors(), as_json=as_json)
         return
     found = read_status()
     is_new = all(asset.never_built for asset in found)
-    output.print_status(found, as_json=as_json, first_steps=first_steps() if is_new else [])
+    print_status(found, as_json=as_json, first_steps=read_first_steps() if is_new else [])
     if not as_json:
         output.warn(read_unclaimed())
 
@@ -186,19 +198,19 @@ def sql(
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Run a query on the warehouse and print its rows; without --write it can only read.
+    """Run one statement on the warehouse and print its rows; read-only without --write.
 
     Example: headrace sql "select count(*) from warehouse.fact_sales"
     """
-    from headrace.cli.query import run_query
+    from headrace.cli.query import print_rows, run_query
 
-    output.print_rows(run_query(query, write=write), as_json=as_json)
+    print_rows(run_query(query, write=write), as_json=as_json)
 
 
 @app.command()
 def quarantine(
     entity: Annotated[
-        str | None, typer.Argument(help="source.entity; all of them without it.")
+        str | None, typer.Argument(help="source.entity; default: all entities.")
     ] = None,
     start: Annotated[
         date | None, typer.Option("--from", parser=_day, metavar="DAY", help="First day.")
@@ -206,28 +218,28 @@ def quarantine(
     end: Annotated[
         date | None, typer.Option("--to", parser=_day, metavar="DAY", help="Last day.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Rows at most.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="Largest number of rows.")] = 100,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show the rows that were set aside and why; with --json also what is in them.
+    """List quarantined rows and their reasons; with --json also their values.
 
     Example: headrace quarantine retail.transactions --from 2017-03-01 --json
     """
-    from headrace.cli.quarantine import read_quarantine
+    from headrace.cli.quarantine import print_quarantine, read_quarantine
 
-    output.print_quarantine(read_quarantine(entity, start, end, limit), as_json=as_json)
+    print_quarantine(read_quarantine(entity, start, end, limit), as_json=as_json)
 
 
 @app.command()
 def env() -> None:
-    """Start what the platform needs and print the variables for Dagster's own commands.
+    """Start the embedded Postgres and print the environment variables of Dagster's commands.
 
     Example: eval "$(headrace env)" && dg list defs
     """
-    from headrace.cli.runner import prepare
     from headrace.project.home import shell_exports
+    from headrace.project.home_setup import prepare_environment
 
-    variables = {**prepare(), "VIRTUAL_ENV": sys.prefix}
+    variables = {**prepare_environment(), "VIRTUAL_ENV": sys.prefix}
     typer.echo(shell_exports(variables, first_on_path=Path(sys.executable).parent))
 
 
@@ -237,9 +249,10 @@ def dev(
         int, typer.Option(help="Port of the UI on 127.0.0.1.", min=1, max=65_535)
     ] = 3000,
 ) -> None:
-    """Open Dagster's UI over this installation, with sensors and schedules running.
+    """Serve Dagster's UI for this installation and run its sensors and schedules.
 
-    From any folder, given HEADRACE_HOME and HEADRACE_CONFIG. One at a time over an installation.
+    Works in any folder if HEADRACE_HOME and HEADRACE_CONFIG are set. An installation has one
+    `headrace dev` at a time.
 
     Example: headrace dev --port 3001
     """
@@ -251,12 +264,12 @@ def dev(
 @app.command()
 def stop(
     force: Annotated[
-        bool, typer.Option("--force", help="Also while a command uses the installation.")
+        bool, typer.Option("--force", help="Stop it while a command uses the installation.")
     ] = False,
 ) -> None:
-    """Stop what stays between commands: the embedded Postgres.
+    """Stop the embedded Postgres, which keeps running between commands.
 
-    It refuses while `headrace dev` or a backfill uses it.
+    Refused while `headrace dev` or a backfill uses the installation.
 
     Example: headrace stop
     """
@@ -275,21 +288,22 @@ def stop(
 def audit_star(as_json: JsonFlag = False) -> None:
     """Rebuild the star from all processed rows in time order; compare lake and warehouse with it.
 
-    Exit code 1 if a table differs. It changes nothing, and takes about as long as the layers from
-    processed to warehouse took.
+    Exit code 1 if a table differs. Nothing is changed. It takes about as long as building the
+    layers from curated to warehouse.
 
     Example: headrace audit star
     """
     from headrace.cli.audit import audit_star as run
+    from headrace.cli.audit import print_audit
 
     found = run(quiet=as_json)
-    output.print_audit(found, as_json=as_json)
+    print_audit(found, as_json=as_json)
     raise typer.Exit(0 if all(table.is_equal for table in found) else 1)
 
 
 @demo.command("stage")
 def demo_stage() -> None:
-    """Write the demo's year into the landing folder, as the files a shop would deliver.
+    """Write the demo's year of files into the landing zone.
 
     Example: headrace demo stage
     """
@@ -300,7 +314,7 @@ def demo_stage() -> None:
 
 @demo.command("run")
 def demo_run() -> None:
-    """Stage the demo's year, backfill it, and show what was built.
+    """Stage the demo's year, backfill it and print the results.
 
     Example: headrace demo run
     """
@@ -310,7 +324,7 @@ def demo_run() -> None:
 
 
 def main() -> None:
-    """Entry point: one place turns errors into messages and exit codes."""
+    """Run a command; print a HeadraceError as message and hint and exit with its code."""
     try:
         app()
     except HeadraceError as error:

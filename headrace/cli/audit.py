@@ -1,11 +1,12 @@
-"""`headrace audit star`: is what is published what the published rows give?"""
+"""`headrace audit star`: compare the published star with a rebuild of it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from datetime import date
 from typing import TYPE_CHECKING
 
-from headrace.cli.runner import bars
+from headrace.cli.output import print_json, print_table, progress_bars, say
 from headrace.config.loading import load_project
 from headrace.engine.session import SessionSettings, connect
 from headrace.project.connections import engine_settings, lake_of, ledger_of, postgres_url
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def audit_star(*, quiet: bool) -> "list[TableAudit]":
-    """Rebuild the star into scratch and compare every table of it.
+    """Rebuild the star in temporary tables and compare each published table with it.
 
     Args:
-        quiet: Without progress bars.
+        quiet: Show no progress bars.
     """
     from headrace.operations.star_audit import StarAudit  # imports PySpark
     from headrace.star.facts import DATE_KEY
@@ -32,7 +33,7 @@ def audit_star(*, quiet: bool) -> "list[TableAudit]":
     lake = lake_of(project)
 
     def rows(name: str, days: Collection[date] | None) -> "pa.RecordBatchReader":
-        # A fact that is not cut into months has its days by this column all the same.
+        # Facts that are not partitioned by month are filtered by this column too.
         return read(warehouse, "warehouse", name, days=days, day_column=DATE_KEY if days else None)
 
     declared = SessionSettings(remote=project.settings.engine.remote)
@@ -43,5 +44,32 @@ def audit_star(*, quiet: bool) -> "list[TableAudit]":
         warehouse_rows=rows,
         ledger=ledger_of(project),
     )
-    with nullcontext() if quiet else bars():
+    with nullcontext() if quiet else progress_bars():
         return audit.run()
+
+
+def print_audit(tables: "Sequence[TableAudit]", *, as_json: bool) -> None:
+    """Print one line a table, then the first differences of each table that differs."""
+    if as_json:
+        print_json([{"equal": table.is_equal, **asdict(table)} for table in tables])
+        return
+    rows = [
+        (
+            table.table,
+            "equal" if table.is_equal else "differs",
+            table.rows,
+            table.missing,
+            table.unexpected,
+            len(table.days_behind),
+        )
+        for table in tables
+    ]
+    print_table(("table", "is", "rows", "missing", "unexpected", "days behind"), rows)
+    for table in tables:
+        for example in table.examples:
+            say(table.table, "red", f" {example}")
+    if any(table.days_behind for table in tables):
+        say(
+            "days behind: processed was published again and the star was not yet built from it; "
+            "headrace backfill --stale does that"
+        )

@@ -10,8 +10,9 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from headrace.cli import output
+from headrace.cli.backfill import BackfillResult, print_backfill, run_backfill
 from headrace.cli.query import run_query
-from headrace.cli.runner import AssetStatus, BackfillResult, read_status, run_backfill
+from headrace.cli.status import AssetStatus, print_status, read_status
 from headrace.config.loading import Project, load_project
 from headrace.errors import ConfigError
 from headrace.project.connections import lake_of
@@ -94,7 +95,7 @@ def run() -> int:
     journey = import_module("demo.journey")
     last = journey.DAY_AFTER_LAST - timedelta(days=1)
     result = run_backfill(journey.FIRST_DAY, last, select="*", quiet=False)
-    output.print_backfill(result, as_json=False)
+    print_backfill(result, as_json=False)
     if result.exit_code in {0, 3}:
         _report(project, result)
         output.messages.print(f"\nfrom files to marts in {time.monotonic() - began:.0f} s")
@@ -107,7 +108,7 @@ def _is_complete(assets: list[AssetStatus]) -> bool:
 
 
 def _report(project: Project, result: BackfillResult | None) -> None:
-    output.print_status(read_status(), as_json=False)
+    print_status(read_status(), as_json=False)
     reasons = _quarantined(project)
     if reasons:
         rows = [(entity, why, count) for (entity, why), count in sorted(reasons.items())]

@@ -1,31 +1,33 @@
-"""Looking at quarantined rows from the command line."""
+"""`headrace quarantine`: rows that broke a rule, with their reasons."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from itertools import islice
 from typing import Any
 
+from headrace.cli.output import print_json, print_table, say
 from headrace.config.loading import Project, load_project
 from headrace.errors import ConfigError
+from headrace.grain import Grain
 from headrace.project.connections import lake_of
 
 _PLACE = ("_partition_date", "_source_object", "_source_position", "_reasons")
-_LOST = "_corrupt_record"
+_CORRUPT = "_corrupt_record"
 
 
 @dataclass(frozen=True)
 class QuarantinedRow:
-    """One row that was set aside.
+    """One quarantined row.
 
     Attributes:
-        entity: source.entity it is a row of.
+        entity: Its entity, as source.entity.
         partition: First day of its partition.
         file: Path in the landing zone.
         line: Line in that file; 1 is the header.
         reasons: Every reason, '; ' between them.
         row: Its columns as captured; `_corrupt_record` alone where the line has no columns.
-        grain: How long the partition is.
+        grain: Grain of the partition.
     """
 
     entity: str
@@ -40,19 +42,19 @@ class QuarantinedRow:
 def read_quarantine(
     entity: str | None, start: date | None, end: date | None, limit: int
 ) -> list[QuarantinedRow]:
-    """Quarantined rows of the first days that have any, at most `limit` of them.
+    """At most `limit` quarantined rows, of the earliest days that have any.
 
     Args:
         entity: source.entity, or all of them.
         start: First day; None: from the first.
         end: Last day, included; None: to the last.
-        limit: How many rows at most, of all entities together: bounds memory.
+        limit: Largest number of rows, over all entities; bounds memory.
 
     Returns:
         Rows by entity, day, file and line.
 
     Raises:
-        ConfigError: There is no such entity.
+        ConfigError: The entity does not exist.
     """
     project = load_project()
     known = list(project.entities())
@@ -61,6 +63,19 @@ def read_quarantine(
     chosen = known if entity is None else [entity]
     found = islice(_rows(project, chosen, start or date.min, end or date.max), limit)
     return sorted(found, key=lambda row: (known.index(row.entity), row.partition, row.line))
+
+
+def print_quarantine(found: Sequence[QuarantinedRow], *, as_json: bool) -> None:
+    """Print where each row is and why it was quarantined; its values only as JSON."""
+    if as_json:
+        print_json([asdict(row) for row in found])
+        return
+    if not found:
+        say("no quarantined rows")
+        return
+    columns = ("entity", "partition", "file", "line", "because")
+    rows = [(r.entity, Grain(r.grain).label(r.partition), r.file, r.line, r.reasons) for r in found]
+    print_table(columns, rows)
 
 
 def _rows(
@@ -73,16 +88,16 @@ def _rows(
             continue
         scan, grain = table.scan(), project.entities()[entity][1].grain
         days = [day for day in scan.days if grain.start_of(start) <= day <= end]
-        # As the source calls its columns today; a row of before may lack some.
+        # The columns that are configured now; older rows may lack some.
         columns = [c.name for c in project.entities()[entity][1].columns]
         names = [name for name in columns if name in scan.schema.names]
-        for batch in scan.batches(days, [*_PLACE, *names, _LOST]):
+        for batch in scan.batches(days, [*_PLACE, *names, _CORRUPT]):
             for found in batch.to_pylist():
                 yield replace(_quarantined(entity, names, found), grain=grain)
 
 
 def _quarantined(entity: str, names: Sequence[str], found: dict[str, Any]) -> QuarantinedRow:
     day, file, line, reasons = (found[name] for name in _PLACE)
-    shown = [_LOST] if found[_LOST] is not None else names
+    shown = [_CORRUPT] if found[_CORRUPT] is not None else names
     row = {name: found[name] for name in shown}
     return QuarantinedRow(entity, day, file, line, reasons, row)

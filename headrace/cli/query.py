@@ -1,5 +1,6 @@
-"""Queries on the warehouse from the command line."""
+"""`headrace sql`: one statement on the warehouse, read-only unless `--write` is given."""
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from psycopg.adapt import Loader
 from psycopg.types import datetime as times
 from psycopg.types.string import TextLoader
 
+from headrace.cli.output import print_json, print_table, say
 from headrace.config.loading import load_project
 from headrace.errors import PermanentError
 from headrace.project.connections import postgres_url
@@ -17,14 +19,14 @@ from headrace.warehouse.sessions import Session, connect
 
 _MORE_THAN_ONE = "cannot insert multiple commands"
 _FIXES = {
-    "25006": "headrace sql reads; with --write the statement may change the warehouse",
+    "25006": "give --write to let the statement change the warehouse",
     "42601": "see the syntax of PostgreSQL; each call takes one statement",
 }
-# Spaces and comments; comments of Postgres may hold others, which nobody writes before a statement.
+# White space and comments before a statement. Nested comments are not recognized.
 _FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/)*(\w*)", re.DOTALL)
-# A transaction that can only read does not keep them from the server's files and programs.
-_REACH_OUT = {"copy", "do"}
-_OTHERWISE = "schemas are warehouse, marts and platform; \\d works in psql"
+# These can read files and run programs of the server even in a read-only transaction.
+_UNCONFINED = {"copy", "do"}
+_DEFAULT_FIX = "schemas are warehouse, marts and platform; \\d works in psql"
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,22 @@ class Rows:
     """A result: column names and rows in the order of the query.
 
     Attributes:
-        did: What a statement without rows did, in Postgres's words: `DROP TABLE`.
+        command_tag: Postgres's command tag of a statement without rows: `DROP TABLE`.
     """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
-    did: str = ""
+    command_tag: str = ""
 
 
 class QueryError(PermanentError):
     """Postgres refused the statement."""
+
+    exit_code = 2
+
+
+class DuplicateColumnError(PermanentError):
+    """Columns that share a name cannot become keys of one JSON object."""
 
     exit_code = 2
 
@@ -51,7 +59,7 @@ def run_query(query: str, *, write: bool = False) -> Rows:
 
     Raises:
         QueryError: Postgres refused it, or it is several statements; nothing was changed.
-        WarehouseUnavailableError: Nobody answers.
+        WarehouseUnavailableError: Postgres does not answer.
     """
     return query_database(postgres_url(load_project(), "warehouse"), query, write=write)
 
@@ -60,16 +68,16 @@ def query_database(url: str, query: str, *, write: bool) -> Rows:
     """As `run_query`, on the database at `url`."""
     first = _FIRST_WORD.match(query)
     word = first[1].lower() if first else ""
-    if word == "copy" or (word in _REACH_OUT and not write):
+    if word == "copy" or (word in _UNCONFINED and not write):
         raise QueryError(
-            f"{word.upper()} is not run: it reaches files and programs of the server",
+            f"{word.upper()} is refused: it can read files and run programs of the server",
             fix="--json prints rows; psql has \\copy" if word == "copy" else _FIXES["25006"],
         )
     with connect(url) as session:
-        _load_any_time(session)
+        _register_loaders(session)
         try:
             if write:
-                # Without a transaction around it: VACUUM and the like refuse one.
+                # VACUUM and the like refuse to run in a transaction.
                 return _result(session, query)
             session.read_only = True
             with session.transaction():
@@ -77,12 +85,39 @@ def query_database(url: str, query: str, *, write: bool) -> Rows:
         except psycopg.Error as error:
             raise _refusal(error) from None
         except UnicodeEncodeError:
-            raise QueryError("the statement is no UTF-8", fix="write it in UTF-8") from None
+            raise QueryError("the statement is not UTF-8", fix="write it in UTF-8") from None
+
+
+def print_rows(found: Rows, *, as_json: bool) -> None:
+    """Print a query's rows: a table, or a JSON list of objects.
+
+    Raises:
+        DuplicateColumnError: Two columns share a name, so a JSON object would lose one.
+    """
+    repeated = {name for name in found.columns if found.columns.count(name) > 1}
+    if as_json and repeated:
+        raise DuplicateColumnError(
+            f"duplicate column names: {', '.join(sorted(repeated))}",
+            fix="name each column in the query: `select a.id as a_id`",
+        )
+    if as_json:
+        rows = (map(_finite, row) for row in found.rows)
+        print_json([dict(zip(found.columns, row, strict=True)) for row in rows])
+        return
+    if found.command_tag:
+        say(found.command_tag)
+        return
+    print_table(found.columns, found.rows, grouped=False)
+
+
+def _finite(value: object) -> object:
+    """The value, or text for NaN and infinity, which JSON lacks."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _result(session: Session, query: str) -> Rows:
-    # Prepared, Postgres takes one statement only: sent as text, it would run all of several, of
-    # which the first could end the transaction that can only read.
+    # A prepared statement is one statement. Sent as text, Postgres would run several, and the
+    # first could end the read-only transaction.
     cursor = session.execute(query, prepare=True)  # the user's own SQL
     if cursor.description is None:
         return Rows((), (), cursor.statusmessage or "")
@@ -93,17 +128,17 @@ def _refusal(error: psycopg.Error) -> QueryError:
     what = error.diag.message_primary or str(error).split("\n")[0] or type(error).__name__
     if what.startswith(_MORE_THAN_ONE):
         return QueryError("these are several statements", fix="run them one by one, or use psql")
-    return QueryError(what, fix=_FIXES.get(error.sqlstate or "", _OTHERWISE))
+    return QueryError(what, fix=_FIXES.get(error.sqlstate or "", _DEFAULT_FIX))
 
 
-def _load_any_time(session: Session) -> None:
-    """Read dates and times that Python has not, such as infinity and 24:00, as Postgres's text."""
+def _register_loaders(session: Session) -> None:
+    """Read dates and times that Python cannot hold, such as infinity and 24:00, as text."""
     for name, loader in _LOADERS.items():
         session.adapters.register_loader(name, loader)
 
 
 class _OrText(Loader):
-    """Loads as another loader does, and as text what that one cannot."""
+    """Loads a value by another loader, or as text if that fails."""
 
     loader: type[Loader]
 
@@ -139,7 +174,7 @@ _LOADERS: dict[str, type[Loader]] = {
     "time": _AnyTime,
     "timestamp": _AnyTimestamp,
     "timestamptz": _AnyTimestamptz,
-    # A timedelta knows no months: of 1 month it would make 30 days.
+    # A timedelta has no months: 1 month would become 30 days.
     "interval": TextLoader,
     "timetz": TextLoader,
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from headrace.config.loading import Project, resolve_secret
+from headrace.config.loading import Project, load_project, resolve_secret
 from headrace.errors import ConfigError
 from headrace.marts import dbt_worker
 from headrace.marts.builder import MartBuilder
@@ -89,6 +89,13 @@ def environment_of(project: Project) -> dict[str, str]:
         "DAGSTER_DISABLE_TELEMETRY": "1",
         **storage,
     }
+
+
+def prepare_environment() -> dict[str, str]:
+    """Prepare the configured home; returns the variables for Dagster's own commands."""
+    project = load_project()
+    prepare_home(project)
+    return environment_of(project)
 
 
 def prepare_home(project: Project) -> None:

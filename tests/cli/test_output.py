@@ -8,8 +8,9 @@ from decimal import Decimal
 import pytest
 
 from headrace.cli import output
-from headrace.cli.query import Rows
-from headrace.cli.runner import AssetStatus, BackfillResult
+from headrace.cli.backfill import BackfillResult, print_backfill
+from headrace.cli.query import DuplicateColumnError, Rows, print_rows
+from headrace.cli.status import AssetStatus, print_status
 from headrace.errors import ConfigError
 from headrace.ledger.causes import BadPartition
 
@@ -27,7 +28,7 @@ def table(capsys: pytest.CaptureFixture[str], columns: Sequence[str], row: Seque
 def test_a_querys_numbers_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     columns = ("product_id", "sales", "small")
     rows = ((885290, Decimal("2316391.19"), Decimal("0E-8")),)
-    output.print_rows(Rows(columns, rows), as_json=False)
+    print_rows(Rows(columns, rows), as_json=False)
     assert printed(capsys)[0].splitlines()[1].split() == ["885290", "2316391.19", "0.00000000"]
 
 
@@ -47,7 +48,7 @@ def test_in_our_own_tables_counts_are_grouped_and_keys_and_years_are_not(
 
 def test_a_view_has_no_rows_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     at = datetime(2024, 1, 1, tzinfo=UTC)
-    output.print_status([AssetStatus("marts/v", 1, 0, 0, 0, 0, 0, None, at)], as_json=False)
+    print_status([AssetStatus("marts/v", 1, 0, 0, 0, 0, 0, None, at)], as_json=False)
     assert "None" not in printed(capsys)[0]
 
 
@@ -56,7 +57,7 @@ NEVER_BUILT = AssetStatus("marts/m", 0, 0, 0, 0, 7, 4, 0, None)
 
 def test_before_any_run_the_first_steps_are_said(capsys: pytest.CaptureFixture[str]) -> None:
     steps = ["headrace backfill --from [a] --to b"]
-    output.print_status([NEVER_BUILT], as_json=False, first_steps=steps)
+    print_status([NEVER_BUILT], as_json=False, first_steps=steps)
     out, err = printed(capsys)
     assert out == ""
     assert "nothing has run yet" in err
@@ -66,10 +67,10 @@ def test_before_any_run_the_first_steps_are_said(capsys: pytest.CaptureFixture[s
 def test_what_is_declared_and_was_never_built_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     at = datetime(2024, 1, 1, tzinfo=UTC)
     assets = [AssetStatus("raw/a", 7, 0, 0, 0, 0, 0, 9, at), NEVER_BUILT]
-    output.print_status(assets, as_json=False, first_steps=[])
+    print_status(assets, as_json=False, first_steps=[])
     shown = printed(capsys)[0].splitlines()
     assert shown[2].split() == ["marts/m", *"000074", "0", "never", "built"]
-    output.print_status([NEVER_BUILT], as_json=True)
+    print_status([NEVER_BUILT], as_json=True)
     [found] = json.loads(printed(capsys)[0])
     assert (found["asset"], found["never_built"], found["last_run"]) == ("marts/m", True, None)
 
@@ -79,7 +80,7 @@ def test_a_backfills_errors_are_a_line_a_cause(capsys: pytest.CaptureFixture[str
         BadPartition(f"raw/shop_{n % 2}", date(2024, 1, 1 + n // 2), "failed", "[no] header")
         for n in range(60)
     )
-    output.print_backfill(BackfillResult("r", 3, bad, (), 3, "3 published, 60 not"), as_json=False)
+    print_backfill(BackfillResult("r", 3, bad, (), 3, "3 published, 60 not"), as_json=False)
     assert printed(capsys)[1].splitlines() == [
         "failed raw/shop_0, raw/shop_1 2024-01-01 to 2024-01-30 (30 days): [no] header",
         "3 published, 60 not",
@@ -95,7 +96,7 @@ def test_names_values_and_messages_are_printed_as_they_are(
 ) -> None:
     output.print_table([text], [[text], [1]], title=text)
     output.print_facts(text, {text: [text]}, as_json=False)
-    output.print_rows(Rows((text,), ((text,),)), as_json=False)
+    print_rows(Rows((text,), ((text,),)), as_json=False)
     out, _ = printed(capsys)
     assert [line.strip() for line in out.splitlines()] == [
         *(text, text, text, "1"),
@@ -104,14 +105,14 @@ def test_names_values_and_messages_are_printed_as_they_are(
     ]
     output.print_error(ConfigError(text, fix=text))
     bad = BadPartition(f"raw/{text}", date(2024, 1, 1), "held", text)
-    output.print_backfill(BackfillResult("r", 0, (bad,), (), 3, text), as_json=False)
-    output.print_status([], as_json=False, first_steps=[text])
+    print_backfill(BackfillResult("r", 0, (bad,), (), 3, text), as_json=False)
+    print_status([], as_json=False, first_steps=[text])
     _, err = printed(capsys)
     assert err.count(text) == 6
 
 
 def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    output.print_rows(Rows(("a\x1b[2J",), (("b\x07\r\x9b1m",),)), as_json=False)
+    print_rows(Rows(("a\x1b[2J",), (("b\x07\r\x9b1m",),)), as_json=False)
     assert printed(capsys)[0].split() == ["a\\x1b[2J", "b\\x07\\x0d\\x9b1m"]
 
 
@@ -127,9 +128,9 @@ def test_names_that_are_no_utf8_are_printed_with_escapes(
 
 def test_json_loses_no_column_and_no_value(capsys: pytest.CaptureFixture[str]) -> None:
     found = Rows(("a", "b", "c"), ((float("nan"), float("-inf"), b"\xff"),))
-    output.print_rows(found, as_json=True)
+    print_rows(found, as_json=True)
     assert json.loads(printed(capsys)[0], parse_constant=pytest.fail) == [
         {"a": "nan", "b": "-inf", "c": "\\xff"}
     ]
-    with pytest.raises(output.NamedTwiceError, match="named twice: a"):
-        output.print_rows(Rows(("a", "a"), ((1, 2),)), as_json=True)
+    with pytest.raises(DuplicateColumnError, match="duplicate column names: a"):
+        print_rows(Rows(("a", "a"), ((1, 2),)), as_json=True)

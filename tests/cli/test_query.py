@@ -79,8 +79,8 @@ def test_one_statement_may_have_comments_and_a_semicolon(url: str) -> None:
 
 def test_a_statement_that_writes_says_what_it_did(url: str) -> None:
     for query, did in (("create table t ()", "CREATE TABLE"), ("vacuum t", "VACUUM")):
-        assert query_database(url, query, write=True).did == did
-    assert query_database(url, "drop table t", write=True).did == "DROP TABLE"
+        assert query_database(url, query, write=True).command_tag == did
+    assert query_database(url, "drop table t", write=True).command_tag == "DROP TABLE"
 
 
 def test_dates_and_times_that_python_has_not_are_read(url: str) -> None:

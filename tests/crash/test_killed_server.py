@@ -16,11 +16,11 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from headrace.cli.runner import prepare
 from headrace.config.loading import load_project
 from headrace.embedded_postgres import server
 from headrace.project.connections import Database, postgres_url
 from headrace.project.home import Home
+from headrace.project.home_setup import prepare_environment
 from tests.e2e import installation
 from tests.e2e.installation import FIRST, Installation, good_lines
 
@@ -44,7 +44,7 @@ def shop() -> Iterator[Installation]:
 
 def test_only_dagsters_own_commits_do_not_wait_for_the_disk(shop: Installation) -> None:
     with shop.active(), pytest.MonkeyPatch.context() as patch:
-        for name, value in prepare().items():
+        for name, value in prepare_environment().items():
             patch.setenv(name, value)
         with dg.DagsterInstance.get() as instance:
             storage: Any = instance.event_log_storage

@@ -10,7 +10,7 @@ from tests.e2e.installation import REPOSITORY, Installation
 _RUN = """
 import sys
 from datetime import date
-from headrace.cli.runner import run_backfill
+from headrace.cli.backfill import run_backfill
 
 first, last, select = sys.argv[1:]
 first, last = date.fromisoformat(first), date.fromisoformat(last)
@@ -19,7 +19,7 @@ sys.exit(run_backfill(first, last, select=select, quiet=True).exit_code)
 _KILLED = """
 import os, signal, sys
 from datetime import date
-from headrace.cli.runner import run_backfill
+from headrace.cli.backfill import run_backfill
 from platform_assets.runtime.recorder import PublicationRecorder
 
 asset, when, first, last, select = sys.argv[1:]

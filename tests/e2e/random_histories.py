@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg
 
-from headrace.cli.runner import BackfillResult
+from headrace.cli.backfill import BackfillResult
 from headrace.config.loading import load_project
 from headrace.project.connections import postgres_url
 from tests.e2e.installation import Installation

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from headrace.cli.runner import BackfillResult, run_backfill
+from headrace.cli.backfill import BackfillResult, run_backfill
 from tests.e2e import installation
 from tests.e2e.conftest import scratch_root
 from tests.e2e.installation import FIRST, Installation

@@ -6,7 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from headrace.cli.runner import BackfillResult, read_errors, read_unclaimed
+from headrace.cli.backfill import BackfillResult
+from headrace.cli.status import read_errors, read_unclaimed
 from tests.e2e.installation import FIRST, HEADER, Installation, good_lines, line
 
 pytestmark = pytest.mark.e2e

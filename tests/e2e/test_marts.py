@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import yaml
 
-from headrace.cli.runner import BackfillResult, run_backfill
+from headrace.cli.backfill import BackfillResult, run_backfill
 from headrace.config.loading import load_project
 from headrace.errors import ConfigError
 from headrace.operations.lake_maintenance import maintain

@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 from typer.testing import CliRunner
 
-from headrace.cli import app, runner
+from headrace.cli import app, backfill
 from tests.e2e import installation
 from tests.e2e.conftest import scratch_root
 from tests.e2e.installation import Installation
@@ -47,7 +47,7 @@ def test_status_names_every_declared_asset_before_any_run(shop: Installation) ->
 
 
 def test_a_backfill_of_what_is_stale_ends_at_once_where_nothing_is(shop: Installation) -> None:
-    with mock.patch.object(runner, "_entry_point", side_effect=AssertionError("was started")):
+    with mock.patch.object(backfill, "check_conditions", side_effect=AssertionError("was started")):
         code, out, err = headrace(shop, "backfill", "--stale")
     assert (code, out) == (0, "")
     assert err.splitlines()[0] == "nothing is stale"

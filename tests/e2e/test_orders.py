@@ -15,7 +15,7 @@ from random import Random
 
 import pytest
 
-from headrace.cli.runner import run_backfill
+from headrace.cli.backfill import run_backfill
 from headrace.config.loading import load_project
 from headrace.embedded_postgres import server
 from headrace.project.home import Home

@@ -11,9 +11,9 @@ import dagster as dg
 import pytest
 import yaml
 
-from headrace.cli.runner import prepare
 from headrace.config.loading import load_project
 from headrace.project.connections import ledger_of
+from headrace.project.home_setup import prepare_environment
 from headrace.sources.files.landing import Landing
 from platform_assets.definitions import build_definitions
 from platform_assets.partitions import range_tags
@@ -62,7 +62,7 @@ def _run_daily(
     """
     _listings.clear()
     with shop.active(), pytest.MonkeyPatch.context() as patch:
-        for name, value in prepare().items():
+        for name, value in prepare_environment().items():
             patch.setenv(name, value)
         path = shop.landing / f"transactions/transactions-{days[1]}.csv"
         landing = FilesComeLate(uri=str(shop.landing), path=str(path), late_file=late_file)

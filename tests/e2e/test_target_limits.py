@@ -14,7 +14,7 @@ import yaml
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from headrace.cli.runner import BackfillResult
+from headrace.cli.backfill import BackfillResult
 from headrace.pipeline.processed import ProcessedStep
 from tests.e2e import installation
 from tests.e2e.installation import FIRST, Installation

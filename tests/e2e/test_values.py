@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from headrace.cli.runner import BackfillResult
+from headrace.cli.backfill import BackfillResult
 from tests.e2e import installation
 from tests.e2e.installation import FIRST, Installation
 

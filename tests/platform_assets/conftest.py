@@ -7,9 +7,9 @@ from unittest import mock
 
 import pytest
 
-from headrace.cli.runner import prepare
 from headrace.embedded_postgres import server
 from headrace.project.home import Home
+from headrace.project.home_setup import prepare_environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +21,7 @@ def prepared_home() -> Iterator[Path]:
     home.chmod(0o755)
     variables = {"HEADRACE_HOME": str(home), "HEADRACE_CONFIG": str(ROOT / "config")}
     with mock.patch.dict(os.environ, variables):
-        prepare()
+        prepare_environment()
     yield home
     server.stop(Home(home).postgres)
     shutil.rmtree(home, ignore_errors=True)

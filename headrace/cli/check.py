@@ -1,4 +1,4 @@
-"""Checking a configuration beyond its files: SQL by the engine, functions, the dbt project."""
+"""`headrace check`: SQL conditions, transform functions and the dbt project, beside the YAML."""
 
 import hashlib
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ _CONDITIONS = "see docs/how-to/write-rules-and-conditions.md"
 
 
 def check_project(project: Project) -> None:
-    """Look at everything that can be known before a run.
+    """Check everything that can be known before a run.
 
     Raises:
-        ConfigError: One line a fault, with file, line and path.
+        ConfigError: One line a problem, with file, line and path.
     """
     conditions = _condition_lines(project)
     others = [
-        *(located(project.folder / file, what) for file, what in _faults_of_code(project)),
+        *(located(project.folder / file, what) for file, what in _code_problems(project)),
         *_dbt_lines(project),
     ]
     if conditions or others:
@@ -31,10 +31,10 @@ def check_project(project: Project) -> None:
 
 
 def check_conditions(project: Project) -> None:
-    """Have the engine read every SQL condition, unless it has read just these before.
+    """Have the engine analyse every SQL condition, unless none has changed since the last time.
 
     Raises:
-        ConfigError: One line a condition that the engine would refuse in the middle of a run.
+        ConfigError: One line for each condition that the engine would reject during a run.
     """
     if lines := _condition_lines(project):
         raise ConfigError("\n".join(lines), fix=_CONDITIONS)
@@ -44,23 +44,23 @@ def _condition_lines(project: Project) -> list[str]:
     seen, stamp = Home(project.home).conditions_seen, _stamp(project)
     if stamp is None or (seen.is_file() and seen.read_text() == stamp):
         return []
-    lines = [located(project.folder / file, what) for file, what in _condition_faults(project)]
+    lines = [located(project.folder / file, what) for file, what in _condition_problems(project)]
     if not lines:
         seen.parent.mkdir(parents=True, exist_ok=True)
         seen.write_text(stamp)
     return lines
 
 
-def _condition_faults(project: Project) -> Iterator[tuple[str, str]]:
-    # Here: with the engine's client, which takes a second, and most commands need neither.
+def _condition_problems(project: Project) -> Iterator[tuple[str, str]]:
+    # The engine's client takes a second to import.
     from headrace.engine.session import EngineUnavailableError, SessionSettings, connect
     from headrace.quality import conditions
 
     try:
         spark = connect(SessionSettings(remote=project.settings.engine.remote))
     except EngineUnavailableError:
-        # A configuration can be checked where its cluster cannot be reached; steps read their
-        # conditions again with their own engine.
+        # The cluster need not be reachable to check a configuration; each step has its own engine
+        # analyse its conditions again.
         spark = connect(SessionSettings())
     entities = project.entities()
     found = [
@@ -79,7 +79,7 @@ def _condition_faults(project: Project) -> Iterator[tuple[str, str]]:
 
 
 def _stamp(project: Project) -> str | None:
-    """A hash of all that the engine's answer depends on; None: there is no condition."""
+    """A hash of everything that the engine's answer depends on; None without conditions."""
     columns, texts = [], []
     for name, (_, entity) in project.entities().items():
         columns += [f"{name}.{column.name} {column.type}" for column in entity.columns]
@@ -93,10 +93,10 @@ def _stamp(project: Project) -> str | None:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest() if texts else None
 
 
-def _faults_of_code(project: Project) -> Iterator[tuple[str, str]]:
+def _code_problems(project: Project) -> Iterator[tuple[str, str]]:
     for path, source in project.source_files.items():
         for entity in source.entities:
-            if entity.transform is not None and (why := _why_no_transform(entity.transform)):
+            if entity.transform is not None and (why := _transform_problem(entity.transform)):
                 yield f"sources/{path.name}", f"entities[{entity.name}].transform: {why}"
     today = datetime.now(UTC).date()
     if project.settings.partitions.end is None:
@@ -105,7 +105,7 @@ def _faults_of_code(project: Project) -> Iterator[tuple[str, str]]:
 
 
 def _dbt_lines(project: Project) -> Iterator[str]:
-    """Whether dbt can read its project; what it read is kept for the next run."""
+    """Problems of the dbt project; the parsed manifest is cached for the next run."""
     folder = project.dbt_project()
     if not (folder / "dbt_project.yml").is_file():
         base = project.folder / "base.yaml"
@@ -114,7 +114,6 @@ def _dbt_lines(project: Project) -> Iterator[str]:
     from headrace.marts.builder import MartBuilder, marts_of, missing_tables
 
     try:
-        # The first time it takes dbt some seconds, which the first run then does not need.
         builder = MartBuilder(folder, Home(project.home).dbt, url=lambda: "")
         manifest = builder.ensure_manifest()
         marts_of(manifest)
@@ -126,8 +125,8 @@ def _dbt_lines(project: Project) -> Iterator[str]:
         yield " ".join(str(error).split())
 
 
-def _why_no_transform(reference: str) -> str | None:
-    from headrace.standardize.good_rows import load_transform  # with the engine's client
+def _transform_problem(reference: str) -> str | None:
+    from headrace.standardize.good_rows import load_transform  # imports the engine's client
 
     try:
         load_transform(reference)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from headrace.cli import checking
-from headrace.cli.checking import check_conditions, check_project
+from headrace.cli import check
+from headrace.cli.check import check_conditions, check_project
 from headrace.config.loading import Project, load_project
 from headrace.errors import ConfigError
 
@@ -39,7 +39,7 @@ def edit(path: Path, *changes: tuple[str, str]) -> None:
 
 
 def without_dbt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checking, "_dbt_lines", lambda _: [])
+    monkeypatch.setattr(check, "_dbt_lines", lambda _: [])
 
 
 @pytest.mark.usefixtures("sail")
@@ -74,13 +74,13 @@ def test_the_engine_is_asked_again_only_when_a_condition_changed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    ask = checking._condition_faults
+    ask = check._condition_problems
 
     def counted(project: Project) -> Any:
         asked.append(project.environment)
         return ask(project)
 
-    monkeypatch.setattr(checking, "_condition_faults", counted)
+    monkeypatch.setattr(check, "_condition_problems", counted)
     check_conditions(loaded(folder))
     check_conditions(loaded(folder))
     assert len(asked) == 1
@@ -96,7 +96,7 @@ def test_a_calendar_that_ends_before_today_is_refused_where_days_have_no_end(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_dbt(monkeypatch)
-    monkeypatch.setattr(checking, "_condition_lines", lambda _: [])
+    monkeypatch.setattr(check, "_condition_lines", lambda _: [])
     (folder / "development.yaml").write_text("")
     with pytest.raises(
         ConfigError, match=r"calendar\.end: 2018-12-31 lies before the last day that"
@@ -114,7 +114,7 @@ def test_a_calendar_that_ends_before_today_is_refused_where_days_have_no_end(
 def test_a_dbt_project_that_cannot_be_read_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch, files: Sequence[str], expected: str
 ) -> None:
-    monkeypatch.setattr(checking, "_condition_lines", lambda _: [])
+    monkeypatch.setattr(check, "_condition_lines", lambda _: [])
     for name in files:
         path = folder.parent / "dbt" / name.removeprefix("-")
         if name.startswith("-"):
@@ -129,7 +129,7 @@ def test_a_dbt_project_that_cannot_be_read_is_refused(
 def test_a_table_that_marts_read_and_the_star_lacks_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checking, "_condition_lines", lambda _: [])
+    monkeypatch.setattr(check, "_condition_lines", lambda _: [])
     models = folder.parent / "dbt/models/marts"
     models.mkdir(parents=True)
     (models / "mart.sql").write_text(MODEL.replace("fact_sales", "fact_sale"))
