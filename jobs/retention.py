@@ -3,7 +3,7 @@
 import dagster as dg
 
 from headrace.config.loading import Project
-from headrace.operations.retention import drop_old_months, facts_with_an_end
+from headrace.operations.retention import drop_old_months, facts_with_retention
 from resources.warehouse import WarehouseResource
 
 RETENTION_JOB = "retention"
@@ -11,7 +11,7 @@ RETENTION_JOB = "retention"
 
 def build_retention_job(project: Project) -> dg.JobDefinition | None:
     """Drops what is older than it is kept; None where every fact keeps all."""
-    if not facts_with_an_end(project):
+    if not facts_with_retention(project):
         return None
 
     @dg.op(name="drop_old_months", tags={"kind": "postgres"})

@@ -12,8 +12,8 @@ from headrace.pipeline.calendar import CalendarStep
 from headrace.pipeline.dimensions import DimensionStep
 from headrace.pipeline.facts import FactStep, StagedFact
 from headrace.pipeline.full_snapshots import NAMESPACE as QUARANTINED_KEYS
-from headrace.pipeline.inferred_members import mentioned_by
-from headrace.pipeline.periodic_snapshots import SnapshotStep
+from headrace.pipeline.inferred_members import inferring_facts
+from headrace.pipeline.periodic_snapshots import PeriodicSnapshotStep
 from headrace.project.lineage import calendar_lineage, dimension_lineage, fact_lineage
 from headrace.project.version import code_version
 from headrace.quality.report import AuditedOutput, AuditedTable, bad_days, passed_days
@@ -82,7 +82,7 @@ def build_dimension_asset(
                 entity=entity,
                 table=lake.table(CURATED, config.name),
                 processed=processed(config.entity),
-                mentioned_by=mentioned_by(project, config, processed),
+                mentioned_by=inferring_facts(project, config, processed),
                 code_version=version,
                 quarantined_keys=(
                     lake.table(QUARANTINED_KEYS, table_of(config.entity))
@@ -162,7 +162,7 @@ def build_fact_asset(project: Project, config: FactConfig, *, for_ui: bool) -> d
             processed = lake.scan(PROCESSED, table_of(config.entity), days)
             return step.stage(name_of(key), processed, days)
         states = recorder.ledger().states(name_of(key))
-        return SnapshotStep(
+        return PeriodicSnapshotStep(
             step,
             lake.table(PROCESSED, table_of(config.entity)),
             [day for day, state in states.items() if day and state.published_at],
@@ -199,7 +199,7 @@ def build_fact_asset(project: Project, config: FactConfig, *, for_ui: bool) -> d
                 entity=entity,
                 dimensions=_tables(lake, dimensions),
                 table=table,
-                slice_bytes=project.settings.engine.slice_bytes,
+                batch_bytes=project.settings.engine.slice_bytes,
             )
             staged = staged_fact(step, days, lake, recorder)
             rekeyed = staged.rekeyed.reports
@@ -221,7 +221,7 @@ def build_fact_asset(project: Project, config: FactConfig, *, for_ui: bool) -> d
                 reports=staged.days.reports,
                 restated=rekeyed,
                 renewed=staged.renewed,
-                has_followed=staged.has_followed,
+                is_current=staged.is_current,
             )
 
         # Held until the fact is published: what one run moves to late versions, another one that

@@ -87,7 +87,7 @@ def build_processed_asset(
                 table=table,
                 quarantine=quarantine,
                 stamp=stamp_of(context.run, version),
-                slice_bytes=project.settings.engine.slice_bytes,
+                batch_bytes=project.settings.engine.slice_bytes,
                 snapshots=audit,
                 source_order=uses.source_order if uses else (),
                 lineage_read=lineage_columns_read(project, name),

@@ -1,1 +1,1 @@
-"""Maintenance of what is published: audits, retention, reset."""
+"""Operations on published tables: maintenance, audit of the star, retention, reset."""

@@ -1,4 +1,4 @@
-"""Daily maintenance: old snapshots, files that nothing refers to, the ledger's old attempts."""
+"""Daily maintenance: expires snapshots, removes orphan files, deletes old ledger attempts."""
 
 import time
 from collections import defaultdict
@@ -17,14 +17,14 @@ from headrace.pipeline.watermarks import snapshots_read
 from headrace.project.connections import lake_of, ledger_of, postgres_url
 from headrace.warehouse.sessions import connection_factory, map_errors
 
-# A run that says for so long that it is under way has died without a word.
+# A run that has been "in progress" for longer is treated as dead.
 _LONGEST_RUN = timedelta(days=7)
 _FILES_A_TABLE = 20_000
 
 
 @dataclass(frozen=True)
 class MaintainedTable:
-    """What maintenance did to a table; `seconds` is its time."""
+    """Result of the maintenance of one table; `seconds` is its duration."""
 
     table: str
     snapshots_expired: int
@@ -34,13 +34,14 @@ class MaintainedTable:
 
 
 def maintain(project: Project, *, now: datetime | None = None) -> list[MaintainedTable]:
-    """Maintain the project's lake, for as long as `maintenance.max_minutes` says.
+    """Maintain the project's lake for at most `maintenance.max_minutes`.
 
-    The ledger forgets attempts of before `maintenance.keep_attempts_days`.
+    The ledger's attempts older than `maintenance.keep_attempts_days` are deleted.
 
-    Kept are: what is published; every snapshot that was current within `maintenance.keep_hours`, or
-    since the start of the oldest run that is under way; the snapshots up to which a table of lake
-    or warehouse follows another, however old; of each table the last one that the ledger names.
+    These snapshots stay: the current one of each table; those that were current within
+    `maintenance.keep_hours` or since the start of the oldest running run; those that are the
+    watermark of another table of lake or warehouse, however old; and the last one of each table
+    that the ledger names.
 
     Raises:
         WarehouseUnavailableError: Postgres does not answer.
@@ -51,7 +52,7 @@ def maintain(project: Project, *, now: datetime | None = None) -> list[Maintaine
     lake, ledger = lake_of(project), ledger_of(project)
     ledger.forget_attempts(now - timedelta(days=settings.keep_attempts_days))
     try:
-        # Of a lake that takes longer than a night, each night begins elsewhere.
+        # Each night starts with another table, for lakes that one night is too short for.
         turn = now.toordinal()
         return maintain_lake(
             lake,
@@ -77,11 +78,11 @@ def maintain_lake(
 
     Args:
         lake: The tables.
-        keep_from: What was published or staged since then stays.
-        needed: By table, snapshots that stay however old they are.
-        turn: Shifts the table to begin with.
-        until: When to begin with no further table, by `clock`.
-        clock: Seconds.
+        keep_from: Snapshots and files since then stay.
+        needed: By table, snapshots that stay regardless of age.
+        turn: Rotates the order of tables.
+        until: Time on `clock` after which no further table is started.
+        clock: Monotonic seconds.
     """
     tables = lake.tables()
     first = turn % len(tables) if tables else 0
@@ -100,12 +101,12 @@ def maintain_lake(
 
 
 def needed_snapshots(lake: LakeCatalog, ledger: Ledger) -> dict[str, set[int]]:
-    """By table, the snapshots that others follow it from, and the last one the ledger names."""
+    """By table, the snapshots that are watermarks of others, and the last one the ledger names."""
     needed: dict[str, set[int]] = defaultdict(set)
     for namespace, name in lake.tables():
         table = lake.table(namespace, name)
-        for followed, snapshot in snapshots_read(table.snapshot_properties()).items():
-            needed[followed].add(snapshot)
+        for upstream, snapshot in snapshots_read(table.snapshot_properties()).items():
+            needed[upstream].add(snapshot)
         loaded = ledger.loaded_snapshot(f"warehouse/{name}") if namespace == "curated" else None
         needed[table.name] |= {loaded} if loaded is not None else set()
         needed[table.name] |= _last_recorded(ledger, table, f"{namespace}/{name}")
@@ -113,16 +114,16 @@ def needed_snapshots(lake: LakeCatalog, ledger: Ledger) -> dict[str, set[int]]:
 
 
 def _last_recorded(ledger: Ledger, table: LakeTable, asset: str) -> set[int]:
-    """The newest snapshot that the ledger names: after a crash, news is what came later."""
+    """The newest snapshot that the ledger names: reconciliation after a crash starts from it."""
     ids = table.snapshot_ids()
     recorded = ledger.recorded_snapshots(asset, ids)
     return {*[snapshot for snapshot in ids if snapshot in recorded][:1]}
 
 
 def _running_since(project: Project, now: datetime) -> list[datetime]:
-    """When the oldest run that is under way began, as Dagster's own table says; empty: none."""
+    """Start of the oldest running run, from Dagster's own table; empty if no run is running."""
     connect = connection_factory(postgres_url(project, "dagster"))
-    with map_errors("asking which runs are under way"), connect() as session:
+    with map_errors("looking for running runs"), connect() as session:
         try:
             row = session.execute(
                 "select to_timestamp(min(start_time)) from runs"
@@ -131,5 +132,5 @@ def _running_since(project: Project, now: datetime) -> list[datetime]:
                 (now - _LONGEST_RUN,),
             ).fetchone()
         except psycopg.errors.UndefinedTable:
-            return []  # Dagster was never started on this database.
+            return []  # Dagster never ran on this database.
     return [row[0]] if row and row[0] else []

@@ -1,4 +1,4 @@
-"""Dropping an asset's published state, so that it is built anew."""
+"""Reset of an asset: drops its tables and ledger entries, so that the next run rebuilds it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from headrace.project.connections import lake_of, ledger_of, postgres_url
 from headrace.warehouse.sessions import Session, connection_factory, locked, map_errors
 
 _LAKE = ("raw", "processed", "curated")
-# Tables beside an asset's own: rows that were set aside, and their keys.
+# Namespaces with further tables of a processed asset: quarantined rows, and their keys.
 _BESIDE = ("quarantine", "quarantined_keys")
-# Not the attempts: they are history.
+# Attempts stay, as history.
 _LEDGER = {
     "partition_ledger": "asset",
     "table_input": "asset",
@@ -25,11 +25,11 @@ _LEDGER = {
 
 @dataclass(frozen=True)
 class Reset:
-    """What a reset drops.
+    """The tables and ledger entries that a reset drops.
 
     Attributes:
         asset: Such as `curated/fact_sales`.
-        tables: Tables of lake or Postgres, as namespace.name.
+        tables: Tables of the lake or of Postgres, as namespace.name.
     """
 
     asset: str
@@ -37,18 +37,18 @@ class Reset:
 
     @property
     def warning(self) -> str:
-        """What goes, in a sentence for the person who confirms it."""
-        lost = f"drops {', '.join(self.tables)} and what the ledger knows of {self.asset}"
+        """One sentence on what is dropped, for the person who confirms it."""
+        lost = f"drops {', '.join(self.tables)} and the ledger's entries of {self.asset}"
         if self.asset.startswith("raw/"):
-            lost += "; files that are no longer in the landing zone are lost for good"
+            lost += "; files that are no longer in the landing zone are lost permanently"
         return lost
 
 
 def plan_reset(project: Project, asset: str) -> Reset:
-    """What belongs to an asset.
+    """Find the tables of an asset.
 
     Raises:
-        ConfigError: No such asset was ever published.
+        ConfigError: The asset was never published.
     """
     layer, _, name = asset.partition("/")
     known = {summary.asset for summary in ledger_of(project).summary()}
@@ -61,27 +61,27 @@ def plan_reset(project: Project, asset: str) -> Reset:
     if asset not in known:
         near = get_close_matches(asset, known, 1)
         raise ConfigError(
-            f"nothing was ever published of '{asset}'",
+            f"'{asset}' was never published",
             fix=f"did you mean {near[0]}?" if near else "headrace status lists the assets",
         )
     return Reset(asset, tables)
 
 
 def reset(project: Project, plan: Reset) -> None:
-    """Drop it; waits for a run that is publishing the asset.
+    """Drop the tables and ledger entries; waits for a run that is publishing the asset.
 
-    Readers of a table in Postgres see it until the transaction ends; files of the lake are deleted
-    at once. Views over the table go with it, and are made again by the next load.
+    Readers of a Postgres table see it until the transaction ends; files of the lake are deleted at
+    once. Views over the table are dropped, too; the next load creates them again.
 
     Raises:
-        WarehouseUnavailableError: Postgres does not answer; what was dropped before stays dropped.
+        WarehouseUnavailableError: Postgres does not answer; tables dropped before stay dropped.
     """
     layer = plan.asset.partition("/")[0]
     connect = connection_factory(postgres_url(project, "warehouse"))
     lock = layer if layer in {"warehouse", "marts"} else plan.asset
     with locked(connect, lock), map_errors(f"resetting {plan.asset}"), connect() as session:
-        # The ledger first: a table without a ledger row is published again, a row without a table
-        # would be read.
+        # The ledger first: a table without ledger entries is published again, but an entry
+        # without a table would send readers to a missing table.
         with session.transaction():
             _forget(session, plan.asset)
             if layer not in _LAKE:

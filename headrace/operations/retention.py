@@ -1,4 +1,4 @@
-"""Retention of the warehouse: old months go, and the ledger no longer claims them."""
+"""Retention of the warehouse: drops old months of facts and their ledger entries."""
 
 from datetime import date
 
@@ -10,8 +10,8 @@ from headrace.warehouse.ddl.retention import drop_months, first_kept_month
 from headrace.warehouse.sessions import Connect
 
 
-def facts_with_an_end(project: Project) -> list[FactConfig]:
-    """The facts that are not kept for ever, and that are cut into months."""
+def facts_with_retention(project: Project) -> list[FactConfig]:
+    """The facts with `keep_months` whose tables are partitioned by month."""
     return [
         fact
         for fact in project.star.facts
@@ -22,20 +22,20 @@ def facts_with_an_end(project: Project) -> list[FactConfig]:
 def drop_old_months(
     project: Project, connect: Connect, today: date | None = None
 ) -> dict[str, list[date]]:
-    """Drop each fact's months that are older than it is kept.
+    """Drop each fact's months that are older than its `keep_months`.
 
     Args:
-        project: Says how long.
+        project: The configuration.
         connect: Opens sessions with the warehouse.
-        today: UTC; now without it.
+        today: UTC; None: the current date.
 
     Returns:
-        By fact, the months dropped; facts that are kept for ever are missing.
+        By fact, the months dropped; facts without retention are missing.
     """
     dropped = {}
-    for fact in facts_with_an_end(project):
+    for fact in facts_with_retention(project):
         kept_from = first_kept_month(fact.keep_months, today)
         dropped[fact.name] = drop_months(connect, fact_table(project, fact), kept_from)
-        # Else a mart that is built again would take these days for empty, and lose its rows.
+        # Otherwise a rebuilt mart would read these days as empty and lose its rows.
         Ledger(connect).forget(f"{NAMESPACE}/{fact.name}", kept_from)
     return dropped

@@ -1,4 +1,4 @@
-"""Auditing the star: what is published against what the published rows give, built from nothing."""
+"""Audit of the star: compares the published tables with a rebuild from all processed rows."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from headrace.lake.table import LakeTable
 from headrace.ledger.ledger import Ledger, PartitionState
 from headrace.pipeline.dimensions import all_inputs, now_of
 from headrace.pipeline.full_snapshots import NAMESPACE as QUARANTINED_KEYS
-from headrace.pipeline.inferred_members import mentioned_by
+from headrace.pipeline.inferred_members import inferring_facts
 from headrace.pipeline.watermarks import changes_since_read
 from headrace.project.lineage import CURATED, PROCESSED, table_of
 from headrace.schema import TableSchema
@@ -34,31 +34,31 @@ from headrace.star.scd2.dimensions import build_dimension, dimension_schema
 
 
 @contextmanager
-def scratch_files(spark: SparkSession) -> Iterator["Scratch"]:
-    """Files that are deleted in the end, whatever happens."""
-    scratch = Scratch(spark, [])
+def temp_tables(spark: SparkSession) -> Iterator["TempTables"]:
+    """Temporary tables for the duration of the block."""
+    temp = TempTables(spark, [])
     try:
-        yield scratch
+        yield temp
     finally:
-        scratch.delete()
+        temp.delete()
 
 
 @dataclass(frozen=True)
-class Scratch:
-    """Files that nothing refers to, and that are deleted in the end."""
+class TempTables:
+    """Frames written to staging folders of the lake and deleted at the end."""
 
     spark: SparkSession
     stagings: list[tuple[LakeTable, str]]
 
-    def kept(self, table: LakeTable, rows: DataFrame) -> DataFrame:
-        """A frame, computed once."""
+    def materialize(self, table: LakeTable, rows: DataFrame) -> DataFrame:
+        """Compute a frame once, and return a frame that reads the result."""
         token = self._token(table)
         write_table(rows, uri=table.staging_uri(token))
         paths = [file.path for file in table.staged_files(token)]
         return self.spark.read.schema(rows.schema).parquet(*paths) if paths else rows
 
-    def stored(self, table: LakeTable, rows: pa.RecordBatchReader) -> DataFrame:
-        """Arrow batches as a frame of the engine."""
+    def from_arrow(self, table: LakeTable, rows: pa.RecordBatchReader) -> DataFrame:
+        """Write Arrow batches, and return a frame that reads them."""
         token = self._token(table)
         folder = table.staging_uri(token)
         schema = spark_schema(stage_batches(rows, table.storage, folder, partition_column=None))
@@ -86,16 +86,16 @@ ReadWarehouse = Callable[[str, Collection[date] | None], pa.RecordBatchReader]
 
 @dataclass(frozen=True)
 class TableAudit:
-    """How one published table compares with its rebuild.
+    """Comparison of one published table with its rebuild.
 
     Attributes:
         table: namespace.name, of the lake or the warehouse.
-        rows: Rows that were compared, as expected.
-        missing: Rows that should be there and are not.
-        unexpected: Rows that are there and should not be.
+        rows: Number of rows expected.
+        missing: Number of rows of the rebuild that are not published.
+        unexpected: Number of published rows that the rebuild lacks.
         examples: The first differences, by key: `missing product_id 7, valid_from …`.
-        days_behind: Days of a fact that were left out, because their processed rows were
-            published again and no run has brought them to the star yet.
+        days_behind: Days of a fact that were not compared, because their processed rows were
+            published again and the fact has not been built from them yet.
     """
 
     table: str
@@ -113,11 +113,11 @@ class TableAudit:
 
 @dataclass(frozen=True)
 class StarAudit:
-    """Rebuilds the star from all processed rows in time order, and compares it with what is read.
+    """Rebuilds the star from all processed rows, and compares it with the published tables.
 
     Attributes:
-        lake_table: Gives a table of the lake by namespace and name.
-        warehouse_rows: Gives a warehouse table's rows, of some days or of all.
+        lake_table: Returns a table of the lake by namespace and name.
+        warehouse_rows: Returns a warehouse table's rows of some days, or of all (None).
     """
 
     spark: SparkSession
@@ -127,41 +127,41 @@ class StarAudit:
     ledger: Ledger
 
     def run(self) -> list[TableAudit]:
-        """Every dimension and fact, in the lake and in the warehouse.
+        """Audit every dimension and fact, in the lake and in the warehouse.
 
         Raises:
-            UnpublishedTableError: Something was never published.
+            UnpublishedTableError: A table was never published.
         """
         star = self.project.star
         found: list[TableAudit] = []
         versions: dict[str, DataFrame] = {}
-        with scratch_files(self.spark) as scratch:
+        with temp_tables(self.spark) as temp:
             for number, config in enumerate(star.dimensions):
                 progress.report("audit of dimensions", number, len(star.dimensions))
-                versions[config.name] = self._rebuilt(config, scratch)
-                found += self._dimension(config, versions[config.name], scratch)
+                versions[config.name] = self._rebuilt(config, temp)
+                found += self._dimension(config, versions[config.name], temp)
             progress.report("audit of dimensions", len(star.dimensions), len(star.dimensions))
             for fact in star.facts:
-                found += self._fact(fact, versions, scratch)
+                found += self._fact(fact, versions, temp)
         return found
 
-    def _rebuilt(self, config: DimensionConfig, scratch: Scratch) -> DataFrame:
-        """The dimension from nothing, kept in scratch: each slice of facts joins it again."""
+    def _rebuilt(self, config: DimensionConfig, temp: TempTables) -> DataFrame:
+        """The rebuilt dimension, materialized because each batch of facts joins it."""
         entity = self.project.entities()[config.entity][1]
         keys = None
         if config.snapshots_tell_deletes:
             keys = self.lake_table(QUARANTINED_KEYS, config.entity.replace(".", "_"))
-        mentions = mentioned_by(self.project, config, self._processed)
-        # The rebuild takes for today what the published state does.
+        mentions = inferring_facts(self.project, config, self._processed)
+        # The rebuild uses the published state's current time.
         now = now_of(self.lake_table("curated", config.name).snapshot_properties())
         inputs = all_inputs(self.spark, self._processed(config.entity), mentions, keys, now)
         built = build_dimension(inputs, config, entity)
         whole = built.head.unionByName(built.tail)
         names = dimension_schema(config, entity).names
-        return scratch.kept(self.lake_table("curated", config.name), whole.select(*names))
+        return temp.materialize(self.lake_table("curated", config.name), whole.select(*names))
 
     def _dimension(
-        self, config: DimensionConfig, expected: DataFrame, scratch: Scratch
+        self, config: DimensionConfig, expected: DataFrame, temp: TempTables
     ) -> Iterator[TableAudit]:
         schema = dimension_schema(config, self.project.entities()[config.entity][1])
         key = (*config.natural_key, "valid_from")
@@ -174,14 +174,14 @@ class StarAudit:
             key,
             published.total_rows,
         )
-        loaded = scratch.stored(table, self.warehouse_rows(config.name, None))
+        loaded = temp.from_arrow(table, self.warehouse_rows(config.name, None))
         lake = published.frame(self.spark)
         yield _compared(
             f"warehouse.{config.name}", [(lake, loaded)], schema, key, published.total_rows
         )
 
     def _fact(
-        self, config: FactConfig, versions: Mapping[str, DataFrame], scratch: Scratch
+        self, config: FactConfig, versions: Mapping[str, DataFrame], temp: TempTables
     ) -> Iterator[TableAudit]:
         project = self.project
         entity = project.entities()[config.entity][1]
@@ -190,21 +190,21 @@ class StarAudit:
         table = self.lake_table("curated", config.name)
         published = table.scan()
         days, behind = self._comparable(config, published)
-        slices = self._slices(config, published, days)
+        batches = self._batches(config, published, days)
         rows = sum(published.rows(day) for day in days if day in published.files_by_day)
 
         def rebuilt() -> Iterator[tuple[DataFrame, DataFrame]]:
-            sources = self._sources(config, table, slices, scratch)
-            for number, (some, source) in enumerate(zip(slices, sources, strict=True)):
-                progress.report(f"audit of {table.name}", number, len(slices))
+            sources = self._sources(config, table, batches, temp)
+            for number, (some, source) in enumerate(zip(batches, sources, strict=True)):
+                progress.report(f"audit of {table.name}", number, len(batches))
                 facts = build_fact(source, config, entity, joined)
                 yield facts, table.scan(some).frame(self.spark)
-            progress.report(f"audit of {table.name}", len(slices), len(slices))
+            progress.report(f"audit of {table.name}", len(batches), len(batches))
 
         def loaded() -> Iterator[tuple[DataFrame, DataFrame]]:
-            for some in slices:
+            for some in batches:
                 loaded_days = _days_of(entity.grain, some)
-                stored = scratch.stored(table, self.warehouse_rows(config.name, loaded_days))
+                stored = temp.from_arrow(table, self.warehouse_rows(config.name, loaded_days))
                 yield table.scan(some).frame(self.spark), stored
 
         in_lake = lake_fact_schema(config, entity, dimensions)
@@ -213,10 +213,10 @@ class StarAudit:
         key = in_warehouse.names
         yield _compared(f"warehouse.{config.name}", loaded(), in_warehouse, key, rows, behind)
 
-    def _slices(
+    def _batches(
         self, config: FactConfig, published: LakeScan, days: Sequence[date]
     ) -> list[list[date]]:
-        # A snapshot has rows on days on which its source has none.
+        # A periodic snapshot has rows on days without rows of its source.
         source = published if config.accumulates else self._processed(config.entity).scan(days)
         sizes = {day: source.size_bytes(day) for day in days if day in source.files_by_day}
         return plan_batches(days, sizes, self.project.settings.engine.slice_bytes)
@@ -225,27 +225,27 @@ class StarAudit:
         self,
         config: FactConfig,
         table: LakeTable,
-        slices: Sequence[Sequence[date]],
-        scratch: Scratch,
+        batches: Sequence[Sequence[date]],
+        temp: TempTables,
     ) -> Iterator[DataFrame]:
-        """The rows that the facts of each slice come from; of a snapshot, from the first row on."""
+        """The source rows of each batch; of a periodic snapshot, the states at its days' ends."""
         entity = self.project.entities()[config.entity][1]
         processed = self._processed(config.entity).scan()
         last, before = date.min, None
-        for some in slices:
+        for some in batches:
             if not config.accumulates:
                 yield self._processed(config.entity).scan(some).frame(self.spark)
                 continue
             since = [day for day in processed.days if last < day <= some[-1]]
-            told = state_changes(before, processed.frame(self.spark, since), config, entity)
-            kept = scratch.kept(table, states(told, some, config, entity))
-            yield kept
-            last, before = some[-1], kept.where(F.col(PARTITION_COLUMN) == F.lit(some[-1]))
+            changes = state_changes(before, processed.frame(self.spark, since), config, entity)
+            current = temp.materialize(table, states(changes, some, config, entity))
+            yield current
+            last, before = some[-1], current.where(F.col(PARTITION_COLUMN) == F.lit(some[-1]))
 
     def _comparable(
         self, config: FactConfig, published: LakeScan
     ) -> tuple[list[date], tuple[date, ...]]:
-        """The days that the fact has from the rows that are published now, and the others."""
+        """The days that were built from the rows published now, and the other days."""
         if config.accumulates:
             return self._comparable_states(config, published)
         days = sorted(published.days)
@@ -258,7 +258,10 @@ class StarAudit:
     def _comparable_states(
         self, config: FactConfig, published: LakeScan
     ) -> tuple[list[date], tuple[date, ...]]:
-        """Likewise; a day follows from all rows up to it, and may be empty only by the ledger."""
+        """The same for periodic snapshots, whose days depend on all rows before.
+
+        Empty days are known from the ledger only.
+        """
         known = self.ledger.states(f"curated/{config.name}")
         days = sorted({*published.days, *(d for d, s in known.items() if d and s.published_at)})
         properties = self.lake_table("curated", config.name).snapshot_properties()
@@ -286,12 +289,12 @@ def _compared(
     rows: int,
     behind: tuple[date, ...] = (),
 ) -> TableAudit:
-    """Compare pairs of expected and found rows, which together are a table."""
+    """Compare pairs of expected and found rows that together make up a table."""
     missing = unexpected = 0
     examples: list[str] = []
     for expected, found in pairs:
         differing = differing_rows(expected, found, schema)
-        # One pass: the sums of both signs, and some rows.
+        # One pass for the sums of both signs.
         counted = differing.agg(
             F.sum(F.greatest(F.col(COPIES), F.lit(0))).alias("missing"),
             F.sum(F.greatest(-F.col(COPIES), F.lit(0))).alias("unexpected"),
@@ -305,13 +308,13 @@ def _compared(
 
 
 def _described(row: Mapping[str, object], key: Sequence[str]) -> str:
-    # Keys only: the attributes of a person do not belong on a screen.
+    # Keys only: attributes may be personal data.
     sign = "missing" if int(str(row[COPIES])) > 0 else "unexpected"
     return f"{sign}: " + ", ".join(f"{name} {row[name]}" for name in key)
 
 
 def _is_behind(above: PartitionState | None, source: str, below: PartitionState | None) -> bool:
-    """Whether a fact's day was built from other content of its source than there is now."""
+    """Whether a fact's day was built from another content version of its source."""
     if below is None or below.published_at is None:
         return False
     return above is None or (above.inputs or {}).get(source) != below.data_version

@@ -1,4 +1,4 @@
-"""The calendar in the lake: computed from the configuration, and published with every day."""
+"""Stages the calendar in the lake: computed from the configuration, published with every day."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from headrace.quality.report import AuditedTable, PartitionReport
 from headrace.staged import StagedFile
 from headrace.star.calendar import build_calendar, calendar_schema
 
-# What the snapshot records of the configuration that its files were made from.
+# Snapshot property: version of the configuration that the files were computed from.
 _CODE = "headrace.code-version"
 
 

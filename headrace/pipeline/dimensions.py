@@ -25,7 +25,7 @@ from headrace.engine.types import spark_schema
 from headrace.lake.changes import FileChanges
 from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
-from headrace.pipeline.inferred_members import InferringFact, all_mentions, union
+from headrace.pipeline.inferred_members import InferringFact, all_references, union
 from headrace.pipeline.watermarks import as_read, changes_since_read, scan_if_published
 from headrace.quality.conditions import dimension_conditions, require_sound
 from headrace.quality.pandera_schemas import validate_files
@@ -115,7 +115,7 @@ def all_inputs(
     keys = scan_if_published(quarantined_keys) if quarantined_keys else None
     return DimensionInputs(
         processed.scan().frame(spark),
-        all_mentions(mentioned_by, spark),
+        all_references(mentioned_by, spark),
         keys.frame(spark) if keys else None,
         now,
     )
@@ -249,7 +249,7 @@ class DimensionStep:
         processed = self.processed.scan()
         scans = [scan_if_published(each.table) for each in self.mentioned_by]
         mentions = union(
-            each.of(scan, self.spark)
+            each.references(scan, self.spark)
             for each, scan in zip(self.mentioned_by, scans, strict=True)
             if scan
         )
@@ -343,7 +343,7 @@ class DimensionStep:
 
     def _mentions(self, scans: Sequence[LakeScan]) -> DataFrame | None:
         return union(
-            each.of(scan, self.spark)
+            each.references(scan, self.spark)
             for each, scan in zip(self.mentioned_by, scans, strict=True)
             if scan.files
         )

@@ -1,4 +1,4 @@
-"""Facts judged on their way: do they add up to the lake's, and has every key its member?"""
+"""Audit of facts: totals in the lake against Postgres, and foreign keys without a member."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,29 +24,29 @@ from headrace.warehouse.tables import Reference, WarehouseTable
 
 Totals = Mapping[str, Decimal]
 
-# Engines add ten digits to a decimal's for its sum, and have 38.
+# Engines type the sum of a decimal(p) as decimal(p + 10), and have 38 digits.
 _DIGITS_WITH_ROOM = 28
 _LONG_DIGITS = 20
-# A decimal of 38 digits has a point, too, and a zero before it where all digits come after.
+# Digits of one half of a decimal whose sum would not fit.
 _HALF = 20
-# Python's own context rounds to 28 digits.
+# Python's default context rounds to 28 digits.
 _EXACT = Context(prec=200)
 
 
 def plus(one: Totals, other: Totals) -> Totals:
-    """The totals of both."""
+    """The sum of two totals."""
     zero = Decimal(0)
     names = {**one, **other}
     return {name: _EXACT.add(one.get(name, zero), other.get(name, zero)) for name in names}
 
 
 def exact_measures(measures: Sequence[str], schema: TableSchema) -> list[str]:
-    """The measures whose sums are a proof: those of doubles depend on the order of addition."""
+    """The measures with exact sums; sums of doubles depend on the order of addition."""
     return [name for name in measures if schema.column(name).type != "double"]
 
 
 def engine_sums(measures: Sequence[str], schema: TableSchema) -> list[Column]:
-    """Aggregates of a frame; `totals_of` reads them.
+    """Aggregate expressions whose result `totals_of` reads.
 
     Args:
         measures: Integers and decimals of the frame.
@@ -66,7 +66,7 @@ def engine_sums(measures: Sequence[str], schema: TableSchema) -> list[Column]:
 
 
 def totals_of(row: Row, measures: Sequence[str], schema: TableSchema) -> Totals:
-    """The totals that `engine_sums` gave; a sum of nothing but NULLs is 0."""
+    """The totals from a row of `engine_sums`; a sum of only NULLs is 0."""
     found = {ROWS: Decimal(row[ROWS])}
     for name in measures:
         parts = decimal_parts(schema.column(name).type)
@@ -80,7 +80,7 @@ def totals_of(row: Row, measures: Sequence[str], schema: TableSchema) -> Totals:
 
 
 def summable(column: pa.Array) -> pa.Array:
-    """The column in a type of Arrow whose sum has room."""
+    """Cast the column to an Arrow type whose sum cannot overflow."""
     kind = column.type
     if pa.types.is_int64(kind):
         return column.cast(pa.decimal128(38, 0))
@@ -90,10 +90,10 @@ def summable(column: pa.Array) -> pa.Array:
 
 
 def _halves(name: str, kind: str) -> list[Column]:
-    """A decimal's digits without its point, cut in two numbers of its sign."""
+    """A decimal's digits without the point, as two numbers with its sign."""
     text = parse.canonical_text(F.col(name), kind)
     digits = F.lpad(F.translate(text, "-.", ""), 2 * _HALF, "0")
-    # Not `< 0`: Spark compares in a type that has too few places for the smallest values.
+    # Not `< 0`: Spark compares in a type with too few places for the smallest values.
     sign = F.when(F.startswith(text, F.lit("-")), F.lit("-")).otherwise(F.lit(""))
     return [
         F.concat(sign, F.substring(digits, start, _HALF)).cast(f"decimal({_HALF},0)")
@@ -106,10 +106,10 @@ _SESSIONS = 2
 
 @dataclass(frozen=True)
 class LakeTotals:
-    """Rows and sums of the measures by date key, of batches that pass by in any thread.
+    """Row counts and sums by date key, computed while batches are copied; thread-safe.
 
     Attributes:
-        measures: Columns that are added up.
+        measures: Columns to sum.
         samples: The first batch of every stream.
     """
 
@@ -117,15 +117,15 @@ class LakeTotals:
     samples: list[pa.RecordBatch] = field(default_factory=list)
     _partial: list[pa.Table] = field(default_factory=list)
 
-    def watched(self, rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
-        """The same rows, counted as they are read: reading them twice costs a tenth of a load."""
+    def counted(self, rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
+        """The same rows, counted as they are read; a second read would cost 10 % of a load."""
         return pa.RecordBatchReader.from_batches(rows.schema, self._counted(rows))
 
-    def guard(self, table: WarehouseTable) -> None:
-        """Validate a sample of what passed by against pandera's schema of the table.
+    def validate_sample(self, table: WarehouseTable) -> None:
+        """Validate a sample of the rows against pandera's schema of the table.
 
         Raises:
-            IncompatibleSchemaError: The rows are not what is declared.
+            IncompatibleSchemaError: The rows do not match the declared schema.
         """
         if self.samples:
             first = self.samples[0]
@@ -156,13 +156,13 @@ class LakeTotals:
 
 
 def key_faults(rows: DataFrame, table: WarehouseTable) -> dict[int, dict[str, int]]:
-    """What keeps rows from having the table's primary key, by date key: kind to number of keys.
+    """By date key: kinds of primary key violations, with the number of keys of each.
 
-    Looked at before rows are staged: with one such row Postgres takes none.
+    Found in the lake, because Postgres rejects the whole load for one such row.
 
     Args:
-        rows: Of the lake, with the columns of the primary key.
-        table: Its primary key holds the date key.
+        rows: Rows of the lake, with the columns of the primary key.
+        table: Its primary key contains the date key.
     """
     key = table.primary_key
     texts = [name for name in key if table.schema.column(name).type == "string"]
@@ -189,40 +189,41 @@ def key_faults(rows: DataFrame, table: WarehouseTable) -> dict[int, dict[str, in
 
 @dataclass(frozen=True)
 class StagedDay:
-    """What is staged of one day.
+    """Totals and orphans of one day's staged facts.
 
     Attributes:
-        totals: Rows, and the sum of each measure.
-        orphans: Per foreign key, rows whose key has no member.
+        totals: Number of rows, and the sum of each measure.
+        orphans: By foreign key, the number of rows whose key has no member.
     """
 
     totals: Totals
     orphans: Mapping[str, int]
 
     def plus(self, other: "StagedDay") -> "StagedDay":
-        """Both days."""
+        """The sum of two days."""
         orphans = {key: count + other.orphans[key] for key, count in self.orphans.items()}
         return StagedDay(plus(self.totals, other.totals), orphans)
 
 
-def judge(
+def audit_staged_facts(
     connect: Connect,
     load: StagedLoad,
     measures: Sequence[str],
     references: Sequence[Reference],
     members: Mapping[str, StagedLoad],
 ) -> dict[int, StagedDay]:
-    """What is staged, by date key; in one pass, which costs a third of a query for each key.
+    """Totals and orphans of staged facts by date key.
 
-    Two sessions share the parts: one would leave the other core with nothing to do.
+    One pass costs a third of one query for each foreign key. Two sessions share the parts, to use
+    two cores.
 
     Args:
         connect: Opens sessions with the warehouse.
         load: The facts.
-        measures: Columns that are added up.
+        measures: Columns to sum.
         references: The facts' foreign keys.
-        members: By name, dimensions that are published with the facts: members are those of a
-            dimension as it will be then. The others are taken as they are.
+        members: By name, staged dimensions that are published with the facts; keys are looked up
+            in their future state. Other dimensions are read as published.
     """
     lookups = [
         _Lookup(number, load.table.namespace, reference, members.get(reference.table))
@@ -230,24 +231,24 @@ def judge(
     ]
     found: dict[int, StagedDay] = {}
 
-    def ask(session: Session, parts: Sequence[StagedPart]) -> None:
-        # Staging leaves one part a month, so that no day is in two.
-        found.update(_ask(session, load.relation(parts), measures, references, lookups))
+    def audit(session: Session, parts: Sequence[StagedPart]) -> None:
+        # Staging makes one part a month, so that no day is in two parts.
+        found.update(_query(session, load.relation(parts), measures, references, lookups))
 
     shares = [load.parts[first::_SESSIONS] for first in range(_SESSIONS)]
     with map_errors("auditing staged facts"):
-        Workers(connect, _SESSIONS, load.owner).run([share for share in shares if share], ask)
+        Workers(connect, _SESSIONS, load.owner).run([share for share in shares if share], audit)
     return found
 
 
-def judge_published(
+def audit_published_facts(
     connect: Connect,
     table: WarehouseTable,
     measures: Sequence[str],
     references: Sequence[Reference],
     days: Collection[int],
 ) -> dict[int, StagedDay]:
-    """What readers see of some days, by date key; days without rows are missing."""
+    """Totals and orphans of published facts by date key; days without rows are missing."""
     lookups = [
         _Lookup(number, table.namespace, reference, None)
         for number, reference in enumerate(references)
@@ -258,10 +259,10 @@ def judge_published(
         sql.SQL(", ").join(map(sql.Literal, sorted(days))),
     )
     with map_errors("auditing published facts"), connect() as session:
-        return _ask(session, facts, measures, references, lookups) if days else {}
+        return _query(session, facts, measures, references, lookups) if days else {}
 
 
-def _ask(
+def _query(
     session: Session,
     facts: sql.Composable,
     measures: Sequence[str],
@@ -288,7 +289,7 @@ def _ask(
 
 
 class _Lookup:
-    """One foreign key: how its members are joined, and when there is none."""
+    """Joins of one foreign key to its dimension, and the condition for a missing member."""
 
     def __init__(
         self, number: int, namespace: str, reference: Reference, staged: StagedLoad | None
@@ -302,14 +303,16 @@ class _Lookup:
             self.joins = self._joined("m", relation)
             missing = [self._is_null("m")]
         else:
-            # Rows that went and those that came are few: their history stays untouched.
+            # The dimension's future state: published rows less deletes, plus upserts.
             went = sql.SQL("(select distinct {} from {})").format(
                 sql.Identifier(reference.key), staged.gone_relation()
             )
-            joins = (("m", published), ("gone", went), ("come", staged.relation()))
+            joins = (("m", published), ("deleted", went), ("upserted", staged.relation()))
             self.joins = sql.SQL(" ").join(self._joined(*each) for each in joins)
-            stays = sql.SQL("({} or {} is not null)").format(self._is_null("m"), self._key("gone"))
-            missing = [stays, self._is_null("come")]
+            stays = sql.SQL("({} or {} is not null)").format(
+                self._is_null("m"), self._key("deleted")
+            )
+            missing = [stays, self._is_null("upserted")]
         self.is_missing = sql.SQL(" and ").join(
             [sql.SQL("{} is not null").format(column), *missing]
         )

@@ -1,4 +1,4 @@
-"""Processed to curated: facts by day, and facts whose members' versions came late."""
+"""Processed to curated: stages days of a fact, and days whose surrogate keys changed."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,8 +27,8 @@ from headrace.staged import StagedPartition, new_token
 from headrace.standardize.schemas import PARTITION_COLUMN
 from headrace.star.facts import build_fact, lake_fact_schema
 
-# By name: the dimension and its rows.
-Versions = Mapping[str, tuple[DimensionConfig, DataFrame]]
+# By name: the dimension and its versions.
+JoinedDimensions = Mapping[str, tuple[DimensionConfig, DataFrame]]
 
 
 @dataclass(frozen=True)
@@ -36,25 +36,25 @@ class StagedFact:
     """Days of a fact, staged and audited.
 
     Attributes:
-        days: Those asked for.
-        rekeyed: Published days whose surrogate keys moved: the same rows with the keys of now. A
-            day that was asked for and failed may be among them, in the state that it keeps. Of a
-            snapshot also published days whose rows changed with those of a day before.
-        read: The states of tables that the rows are from, for the publication's properties.
-        renewed: Days of those asked for whose published rows differ though their inputs may not.
-        has_followed: Whether every published day has the keys of now.
+        days: The requested days.
+        rekeyed: Published days whose surrogate keys changed: the same rows with current keys. A
+            requested day that failed may be among them, in its published state. For a periodic
+            snapshot also later published days whose rows changed.
+        read: Watermarks of the input tables, for the publication's properties.
+        renewed: Requested days whose published rows differ although their inputs may not.
+        is_current: Whether every published day has current keys.
     """
 
     days: StagedDays
     rekeyed: StagedDays
     read: Mapping[str, str]
     renewed: frozenset[date] = frozenset()
-    has_followed: bool = True
+    is_current: bool = True
 
 
 @dataclass(frozen=True)
 class FactStep:
-    """Stages days of a fact: as-of join, then totals against the rows it came from.
+    """Stages days of a fact: as-of join, then a comparison of totals with the source rows.
 
     Attributes:
         dimensions: By name: the dimension and its table in the lake.
@@ -65,40 +65,40 @@ class FactStep:
     entity: EntityConfig
     dimensions: Mapping[str, tuple[DimensionConfig, LakeTable]]
     table: LakeTable
-    slice_bytes: int
+    batch_bytes: int
 
     def stage(self, asset: str, processed: LakeScan, days: Sequence[date]) -> StagedFact:
-        """Stage some of the scan's days, and published days whose keys moved since.
+        """Stage some of the scan's days, and published days whose keys changed since.
 
         A day without rows is staged as empty.
         """
         before = self.table.snapshot_properties()
         scans = self.dimensions_since(min(days, default=None))
-        staged = self._in_slices(asset, processed, days, scans)
+        staged = self._in_batches(asset, processed, days, scans)
         moved = self.moved()
         rekeyed = self.rekeyed(asset, moved, passed_days(staged.reports))
         read = self.dimensions_read(scans)
         bad = bad_days(rekeyed.reports)
         if bad:
-            # Those days still have the keys of before: the next run has to look at them again.
+            # These days keep their old keys; with the old watermarks the next run retries them.
             read = {name: before[name] for name in read if name in before}
         renewed = frozenset({*days} & {*(moved.rows if moved else ())})
         return StagedFact(staged, rekeyed, read, renewed, not bad)
 
     def moved(self) -> MovedKeys | None:
-        """Published rows whose keys moved since they were joined; None if nothing is published."""
+        """Published rows whose keys changed since their join; None if nothing is published."""
         return moved_keys(self.spark, self.config, self.entity, self.dimensions, self.table)
 
     def rekeyed(
         self, asset: str, moved: MovedKeys | None, excluded: Collection[date]
     ) -> StagedDays:
-        """Published days whose keys moved, but those that are staged anyway."""
+        """Stage published days whose keys changed, except days that are staged anyway."""
         days = sorted({*(moved.rows if moved else ())} - {*excluded})
         if moved is None or not days:
             return StagedDays({}, {}, {})
-        # From the fact's own rows: they have every column that the join needs. Rows that were
-        # published again upstream are built by their own day's run.
-        staged = self._in_slices(asset, moved.facts, days, self.dimensions_since(days[0]))
+        # From the fact's own rows, which have every column that the join needs. Rows that were
+        # republished upstream are built by the run of their day.
+        staged = self._in_batches(asset, moved.facts, days, self.dimensions_since(days[0]))
         reports = {
             day: replace(report, rows_rekeyed=moved.rows[day])
             for day, report in staged.reports.items()
@@ -106,7 +106,7 @@ class FactStep:
         return replace(staged, reports=reports)
 
     def dimensions_since(self, first: date | None) -> dict[str, LakeScan]:
-        """The dimensions' files, without those whose versions all end before the first event."""
+        """The dimensions' files, except files whose versions all end before the first event."""
         where = EVERYTHING
         if first is not None and is_of_its_day(self.config, self.entity):
             start = datetime.combine(first, time())
@@ -116,19 +116,19 @@ class FactStep:
         return {name: table.scan(where=where) for name, (_, table) in self.dimensions.items()}
 
     def dimensions_read(self, scans: Mapping[str, LakeScan]) -> dict[str, str]:
-        """The properties of a publication whose keys are from these states."""
+        """The watermarks of a publication whose keys come from these states."""
         read: dict[str, str] = {}
         for name, (_, table) in self.dimensions.items():
             read |= as_read(table, scans[name])
         return read
 
-    def versions_of(self, scans: Mapping[str, LakeScan]) -> Versions:
+    def versions_of(self, scans: Mapping[str, LakeScan]) -> JoinedDimensions:
         """The dimensions with their rows."""
         return {
             name: (self.dimensions[name][0], scan.frame(self.spark)) for name, scan in scans.items()
         }
 
-    def _in_slices(
+    def _in_batches(
         self,
         asset: str,
         source: LakeScan,
@@ -139,17 +139,17 @@ class FactStep:
             return StagedDays({}, {}, {})
         versions = self.versions_of(scans)
         sizes = {day: source.size_bytes(day) for day in days}
-        slices = plan_batches(days, sizes, self.slice_bytes)
+        batches = plan_batches(days, sizes, self.batch_bytes)
         results, failed = stage_partition_batches(
-            asset, slices, lambda some: self._stage_slice(source, versions, some)
+            asset, batches, lambda some: self._stage_batch(source, versions, some)
         )
         errors = {day: PartitionReport(day, error=why) for day, why in failed.items()}
         return reduce(StagedDays.__or__, results, StagedDays({}, {}, errors))
 
-    def _stage_slice(
+    def _stage_batch(
         self,
         processed: LakeScan,
-        versions: Versions,
+        versions: JoinedDimensions,
         days: Sequence[date],
     ) -> StagedDays:
         source = processed.frame(self.spark, days)
@@ -159,18 +159,18 @@ class FactStep:
     def stage_rows(
         self,
         source: DataFrame,
-        versions: Versions,
+        versions: JoinedDimensions,
         rows_in: Mapping[date, int],
         expected: Mapping[date, Totals],
     ) -> StagedDays:
-        """Write rows with their keys, and judge each day.
+        """Write rows with their keys, and audit each day.
 
         Args:
-            source: Rows that `build_fact` takes.
+            source: Rows as `build_fact` takes them.
             versions: The dimensions.
-            rows_in: The days that the rows are of, and the rows read for each.
-            expected: Rows and sums of measures that each day must have; a day that is missing
-                there must have none.
+            rows_in: The days of the rows, with the number of rows read for each.
+            expected: Expected number of rows and sums of measures; a day without an entry must
+                have no rows.
         """
         token = new_token()
         schema = lake_fact_schema(self.config, self.entity, self._configs())
@@ -203,7 +203,7 @@ class FactStep:
         )
 
     def _repeated(self, rows: DataFrame) -> dict[date, int]:
-        """By day, combinations of the grain's values that are there more than once."""
+        """By day, the number of keys of the grain that occur more than once."""
         each = rows.groupBy(PARTITION_COLUMN, *self.config.grain)
         repeated = each.agg(F.count(F.lit(1)).alias("_rows")).where(F.col("_rows") > 1)
         found = repeated.groupBy(PARTITION_COLUMN).agg(F.count(F.lit(1)).alias("_keys")).collect()

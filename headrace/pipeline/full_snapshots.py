@@ -1,7 +1,7 @@
-"""Full snapshots: who is there on each day, and days that lack too many who were.
+"""Full snapshots: the members present on each day, and the check of days that lack too many.
 
-A file that was cut off looks like one whose members were deleted. Nobody can tell them apart
-afterwards, so the day is held before it is published.
+A truncated file looks like a file whose members were deleted. They cannot be distinguished
+afterwards, so such a day is held before it is published.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -26,7 +26,7 @@ from headrace.standardize.schemas import PARTITION_COLUMN, processed_schema, qua
 
 NAMESPACE = "quarantined_keys"
 CHECK = "vanished_members"
-# Where nothing is declared: half of the members, but a few may all go.
+# Defaults for `max_vanished_share`: half of the members; up to 9 members may all vanish.
 _MAX_SHARE = 0.5
 _FEW = 10
 
@@ -34,7 +34,7 @@ _Staged = Mapping[date, StagedPartition]
 
 
 def quarantined_keys_schema(entity: EntityConfig, snapshots: Sequence[FullSnapshot]) -> TableSchema:
-    """Natural keys that the snapshots' dimensions use, NULL where unreadable, and the day."""
+    """Natural keys of the snapshots' dimensions, NULL where they do not parse, and the day."""
     names = dict.fromkeys(name for snapshot in snapshots for name in snapshot.key)
     return TableSchema(
         (
@@ -46,12 +46,12 @@ def quarantined_keys_schema(entity: EntityConfig, snapshots: Sequence[FullSnapsh
 
 @dataclass(frozen=True)
 class SnapshotAudit:
-    """Judges days of an entity that brings all members each day.
+    """Audits days of an entity that delivers all members each day.
 
     Attributes:
         table: The entity's processed table.
-        quarantined_keys: Its table of quarantined rows' keys.
-        snapshots: The dimensions that take each day as a whole.
+        quarantined_keys: The table of its quarantined rows' keys.
+        snapshots: The dimensions for which each day is a full snapshot.
     """
 
     spark: SparkSession
@@ -66,7 +66,7 @@ class SnapshotAudit:
         return quarantined_keys_schema(self.entity, self.snapshots)
 
     def stage_keys(self, quarantined: _Staged) -> dict[date, StagedPartition]:
-        """Stage the keys of staged quarantined rows, by day; every day is there."""
+        """Stage the keys of staged quarantined rows; every day has an entry."""
         empty = {day: StagedPartition(day) for day in quarantined}
         schema = quarantine_schema(self.entity)
         rows = self._read([*quarantined.values()], schema)
@@ -79,7 +79,7 @@ class SnapshotAudit:
         return empty | self.quarantined_keys.staged(token)
 
     def publish_keys(self, staged: _Staged, days: Collection[date]) -> None:
-        """Make the keys' table say of published days who was set aside."""
+        """Publish the keys of some days, which replace earlier ones of these days."""
         keys = {day: staged[day] for day in days}
         is_empty = not any(partition.rows for partition in keys.values())
         known = scan_if_published(self.quarantined_keys)
@@ -87,19 +87,19 @@ class SnapshotAudit:
             self.quarantined_keys.replace(keys, schema=self.schema)
 
     def has_no_keys(self, day: date) -> bool:
-        """Whether the keys' table says of a day that nothing of it was set aside."""
+        """Whether the keys' table has no row of a day."""
         known = scan_if_published(self.quarantined_keys)
         return known is None or day not in known.days
 
-    def judge(
+    def audit(
         self, rows: _Staged, keys: _Staged, reports: Mapping[date, PartitionReport]
     ) -> dict[date, PartitionReport]:
-        """`reports`, with a check of who is missing on each day that has rows."""
-        judged = dict(reports)
+        """Add a check of vanished members to the report of each day that has rows."""
+        audited = dict(reports)
         for snapshot in self.snapshots:
-            for day, check in self._checks(snapshot, rows, keys, judged):
-                judged[day] = replace(judged[day], checks=(*judged[day].checks, check))
-        return judged
+            for day, check in self._checks(snapshot, rows, keys, audited):
+                audited[day] = replace(audited[day], checks=(*audited[day].checks, check))
+        return audited
 
     def _checks(
         self,
@@ -116,9 +116,9 @@ class SnapshotAudit:
         open_days, held = list(days), list[date]()
         checks: dict[date, CheckResult] = {}
         while open_days:
-            # A day that is held keeps its published state, which the next one is compared with.
-            kept = [day for day in held if published and day in published.days]
-            before = _days_before(open_days, [*others, *kept])
+            # A held day keeps its published state, with which the next day is compared.
+            unchanged = [day for day in held if published and day in published.days]
+            before = _days_before(open_days, [*others, *unchanged])
             later = [day for day in open_days if day in before]
             found = self._missing(snapshot, {day: before[day] for day in later}, rows, keys)
             checks |= {
@@ -126,7 +126,7 @@ class SnapshotAudit:
                 for day in open_days
             }
             failed = [day for day in open_days if not checks[day].passed]
-            # After one that fails, it is not known yet what to compare with.
+            # The day after a failed one is checked again, against another day.
             first = [day for day in failed if before.get(day) not in failed]
             held += first
             open_days = [day for day in open_days if day not in first] if first else []
@@ -139,7 +139,7 @@ class SnapshotAudit:
         rows: _Staged,
         keys: _Staged,
     ) -> dict[date, tuple[int, int]]:
-        """By day: members that it lacks, and all that were there on the day before it."""
+        """By day: number of missing members, and of members of the day before."""
         if not before:
             return {}
         present = self._present(snapshot, {*before, *before.values()}, rows, keys)
@@ -158,7 +158,7 @@ class SnapshotAudit:
     def _present(
         self, snapshot: FullSnapshot, days: Collection[date], rows: _Staged, keys: _Staged
     ) -> DataFrame:
-        """Natural keys and days, each once: of good rows and of quarantined ones."""
+        """Distinct natural keys and days of good and quarantined rows."""
         staged = [day for day in days if day in rows and rows[day].rows]
         published = [day for day in days if day not in staged]
         tables = (
@@ -179,7 +179,7 @@ class SnapshotAudit:
         return present.distinct()
 
     def _unreadable(self, snapshot: FullSnapshot, keys: _Staged) -> dict[date, int]:
-        """By day: quarantined rows of which nobody can say whose they are."""
+        """By day: number of quarantined rows whose natural key does not parse."""
         rows = self._read([*keys.values()], self.schema)
         if rows is None:
             return {}
@@ -195,13 +195,13 @@ class SnapshotAudit:
 def snapshot_check(
     snapshot: FullSnapshot, missing: int, members: int, unreadable: int
 ) -> CheckResult:
-    """Whether a day may delete the members that it lacks.
+    """Check whether a day may delete the members that it lacks.
 
     Args:
-        snapshot: The dimension, and what it declares.
-        missing: Members of the snapshot before that the day lacks.
-        members: All of them.
-        unreadable: Quarantined rows of the day whose natural key cannot be read.
+        snapshot: The dimension and its declared limit.
+        missing: Number of members of the snapshot before that the day lacks.
+        members: Number of members of the snapshot before.
+        unreadable: Number of quarantined rows of the day whose natural key does not parse.
     """
     found = f"{missing} of {members} missing"
     if missing and unreadable:
@@ -225,7 +225,7 @@ def snapshot_check(
 
 
 def _days_before(days: Sequence[date], others: Sequence[date]) -> dict[date, date]:
-    """Each of `days`, and the last of all days before it; the first of all has none."""
+    """Map each of `days` to the last day before it; the first day of all has none."""
     every = sorted({*days, *others})
     before = dict(zip(every[1:], every, strict=False))
     return {day: before[day] for day in days if day in before}

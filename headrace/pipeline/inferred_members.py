@@ -1,4 +1,4 @@
-"""Inferred members: natural keys in facts that their dimension has not received yet."""
+"""Inferred members: natural keys of facts that their dimension's source has not delivered yet."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from headrace.star.scd2.change_events import MENTION_TIME
 
 @dataclass(frozen=True)
 class InferringFact:
-    """One foreign key of a fact that points to the dimension.
+    """One foreign key of a fact to the dimension.
 
     Attributes:
-        table: The processed rows that become the fact.
+        table: The processed table of the fact.
         fact: The fact.
-        join: How its rows name the member.
-        entity: What the rows are.
+        join: The fact's columns of the natural key.
+        entity: The processed table's entity.
     """
 
     table: LakeTable
@@ -33,8 +33,8 @@ class InferringFact:
     join: FactDimension
     entity: EntityConfig
 
-    def of(self, scan: LakeScan, spark: SparkSession) -> DataFrame:
-        """Natural keys and times that rows of the table mention."""
+    def references(self, scan: LakeScan, spark: SparkSession) -> DataFrame:
+        """The natural key and as-of time of each row."""
         at = as_of_time(self.fact, self.join, self.entity)
         keys = self.join.natural_key.items()
         return scan.frame(spark).select(
@@ -42,15 +42,15 @@ class InferringFact:
         )
 
 
-def mentioned_by(
+def inferring_facts(
     project: Project, dimension: DimensionConfig, processed: Callable[[str], LakeTable]
 ) -> tuple[InferringFact, ...]:
-    """All that mention a dimension's members; none where it infers no members.
+    """All foreign keys to a dimension; none if it infers no members.
 
     Args:
         project: The star.
         dimension: One of its dimensions.
-        processed: Gives the processed table of source.entity.
+        processed: Returns the processed table of source.entity.
     """
     if not dimension.infers_members:
         return ()
@@ -63,13 +63,13 @@ def mentioned_by(
     )
 
 
-def all_mentions(mentioning: Sequence[InferringFact], spark: SparkSession) -> DataFrame | None:
-    """What all published rows mention; None if there are none."""
-    found = ((each, scan_if_published(each.table)) for each in mentioning)
-    return union(each.of(scan, spark) for each, scan in found if scan)
+def all_references(facts: Sequence[InferringFact], spark: SparkSession) -> DataFrame | None:
+    """The references of all published rows; None if there are no such tables."""
+    found = ((each, scan_if_published(each.table)) for each in facts)
+    return union(each.references(scan, spark) for each, scan in found if scan)
 
 
 def union(frames: Iterable[DataFrame]) -> DataFrame | None:
-    """The rows of all frames; None if there is no frame."""
+    """The union of all frames; None if there is no frame."""
     found = list(frames)
     return reduce(DataFrame.unionByName, found) if found else None

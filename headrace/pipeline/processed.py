@@ -1,4 +1,4 @@
-"""Raw to processed: typed, deduplicated rows, and a quarantine for the rest."""
+"""Raw to processed: stages and audits typed, deduplicated rows, and quarantines the others."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ from headrace.standardize.schemas import (
 )
 from headrace.standardize.typed_columns import rounded_values, unstorable_values
 
-# What Postgres does not store of a type.
+# Values of a type that Postgres cannot store.
 _UNSTORABLE = {
     "string": "a NUL character, or 1 GB",
     "date": "before 4714 BC, or after 5874897",
@@ -54,12 +54,12 @@ _NONE: Mapping[date, PartitionState] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class StagedDays:
-    """Days of one entity, staged and audited; `reports` also names the days that failed.
+    """Days of one entity, staged and audited; `reports` also has the days that failed.
 
     Attributes:
-        quarantined_keys: Of entities whose days are full snapshots (see full_snapshots).
-        unchanged: Days whose rows are those that are published, though raw has other ones; with
-            the run that published them.
+        quarantined_keys: Natural keys of quarantined rows, for full snapshots (full_snapshots.py).
+        unchanged: Days whose staged rows equal the published ones, with the run that published
+            them.
     """
 
     partitions: Mapping[date, StagedPartition]
@@ -69,7 +69,7 @@ class StagedDays:
     unchanged: Mapping[date, str] = field(default_factory=dict)
 
     def __or__(self, other: "StagedDays") -> "StagedDays":
-        """Both, of different days."""
+        """The union of two sets of days."""
         return StagedDays(
             {**self.partitions, **other.partitions},
             {**self.quarantined, **other.quarantined},
@@ -81,11 +81,11 @@ class StagedDays:
 
 @dataclass(frozen=True)
 class _Written:
-    """The good rows of a day: all, those that stay of each key, and how many keys there are.
+    """The good rows of a day: before and after deduplication, and the number of keys.
 
     Attributes:
-        rounded: Values of captured rows that were rounded.
-        unstorable: Which values the warehouse would refuse, and where one is; empty without any.
+        rounded: Number of values of captured rows that were rounded.
+        unstorable: Error text on values that Postgres cannot store; empty without any.
     """
 
     good: StagedPartition
@@ -96,8 +96,8 @@ class _Written:
 
 
 @dataclass(frozen=True)
-class _SetAside:
-    """The other rows of a day: quarantined ones, with how many give each reason, and strangers."""
+class _OtherRows:
+    """The other rows of a day: quarantined ones, rows by reason, and the number left out."""
 
     quarantined: StagedPartition
     reasons: Mapping[str, int] = field(default_factory=dict)
@@ -106,11 +106,11 @@ class _SetAside:
 
 @dataclass(frozen=True)
 class ProcessedStep:
-    """Stages days of one entity: parse, judge, deduplicate, count.
+    """Stages days of one entity: type, quarantine, deduplicate, audit.
 
     Attributes:
-        snapshots: Judges days that have to bring all members; None: none has to.
-        source_order: Columns that settle which row of a key comes last, before its place does.
+        snapshots: Audits days that are full snapshots; None for other entities.
+        source_order: Columns by whose order the last row of a key wins, before its place does.
         lineage_read: The lineage columns that the star reads; with `_delivery_order` among them,
             a day's content depends on the order of its files.
     """
@@ -120,7 +120,7 @@ class ProcessedStep:
     table: LakeTable
     quarantine: LakeTable
     stamp: RunStamp
-    slice_bytes: int
+    batch_bytes: int
     snapshots: SnapshotAudit | None = None
     source_order: Sequence[str] = ()
     lineage_read: Sequence[str] = ()
@@ -133,7 +133,7 @@ class ProcessedStep:
         Args:
             asset: Name of the asset.
             raw: The captured rows.
-            published: Days that are published, built by the same code from other captured rows.
+            published: Published days that the same code built from other captured rows.
 
         Raises:
             ConfigError: The engine refuses a condition of the entity.
@@ -144,17 +144,17 @@ class ProcessedStep:
         rows_in = {day: _rows(files[day]) for day in files}
         written, failed = self._write_all(asset, files)
         failed |= {day: some.unstorable for day, some in written.items() if some.unstorable}
-        lacking = {day: rows_in[day] - written[day].good.rows for day in written}
-        aside, failed_later = self._set_all_aside(files, lacking)
+        missing = {day: rows_in[day] - written[day].good.rows for day in written}
+        others, failed_later = self._stage_all_others(files, missing)
         errors = failed | failed_later
         days = [day for day in files if day not in errors]
-        reports = {day: self._report(day, rows_in[day], written[day], aside[day]) for day in days}
+        reports = {day: self._report(day, rows_in[day], written[day], others[day]) for day in days}
         rows = {day: written[day].latest for day in days}
-        quarantined = {day: aside[day].quarantined for day in days}
+        quarantined = {day: others[day].quarantined for day in days}
         keys: Mapping[date, StagedPartition] = {}
         if self.snapshots is not None:
             keys = self.snapshots.stage_keys(quarantined)
-            reports = self.snapshots.judge(rows, keys, reports)
+            reports = self.snapshots.audit(rows, keys, reports)
         failures = {day: PartitionReport(day, error=why) for day, why in errors.items()}
         some = {
             d: s for d, s in published.items() if d in reports and self._may_equal(reports[d], s)
@@ -164,37 +164,38 @@ class ProcessedStep:
 
     def _write_all(self, asset: str, files: _Files) -> tuple[dict[date, _Written], dict[date, str]]:
         sizes = {day: _bytes(files[day]) for day in files}
-        slices = plan_batches(list(files), sizes, self.slice_bytes)
+        batches = plan_batches(list(files), sizes, self.batch_bytes)
         found, failed = stage_partition_batches(
-            asset, slices, lambda days: self._write_slice({day: files[day] for day in days})
+            asset, batches, lambda days: self._write_batch({day: files[day] for day in days})
         )
         return reduce(or_, found, {}), failed
 
-    def _set_all_aside(
-        self, files: _Files, lacking: Mapping[date, int]
-    ) -> tuple[dict[date, _SetAside], dict[date, str]]:
-        # Only what is lacking is written: few rows a day make a year one slice.
+    def _stage_all_others(
+        self, files: _Files, missing: Mapping[date, int]
+    ) -> tuple[dict[date, _OtherRows], dict[date, str]]:
+        # Only rows that are missing among the good ones are written. They are few, so that a year
+        # is one batch.
         sizes = {
             day: _bytes(files[day]) * max(count, 1) // max(_rows(files[day]), 1)
-            for day, count in lacking.items()
-            # A transform may make as many rows as were set aside: then nothing seems to lack.
+            for day, count in missing.items()
+            # A transform may add as many rows as are missing, which hides them.
             if count > 0 or (self.entity.transform is not None and files[day])
         }
-        slices = plan_batches(list(sizes), sizes, self.slice_bytes)
+        batches = plan_batches(list(sizes), sizes, self.batch_bytes)
         found, failed = stage_partition_batches(
             None,
-            slices,
-            lambda days: self._set_aside({day: files[day] for day in days}, lacking),
+            batches,
+            lambda days: self._stage_others({day: files[day] for day in days}, missing),
         )
-        nothing = {day: _SetAside(StagedPartition(day)) for day in lacking}
+        nothing = {day: _OtherRows(StagedPartition(day)) for day in missing}
         return reduce(or_, found, nothing), failed
 
-    def _write_slice(self, files: _Files) -> dict[date, _Written]:
+    def _write_batch(self, files: _Files) -> dict[date, _Written]:
         good = self._write_good(files)
         keys, repeating = self._distinct_keys(good)
         latest = self._rewrite_latest(good, repeating)
         if self.entity.duplicates == "drop" and latest:
-            # Of keys that hold the row's place, those of dropped rows are gone.
+            # Dropping rows reduces the number of keys if the key contains the row's place.
             keys |= self._distinct_keys(latest)[0]
         rounded = self._rounded(files)
         unstorable = self._unstorable(good) if self.entity.transform is not None else {}
@@ -213,23 +214,23 @@ class ProcessedStep:
         rows = self._read_staged(good, processed_schema(self.entity))
         found: dict[date, str] = {}
         for row in unstorable_values(rows, self.entity).collect():
-            told = [
+            problems = [
                 f"{column.name}: {count} rows with a value that Postgres does not store "
                 f"({_UNSTORABLE[column.type]}), such as {row[f'_place_{column.name}']}"
                 for column in self.entity.columns
                 if column.type in _UNSTORABLE and (count := row[f"_rows_{column.name}"])
             ]
-            if told:
+            if problems:
                 fix = f"let {self.entity.transform} leave such values out"
-                found[row[PARTITION_COLUMN]] = f"{'; '.join(told)} ({fix})"
+                found[row[PARTITION_COLUMN]] = f"{'; '.join(problems)} ({fix})"
         return found
 
-    def _set_aside(self, files: _Files, lacking: Mapping[date, int]) -> dict[date, _SetAside]:
+    def _stage_others(self, files: _Files, missing: Mapping[date, int]) -> dict[date, _OtherRows]:
         left_out = self._left_out(files)
-        broken = {day: files[day] for day in files if lacking[day] > left_out.get(day, 0)}
+        broken = {day: files[day] for day in files if missing[day] > left_out.get(day, 0)}
         quarantined, reasons = self._write_quarantined(broken)
         return {
-            day: _SetAside(
+            day: _OtherRows(
                 quarantined.get(day, StagedPartition(day)),
                 reasons.get(day, {}),
                 left_out.get(day, 0),
@@ -238,17 +239,17 @@ class ProcessedStep:
         }
 
     def _report(
-        self, day: date, rows_in: int, written: _Written, aside: _SetAside
+        self, day: date, rows_in: int, written: _Written, others: _OtherRows
     ) -> PartitionReport:
         counts = PartitionReport(
             day,
             rows_in=rows_in,
             rows_out=written.latest.rows,
-            rows_quarantined=aside.quarantined.rows,
+            rows_quarantined=others.quarantined.rows,
             rows_repeated=written.good.rows - written.latest.rows,
-            rows_left_out=aside.left_out,
+            rows_left_out=others.left_out,
             values_rounded=written.rounded,
-            reasons=aside.reasons,
+            reasons=others.reasons,
         )
         return self._audited(counts, written.latest, written.keys)
 
@@ -302,7 +303,7 @@ class ProcessedStep:
     def _distinct_keys(
         self, staged: Mapping[date, StagedPartition]
     ) -> tuple[dict[date, int], list[date]]:
-        """Natural keys by day, and the days of which rows are to be dropped."""
+        """Number of natural keys by day, and the days with rows to drop."""
         rows = self._read_staged(staged, processed_schema(self.entity))
         counted = repeated_keys(rows, self.entity).collect()
         keys = {row[PARTITION_COLUMN]: row["keys"] for row in counted}
@@ -313,8 +314,8 @@ class ProcessedStep:
     def _rewrite_latest(
         self, staged: Mapping[date, StagedPartition], days: Sequence[date]
     ) -> dict[date, StagedPartition]:
-        # Most sources repeat nothing: what is written is looked at, and only days in which keys
-        # do repeat are written again, from their staged files.
+        # Most sources repeat no key: only days with repeated keys are written again, from their
+        # staged files.
         if not days:
             return {}
         some = {day: staged[day] for day in days}
@@ -346,14 +347,14 @@ class ProcessedStep:
         """Whether a day's rows may be those that are published, as far as counts can tell."""
         if report.outcome != "passed" or report.rows_out != published.published_rows:
             return False
-        # Of a full snapshot, quarantined rows tell who was there, too.
+        # In a full snapshot, quarantined rows also show which members are present.
         is_free = not (report.rows_quarantined or published.rows_quarantined)
         return self.snapshots is None or (is_free and self.snapshots.has_no_keys(report.partition))
 
     def _unchanged(
         self, staged: Mapping[date, StagedPartition], published: Mapping[date, PartitionState]
     ) -> dict[date, str]:
-        """Days whose staged rows are those that the ledger's last run published, by that run."""
+        """Days whose staged rows equal those of the last recorded publication, with its run."""
         if not published or not self.table.exists():
             return {}
         scan = self.table.scan([*published])
@@ -362,11 +363,11 @@ class ProcessedStep:
         runs = {day: s.published_run_id or "" for day, s in published.items()}
         sizes = {day: _bytes(staged[day].files) + scan.size_bytes(day) for day in runs}
         found: dict[date, str] = {}
-        for days in plan_batches([*runs], sizes, self.slice_bytes):
+        for days in plan_batches([*runs], sizes, self.batch_bytes):
             try:
                 found |= self._equal_days(staged, scan, {day: runs[day] for day in days})
             except PublishedFileMissingError:
-                continue  # They are published again, as other rows.
+                continue  # They are published again.
         return found
 
     def _equal_days(
@@ -374,18 +375,18 @@ class ProcessedStep:
     ) -> dict[date, str]:
         before = scan.frame(self.spark, [*runs])
         rows = self._read_staged({day: staged[day] for day in runs}, processed_schema(self.entity))
-        # A run that was killed after its commit left rows that nothing below has read.
+        # Rows of a run that was killed after its commit, which no downstream table has read.
         wrote = before.select(PARTITION_COLUMN, "_run_id").distinct().collect()
-        strangers = {r[0] for r in wrote if r["_run_id"] != runs[r[0]]}
+        unread = {r[0] for r in wrote if r["_run_id"] != runs[r[0]]}
         differing = days_of_differences(before, rows, self._contents, PARTITION_COLUMN)
         if "_delivery_order" in self.lineage_read:
             order = _files_in_order(before), _files_in_order(rows)
             differing |= {day for day in runs if order[0].get(day) != order[1].get(day)}
-        return {day: run for day, run in runs.items() if day not in strangers | differing}
+        return {day: run for day, run in runs.items() if day not in unread | differing}
 
     @property
     def _contents(self) -> list[Column]:
-        """What of a row the layers below read."""
+        """The columns that downstream layers read."""
         lineage = [name for name in self.lineage_read if name != "_delivery_order"]
         schema = processed_schema(self.entity)
         return [schema.column(n) for n in (*(c.name for c in self.entity.columns), *lineage)]
@@ -400,7 +401,7 @@ class ProcessedStep:
 
     def _write_rows(self, rows: DataFrame, rows_a_day: float) -> dict[date, StagedPartition]:
         token = new_token()
-        # Lineage and audit columns are texts too, but one for all rows of a file.
+        # Lineage and audit columns are texts, too, but constant in a file.
         has_text = any(column.type == "string" for column in self.entity.columns)
         write_partitions(
             rows, uri=self.table.staging_uri(token), has_text=has_text, rows_a_day=rows_a_day
@@ -419,7 +420,7 @@ class ProcessedStep:
 
 
 def _files_in_order(rows: DataFrame) -> dict[date, list[str]]:
-    """By day, the files that rows are from, as they were delivered."""
+    """By day, the files that rows come from, in order of delivery."""
     order = [PARTITION_COLUMN, "_delivery_order", "_source_object"]
     found: dict[date, list[str]] = {}
     for row in rows.select(*order).distinct().orderBy(*order).collect():

@@ -1,7 +1,7 @@
-"""Late versions move the surrogate keys of facts that are published already: which, and where.
+"""Re-keying: finds published facts whose surrogate keys changed because of late versions.
 
-An in-order day costs nothing here: what it changes in a dimension is valid from that day on, and
-no later day is published.
+A day in order costs nothing here: its versions are valid from that day on, and no later day is
+published.
 """
 
 from collections import Counter
@@ -27,16 +27,16 @@ _SIDES = ("_before", "_after")
 
 
 def changed_intervals(before: DataFrame, after: DataFrame, config: DimensionConfig) -> DataFrame:
-    """Intervals of members in which another surrogate key is valid than before, or none.
+    """Intervals in which another surrogate key of a member is valid than before, or none.
 
     Args:
-        before: Rows of a dimension's files that went; versions of a member do not overlap.
-        after: Rows of those that came. Rows that are in both cancel out.
+        before: Rows of removed files of a dimension; versions of a member do not overlap.
+        after: Rows of added files. Rows in both cancel out.
         config: The natural key.
 
     Returns:
-        Natural key, `_from` (included) and `_to` (excluded; NULL: open), by wall clock. Intervals
-        of a member do not overlap; neighbours may be equal in nothing but touching.
+        Natural key, `_from` (included) and `_to` (excluded; NULL: open), as local times. Intervals
+        of a member do not overlap, but may be adjacent.
     """
     keys = [*config.natural_key]
     version = [*keys, config.key_column, "valid_from", "valid_to"]
@@ -46,10 +46,10 @@ def changed_intervals(before: DataFrame, after: DataFrame, config: DimensionConf
         .withColumn("_side", F.lit(side))
         for rows, side in ((before, -1), (after, 1))
     ]
-    # Most rows stay as they are: they are not worth sorting.
+    # Most rows are unchanged and need not be sorted.
     differ = sides[0].unionByName(sides[1]).groupBy(*version).agg(F.sum("_side").alias("_side"))
     bounds = _bounds(differ.where(F.col("_side") != 0), config)
-    # At most one key of a side is valid at an instant, so that the sum is that key.
+    # At most one key a side is valid at an instant, so the sum is that key.
     at_each = bounds.groupBy(*keys, "_at").agg(*(F.sum(s).alias(s) for s in _SIDES))
     in_time = Window.partitionBy(*keys).orderBy("_at")
     so_far = in_time.rowsBetween(Window.unboundedPreceding, Window.currentRow)
@@ -66,7 +66,7 @@ def changed_intervals(before: DataFrame, after: DataFrame, config: DimensionConf
 
 
 def _bounds(versions: DataFrame, config: DimensionConfig) -> DataFrame:
-    """Each version's key where it begins to be valid, and the negative of it where it ends."""
+    """Each version's key at `valid_from`, and its negative at `valid_to`."""
     ends = versions.withColumn("_bound", F.explode(F.array(F.lit("from"), F.lit("to"))))
     is_from = F.col("_bound") == "from"
     key = F.col(config.key_column)
@@ -86,27 +86,27 @@ Dimensions = Mapping[str, tuple[DimensionConfig, LakeTable]]
 
 @dataclass(frozen=True)
 class MovedKeys:
-    """Published facts that point to other versions now.
+    """Published facts whose event time now lies in another version.
 
     Attributes:
-        facts: The published state they were found in.
-        rows: Rows by day; a row whose keys moved in two dimensions counts twice.
+        facts: The published state that was searched.
+        rows: Number of rows by day; a row with two changed keys counts twice.
     """
 
     facts: LakeScan
     rows: Mapping[date, int] = field(default_factory=dict)
 
     def plus(self, facts: LakeScan, rows: Mapping[date, int]) -> "MovedKeys":
-        """These and those of another foreign key."""
-        # Of the two scans the one that has all days.
+        """Add the facts of another foreign key."""
+        # Keep the scan that has more days.
         whole = max(self.facts, facts, key=lambda scan: len(scan.days))
         return MovedKeys(whole, dict(Counter(self.rows) + Counter(rows)))
 
 
 def is_of_its_day(fact: FactConfig, entity: EntityConfig) -> bool:
-    """Whether every row's event times lie on its partition's day, as the entity's rules see to.
+    """Whether all event times of a row lie on its partition's day, which the audit ensures.
 
-    A snapshot's rows are joined as of the end of theirs.
+    Rows of a periodic snapshot are joined as of the end of their day.
     """
     if fact.is_snapshot:
         return True
@@ -121,17 +121,17 @@ def moved_keys(
     dimensions: Dimensions,
     table: LakeTable,
 ) -> MovedKeys | None:
-    """Facts of published days whose keys the dimensions' changes moved since they were joined.
+    """Find published facts whose keys changed with the dimensions since their join.
 
     Args:
         spark: The engine.
         fact: The fact, and the types of its rows.
-        entity: As above.
+        entity: The fact's entity.
         dimensions: By name: the dimension and its table.
         table: The fact's table in the lake.
 
     Returns:
-        None while the fact has no publication.
+        None if the fact was never published.
     """
     properties = table.snapshot_properties()
     if not properties:
@@ -162,16 +162,16 @@ def _changed(
     published: LakeTable,
     changes: FileChanges | None,
 ) -> DataFrame:
-    """Natural keys and the times for which another version is valid than was."""
+    """Natural keys and the intervals in which another version is valid than before."""
     if changes is None:
-        # Nobody knows what the facts were joined with: with nothing, to be sure.
+        # The state that the facts were joined with is unknown: treat all versions as new.
         now = published.scan().frame(spark)
         return changed_intervals(now.limit(0), now, dimension)
     before, after = changes.removed.frame(spark), changes.added.frame(spark)
     intervals = changed_intervals(before, after, dimension)
     if not dimension.infers_members:
         return intervals
-    # A published fact has a member, inferred if need be: nobody points to one that is new.
+    # Each published fact already has a member, possibly inferred: no fact refers to a new one.
     keys = [*dimension.natural_key]
     return intervals.join(before.select(*keys).distinct(), keys, "left_semi")
 
@@ -194,7 +194,7 @@ def _rows_by_day(
 
 
 def _since(first: datetime, entity: EntityConfig) -> BooleanExpression:
-    # West of Greenwich the local day of an instant may be the one before.
+    # West of Greenwich the local day of an instant may be the day before.
     day = first.date() if entity.timezone is None else first.date() - timedelta(days=1)
     start = entity.grain.start_of(day)
     return GreaterThanOrEqual(term=PARTITION_COLUMN, value=start.isoformat())

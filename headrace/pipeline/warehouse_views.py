@@ -1,4 +1,4 @@
-"""Who reads which rows of the star: from `row_access` to what Postgres is told."""
+"""Views with keys of outriggers, and row-level security from `row_access`, for the warehouse."""
 
 from psycopg import sql
 
@@ -14,12 +14,12 @@ from headrace.warehouse.ddl.views import ViewFile
 
 
 def outrigger_views(project: Project) -> tuple[ViewFile, ...]:
-    """One view for each dimension that names others: its columns, then a key to each of them."""
+    """One view for each dimension with outriggers: its columns, then a key of each outrigger."""
     return tuple(_view(project, dim) for dim in project.star.dimensions if dim.outriggers)
 
 
 def described(project: Project) -> tuple[Described, ...]:
-    """What the keys of those views mean."""
+    """Column comments of the outrigger keys."""
     return tuple(
         Described(
             VIEWS,
@@ -59,7 +59,7 @@ def _key(alias: str, outrigger: Outrigger, target: DimensionConfig) -> str:
 
 
 def _join(alias: str, outrigger: Outrigger, target: DimensionConfig) -> str:
-    # The unknown member has a natural key too, which a source may use for a member of its own.
+    # A source may have a member with the natural key of the unknown member.
     conditions = [
         sql.SQL("{}").format(sql.Identifier(alias, "is_current")),
         sql.SQL("{} <> {}").format(
@@ -88,7 +88,7 @@ def _meaning(project: Project, outrigger: Outrigger) -> str:
 
 
 def limits_of(project: Project, role: str) -> Limits | None:
-    """What the configuration lets a role see; None: everything."""
+    """The tables and rows that a role may read; None: everything."""
     rules = tuple(_rule(project, rule) for rule in project.star.row_access if rule.role == role)
     if not rules:
         return None
@@ -102,7 +102,7 @@ def limits_of(project: Project, role: str) -> Limits | None:
 
 
 def limited_roles(project: Project) -> dict[str, Limits]:
-    """Every role that the configuration limits."""
+    """Every role with `row_access` rules."""
     roles = sorted({rule.role for rule in project.star.row_access})
     return {role: limits for role in roles if (limits := limits_of(project, role))}
 

@@ -9,18 +9,18 @@ from headrace.lake.table import LakeTable
 from headrace.schema import TableSchema
 
 _READ = "headrace.read."
-# Of a table that had no publication yet: everything that it gets is new.
+# Value for a table without a publication: all its later rows are new.
 _NOTHING = "none"
 
 
 def as_read(table: LakeTable, scan: LakeScan | None) -> dict[str, str]:
-    """The property of a snapshot that was made from this state of `table`."""
+    """The snapshot property that records this state of `table` as read."""
     snapshot = scan.snapshot_id if scan else None
     return {_READ + table.name: str(snapshot or _NOTHING)}
 
 
 def snapshots_read(properties: Mapping[str, str]) -> dict[str, int]:
-    """By table, the snapshot that a publication with these properties was made from."""
+    """By table, the snapshot that a publication with these properties has read."""
     read = {
         name.removeprefix(_READ): value
         for name, value in properties.items()
@@ -30,9 +30,9 @@ def snapshots_read(properties: Mapping[str, str]) -> dict[str, int]:
 
 
 def changes_since_read(properties: Mapping[str, str], table: LakeTable) -> FileChanges | None:
-    """What came and went in `table` since the publication that has these properties.
+    """Files added to and removed from `table` since the publication that has these properties.
 
-    None if the publication does not say what it read, or the table has forgotten that state.
+    None if the publication does not record what it read, or that snapshot has expired.
     """
     known = properties.get(_READ + table.name)
     if known is None:
@@ -45,7 +45,7 @@ def changes_since_read(properties: Mapping[str, str], table: LakeTable) -> FileC
 
 
 def scan_if_published(table: LakeTable) -> LakeScan | None:
-    """The whole table; None while it has no publication."""
+    """The whole table; None if it was never published."""
     try:
         return table.scan()
     except UnpublishedTableError:

@@ -103,7 +103,7 @@ class AuditedOutput(StagedOutput):
         renewed: Days whose content differs from what is published, though their inputs do not.
         unchanged: Days whose content is what is published, though their inputs differ; with the
             run that published it.
-        has_followed: Whether every published day agrees with the tables that the asset follows.
+        is_current: Whether every published day agrees with the tables that the asset follows.
         versions: Asked after publication for the content of days that their inputs do not tell.
         set_aside: Publishes what was set aside of some days; called before their rows are, so
             that whoever sees a day sees also its quarantine. A held day's says why it is held.
@@ -115,7 +115,7 @@ class AuditedOutput(StagedOutput):
     warnings: tuple[str, ...] = ()
     renewed: Collection[date] = ()
     unchanged: Mapping[date, str] = field(default_factory=_no_runs)
-    has_followed: bool = True
+    is_current: bool = True
     versions: Callable[[Collection[date]], Mapping[date, str]] | None = None
     set_aside: Callable[[Collection[date]], None] | None = None
     plan: BuildPlan | None = None

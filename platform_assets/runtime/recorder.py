@@ -172,12 +172,12 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         except Exception as error:
             if not plan.days and isinstance(error, UnpublishedTableError):
                 # Nothing is there yet that could have changed.
-                return _planned(AuditedOutput(TableSchema(()), {}, has_followed=False), plan)
+                return _planned(AuditedOutput(TableSchema(()), {}, is_current=False), plan)
             if not plan.days:
                 raise
             step = context.get_step_execution_context()
             reports = _failed(step, plan.days, error)
-            nothing = AuditedOutput(TableSchema(()), {}, reports=reports, has_followed=False)
+            nothing = AuditedOutput(TableSchema(()), {}, reports=reports, is_current=False)
             return _planned(nothing, plan)
 
     @contextmanager
@@ -287,7 +287,7 @@ class PublicationRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         anew = self._restated_records(step, plan, restated, snapshot_id)
         # A day of the run that failed may be among the restated ones, and its failure is the news.
         ledger.record(anew, own)
-        followed = not isinstance(output, AuditedOutput) or output.has_followed
+        followed = not isinstance(output, AuditedOutput) or output.is_current
         if plan.table_versions and followed:
             ledger.record_followed(plan.lineage.name, plan.table_versions)
         if overtaken:
@@ -572,7 +572,7 @@ def _replaced(
     """The output with other reports; of a fact, nothing was restated or followed."""
     if isinstance(output, AuditedTable):
         return replace(output, reports=reports)
-    return replace(output, reports=reports, restated={}, has_followed=False)
+    return replace(output, reports=reports, restated={}, is_current=False)
 
 
 def _without(output: AuditedOutput, days: Collection[date]) -> AuditedOutput:

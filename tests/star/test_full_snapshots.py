@@ -87,7 +87,7 @@ class Customers:
         aside = {day: StagedPartition(day) for day in good}
         aside |= stage(self.quarantine, broken, quarantine_schema(ENTITY))
         keys = self.audit.stage_keys(aside)
-        judged = self.audit.judge(staged, keys, {day: PartitionReport(day) for day in good})
+        judged = self.audit.audit(staged, keys, {day: PartitionReport(day) for day in good})
         passed = [day for day in judged if judged[day].outcome == "passed"]
         self.audit.publish_keys(keys, passed)
         if passed:

@@ -18,7 +18,7 @@ from headrace.lake.staging import stage_batches
 from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
 from headrace.pipeline.facts import FactStep, StagedFact
-from headrace.pipeline.periodic_snapshots import SnapshotStep
+from headrace.pipeline.periodic_snapshots import PeriodicSnapshotStep
 from headrace.quality.report import passed_days
 from headrace.staged import StagedPartition
 from headrace.standardize.schemas import PARTITION_COLUMN, processed_schema
@@ -105,7 +105,7 @@ class Shop:
     def run(self, *days: int, version: str = "one", bad: Sequence[int] = ()) -> list[int]:
         """Bring days to the snapshot, of which some are held; which published days followed."""
         step = FactStep(self.spark, self.config, ENTITY, self.dimensions, self.fact, 2**20)
-        follow = SnapshotStep(step, self.processed, self.published, version)
+        follow = PeriodicSnapshotStep(step, self.processed, self.published, version)
         staged = follow.stage("fact", [day(n) for n in days])
         self._publish(staged, {day(n) for n in bad})
         return [(on - day(0)).days for on in sorted(staged.rekeyed.reports)]

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from headrace.pipeline.fact_audit import LakeTotals, StagedDay, judge
+from headrace.pipeline.fact_audit import LakeTotals, StagedDay, audit_staged_facts
 from headrace.quality.partition_checks import ROWS
 from headrace.schema import Column, TableSchema
 from headrace.warehouse.loading.staged_loads import StagedLoad
@@ -47,7 +47,7 @@ def judged(
     warehouse: Warehouse, facts: StagedLoad, members: Mapping[str, StagedLoad]
 ) -> dict[int, StagedDay]:
     try:
-        found = judge(warehouse.connect, facts, ["amount"], [TO_PRODUCT], members)
+        found = audit_staged_facts(warehouse.connect, facts, ["amount"], [TO_PRODUCT], members)
         # It publishes next: what it commits must be on the disk.
         assert facts.owner.execute("show synchronous_commit").fetchone() == ("on",)
         return found
@@ -110,10 +110,12 @@ def test_sums_that_fit_no_measure_agree_on_both_sides(warehouse: Warehouse) -> N
     row = {"date_key": yyyymmdd(day(0)), "rows": largest, "wide": wide}
     rows = [*[row] * 3, {**row, "rows": None, "wide": "-0.01"}]
     passed_by = LakeTotals(("rows", "wide"))
-    slices = [([day(0)], passed_by.watched(arrow(table, rows).to_reader()))]
+    slices = [([day(0)], passed_by.counted(arrow(table, rows).to_reader()))]
     load = warehouse.stage(table, [day(0)], slices)
     try:
-        staged = judge(warehouse.connect, load, ("rows", "wide"), (), {})[yyyymmdd(day(0))]
+        staged = audit_staged_facts(warehouse.connect, load, ("rows", "wide"), (), {})[
+            yyyymmdd(day(0))
+        ]
     finally:
         load.discard()
     assert staged.totals == passed_by.by_day()[yyyymmdd(day(0))]
