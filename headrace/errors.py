@@ -1,12 +1,12 @@
-"""Everything Headrace raises on purpose: one tree, split by what the caller can do."""
+"""The errors that Headrace raises: one tree, split by whether a retry can help."""
 
 
 class HeadraceError(Exception):
-    """What happened, and what the reader can do about it.
+    """An error with a remedy.
 
     Attributes:
-        fix: One sentence that says what to do next.
-        exit_code: The command line's exit code when this error ends a command.
+        fix: One sentence on what to do next.
+        exit_code: Exit code of a command that this error ends.
     """
 
     exit_code = 1
@@ -17,72 +17,66 @@ class HeadraceError(Exception):
 
 
 class TransientError(HeadraceError):
-    """Repeating may help. The retry policy asks for this class and for no other."""
+    """A retry may help. The retry policy retries this class and no other."""
 
 
 class PermanentError(HeadraceError):
-    """Repeating cannot help: retried by nobody."""
+    """A retry cannot help."""
 
 
 class ConfigError(PermanentError):
-    """The configuration is wrong; the message names the file, the path in it and the fix."""
+    """The configuration is invalid; the message has the file, the path in it and the remedy."""
 
     exit_code = 2
 
 
 class UnknownColumnError(PermanentError):
-    """A name was used that the table lacks."""
+    """The table has no column of that name."""
 
 
 class IncompatibleSchemaError(PermanentError):
-    """A published table cannot take the new columns or types without losing what it holds."""
+    """A published table cannot be changed to the new columns or types without losing data."""
 
 
 class SourceUnavailableError(TransientError):
-    """A source did not answer, or is still being written."""
+    """A source does not answer, or is still being written."""
 
 
 class SourceRejectedError(PermanentError):
-    """A source delivered something that cannot be read as declared."""
+    """A source delivered data that cannot be read as declared."""
 
 
 class NoFilesError(PermanentError):
-    """An entity's path matches no file, and never did: most often it is misspelt."""
+    """An entity's path has never matched a file; most often it is misspelt."""
 
 
 class StorageUnavailableError(TransientError):
-    """A file could not be written: the disk is full, or the storage does not answer."""
+    """A file cannot be written: the disk is full, or the storage does not answer."""
 
 
 class StorageRejectedError(PermanentError):
-    """A file may not be written there."""
+    """The storage refuses to write a file."""
 
 
 class CommitConflictError(TransientError):
-    """Another run published to the same table first, more often than we retried."""
+    """Other runs published to the same table during every retry of the commit."""
 
 
 class CatalogUnavailableError(TransientError):
-    """The lake's catalog did not answer or dropped the connection."""
+    """The lake's catalog does not answer, or dropped the connection."""
 
 
 class UnpublishedTableError(PermanentError):
-    """A table of the lake was read to which nothing was ever published."""
+    """A table of the lake was read that was never published."""
 
 
 class StagedFileRejectedError(PermanentError):
-    """A staged file is not what its publication says it is: broken, or of another day."""
+    """A staged file is damaged, or has rows of another partition."""
 
 
 class WarehouseUnavailableError(TransientError):
-    """Postgres did not answer or dropped the connection."""
+    """Postgres does not answer, or dropped the connection."""
 
 
 class PublishedFileMissingError(PermanentError):
-    """A record says that a file was published, but the file is not there."""
-
-
-class PartitionHeldError(PermanentError):
-    """Partitions failed their audit and keep their last published state."""
-
-    exit_code = 3
+    """A file that a snapshot refers to does not exist."""

@@ -1,4 +1,4 @@
-"""Telling whoever watches how far a long step has come."""
+"""Progress of long steps: steps report, and listeners such as the command line display it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +19,6 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 def report(asset: str, done: int, total: int) -> None:
-    """Say that `done` of `total` partitions of `asset` are staged."""
+    """Report that `done` of `total` partitions of `asset` are staged."""
     for listener in _listeners:
         listener(asset, done, total)

@@ -1,4 +1,4 @@
-"""From Arrow's types to ours: the schema of rows that nobody declared."""
+"""Logical column types, table schemas, and their Arrow form."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ from headrace.errors import ConfigError, IncompatibleSchemaError
 
 _DECIMAL = re.compile(r"decimal\((\d{1,2}),\s*(\d{1,2})\)")
 
-# Of a decimal in Arrow, Iceberg and both engines.
+# Maximum digits of a decimal in Arrow, Iceberg and both engines.
 _MOST_DIGITS = 38
 
 _ARROW = {
@@ -35,10 +35,10 @@ def decimal_parts(type_name: str) -> tuple[int, int] | None:
 
 
 def arrow_type(type_name: str) -> pa.DataType:
-    """Arrow's form of one of our types.
+    """The Arrow type of a logical type.
 
     Raises:
-        ConfigError: `type_name` is none of TYPE_NAMES, or a decimal out of range.
+        ConfigError: `type_name` is not in TYPE_NAMES, or a decimal out of range.
     """
     if type_name in _ARROW:
         return _ARROW[type_name]
@@ -52,9 +52,9 @@ def arrow_type(type_name: str) -> pa.DataType:
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name, one of TYPE_NAMES, and whether a published row may lack it.
+    """One column of a table; `type` is one of TYPE_NAMES.
 
-    `timestamp` is wall-clock time without a zone, `timestamptz` an instant in UTC; both µs.
+    `timestamp` is a local time without a zone, `timestamptz` an instant in UTC; both in µs.
     """
 
     name: str
@@ -83,20 +83,20 @@ class TableSchema:
         return {column.name: column for column in self.columns}[name]
 
     def plus(self, columns: Iterable[Column]) -> "TableSchema":
-        """This schema with more columns at its end."""
+        """This schema with further columns at its end."""
         return TableSchema((*self.columns, *columns))
 
     def without(self, *names: str) -> "TableSchema":
-        """This schema less the columns called `names`."""
+        """This schema without the columns called `names`."""
         return TableSchema(tuple(c for c in self.columns if c.name not in names))
 
     def arrow(self) -> pa.Schema:
-        """Arrow's form. Every field is nullable: engines write them so; not-null is audited."""
+        """The Arrow schema. Every field is nullable, as engines write them; audits check nulls."""
         return pa.schema([pa.field(c.name, arrow_type(c.type)) for c in self.columns])
 
 
 def type_name_of_arrow(kind: pa.DataType) -> str:
-    """Our name of an Arrow type; `float` and names of Arrow's own for what a table cannot have."""
+    """The logical type of an Arrow type; `float` or Arrow's name for types without one."""
     if pa.types.is_dictionary(kind):
         return type_name_of_arrow(kind.value_type)
     if pa.types.is_decimal(kind):
@@ -124,10 +124,10 @@ _ARROW_NAMES = {
 
 
 def schema_of_arrow(columns: pa.Schema) -> TableSchema:
-    """The table schema that holds `columns`: floats as double, all times in µs.
+    """The table schema for an Arrow schema: floats become double, all times µs.
 
     Raises:
-        IncompatibleSchemaError: A column's type has no place in a table.
+        IncompatibleSchemaError: A column's type has no logical type.
     """
     found = []
     for column in columns:
@@ -137,7 +137,7 @@ def schema_of_arrow(columns: pa.Schema) -> TableSchema:
         name = type_name_of_arrow(kind).replace("float", "double")
         if name not in TYPE_NAMES and not decimal_parts(name):
             raise IncompatibleSchemaError(
-                f"column '{column.name}' has the type {column.type}, which no table can hold",
+                f"column '{column.name}' has the type {column.type}, which tables do not support",
                 fix=f"cast '{column.name}' to one of {', '.join(TYPE_NAMES)}",
             )
         found.append(Column(column.name, name))

@@ -1,4 +1,4 @@
-"""What is written but not yet visible: the hand-over from staging to audit to publication."""
+"""Staged files, partitions and tables: passed from staging to the audit and to publication."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,15 +14,15 @@ from headrace.schema import TableSchema
 
 @dataclass(frozen=True)
 class StagedFile:
-    """One complete Parquet file: staged, so that no table refers to it yet, or found in a scan.
+    """One complete Parquet file, either staged or found in a scan.
 
     Attributes:
         path: Full path or URI, as the engine reads it.
-        rows: Rows in it, from its footer.
-        size_bytes: Its size.
-        null_counts: Column name to number of nulls, from its footer; lists are left out, because
-            a footer counts their elements.
-        footer: The footer itself, so that publication need not read it a second time.
+        rows: Number of rows, from the footer.
+        size_bytes: Size of the file.
+        null_counts: Number of nulls by column, from the footer; without list columns, of which a
+            footer counts elements.
+        footer: The footer, so that publication need not read it again.
     """
 
     path: str
@@ -34,7 +34,7 @@ class StagedFile:
 
 @dataclass(frozen=True)
 class StagedPartition:
-    """All files that a run staged for one partition; none of them means: no rows."""
+    """All files that a run staged for one partition; without files it is empty."""
 
     partition: date
     files: tuple[StagedFile, ...] = ()
@@ -51,14 +51,14 @@ class StagedPartition:
 
 @dataclass(frozen=True)
 class StagedOutput:
-    """What a step hands over for a partitioned table once its files are audited.
+    """A step's audited output for a partitioned table.
 
     Attributes:
         schema: Columns of the table.
-        partitions: The days that passed; only these are published, an empty one as empty.
-        held: Days that failed their audit, with the reason; they keep their earlier state.
-        properties: Recorded with the commit: run, code version, source offsets.
-        mode: `replace` makes the days hold these files alone, `append` adds to what they hold.
+        partitions: The days that passed; these are published, including empty ones.
+        held: Days that failed their audit, with the reason; they keep their published state.
+        properties: Snapshot properties: run, code version, source offsets.
+        mode: `replace` overwrites the days with these files, `append` adds the files.
     """
 
     schema: TableSchema
@@ -70,13 +70,13 @@ class StagedOutput:
 
 @dataclass(frozen=True)
 class StagedTable:
-    """What a step hands over for a table without partitions; it replaces the whole table.
+    """A step's audited output for a table without partitions, which replaces the whole table.
 
     Attributes:
         schema: Columns of the table.
-        files: All its rows.
-        properties: Recorded with the commit.
-        held: Days whose audit failed, with the reason: then nothing of the table is published.
+        files: Files of all rows.
+        properties: Snapshot properties.
+        held: Days whose audit failed, with the reason; if there are any, nothing is published.
     """
 
     schema: TableSchema
@@ -86,5 +86,5 @@ class StagedTable:
 
 
 def new_token() -> str:
-    """A name for one staging, never used again: what it wrote may be published."""
+    """A unique name for a staging folder; never reused, because its files may be published."""
     return uuid4().hex

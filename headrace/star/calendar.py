@@ -1,4 +1,4 @@
-"""The date dimension: computed, not captured."""
+"""The calendar (date dimension), computed from the configuration."""
 
 from datetime import date, timedelta
 
@@ -31,12 +31,12 @@ def calendar_schema(config: CalendarConfig) -> TableSchema:
 
 
 def date_key(day: date) -> int:
-    """The day as a number yyyymmdd: sorts as dates do and can be read in a query."""
+    """The day as a number yyyymmdd, which sorts as dates do and is readable in queries."""
     return day.year * 10_000 + day.month * 100 + day.day
 
 
 def day_of_key(key: int) -> date:
-    """The day that `date_key` makes a number of."""
+    """The day of a date key; the inverse of `date_key`."""
     return date(key // 10_000, key // 100 % 100, key % 100)
 
 

@@ -16,7 +16,7 @@ from headrace.standardize.schemas import PARTITION_COLUMN
 from headrace.star.scd2.dimensions import UNKNOWN_KEY
 
 DATE_KEY = "date_key"
-# The day that told the state which a snapshot of changes carries on.
+# The day on which the source delivered a state that a periodic snapshot of changes carries on.
 STATE_DATE = "_told_on"
 
 _LEVEL = "A level: adds up over everything but days; over days take the last one or the average."
@@ -26,9 +26,9 @@ _MOST_DIGITS = 38
 def fact_schema(
     config: FactConfig, entity: EntityConfig, dimensions: Mapping[str, DimensionConfig]
 ) -> TableSchema:
-    """What every published fact has: kept columns, foreign keys, measures.
+    """Columns of a fact in the warehouse: degenerate columns, foreign keys, measures.
 
-    The lake's table also keeps the natural keys (`lake_fact_schema`).
+    The lake's table also has the natural keys (`lake_fact_schema`).
     """
     keys = [
         SchemaColumn(
@@ -45,7 +45,7 @@ def fact_schema(
     ]
     return TableSchema(
         (
-            *(_kept(entity, name) for name in config.columns),
+            *(_source_column(entity, name) for name in config.columns),
             *keys,
             SchemaColumn(DATE_KEY, "int", False, _date_key_meaning(config)),
             *dates,
@@ -57,10 +57,10 @@ def fact_schema(
 def lake_fact_schema(
     config: FactConfig, entity: EntityConfig, dimensions: Mapping[str, DimensionConfig]
 ) -> TableSchema:
-    """`fact_schema`, then what the keys came from (natural keys, times), and the partition's day.
+    """`fact_schema`, then natural keys, event times, and the partition's day.
 
-    A late version of a member moves the keys of facts already loaded: they are found by these, and
-    joined anew from these alone.
+    A late version of a member changes the keys of published facts. The additional columns serve to
+    find these facts and to join them again.
     """
     published = fact_schema(config, entity, dimensions)
     times = [config.event_time] if config.event_time else []
@@ -70,8 +70,8 @@ def lake_fact_schema(
     extra = [name for name in dict.fromkeys(wanted) if name not in published.names]
     return published.plus(
         (
-            *(_kept(entity, name) for name in extra),
-            *_carried(config),
+            *(_source_column(entity, name) for name in extra),
+            *_state_date(config),
             SchemaColumn(PARTITION_COLUMN, "date", False, "Day of the row."),
         )
     )
@@ -83,21 +83,20 @@ def build_fact(
     entity: EntityConfig,
     dimensions: Mapping[str, tuple[DimensionConfig, DataFrame]],
 ) -> DataFrame:
-    """One fact a row, with the key of each member's version that is valid at its time.
+    """As-of join: one fact a row, with the key of each member's version at its event time.
 
-    Where there is none, the key is -1, or NULL if the dimension refuses missing members or has no
-    unknown one: the audit holds days with such keys, since no key may be NULL.
+    Without such a version the key is -1, or NULL if the dimension refuses missing members or has
+    no unknown member; the audit holds days with NULL keys.
 
     Args:
         rows: Processed rows of some days, states at the ends of days
-            (headrace.star.periodic_snapshots), or rows of the lake's fact table, whose keys are
-            found again.
+            (headrace.star.periodic_snapshots), or rows of the lake's fact table to join again.
         config: The fact.
         entity: Types of the columns.
         dimensions: By name: the dimension and its published versions.
 
     Returns:
-        Rows as `lake_fact_schema` says, as many as `rows` has.
+        Columns of `lake_fact_schema`; as many rows as `rows`.
     """
     configs = {name: dimension for name, (dimension, _) in dimensions.items()}
     keys = [join.key_column(configs[join.dimension]) for join in config.dimensions]
@@ -112,9 +111,9 @@ def build_fact(
 
 
 def as_of_time(config: FactConfig, join: FactDimension, entity: EntityConfig) -> Column:
-    """Time as of which a row finds its member, an event's or its day's last moment.
+    """Time of a row's as-of join: its event time, or the last microsecond of its day.
 
-    Wall-clock time, UTC where the entity has a zone.
+    A local time, in UTC if the entity has a zone.
     """
     if time := join.event_time or config.event_time:
         return moment_of(F.col(time), entity.column(time).type, entity.timezone)
@@ -138,7 +137,7 @@ def _as_of(
     condition = (at >= F.col("_from")) & (F.col("_to").isNull() | (at < F.col("_to")))
     for name, column in join.natural_key.items():
         condition = condition & (F.col(column) == F.col(f"_nk_{name}"))
-    # The versions on the left: Sail keeps that side in memory and streams the other.
+    # Versions on the left: Sail builds the hash table from that side and streams the other.
     found = renamed.join(rows, condition, "right")
     keyed = found.withColumn(join.key_column(dimension), _key_or_unknown(join, dimension))
     return keyed.drop("_key", "_from", "_to", *(f"_nk_{name}" for name in join.natural_key))
@@ -151,10 +150,10 @@ def _key_or_unknown(join: FactDimension, dimension: DimensionConfig) -> Column:
         return key
     if dimension.missing != "refuse":
         return unknown
-    names_nobody = F.lit(False)
+    has_null_key = F.lit(False)
     for column in join.natural_key.values():
-        names_nobody = names_nobody | F.col(column).isNull()
-    return F.when(names_nobody, unknown).otherwise(key)
+        has_null_key = has_null_key | F.col(column).isNull()
+    return F.when(has_null_key, unknown).otherwise(key)
 
 
 def _date_key(column: str, entity: EntityConfig) -> Column:
@@ -164,13 +163,13 @@ def _date_key(column: str, entity: EntityConfig) -> Column:
     return F.year(day) * 10_000 + F.month(day) * 100 + F.dayofmonth(day)
 
 
-def _kept(entity: EntityConfig, name: str) -> SchemaColumn:
+def _source_column(entity: EntityConfig, name: str) -> SchemaColumn:
     filled = {column.name for column in entity.columns if column.has_always_a_value}
     return replace(entity.processed_column(name), nullable=name not in filled)
 
 
 def _measure(config: FactConfig, entity: EntityConfig, name: str) -> SchemaColumn:
-    column = _kept(entity, name)
+    column = _source_column(entity, name)
     if name not in config.levels:
         return column
     kind = sum_type(column.type) if config.snapshot_of == "movements" else column.type
@@ -178,20 +177,20 @@ def _measure(config: FactConfig, entity: EntityConfig, name: str) -> SchemaColum
 
 
 def sum_type(kind: str) -> str:
-    """Type of the sum of many values of an exact type: that of one may be too narrow."""
+    """Type of a sum of values of an exact type: ten more digits, or bigint."""
     parts = decimal_parts(kind)
     if parts is None:
         return "bigint"
     return f"decimal({min(parts[0] + 10, _MOST_DIGITS)},{parts[1]})"
 
 
-def _carried(config: FactConfig) -> list[SchemaColumn]:
+def _state_date(config: FactConfig) -> list[SchemaColumn]:
     if not config.accumulates or config.snapshot_of != "changes":
         return []
-    return [SchemaColumn(STATE_DATE, "date", False, "Day on which the source told this state.")]
+    return [SchemaColumn(STATE_DATE, "date", False, "Day on which the source gave this state.")]
 
 
 def _date_key_meaning(config: FactConfig) -> str:
     if config.is_snapshot:
-        return "Day at whose end this was so, yyyymmdd."
+        return "Day at whose end this state held, yyyymmdd."
     return "Day of the event, yyyymmdd."

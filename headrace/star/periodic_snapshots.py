@@ -1,6 +1,6 @@
-"""Periodic snapshots: what was so at the end of each day, from what happened up to then.
+"""Periodic snapshots: the state at the end of each day, computed from all rows up to then.
 
-A day's state depends on the set of rows up to its end, not on the runs that brought them.
+A day's state depends on the set of rows, not on the order of runs.
 """
 
 from collections.abc import Sequence
@@ -19,19 +19,19 @@ from headrace.star.row_diff import differing_rows
 
 
 def states(
-    told: DataFrame, days: Sequence[date], config: FactConfig, entity: EntityConfig
+    changes: DataFrame, days: Sequence[date], config: FactConfig, entity: EntityConfig
 ) -> DataFrame:
-    """One row for each of the days and each combination of the grain's values told by then.
+    """The state at the end of each day: one row for each key of the grain known by then.
 
     Args:
-        told: Of `state_changes`: the state at the end of an earlier day, and the rows since, up to
-            the last of `days`.
-        days: At whose ends the states are wanted.
+        changes: Of `state_changes`: the state at the end of an earlier day, and the rows since, up
+            to the last of `days`.
+        days: The days to compute.
         config: A fact that accumulates.
         entity: Types of the columns.
 
     Returns:
-        The columns that the fact keeps of its entity, and `_partition_date`: one of `days`.
+        The fact's columns of its entity, and `_partition_date`: one of `days`.
     """
     grain = [*config.grain]
     at_end = F.explode(F.array(*(F.lit(day) for day in days)))
@@ -39,42 +39,42 @@ def states(
     if config.snapshot_of == "movements":
         of_days = [_sum_of_day(name, entity) for name in config.measures]
         sums = [_sum(name, entity) for name in config.measures]
-        # By day first: each is counted once for every day after it. What was before is one.
+        # Sum by day first, because each day is repeated for every later day; earlier days are one.
         since = F.greatest(F.col(STATE_DATE), F.lit(days[0])).alias(STATE_DATE)
-        added = told.select(*grain, *config.measures, since).groupBy(*grain, STATE_DATE)
+        added = changes.select(*grain, *config.measures, since).groupBy(*grain, STATE_DATE)
         by_day = added.agg(*of_days)
         each = by_day.withColumn(PARTITION_COLUMN, at_end).where(known)
         return each.groupBy(*grain, PARTITION_COLUMN).agg(*sums)
-    # The grain is the entity's key: no NULL is in it, and a day tells each but once.
-    each = told.select(*grain, STATE_DATE).withColumn(PARTITION_COLUMN, at_end).where(known)
+    # The grain is the entity's key: without NULLs, and unique within a day.
+    each = changes.select(*grain, STATE_DATE).withColumn(PARTITION_COLUMN, at_end).where(known)
     latest = each.groupBy(*grain, PARTITION_COLUMN).agg(F.max(STATE_DATE).alias(STATE_DATE))
-    return latest.join(told, [*grain, STATE_DATE])
+    return latest.join(changes, [*grain, STATE_DATE])
 
 
 def state_changes(
     before: DataFrame | None, since: DataFrame, config: FactConfig, entity: EntityConfig
 ) -> DataFrame:
-    """The state at the end of a day and the rows after it, in one form, with the day that told it.
+    """The state at the end of a day and the rows after it, with the same columns.
 
     Args:
-        before: The fact's rows of that day in the lake; None: nothing was told before.
+        before: The fact's rows of that day in the lake; None: there is no earlier state.
         since: Processed rows of later days.
         config: A fact that accumulates.
         entity: Types of the columns.
 
     Returns:
-        The columns that the fact keeps of its entity, and `_told_on`. The sums of a day count as
-        told on it.
+        The fact's columns of its entity, and `_told_on`: the day on which the source delivered the
+        state, or the day of a sum.
     """
-    schema = _kept_columns(config, entity)
+    schema = _fact_columns(config, entity)
     is_sum = config.snapshot_of == "movements"
 
-    def formed(rows: DataFrame, told_on: str) -> DataFrame:
+    def formed(rows: DataFrame, state_date: str) -> DataFrame:
         cast = (
-            parse.cast_to(F.col(c.name), _type_told(c.name, c.type, config)).alias(c.name)
+            parse.cast_to(F.col(c.name), _state_type(c.name, c.type, config)).alias(c.name)
             for c in schema
         )
-        return rows.select(*cast, F.col(told_on).alias(STATE_DATE))
+        return rows.select(*cast, F.col(state_date).alias(STATE_DATE))
 
     rows = formed(since, PARTITION_COLUMN)
     if before is None:
@@ -85,22 +85,22 @@ def state_changes(
 def first_change(
     removed: DataFrame, added: DataFrame, config: FactConfig, entity: EntityConfig
 ) -> date | None:
-    """First day of which the entity's rows tell the fact something else than they did; or None.
+    """First day whose rows differ in the columns that the fact reads; None without any.
 
     Args:
-        removed: Processed rows of files that went.
-        added: Of those that came. Rows that are in both cancel out.
+        removed: Processed rows of removed files.
+        added: Processed rows of added files. Rows in both cancel out.
         config: A fact that accumulates.
         entity: Types of the columns.
     """
     day = processed_schema(entity).column(PARTITION_COLUMN)
-    schema = _kept_columns(config, entity).plus([day])
+    schema = _fact_columns(config, entity).plus([day])
     differing = differing_rows(added, removed, schema)
     found: date | None = differing.agg(F.min(PARTITION_COLUMN).alias("first")).collect()[0]["first"]
     return found
 
 
-def _kept_columns(config: FactConfig, entity: EntityConfig) -> TableSchema:
+def _fact_columns(config: FactConfig, entity: EntityConfig) -> TableSchema:
     names = [*config.grain, *config.columns, *config.dates.values()]
     for join in config.dimensions:
         names += join.natural_key.values()
@@ -108,7 +108,7 @@ def _kept_columns(config: FactConfig, entity: EntityConfig) -> TableSchema:
     return TableSchema(tuple(entity.processed_column(name) for name in every))
 
 
-def _type_told(name: str, kind: str, config: FactConfig) -> str:
+def _state_type(name: str, kind: str, config: FactConfig) -> str:
     is_sum = config.snapshot_of == "movements" and name in config.measures
     return sum_type(kind) if is_sum else kind
 
@@ -117,12 +117,12 @@ def _sum_of_day(name: str, entity: EntityConfig) -> Column:
     kind = sum_type(entity.column(name).type)
     if kind != "bigint":
         return parse.cast_to(F.sum(name), kind).alias(name)
-    # What is too large on its way may fit in the end. A sum of bigints would wrap in Sail.
+    # decimal(20,0): a partial sum may overflow bigint although the total fits; Sail wraps around.
     return F.sum(F.col(name).cast("decimal(20,0)")).alias(name)
 
 
 def _sum(name: str, entity: EntityConfig) -> Column:
-    # NULL adds nothing; a sum of nothing but NULLs stays unknown, and so does one that does not
-    # fit: its audit, which adds up more widely, holds the day.
+    # A sum of only NULLs is NULL. So is a sum that overflows: the audit, whose sums are wider,
+    # holds the day.
     kind = sum_type(entity.column(name).type)
     return parse.cast_to(F.sum(name), kind).alias(name)

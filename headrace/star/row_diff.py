@@ -6,21 +6,21 @@ from pyspark.sql import functions as F
 from headrace.engine import functions as parse
 from headrace.schema import TableSchema
 
-# How many more copies of a row are expected than were found; negative: more were found.
+# Expected minus found copies of a row.
 COPIES = "_copies"
 
 
 def differing_rows(expected: DataFrame, found: DataFrame, schema: TableSchema) -> DataFrame:
-    """Rows that the two do not have equally often, NULLs equal to NULLs; no row if they are equal.
+    """Rows that occur in one frame more often than in the other; NULLs are equal.
 
     Args:
         expected: Has the columns of `schema`, and may have more.
-        found: Likewise.
-        schema: The columns that are compared, and their types.
+        found: Has the columns of `schema`, and may have more.
+        schema: The columns to compare, and their types.
 
     Returns:
-        The columns of `schema`, and `_copies` (bigint): above 0 the row is missing so many times,
-        below 0 it is there so many times too often.
+        The columns of `schema`, and `_copies` (bigint): the number of missing copies of the row,
+        negative for unexpected copies.
     """
     columns = [F.col(c.name) for c in schema]
 
