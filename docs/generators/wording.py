@@ -60,6 +60,7 @@ TITLES = {
     "EntityConfig": "Entity",
     "FileExtract": "Extract: files",
     "CsvFormat": "Format: csv",
+    "ParquetFormat": "Format: parquet",
     "ColumnConfig": "Column",
     "RowRule": "Rule",
     "QualityConfig": "Quality",

@@ -66,6 +66,13 @@ class ColumnConfig(StrictModel):
         examples=["TotalAmount", ["amount", "total_amount"]],
     )
     type: TypeName = Field(description="string, boolean, int, bigint, double, decimal(p,s), …")
+    source_type: TypeName | None = Field(
+        None,
+        description="Its type in a source whose values have types (Parquet), where that is another "
+        "one than `type`: the value is converted, and the row is quarantined where it does not "
+        "fit.",
+        examples=["double"],
+    )
     required: bool = Field(False, description="A row without it is quarantined.")
     optional: bool = Field(
         False,

@@ -34,7 +34,7 @@ _SHAPES = {
 }
 _SCALARS = {"string_type": "text", "int_type": "a whole number", "bool_type": "true or false"}
 # pydantic's names of members of a union, in its locations.
-_TAGS = {"str", "int", "bool", "float", "date", "constrained-str"}
+_TAGS = {"csv", "parquet", "str", "int", "bool", "float", "date", "constrained-str"}
 _FOLLOWS = {"too_short", "missing"}
 # A key below a model's own, such as `min_rows` or `columns[2].name`.
 _PATH = re.compile(r"\w+(?:\[\d+\])?(?:\.\w+)*")

@@ -6,7 +6,14 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Literal, Self, get_args
 from zoneinfo import available_timezones
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from headrace.config.columns import KEY_FORMS, TIMES, ColumnConfig, Form
 from headrace.config.model import (
@@ -36,6 +43,7 @@ _PROBES: Mapping[Literal["day", "month", "year"], date] = {
     "month": date(2017, 11, 1),
     "year": date(2017, 1, 1),
 }
+_FROM_DOUBLE = ("double", "decimal", "int", "bigint")
 _PERIODS = ("day", "week", "month", "year", "none")
 # Where a row was read: part of the key where the source repeats its own (KeyColumnName).
 PLACE_COLUMNS = {
@@ -167,6 +175,28 @@ class CsvFormat(StrictModel):
         return (*first, *others)
 
 
+class ParquetFormat(StrictModel):
+    """Parquet files: their values have types, which raw keeps."""
+
+    type: Literal["parquet"] = Field("parquet", description="Apache Parquet.")
+    null_texts: tuple[str, ...] = Field((), description="Texts that mean NULL in text columns.")
+
+    @property
+    def reading_id(self) -> tuple[str, ...]:
+        """What a file's rows depend on, besides the columns."""
+        return (self.type,)
+
+
+def _format_of(value: object) -> str:
+    kind = value.get("type", "csv") if isinstance(value, dict) else getattr(value, "type", "csv")
+    return "parquet" if kind == "parquet" else "csv"
+
+
+FileFormat = Annotated[
+    Annotated[CsvFormat, Tag("csv")] | Annotated[ParquetFormat, Tag("parquet")],
+    Discriminator(_format_of),
+]
+
 # Ids of files that raw holds must stay the same, so an option at its default is not part of them.
 _READING_OPTIONS = (
     "escape",
@@ -198,7 +228,9 @@ class FileExtract(StrictModel):
         "the files are reference data, such as a product list: a file's first version belongs to "
         "the first partition, each later one to the day of its modification time.",
     )
-    format: CsvFormat = Field(CsvFormat(), description="How bytes become rows of text.")
+    format: FileFormat = Field(
+        CsvFormat(), description="How bytes become rows. By default that of the connector."
+    )
     missing_file: Literal["hold", "empty"] = Field(
         "hold",
         description="A day without a file is held until one comes, or is an empty day. Asked only "
@@ -283,8 +315,20 @@ class FileExtract(StrictModel):
 
     @property
     def delimiter(self) -> str:
-        """Text between the columns of a record."""
-        return self.format.delimiter
+        """Text between the columns of a corrupt record."""
+        return self.format.delimiter if isinstance(self.format, CsvFormat) else ","
+
+    @property
+    def csv(self) -> CsvFormat:
+        """The format of delimited text."""
+        if not isinstance(self.format, CsvFormat):
+            raise TypeError(f"{self.path} is not delimited text")
+        return self.format
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether the values of its files have types."""
+        return not isinstance(self.format, CsvFormat)
 
     @property
     def date_fields(self) -> tuple[str, ...]:
@@ -468,6 +512,17 @@ class EntityConfig(StrictModel):
         return self
 
     @model_validator(mode="after")
+    def _source_types_fit(self) -> Self:
+        for i, column in enumerate(self.columns):
+            place = f"columns[{i}].source_type"
+            if column.source_type and not self.extract.is_typed:
+                raise ValueError(f"{place}: delimited text has no types: drop it")
+            kinds = (self.captured_type(column), column.type)
+            if kinds[0] == "double" and column.kind not in _FROM_DOUBLE:
+                raise ValueError(f"{place}: a double is no {column.type}")
+        return self
+
+    @model_validator(mode="after")
     def _rules_once(self) -> Self:
         rules = [rule.name for rule in self.rules]
         if again := _second(rules):
@@ -523,7 +578,8 @@ class EntityConfig(StrictModel):
 
     @model_validator(mode="after")
     def _fields_have_columns(self) -> Self:
-        fields = self.extract.format.header
+        form = self.extract.format
+        fields = form.header if isinstance(form, CsvFormat) else None
         if isinstance(fields, tuple):
             for column in self.columns:
                 count = sum(fields.count(name) for name in column.source_names)
@@ -563,8 +619,14 @@ class EntityConfig(StrictModel):
         return PLACE_COLUMNS[name] if name in PLACE_COLUMNS else self.declared_schema().column(name)
 
     def captured_columns(self) -> tuple[Column, ...]:
-        """The declared columns as raw keeps them: text, which is what delimited files have."""
-        return tuple(Column(c.name, "string", description=c.description) for c in self.columns)
+        """The declared columns as raw keeps them; see `captured_type`."""
+        return tuple(
+            Column(c.name, self.captured_type(c), description=c.description) for c in self.columns
+        )
+
+    def captured_type(self, column: ColumnConfig) -> str:
+        """A column's type in raw: that of the source, text where the source has no types."""
+        return (column.source_type or column.type) if self.extract.is_typed else "string"
 
     def declared_schema(self) -> TableSchema:
         """The declared columns as processed."""
@@ -574,19 +636,53 @@ class EntityConfig(StrictModel):
         )
 
 
+def _in_parquet(entity: object) -> object:
+    if not isinstance(entity, dict) or not isinstance(extract := entity.get("extract"), dict):
+        return entity
+    form = extract.get("format", {})
+    if not isinstance(form, dict) or "type" in form:
+        return entity
+    return entity | {"extract": extract | {"format": form | {"type": "parquet"}}}
+
+
 class SourceConfig(StrictModel):
     """One source: a connector and its entities."""
 
     name: Name = Field(
         description="First part of its tables' names. Lower snake case, at most 48 characters."
     )
-    connector: Literal["files"] = Field(description="The kind of source.")
+    connector: Literal["files", "parquet_files"] = Field(
+        description="The kind of source: `files`, delimited text in the landing zone; or "
+        "`parquet_files`, Parquet there, whose values have types."
+    )
     description: str = Field("", description="What it is, for people.")
     entities: tuple[EntityConfig, ...] = Field(
         min_length=1, description="Its tables, file sets or topics."
     )
     owners: tuple[Owner, ...] = Field((), description=OWNERS_DESCRIPTION)
     tags: dict[TagName, TagValue] = Field(default_factory=dict, description=TAGS_DESCRIPTION)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _format_of_connector(cls, values: object) -> object:
+        """Parquet's connector reads Parquet without a `format` that says so."""
+        if not isinstance(values, dict) or values.get("connector") != "parquet_files":
+            return values
+        entities = values.get("entities")
+        if not isinstance(entities, list):
+            return values
+        return values | {"entities": [_in_parquet(entity) for entity in entities]}
+
+    @model_validator(mode="after")
+    def _formats_fit(self) -> Self:
+        kind = "parquet" if self.connector == "parquet_files" else "csv"
+        for entity in self.entities:
+            if entity.extract.format.type != kind:
+                raise ValueError(
+                    f"entities[{entity.name}].extract.format.type: connector {self.connector} "
+                    f"reads {kind}, not {entity.extract.format.type}: drop it, or correct connector"
+                )
+        return self
 
     def owned(self, entity: EntityConfig) -> EntityConfig:
         """The entity with the owners and tags that it has from its source."""

@@ -43,13 +43,15 @@ _NO_DAY = np.datetime64("NaT", "D")
 _NOON = 12
 
 
-def row_days(texts: pa.StringArray, column: ColumnConfig, timezone: str | None = None) -> Days:
-    """The day that each text names, by the first of the column's formats that fits; else NaT.
+def row_days(texts: pa.Array, column: ColumnConfig, timezone: str | None = None) -> Days:
+    """The day of each value; of a text by the first of the column's formats that fits, else NaT.
 
     Without formats, ISO 8601. The time of day matters only for a `timestamptz` with an offset: its
     day is that of its instant in `timezone`, or in UTC without one.
     Stricter than the engines nowhere that loses a row: what has no day here is captured too.
     """
+    if not pa.types.is_string(texts.type):
+        return _days_of_times(texts, timezone)
     trimmed = pc.utf8_trim_whitespace(texts)
     days = np.full(len(texts), _NO_DAY)
     for regex in [_regex(pattern) for pattern in column.formats] or [_iso()]:
@@ -58,6 +60,15 @@ def row_days(texts: pa.StringArray, column: ColumnConfig, timezone: str | None =
             read = _read(trimmed, regex, column, timezone)
             days[missing] = read[missing]
     return days
+
+
+def _days_of_times(values: pa.Array, timezone: str | None) -> Days:
+    if pa.types.is_timestamp(values.type) and values.type.tz and timezone:
+        values = pc.local_timestamp(values.cast(pa.timestamp("us", timezone)))
+    if pa.types.is_timestamp(values.type):
+        values = pc.floor_temporal(values.cast(pa.timestamp("us")), unit="day")
+    days = values.cast(pa.date32()).to_numpy(zero_copy_only=False)
+    return np.asarray(days.astype("datetime64[D]"))
 
 
 def _iso() -> str:

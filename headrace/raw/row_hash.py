@@ -19,13 +19,16 @@ _TEXTS_AT_ONCE = 8_192
 _TABLE_LENGTH = 2**18
 
 
-def row_hash(columns: Sequence[pa.StringArray]) -> pa.Int64Array:
-    """Hash the rows of equally long text columns: the same texts in the same order, the same hash.
+def row_hash(columns: Sequence[pa.Array]) -> pa.Int64Array:
+    """Hash the rows of equally long columns: the same values in the same order, the same hash.
+
+    Values other than texts count by their text, doubles by their bits.
 
     A text is a polynomial of its bytes modulo 2^64, which a difference of running sums gives for
     all rows at once; columns enter with factors of their own, and their lengths too, so that
     ('a', 'bc') differs from ('ab', 'c') and NULL from ''. Not for secrets: it can be inverted.
     """
+    columns = [_as_text(column) for column in columns]
     rows = len(columns[0])
     if rows * len(columns) <= _TEXTS_AT_ONCE and sum(c.nbytes for c in columns) <= _TABLE_LENGTH:
         return pa.array(_mixed(_total(columns)).view(np.int64))
@@ -37,6 +40,14 @@ def row_hash(columns: Sequence[pa.StringArray]) -> pa.Int64Array:
             _add_column(total, column.slice(start, stop - start), number)
         hashes[start:stop] = _mixed(total)
     return pa.array(hashes.view(np.int64))
+
+
+def _as_text(column: pa.Array) -> pa.StringArray:
+    if pa.types.is_string(column.type):
+        return column
+    if pa.types.is_floating(column.type):
+        column = column.view(pa.int64())
+    return column.cast(pa.string())
 
 
 def _total(columns: Sequence[pa.StringArray]) -> _U64:

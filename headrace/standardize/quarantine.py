@@ -18,10 +18,11 @@ from headrace.standardize.schemas import (
     lineage_columns,
 )
 from headrace.standardize.typed_columns import (
+    captured_text,
     conditionally_required,
     is_absent_column,
     is_given,
-    typed_value,
+    parsed_value,
     typed_where,
 )
 
@@ -29,7 +30,7 @@ from headrace.standardize.typed_columns import (
 def quarantined_rows(raw: DataFrame, entity: EntityConfig, stamp: RunStamp) -> DataFrame:
     """The captured text of rows that break a rule, with every rule that they break."""
     names = [column.name for column in entity.columns]
-    text = [F.col(name).alias(f"_text_{name}") for name in names]
+    text = [captured_text(c, entity).alias(f"_text_{c.name}") for c in entity.columns]
     is_broken = is_of_entity(entity) & any_holds(_objections(entity))
     broken = typed_where(raw, entity, is_broken, text)
     # A row without columns breaks every other rule, too; only the parser's reason is useful.
@@ -45,7 +46,7 @@ def quarantined_rows(raw: DataFrame, entity: EntityConfig, stamp: RunStamp) -> D
 def typed_values(quarantined: DataFrame, names: Sequence[str], entity: EntityConfig) -> DataFrame:
     """Some columns of quarantined rows, typed (NULL where they do not parse), and their day."""
     typed = [
-        parse.cast_to(typed_value(entity.column(name), entity), entity.column(name).type).alias(
+        parse.cast_to(parsed_value(entity.column(name), entity), entity.column(name).type).alias(
             name
         )
         for name in names

@@ -57,13 +57,26 @@ def conditionally_required(entity: EntityConfig) -> list[ColumnConfig]:
 
 
 def typed_value(column: ColumnConfig, entity: EntityConfig) -> Column:
-    """The typed value of a captured column: NULL if it does not parse, its default if absent."""
+    """The typed value of a captured column: NULL if it does not fit, its default if absent."""
+    captured = entity.captured_type(column)
+    if captured == "string":
+        return parsed_value(column, entity)
+    return _or_default(_converted(column, captured, entity), column)
+
+
+def parsed_value(column: ColumnConfig, entity: EntityConfig) -> Column:
+    """As `typed_value`, of a column's text, whatever type the source has."""
     text = normalized(_text(column, entity), entity.forms_of(column))
-    value = parse.parse_declared(column, text, entity.timezone)
-    if column.default is None:
-        return value
-    default = parse.cast_to(F.lit(column.default), column.type, "string")
-    return F.when(_is_absent(column), default).otherwise(value)
+    return _or_default(parse.parse_declared(column, text, entity.timezone), column)
+
+
+def captured_text(column: ColumnConfig, entity: EntityConfig) -> Column:
+    """The captured value of a column as text, for quarantine."""
+    value, captured = F.col(column.name), entity.captured_type(column)
+    # The canonical text of a double is a hash of its bits.
+    return (
+        value.cast("string") if captured == "double" else parse.cast_to(value, "string", captured)
+    )
 
 
 def rounded_values(raw: DataFrame, entity: EntityConfig) -> DataFrame:
@@ -73,7 +86,7 @@ def rounded_values(raw: DataFrame, entity: EntityConfig) -> DataFrame:
     """
     changed = F.lit(0)
     for column in entity.columns:
-        if column.round is not None:
+        if column.round is not None and entity.captured_type(column) == "string":
             text, exact = _text(column, entity), column.model_copy(update={"round": None})
             rounds = parse.parse_declared(column, text, entity.timezone).isNotNull()
             is_exact = parse.parse_declared(exact, text, entity.timezone).isNotNull()
@@ -123,13 +136,43 @@ def _typed_columns(entity: EntityConfig) -> list[Column]:
     return [*typed, *given, *absent]
 
 
+def _or_default(value: Column, column: ColumnConfig) -> Column:
+    if column.default is None:
+        return value
+    default = parse.cast_to(F.lit(column.default), column.type, "string")
+    return F.when(_is_absent(column), default).otherwise(value)
+
+
+def _converted(column: ColumnConfig, captured: str, entity: EntityConfig) -> Column:
+    """A value of the source's type as one of the declared type; NULL if it does not fit."""
+    value = F.col(column.name)
+    if captured == column.type:
+        # Only of texts do forms make equal what looks equal.
+        return value
+    if captured == "double":
+        converted = parse.cast_to(value, column.type, "double")
+        if column.kind == "decimal":
+            return converted  # The nearest decimal: a double has no places to lose.
+        return F.when(value == F.floor(value), converted)
+    if column.type == "date" and captured in ("timestamp", "timestamptz"):
+        day = parse.cast_to(value, "date", captured)
+        return F.when(parse.cast_to(day, captured, "date") == value, day)  # At midnight alone.
+    # By its text a value that does not fit is NULL, neither cut nor rounded.
+    text = parse.canonical_text(value, captured)
+    return parse.parse_declared(column, text, entity.timezone)
+
+
 def _given(column: ColumnConfig, entity: EntityConfig) -> Column:
-    given = parse.is_given(_text(column, entity))
+    is_text = entity.captured_type(column) == "string"
+    given = parse.is_given(_text(column, entity)) if is_text else F.col(column.name).isNotNull()
     return given if column.default is None else given | _is_absent(column)
 
 
 def _is_absent(column: ColumnConfig) -> Column:
-    """Whether the row's file lacks the column; never NULL. Raw has a text in all other cases."""
+    """Whether the row's file lacks the column; never NULL.
+
+    Raw has a text in all other cases; a NULL of a typed source counts as absent.
+    """
     return F.col(column.name).isNull() & F.col("_corrupt_record").isNull()
 
 

@@ -21,6 +21,7 @@ from headrace.sources.base import (
 )
 from headrace.sources.files.csv_reader import read_csv
 from headrace.sources.files.landing import Landing, StoredFile
+from headrace.sources.files.parquet_reader import read_parquet
 from headrace.sources.files.path_patterns import (
     days_of_file,
     files_by_partition,
@@ -73,7 +74,7 @@ class FilesConnector:
     @property
     def kind(self) -> str:
         """See Connector."""
-        return "files"
+        return "parquet_files" if self.entity.extract.is_typed else "files"
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -103,8 +104,9 @@ class FilesConnector:
             entity = _with_columns(entity, columns)
         # Of several files in a partition, each may lack the columns that its own day had not.
         day = next(iter(days_of_file(entity.extract, file.path)), partition)
+        read = read_parquet if entity.extract.is_typed else read_csv
         with self.landing.open(file) as stream:
-            yield from read_csv(stream, file.path, entity, day=day)
+            yield from read(stream, file.path, entity, day=day)
 
     def state_after(self, plan: CapturePlan, state: CaptureState) -> Mapping[str, str]:
         """The `_delivery_order` of the last file read: for people; plans follow the versions."""

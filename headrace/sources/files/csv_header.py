@@ -136,7 +136,7 @@ def find_columns(header: Header, entity: EntityConfig, path: str) -> tuple[int, 
         # Then the line may be a row, and its fields are not shown.
         raise SourceRejectedError(
             f"{where} names none of the columns {', '.join(wanted)}",
-            fix=_no_names_fix(wanted, names, entity.extract.format.delimiter),
+            fix=_no_names_fix(wanted, names, entity.extract.csv.delimiter),
         )
     if missing:
         raise SourceRejectedError(

@@ -86,7 +86,7 @@ def read_csv(
         SourceRejectedError: The file cannot be read as declared: file, line, column and remedy.
         SourceUnavailableError: The landing zone broke off.
     """
-    form = entity.extract.format
+    form = entity.extract.csv
     watch, header = NulWatch(), Header((), 0)
     placeholders = Placeholders.of(form)
     try:
@@ -131,7 +131,7 @@ class _Layout:
 
     @property
     def form(self) -> CsvFormat:
-        return self.entity.extract.format
+        return self.entity.extract.csv
 
     @property
     def width(self) -> int:
@@ -230,7 +230,7 @@ def _split_header(
     text: Iterable[bytes], entity: EntityConfig, placeholders: Placeholders | None, path: str
 ) -> tuple[Header, Iterator[bytes]]:
     """The file's own header, or the one that the configuration gives, and the text of the rows."""
-    form = entity.extract.format
+    form = entity.extract.csv
     if form.header is True:
         return split_header(text, form, placeholders, path)
     fields = form.header or [column.source_name for column in entity.columns]

@@ -22,7 +22,7 @@ _KINDS = (
     (b"\x04\x22\x4d\x18", "an LZ4 file", _UNPACK),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip file", _UNPACK),
     (b"Rar!\x1a\x07", "a RAR file", _UNPACK),
-    (b"PAR1\x15", "a Parquet file", "deliver it as delimited text"),
+    (b"PAR1\x15", "a Parquet file", "declare connector: parquet_files, or deliver it as text"),
     (b"%PDF-", "a PDF document", "deliver its table as delimited text"),
 )
 _ZIPPED_DOCUMENTS = (
