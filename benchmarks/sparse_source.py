@@ -1,6 +1,7 @@
 """A sparse source: small reference files and two facts in undated files over six years.
 
-`python -m benchmarks.sparse_source FOLDER` prints what one `headrace backfill` of all days took.
+`python -m benchmarks.sparse_source FOLDER [none|day|…]` prints what one `headrace backfill` of all
+days took: seconds, CPU seconds of the command and of PostgreSQL, memory, disk.
 """
 
 import json
@@ -29,8 +30,8 @@ _MEMBERS = {
     "regions": 30,
     "employees": 300,
 }
-_FACTS = {"orders": (60_000, ("products", "customers", "stores", "channels", "employees"))}
-_FACTS["deliveries"] = (28_000, ("products", "suppliers", "regions", "currencies", "brands"))
+_FACTS = {"orders": (61_000, ("products", "customers", "stores", "channels", "employees"))}
+_FACTS["deliveries"] = (29_000, ("products", "suppliers", "regions", "currencies", "brands"))
 _CONFIG, _DBT = (Path(__file__).parents[1] / name for name in ("config", "dbt"))
 
 
@@ -134,28 +135,52 @@ def _dump(path: Path, values: dict[str, Any]) -> None:
     path.write_text(yaml.safe_dump(values))
 
 
-def measure(folder: Path) -> dict[str, float]:
-    """Run all days once by the command line: seconds, peak MiB of a process, MB on disk."""
+def measure(folder: Path) -> dict[str, Any]:
+    """Run all days once by the command line, with the first start of PostgreSQL.
+
+    The peak is that of the largest process; the disk holds the home and PostgreSQL's files.
+    """
+    home = folder / "home"
     environment = {
         **os.environ,
-        "HEADRACE_HOME": str(folder / "home"),
+        "HEADRACE_HOME": str(home),
         "HEADRACE_CONFIG": str(folder / "config"),
     }
+    headrace = str(Path(sys.executable).parent / "headrace")
     last = FIRST + timedelta(days=DAYS - 1)
-    command = [str(Path(sys.executable).parent / "headrace"), "backfill", "--from", str(FIRST)]
-    command += ["--to", str(last), "--select", "+group:warehouse", "--json"]
+    command = [headrace, "backfill", "--from", str(FIRST), "--to", str(last)]
+    command += ["--select", "+group:warehouse", "--json"]
     began = time.monotonic()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     seconds = time.monotonic() - began
-    lake = sum(f.stat().st_size for f in (folder / "home").rglob("*") if f.is_file())
-    found = json.loads(done.stdout)
-    return {
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    data = (home / "postgres" / "data").resolve()
+    server = int((data / "postmaster.pid").read_text().split()[0])
+    found = {
         "exit_code": done.returncode,
-        "partitions": found["published"],
+        "source_mb": _megabytes(home / "landing"),
+        "partitions": json.loads(done.stdout)["published"],
         "seconds": round(seconds, 1),
-        "peak_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
-        "disk_mb": lake / 1e6,
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
+        "postgres_cpu_seconds": round(_cpu_seconds(server), 1),
+        "peak_mib": round(used.ru_maxrss / 1024),
+        "lake_mb": _megabytes(home / "lake"),
+        "wal_mb": _megabytes(data / "pg_wal"),
+        "postgres_mb": _megabytes(data),
+        "disk_mb": round(_megabytes(home) + _megabytes(data), 1),
     }
+    subprocess.run([headrace, "stop"], env=environment, capture_output=True, check=True)  # noqa: S603
+    return found
+
+
+def _megabytes(folder: Path) -> float:
+    return round(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6, 1)
+
+
+def _cpu_seconds(process: int) -> float:
+    """CPU time of a process and of all its children that have ended (Linux)."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

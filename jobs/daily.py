@@ -58,6 +58,10 @@ def build_daily_schedule(
         stale = range_tags(known[0], known[-1], only_stale=True, are_days_partitions=are_days)
         asked = date.fromisoformat(day)
         of_day = range_tags(asked, asked, are_days_partitions=are_days)
-        return [dg.RunRequest(tags=of_day), dg.RunRequest(tags=stale)]
+        # Dagster refuses several requests of one tick without keys that tell them apart.
+        return [
+            dg.RunRequest(run_key=f"day {day}", tags=of_day),
+            dg.RunRequest(run_key=f"stale {day}", tags=stale),
+        ]
 
     return daily_at_night
