@@ -144,7 +144,7 @@ def test_a_partition_that_fits_is_taken(tmp_path: Path, changes: dict[str, dict[
     if "stores" in changes:
         changes["stores"]["extract"] = {"path": "stores-{date:%Y-%m}.csv"}
     folder = configured(tmp_path, **changes)
-    assert load_project({"HEADRACE_CONFIG": str(folder), "HEADRACE_HOME": "/scratch"})
+    assert load_project({"HEADRACE_CONFIG": str(folder), "HEADRACE_HOME": "/scratch"}).star.facts
 
 
 def test_reference_data_without_days_has_a_partition_a_version_and_facts_keep_days(
