@@ -14,6 +14,7 @@ from headrace.config.loading import Project
 from headrace.config.star import DimensionConfig, FactConfig
 from headrace.engine.parquet_writer import write_table
 from headrace.engine.partition_batches import plan_batches
+from headrace.engine.row_diff import COPIES, differing_rows
 from headrace.engine.types import spark_schema
 from headrace.grain import Grain
 from headrace.lake.scan import LakeScan
@@ -29,7 +30,6 @@ from headrace.schema import TableSchema
 from headrace.standardize.schemas import PARTITION_COLUMN
 from headrace.star.facts import build_fact, fact_schema, lake_fact_schema
 from headrace.star.periodic_snapshots import state_changes, states
-from headrace.star.row_diff import COPIES, differing_rows
 from headrace.star.scd2.dimensions import build_dimension, dimension_schema
 
 

@@ -14,13 +14,13 @@ from pyspark.sql import functions as F
 from headrace.config.sources import EntityConfig
 from headrace.engine.parquet_writer import write_partitions
 from headrace.engine.partition_batches import plan_batches, stage_partition_batches
+from headrace.engine.row_diff import differing_days
 from headrace.engine.types import spark_schema
 from headrace.errors import PublishedFileMissingError
 from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
 from headrace.ledger.ledger import PartitionState
 from headrace.pipeline.full_snapshots import SnapshotAudit
-from headrace.pipeline.warehouse import days_of_differences
 from headrace.quality import partition_checks as check
 from headrace.quality.conditions import entity_conditions, require_sound
 from headrace.quality.pandera_schemas import validate_files
@@ -378,7 +378,7 @@ class ProcessedStep:
         # Rows of a run that was killed after its commit, which no downstream table has read.
         wrote = before.select(PARTITION_COLUMN, "_run_id").distinct().collect()
         unread = {r[0] for r in wrote if r["_run_id"] != runs[r[0]]}
-        differing = days_of_differences(before, rows, self._contents, PARTITION_COLUMN)
+        differing = differing_days(before, rows, self._contents, PARTITION_COLUMN)
         if "_delivery_order" in self.lineage_read:
             order = _files_in_order(before), _files_in_order(rows)
             differing |= {day for day in runs if order[0].get(day) != order[1].get(day)}

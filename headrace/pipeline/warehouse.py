@@ -10,15 +10,12 @@ from functools import reduce
 from operator import add
 from typing import TypeVar
 
-import pyarrow as pa
-import pyarrow.compute as pc
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import SparkSession
 
 from headrace import progress
 from headrace.config.loading import Project
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
-from headrace.engine import functions as parse
+from headrace.engine.row_diff import differing_keys, rows_with_keys
 from headrace.grain import Grain
 from headrace.lake.scan import LakeScan
 from headrace.pipeline.fact_audit import (
@@ -34,7 +31,6 @@ from headrace.quality import partition_checks as check
 from headrace.quality.pandera_schemas import validate_rows
 from headrace.quality.partition_checks import ROWS
 from headrace.quality.report import PartitionReport, bad_days
-from headrace.schema import Column
 from headrace.star.calendar import calendar_schema, date_key, day_of_key
 from headrace.star.facts import DATE_KEY, fact_schema
 from headrace.star.scd2.dimensions import dimension_schema
@@ -43,65 +39,6 @@ from headrace.warehouse.loading.staging import stage
 from headrace.warehouse.reading import days_with_rows
 from headrace.warehouse.sessions import Connect, RowsRefusedError
 from headrace.warehouse.tables import Reference, WarehouseTable, by_month
-
-_SIDE = "_side"
-
-
-def keys_of_differences(
-    spark: SparkSession, added: LakeScan, removed: LakeScan, columns: Sequence[str], key: str
-) -> pa.Array:
-    """Distinct keys of the rows that only one side has; eight bytes a difference.
-
-    Args:
-        spark: The engine; it needs memory for the rows of one side.
-        added: Files on one side.
-        removed: Files on the other.
-        columns: Columns that are compared; NULLs are equal.
-        key: The column to return.
-    """
-
-    def side(scan: LakeScan, sign: int) -> DataFrame:
-        return scan.frame(spark).select(*columns).withColumn(_SIDE, F.lit(sign))
-
-    counted = (
-        side(added, 1).unionAll(side(removed, -1)).groupBy(*columns).agg(F.sum(_SIDE).alias("_n"))
-    )
-    found = counted.where(F.col("_n") != 0).select(key).distinct().toArrow()
-    return found[key].combine_chunks()
-
-
-def days_of_differences(
-    one: DataFrame, other: DataFrame, columns: Sequence[Column], day: str
-) -> set[date]:
-    """Days on which two frames differ, by 64-bit hashes of their rows in any order.
-
-    Args:
-        one: Rows.
-        other: Rows with the same columns.
-        columns: Columns that are compared; NULLs are equal.
-        day: The column with the day of a row.
-    """
-    contents = parse.row_hash([(F.col(column.name), column.type) for column in columns])
-
-    def side(rows: DataFrame, sign: int) -> DataFrame:
-        return rows.select(day, contents.alias("_hash"), F.lit(sign).alias(_SIDE))
-
-    counted = side(one, 1).unionAll(side(other, -1)).groupBy(day, "_hash")
-    differing = counted.agg(F.sum(_SIDE).alias("_n")).where(F.col("_n") != 0)
-    return {row[day] for row in differing.select(day).distinct().collect()}
-
-
-def with_keys(rows: pa.RecordBatchReader, key: str, keys: pa.Array) -> pa.RecordBatchReader:
-    """Filter the rows by `keys` while they are read."""
-
-    def chosen() -> Iterator[pa.RecordBatch]:
-        for batch in rows:
-            among = pc.is_in(batch.column(key), value_set=keys)
-            if among.true_count:
-                yield batch.filter(among)
-
-    return pa.RecordBatchReader.from_batches(rows.schema, chosen())
-
 
 Found = TypeVar("Found")
 
@@ -251,8 +188,10 @@ class StarLoader:
         validate_rows(table.label, table.schema, rows.upserts.batches(columns=names))
         if rows.deletes and deletes and self._is_worth_comparing(rows.upserts, rows.deletes):
             (key,) = table.primary_key
-            keys = keys_of_differences(self.engine(), rows.upserts, rows.deletes, names, key)
-            upserts, deletes = with_keys(upserts, key, keys), with_keys(deletes, key, keys)
+            spark = self.engine()
+            added, removed = rows.upserts.frame(spark), rows.deletes.frame(spark)
+            keys = differing_keys(added, removed, names, key)
+            upserts, deletes = (rows_with_keys(r, key, keys) for r in (upserts, deletes))
         self._loads[table.name] = stage(self.connect, table, (), [((), upserts)], gone=deletes)
 
     def _is_worth_comparing(self, upserts: LakeScan, deletes: LakeScan) -> bool:

@@ -12,10 +12,10 @@ from pyspark.sql import functions as F
 from headrace.config.sources import EntityConfig
 from headrace.config.star import FactConfig
 from headrace.engine import functions as parse
+from headrace.engine.row_diff import differing_rows
 from headrace.schema import TableSchema
 from headrace.standardize.schemas import PARTITION_COLUMN, processed_schema
 from headrace.star.facts import STATE_DATE, sum_type
-from headrace.star.row_diff import differing_rows
 
 
 def states(
