@@ -365,6 +365,7 @@ def processed(spark: SparkSession, states: Sequence[State]) -> DataFrame:
         "_captured_at": [stamp] * len(states),
         "_delivery_order": ["20170601T000000000000 file"] * len(states),
         "_source_object": ["file"] * len(states),
+        "_operation": [None] * len(states),
         "_source_position": [s.line for s in states],
         "_processed_at": [stamp] * len(states),
         "_run_id": ["run"] * len(states),

@@ -100,6 +100,7 @@ def built(
             "1 file",
             "file",
             s.line,
+            None,
             datetime(2017, 6, 2, tzinfo=UTC),
             "run",
             "code",

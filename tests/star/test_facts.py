@@ -70,6 +70,7 @@ def facts(
             "1 f",
             "f",
             1,
+            None,
             stamp,
             "run",
             "code",
@@ -168,7 +169,8 @@ ROLES = FactConfig.model_validate(
 
 def shipments(spark: SparkSession, shipped: date | None) -> DataFrame:
     stamp, ordered = datetime(2017, 6, 1, tzinfo=UTC), datetime(2017, 1, 2, 11)
-    row = (7, 1, 1, 3, ordered, shipped, stamp, "1 f", "f", 1, stamp, "run", "code", ordered.date())
+    place = (stamp, "1 f", "f", 1, None)
+    row = (7, 1, 1, 3, ordered, shipped, *place, stamp, "run", "code", ordered.date())
     return spark.createDataFrame([row], spark_schema(processed_schema(SHIPMENTS)))
 
 
