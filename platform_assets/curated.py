@@ -9,7 +9,7 @@ from headrace.config.loading import Project
 from headrace.config.star import DimensionConfig, FactConfig
 from headrace.lake.table import LakeTable
 from headrace.pipeline.calendar import CalendarStep
-from headrace.pipeline.dimensions import DimensionStep
+from headrace.pipeline.dimensions import DimensionStep, dimension_sources
 from headrace.pipeline.facts import FactStep, StagedFact
 from headrace.pipeline.full_snapshots import NAMESPACE as QUARANTINED_KEYS
 from headrace.pipeline.inferred_members import inferring_facts
@@ -40,8 +40,7 @@ def build_dimension_asset(
     project: Project, config: DimensionConfig, *, for_ui: bool
 ) -> dg.AssetsDefinition:
     """A dimension with history; a partition of it is the changes that its day brought."""
-    entity = project.entities()[config.entity][1]
-    key, source = curated_key(config.name), processed_key(config.entity)
+    entity, key = project.dimension_entity(config), curated_key(config.name)
     # Facts of whose members the source has not told bring them along.
     facts = [
         fact.entity for fact in project.star.facts if config.infers_members and _joins(fact, config)
@@ -51,7 +50,7 @@ def build_dimension_asset(
 
     @dg.asset(
         key=key,
-        deps=sorted({source, *map(processed_key, facts)}),
+        deps=sorted({*map(processed_key, (*config.entities, *facts))}),
         partitions_def=partitions_of(lineage.grain, project.settings.partitions),
         backfill_policy=dg.BackfillPolicy.single_run(),
         io_manager_key="lake_io",
@@ -81,7 +80,7 @@ def build_dimension_asset(
                 config=config,
                 entity=entity,
                 table=lake.table(CURATED, config.name),
-                processed=processed(config.entity),
+                sources=dimension_sources(project, config, processed),
                 mentioned_by=inferring_facts(project, config, processed),
                 code_version=version,
                 quarantined_keys=(

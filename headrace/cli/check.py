@@ -64,18 +64,24 @@ def _condition_problems(project: Project) -> Iterator[tuple[str, str]]:
         spark = connect(SessionSettings())
     entities = project.entities()
     found = [
-        (f"sources/{path.name}", entity, conditions.entity_conditions(entity))
+        (f"sources/{path.name}", "", entity, conditions.entity_conditions(entity))
         for path, source in project.source_files.items()
         for entity in source.entities
     ]
     found += [
-        ("star.yaml", entities[dim.entity][1], conditions.dimension_conditions(dim))
+        (
+            "star.yaml",
+            f"for rows of {name}, " if dim.further_entities else "",
+            entities[name][1],
+            conditions.dimension_conditions(dim),
+        )
         for dim in project.star.dimensions
+        for name in dim.entities
     ]
-    for file, entity, declared in found:
+    for file, rows, entity, declared in found:
         schema = conditions.condition_schema(entity)
         for place, why in conditions.condition_faults(spark, schema, declared):
-            yield file, f"{place}: {why}"
+            yield file, f"{place}: {rows}{why}"
 
 
 def _stamp(project: Project) -> str | None:
@@ -87,7 +93,7 @@ def _stamp(project: Project) -> str | None:
         texts += [f"{name} {rule.name} {rule.expect}" for rule in entity.rules]
     for dim in project.star.dimensions:
         if dim.deletes is not None and dim.deletes.when is not None:
-            texts.append(f"{dim.name} {dim.entity} {dim.deletes.when}")
+            texts.append(f"{dim.name} {' '.join(dim.entities)} {dim.deletes.when}")
     releases = [f"{name} {version(name)}" for name in ("pyspark", "pysail", "headrace")]
     parts = [*releases, project.settings.engine.remote or "", *columns, *texts]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest() if texts else None

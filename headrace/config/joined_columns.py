@@ -60,10 +60,11 @@ def joined_columns(star: StarConfig) -> dict[str, frozenset[str]]:
     found: dict[str, set[str]] = {}
     for dim in star.dimensions:
         shown = {**dim.natural_key, **dim.attributes, **dim.overwritten}
-        names = found.setdefault(dim.entity, set())
-        names |= {*dim.natural_key.values()}
-        for outrigger in dim.outriggers:
-            names |= {shown[name] for name in outrigger.natural_key.values() if name in shown}
+        for entity in dim.entities:
+            names = found.setdefault(entity, set())
+            names |= {*dim.natural_key.values()}
+            for outrigger in dim.outriggers:
+                names |= {shown[name] for name in outrigger.natural_key.values() if name in shown}
     for fact in star.facts:
         names = found.setdefault(fact.entity, set())
         names |= {*fact.grain}

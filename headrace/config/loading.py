@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from headrace.config.dimension_entities import united_entity
 from headrace.config.document import Document, Place, read_document, read_place, show_place
 from headrace.config.explaining import faults_in
 from headrace.config.joined_columns import with_joined_columns
@@ -17,7 +18,7 @@ from headrace.config.partition_grains import with_partitions
 from headrace.config.references import project_problems
 from headrace.config.settings import Secret, Settings
 from headrace.config.sources import EntityConfig, SourceConfig
-from headrace.config.star import StarConfig
+from headrace.config.star import DimensionConfig, StarConfig
 from headrace.config.star_references import with_event_times
 from headrace.errors import ConfigError
 
@@ -65,6 +66,11 @@ class Project:
         dated = with_partitions(self.star, with_event_times(self.star, declared))
         entities = with_joined_columns(self.star, dated)
         return {name: (source, entities[name]) for name, source in sources.items()}
+
+    def dimension_entity(self, dimension: DimensionConfig) -> EntityConfig:
+        """What a dimension's rows are: of several entities, the columns that it takes of them."""
+        entities = self.entities()
+        return united_entity(dimension, [entities[name][1] for name in dimension.entities])
 
     def expand(self, uri: str) -> str:
         """`uri` with {home} filled in."""

@@ -31,8 +31,10 @@ def grain_problems(star: StarConfig, entities: Entities) -> Iterator[str]:
         if fact.entity in entities:
             yield from _of_fact(f"facts[{i}].entity", fact, entities[fact.entity])
     for i, dim in enumerate(star.dimensions):
-        if dim.entity in entities:
-            yield from _of_dimension(f"dimensions[{i}].entity", dim, entities[dim.entity])
+        for key, names in (("entity", [dim.entity]), ("further_entities", dim.further_entities)):
+            for name in names:
+                if name in entities:
+                    yield from _of_dimension(f"dimensions[{i}].{key}", dim, name, entities[name])
 
 
 def _of_fact(where: str, fact: FactConfig, entity: EntityConfig) -> Iterator[str]:
@@ -53,18 +55,20 @@ def _of_fact(where: str, fact: FactConfig, entity: EntityConfig) -> Iterator[str
         )
 
 
-def _of_dimension(where: str, dim: DimensionConfig, entity: EntityConfig) -> Iterator[str]:
+def _of_dimension(
+    where: str, dim: DimensionConfig, name: str, entity: EntityConfig
+) -> Iterator[str]:
     grain, named = entity.grain, entity.extract.named_period
     if grain in (Grain.DAY, Grain.SPARSE):
         return
     if dim.snapshot and grain == Grain.NONE:
         yield (
-            f"{where}: {dim.entity} has partition: none, so no snapshot follows another one, of "
+            f"{where}: {name} has partition: none, so no snapshot follows another one, of "
             "which the members that are missing were deleted: say the partition of the files"
         )
     elif dim.effective_time is None and dim.attributes and named != entity.partition:
         yield (
-            f"{where}: {dim.entity} has partition: {entity.partition}, and {dim.name} has no "
+            f"{where}: {name} has partition: {entity.partition}, and {dim.name} has no "
             "effective_time: all changes of a partition would count from its first day. Name the "
             "column that says when a row holds, list the attributes under overwritten, or say "
             "partition: day"

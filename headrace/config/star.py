@@ -91,6 +91,14 @@ class DimensionConfig(StrictModel):
         "after it: `dim_customer` has `customer_key`."
     )
     entity: EntityReference = Field(description="source.entity that its rows come from.")
+    further_entities: tuple[EntityReference, ...] = Field(
+        (),
+        description="Other entities whose rows are of the same members, in columns of the same "
+        "names and types. An attribute that one of them lacks has to be in `ignore_nulls`: its "
+        "rows keep the value. Changes of all entities are in the order of their times; of those at "
+        "one instant, the change of the entity that is named last holds.",
+        examples=[["crm.customers"]],
+    )
     description: str = Field("", description="What one row stands for.")
     natural_key: dict[ColumnName, ColumnName] = Field(
         min_length=1, description="Dimension column: entity column that identifies a member."
@@ -205,6 +213,23 @@ class DimensionConfig(StrictModel):
         return self
 
     @model_validator(mode="after")
+    def _has_entities_that_go_together(self) -> Self:
+        if repeated := sorted({e for e in self.entities if self.entities.count(e) > 1}):
+            raise ValueError(f"further_entities: {', '.join(repeated)} stands there twice")
+        if self.further_entities and self.snapshot:
+            raise ValueError(
+                "further_entities: goes without `snapshot`, as a member may lack in one "
+                "entity and be in another: let one entity read the files of all, or tell deletes "
+                "by `deletes.when`"
+            )
+        if self.further_entities and self.sequence is not None:
+            raise ValueError(
+                "further_entities: goes without `sequence`, as numbers of several entities "
+                "have no common order: use `effective_time`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _orders_and_keeps_what_it_has(self) -> Self:
         told = {*self.attributes, *self.overwritten}
         if strangers := sorted({*self.ignore_nulls} - told):
@@ -220,6 +245,17 @@ class DimensionConfig(StrictModel):
     def key_column(self) -> str:
         """Surrogate key: dim_customer has customer_key."""
         return f"{self.name.removeprefix('dim_')}_key"
+
+    @property
+    def entities(self) -> tuple[str, ...]:
+        """All entities that tell of its members, in the order in which they are declared."""
+        return (self.entity, *self.further_entities)
+
+    @property
+    def entity_columns(self) -> tuple[str, ...]:
+        """Columns that it reads of each entity, each once; `deletes.when` may read others."""
+        names = [*self.natural_key.values(), *self.shown.values(), *self.told_by]
+        return tuple(dict.fromkeys([*names, *filter(None, [self.effective_time])]))
 
     @property
     def told_by(self) -> tuple[str, ...]:
@@ -463,7 +499,7 @@ class StarConfig(StrictModel):
 
     def uses_of(self, entity: str) -> EntityUses | None:
         """What the star asks of `source.entity`; None if it takes the rows as they are."""
-        dimensions = [dim for dim in self.dimensions if dim.entity == entity]
+        dimensions = [dim for dim in self.dimensions if entity in dim.entities]
         snapshots = tuple(
             FullSnapshot(
                 dimension=dim.name,

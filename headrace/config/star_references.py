@@ -6,6 +6,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal
 
+from headrace.config.dimension_entities import entity_problems
 from headrace.config.joined_columns import form_problems
 from headrace.config.model import did_you_mean, unknown_name
 from headrace.config.outriggers import outrigger_problems
@@ -99,8 +100,8 @@ def clock_problems(
         return
     if "a day in UTC" in {ours.clock, theirs.clock} and not (ours.has_zone or theirs.has_zone):
         return
-    both = ((fact.entity, ours), (dim.entity, theirs))
-    lacking = [entity for entity, time in both if time.clock != "an instant"]
+    both = (((fact.entity,), ours), (dim.entities, theirs))
+    lacking = [name for names, time in both if time.clock != "an instant" for name in names]
     yield (
         f"{where}: {ours.what} ({ours.clock}) would be compared with {theirs.what} "
         f"({theirs.clock}), where versions of {dim.name} begin: declare the `timezone` of "
@@ -154,7 +155,7 @@ def _no_values(star: StarConfig, entities: Entities) -> Iterator[str]:
     for i, rule in enumerate(star.row_access):
         dim = dimensions[rule.dimension]
         column = {**dim.natural_key, **dim.shown}[rule.column]
-        kind = _type(dim.entity, column, entities)
+        kind = _dimension_type(dim, column, entities)
         for value in rule.values:
             if kind is not None and not _is_a(value, kind):
                 yield f"row_access[{i}].values: {value!r} is no {kind}, as {rule.column} is"
@@ -184,18 +185,27 @@ def _dimension_problems(where: str, dim: DimensionConfig, entities: Entities) ->
         "sequence": [dim.sequence] if dim.sequence else [],
         "source_order": dim.source_order,
     }
-    yield from _missing(where, dim.entity, entities, used)
+    # A column that another entity has is asked of this one by `entity_problems`.
+    further = [entities[name] for name in dim.further_entities if name in entities]
+    elsewhere = {column.name for entity in further for column in entity.columns}
+    only_here = {key: [c for c in names if c not in elsewhere] for key, names in used.items()}
+    yield from _missing(where, dim.entity, entities, only_here)
     yield from _no_times(f"{where}.effective_time", dim.entity, entities, times)
+    yield from entity_problems(where, dim, entities)
+    for name in dim.entities:
+        if name in entities:
+            yield from _one_change_a_day(where, dim, name, entities[name])
     if dim.entity in entities:
-        yield from _one_change_a_day(where, dim, entities[dim.entity])
         yield from _no_sequence(where, dim, entities[dim.entity])
     for name, value in dim.unknown_values.items():
-        kind = _type(dim.entity, shown.get(name, ""), entities)
+        kind = _dimension_type(dim, shown.get(name, ""), entities)
         if kind is not None and not _is_a(value, kind):
             yield f"{where}.unknown.{name}: {value!r} is no {kind}"
 
 
-def _one_change_a_day(where: str, dim: DimensionConfig, entity: EntityConfig) -> Iterator[str]:
+def _one_change_a_day(
+    where: str, dim: DimensionConfig, name: str, entity: EntityConfig
+) -> Iterator[str]:
     """A key by which a day's changes of a member would be repeats of one row."""
     if dim.effective_time is None or dim.snapshot:
         return
@@ -203,7 +213,7 @@ def _one_change_a_day(where: str, dim: DimensionConfig, entity: EntityConfig) ->
         yield (
             f"{where}.effective_time: of a day's rows with one {', '.join(entity.key)} only the "
             f"last is kept, so earlier changes of a member would be lost: add "
-            f"'{dim.effective_time}' or '_source_position' to the key of {dim.entity}"
+            f"'{dim.effective_time}' or '_source_position' to the key of {name}"
         )
 
 
@@ -224,12 +234,12 @@ def _other_orders(star: StarConfig) -> Iterator[str]:
     """Dimensions of one entity that order its rows differently: a day's repeats go by one order."""
     first: dict[str, DimensionConfig] = {}
     for i, dim in enumerate(star.dimensions):
-        if dim.told_by:
-            other = first.setdefault(dim.entity, dim)
+        for entity in dim.entities if dim.told_by else ():
+            other = first.setdefault(entity, dim)
             if other.told_by != dim.told_by:
                 yield (
                     f"dimensions[{i}].source_order: {', '.join(dim.told_by)} here, "
-                    f"{', '.join(other.told_by)} in {other.name}: rows of {dim.entity} have "
+                    f"{', '.join(other.told_by)} in {other.name}: rows of {entity} have "
                     "one order"
                 )
 
@@ -369,7 +379,7 @@ def _other_kinds(
 ) -> Iterator[str]:
     for name, column in join.natural_key.items():
         ours = _type(fact.entity, column, entities)
-        theirs = _type(dim.entity, dim.natural_key[name], entities)
+        theirs = _dimension_type(dim, dim.natural_key[name], entities)
         yield from _clash(
             where, f"'{column}' of {fact.entity}", ours, f"{name} of {dim.name}", theirs
         )
@@ -385,8 +395,8 @@ def _other_key_types(
         for name, column in outrigger.natural_key.items() if target else ():
             if target is None or name not in target.natural_key or column not in columns:
                 continue  # said already
-            ours = _type(dim.entity, columns[column], entities)
-            theirs = _type(target.entity, target.natural_key[name], entities)
+            ours = _dimension_type(dim, columns[column], entities)
+            theirs = _dimension_type(target, target.natural_key[name], entities)
             yield from _clash(
                 where, f"'{column}' of {dim.name}", ours, f"{name} of {target.name}", theirs
             )
@@ -397,6 +407,12 @@ def _clash(where: str, one: str, ours: str | None, other: str, theirs: str | Non
         return
     if _KINDS.get(ours, ours) != _KINDS.get(theirs, theirs):
         yield f"{where}: {one} is a {ours}, but {other} is a {theirs}: declare both of one type"
+
+
+def _dimension_type(dim: DimensionConfig, column: str, entities: Entities) -> str | None:
+    """Type of a column in the first of the dimension's entities that has it."""
+    kinds = (_type(name, column, entities) for name in dim.entities)
+    return next((kind for kind in kinds if kind is not None), None)
 
 
 def _type(entity: str, column: str, entities: Entities) -> str | None:

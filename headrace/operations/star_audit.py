@@ -16,15 +16,16 @@ from headrace.engine.parquet_writer import write_table
 from headrace.engine.partition_batches import plan_batches
 from headrace.engine.row_diff import COPIES, differing_rows
 from headrace.engine.types import spark_schema
+from headrace.errors import UnpublishedTableError
 from headrace.grain import Grain
 from headrace.lake.scan import LakeScan
 from headrace.lake.staging import stage_batches
 from headrace.lake.table import LakeTable
 from headrace.ledger.ledger import Ledger, PartitionState
-from headrace.pipeline.dimensions import all_inputs, now_of
+from headrace.pipeline.dimensions import all_inputs, dimension_sources, now_of
 from headrace.pipeline.full_snapshots import NAMESPACE as QUARANTINED_KEYS
 from headrace.pipeline.inferred_members import inferring_facts
-from headrace.pipeline.watermarks import changes_since_read
+from headrace.pipeline.watermarks import changes_since_read, scan_if_published
 from headrace.project.lineage import CURATED, PROCESSED, table_of
 from headrace.schema import TableSchema
 from headrace.standardize.schemas import PARTITION_COLUMN
@@ -95,7 +96,9 @@ class TableAudit:
         unexpected: Number of published rows that the rebuild lacks.
         examples: The first differences, by key: `missing product_id 7, valid_from …`.
         days_behind: Days of a fact that were not compared, because their processed rows were
-            published again and the fact has not been built from them yet.
+            published again and the fact has not been built from them yet, or because a dimension
+            that it joins has never been published.
+        is_published: False if nothing was ever published to it: there is nothing to compare.
     """
 
     table: str
@@ -104,6 +107,7 @@ class TableAudit:
     unexpected: int
     examples: tuple[str, ...] = ()
     days_behind: tuple[date, ...] = ()
+    is_published: bool = True
 
     @property
     def is_equal(self) -> bool:
@@ -127,19 +131,14 @@ class StarAudit:
     ledger: Ledger
 
     def run(self) -> list[TableAudit]:
-        """Audit every dimension and fact, in the lake and in the warehouse.
-
-        Raises:
-            UnpublishedTableError: A table was never published.
-        """
+        """Audit every dimension and fact, in the lake and in the warehouse."""
         star = self.project.star
         found: list[TableAudit] = []
         versions: dict[str, DataFrame] = {}
         with temp_tables(self.spark) as temp:
             for number, config in enumerate(star.dimensions):
                 progress.report("audit of dimensions", number, len(star.dimensions))
-                versions[config.name] = self._rebuilt(config, temp)
-                found += self._dimension(config, versions[config.name], temp)
+                found += self._dimension(config, versions, temp)
             progress.report("audit of dimensions", len(star.dimensions), len(star.dimensions))
             for fact in star.facts:
                 found += self._fact(fact, versions, temp)
@@ -147,26 +146,32 @@ class StarAudit:
 
     def _rebuilt(self, config: DimensionConfig, temp: TempTables) -> DataFrame:
         """The rebuilt dimension, materialized because each batch of facts joins it."""
-        entity = self.project.entities()[config.entity][1]
+        entity = self.project.dimension_entity(config)
         keys = None
         if config.snapshots_tell_deletes:
             keys = self.lake_table(QUARANTINED_KEYS, config.entity.replace(".", "_"))
         mentions = inferring_facts(self.project, config, self._processed)
         # The rebuild uses the published state's current time.
         now = now_of(self.lake_table("curated", config.name).snapshot_properties())
-        inputs = all_inputs(self.spark, self._processed(config.entity), mentions, keys, now)
+        sources = dimension_sources(self.project, config, self._processed)
+        inputs = all_inputs(self.spark, (config, entity), sources, mentions, keys, now)
         built = build_dimension(inputs, config, entity)
         whole = built.head.unionByName(built.tail)
         names = dimension_schema(config, entity).names
         return temp.materialize(self.lake_table("curated", config.name), whole.select(*names))
 
     def _dimension(
-        self, config: DimensionConfig, expected: DataFrame, temp: TempTables
+        self, config: DimensionConfig, versions: dict[str, DataFrame], temp: TempTables
     ) -> Iterator[TableAudit]:
-        schema = dimension_schema(config, self.project.entities()[config.entity][1])
-        key = (*config.natural_key, "valid_from")
+        """Both tables of a dimension; its rebuild is added to `versions`."""
         table = self.lake_table("curated", config.name)
-        published = table.scan()
+        published = scan_if_published(table)
+        if published is None:
+            yield from _unpublished(f"curated.{config.name}", f"warehouse.{config.name}")
+            return
+        versions[config.name] = expected = self._rebuilt(config, temp)
+        schema = dimension_schema(config, self.project.dimension_entity(config))
+        key = (*config.natural_key, "valid_from")
         yield _compared(
             f"curated.{config.name}",
             [(expected, published.frame(self.spark))],
@@ -174,11 +179,13 @@ class StarAudit:
             key,
             published.total_rows,
         )
-        loaded = temp.from_arrow(table, self.warehouse_rows(config.name, None))
-        lake = published.frame(self.spark)
-        yield _compared(
-            f"warehouse.{config.name}", [(lake, loaded)], schema, key, published.total_rows
-        )
+        lake, name = published.frame(self.spark), f"warehouse.{config.name}"
+        try:
+            loaded = temp.from_arrow(table, self.warehouse_rows(config.name, None))
+        except UnpublishedTableError:
+            yield from _unpublished(name)
+        else:
+            yield _compared(name, [(lake, loaded)], schema, key, published.total_rows)
 
     def _fact(
         self, config: FactConfig, versions: Mapping[str, DataFrame], temp: TempTables
@@ -186,10 +193,15 @@ class StarAudit:
         project = self.project
         entity = project.entities()[config.entity][1]
         dimensions = {j.dimension: project.star.dimension(j.dimension) for j in config.dimensions}
-        joined = {name: (dimensions[name], versions[name]) for name in dimensions}
+        joined = {name: (dimensions[name], versions[name]) for name in dimensions & versions.keys()}
         table = self.lake_table("curated", config.name)
-        published = table.scan()
+        published = scan_if_published(table)
+        if published is None:
+            yield from _unpublished(table.name, f"warehouse.{config.name}")
+            return
         days, behind = self._comparable(config, published)
+        if len(joined) < len(dimensions):
+            days, behind = [], tuple(sorted({*days, *behind}))
         batches = self._batches(config, published, days)
         rows = sum(published.rows(day) for day in days if day in published.files_by_day)
 
@@ -210,8 +222,11 @@ class StarAudit:
         in_lake = lake_fact_schema(config, entity, dimensions)
         yield _compared(table.name, rebuilt(), in_lake, config.grain, rows, behind)
         in_warehouse = fact_schema(config, entity, dimensions)
-        key = in_warehouse.names
-        yield _compared(f"warehouse.{config.name}", loaded(), in_warehouse, key, rows, behind)
+        key, name = in_warehouse.names, f"warehouse.{config.name}"
+        try:
+            yield _compared(name, loaded(), in_warehouse, key, rows, behind)
+        except UnpublishedTableError:
+            yield from _unpublished(name)
 
     def _batches(
         self, config: FactConfig, published: LakeScan, days: Sequence[date]
@@ -279,6 +294,11 @@ def _days_of(grain: Grain, partitions: Sequence[date]) -> list[date] | None:
     if grain == Grain.NONE:
         return None
     return [day for partition in partitions for day in grain.days_of(partition)]
+
+
+def _unpublished(*names: str) -> Iterator[TableAudit]:
+    for name in names:
+        yield TableAudit(name, rows=0, missing=0, unexpected=0, is_published=False)
 
 
 def _compared(

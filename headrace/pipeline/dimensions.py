@@ -7,7 +7,8 @@ history of its members.
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from functools import reduce
@@ -18,6 +19,7 @@ import structlog
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from headrace.config.loading import Project
 from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig
 from headrace.engine.parquet_writer import write_split, write_table
@@ -40,6 +42,7 @@ from headrace.star.scd2.dimensions import (
     lake_dimension_schema,
     unknown_deletes,
 )
+from headrace.star.scd2.entity_union import union_of_entities
 from headrace.star.scd2.incremental import DimensionChanges, TimeLimits, Versions, update_dimension
 
 log = structlog.get_logger(__name__)
@@ -73,12 +76,43 @@ class StagedDimension:
 
 
 @dataclass(frozen=True)
+class DimensionSource:
+    """The processed rows of one entity that a dimension is made from.
+
+    Attributes:
+        table: The processed table.
+        name: source.entity.
+        entity: What its rows are.
+    """
+
+    table: LakeTable
+    name: str
+    entity: EntityConfig
+
+
+def dimension_sources(
+    project: Project, config: DimensionConfig, processed: Callable[[str], LakeTable]
+) -> tuple[DimensionSource, ...]:
+    """The entities of a dimension, in its order.
+
+    Args:
+        project: The entities.
+        config: The dimension.
+        processed: Gives the processed table of source.entity.
+    """
+    entities = project.entities()
+    return tuple(
+        DimensionSource(processed(name), name, entities[name][1]) for name in config.entities
+    )
+
+
+@dataclass(frozen=True)
 class _Published:
     """The published state, and what happened since to the tables that it was made from."""
 
     head: LakeScan
     tail: LakeScan
-    rows: FileChanges
+    rows: Sequence[FileChanges]
     mentions: Sequence[FileChanges]
     quarantined: FileChanges | None
     limits: TimeLimits
@@ -88,7 +122,7 @@ class _Published:
     def is_up_to_date(self) -> bool:
         now = self.limits.now
         is_past = now is not None and self.next_change is not None and self.next_change < now
-        return not (self.rows or self.quarantined or any(self.mentions) or is_past)
+        return not (any(self.rows) or self.quarantined or any(self.mentions) or is_past)
 
 
 @dataclass(frozen=True)
@@ -106,7 +140,8 @@ class _Written:
 
 def all_inputs(
     spark: SparkSession,
-    processed: LakeTable,
+    dimension: tuple[DimensionConfig, EntityConfig],
+    sources: Sequence[DimensionSource],
     mentioned_by: Sequence[InferringFact],
     quarantined_keys: LakeTable | None,
     now: datetime | None,
@@ -114,11 +149,37 @@ def all_inputs(
     """All published rows that a dimension is made from; arguments as of `DimensionStep`."""
     keys = scan_if_published(quarantined_keys) if quarantined_keys else None
     return DimensionInputs(
-        processed.scan().frame(spark),
+        _rows(spark, dimension, sources, _published_scans(sources)),
         all_references(mentioned_by, spark),
         keys.frame(spark) if keys else None,
         now,
     )
+
+
+def _published_scans(sources: Sequence[DimensionSource]) -> list[LakeScan | None]:
+    """The whole processed tables; None for one that was never published, as others were.
+
+    Raises:
+        UnpublishedTableError: None of them was ever published.
+    """
+    scans = [scan_if_published(source.table) for source in sources]
+    return scans if any(scans) else [sources[0].table.scan()]
+
+
+def _rows(
+    spark: SparkSession,
+    dimension: tuple[DimensionConfig, EntityConfig],
+    sources: Sequence[DimensionSource],
+    scans: Sequence[LakeScan | None],
+) -> DataFrame:
+    """The rows of one scan of each source, at least one of which has the table's schema."""
+    pairs = [
+        (s, scan) for s, scan in zip(sources, scans, strict=True) if scan and scan.schema.names
+    ]
+    # Without any rows: a frame that has the columns.
+    pairs = [pair for pair in pairs if pair[1].files] or pairs[:1]
+    frames = [(scan.frame(spark), source.name, source.entity) for source, scan in pairs]
+    return union_of_entities(frames, *dimension)
 
 
 def now_of(properties: Mapping[str, str]) -> datetime | None:
@@ -132,9 +193,11 @@ def _time(text: str | None) -> datetime | None:
 
 @dataclass(frozen=True)
 class DimensionStep:
-    """Stages a dimension from the published rows of its entity, whatever run brought them.
+    """Stages a dimension from the published rows of its entities, whatever run brought them.
 
     Attributes:
+        entity: Types of the columns; of several entities, `united_entity`.
+        sources: Its entities, in its order.
         mentioned_by: Facts whose members may be unknown: they get inferred ones.
         quarantined_keys: Of full snapshots: keys of rows that were set aside, whose members were
             there all the same.
@@ -144,7 +207,7 @@ class DimensionStep:
     config: DimensionConfig
     entity: EntityConfig
     table: LakeTable
-    processed: LakeTable
+    sources: Sequence[DimensionSource]
     mentioned_by: Sequence[InferringFact]
     code_version: str
     quarantined_keys: LakeTable | None = None
@@ -159,7 +222,8 @@ class DimensionStep:
         Raises:
             ConfigError: The engine refuses the condition of `deletes`.
         """
-        require_sound(self.spark, self.entity, dimension_conditions(self.config))
+        for source in self.sources:
+            require_sound(self.spark, source.entity, dimension_conditions(self.config))
         properties = self.table.snapshot_properties()
         published = self._published(properties, days)
         head = properties.get(_HEAD, "")
@@ -216,7 +280,8 @@ class DimensionStep:
         """None if it has to be built from nothing."""
         if properties.get(_CODE) != self.code_version or _HEAD not in properties:
             return None
-        rows = changes_since_read(properties, self.processed)
+        rows = [changes_since_read(properties, source.table) for source in self.sources]
+        known_rows = [changes for changes in rows if changes is not None]
         mentions = [changes_since_read(properties, each.table) for each in self.mentioned_by]
         known = [changes for changes in mentions if changes is not None]
         quarantined = None
@@ -224,9 +289,13 @@ class DimensionStep:
             quarantined = changes_since_read(properties, self.quarantined_keys)
             if quarantined is None:
                 return None
-        if rows is None or len(known) != len(mentions) or _DELETES_UNTIL not in properties:
+        if (
+            len(known_rows) != len(rows)
+            or len(known) != len(mentions)
+            or _DELETES_UNTIL not in properties
+        ):
             return None
-        now = self._now(properties, days, rows.added.days)
+        now = self._now(properties, days, [d for rows in known_rows for d in rows.added.days])
         scan = self.table.scan()
         folder = f"/data/{properties[_HEAD]}/"
         head = [file for file in scan.files if folder in file.path]
@@ -234,7 +303,7 @@ class DimensionStep:
         return _Published(
             scan.only(head),
             scan.only(tail),
-            rows,
+            known_rows,
             known,
             quarantined,
             TimeLimits(
@@ -246,16 +315,16 @@ class DimensionStep:
         )
 
     def _build(self, properties: Mapping[str, str], days: Sequence[date]) -> _Written:
-        processed = self.processed.scan()
+        processed = _published_scans(self.sources)
         scans = [scan_if_published(each.table) for each in self.mentioned_by]
         mentions = union(
             each.references(scan, self.spark)
             for each, scan in zip(self.mentioned_by, scans, strict=True)
             if scan
         )
-        rows = processed.frame(self.spark)
+        rows = _rows(self.spark, (self.config, self.entity), self.sources, processed)
         keys = scan_if_published(self.quarantined_keys) if self.quarantined_keys else None
-        now = self._now(properties, days, processed.days)
+        now = self._now(properties, days, [d for scan in processed if scan for d in scan.days])
         inputs = DimensionInputs(rows, mentions, keys.frame(self.spark) if keys else None, now)
         versions = build_marked_dimension(inputs, self.config, self.entity)
         token = self.table.new_token()
@@ -264,7 +333,7 @@ class DimensionStep:
         place = f"{token}/{IS_LATEST}=true"
         head = tuple(file for file in written if f"/data/{place}/" in file.path)
         tail = tuple(file for file in written if file not in head)
-        read = as_read(self.processed, processed)
+        read = self._as_read(processed)
         for each, scan in zip(self.mentioned_by, scans, strict=True):
             read |= as_read(each.table, scan)
         if self.quarantined_keys is not None:
@@ -283,9 +352,10 @@ class DimensionStep:
     def _update(self, published: _Published) -> _Written | None:
         """None if what changed touches no member."""
         spark = self.spark
+        removed = [changes.removed for changes in published.rows]
         changes = DimensionChanges(
-            added=published.rows.added.frame(spark),
-            removed=published.rows.removed.frame(spark) if published.rows.removed.files else None,
+            added=self._rows_of([changes.added for changes in published.rows]),
+            removed=self._rows_of(removed) if any(scan.files for scan in removed) else None,
             mentions_added=self._mentions([c.added for c in published.mentions]),
             mentions_removed=self._mentions([c.removed for c in published.mentions]),
             quarantined_added=self._keys(published.quarantined, "added"),
@@ -322,7 +392,17 @@ class DimensionStep:
     def everything(self, now: datetime | None) -> DimensionInputs:
         """All published rows that the dimension is made from."""
         keys = self.quarantined_keys
-        return all_inputs(self.spark, self.processed, self.mentioned_by, keys, now)
+        dimension = (self.config, self.entity)
+        return all_inputs(self.spark, dimension, self.sources, self.mentioned_by, keys, now)
+
+    def _rows_of(self, scans: Sequence[LakeScan]) -> DataFrame:
+        return _rows(self.spark, (self.config, self.entity), self.sources, scans)
+
+    def _as_read(self, scans: Sequence[LakeScan | None]) -> dict[str, str]:
+        read: dict[str, str] = {}
+        for source, scan in zip(self.sources, scans, strict=True):
+            read |= as_read(source.table, scan)
+        return read
 
     def _keys(
         self, changes: FileChanges | None, side: Literal["added", "removed"]
@@ -334,7 +414,7 @@ class DimensionStep:
 
     def _read_now(self, published: _Published) -> dict[str, str]:
         # The states that the changes lead to: what comes in the meantime is the next update's.
-        read = as_read(self.processed, published.rows.added)
+        read = self._as_read([changes.added for changes in published.rows])
         for each, changes in zip(self.mentioned_by, published.mentions, strict=True):
             read |= as_read(each.table, changes.added)
         if self.quarantined_keys is not None and published.quarantined is not None:
@@ -354,17 +434,21 @@ class DimensionStep:
         return token, self.table.staged_files(token)
 
     def _reports(self, days: Sequence[date], written: _Written) -> dict[date, PartitionReport]:
-        scan = self.processed.scan(days)
+        scans = [scan_if_published(source.table, days) for source in self.sources]
         checks = self._audit(written) if written.new else _UNCHANGED
-        nameless = self._nameless(scan)
+        nameless = Counter[date]()
+        rows = Counter[date]()
+        for scan in filter(None, scans):
+            nameless.update(self._nameless(scan))
+            rows.update({day: scan.rows(day) for day in days})
         # Only a day that brings rows is judged: the others change nothing.
         return {
             day: PartitionReport(
                 day,
-                rows_in=scan.rows(day),
-                rows_out=scan.rows(day) - nameless.get(day, 0),
-                rows_left_out=nameless.get(day, 0),
-                checks=checks if scan.rows(day) else _UNCHANGED,
+                rows_in=rows[day],
+                rows_out=rows[day] - nameless[day],
+                rows_left_out=nameless[day],
+                checks=checks if rows[day] else _UNCHANGED,
             )
             for day in days
         }

@@ -50,8 +50,7 @@ _INTERVAL = ("valid_from", "valid_to", "is_current", "is_latest")
 
 def dimension_table(project: Project, config: DimensionConfig) -> WarehouseTable:
     """A dimension's table in Postgres, loaded by MERGE."""
-    entity = project.entities()[config.entity][1]
-    schema = dimension_schema(config, entity)
+    schema = dimension_schema(config, project.dimension_entity(config))
     return WarehouseTable(
         NAMESPACE,
         config.name,

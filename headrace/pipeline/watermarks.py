@@ -1,6 +1,7 @@
 """Watermarks: the snapshots of upstream tables that a published table has read."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from datetime import date
 
 from headrace.errors import UnpublishedTableError
 from headrace.lake.changes import FileChanges
@@ -44,10 +45,10 @@ def changes_since_read(properties: Mapping[str, str], table: LakeTable) -> FileC
     return FileChanges(added=scan, removed=scan.only(()))
 
 
-def scan_if_published(table: LakeTable) -> LakeScan | None:
-    """The whole table; None if it was never published."""
+def scan_if_published(table: LakeTable, days: Collection[date] | None = None) -> LakeScan | None:
+    """The whole table, or some days of it; None if it was never published."""
     try:
-        return table.scan()
+        return table.scan(days)
     except UnpublishedTableError:
         return None
 

@@ -55,7 +55,7 @@ def lineage_columns_read(project: Project, name: str) -> tuple[str, ...]:
     """
     entity = project.entities()[name][1]
     read = {*entity.key}
-    for dim in (dim for dim in project.star.dimensions if dim.entity == name):
+    for dim in (dim for dim in project.star.dimensions if name in dim.entities):
         if not {*entity.key} <= {*dim.natural_key.values()}:
             read |= {*SOURCE_ORDER}
         # A condition may name any of them; one that only looks like it costs a needless build.
@@ -68,9 +68,9 @@ def lineage_columns_read(project: Project, name: str) -> tuple[str, ...]:
 
 
 def dimension_lineage(project: Project, config: DimensionConfig) -> AssetLineage:
-    """A dimension; facts bring members that its source has not delivered."""
-    entity = project.entities()[config.entity][1]
-    own = f"{PROCESSED}/{table_of(config.entity)}"
+    """A dimension; facts bring members that its sources have not delivered."""
+    entities = [project.entities()[name][1] for name in config.entities]
+    own = tuple(f"{PROCESSED}/{table_of(name)}" for name in config.entities)
     facts = {
         f"{PROCESSED}/{table_of(fact.entity)}"
         for fact in project.star.facts
@@ -81,11 +81,11 @@ def dimension_lineage(project: Project, config: DimensionConfig) -> AssetLineage
     }
     return AssetLineage(
         f"{CURATED}/{config.name}",
-        code_version(config, entity),
-        inputs=(own,),
-        optional_inputs=tuple(sorted(facts - {own})),
-        grain=finest(grains[name] for name in (own, *facts)),
-        grains={name: grains[name] for name in (own, *facts)},
+        code_version(config, *entities),
+        inputs=own,
+        optional_inputs=tuple(sorted(facts - {*own})),
+        grain=finest(grains[name] for name in (*own, *facts)),
+        grains={name: grains[name] for name in (*own, *facts)},
     )
 
 

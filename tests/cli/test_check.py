@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from headrace.cli import check
 from headrace.cli.check import check_conditions, check_project
@@ -67,6 +68,26 @@ def test_every_condition_and_function_is_read_and_named_with_its_line(
     ]
     lines = str(caught.value).replace(f"{folder}/", "").splitlines()
     assert [line[: len(said)] for line, said in zip(lines, expected, strict=True)] == expected
+
+
+@pytest.mark.usefixtures("sail")
+def test_a_condition_on_deletes_is_read_against_each_entity_of_its_dimension(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_dbt(monkeypatch)
+    path = folder / "sources/retail.yaml"
+    source = yaml.safe_load(path.read_text())
+    [households] = (each for each in source["entities"] if each["name"] == "households")
+    kept = [column for column in households["columns"] if column["name"] != "operation"]
+    members = {**households, "name": "members", "columns": kept, "rules": []}
+    members["extract"] = {"mode": "files", "path": "members/members-{date:%Y-%m-%d}.csv"}
+    path.write_text(yaml.safe_dump({**source, "entities": [*source["entities"], members]}))
+    entity = "entity: retail.households\n"
+    edit(folder / "star.yaml", (entity, f"{entity}    further_entities: [retail.members]\n"))
+    with pytest.raises(ConfigError) as caught:
+        check_project(loaded(folder))
+    [line] = str(caught.value).splitlines()
+    assert "dimensions[dim_customer].deletes.when: for rows of retail.members, there is no" in line
 
 
 @pytest.mark.usefixtures("sail")

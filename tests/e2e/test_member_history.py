@@ -36,6 +36,26 @@ _ENTITIES: dict[str, dict[str, Any]] = {
         "key": ["_source_position"],
         "columns": {"id": "int", "name": "string", "updated_at": "timestamp", "op": "string"},
     },
+    "accounts": {
+        "key": ["account", "updated_at"],
+        "columns": {
+            "account": "string",
+            "name": "string",
+            "tier": "string",
+            "updated_at": "timestamp",
+            "op": {"type": "string", "optional": True},
+        },
+    },
+    "contacts": {
+        "key": ["account", "updated_at"],
+        "columns": {
+            "account": "string",
+            "name": "string",
+            "op": "string",
+            "updated_at": "timestamp",
+        },
+        "quality": {"max_quarantined_share": 0.5},
+    },
     "orders": {
         "key": ["order_id"],
         "event_time": "ordered_at",
@@ -79,6 +99,17 @@ _STAR = {
             "entity": "shop.events",
             "natural_key": {"id": "id"},
             "attributes": {"name": "name"},
+            "effective_time": "updated_at",
+            "deletes": {"when": "op = 'D'"},
+        },
+        {
+            "name": "dim_account",
+            "entity": "shop.accounts",
+            "further_entities": ["shop.contacts"],
+            "natural_key": {"account": "account"},
+            "attributes": {"name": "name"},
+            "overwritten": {"tier": "tier"},
+            "ignore_nulls": ["tier"],
             "effective_time": "updated_at",
             "deletes": {"when": "op = 'D'"},
         },
@@ -138,7 +169,10 @@ def configure(made: Installation) -> None:
         {
             **entity,
             "name": name,
-            "columns": [{"name": n, "type": kind} for n, kind in entity["columns"].items()],
+            "columns": [
+                {"name": n, **(kind if isinstance(kind, dict) else {"type": kind})}
+                for n, kind in entity["columns"].items()
+            ],
             "extract": {
                 "mode": "files",
                 "path": f"{name}/{name}-{{date:%Y-%m-%d}}.csv",
@@ -168,6 +202,14 @@ def deliver(made: Installation) -> None:
     header = "id,name,updated_at,op"
     write(made, "events", first, [header, f"1,a,{first} 10:00,I", f"3,,{first} 09:00,D"])
     write(made, "events", second, [header, f"1,b,{second} 10:00,U", "1,,,D"])
+    header, tiers = "account,name,tier,updated_at", ("gold", "silver")
+    names = [f"A{n},shop {n},{tier},{first} 08:00" for n, tier in enumerate(tiers, 1)]
+    write(made, "accounts", first, [header, *names])
+    write(made, "accounts", third, [header, f"A2,shop 2,silver,{third} 08:00"])
+    header = "account,name,op,updated_at"
+    write(made, "contacts", first, [header, f"A1,crm 1,U,{first} 10:00"])
+    write(made, "contacts", second, [header, f"A2,,D,{second} 09:00"])
+    write(made, "contacts", third, [header, "A1,set aside,U,noon", f"A3,crm 3,I,{third} 07:00"])
 
 
 def write(made: Installation, entity: str, day: date, lines: list[str]) -> None:
@@ -216,6 +258,19 @@ def test_a_delete_ends_what_it_follows_and_none_ends_what_nobody_told_of(
     assert versions(shop, "dim_event", "id, name, valid_to") == [(1, "a", at(DAYS[1], 10))]
 
 
+def test_the_changes_of_two_entities_make_one_history(shop: Installation) -> None:
+    """One lacks the tier, the other tells no deletes; a row of one is quarantined."""
+    first, second, third, _ = DAYS
+    columns = "account, valid_from, name, tier, valid_to"
+    assert versions(shop, "dim_account", columns) == [
+        ("A1", BEGIN, "shop 1", "gold", at(first, 10)),
+        ("A1", at(first, 10), "crm 1", "gold", None),
+        ("A2", BEGIN, "shop 2", "silver", at(second, 9)),
+        ("A2", at(third, 8), "shop 2", "silver", None),
+        ("A3", BEGIN, "crm 3", None, None),
+    ]
+
+
 def test_a_version_is_current_from_its_day_on_though_no_row_tells_of_it(
     shop: Installation,
 ) -> None:
@@ -234,3 +289,22 @@ def test_a_snapshot_that_was_cut_off_is_held(shop: Installation) -> None:
     assert held == {("processed/shop_customers", "held")}
     assert "7 of 10 missing" in result.bad[0].why
     assert len(versions(shop, "dim_customer", "customer_id, is_current")) == 10
+
+
+def test_an_audit_compares_what_exists_and_names_what_was_never_published(
+    shop: Installation,
+) -> None:
+    star = yaml.safe_load((shop.config / "star.yaml").read_text())
+    returns = {**star["facts"][0], "name": "fact_returns"}
+    people = {"name": "dim_person", "entity": "shop.changes", "natural_key": {"id": "id"}}
+    declared = [*star["dimensions"], {**people, "source_order": ["lsn"]}]
+    (shop.config / "star.yaml").write_text(
+        yaml.safe_dump({**star, "dimensions": declared, "facts": [*star["facts"], returns]})
+    )
+    with shop.active():
+        found = {table.table: table for table in audit_star(quiet=True)}
+    lacking = {name for name, table in found.items() if not table.is_published}
+    names = ("dim_person", "fact_returns")
+    assert lacking == {f"{layer}.{name}" for layer in ("curated", "warehouse") for name in names}
+    assert all(table.is_equal for table in found.values())
+    assert found["curated.fact_orders"].rows == found["warehouse.fact_orders"].rows > 0

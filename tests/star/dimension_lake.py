@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
+from headrace.config.dimension_entities import united_entity
+from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig
 from headrace.pipeline.rekeying import changed_intervals
 from headrace.star.scd2.dimensions import (
@@ -17,11 +19,13 @@ from headrace.star.scd2.dimensions import (
     build_dimension,
     lake_dimension_schema,
 )
+from headrace.star.scd2.entity_union import union_of_entities
 from headrace.star.scd2.incremental import DimensionChanges, TimeLimits, update_dimension
 from tests.star.naive import (
     BEGIN,
     ENTITY,
     NEVER,
+    OTHER_ENTITY,
     Mention,
     State,
     Version,
@@ -43,6 +47,11 @@ BASE: Mapping[str, Any] = {
 }
 DELETES = {"when": "gone"}
 _TIMED: Mapping[str, Any] = {"snapshot": True, "effective_time": "since"}
+_TWO: Mapping[str, Any] = {
+    "further_entities": ["crm.products"],
+    "overwritten": {"note": "note"},
+    "ignore_nulls": ["note"],
+}
 _DIFFERENCES: Mapping[str, Mapping[str, Any]] = {
     "plain": {},
     "close": {"deletes": DELETES, "effective_time": "since", "source_order": ["seq"]},
@@ -88,6 +97,30 @@ _DIFFERENCES: Mapping[str, Mapping[str, Any]] = {
         "deletes": {"do": "flag"},
         "first_version": "at_effective_time",
         "unknown": False,
+    },
+    "snapshot_partial": {
+        "snapshot": True,
+        "deletes": DELETES,
+        "overwritten": {"note": "note"},
+        "ignore_nulls": ["brand", "note"],
+    },
+    "two_entities": {
+        **_TWO,
+        "deletes": DELETES,
+        "effective_time": "since",
+        "untracked": {"price": "price"},
+    },
+    "two_entities_flag": {
+        **_TWO,
+        "deletes": {**DELETES, "do": "flag"},
+        "source_order": ["seq"],
+        "first_version": "at_effective_time",
+    },
+    "two_entities_without_attributes": {
+        "further_entities": ["crm.products"],
+        "attributes": {},
+        "unknown": {},
+        "effective_time": "since",
     },
     "timed_snapshot": {**_TIMED, "overwritten": {"note": "note"}, "untracked": {"price": "price"}},
     "timed_snapshot_deletes": {
@@ -139,8 +172,8 @@ class Lake:
             self.now = max(self.now or BEGIN, at(max(states) + 1))
         self.quarantines |= any(row.quarantined for row in came)
         changes = DimensionChanges(
-            added=processed(self.spark, came),
-            removed=processed(self.spark, went),
+            added=self.processed(came),
+            removed=self.processed(went),
             mentions_added=self.mentioned(_all(mentions.values())),
             mentions_removed=self.mentioned(_all(self.mentions.get(d, []) for d in mentions)),
             quarantined_added=quarantined_keys(self.spark, came) if self.quarantines else None,
@@ -155,12 +188,12 @@ class Lake:
             replace(self.limits, now=self.now),
             self.everything,
             self.config,
-            ENTITY,
+            self.entity,
         )
         if update is None:
             self.late = 0
             if self.head is None:  # Nothing is published, and nothing is told: the unknown member.
-                versions = build_dimension(self.everything(), self.config, ENTITY)
+                versions = build_dimension(self.everything(), self.config, self.entity)
                 self.head, self.tail = versions.head.toArrow(), versions.tail.toArrow()
             return
         self.limits = update.limits
@@ -171,11 +204,23 @@ class Lake:
 
     def everything(self) -> DimensionInputs:
         return DimensionInputs(
-            processed(self.spark, self.rows()),
+            self.processed(self.rows()),
             self.mentioned(_all(self.mentions.values())),
             quarantined_keys(self.spark, self.rows()) if self.quarantines else None,
             self.now,
         )
+
+    @property
+    def entity(self) -> EntityConfig:
+        return united_entity(self.config, [ENTITY, OTHER_ENTITY][: len(self.config.entities)])
+
+    def processed(self, states: Sequence[State]) -> DataFrame:
+        declared = zip(self.config.entities, [ENTITY, OTHER_ENTITY], strict=False)
+        frames = [
+            (processed(self.spark, [s for s in states if s.entity == rank], entity), name, entity)
+            for rank, (name, entity) in enumerate(declared)
+        ]
+        return union_of_entities(frames, self.config, self.entity)
 
     def mentioned(self, mentions: Sequence[Mention]) -> DataFrame:
         return mentioned(self.spark, mentions).withColumnsRenamed(dict(self.names))
@@ -185,7 +230,7 @@ class Lake:
 
     def built(self) -> tuple[list[str], list[str]]:
         """What a build from nothing gives: head and tail, each sorted."""
-        versions = build_dimension(self.everything(), self.config, ENTITY)
+        versions = build_dimension(self.everything(), self.config, self.entity)
         return _sorted(versions.head.toArrow()), _sorted(versions.tail.toArrow())
 
     def published(self) -> tuple[list[str], list[str]]:
@@ -219,7 +264,7 @@ class Lake:
         return naive_dimension(self.config, self.rows(), mentions, self.now or NEVER)
 
     def frame_of(self, table: pa.Table | None) -> DataFrame:
-        schema = lake_dimension_schema(self.config, ENTITY)
+        schema = lake_dimension_schema(self.config, self.entity)
         known = schema.arrow().empty_table() if table is None else table.cast(schema.arrow())
         return frame(self.spark, known, schema)
 

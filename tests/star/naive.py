@@ -33,6 +33,10 @@ ENTITY = EntityConfig.model_validate(
         ],
     }
 )
+# Tells of the same products, and of no notes.
+OTHER_ENTITY = ENTITY.model_copy(
+    update={"columns": tuple(c for c in ENTITY.columns if c.name != "note")}
+)
 _MENTION = TableSchema(
     (Column("shop", "string"), Column("sku", "bigint"), Column(MENTION_TIME, "timestamp"))
 )
@@ -66,6 +70,8 @@ class State:
     seq: int | None = None
     quarantined: bool = False
     price: int | None = None
+    # Position of the entity that its file is of.
+    entity: int = 0
 
     @property
     def order_in_day(self) -> tuple[float, int, int]:
@@ -269,7 +275,7 @@ def _events(
     if config.sequence:
         ordered = _without_outdated(ordered)
     events = {
-        moment: [state for *_, state in sorted(told, key=lambda one: one[:2])]
+        moment: [row for *_, row in sorted(told, key=lambda one: (one[0], one[2].entity, one[1]))]
         for moment, told in ordered.items()
     }
     if rows and config.delete_action != "keep":
@@ -340,7 +346,8 @@ def _instant(config: DimensionConfig, state: State, rows: Sequence[State]) -> da
     def order(one: State) -> tuple[float, int, int]:
         return one.order_in_day if config.told_by else (0, 0, one.line)
 
-    before = (one.since for one in rows if one.day == state.day and order(one) < order(state))
+    file = [one for one in rows if (one.day, one.entity) == (state.day, state.entity)]
+    before = (one.since for one in file if order(one) < order(state))
     return max([midnight, *filter(None, before)])
 
 
@@ -355,13 +362,15 @@ def quarantined_keys(spark: SparkSession, states: Sequence[State]) -> DataFrame:
     return frame(spark, pa.table(columns, schema=_SEEN.arrow()), _SEEN)
 
 
-def processed(spark: SparkSession, states: Sequence[State]) -> DataFrame:
+def processed(
+    spark: SparkSession, states: Sequence[State], entity: EntityConfig = ENTITY
+) -> DataFrame:
     """The good lines as processed rows of their days."""
     states = [state for state in states if not state.quarantined]
     stamp = datetime(2017, 6, 1, tzinfo=UTC)
-    schema = processed_schema(ENTITY)
+    schema = processed_schema(entity)
     columns = {
-        **{n: [getattr(s, n) for s in states] for n in (c.name for c in ENTITY.columns)},
+        **{n: [getattr(s, n) for s in states] for n in (c.name for c in entity.columns)},
         "_captured_at": [stamp] * len(states),
         "_delivery_order": ["20170601T000000000000 file"] * len(states),
         "_source_object": ["file"] * len(states),

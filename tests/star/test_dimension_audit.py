@@ -16,7 +16,7 @@ from headrace.lake.catalog import LakeCatalog
 from headrace.lake.staging import stage_batches
 from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
-from headrace.pipeline.dimensions import DimensionStep
+from headrace.pipeline.dimensions import DimensionSource, DimensionStep
 from headrace.standardize.schemas import PARTITION_COLUMN, processed_schema
 from headrace.star.scd2.dimensions import UNKNOWN_KEY
 from tests import servers
@@ -66,7 +66,15 @@ def test_a_member_may_have_the_natural_key_of_the_unknown_one(
     namespace = f"n_{uuid4().hex[:12]}"
     processed, table = (lake.table(namespace, name) for name in ("members", "dim_member"))
     publish(processed, [unknown, other])
-    step = DimensionStep(spark, CONFIG, ENTITY, table, processed, (), "code")
+    step = DimensionStep(
+        spark,
+        CONFIG,
+        ENTITY,
+        table,
+        [DimensionSource(processed, CONFIG.entity, ENTITY)],
+        (),
+        "code",
+    )
     found = step.stage([DAY])
     assert found.reports[DAY].outcome == "passed", found.reports[DAY].why()
     table.overwrite(found.table.files, schema=found.table.schema)

@@ -15,7 +15,7 @@ from headrace.lake.catalog import LakeCatalog
 from headrace.lake.staging import stage_batches
 from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
-from headrace.pipeline.dimensions import DimensionStep
+from headrace.pipeline.dimensions import DimensionSource, DimensionStep
 from headrace.pipeline.full_snapshots import SnapshotAudit, snapshot_check
 from headrace.quality.report import PartitionReport
 from headrace.schema import TableSchema
@@ -98,7 +98,14 @@ class Customers:
     def ends(self) -> dict[int, set[datetime | None]]:
         """Publish the dimension; when each customer's versions end."""
         step = DimensionStep(
-            self.spark, CONFIG, ENTITY, self.table, self.processed, (), "code", self.keys
+            self.spark,
+            CONFIG,
+            ENTITY,
+            self.table,
+            sources_of(self.processed),
+            (),
+            "code",
+            self.keys,
         )
         staged = step.stage(DAYS).table
         self.table.overwrite(staged.files, schema=staged.schema, properties=dict(staged.properties))
@@ -107,6 +114,10 @@ class Customers:
             if row["customer_key"] != -1:
                 found.setdefault(row["customer_id"], set()).add(row["valid_to"])
         return found
+
+
+def sources_of(processed: LakeTable, entity: EntityConfig = ENTITY) -> list[DimensionSource]:
+    return [DimensionSource(processed, CONFIG.entity, entity)]
 
 
 def stage(table: LakeTable, rows: list[dict[str, object]], schema: TableSchema) -> Staged:
@@ -208,7 +219,9 @@ def test_rows_that_name_no_member_are_counted(sail: SparkSession, lake: LakeCata
         stage(processed, rows, processed_schema(ENTITY)), schema=processed_schema(ENTITY)
     )
     keep = CONFIG.model_copy(update={"snapshot": False})
-    reports = DimensionStep(sail, keep, ENTITY, table, processed, (), "c").stage(DAYS).reports
+    reports = (
+        DimensionStep(sail, keep, ENTITY, table, sources_of(processed), (), "c").stage(DAYS).reports
+    )
     counted = [(reports[day].rows_out, reports[day].rows_left_out) for day in DAYS[:4]]
     assert counted == [(1, 0), (0, 1), (1, 0), (0, 0)]
 
@@ -223,7 +236,9 @@ def test_snapshots_with_times_go_on_from_what_is_published(
     declared = {**ENTITY.model_dump(exclude={"columns"}), "columns": columns}
     entity = EntityConfig.model_validate(declared)
     config = CONFIG.model_copy(update={"effective_time": "since"})
-    step = DimensionStep(sail, config, entity, table, processed, (), "code", keys)
+    step = DimensionStep(
+        sail, config, entity, table, sources_of(processed, entity), (), "code", keys
+    )
     stamp = datetime(2024, 1, 9, tzinfo=UTC)
     more = {"_captured_at": stamp, "_processed_at": stamp, "_run_id": "r", "_code_version": "c"}
     first, later = datetime(2023, 12, 1), datetime(2024, 1, 2, 9)

@@ -209,6 +209,23 @@ def test_a_null_that_says_nothing_keeps_what_was_told(spark: SparkSession) -> No
     assert lake.published() == lake.built()
 
 
+def test_a_null_says_nothing_of_a_member_that_a_snapshot_lacked(spark: SparkSession) -> None:
+    other = [State("b", 2, day, "b", line=9) for day in range(5)]
+    lake = follow(
+        spark,
+        "snapshot_partial",
+        [told(0, "x", note="n"), other[0]],
+        [told(1, None), other[1]],
+        [other[2]],
+        [told(3, None), other[3]],
+        [told(4, None), other[4]],
+    )
+    assert {version for version in lake.versions() if version.shop == "a"} == {
+        Version("a", 1, "x", BEGIN, at(2), "n"),
+        Version("a", 1, None, at(3), None, "n"),
+    }
+
+
 def test_an_untracked_value_stays_in_its_version(sail: SparkSession) -> None:
     days = [[told(0, "x", price=1)], [told(1, "x", price=2)], [told(2, "y", price=3)]]
     lake = follow(sail, "partial_flag", *days, [told(3, None, gone=True, price=4)])

@@ -20,7 +20,12 @@ Case = list[Run]
 KEYS = [("a", 1), ("a", 11), ("ab", 1), ("ab", 11), ("b", 2)]
 DAYS = range(6)
 # Their plans are the largest, and their parts are those of others.
-NIGHTLY = ("timed_snapshot_flag", "timed_snapshot_keep")
+NIGHTLY = (
+    "timed_snapshot_flag",
+    "timed_snapshot_keep",
+    "two_entities_flag",
+    "two_entities_without_attributes",
+)
 
 
 @st.composite
@@ -37,14 +42,16 @@ def files(draw: st.DrawFn, day: int) -> list[State]:
                 st.sampled_from([None, 1, 2]),
                 st.sampled_from([False, False, False, True]),
                 st.sampled_from([None, 1, 2]),
+                st.sampled_from([0, 0, 1]),
             ),
             max_size=7,
         )
     )
-    return [
+    rows = [
         State(shop, sku, day, brand, line, note, gone, None if s is None else at(s), *more)
         for line, ((shop, sku), brand, note, gone, s, *more) in enumerate(lines)
     ]
+    return [replace(row, line=row.line + 100 * row.entity) for row in rows]
 
 
 @st.composite
@@ -62,10 +69,13 @@ def runs(draw: st.DrawFn) -> Case:
     # Often in order, with the next days: that path has to meet all kinds of states.
     for start in draw(st.lists(st.sampled_from([0, 0, 1, 2, 3, 4, 5]), min_size=2, max_size=5)):
         days = range(start, draw(st.integers(start, 5)) + 1)
-        states = {
-            day: seen[day] if day in seen and draw(st.booleans()) else draw(files(day))
-            for day in days
-        }
+        states = {}
+        for day in days:
+            # Of a day that comes again, the files of all entities, of one or of none may be new.
+            kept = draw(st.sampled_from([(), (0,), (1,), (0, 1)]))
+            old = [row for row in seen.get(day, []) if row.entity in kept]
+            new = [] if len(kept) == 2 and old else draw(files(day))
+            states[day] = [*old, *(row for row in new if not old or row.entity not in kept)]
         seen |= states
         facts = draw(st.dictionaries(st.integers(0, 2), mention_files(), max_size=2))
         drawn.append((states, facts))
@@ -105,6 +115,13 @@ def _of_case(n: int, row: State) -> State:
     return replace(row, shop=f"{n}{row.shop}", line=row.line + 10 * n)
 
 
+def _of_entities(lake: Lake, rows: Sequence[State]) -> list[State]:
+    """The rows as the dimension's entities tell them: of one all, or of two, one without notes."""
+    if not lake.config.further_entities:
+        return [replace(row, entity=0) for row in rows]
+    return [replace(row, note=None) if row.entity else row for row in rows]
+
+
 def tells_something(case: Case) -> bool:
     return any(rows for states, _ in case for rows in states.values())
 
@@ -112,7 +129,7 @@ def tells_something(case: Case) -> bool:
 def check_runs(spark: SparkSession, name: str, case: Case) -> None:
     lake = Lake(spark, CONFIGS[name])
     for states, mentions in case:
-        lake.run(states, mentions)
+        lake.run({day: _of_entities(lake, rows) for day, rows in states.items()}, mentions)
         assert lake.versions() == lake.naive()
     assert lake.published() == lake.built()
 

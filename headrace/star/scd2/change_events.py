@@ -11,6 +11,7 @@ from headrace.engine import functions as parse
 from headrace.engine.times import moment_of
 from headrace.engine.types import sql_type
 from headrace.standardize.schemas import PARTITION_COLUMN
+from headrace.star.scd2.entity_union import ENTITY_RANK, IS_DELETE, is_delete
 
 # More than a cluster's tasks for such a frame, and few enough that each has thousands of members.
 _PARTITIONS = 64
@@ -112,7 +113,7 @@ def told_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
     """One event a processed row; rows without a whole natural key name no member and are left out.
 
     Args:
-        rows: Processed rows of the entity.
+        rows: Processed rows of the entity; of several entities, their `union_of_entities`.
         config: Which columns they give, when they hold, and which tell of deletes.
         entity: Types of the columns.
 
@@ -127,26 +128,28 @@ def told_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
         rows = rows.transform(_with_times, config, entity)
         told_at = F.greatest(told_at, F.col(_PLACED))
         told_at = F.coalesce(moment(entity, config.effective_time), told_at)
-    is_delete = _is_delete(config)
-    beginning = F.when(is_delete, instant(_FIRST_DELETE)).otherwise(instant(BEGINNING))
+    deletes = F.col(IS_DELETE) if config.further_entities else is_delete(config)
+    beginning = F.when(deletes, instant(_FIRST_DELETE)).otherwise(instant(BEGINNING))
     at = F.greatest(told_at, beginning)
     given = {name: F.col(source) for name, source in named.items()}
     given |= {
-        "_kind": F.when(is_delete, F.lit(DELETE)).otherwise(F.lit(STATE)),
+        "_kind": F.when(deletes, F.lit(DELETE)).otherwise(F.lit(STATE)),
         "_at": at,
         "_changed_at": at,
-        "_gone": is_delete,
+        "_gone": deletes,
         "_told_at": told_at,
         **{name: F.col(name) for name in (PARTITION_COLUMN, *SOURCE_ORDER)},
         **{f"_order_{i}": F.col(source) for i, source in enumerate(config.told_by)},
     }
+    if config.further_entities:
+        given[ENTITY_RANK] = F.col(ENTITY_RANK)
     if config.sequence is not None:
         # A row without a number is older than all that have one.
         given["_sequence"] = F.coalesce(F.col(config.sequence).cast("bigint"), F.lit(-(2**63)))
     if config.has_timed_snapshots:
         given["_sequence"] = day_number()
         values = [(F.col(named[n]), kind) for n, kind in value_types(config, entity).items()]
-        told = [(told_at, "timestamp"), (is_delete.cast("int"), "int")]
+        told = [(told_at, "timestamp"), (deletes.cast("int"), "int")]
         given["_row_hash"] = parse.hash_key([*told, *values])
     events = as_events(rows, given, config, entity)
     if config.delete_action == "keep":
@@ -229,6 +232,8 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
         _gone: Whether the member is deleted after it.
     """
     order = {f"_order_{i}": entity.column(s).type for i, s in enumerate(config.told_by)}
+    if config.further_entities:
+        order = {ENTITY_RANK: "int", **order}
     return {
         **key_types(config, entity),
         **value_types(config, entity),
@@ -254,7 +259,9 @@ def told_order(config: DimensionConfig) -> list[str]:
     """Columns that order the events of one instant; the last is the one that holds."""
     order = [f"_order_{i}" for i in range(len(config.told_by))]
     first = ["_sequence"] if config.has_sequence else []
-    return [*first, _TOLD_ORDER[0], *order, *_TOLD_ORDER[1:], "_tie"]
+    # Neither files nor lines of several entities have a common order.
+    rank = [ENTITY_RANK] if config.further_entities else []
+    return [*first, _TOLD_ORDER[0], *rank, *order, *_TOLD_ORDER[1:], "_tie"]
 
 
 def with_tie(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
@@ -360,7 +367,27 @@ def with_absences(
     config: DimensionConfig,
     entity: EntityConfig,
 ) -> DataFrame:
-    """`events` and the deletes of members that a snapshot lacks.
+    """`events` and the deletes of members that a snapshot lacks (`absences`).
+
+    Returns:
+        Events, and `_has_values`. `_changed_at` of a member is no earlier than its last row of a
+        snapshot, a quarantined one included.
+    """
+    found = events
+    if seen is not None:
+        found = _changed_when_seen(events, _in_snapshots(seen, days), config)
+    absent = absences(events, days, seen, config, entity)
+    return found.unionByName(absent.withColumn("_has_values", F.lit(False)))
+
+
+def absences(
+    events: DataFrame,
+    days: DataFrame,
+    seen: DataFrame | None,
+    config: DimensionConfig,
+    entity: EntityConfig,
+) -> DataFrame:
+    """The deletes of members that a snapshot lacks.
 
     Only the first snapshot that lacks a member tells of a delete: the next ones say no more.
 
@@ -371,16 +398,9 @@ def with_absences(
         seen: Events of kind SEEN, in any number; None: no row was quarantined.
         config: The natural key.
         entity: Types of the columns.
-
-    Returns:
-        Events without those of kind SEEN, and `_has_values`. `_changed_at` of a member is no
-        earlier than its last row of a snapshot, a quarantined one included.
     """
-    told = events
     if seen is not None:
-        # A day without a good row is no snapshot: its quarantined rows say nothing either.
-        seen = days.join(seen.withColumn("_day", F.col("_at")), "_day").select(*seen.columns)
-        events = events.drop("_has_values").unionByName(seen)
+        events = events.drop("_has_values").unionByName(_in_snapshots(seen, days))
     # One partition, said outright: there is a row a day, and engines warn of a window without.
     following = F.lead("_day").over(Window.partitionBy(F.lit(0)).orderBy("_day"))
     snapshots = days.select("_day", following.alias("_next_day"))
@@ -399,9 +419,12 @@ def with_absences(
     given = {name: F.col(name) for name in config.natural_key}
     # No row told of it: `_changed_at` stays the instant of the last that did.
     given |= {"_kind": F.lit(DELETE), "_at": F.col("_next_day"), "_gone": F.lit(True)}
-    absences = as_events(absent, given, config, entity)
-    found = told if seen is None else _changed_when_seen(told, seen, config)
-    return found.unionByName(absences.withColumn("_has_values", F.lit(False)))
+    return as_events(absent, given, config, entity)
+
+
+def _in_snapshots(seen: DataFrame, days: DataFrame) -> DataFrame:
+    # A day without a good row is no snapshot: its quarantined rows say nothing either.
+    return days.join(seen.withColumn("_day", F.col("_at")), "_day").select(*seen.columns)
 
 
 def _changed_when_seen(events: DataFrame, seen: DataFrame, config: DimensionConfig) -> DataFrame:
@@ -420,10 +443,12 @@ def _with_times(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
     """
     time = F.col(str(config.effective_time))
     none = F.lit(None).cast("timestamp_ntz")
-    required = {*entity.key, *(c.name for c in entity.columns if c.required)}
+    required = {*entity.key, *(c.name for c in entity.columns if c.has_always_a_value)}
     if config.effective_time in required:
         return rows.withColumn(_PLACED, none)
     key = [*config.natural_key.values(), PARTITION_COLUMN]
+    if config.further_entities:
+        key.append(ENTITY_RANK)
     order = [F.col(name).asc_nulls_first() for name in (*config.told_by, *SOURCE_ORDER)]
     before = Window.partitionBy(*key).orderBy(*order).rowsBetween(Window.unboundedPreceding, -1)
     # Few rows lack their time: only their members' days go through the window.
@@ -451,10 +476,3 @@ def _first_and_last(events: DataFrame, config: DimensionConfig, entity: EntityCo
     given = {name: F.col(name) for name in (*config.natural_key, "_at", "_changed_at")}
     given |= {"_kind": F.lit(STATE), "_gone": F.lit(False)}
     return as_events(found, given, config, entity)
-
-
-def _is_delete(config: DimensionConfig) -> Column:
-    if config.deletes is None or config.deletes.when is None:
-        return F.lit(False)
-    # Not `coalesce`: Sail's plans disagree on whether its result can be NULL, and fail on it.
-    return F.when(F.expr(f"({config.deletes.when})"), F.lit(True)).otherwise(F.lit(False))

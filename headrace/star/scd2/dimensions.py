@@ -14,6 +14,7 @@ from headrace.schema import TableSchema
 from headrace.star.scd2.change_events import (
     BEGINNING,
     DELETE,
+    absences,
     key_types,
     mention_events,
     seen_events,
@@ -179,13 +180,13 @@ def member_versions(
     if inputs.quarantined_keys is not None and config.snapshots_tell_deletes:
         seen = seen_events(inputs.quarantined_keys, config, entity)
         seen = _of_members(seen, members, config)
-    absences = (snapshot_days(told, config, entity), seen)
-    return keyed_versions(events, absences, inputs.now, config, entity)
+    snapshots = (snapshot_days(told, config, entity), seen)
+    return keyed_versions(events, snapshots, inputs.now, config, entity)
 
 
 def keyed_versions(
     events: DataFrame,
-    absences: tuple[DataFrame, DataFrame | None],
+    snapshots: tuple[DataFrame, DataFrame | None],
     now: datetime | None,
     config: DimensionConfig,
     entity: EntityConfig,
@@ -194,19 +195,23 @@ def keyed_versions(
 
     Args:
         events: Of whole members, in any order, any number at an instant.
-        absences: Days that have a snapshot, and events of quarantined rows, as of `with_absences`;
+        snapshots: Days that have one, and events of quarantined rows, as of `with_absences`;
             not read without snapshots.
         now: As of `DimensionInputs`.
         config: How versions begin and end.
         entity: Types of the columns.
     """
     if config.has_timed_snapshots:
-        days, seen = absences
+        days, seen = snapshots
         everything = events if seen is None else events.unionByName(seen)
         events = with_presence(everything, days, config, entity)
+    elif config.snapshots_tell_deletes and config.ignore_nulls:
+        # Before NULLs are filled: a member that a snapshot lacks begins anew.
+        one_each = settled(events, config, entity)
+        events = events.unionByName(absences(one_each, *snapshots, config, entity))
     one_each = settled(events, config, entity)
     if config.snapshots_tell_deletes and not config.has_timed_snapshots:
-        one_each = with_absences(one_each, *absences, config, entity)
+        one_each = with_absences(one_each, *snapshots, config, entity)
     versions = versions_of(one_each, now, config, entity)
     types = [(F.col(name), kind) for name, kind in key_types(config, entity).items()]
     key = parse.hash_key([*types, (F.col("valid_from"), "timestamp")])
