@@ -288,8 +288,8 @@ def stop(
 def audit_star(as_json: JsonFlag = False) -> None:
     """Rebuild the star from all processed rows in time order; compare lake and warehouse with it.
 
-    Exit code 1 if a table differs. Nothing is changed. It takes about as long as building the
-    layers from curated to warehouse.
+    Exit code 1 if a table differs, 3 if none does and one was never published. Nothing is changed.
+    It takes about as long as building the layers from curated to warehouse.
 
     Example: headrace audit star
     """
@@ -298,7 +298,9 @@ def audit_star(as_json: JsonFlag = False) -> None:
 
     found = run(quiet=as_json)
     print_audit(found, as_json=as_json)
-    raise typer.Exit(0 if all(table.is_equal for table in found) else 1)
+    if not all(table.is_equal for table in found):
+        raise typer.Exit(1)
+    raise typer.Exit(0 if all(table.is_published for table in found) else 3)
 
 
 @demo.command("stage")

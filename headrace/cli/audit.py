@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import date
 from typing import TYPE_CHECKING
 
-from headrace.cli.output import print_json, print_table, progress_bars, say
+from headrace.cli.output import print_json, print_table, progress_bars, say, warn
 from headrace.config.loading import load_project
 from headrace.engine.session import SessionSettings, connect
 from headrace.project.connections import engine_settings, lake_of, ledger_of, postgres_url
@@ -51,12 +51,12 @@ def audit_star(*, quiet: bool) -> "list[TableAudit]":
 def print_audit(tables: "Sequence[TableAudit]", *, as_json: bool) -> None:
     """Print one line a table, then the first differences of each table that differs."""
     if as_json:
-        print_json([{"equal": table.is_equal, **asdict(table)} for table in tables])
+        print_json([{"equal": _is_equal(table), **asdict(table)} for table in tables])
         return
     rows = [
         (
             table.table,
-            "equal" if table.is_equal else "differs",
+            {True: "equal", False: "differs", None: "never published"}[_is_equal(table)],
             table.rows,
             table.missing,
             table.unexpected,
@@ -73,3 +73,9 @@ def print_audit(tables: "Sequence[TableAudit]", *, as_json: bool) -> None:
             "days behind: processed was published again and the star was not yet built from it; "
             "headrace backfill --stale does that"
         )
+    if lacking := [table.table for table in tables if not table.is_published]:
+        warn(f"never published, so not compared: {', '.join(lacking)}; headrace backfill builds it")
+
+
+def _is_equal(table: "TableAudit") -> bool | None:
+    return table.is_equal if table.is_published else None

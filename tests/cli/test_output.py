@@ -6,13 +6,18 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pytest
+from typer.testing import CliRunner
 
-from headrace.cli import output
+from headrace.cli import audit, output
+from headrace.cli.app import app
 from headrace.cli.backfill import BackfillResult, print_backfill
 from headrace.cli.query import DuplicateColumnError, Rows, print_rows
 from headrace.cli.status import AssetStatus, print_status
 from headrace.errors import ConfigError
 from headrace.ledger.causes import BadPartition
+from headrace.operations.star_audit import TableAudit
+
+NEVER_PUBLISHED = TableAudit("warehouse.fact_b", 0, 0, 0, is_published=False)
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
@@ -134,3 +139,25 @@ def test_json_loses_no_column_and_no_value(capsys: pytest.CaptureFixture[str]) -
     ]
     with pytest.raises(DuplicateColumnError, match="duplicate column names: a"):
         print_rows(Rows(("a", "a"), ((1, 2),)), as_json=True)
+
+
+@pytest.mark.parametrize(
+    ("tables", "code"),
+    [
+        ([TableAudit("curated.dim_a", 3, 0, 0)], 0),
+        ([TableAudit("curated.dim_a", 3, 0, 0), NEVER_PUBLISHED], 3),
+        ([TableAudit("curated.dim_a", 3, 1, 0), NEVER_PUBLISHED], 1),
+    ],
+    ids=["equal", "unpublished", "differs"],
+)
+def test_an_audit_ends_with_what_it_found(
+    tables: list[TableAudit], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "audit_star", lambda **_: tables)
+    result = CliRunner().invoke(app, ["audit", "star", "--json"])
+    assert result.exit_code == code
+    found = {table["table"]: table["equal"] for table in json.loads(result.stdout)}
+    assert found["curated.dim_a"] is (code != 1)
+    assert found.get("warehouse.fact_b") is None
+    shown = CliRunner().invoke(app, ["audit", "star"])
+    assert ("never published" in shown.stdout) is (NEVER_PUBLISHED in tables)
