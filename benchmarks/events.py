@@ -40,10 +40,10 @@ class StoredEvents:
 class _Recorded:
     """A run's events, in the form in which the platform's steps hand them over."""
 
-    materialized: dict[dg.AssetKey, dict[str | None, events.Materialized]] = field(
+    materialized: dict[dg.AssetKey, dict[str | None, events.Materialization]] = field(
         default_factory=dict
     )
-    checked: dict[dg.AssetKey, list[events.JudgedCheck]] = field(default_factory=dict)
+    checked: dict[dg.AssetKey, list[events.CheckEvaluation]] = field(default_factory=dict)
     others: list[dg.EventLogEntry] = field(default_factory=list)
 
     def add(self, entry: dg.EventLogEntry) -> None:
@@ -54,14 +54,14 @@ class _Recorded:
             values = {n: cast(_Value, v.value) for n, v in materialization.metadata.items()}
             days = self.materialized.setdefault(materialization.asset_key, {})
             version = (materialization.tags or {}).get("dagster/data_version")
-            days[materialization.partition] = events.Materialized(values, version)
+            days[materialization.partition] = events.Materialization(values, version)
         else:
             self.others.append(entry)
 
 
-def _judged(found: dg.AssetCheckEvaluation) -> events.JudgedCheck:
+def _judged(found: dg.AssetCheckEvaluation) -> events.CheckEvaluation:
     values = {name: cast(_Value, value.value) for name, value in found.metadata.items()}
-    return events.JudgedCheck(
+    return events.CheckEvaluation(
         found.asset_key, found.check_name, found.passed, found.partition, values
     )
 
@@ -90,7 +90,7 @@ def store_again(recorded: Database, empty: Database) -> StoredEvents:
             f'storage: {{postgres: {{postgres_url: "{url}"}}}}\ntelemetry: {{enabled: false}}\n'
         )
         with dg.DagsterInstance.from_config(folder) as instance:
-            events.keep_connections(instance)
+            events.pool_connections(instance)
             stored = _store(instance, empty, found)
     if stored.count != len(rows):
         raise EventsDifferError(

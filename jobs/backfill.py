@@ -10,7 +10,7 @@ import dagster as dg
 
 from headrace.errors import ConfigError
 from platform_assets.partitions import range_tags
-from platform_assets.runtime.events import drop_connections, keep_connections
+from platform_assets.runtime.events import close_connections, pool_connections
 from platform_assets.runtime.executor import execute_in_this_process
 
 # Dagster prints every event; whoever wants them reads the run in the UI.
@@ -60,14 +60,14 @@ def run_range(
             are_days_partitions=_are_days_partitions(job),
         )
         with dg.DagsterInstance.get() as instance:
-            keep_connections(instance)
+            pool_connections(instance)
             try:
                 result = execute_in_this_process(job, instance, tags=tags, run_config=_QUIET)
                 return RangeRun(
                     result.run_id, result.success, _step_seconds(result), _first_error(result)
                 )
             finally:
-                drop_connections(instance)
+                close_connections(instance)
 
 
 def _job(definitions: dg.Definitions, select: str) -> dg.JobDefinition:

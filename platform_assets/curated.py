@@ -30,7 +30,7 @@ from platform_assets.metadata import (
     table_metadata,
 )
 from platform_assets.partitions import partitions_of
-from platform_assets.runtime.recorder import PublicationRecorder
+from platform_assets.runtime.recorder import LedgerRecorder
 from platform_assets.runtime.run_context import properties_of
 from resources.lake import LakeResource
 from resources.spark import SparkResource
@@ -69,7 +69,7 @@ def build_dimension_asset(
         context: dg.AssetExecutionContext,
         lake: LakeResource,
         spark: SparkResource,
-        recorder: PublicationRecorder,
+        recorder: LedgerRecorder,
     ) -> Iterator[dg.Output[AuditedOutput | AuditedTable | None]]:
         def processed(name: str) -> LakeTable:
             return lake.table(PROCESSED, table_of(name))
@@ -105,7 +105,7 @@ def build_dimension_asset(
         # must have read what the earlier one read, or it would take its days out again.
         with recorder.lock(context, name_of(key)):
             plan = recorder.plan(context, lineage, with_stale=True)
-            yield dg.Output(recorder.attempted(context, plan, stage))
+            yield dg.Output(recorder.stage(context, plan, stage))
         yield from check_outputs(context)
 
     return dimension
@@ -131,7 +131,7 @@ def build_calendar_asset(project: Project, *, for_ui: bool) -> dg.AssetsDefiniti
         code_version=version,
     )
     def calendar(
-        context: dg.AssetExecutionContext, lake: LakeResource, recorder: PublicationRecorder
+        context: dg.AssetExecutionContext, lake: LakeResource, recorder: LedgerRecorder
     ) -> Iterator[dg.Output[AuditedOutput | AuditedTable]]:
         def stage(days: Sequence[date]) -> AuditedTable:
             step = CalendarStep(config, lake.table(CURATED, config.name), lineage.grain)
@@ -139,7 +139,7 @@ def build_calendar_asset(project: Project, *, for_ui: bool) -> dg.AssetsDefiniti
 
         with recorder.lock(context, name_of(key)):
             plan = recorder.plan(context, lineage)
-            yield dg.Output(recorder.attempted(context, plan, stage))
+            yield dg.Output(recorder.stage(context, plan, stage))
 
     return calendar
 
@@ -155,7 +155,7 @@ def build_fact_asset(project: Project, config: FactConfig, *, for_ui: bool) -> d
     checks = SNAPSHOT_CHECKS if config.is_snapshot else FACT_CHECKS
 
     def staged_fact(
-        step: FactStep, days: Sequence[date], lake: LakeResource, recorder: PublicationRecorder
+        step: FactStep, days: Sequence[date], lake: LakeResource, recorder: LedgerRecorder
     ) -> StagedFact:
         if not config.accumulates:
             processed = lake.scan(PROCESSED, table_of(config.entity), days)
@@ -187,7 +187,7 @@ def build_fact_asset(project: Project, config: FactConfig, *, for_ui: bool) -> d
         context: dg.AssetExecutionContext,
         lake: LakeResource,
         spark: SparkResource,
-        recorder: PublicationRecorder,
+        recorder: LedgerRecorder,
     ) -> Iterator[dg.Output[AuditedOutput | AuditedTable | None]]:
         table = lake.table(CURATED, config.name)
 
@@ -226,9 +226,9 @@ def build_fact_asset(project: Project, config: FactConfig, *, for_ui: bool) -> d
         # Held until the fact is published: what one run moves to late versions, another one that
         # began before must not move back.
         with recorder.lock(context, name_of(key)):
-            recorder.catch_up(context, lineage, table)
+            recorder.reconcile(context, lineage, table)
             plan = recorder.plan(context, lineage)
-            yield dg.Output(recorder.attempted(context, plan, stage))
+            yield dg.Output(recorder.stage(context, plan, stage))
         yield from check_outputs(context)
 
     return fact

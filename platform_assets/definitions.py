@@ -31,8 +31,8 @@ from platform_assets.partitions import daily_partitions
 from platform_assets.processed import build_processed_asset
 from platform_assets.raw import build_raw_asset
 from platform_assets.runtime.executor import threads_executor
-from platform_assets.runtime.recorder import PublicationRecorder
-from platform_assets.runtime.warehouse_recorder import StarRecorder
+from platform_assets.runtime.recorder import LedgerRecorder
+from platform_assets.runtime.warehouse_recorder import WarehouseRecorder
 from platform_assets.warehouse import build_warehouse_assets
 from resources.landing import LandingResource
 from resources.project import ProjectLakeResource, ProjectWarehouseResource
@@ -117,7 +117,7 @@ def build_resources(project: Project) -> dict[str, Any]:
     """What assets need at run time; made here, connected when first used."""
     lake = ProjectLakeResource.of_project(project)
     warehouse = ProjectWarehouseResource.of_project(project)
-    recorder = PublicationRecorder(warehouse=warehouse)
+    recorder = LedgerRecorder(warehouse=warehouse)
     return {
         "lake": lake,
         "landing": LandingResource.of(project),
@@ -127,7 +127,7 @@ def build_resources(project: Project) -> dict[str, Any]:
         "lake_io": IcebergIOManager(lake=lake, recorder=recorder, gate=recorder),
         "warehouse_io": PostgresIOManager(
             warehouse=warehouse,
-            recorder=StarRecorder(recorder=recorder, views=str(project.views)),
+            recorder=WarehouseRecorder(recorder=recorder, views=str(project.views)),
         ),
     }
 

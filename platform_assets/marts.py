@@ -21,7 +21,7 @@ from io_managers.contexts import REBUILD_TAG
 from platform_assets.keys import MARTS, mart_key, name_of, warehouse_key
 from platform_assets.partitions import with_partitions
 from platform_assets.runtime import events
-from platform_assets.runtime.recorder import PublicationRecorder
+from platform_assets.runtime.recorder import LedgerRecorder
 
 _BUILT = ("model", "seed", "snapshot")
 
@@ -155,7 +155,7 @@ def build_mart_assets(
 
     @dbt_models(manifest, for_ui=for_ui)
     def marts(
-        context: dg.AssetExecutionContext, recorder: PublicationRecorder
+        context: dg.AssetExecutionContext, recorder: LedgerRecorder
     ) -> Iterator[dg.Output[None]]:
         step = context.get_step_execution_context()
         # A model after those that it reads: its event says which of theirs it has seen.
@@ -175,7 +175,7 @@ def build_mart_assets(
         }
         reports: list[PartitionReport] = []
         rebuild = REBUILD_TAG in context.run.tags
-        with recorder.attempt(context, plans):
+        with recorder.recording_failure(context, plans):
             planned = len({day for plan in plans.values() for day in (*plan.days, *plan.stale)})
             progress.report("marts", 0, planned)
             for partitions, some in _by_partitions(plans):
@@ -185,7 +185,7 @@ def build_mart_assets(
                 for key in some:
                     facts_of = _facts_of(recorder.ledger(), plans[key].lineage, partitions)
                     judged = _reports(key, builds, facts_of, plans[key].lineage)
-                    recorder.write_down(step, key, plans[key], judged)
+                    recorder.record_reports(step, key, plans[key], judged)
                     reports += judged.values()
                 events.log_checks(step, _judged(some, builds))
             views.follow(recorder.warehouse.connection_factory(), project.views, [MARTS])
@@ -296,7 +296,7 @@ def _check(test: NodeResult) -> CheckResult:
 
 def _judged(
     keys: Sequence[dg.AssetKey], builds: Sequence[DaysBuilt]
-) -> Iterator[events.JudgedCheck]:
+) -> Iterator[events.CheckEvaluation]:
     """Dbt's tests as Dagster's checks; a test that never ran says nothing."""
     built = {key.path[-1]: key for key in keys}
     tests: dict[str, list[NodeResult]] = {}
@@ -310,7 +310,7 @@ def _judged(
         found = {"failing_rows": sum(test.failures or 0 for test in some)}
         key, passed = built[some[0].models[0]], all(test.passed for test in some)
         told = f"{about}: expected no failing rows, found {found['failing_rows']}"
-        yield events.JudgedCheck(key, some[0].name, passed, None, found, told)
+        yield events.CheckEvaluation(key, some[0].name, passed, None, found, told)
 
 
 def _span(days: Sequence[date]) -> str:

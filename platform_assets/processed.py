@@ -30,7 +30,7 @@ from platform_assets.metadata import (
 )
 from platform_assets.partitions import partitions_of
 from platform_assets.runtime.executor import starts_first
-from platform_assets.runtime.recorder import PublicationRecorder
+from platform_assets.runtime.recorder import LedgerRecorder
 from platform_assets.runtime.run_context import properties_of, stamp_of
 from resources.lake import LakeResource
 from resources.spark import SparkResource
@@ -72,7 +72,7 @@ def build_processed_asset(
         context: dg.AssetExecutionContext,
         lake: LakeResource,
         spark: SparkResource,
-        recorder: PublicationRecorder,
+        recorder: LedgerRecorder,
     ) -> Iterator[dg.Output[AuditedOutput | AuditedTable | None]]:
         def stage(days: Sequence[date]) -> AuditedOutput:
             quarantine = lake.table(QUARANTINE, table_of(name))
@@ -114,7 +114,7 @@ def build_processed_asset(
             )
 
         plan = recorder.plan(context, lineage)
-        yield dg.Output(recorder.attempted(context, plan, stage))
+        yield dg.Output(recorder.stage(context, plan, stage))
         yield from check_outputs(context)
 
     return processed

@@ -17,7 +17,7 @@ from platform_assets.keys import RAW, name_of, raw_key, table_of
 from platform_assets.metadata import table_metadata
 from platform_assets.partitions import partitions_of
 from platform_assets.runtime.executor import one_at_a_time, starts_first
-from platform_assets.runtime.recorder import PublicationRecorder
+from platform_assets.runtime.recorder import LedgerRecorder
 from platform_assets.runtime.run_context import properties_of
 from resources.lake import LakeResource
 from resources.landing import LandingResource
@@ -55,7 +55,7 @@ def build_raw_asset(
         context: dg.AssetExecutionContext,
         landing: LandingResource,
         lake: LakeResource,
-        recorder: PublicationRecorder,
+        recorder: LedgerRecorder,
     ) -> Iterator[dg.Output[AuditedOutput | AuditedTable]]:
         step = RawStep(
             asset=name_of(key),
@@ -76,7 +76,7 @@ def build_raw_asset(
         # Of files without a day, their versions say the partitions.
         days = step.sparse_partitions() if lineage.grain == Grain.SPARSE else None
         plan = recorder.plan(context, lineage, partitions=days, sources=sources)
-        yield dg.Output(recorder.attempted(context, plan, stage))
+        yield dg.Output(recorder.stage(context, plan, stage))
 
     return raw
 

@@ -39,7 +39,8 @@ from platform_assets.metadata import (
     table_metadata,
 )
 from platform_assets.partitions import window_of, with_partitions
-from platform_assets.runtime.recorder import PublicationRecorder
+from platform_assets.runtime import partition_events
+from platform_assets.runtime.recorder import LedgerRecorder
 from platform_assets.runtime.warehouse_recorder import LakeState, StarPublication
 from resources.lake import LakeResource
 from resources.spark import SparkResource
@@ -82,7 +83,7 @@ def build_warehouse_assets(project: Project, *, for_ui: bool) -> dg.AssetsDefini
         lake: LakeResource,
         warehouse: WarehouseResource,
         spark: SparkResource,
-        recorder: PublicationRecorder,
+        recorder: LedgerRecorder,
     ) -> Iterator[dg.Output[Any]]:
         if not context.selected_asset_keys:
             yield from _checks_alone(context, project, lake, warehouse, spark, recorder)
@@ -96,7 +97,9 @@ def build_warehouse_assets(project: Project, *, for_ui: bool) -> dg.AssetsDefini
             rebuild = REBUILD_TAG in context.run.tags
             loader = StarLoader(warehouse.connection_factory(), project, spark.session, rebuild)
             star = _StarLoad(loader, lake, recorder, plans)
-            with recorder.attempt(context, {warehouse_key(name): plans[name] for name in names}):
+            with recorder.recording_failure(
+                context, {warehouse_key(name): plans[name] for name in names}
+            ):
                 star.stage({name: configs[name] for name in names})
             staged = star.loader.staged()
             group = LoadGroup(warehouse.connection_factory(), names, staged.loads)
@@ -135,7 +138,7 @@ def _checks_alone(
     lake: LakeResource,
     warehouse: WarehouseResource,
     spark: SparkResource,
-    recorder: PublicationRecorder,
+    recorder: LedgerRecorder,
 ) -> Iterator[dg.Output[None]]:
     """Judge what is published, without loading: a check's Execute button asks for that.
 
@@ -161,7 +164,7 @@ def _checks_alone(
             and (state.inputs or {}).get(source) == in_lake[day].data_version
         )
         reports = loader.audit_published(fact, lake.scan(CURATED, fact.name, days), days)
-        recorder.log_checks(context, key, reports, names)
+        partition_events.log_checks(context.get_step_execution_context(), key, reports, names)
     yield from check_outputs(context)
 
 
@@ -171,7 +174,7 @@ class _StarLoad:
 
     loader: StarLoader
     lake: LakeResource
-    recorder: PublicationRecorder
+    recorder: LedgerRecorder
     plans: dict[str, BuildPlan]
     states: dict[str, LakeState] = field(default_factory=dict)
 

@@ -1,8 +1,7 @@
-"""Dagster's private parts: logging one event a partition, many at a time.
+"""Dagster's events of partitions, written to its tables in one statement an asset.
 
-Why at all. In a run over a range, Dagster marks every partition of the range as materialized
-once the step succeeds, and logs each event by itself: 365 partitions of 6 assets took 38.8 s.
-Here the assets say themselves which partitions are good, in one insert an asset.
+In a run over a range, Dagster marks every partition of the range as materialized when the step
+succeeds, and stores check evaluations one by one (docs/decisions/0041-events-by-sql.md).
 """
 
 import json
@@ -39,8 +38,8 @@ from sqlalchemy import Connection, Engine, text
 
 Step = StepExecutionContext
 
-# The server writes the texts out: sent whole, a year's ten thousand were 25 MB and took the client
-# longer than the server. The ids are drawn first, for the second table names them.
+# The server fills a template: whole events of a year are 25 MB of text, and the client needs longer
+# to serialize them than the server to store them. Ids are drawn first: the second table has them.
 _DRAWN = """
 with drawn as materialized (
     select
@@ -89,7 +88,7 @@ select
 from drawn
 """  # noqa: S608  # of constants alone
 
-# When the step began, as an event: what it read was published before. And the asset's last event.
+# The step's first event (the step read what was published before), and the asset's last event.
 _BEFORE = """
 select
     (
@@ -104,18 +103,19 @@ select
         and dagster_event_type = :dagster_event_type
     ) as last_at
 """
-# The UI shows one of the events of a run that have the same millisecond.
+# Of several events with the same millisecond, the UI shows one.
 _APART_SECONDS = 0.001
 
 
 def defer_asset_events(step: Step) -> None:
-    """Leave what a run says of assets and checks to what is logged here; its steps may all ask.
+    """Keep Dagster from logging asset events of a run by itself; idempotent.
 
-    Dagster marks the whole range of a run as materialized, and plans a result of each check. A
-    check that a run did not come to would be shown as failed, or skipped: it keeps its last result.
+    Dagster would mark the whole range of the run as materialized. It also plans a result of each
+    check: the UI would show a check that the run did not reach as failed or skipped. The planned
+    results are deleted, so such a check keeps its last result.
 
-    Runs from the UI and the daemon come without the tag, and a run's tags are fixed once it is
-    stored; the executor looks at the copy in memory, so that is where it is set.
+    Runs from the UI and the daemon lack the tag, and tags of a stored run cannot change. Dagster
+    reads the tags of the run in memory, so the tag is set there.
     """
     run = step.dagster_run
     if EXTERNALLY_MANAGED_ASSETS_TAG in run.tags:
@@ -123,7 +123,7 @@ def defer_asset_events(step: Step) -> None:
     run.tags[EXTERNALLY_MANAGED_ASSETS_TAG] = "true"  # type: ignore[index]
     keys = step.job_def.asset_layer.asset_graph.asset_check_keys
     table = AssetCheckExecutionsTable
-    # By asset and name, as the table is indexed.
+    # Filtered by asset and name, which the table's index covers.
     planned = [
         table.delete().where(
             (table.c.asset_key == key.asset_key.to_string())
@@ -140,13 +140,13 @@ def defer_asset_events(step: Step) -> None:
 
 
 @dataclass(frozen=True)
-class Materialized:
-    """What the event of one materialized partition says.
+class Materialization:
+    """The materialization of one partition.
 
     Attributes:
         metadata: Counts and texts that the UI shows.
-        data_version: Stands for the content; None: another content than any before.
-        inputs: By name of an input, the data version that was read.
+        data_version: Content version of the rows; None: a new one.
+        inputs: By name of an input, the content version that was read.
     """
 
     metadata: Mapping[str, int | float | str] = field(default_factory=dict)
@@ -155,20 +155,20 @@ class Materialized:
 
 
 def log_materializations(
-    step: Step, key: dg.AssetKey, materialized: Mapping[str | None, Materialized]
+    step: Step, key: dg.AssetKey, materialized: Mapping[str | None, Materialization]
 ) -> None:
-    """Mark each partition as materialized; None stands for an asset without any."""
+    """Log a materialization of each partition; the key None stands for an unpartitioned asset."""
     if not materialized:
         return
     kind = DagsterEventType.ASSET_MATERIALIZATION
     storage = _storage(step)
     with storage.index_connection() as connection:
-        before = _Before.of(connection, step, key, kind)
+        before = _LogState.of(connection, step, key, kind)
         tags = _VersionTags.of(step, key, before)
         event = StepMaterializationData(dg.AssetMaterialization(key))
         template = _Template.of(_entry(step, kind, event))
         filled = [
-            _Filling(
+            _EventValues(
                 partition,
                 at,
                 [_metadata_entry(*value) for value in _metadata(one.metadata).items()],
@@ -184,10 +184,11 @@ def log_materializations(
 
 
 def log_planned(step: Step, key: dg.AssetKey, partitions: Sequence[str | None]) -> None:
-    """Announce partitions one by one: those without a materialization turn red as the run fails.
+    """Log a planned materialization of each partition that failed.
 
-    With DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS the run announced them as one range,
-    which costs nothing and marks nothing.
+    Dagster shows a partition as failed if it was planned and not materialized when the run fails.
+    The run itself plans its range as one event (DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS),
+    which does not count for that.
     """
     for partition in partitions:
         event = DagsterEvent.build_asset_materialization_planned_event(
@@ -197,10 +198,10 @@ def log_planned(step: Step, key: dg.AssetKey, partitions: Sequence[str | None]) 
 
 
 @dataclass(frozen=True)
-class JudgedCheck:
-    """What one check said of a partition, or of a whole asset.
+class CheckEvaluation:
+    """The evaluation of one check of a partition, or of a whole asset.
 
-    Dagster's own form of it takes 40 µs to make; a year has ten thousand.
+    Dagster's own class takes 40 µs to construct; a year has ten thousand.
     """
 
     key: dg.AssetKey
@@ -211,7 +212,7 @@ class JudgedCheck:
     description: str | None = None
 
     def evaluation(self) -> dg.AssetCheckEvaluation:
-        """In Dagster's form; a check that fails keeps its partition from being published."""
+        """The evaluation in Dagster's form. All checks block the publication of their partition."""
         return dg.AssetCheckEvaluation(
             asset_key=self.key,
             check_name=self.name,
@@ -223,18 +224,18 @@ class JudgedCheck:
         )
 
 
-def log_checks(step: Step, judged: Iterable[JudgedCheck]) -> None:
-    """Store check evaluations, each with its partition, instead of those that the run planned."""
-    by_check: dict[tuple[dg.AssetKey, str], list[JudgedCheck]] = {}
-    for one in judged:
+def log_checks(step: Step, evaluations: Iterable[CheckEvaluation]) -> None:
+    """Store check evaluations, each with its partition, in place of the planned ones."""
+    by_check: dict[tuple[dg.AssetKey, str], list[CheckEvaluation]] = {}
+    for one in evaluations:
         by_check.setdefault((one.key, one.name), []).append(one)
     storage, table, status = _storage(step), AssetCheckExecutionsTable, _CheckStatus
     kind = DagsterEventType.ASSET_CHECK_EVALUATION
     with storage.index_connection() as connection:
         keys = {key for key, _ in by_check}
-        before = {key: _Before.of(connection, step, key, kind) for key in keys}
+        before = {key: _LogState.of(connection, step, key, kind) for key in keys}
         for (key, name), some in by_check.items():
-            # The UI gives a check the colour of its last evaluation: failures are logged last.
+            # The UI shows the last evaluation of a check, so failures are logged last.
             some.sort(key=lambda one: not one.passed)
             is_planned = (
                 (table.c.asset_key == key.to_string())
@@ -246,7 +247,9 @@ def log_checks(step: Step, judged: Iterable[JudgedCheck]) -> None:
             times = before[key].times(len(some))
             template = _Template.of(_entry(step, kind, some[0].evaluation()))
             filled = [
-                _Filling(c.partition, at, _metadata(c.metadata), c.description, success=c.passed)
+                _EventValues(
+                    c.partition, at, _metadata(c.metadata), c.description, success=c.passed
+                )
                 for c, at in zip(some, times, strict=True)
             ]
             more = {
@@ -260,13 +263,13 @@ def log_checks(step: Step, judged: Iterable[JudgedCheck]) -> None:
 
 
 @dataclass(frozen=True)
-class _Before:
-    """What was logged before an asset's events of one kind.
+class _LogState:
+    """State of the event log before an asset's events of one type are stored.
 
     Attributes:
-        started: Id of the event with which the step began.
+        started: Id of the step's start event.
         latest: Id of the last event.
-        last_at: Time of the run's last event of that kind and asset, in seconds since 1970.
+        last_at: Time of the run's last event of that type and asset, in seconds since 1970.
     """
 
     started: int
@@ -276,8 +279,8 @@ class _Before:
     @classmethod
     def of(
         cls, connection: Connection, step: Step, key: dg.AssetKey, kind: DagsterEventType
-    ) -> "_Before":
-        """As the storage says."""
+    ) -> "_LogState":
+        """Read from the event log."""
         of_events = {
             "run_id": step.run_id,
             "step_key": step.step.key,
@@ -288,7 +291,7 @@ class _Before:
         return cls(found.started or 0, found.latest or 0, float(found.last_at or 0))
 
     def times(self, count: int) -> list[float]:
-        """Times of `count` events: up to now, each later than the one before."""
+        """Distinct ascending times of `count` events, ending now if possible."""
         now = datetime.now(UTC).timestamp()
         first = max(now - (count - 1) * _APART_SECONDS, self.last_at + _APART_SECONDS)
         return [first + number * _APART_SECONDS for number in range(count)]
@@ -296,14 +299,14 @@ class _Before:
 
 @dataclass(frozen=True)
 class _VersionTags:
-    """The tags by which the UI finds partitions whose code or inputs changed since.
+    """The tags by which the UI finds stale partitions.
 
-    A partition is shown as stale once an input has another data version than when it was read.
+    It shows a partition as stale if an input's data version differs from the one in its tags.
 
     Attributes:
-        run_id: Stands for a content, or an input's, that nobody names.
-        constant: What is the same for all partitions of a step: code version, and by input the
-            last event before it was read.
+        run_id: Data version of content without a content version.
+        constant: Tags that all partitions of a step share: code version, and by input the last
+            event before it was read.
         inputs: By name of an input, its tag.
     """
 
@@ -312,11 +315,11 @@ class _VersionTags:
     inputs: Mapping[str, str]
 
     @classmethod
-    def of(cls, step: Step, key: dg.AssetKey, before: _Before) -> "_VersionTags":
-        """Of an asset of a step; inputs of the same step are those that were logged before."""
+    def of(cls, step: Step, key: dg.AssetKey, before: _LogState) -> "_VersionTags":
+        """The tags of an asset; inputs that the same step builds were logged just before."""
         layer = step.job_def.asset_layer
         if not layer.has(key):
-            # A job that stores the events of others has no assets of its own.
+            # The benchmark's job stores events of assets that are not its own.
             return cls(step.run_id, {}, {})
         own, together = layer.get(key), layer.get_selected_entity_keys_for_node(step.node_handle)
         tags = {CODE_VERSION_TAG: own.code_version} if own.code_version else {}
@@ -327,15 +330,15 @@ class _VersionTags:
         inputs = {name: get_input_data_version_tag(parent) for name, parent in names.items()}
         return cls(step.run_id, tags, inputs)
 
-    def of_partition(self, one: Materialized) -> dict[str, str]:
+    def of_partition(self, one: Materialization) -> dict[str, str]:
         """All tags of one event."""
         read = {tag: one.inputs.get(name, self.run_id) for name, tag in self.inputs.items()}
         return {DATA_VERSION_TAG: one.data_version or self.run_id, **self.constant, **read}
 
 
 @dataclass(frozen=True)
-class _Filling:
-    """In what the events of one kind and asset differ; metadata as Dagster serializes it."""
+class _EventValues:
+    """The values in which the events of one type and asset differ, serialized."""
 
     partition: str | None
     at: float
@@ -345,14 +348,14 @@ class _Filling:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-_MARKS = ("partition", "metadata", "tags", "success", "description", "time")
+_PLACEHOLDERS = ("partition", "metadata", "tags", "success", "description", "time")
 
 
 @dataclass(frozen=True)
 class _Template:
-    """A serialized event with marks in the place of what a `_Filling` holds.
+    """A serialized event with placeholders for the values of an `_EventValues`.
 
-    Dagster takes 90 µs to serialize an event; a year has ten thousand that differ in little.
+    Dagster takes 90 µs to serialize an event; a year has nineteen thousand that differ in little.
     """
 
     entry: EventLogEntry
@@ -361,7 +364,7 @@ class _Template:
 
     @classmethod
     def of(cls, entry: EventLogEntry) -> "_Template":
-        """From one event: a materialization or a check's evaluation."""
+        """The template of a materialization or of a check evaluation."""
         mark = uuid4().hex
         document = json.loads(serialize_value(entry))
         document["timestamp"] = f"{mark}-time"
@@ -375,22 +378,22 @@ class _Template:
         data["partition"] = f"{mark}-partition"
         return cls(entry, json.dumps(document), mark)
 
-    def filled(self, filling: _Filling) -> EventLogEntry:
-        """One event, as the server writes it."""
+    def filled(self, filling: _EventValues) -> EventLogEntry:
+        """The event that the server writes for these values."""
         found = self.text
-        for name, value in zip(_MARKS, _texts(filling), strict=True):
+        for name, value in zip(_PLACEHOLDERS, _texts(filling), strict=True):
             found = found.replace(self._marked(name), value)
         return deserialize_value(found, EventLogEntry)
 
     def parameters(
-        self, storage: PostgresEventLogStorage, filled: Sequence[_Filling]
+        self, storage: PostgresEventLogStorage, filled: Sequence[_EventValues]
     ) -> dict[str, object]:
-        """Of the statements above."""
-        texts = dict(zip(_MARKS, zip(*map(_texts, filled), strict=True), strict=True))
+        """Bind parameters of `_STORE` and `_STORE_EVALUATIONS`."""
+        texts = dict(zip(_PLACEHOLDERS, zip(*map(_texts, filled), strict=True), strict=True))
         return {
             **storage._event_to_row(self.entry),
             "text": self.text,
-            **{f"{name}_mark": self._marked(name) for name in _MARKS},
+            **{f"{name}_mark": self._marked(name) for name in _PLACEHOLDERS},
             "partitions": [filling.partition for filling in filled],
             "as_json": [*texts["partition"]],
             "metadata": [*texts["metadata"]],
@@ -404,8 +407,8 @@ class _Template:
         return json.dumps(f"{self.mark}-{name}")
 
 
-def _texts(filling: _Filling) -> tuple[str, ...]:
-    """As JSON, in the order of _MARKS."""
+def _texts(filling: _EventValues) -> tuple[str, ...]:
+    """The values as JSON, in the order of _PLACEHOLDERS."""
     described = (filling.success, filling.description, filling.at)
     found = (filling.partition, filling.metadata, filling.tags, *described)
     return tuple(map(json.dumps, found))
@@ -460,28 +463,28 @@ def _entry(step: Step, kind: DagsterEventType, what: EventSpecificData) -> Event
     )
 
 
-def keep_connections(instance: dg.DagsterInstance) -> None:
-    """Let the instance keep its connection: it opens one a statement otherwise (0.15 s a step)."""
+def pool_connections(instance: dg.DagsterInstance) -> None:
+    """Pool the instance's connections; it opens one a statement by default (0.15 s a step)."""
     instance.optimize_for_webserver(statement_timeout=60_000, pool_recycle=3600, max_overflow=10)
     storage = instance.event_log_storage
     if isinstance(storage, PostgresEventLogStorage):
-        _know_columns(storage)
+        _cache_column_lookups(storage)
 
 
-def drop_connections(instance: dg.DagsterInstance) -> None:
-    """Close what `keep_connections` keeps; closing the instance does not."""
+def close_connections(instance: dg.DagsterInstance) -> None:
+    """Close the pooled connections, which closing the instance does not."""
     for storage in (instance.event_log_storage, instance.run_storage, instance.schedule_storage):
         engine = getattr(storage, "_engine", None)
         if isinstance(engine, Engine):
             engine.dispose()
 
 
-def _know_columns(storage: PostgresEventLogStorage) -> None:
-    """Let it ask once for each column of its table of assets: a day's run asked 33 times, 0.2 s."""
+def _cache_column_lookups(storage: PostgresEventLogStorage) -> None:
+    """Cache which columns Dagster's table of assets has: a day's run looked 33 times, 0.2 s."""
     ask, known = storage._has_asset_key_col_on_connection, set[str]()
 
     def is_there(connection: Connection, column: str) -> bool:
-        # One that is missing may come by a migration.
+        # A missing column may be added by a migration.
         if column not in known and ask(connection, column):
             known.add(column)
         return column in known

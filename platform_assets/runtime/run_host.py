@@ -177,12 +177,12 @@ def execute_run(wanted: StartRun) -> None:
     from dagster._utils.hosted_user_process import recon_job_from_origin  # noqa: PLC0415
     from dagster._utils.interrupts import capture_interrupts  # noqa: PLC0415
 
-    from platform_assets.runtime.events import drop_connections, keep_connections  # noqa: PLC0415
+    from platform_assets.runtime.events import close_connections, pool_connections  # noqa: PLC0415
 
     _seed_numpy()
     reference = deserialize_value(wanted.instance_ref, InstanceRef)
     with capture_interrupts(), DagsterInstance.from_ref(reference) as instance:
-        keep_connections(instance)
+        pool_connections(instance)
         try:
             run: DagsterRun | None = instance.get_run_by_id(wanted.run_id)
             if run is None or run.job_code_origin is None or run.is_finished:
@@ -204,7 +204,7 @@ def execute_run(wanted: StartRun) -> None:
                     pass
             instance.report_engine_event(f"Process for run exited (pid: {pid}).", run)
         finally:
-            drop_connections(instance)
+            close_connections(instance)
 
 
 def _seed_numpy() -> None:

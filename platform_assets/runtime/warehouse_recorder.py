@@ -1,4 +1,4 @@
-"""The star's publication, written down in the transaction that makes it visible."""
+"""Recording of the star's publication, in the transaction that makes it visible."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,19 +24,21 @@ from headrace.warehouse.loading.merge import days_of_restated_members
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import WarehouseTable
 from platform_assets.keys import WAREHOUSE, name_of, warehouse_key
-from platform_assets.runtime.recorder import PublicationRecorder, ledger_records, release_lock
+from platform_assets.runtime.partition_records import ledger_records
+from platform_assets.runtime.recorder import LedgerRecorder
+from platform_assets.runtime.step_plan import release_lock
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class LakeState:
-    """What was read of one table of the lake.
+    """The snapshots of one lake table that a load has read.
 
     Attributes:
-        loaded: Snapshot that the warehouse's table held when the load was staged; None: unknown.
-        snapshot: Snapshot that was read.
-        of_days: Of a fact: by day, the snapshot that published it, as the ledger said beforehand.
+        loaded: Snapshot that the warehouse table held when the load was staged; None: unknown.
+        snapshot: Snapshot that the load read.
+        of_days: Of a fact: by partition, the snapshot that published it, from the ledger.
     """
 
     loaded: int | None
@@ -46,19 +48,19 @@ class LakeState:
 
 @dataclass(frozen=True)
 class StarPublication:
-    """One table of a staged star on its way to Postgres, with what the audit said of them all.
+    """One table of a staged star, with the plans and audits of all its tables.
 
     Attributes:
-        member: The table's place in the group that is published together.
-        states: By table, what was read of the lake.
-        plans: By table, what is built, from which versions.
-        reports: By table, the audit of each of the run's days.
-        restated: By fact, the audit of published days that the lake has anew.
-        facts: Every fact of the star, loaded now or not.
-        declared: Views that the star's configuration asks for.
-        described: What the columns of tables and views mean.
-        limited: By role, what it may see that does not see everything.
-        grains: By fact, the grain of its partitions; days without one are its partitions.
+        member: The table, as a member of the group that is published in one transaction.
+        states: By table, the snapshots that were read.
+        plans: By table, its build plan.
+        reports: By table, the audit of each partition of the run.
+        restated: By fact, the audit of other partitions that the lake has published again.
+        facts: Every fact of the star, loaded by this run or not.
+        declared: Views that the configuration declares.
+        described: Descriptions of tables, views and their columns.
+        limited: By role with row-level security, the rows that it may read.
+        grains: By fact, the grain of its partitions; a fact without one has partitions by day.
     """
 
     member: GroupMember
@@ -77,15 +79,15 @@ class StarPublication:
         return {self.grains.get(fact, Grain.DAY).start_of(day) for day in days}
 
 
-class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Ledger rows of the star, written in the transaction that makes it visible.
+class WarehouseRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Writes the ledger rows of the star in the transaction that publishes it.
 
     Attributes:
-        recorder: Of partitions.
-        views: Folder of the views that follow a load.
+        recorder: Records partitions.
+        views: Folder of SQL files with views that are refreshed after a load.
     """
 
-    recorder: dg.ResourceDependency[PublicationRecorder]
+    recorder: dg.ResourceDependency[LedgerRecorder]
     views: str
 
     def publishing(
@@ -95,10 +97,10 @@ class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         session: Session,
         publications: Mapping[str, Publication],
     ) -> None:
-        """Write the ledger in the loads' own transaction: both are there, or neither.
+        """Write the ledger in the transaction of the loads.
 
         Raises:
-            CommitConflictError: Another load came in between, and changes were staged since.
+            CommitConflictError: Another load was published after this one was staged.
         """
         star = _star(output)
         ledger = self.recorder.ledger()
@@ -106,7 +108,8 @@ class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
             key, state = warehouse_key(name), star.states[name]
             if ledger.loaded_snapshot_in(session, name_of(key)) != state.loaded:
                 raise CommitConflictError(
-                    f"{name_of(key)} was loaded by another run meanwhile", fix="run it again"
+                    f"{name_of(key)} was loaded by another run since this load was staged",
+                    fix="run it again",
                 )
             both = {**reports, **star.restated.get(name, {})}
             records = ledger_records(context.step_context, star.plans[name], both, state.snapshot)
@@ -115,7 +118,7 @@ class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
                 changed = _own_changed_days(star, name, publications)
                 records = [_with_content(record, changed) for record in records]
             ledger.record_in(session, records)
-            # With rows kept for facts that were not loaded, the next load starts from here again.
+            # If rows were kept for facts that were not loaded, the next load starts here again.
             kept = name in publications and publications[name].rows_kept
             if state.snapshot is not None and not kept:
                 ledger.record_loaded_in(session, name_of(key), state.snapshot, context.run_id)
@@ -126,7 +129,7 @@ class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
             ledger.renew_in(session, name_of(warehouse_key(fact.name)), days, new_token())
 
     def failed(self, context: dg.OutputContext, output: object, error: Exception) -> None:
-        """Write down that no table of the star could be published."""
+        """Record that no table of the star could be published."""
         plans = {warehouse_key(name): plan for name, plan in _star(output).plans.items()}
         release_lock(context.step_context)
         self.recorder.record_failure(context.step_context, plans, error)
@@ -144,7 +147,7 @@ class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
             for name, some in star.reports.items()
         }
         for key, some in reports.items():
-            self.recorder.log(context.step_context, key, some)
+            self.recorder.log_reports(context.step_context, key, some)
         counts = restated_counts(star, publications)
         context.add_output_metadata(counts)
         if any(counts.values()):
@@ -157,14 +160,14 @@ class StarRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
                 grants.grant_new_tables(connect, star.limited)
         finally:
             release_lock(context.step_context)
-        judged = [report for some in reports.values() for report in some.values()]
-        self.recorder.end(context.step_context, list(reports), judged)
+        own = [report for some in reports.values() for report in some.values()]
+        self.recorder.end(context.step_context, list(reports), own)
 
 
 def restated_counts(
     star: StarPublication, publications: Mapping[str, Publication]
 ) -> dict[str, int]:
-    """How many days besides the run's own were published anew, and how many rows differed."""
+    """Numbers of restated partitions outside the run and of their changed rows."""
     days = rows = 0
     for name, reports in star.restated.items():
         changed = publications[name].changed_days if name in publications else {}
@@ -176,12 +179,12 @@ def restated_counts(
 def _own_changed_days(
     star: StarPublication, name: str, publications: Mapping[str, Publication]
 ) -> set[date]:
-    """Partitions of a fact whose own rows readers see otherwise once this is committed."""
+    """Partitions of a fact whose rows the load changes."""
     table = next(fact for fact in star.facts if fact.name == name)
     own = publications.get(name)
     if own is None:
         return set()
-    # A table that is loaded whole does not tell days apart.
+    # A table that is loaded whole reports no changes by day.
     if own.changed_days:
         return star.partitions(name, own.changed_days)
     return set() if table.column_of_days else {*star.reports[name]}
@@ -190,7 +193,7 @@ def _own_changed_days(
 def _days_of_restated_members(
     session: Session, fact: WarehouseTable, publications: Mapping[str, Publication]
 ) -> set[date]:
-    """Days of a fact that point to members whose attributes the load changed."""
+    """Days of a fact that refer to members whose attributes the load changed."""
     days: set[date] = set()
     for reference in fact.references:
         dimension = publications.get(reference.table)
@@ -206,7 +209,7 @@ def _with_snapshot(record: PartitionRecord, state: LakeState) -> PartitionRecord
 
 
 def _with_content(record: PartitionRecord, changed: Collection[date]) -> PartitionRecord:
-    """A fact's day has another content if the load changed its rows, and no other if not."""
+    """A new content version if the load changed the partition's rows; else the same."""
     if record.partition in changed:
         return replace(record, content="new", data_version=new_token())
     return replace(record, content="same")

@@ -20,10 +20,10 @@ _KILLED = """
 import os, signal, sys
 from datetime import date
 from headrace.cli.backfill import run_backfill
-from platform_assets.runtime.recorder import PublicationRecorder
+from platform_assets.runtime.recorder import LedgerRecorder
 
 asset, when, first, last, select = sys.argv[1:]
-publish = PublicationRecorder.publish
+publish = LedgerRecorder.publish
 
 def killed(self, context, output, commit):
     def dying(some):
@@ -34,7 +34,7 @@ def killed(self, context, output, commit):
     is_it = "/".join(context.asset_key.path) == asset
     return publish(self, context, output, dying if is_it else commit)
 
-PublicationRecorder.publish = killed
+LedgerRecorder.publish = killed
 first, last = date.fromisoformat(first), date.fromisoformat(last)
 sys.exit(run_backfill(first, last, select=select, quiet=True).exit_code)
 """

@@ -36,7 +36,7 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterIns
     )
     variables = {"DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "1"}
     with mock.patch.dict(os.environ, variables), dg.DagsterInstance.from_config(str(home)) as made:
-        events.keep_connections(made)
+        events.pool_connections(made)
         yield made
 
 
@@ -45,7 +45,7 @@ def test_kept_connections_are_closed_when_they_are_dropped(instance: dg.DagsterI
     instance.get_runs_count()
     with psycopg.connect(servers.postgres().uri("dagster"), autocommit=True) as session:
         assert session.execute(query).fetchone() != (1,)
-        events.drop_connections(instance)
+        events.close_connections(instance)
         ends = time.monotonic() + 10
         while session.execute(query).fetchone() != (1,):
             assert time.monotonic() < ends, "more than this test's own are left"
@@ -79,12 +79,12 @@ def chain(
                 raise dg.Failure("nothing was read", allow_retries=False)
             bad = [BAD] if name == bad_at else []
             good = [key for key in context.partition_keys if key not in bad]
-            said = events.Materialized({"rows": 1}, content and f"{name} {content}", inputs)
+            said = events.Materialization({"rows": 1}, content and f"{name} {content}", inputs)
             events.log_materializations(step, context.asset_key, dict.fromkeys(good, said))
             events.log_checks(
                 step,
                 [
-                    events.JudgedCheck(
+                    events.CheckEvaluation(
                         context.asset_key, "sound", key not in bad, key, description=f"{key}: ok"
                     )
                     for key in context.partition_keys
@@ -228,10 +228,10 @@ def test_events_of_one_step_follow_each_other_though_they_are_logged_in_two_call
         step = context.get_step_execution_context()
         events.defer_asset_events(step)
         for some in (KEYS[:4], KEYS[4:]):
-            said = events.Materialized()
+            said = events.Materialization()
             events.log_materializations(step, context.asset_key, dict.fromkeys(some, said))
             judged = [
-                events.JudgedCheck(context.asset_key, "sound", passed=True, partition=key)
+                events.CheckEvaluation(context.asset_key, "sound", passed=True, partition=key)
                 for key in some
             ]
             events.log_checks(step, judged)
@@ -306,13 +306,24 @@ def test_the_event_of_a_partition_names_the_versions_that_it_was_built_from(
     assert tags["dagster/input_data_version/first"] == "first a"
 
 
-def test_dagsters_own_table_is_looked_at_once(instance: dg.DagsterInstance) -> None:
-    run(instance)
-    with mock.patch.object(
-        SqlEventLogStorage,
-        "_has_asset_key_col_on_connection",
-        autospec=True,
-        return_value=True,
-    ) as looked:
-        assert run(instance).success
-    assert looked.call_count == 0
+def test_each_column_of_dagsters_table_of_assets_is_looked_up_once(
+    instance: dg.DagsterInstance,
+) -> None:
+    look_up = SqlEventLogStorage._has_asset_key_col_on_connection
+    # Patched before the connections are pooled, which wraps the method as it is then.
+    with (
+        dg.DagsterInstance.from_ref(instance.get_ref()) as fresh,
+        mock.patch.object(
+            SqlEventLogStorage,
+            "_has_asset_key_col_on_connection",
+            autospec=True,
+            side_effect=look_up,
+        ) as looked_up,
+    ):
+        events.pool_connections(fresh)
+        for _ in range(2):
+            assert run(fresh).success
+        events.close_connections(fresh)
+    columns = [call.args[2] for call in looked_up.call_args_list]
+    assert columns
+    assert len(columns) == len({*columns})

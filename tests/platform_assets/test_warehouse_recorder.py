@@ -13,8 +13,8 @@ from headrace.warehouse.loading.load_transaction import LoadGroup
 from headrace.warehouse.sessions import connection_factory
 from headrace.warehouse.tables import WarehouseTable
 from headrace.warehouse.warehouse import Warehouse
-from platform_assets.runtime.recorder import PublicationRecorder
-from platform_assets.runtime.warehouse_recorder import LakeState, StarPublication, StarRecorder
+from platform_assets.runtime.recorder import LedgerRecorder
+from platform_assets.runtime.warehouse_recorder import LakeState, StarPublication, WarehouseRecorder
 from resources.warehouse import WarehouseResource
 from tests import servers
 
@@ -37,7 +37,7 @@ def test_a_load_whose_base_was_replaced_meanwhile_changes_nothing() -> None:
     output = StarPublication(group.member(name), states, {name: plan}, {name: {}}, {}, ())
     with connect() as session:
         ledger.record_loaded_in(session, f"warehouse.{name}", 2, "other run")
-    recorder = StarRecorder(recorder=PublicationRecorder(warehouse=resource), views="")
+    recorder = WarehouseRecorder(recorder=LedgerRecorder(warehouse=resource), views="")
     with pytest.raises(CommitConflictError, match="by another run"):
         group.publish(
             lambda session, changes: recorder.publishing(

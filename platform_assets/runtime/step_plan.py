@@ -1,0 +1,145 @@
+"""What a step of a run builds: its partitions, its inputs, and the lock that it holds meanwhile."""
+
+from collections.abc import Collection, Mapping
+from datetime import date
+from functools import cache
+
+import dagster as dg
+
+from headrace.grain import WHOLE, Grain
+from headrace.ledger import liveness
+from headrace.ledger.build_plan import AssetLineage, BuildPlan, Gate
+from headrace.ledger.ledger import Ledger, PartitionRecord
+from headrace.ledger.staleness import gate, read_stale, read_states
+from headrace.warehouse.sessions import HeldLock
+from io_managers.contexts import REBUILD_TAG
+from platform_assets.keys import RAW, name_of
+from platform_assets.partitions import takes_stale_days_only, window_of
+from platform_assets.runtime import events
+from resources.warehouse import WarehouseResource
+
+
+def plan_step(
+    warehouse: WarehouseResource,
+    context: dg.AssetExecutionContext,
+    lineage: AssetLineage,
+    *,
+    with_stale: bool = False,
+    partitions: Collection[date] | None = None,
+    sources: Mapping[str, AssetLineage] | None = None,
+) -> BuildPlan:
+    """Choose the partitions that a step builds and the input versions that it reads.
+
+    A partition whose inputs are not published is skipped, which the ledger and the log state.
+
+    Args:
+        warehouse: Holds the ledger.
+        context: Of the step.
+        lineage: The asset that is built.
+        with_stale: Whether the step also builds stale partitions outside the run's window.
+        partitions: The asset's partitions in the run; None: those in the run's window.
+        sources: By name, every asset that reads from outside the platform.
+    """
+    ledger, step = warehouse.ledger(), context.get_step_execution_context()
+    events.defer_asset_events(step)
+    liveness.hold(warehouse.connection_factory(), step.run_id)
+    only_stale = takes_stale_days_only(context.run)
+    needs_stale = only_stale or with_stale or not lineage.grain.has_periods
+    stale = _stale_partitions(ledger, step, lineage) if needs_stale else set()
+    if partitions is None:
+        partitions = _partitions_of_run(ledger, context.run, lineage, stale)
+    days = [day for day in partitions if day in stale] if only_stale else sorted(partitions)
+    candidates = {*days, *(stale if with_stale else ())}
+    found = gate(lineage, read_states(ledger, lineage, candidates), candidates)
+    in_run = {*days}
+    plan = BuildPlan(
+        lineage,
+        _restricted(found, in_run),
+        ledger.table_versions(lineage.table_inputs) if lineage.table_inputs else {},
+        {day: read for day, read in found.open.items() if day not in in_run},
+    )
+    _record_skipped(ledger, step, plan)
+    ledger.begin(lineage.name, plan.days, step.run_id)
+    window = window_of(context.run)
+    if not lineage.read and window and not only_stale:
+        # If the run is killed before these assets start, the ledger still lists their partitions.
+        for name in _sources_of_run(step) & (sources or {}).keys() - {lineage.name}:
+            grain = (sources or {})[name].grain
+            ledger.expect(name, grain.starts(*window), step.run_id)
+    return plan
+
+
+def hold_lock(warehouse: WarehouseResource, step: events.Step, name: str) -> HeldLock:
+    """Take an advisory lock; `release_lock` or the caller's `with` block frees it."""
+    held = HeldLock(warehouse.connection_factory(), name)
+    _held_locks()[step.run_id, step.step.key] = held
+    return held
+
+
+def release_lock(step: events.Step) -> None:
+    """Free the lock that a step holds, if it holds one."""
+    if held := _held_locks().pop((step.run_id, step.step.key), None):
+        held.release()
+
+
+@cache
+def _held_locks() -> dict[tuple[str, str], HeldLock]:
+    """The locks of this process by run and step. Dagster copies resources, so none can hold it."""
+    return {}
+
+
+def _stale_partitions(ledger: Ledger, step: events.Step, lineage: AssetLineage) -> set[date]:
+    """Stale partitions of an asset, except those that another running run will build."""
+    found = read_stale(ledger, lineage)
+    others = ledger.alive({run for one in found for run in one.runs}) - {step.run_id}
+    return {one.partition for one in found if one.partition and not one.runs & others}
+
+
+def _partitions_of_run(
+    ledger: Ledger, run: dg.DagsterRun, lineage: AssetLineage, stale: Collection[date]
+) -> Collection[date]:
+    """The partitions of an asset in a run's window.
+
+    An asset whose grain has no periods takes part in every run with its bad and stale partitions.
+    """
+    window = window_of(run)
+    if lineage.grain.has_periods:
+        return lineage.grain.starts(*window) if window else ()
+    if not lineage.read:
+        return lineage.grain.starts(date.min, date.min)
+    known = {day for name in lineage.read for day in ledger.states(name) if day is not None}
+    if lineage.grain == Grain.NONE:
+        known &= {WHOLE}
+    if window is None or REBUILD_TAG in run.tags:
+        return known
+    own = ledger.states(lineage.name)
+    bad = {day for day in known if day in own and own[day].status != "published"}
+    return bad | (known & {*stale})
+
+
+def _record_skipped(ledger: Ledger, step: events.Step, plan: BuildPlan) -> None:
+    """Record the partitions that cannot be built, with the reason."""
+    if not plan.gate.shut:
+        return
+    name, code = plan.lineage.name, plan.lineage.code_version
+    ledger.record(
+        PartitionRecord(
+            name, day, "skipped", step.run_id, code_version=code, error=why, quality_score=0
+        )
+        for day, why in plan.gate.shut.items()
+    )
+    for day, why in plan.gate.shut.items():
+        step.log.warning("%s %s skipped: %s", name, plan.lineage.grain.label(day), why)
+
+
+def _sources_of_run(step: events.Step) -> set[str]:
+    """Names of the run's assets that read from outside the platform."""
+    selected = step.job_def.asset_layer.selected_asset_keys
+    return {name_of(key) for key in selected if key.path[0] == RAW}
+
+
+def _restricted(found: Gate, days: Collection[date]) -> Gate:
+    return Gate(
+        {day: read for day, read in found.open.items() if day in days},
+        {day: why for day, why in found.shut.items() if day in days},
+    )
