@@ -94,7 +94,7 @@ def backfill(
     """
     from headrace.marts import dbt_worker
 
-    if not stale and dbt_worker.may_be_needed(select):
+    if not stale and dbt_worker.may_select_marts(select):
         # dbt starts while this process imports its own modules.
         dbt_worker.start()
     from headrace.cli.backfill import print_backfill, run_backfill

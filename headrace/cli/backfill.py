@@ -87,7 +87,7 @@ def run_backfill(
     """
     if only_stale and not _is_anything_stale(start_day, end):
         return BackfillResult("", 0, (), (), 0, "nothing is stale")
-    if may_build_marts := dbt_worker.may_be_needed(select):
+    if may_build_marts := dbt_worker.may_select_marts(select):
         # dbt needs 3 s to start; the earlier layers run meanwhile.
         dbt_worker.start()
     project = load_project()

@@ -1,8 +1,7 @@
-"""A dbt project in this process: parsed once, run in silence.
+"""One dbt project: its parsed manifest, cached until a file changes, and its commands.
 
-dbt's command line takes 12 s for a build that takes dbt 0.6 s, because it imports and parses
-everything anew. Here the import happens once a process, when dbt is first needed, and the parsed
-project is kept until one of its files changes.
+dbt's own command line takes 12 s for a build of 0.6 s, because it imports and parses everything
+again. Here dbt is imported once a process.
 """
 
 import hashlib
@@ -11,7 +10,7 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -24,30 +23,21 @@ from psycopg.conninfo import conninfo_to_dict
 from headrace.errors import ConfigError, WarehouseUnavailableError
 
 MANIFEST = "manifest.json"
-# dbt's own cache of the manifest. The JSON is for others: dbt itself cannot read it back whole.
+# dbt's own cache of the manifest; dbt cannot read the JSON back completely.
 _PARSED = "partial_parse.msgpack"
 _PARSED_KEPT = 3
 _MADE_BY_DBT = {"target", "logs", "dbt_packages"}
-# Tests use what models use, and can be compiled without asking the database what is there.
+# Tests call the macros that models call, and compile without introspecting the database.
 _WARM_UP = ("compile", "--no-introspect", "--no-populate-cache", "--select", "test_type:data")
-# Whose macros dbt calls where a macro is dispatched by adapter.
-_DISPATCHED = ("postgres", "default")
-_CALLED_BY_ADAPTER = (
-    "create_schema",
-    "get_columns_in_relation",
-    "list_relations_without_caching",
-    "list_schemas",
-    "postgres__get_relations",
-)
 _QUIET = ("--quiet", "--no-print", "--log-level", "none", "--log-level-file", "none")
 
-# dbt keeps flags, adapters and events in globals, and reads its profile from the environment.
+# dbt has global flags, adapters and events, and reads its profile from the environment.
 _ONE_AT_A_TIME = threading.RLock()
 
-# Where Postgres quotes rows: in a detail, in a context, and a value at the end of its message.
+# Postgres quotes rows in a message's detail, in its context, and as a value at its end.
 _DETAIL = re.compile(r"\n\s*(?:DETAIL|CONTEXT):.*?(?=\n\s*compiled code at|\Z)", re.DOTALL)
 _VALUE = re.compile(r': ".*?"(?=\s*(?:\n\s*(?:LINE \d|compiled code at)|\Z))', re.DOTALL)
-# Which macro called which: of use to whoever writes macros, and longer than the message.
+# The call stack of macros, which is longer than the message.
 _CALLERS = re.compile(r"\n\s*> (?:in|called by) .*")
 _LOST = re.compile(
     r"connection to server|server closed the connection|connection already closed"
@@ -59,7 +49,7 @@ _LOST = re.compile(
 
 @dataclass(frozen=True)
 class DbtProject:
-    """One dbt project and what is kept of it.
+    """One dbt project and the folder of its parsed manifests.
 
     Attributes:
         folder: The project, its profiles.yml included; nothing is written there.
@@ -70,10 +60,10 @@ class DbtProject:
     target: Path
 
     def parsed(self, database: str) -> Path:
-        """The folder that holds MANIFEST; its name tells all that the parsing depends on.
+        """The folder that holds MANIFEST; its name is a hash of everything that parsing depends on.
 
         Args:
-            database: Name of the database, which the manifest puts before every table.
+            database: Name of the database, with which the manifest qualifies every table.
 
         Raises:
             ConfigError: The project cannot be parsed; the message names the file.
@@ -85,15 +75,15 @@ class DbtProject:
         return kept
 
     def parsed_before(self, database: str) -> Path | None:
-        """The same folder if it is there: found without dbt."""
+        """The same folder if it exists; does not import dbt."""
         kept = self._kept(database)
         return kept if kept.exists() else None
 
     def run(self, arguments: Sequence[str], profile: Mapping[str, str]) -> Any:
-        """What dbt's command returns; failing models and tests are part of that.
+        """The result of a dbt command; failed models and tests are part of it.
 
         Args:
-            arguments: The command and its options, less those that say where things are.
+            arguments: The command and its options, without those that name folders.
             profile: From `profile_of`.
 
         Raises:
@@ -104,24 +94,16 @@ class DbtProject:
             return self._run(arguments, profile, self._manifest(profile))
 
     def warm_up(self, profile: Mapping[str, str]) -> None:
-        """Use dbt once, without the database, so that the first build finds it ready.
-
-        dbt compiles each macro when a node first calls it; 100 of them take 0.2 s of a build.
-        """
+        """Compile the project's tests, without the database: the first build takes 0.7 s less."""
         with _ONE_AT_A_TIME:
-            manifest = self._manifest(profile)
-            called = _called_by_builds(manifest)
-            self._run(_WARM_UP, profile, manifest)
-            templates = import_module("dbt_common.clients.jinja").template_cache
-            for macro in called:
-                templates.get_node_template(macro)
+            self._run(_WARM_UP, profile, self._manifest(profile))
 
     def _run(self, arguments: Sequence[str], profile: Mapping[str, str], manifest: object) -> Any:
         command = [*arguments, "--no-write-json"]
         return self._invoke(command, profile, self.target / "target", manifest)
 
     def _manifest(self, profile: Mapping[str, str]) -> Any:
-        """A new manifest each time: dbt keeps in it what it compiled.
+        """A new manifest each time: dbt stores in it what it compiled.
 
         The second build of a model on an ephemeral one fails on the same manifest with
         'relation "__dbt__cte__…" does not exist'.
@@ -136,7 +118,7 @@ class DbtProject:
         return manifest
 
     def _parse(self, kept: Path, database: str) -> None:
-        """Parse into a folder of its own, which gets its name when it is whole."""
+        """Parse into a temporary folder and rename it when it is complete."""
         self.target.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".parsing-", dir=self.target) as scratch:
             self._invoke(["parse"], _variables({"dbname": database}), Path(scratch))
@@ -148,7 +130,7 @@ class DbtProject:
                 whole.rename(kept)
             except OSError:
                 if not kept.exists():
-                    raise  # else another process was quicker: the same files under the same name
+                    raise  # Otherwise another process has parsed the same files.
         by_age = sorted(self.target.glob("parsed-*"), key=lambda path: path.stat().st_mtime)
         for outdated in by_age[:-_PARSED_KEPT]:
             shutil.rmtree(outdated, ignore_errors=True)
@@ -161,7 +143,6 @@ class DbtProject:
         manifest: object = None,
     ) -> Any:
         project = str(self.folder)
-        _name_no_sources_of_flags()
         with _ONE_AT_A_TIME, _environment(profile):
             found = (
                 import_module("dbt.cli.main")
@@ -176,12 +157,12 @@ class DbtProject:
                 )
             )
         if found.exception is not None:
-            # Not `from` it: dbt's text may quote rows, and would be printed as the cause.
-            raise self._translated(found.exception) from None
+            # Without its cause: dbt's text may quote rows, and would be printed.
+            raise self._map_error(found.exception) from None
         return found.result
 
-    def _translated(self, error: BaseException) -> BaseException:
-        """Our error for one that stopped dbt as a whole; what is none of dbt's stays as it is."""
+    def _map_error(self, error: BaseException) -> BaseException:
+        """Our error for an error of dbt as a whole; other errors are returned unchanged."""
         expected = (
             import_module("dbt_common.exceptions").DbtBaseException,
             import_module("dbt.cli.exceptions").DbtUsageException,
@@ -192,7 +173,7 @@ class DbtProject:
         if unavailable := lost_connection(what):
             return unavailable
         return ConfigError(
-            f"dbt project {self.folder}: {what}", fix="mend the project; nothing was built"
+            f"dbt project {self.folder}: {what}", fix="correct the project; nothing was built"
         )
 
     def _kept(self, database: str) -> Path:
@@ -211,43 +192,6 @@ class DbtProject:
         return content.hexdigest()[:16]
 
 
-def _called_by_builds(manifest: Any) -> list[Any]:
-    """The macros that a build of the project's models and tests may call."""
-    by_name: dict[str, list[Any]] = {}
-    for macro in manifest.macros.values():
-        by_name.setdefault(macro.name, []).append(macro)
-
-    def named(names: Iterable[str]) -> list[Any]:
-        return [macro for name in names for macro in by_name.get(name, ())]
-
-    nodes, package = manifest.nodes.values(), manifest.metadata.project_name
-    kinds = {node.config.materialized for node in nodes}
-    todo = [manifest.macros[each] for node in nodes for each in node.depends_on.macros]
-    todo += [macro for macro in manifest.macros.values() if macro.package_name == package]
-    todo += named(_CALLED_BY_ADAPTER)
-    todo += named(f"materialization_{kind}_{each}" for kind in kinds for each in _DISPATCHED)
-    found: dict[str, Any] = {}
-    while todo:
-        macro = todo.pop()
-        if macro.unique_id in found:
-            continue
-        found[macro.unique_id] = macro
-        todo += [manifest.macros[each] for each in macro.depends_on.macros]
-        # What a macro dispatches to is not among those that it depends on.
-        todo += named(f"{each}__{macro.name}" for each in _DISPATCHED)
-    return list(found.values())
-
-
-def _name_no_sources_of_flags() -> None:
-    """Have dbt not look for who declares a flag, of which it would only speak in its log.
-
-    For each flag of an adapter it looks through the files of all modules that are imported: half a
-    second the first time, a tenth later.
-    """
-    flags: Any = import_module("dbt_common.behavior_flags")
-    flags.BehaviorFlagRendered._default_source = staticmethod(lambda: "Unknown")  # noqa: SLF001
-
-
 def profile_of(url: str, database: str) -> dict[str, str]:
     """The variables that profiles.yml reads.
 
@@ -259,12 +203,12 @@ def profile_of(url: str, database: str) -> dict[str, str]:
 
 
 def without_rows(message: str) -> str:
-    """A message of dbt's, less what Postgres quotes of rows in it, and less its macros' calls."""
+    """A message of dbt's without rows that Postgres quotes and without the macros' call stack."""
     return _VALUE.sub(": (a value)", _DETAIL.sub("", _CALLERS.sub("", message))).strip()
 
 
 def lost_connection(message: str) -> WarehouseUnavailableError | None:
-    """The error to raise if a message of dbt's says that Postgres did not answer or broke off."""
+    """The error to raise if a message of dbt's reports a lost connection; else None."""
     if not _LOST.search(message):
         return None
     return WarehouseUnavailableError(
@@ -280,7 +224,7 @@ def _variables(connection: Mapping[str, Any]) -> dict[str, str]:
         "HEADRACE_DBT_DBNAME": str(connection["dbname"]),
         "HEADRACE_DBT_SSLMODE": str(connection.get("sslmode", "prefer")),
         "HEADRACE_DBT_SSLROOTCERT": str(connection.get("sslrootcert", "")),
-        # dbt keeps a variable of this prefix out of its logs and out of the manifest.
+        # dbt masks variables with this prefix in its logs and in the manifest.
         "DBT_ENV_SECRET_HEADRACE_PASSWORD": str(connection.get("password", "")),
     }
 

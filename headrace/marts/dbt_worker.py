@@ -1,9 +1,8 @@
-"""dbt in a process of its own, so that it gets ready while the layers before the marts run.
+"""A child process that imports dbt while the layers before the marts run.
 
-dbt takes three seconds to import and to read its project: beside the run, in a thread, it would
-only take turns with it. Questions and answers go over a pair of sockets; so does the environment,
-secrets among it, which is in no file and on no command line. The process ends when its end of the
-pair says that the other is gone, however that came about.
+dbt needs 3 s of CPU to import and to compile its first node, which a thread would take from the run
+(docs/decisions/0042-dbt-in-a-child-process.md). Tasks, results and the environment, which may hold
+secrets, go over a socket pair. The process ends when its parent does.
 """
 
 import atexit
@@ -33,13 +32,13 @@ _END_SECONDS = 5.0
 Task = Callable[..., Any]
 
 
-def may_be_needed(select: str) -> bool:
-    """Whether a selection of assets, in Dagster's syntax, may hold a mart; told at once."""
+def may_select_marts(select: str) -> bool:
+    """Whether a selection in Dagster's syntax may contain a mart, judging by its text alone."""
     return select == "*" or "mart" in select or "+" in select
 
 
 def start() -> "DbtWorker":
-    """This process's worker; started when first asked for, and again after it ended."""
+    """This process's worker; started on first use, and again after it ended."""
     own = _own()
     if own.worker is None or not own.worker.is_alive:
         own.worker = DbtWorker()
@@ -48,20 +47,20 @@ def start() -> "DbtWorker":
 
 
 def running() -> "DbtWorker | None":
-    """This process's worker, if it was started."""
+    """This process's worker, if it runs."""
     worker = _own().worker
     return worker if worker is not None and worker.is_alive else None
 
 
 class DbtEndedError(TransientError):
-    """dbt's process ended before it answered."""
+    """dbt's process ended before it returned a result."""
 
 
 class DbtWorker:
-    """One process that runs functions of ours one after the other, with dbt imported."""
+    """One child process that has imported dbt and runs functions one after the other."""
 
     def __init__(self) -> None:
-        """Start it; it imports dbt at once."""
+        """Start the process; it imports dbt at once."""
         self._lock = threading.Lock()
         ours, theirs = socket.socketpair()
         with theirs:
@@ -71,14 +70,14 @@ class DbtWorker:
         self.is_alive = True
 
     def run(self, task: Task, *arguments: Any) -> Any:
-        """What `task(*arguments)` returns or raises over there, with this process's environment.
+        """Run `task(*arguments)` in the process, with this process's environment.
 
         Args:
-            task: A function of a module, which both processes can import.
-            arguments: Values that can be pickled.
+            task: A function of a module that both processes can import.
+            arguments: Picklable values.
 
         Raises:
-            DbtEndedError: The process ended meanwhile.
+            DbtEndedError: The process ended before it returned.
         """
         with self._lock:
             try:
@@ -87,7 +86,7 @@ class DbtWorker:
             except (EOFError, OSError):
                 self.is_alive = False
                 raise DbtEndedError(
-                    "dbt's process ended before it was done",
+                    "dbt's process ended before its task",
                     fix="run it again; each mart is whole, old or new",
                 ) from None
         if error is not None:
@@ -95,16 +94,16 @@ class DbtWorker:
         return result
 
     def prepare(self, task: Task, *arguments: Any) -> None:
-        """Start `task(*arguments)` and come back at once; what it returns or raises is dropped."""
+        """Run `task(*arguments)` without waiting; its result or error is dropped."""
 
         def drop() -> None:
-            with suppress(Exception):  # it fails again, and is seen, when it matters
+            with suppress(Exception):  # the build raises the same error again
                 self.run(task, *arguments)
 
         threading.Thread(target=drop, name="dbt-prepare", daemon=True).start()
 
     def end(self) -> None:
-        """End the process, whatever it does."""
+        """End the process, even during a task."""
         if self._connection.closed:
             return
         self.is_alive = False
@@ -118,7 +117,7 @@ class DbtWorker:
 
 @dataclass
 class _Own:
-    """What one process has."""
+    """The worker of this process."""
 
     worker: DbtWorker | None = None
 
@@ -135,33 +134,32 @@ def _spawn(theirs: socket.socket) -> "subprocess.Popen[bytes]":
 
 
 def _serve(connection: Connection) -> NoReturn:
-    """Do what is asked until nobody can ask any more."""
-    # Ctrl-C goes to both: the parent decides what it means.
+    """Run tasks until the parent closes its socket."""
+    # Ctrl-C reaches both processes; the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # dbt makes semaphores, which a process of Python's own removes when this one is gone. It would
-    # warn that this one did not: nothing is left to be done here, so it ends without ceremony.
+    # Python's resource tracker removes dbt's semaphores after this process and would warn of it.
     sys.warnoptions.append("ignore")
-    questions: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(connection, questions), daemon=True).start()
+    tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(connection, tasks), daemon=True).start()
     _import_dbt()
     while True:
-        environment, task, arguments = questions.get()
+        environment, task, arguments = tasks.get()
         os.environ.clear()
         os.environ.update(environment)
         connection.send(_answer(task, arguments))
 
 
-def _listen(connection: Connection, questions: "queue.SimpleQueue[Any]") -> None:
-    """Pass questions on; the parent's end ends this process, even in the midst of an answer."""
+def _listen(connection: Connection, tasks: "queue.SimpleQueue[Any]") -> None:
+    """Queue tasks; end this process when the parent's socket closes, even during a task."""
     while True:
         try:
-            questions.put(connection.recv())
+            tasks.put(connection.recv())
         except (EOFError, OSError):
             os._exit(_ORPHANED)
 
 
 def _import_dbt() -> None:
-    # Without the garbage collector, which looks through all that is there again and again.
+    # Without garbage collections.
     gc.disable()
     for module in (_DBT, "dbt.task.build", "dbt.adapters.postgres"):
         __import__(module)

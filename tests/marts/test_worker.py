@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
-from importlib import import_module
 
 import psutil
 import pytest
@@ -57,27 +56,6 @@ def test_marts_built_in_dbts_own_process_are_the_same(
     results = {(r.name, r.status) for r in apart.build()}
     assert star.marts() == expected(SALES)
     assert results == {(r.name, r.status) for r in builder.build()}
-
-
-def compiled_macros() -> int:
-    return len(import_module("dbt_common.clients.jinja").template_cache.file_cache)
-
-
-def test_a_worker_that_warmed_up_has_compiled_what_builds_call(
-    star: Star, builder: MartBuilder
-) -> None:
-    star.fill(SALES)
-    worker = DbtWorker()
-    try:
-        apart = replace(builder, worker=lambda: worker)
-        apart.warm_up()
-        compiled = worker.run(compiled_macros)
-        assert compiled > 0
-        apart.build()
-        apart.build(days=[date(2023, 2, 3)])
-        assert worker.run(compiled_macros) == compiled
-    finally:
-        worker.end()
 
 
 def test_an_error_comes_back_as_what_it_was(apart: MartBuilder) -> None:
