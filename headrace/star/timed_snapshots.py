@@ -1,8 +1,8 @@
-"""Full snapshots whose rows say since when they hold.
+"""Full snapshots whose rows have effective times.
 
-Values follow from the times of rows, presence from the days of snapshots. The day is also the
-number that orders rows: what a later snapshot says of the time from its row on overrules what
-earlier ones said of it.
+Values take effect at the times of rows; presence and deletes follow from the days of snapshots. The
+day also orders rows: a row of a later snapshot overrides earlier snapshots from its effective time
+on.
 """
 
 from datetime import datetime
@@ -32,20 +32,20 @@ END_OF_TIME = datetime(9999, 12, 31)  # noqa: DTZ001 - wall-clock time, as all t
 def with_presence(
     events: DataFrame, days: DataFrame, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
-    """Events in the times from which they count, and the deletes of members that a snapshot lacks.
+    """Adjust the times of events, and add the deletes of members that a snapshot lacks.
 
-    A row of a member that was absent in between counts from the midnight of the day that has the
-    member again, unless its own time lies at or after the last snapshot that lacked it.
+    A row of a member that was absent in between counts from the midnight of the day on which the
+    member returns, unless its own time is at or after the last snapshot that lacked the member.
 
     Args:
-        events: Of whole members, in any order; a version of kind PUBLISHED stands for all that was
-            told before.
-        days: `_day` and `_number` of each snapshot; BEGINNING and 0 stand for those before.
+        events: All events of some members, in any order; an event of kind PUBLISHED stands for all
+            earlier ones.
+        days: `_day` and `_number` of each snapshot; BEGINNING and 0 stand for earlier ones.
         config: The natural key.
         entity: The zone of its days.
 
     Returns:
-        Events in the columns given. `_row_hash` is that of the member's last row, and NULL in all
+        Events with the same columns. `_row_hash` is that of the member's last row, and NULL in all
         its events if the last snapshot lacks the member.
     """
     keys, columns = [*config.natural_key], events.columns
@@ -67,7 +67,7 @@ def with_presence(
         }
     )
     given = {name: F.col(name) for name in keys}
-    # No row told of it: `_changed_at` stays the instant of the last that did.
+    # No row states the delete, so `_changed_at` stays that of the last row.
     given |= {"_kind": F.lit(DELETE), "_at": F.col("_next_day"), "_gone": F.lit(True)}
     given |= {"_sequence": F.col("_next_number")}
     absences = as_events(found.where("_vanishes"), given, config, entity)
@@ -78,11 +78,11 @@ def with_presence(
 def withdrawn_until(
     rows: DataFrame, config: DimensionConfig, entity: EntityConfig
 ) -> tuple[datetime | None, int | None]:
-    """Until when a member without a version may have been there, and the last snapshot's number.
+    """Until when a member without a version may have been present, and the last snapshot's number.
 
-    A state of the future leaves no version if the next snapshot lacks its member, nor does one that
-    ended before it began; both matter once the member comes back. That is rare, so that the limit
-    is the end of time.
+    A future state leaves no version if the next snapshot lacks its member; neither does a state
+    that ends before it begins. Both matter once the member returns. This is rare, so the limit is
+    the end of time.
 
     Args:
         rows: Events of rows, before `with_presence`.
@@ -106,18 +106,18 @@ def withdrawn_until(
 
 
 def may_be_withdrawn(entity: EntityConfig) -> Column:
-    """Whether the next snapshot may take a row back before it holds."""
+    """Whether the next snapshot may retract a row before it takes effect."""
     return (F.col("_kind") == STATE) & ~_is_ripe(entity)
 
 
 def _is_ripe(entity: EntityConfig) -> Column:
-    """Whether a state holds by the end of its day."""
+    """Whether a state takes effect by the end of its day."""
     end = moment_of(F.date_add(F.col(PARTITION_COLUMN), 1), "date", entity.timezone)
     return (F.col("_kind") == STATE) & (F.col("_at") < end)
 
 
 def _in_snapshots(events: DataFrame, days: DataFrame, entity: EntityConfig) -> DataFrame:
-    """Events with `_day`, on which they show that their member is there, and its neighbours."""
+    """Add `_day`, the snapshot in which an event shows its member, and the adjacent snapshots."""
     in_order = Window.partitionBy(F.lit(0)).orderBy("_day")
     snapshots = days.select(
         "_day",
@@ -126,19 +126,19 @@ def _in_snapshots(events: DataFrame, days: DataFrame, entity: EntityConfig) -> D
         F.lead("_day").over(in_order).alias("_next_day"),
         F.lead("_number").over(in_order).alias("_next_number"),
     )
-    # A published version without a row's hash is of a member that the last snapshot lacks.
+    # The last snapshot lacks the member of a published version without a row hash.
     was_there = (F.col("_kind") == PUBLISHED) & F.col("_row_hash").isNotNull()
     day = F.when(F.col("_kind").isin(STATE, DELETE, SEEN), day_start(entity))
     day = F.when(was_there, instant(BEGINNING)).otherwise(day)
-    # The days on the left: Sail keeps that side in memory and streams the other.
+    # Days on the left: Sail builds the hash table from that side and streams the other.
     placed = snapshots.join(events.withColumn("_day", day), "_day", "right")
-    # A day without a good row is no snapshot: what was quarantined on it says nothing either.
+    # A day without a good row is no snapshot, so its quarantined rows do not count.
     return placed.where((F.col("_kind") != SEEN) | F.col("_is_snapshot").isNotNull())
 
 
 def _since_return(events: DataFrame, config: DimensionConfig) -> DataFrame:
-    """Rows of members that came back do not count from before the last snapshot without them."""
-    # A day's first event is marked as the one that returns: it stays the first.
+    """Move rows of returned members to after the last snapshot that lacked them."""
+    # The first event of the day of return is marked, and stays the first.
     order = [F.col("_day").asc_nulls_first(), F.col("_returns").desc()]
     since = F.struct(F.col("_last_day").alias("_lacked"), F.col("_day").alias("_again"))
     last = Neighbours([*config.natural_key], order).latest(F.when(F.col("_returns"), since))

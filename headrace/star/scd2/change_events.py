@@ -1,4 +1,4 @@
-"""What a dimension is told: one event for each row, mention or published version of a member."""
+"""Change events of a dimension's members: from rows, deletes, fact references, full snapshots."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -13,35 +13,35 @@ from headrace.engine.types import sql_type
 from headrace.standardize.schemas import PARTITION_COLUMN
 from headrace.star.scd2.entity_union import ENTITY_RANK, IS_DELETE, is_delete
 
-# More than a cluster's tasks for such a frame, and few enough that each has thousands of members.
+# More than a cluster runs in parallel, and few enough that each has thousands of members.
 _PARTITIONS = 64
 
 
 class Neighbours:
-    """Rows of a member in an order.
+    """A window over the ordered rows of each member, partitioned coarser than by member.
 
     Args:
-        key: Columns of the natural key; no row may have a NULL in them.
-        order: What orders a member's rows.
+        key: Columns of the natural key, without NULLs.
+        order: Order of a member's rows.
     """
 
     def __init__(self, key: Sequence[str], order: Sequence[Column]) -> None:
         self._key = key
-        # Which hash does not matter: it only deals out members, and engines differ in it.
-        dealt = F.pmod(F.xxhash64(*key), F.lit(_PARTITIONS))
-        self._window: WindowSpec = Window.partitionBy(dealt).orderBy(*key, *order)
+        # The engines' hashes may differ: they only distribute members.
+        bucket = F.pmod(F.xxhash64(*key), F.lit(_PARTITIONS))
+        self._window: WindowSpec = Window.partitionBy(bucket).orderBy(*key, *order)
 
     def before(self, column: str) -> Column:
-        """The column's value in the member's row before; NULL in its first row."""
+        """The column's value in the member's previous row; NULL in its first row."""
         return self._same(F.lag, 1, column)
 
     def after(self, column: str, rows: int = 1) -> Column:
-        """The column's value some rows later; NULL if the member has fewer."""
+        """The column's value `rows` rows later; NULL if the member has fewer rows."""
         return self._same(F.lead, rows, column)
 
     def latest(self, value: Column) -> Column:
-        """The value of the member's last row up to this one that has one; NULL without any."""
-        # With its member beside it: the last row of a value may be of the member before.
+        """The last non-NULL value among the member's rows up to this one."""
+        # With the key, because the last value in the window may belong to another member.
         named = F.struct(*(F.col(name) for name in self._key), value.alias("_value"))
         so_far = self._window.rowsBetween(Window.unboundedPreceding, Window.currentRow)
         found = F.last(F.when(value.isNotNull(), named), ignorenulls=True).over(so_far)
@@ -57,29 +57,28 @@ class Neighbours:
         return F.when(is_same, look(column, rows).over(self._window))
 
 
-# Before any event that a source could tell of, and a date that every database can hold.
+# Earlier than any event of a source, and a date that every database supports.
 BEGINNING = "1900-01-01 00:00:00"
-# A member that was deleted existed before.
+# A deleted member existed before its delete.
 _FIRST_DELETE = "1900-01-01 00:00:00.000001"
 
-# Kinds of events: a row's state of a member, its delete, a fact that names it, the version of it
-# that is published (which stands for all that was told before), and a quarantined row of it, which
-# shows that a snapshot has the member and nothing else.
+# Kinds of events: a row's state of a member; its delete; a fact's reference to it; its published
+# version, which stands for all earlier events; and the presence of a quarantined row in a full
+# snapshot.
 STATE, DELETE, MENTION, PUBLISHED = "state", "delete", "mention", "published"
 SEEN = "seen"
 
-# Of a frame of mentions, when a fact names the member. Columns of ours begin with an underscore,
-# which no column of a user's does.
+# Event time of a fact's reference. Only internal columns begin with an underscore.
 MENTION_TIME = "_event_time"
 
-# Column of a row without a time: when what it follows happened.
+# Time assigned to a row without one: that of the row before it.
 _PLACED = "_placed"
-# Order of events at one instant: what the source told last holds.
+# Order of events at one instant; the last one wins.
 _TOLD_ORDER = ("_told_at", PARTITION_COLUMN, *SOURCE_ORDER)
 
 
 def value_types(config: DimensionConfig, entity: EntityConfig) -> dict[str, str]:
-    """Type of each attribute, those of type 1 last."""
+    """Type of each attribute; type 1 attributes are last."""
     return {name: entity.column(source).type for name, source in config.shown.items()}
 
 
@@ -94,23 +93,23 @@ def instant(text: str) -> Column:
 
 
 def moment(entity: EntityConfig, column: str) -> Column:
-    """A date or time of an entity as it is compared: wall-clock time, UTC where there is a zone."""
+    """A date or time of an entity for comparisons: a local time, in UTC if there is a zone."""
     return moment_of(F.col(column), entity.column(column).type, entity.timezone)
 
 
 def day_start(entity: EntityConfig) -> Column:
-    """When a row's day begins, as times are compared."""
+    """Start of a row's day, for comparisons."""
     return moment_of(F.col(PARTITION_COLUMN), "date", entity.timezone)
 
 
 def day_number() -> Column:
-    """A row's day as a number that grows with it."""
+    """A row's day as a number yyyymmdd."""
     day = F.col(PARTITION_COLUMN)
     return (F.year(day) * 10_000 + F.month(day) * 100 + F.dayofmonth(day)).cast("bigint")
 
 
 def told_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
-    """One event a processed row; rows without a whole natural key name no member and are left out.
+    """One event a processed row; rows with NULL in the natural key are left out.
 
     Args:
         rows: Processed rows of the entity; of several entities, their `union_of_entities`.
@@ -118,7 +117,7 @@ def told_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
         entity: Types of the columns.
 
     Returns:
-        Events as `events_schema` lists them, several at an instant of a member among them.
+        Columns of `events_schema`; a member may have several events at one instant.
     """
     named = {**config.natural_key, **config.shown}
     for source in config.natural_key.values():
@@ -144,7 +143,7 @@ def told_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
     if config.further_entities:
         given[ENTITY_RANK] = F.col(ENTITY_RANK)
     if config.sequence is not None:
-        # A row without a number is older than all that have one.
+        # A row without a number precedes all rows with one.
         given["_sequence"] = F.coalesce(F.col(config.sequence).cast("bigint"), F.lit(-(2**63)))
     if config.has_timed_snapshots:
         given["_sequence"] = day_number()
@@ -158,7 +157,7 @@ def told_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
 
 
 def seen_events(keys: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
-    """One event a quarantined row whose whole natural key can be read.
+    """One event a quarantined row whose natural key parses.
 
     Args:
         keys: The entity's columns of the natural key, typed, and the partition's day.
@@ -176,9 +175,9 @@ def seen_events(keys: DataFrame, config: DimensionConfig, entity: EntityConfig) 
 
 
 def snapshot_days(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
-    """`_day`: midnight of each day on which a state was told, in any order, each once.
+    """`_day`: the distinct midnights of days with a state, in any order.
 
-    Of snapshots whose rows have times: also `_number`, of each day on which a row was told.
+    With timed snapshots also `_number`, and days with any row.
     """
     if config.has_timed_snapshots:
         rows = events.where(F.col("_kind").isin(STATE, DELETE))
@@ -188,16 +187,16 @@ def snapshot_days(events: DataFrame, config: DimensionConfig, entity: EntityConf
 
 
 def mention_events(mentions: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
-    """One event a member that facts mention, with the earliest time at which one does.
+    """One event a member that facts refer to, with the earliest time of a reference.
 
     Args:
-        mentions: The dimension's natural key columns and `_event_time`, in any number.
+        mentions: The dimension's natural key columns and `_event_time`.
         config: The natural key.
         entity: Types of the columns.
     """
     keys = key_types(config, entity)
     at = F.col(MENTION_TIME).cast("timestamp_ntz")
-    # A fact before the beginning finds no version, inferred or not.
+    # A fact before BEGINNING has no version, not even an inferred one.
     known = mentions.where(at >= instant(BEGINNING))
     for name in keys:
         known = known.where(F.col(name).isNotNull())
@@ -209,7 +208,7 @@ def mention_events(mentions: DataFrame, config: DimensionConfig, entity: EntityC
 def as_events(
     frame: DataFrame, given: Mapping[str, Column], config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
-    """The frame as events: columns that are not `given` are NULL."""
+    """The frame in the columns of events; columns that are not `given` are NULL."""
     types = events_schema(config, entity)
     return frame.select(
         *(given.get(n, F.lit(None)).cast(sql_type(kind)).alias(n) for n, kind in types.items())
@@ -221,15 +220,15 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
 
     Attributes:
         _kind: STATE, DELETE, MENTION, PUBLISHED or SEEN.
-        _at: When it holds from; NULL of a mention.
-        _changed_at: Instant of the last change that it stands for.
-        _known_from: Of a published version, where the member's first one begins.
-        _mentioned_at: Earliest time at which a fact names the member.
-        _next_change_at: Of a published version, the first change that was of the future.
-        _sequence: Number by which the source orders changes; of a published version, the largest.
-        _row_hash: Of a snapshot's row with a time: hash of its time and values; of a published
-            version, of the row told last, NULL if the last snapshot lacks the member.
-        _gone: Whether the member is deleted after it.
+        _at: Effective time; NULL for a reference.
+        _changed_at: Time of the last change that the event stands for.
+        _known_from: For a published version, start of the member's first version.
+        _mentioned_at: Earliest time of a fact's reference to the member.
+        _next_change_at: For a published version, its first change that lay in the future.
+        _sequence: Number by which the source orders changes; for a published version, the largest.
+        _row_hash: With timed snapshots: hash of the row's time and values; for a published
+            version, of its last row, or NULL if the last snapshot lacks the member.
+        _gone: Whether the member is deleted after the event.
     """
     order = {f"_order_{i}": entity.column(s).type for i, s in enumerate(config.told_by)}
     if config.further_entities:
@@ -256,7 +255,7 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
 
 
 def told_order(config: DimensionConfig) -> list[str]:
-    """Columns that order the events of one instant; the last is the one that holds."""
+    """Columns that order the events of one instant; the last event wins."""
     order = [f"_order_{i}" for i in range(len(config.told_by))]
     first = ["_sequence"] if config.has_sequence else []
     # Neither files nor lines of several entities have a common order.
@@ -265,17 +264,17 @@ def told_order(config: DimensionConfig) -> list[str]:
 
 
 def with_tie(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
-    """`events` with `_tie`, which orders even rows that agree in all that tells their order."""
+    """Add `_tie`, which orders events that are equal in all order columns."""
     values = [(F.col(n), kind) for n, kind in value_types(config, entity).items()]
     return events.withColumn("_tie", parse.row_hash([*values, (F.col("_kind"), "string")]))
 
 
 def settled(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
-    """One event of a member at an instant: the one that its source told last.
+    """Keep the last event of a member at each instant, by source order.
 
     Returns:
-        Events, and `_has_values`: a delete that follows a state of its instant has that state's
-        values, for nothing else would show them. `_sequence` is the member's largest.
+        Events, and `_has_values`: whether a delete has the values of a state at its instant, which
+        no other event shows. `_sequence` is the member's largest.
     """
     order = [F.col(name).asc_nulls_first() for name in ("_at", *told_order(config))]
     in_order = Neighbours([*config.natural_key], order)
@@ -297,16 +296,16 @@ def settled(events: DataFrame, config: DimensionConfig, entity: EntityConfig) ->
 
 
 def with_outdated(events: DataFrame, config: DimensionConfig) -> DataFrame:
-    """`events` with `_is_outdated`: whether a row with a larger number holds from before it.
+    """Add `_is_outdated`: whether a row with a larger number has an earlier effective time.
 
-    `_largest` is the member's largest number: the row that has it may be a repeated delete, which
-    is left out.
+    Also adds `_largest`, the member's largest number, because the row that has it may be a repeated
+    delete, which is left out.
     """
     if not config.has_sequence:
         return events.withColumn("_is_outdated", F.lit(False))
     member = Window.partitionBy(*config.natural_key)
     until_now = member.orderBy("_at", "_sequence").rowsBetween(Window.unboundedPreceding, -1)
-    # What was seen only says nothing of a time.
+    # Presence events have no effective time.
     before = F.max(F.when(F.col("_kind") != SEEN, F.col("_sequence"))).over(until_now)
     is_told = F.col("_kind").isin(STATE, DELETE)
     is_outdated = F.coalesce(is_told & (before > F.col("_sequence")), F.lit(False))
@@ -315,7 +314,7 @@ def with_outdated(events: DataFrame, config: DimensionConfig) -> DataFrame:
 
 
 def _may_follow_states(config: DimensionConfig) -> bool:
-    """Whether a delete may be of the instant of the state that it follows."""
+    """Whether a delete may have the same effective time as the state before it."""
     if config.delete_action == "keep":
         return False
     return config.has_timed_snapshots or (config.deletes is not None and bool(config.deletes.when))
@@ -324,7 +323,7 @@ def _may_follow_states(config: DimensionConfig) -> bool:
 def _with_kept_values(
     events: DataFrame, in_order: Neighbours, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
-    """States with the values told before, where a NULL of theirs says nothing."""
+    """Fill NULLs of `ignore_nulls` columns with the last value before."""
     types, is_state = value_types(config, entity), F.col("_kind") == STATE
     kept = {}
     for name in config.ignore_nulls:
@@ -341,7 +340,7 @@ def _with_kept_values(
 def _with_states_of_deletes(
     events: DataFrame, in_order: Neighbours, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
-    # Lags, not the last state so far: that took ten times as long over 400,000 events.
+    # Lags instead of the last state so far, which takes ten times as long over 400,000 events.
     follows = in_order.before("_at") == F.col("_at")
     is_delete = F.col("_kind") == DELETE
     repeats = F.coalesce(is_delete & follows & (in_order.before("_kind") == DELETE), F.lit(False))
@@ -389,7 +388,7 @@ def absences(
 ) -> DataFrame:
     """The deletes of members that a snapshot lacks.
 
-    Only the first snapshot that lacks a member tells of a delete: the next ones say no more.
+    Only the first snapshot that lacks a member produces a delete.
 
     Args:
         events: Events of members, one at an instant.
@@ -405,7 +404,7 @@ def absences(
     following = F.lead("_day").over(Window.partitionBy(F.lit(0)).orderBy("_day"))
     snapshots = days.select("_day", following.alias("_next_day"))
     in_time = Neighbours([*config.natural_key], [F.col("_at").asc_nulls_first()])
-    # A published version that has no end was there in the last snapshot before.
+    # An open published version was present in the last snapshot before.
     before = instant(BEGINNING)
     last_seen = F.when(F.col("_kind") == PUBLISHED, before).otherwise(F.col("_at"))
     present = (
@@ -414,10 +413,10 @@ def absences(
         .where((F.col("_kind") != MENTION) & ~F.col("_gone"))
     )
     is_absent = F.col("_again").isNull() | (F.col("_next_day") < F.col("_again"))
-    # The days on the left: Sail keeps that side in memory and streams the other.
+    # Days on the left: Sail builds the hash table from that side and streams the other.
     absent = snapshots.join(present, "_day").where(F.col("_next_day").isNotNull() & is_absent)
     given = {name: F.col(name) for name in config.natural_key}
-    # No row told of it: `_changed_at` stays the instant of the last that did.
+    # No row states the delete, so `_changed_at` stays that of the last row.
     given |= {"_kind": F.lit(DELETE), "_at": F.col("_next_day"), "_gone": F.lit(True)}
     return as_events(absent, given, config, entity)
 
@@ -430,16 +429,16 @@ def _in_snapshots(seen: DataFrame, days: DataFrame) -> DataFrame:
 def _changed_when_seen(events: DataFrame, seen: DataFrame, config: DimensionConfig) -> DataFrame:
     keys = [*config.natural_key]
     last = seen.groupBy(*keys).agg(F.max("_at").alias("_seen_at"))
-    # The few that were quarantined on the left: Sail keeps that side in memory.
+    # The few quarantined keys on the left: Sail builds the hash table from that side.
     joined = last.join(events, keys, "right")
     changed = F.greatest(F.col("_changed_at"), F.col("_seen_at"))
     return joined.withColumn("_changed_at", changed).select(*events.columns)
 
 
 def _with_times(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
-    """`rows` with `_placed`: of a row without a time, the latest that the day told before it.
+    """Add `_placed`: for a row without a time, the latest time before it on its day.
 
-    Without it, a row at midnight would come before the changes that it follows.
+    Otherwise such a row would count from midnight, before the changes that it follows.
     """
     time = F.col(str(config.effective_time))
     none = F.lit(None).cast("timestamp_ntz")
@@ -451,7 +450,7 @@ def _with_times(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
         key.append(ENTITY_RANK)
     order = [F.col(name).asc_nulls_first() for name in (*config.told_by, *SOURCE_ORDER)]
     before = Window.partitionBy(*key).orderBy(*order).rowsBetween(Window.unboundedPreceding, -1)
-    # Few rows lack their time: only their members' days go through the window.
+    # Few rows lack a time: only their members' days go through the window.
     lacking = rows.where(time.isNull()).select(*key).distinct()
     days = lacking.join(rows, key).select(*rows.columns)
     latest = F.max(moment(entity, str(config.effective_time))).over(before)
@@ -461,14 +460,14 @@ def _with_times(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
 
 
 def have_one_state(config: DimensionConfig) -> bool:
-    """Whether members have no attributes and are never deleted: there is nothing to change."""
+    """Whether members have no attributes and are never deleted, so that they cannot change."""
     return not config.shown and config.delete_action == "keep"
 
 
 def _first_and_last(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
-    """One event a member, from the first time it was told of to the last.
+    """One event a member, with the first and last time of its rows.
 
-    Such a dimension is often made from facts, millions of rows for some hundred members.
+    Such a dimension is often built from facts, with millions of rows for some hundred members.
     """
     found = events.groupBy(*config.natural_key).agg(
         F.min("_at").alias("_at"), F.max("_changed_at").alias("_changed_at")

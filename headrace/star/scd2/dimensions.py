@@ -1,4 +1,4 @@
-"""Dimensions: their columns, and the whole of one from all that was ever told of its members."""
+"""Dimensions: schemas, and the full build from all rows, which is the oracle of the update."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,7 +28,7 @@ from headrace.star.timed_snapshots import with_presence, withdrawn_until
 
 UNKNOWN_KEY = -1
 IS_LATEST = "_is_latest"
-# Natural key of the unknown member by type; of all others it is -1. A member may have it, too.
+# Natural key of the unknown member by type; -1 for other types. A real member may have it, too.
 _UNKNOWN_NAMES: dict[str, object] = {
     "string": "Unknown",
     "date": BEGINNING[:10],
@@ -36,33 +36,33 @@ _UNKNOWN_NAMES: dict[str, object] = {
     "timestamptz": BEGINNING,
 }
 _MEMBER_COLUMNS = (
-    SchemaColumn("_changed_at", "timestamp", True, "Last change told of the member, no-ops too."),
-    SchemaColumn("_known_from", "timestamp", True, "Start of its first version that a row told."),
-    SchemaColumn("_mentioned_at", "timestamp", True, "First fact that its inferred version has."),
+    SchemaColumn("_changed_at", "timestamp", True, "Last change event of the member, or no-op."),
+    SchemaColumn("_known_from", "timestamp", True, "Start of its first version that has a row."),
+    SchemaColumn("_mentioned_at", "timestamp", True, "First fact of its inferred version."),
 )
 
 
-_SEQUENCE = SchemaColumn("_sequence", "bigint", True, "Largest number told of it.")
+_SEQUENCE = SchemaColumn("_sequence", "bigint", True, "Largest number of its rows.")
 _ROW_HASH = SchemaColumn(
-    "_row_hash", "bigint", True, "Of its last row; NULL if the last snapshot lacks it."
+    "_row_hash", "bigint", True, "Hash of its last row; NULL if the last snapshot lacks it."
 )
 _NEXT_CHANGE = SchemaColumn(
-    "_next_change_at", "timestamp", True, "First change told of it that is of the future."
+    "_next_change_at", "timestamp", True, "Its first change that lies in the future."
 )
 
 
 @dataclass(frozen=True)
 class DimensionInputs:
-    """All that a dimension is made from.
+    """All inputs of a dimension.
 
     Attributes:
         rows: All processed rows of its entity, in any order.
-        mentions: Natural key columns of the dimension and `_event_time` of facts, in any number;
-            ignored unless the dimension infers members.
-        quarantined_keys: The entity's columns of the natural key, typed, and the partition's day
-            of quarantined rows; read where snapshots tell of deletes.
-        now: End of the last day that the dimension was run for, by wall clock: what is current is
-            so just before. None: nothing that was told is of a time after it.
+        mentions: Natural key and `_event_time` of facts; ignored unless the dimension infers
+            members.
+        quarantined_keys: Natural key (the entity's columns, typed) and day of quarantined rows;
+            read for full snapshots.
+        now: End of the last day that the dimension was run for, as a local time; `is_current`
+            refers to the moment before. None: no event lies in the future.
     """
 
     rows: DataFrame
@@ -73,11 +73,11 @@ class DimensionInputs:
 
 @dataclass(frozen=True)
 class Versions:
-    """A dimension in the lake, in two parts of `lake_dimension_schema` that share no row.
+    """A dimension in the lake: two disjoint frames with the columns of `lake_dimension_schema`.
 
     Attributes:
-        head: The latest version of each member: deleted and inferred ones and the unknown too.
-        tail: All earlier ones.
+        head: The latest version of each member, including deleted, inferred and unknown ones.
+        tail: The history: all earlier versions.
     """
 
     head: DataFrame
@@ -91,7 +91,7 @@ def dimension_schema(config: DimensionConfig, entity: EntityConfig) -> TableSche
         flags.append(SchemaColumn("is_deleted", "boolean", False, "Whether the source deleted it."))
     if config.infers_members:
         flags.append(
-            SchemaColumn("is_inferred", "boolean", False, "Whether only facts tell of it so far.")
+            SchemaColumn("is_inferred", "boolean", False, "Whether only facts refer to it so far.")
         )
     return TableSchema(
         (
@@ -109,12 +109,12 @@ def dimension_schema(config: DimensionConfig, entity: EntityConfig) -> TableSche
 
 
 def lake_dimension_schema(config: DimensionConfig, entity: EntityConfig) -> TableSchema:
-    """`dimension_schema`, then what the next update needs to know of a member, in its head row.
+    """`dimension_schema`, then columns that the next update needs, in a member's latest version.
 
-    `_changed_at` is the instant of the last change told, one that changed nothing included;
-    `_known_from` where the first version begins that a row told of; `_mentioned_at` the earliest
-    event time of a fact, where the member has an inferred version; `_next_change_at` the first
-    change that is of the future. NULL in all other rows.
+    `_changed_at` is the time of the last change event, even if it changed nothing; `_known_from`
+    the start of the first version that has a row; `_mentioned_at` the earliest event time of a fact
+    if the member has an inferred version; `_next_change_at` its first change that lies in the
+    future. NULL in all other rows.
     """
     more = [_NEXT_CHANGE] if config.has_future else []
     more += [_SEQUENCE] if config.has_sequence else []
@@ -125,12 +125,12 @@ def lake_dimension_schema(config: DimensionConfig, entity: EntityConfig) -> Tabl
 def build_dimension(
     inputs: DimensionInputs, config: DimensionConfig, entity: EntityConfig
 ) -> Versions:
-    """The whole dimension from all published rows of its entity.
+    """Build the whole dimension from all published rows of its entity.
 
-    Depends on the set of rows only, not on the order in which runs brought them.
+    Depends on the set of rows only, not on the order of runs.
 
     Args:
-        inputs: All that it is made from.
+        inputs: All inputs.
         config: Natural key, attributes, and how versions begin and end.
         entity: Types of the columns.
     """
@@ -141,10 +141,7 @@ def build_dimension(
 def build_marked_dimension(
     inputs: DimensionInputs, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
-    """`build_dimension` as one frame, whose column `_is_latest` says what is of the head.
-
-    Whoever writes it by that column has it computed once.
-    """
+    """`build_dimension` as one frame with the column `_is_latest`, to be written in one pass."""
     versions = member_versions(inputs, config, entity)
     unknown = unknown_member(inputs.rows.sparkSession, config, entity)
     return versions.unionByName(unknown.withColumn(IS_LATEST, F.lit(True)))
@@ -165,13 +162,13 @@ def member_versions(
     """Versions of all members, or of those whose natural keys are given, with `_is_latest`.
 
     Args:
-        inputs: All that the dimension is made from: what a snapshot lacks is seen in other rows.
-        config: As of `build_dimension`.
+        inputs: All inputs: members that a snapshot lacks are found in the rows of others.
+        config: As in `build_dimension`.
         entity: Types of the columns.
         members: Distinct natural keys of a part of the members; None: all.
     """
     told = told_events(inputs.rows, config, entity)
-    # The few members on the left: Sail keeps that side in memory and streams the other.
+    # The few members on the left: Sail builds the hash table from that side, streams the other.
     events = _of_members(told, members, config)
     if inputs.mentions is not None and config.infers_members:
         some = _of_members(inputs.mentions, members, config)
@@ -191,13 +188,13 @@ def keyed_versions(
     config: DimensionConfig,
     entity: EntityConfig,
 ) -> DataFrame:
-    """Versions of the members that events tell of, in the lake's columns, and `_is_latest`.
+    """Versions of the events' members, in the lake's columns, and `_is_latest`.
 
     Args:
         events: Of whole members, in any order, any number at an instant.
         snapshots: Days that have one, and events of quarantined rows, as of `with_absences`;
             not read without snapshots.
-        now: As of `DimensionInputs`.
+        now: As in `DimensionInputs`.
         config: How versions begin and end.
         entity: Types of the columns.
     """
@@ -224,9 +221,9 @@ def keyed_versions(
 def unknown_deletes(
     rows: DataFrame, config: DimensionConfig, entity: EntityConfig
 ) -> tuple[datetime | None, int | None]:
-    """Latest instant and largest number of deletes of members of whom no state was told before.
+    """Latest time and largest number of deletes of members without an earlier state.
 
-    Such a delete leaves no version, and counts all the same once an earlier state is told.
+    Such a delete leaves no version, but takes effect once an earlier state arrives.
     """
     told = told_events(rows, config, entity)
     if config.has_timed_snapshots:
@@ -242,7 +239,7 @@ def unknown_deletes(
     )
     is_unknown = F.col("_first_state").isNull() | (F.col("_first_delete") <= F.col("_first_state"))
     if config.sequence is not None:
-        # The states before may be outdated: by their numbers, and so by more than their times.
+        # With a sequence number, earlier states may be outdated, too.
         is_unknown = F.col("_first_delete").isNotNull()
     latest = (F.max(name).alias(name) for name in ("_last_delete", "_sequence"))
     found = members.where(is_unknown).agg(*latest).collect()[0]
@@ -262,7 +259,7 @@ def earlier(versions: DataFrame, config: DimensionConfig, entity: EntityConfig) 
 
 
 def unknown_member(spark: SparkSession, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
-    """The row with key -1, to which facts without a known member point; none if so configured."""
+    """The row with key -1, to which facts without a match refer; none if so configured."""
     schema = lake_dimension_schema(config, entity)
     values: dict[str, object] = dict(config.unknown_values)
     values |= {

@@ -1,4 +1,4 @@
-"""Following changes: a dimension's next state from the published one and what came and went."""
+"""Incremental update: a dimension's next state from the published one and the changed files."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -45,14 +45,14 @@ T = TypeVar("T", int, datetime)
 
 @dataclass(frozen=True)
 class DimensionUpdate:
-    """The next state of a dimension, in frames that are computed when they are written.
+    """The next state of a dimension, in lazy frames.
 
     Attributes:
-        head: The whole next head.
-        tail: Rows to add to the tail, or the whole next one if it is replaced.
-        replaces_tail: Which of both `tail` is.
-        late_members: How many members were rebuilt from their whole history.
-        limits: Of the next update.
+        head: The latest version of every member.
+        tail: Rows to add to the history, or the whole history if it is replaced.
+        replaces_tail: Whether the history is replaced.
+        late_members: Number of members that were rebuilt from their history.
+        limits: Time limits of the next update.
     """
 
     head: DataFrame
@@ -70,22 +70,22 @@ def update_dimension(
     config: DimensionConfig,
     entity: EntityConfig,
 ) -> DimensionUpdate | None:
-    """What `build_dimension` would give of everything, for the price of what changed.
+    """Compute the result of `build_dimension` from the published state and the changed rows.
 
-    None if that is what is published: nothing that came or went touches a member.
+    None if the changes affect no member.
 
-    A member whose changes all come after its last one needs its head row only. It is late, and
-    rebuilt from its history, if a change comes before or at the instant of its last one, if a row
-    of it was removed, if a type 1 value changed that earlier versions show, or if the fact went
-    that its inferred version begins with. A snapshot that comes late says something of every
-    member: then all are rebuilt. One small query decides; all else is left to the frames.
+    A member whose changes all follow its last one needs its latest version only. A member is late,
+    and rebuilt from its history, if a change is at or before its last one, if a row of it was
+    removed, if a type 1 value of earlier versions changed, or if the fact was removed with which
+    its inferred version begins. A late full snapshot affects every member: then all are rebuilt.
+    One small query decides; the frames are lazy.
 
     Args:
         published: The published state, built by the same code and configuration.
-        changes: What came and went since.
-        limits: Today, and the deletes that left no version.
-        everything: All that the dimension is made from, as it is now; asked for late members only.
-        config: As of `build_dimension`.
+        changes: Rows added and removed since.
+        limits: The current time, and deletes that left no version.
+        everything: Returns all current inputs; called only if there are late members.
+        config: As in `build_dimension`.
         entity: Types of the columns.
     """
     told = net_events(changes, config, entity)
@@ -157,10 +157,10 @@ class _Counts:
 
 def _counts(judged: DataFrame, limits: TimeLimits, config: DimensionConfig) -> _Counts:
     is_touched = F.col("_is_late") | F.col("_is_single") | F.col("_is_several")
-    # A member whose states went may have nothing left but a delete, which leaves no version.
+    # A member whose states were removed may have only a delete left, which leaves no version.
     went = F.when(F.col("_was_removed"), F.col("_changed_at"))
     unknown = F.when(F.col("_known_from").isNull(), F.col("_last_delete"))
-    # Of a source that orders by a number, any delete: what holds before it may be outdated.
+    # With a sequence number any delete counts: earlier states may be outdated.
     sequences = [F.lit(None).cast("bigint")]
     if "_sequence" in judged.columns:
         sequences = [
@@ -222,26 +222,26 @@ def _changed(
     config: DimensionConfig,
     entity: EntityConfig,
 ) -> DataFrame:
-    """Versions from their published one on of members of whom several things were told."""
+    """Versions, from the published one on, of members with several changes."""
     changes, limits = given
     keys = [*config.natural_key]
     several = judged.where("_is_several")
     is_told = (F.col("_count") > 0) & (F.col("_kind") != SEEN)
     came = told.where(is_told).select(*events_schema(config, entity))
-    # The few members on the left: Sail keeps that side in memory and streams the other.
+    # The few members on the left: Sail builds the hash table from that side, streams the other.
     repeats = F.col("_repeats") if config.has_timed_snapshots else F.lit(False)
     members = several.select(*keys, repeats.alias("_repeats"))
-    # A row that is repeated shows that its member is there, and nothing else.
+    # A repeated row only shows that its member is present.
     kind = F.when(F.col("_repeats"), F.lit(SEEN)).otherwise(F.col("_kind"))
     theirs = members.join(came, keys).withColumn("_kind", kind).select(*came.columns)
     events = theirs.unionByName(_published_events(several, config, entity))
-    # Snapshots that came, and those before.
+    # Added snapshots, and BEGINNING for the earlier ones.
     before = judged.sparkSession.range(1).select(instant(BEGINNING).alias("_day"))
     if config.has_timed_snapshots:
         before = before.withColumn("_number", F.lit(0).cast("bigint"))
     seen = None
     if changes.quarantined_added is not None:
-        # Those too that went and came again: the day's other rows may be new.
+        # Including keys that were removed and added again: other rows of the day may be new.
         seen = seen_events(changes.quarantined_added, config, entity)
     days = snapshot_days(came, config, entity).unionByName(before)
     return keyed_versions(events, (days, seen), limits.now, config, entity)
@@ -250,10 +250,10 @@ def _changed(
 def _published_events(
     touched: DataFrame, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
-    """What stands for all that was told of a member before: its version, its end, its mention."""
+    """Events that stand for a member's published state: version, end, and reference of a fact."""
     known = F.col("_known_from").isNotNull()
     is_closed = F.coalesce(F.col("valid_to").isNotNull(), F.lit(False)) & known
-    # An inferred version is no more than its mention; that of a known member goes with its version.
+    # An inferred version is a reference only; a known member's reference is in its version event.
     before = F.when(~known, F.col("_mentioned_at"))
     mention = F.least(F.col("_came"), before) if config.infers_members else before
     kinds = [
@@ -291,7 +291,7 @@ def _published_events(
 
 
 def _without(rows: DataFrame, late: DataFrame, config: DimensionConfig) -> DataFrame:
-    # A semi-join would keep the many rows on the left in memory.
+    # A semi-join would build its hash table from the many rows on the left.
     marked = late.withColumn("_late", F.lit(True))
     joined = marked.join(rows, [*config.natural_key], "right").where(F.col("_late").isNull())
     return joined.select(*rows.columns)

@@ -1,4 +1,4 @@
-"""Which members a change touches, and for which of them the latest version is not enough."""
+"""Classification of members by their changes: untouched, one change, several changes, late."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,15 +30,15 @@ from headrace.star.timed_snapshots import may_be_withdrawn
 
 @dataclass(frozen=True)
 class DimensionChanges:
-    """What came and went since the published state was built; what did both cancels out.
+    """Rows added and removed since the published state was built; rows in both cancel out.
 
     Attributes:
-        added: Processed rows of files that came.
-        removed: Processed rows of files that went; None: none did.
-        mentions_added: Natural key columns of the dimension and `_event_time`, of facts that came.
-        mentions_removed: The same of facts that went.
-        quarantined_added: Keys of quarantined rows, as of `DimensionInputs`, that came.
-        quarantined_removed: Those that went.
+        added: Processed rows of added files.
+        removed: Processed rows of removed files; None without any.
+        mentions_added: Natural key and `_event_time` of added facts.
+        mentions_removed: Natural key and `_event_time` of removed facts.
+        quarantined_added: Added keys of quarantined rows, as in `DimensionInputs`.
+        quarantined_removed: Removed keys of quarantined rows.
     """
 
     added: DataFrame
@@ -51,13 +51,13 @@ class DimensionChanges:
 
 @dataclass(frozen=True)
 class TimeLimits:
-    """Instants that decide whose published version is enough.
+    """Times that decide which members can be updated from their latest version.
 
     Attributes:
-        now: As of `DimensionInputs`, of the state that is made.
-        unknown_deletes_until: Until then, a member that has no version may have been deleted; None:
-            none was (`unknown_deletes`).
-        unknown_deletes_sequence: Likewise, of a source that orders its changes by a number.
+        now: As in `DimensionInputs`, for the next state.
+        unknown_deletes_until: Latest delete of a member without a version (`unknown_deletes`); None
+            without any.
+        unknown_deletes_sequence: Largest number of such a delete, for sources with a sequence.
     """
 
     now: datetime | None = None
@@ -68,7 +68,7 @@ class TimeLimits:
 def net_events(
     changes: DimensionChanges, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
-    """Events of rows that came (`_count` > 0) or went (< 0), without those that did both."""
+    """Events of added (`_count` > 0) and removed (< 0) rows; rows in both cancel out."""
     came = told_events(changes.added, config, entity)
     went = None if changes.removed is None else told_events(changes.removed, config, entity)
     if config.snapshots_tell_deletes:
@@ -93,24 +93,24 @@ def judged_members(
     config: DimensionConfig,
     entity: EntityConfig,
 ) -> DataFrame:
-    """One row a member that is published or touched, with what is to be done about it.
+    """Classify every member that is published or has changes.
 
     Args:
-        members: Head rows, the unknown member's left out.
-        told: Of `net_events`.
-        changes: Its mentions are read.
+        members: Latest versions, without the unknown member.
+        told: Events of `net_events`.
+        changes: Its references of facts are read.
         limits: Times that make a member late.
         config: How versions begin and end.
         entity: Types of the columns.
 
     Returns:
-        The head's columns (NULL of new members), `_first_at` (the first change told),
-        `_last_delete` (the last delete that came), `_came` (the first mention that came),
-        `_was_removed`, the values of one change (`new_column`), and never
-        NULL: `_is_late` (its whole history is needed), `_is_single` (its head row and the one
-        change that was told are enough) and `_is_several` (its head row and what was told are).
+        Columns of the latest version (NULL for new members), `_first_at` (first change),
+        `_last_delete` (last added delete), `_came` (first added reference), `_was_removed`,
+        the values of a single change (`new_column`), and without NULLs: `_is_late` (needs its
+        history), `_is_single` (latest version and one change), `_is_several` (latest version and
+        several changes).
     """
-    # The few that are touched on the left: Sail keeps that side in memory, streams the other.
+    # The few touched members on the left: Sail builds the hash table from that side.
     touched = _touched(told, changes, limits, config, entity)
     if config.has_timed_snapshots:
         members = members.transform(_with_new_days, told, config, entity)
@@ -128,26 +128,26 @@ def judged_members(
 def _with_new_days(
     members: DataFrame, told: DataFrame, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
-    """`_all_days` and `_first_day` of the snapshots that came."""
+    """Add `_all_days` and `_first_day` of the added snapshots."""
     came = told.where(F.col("_count") > 0)
     days = snapshot_days(came, config, entity).agg(
         F.count(F.lit(1)).alias("_all_days"), F.min("_day").alias("_first_day")
     )
-    # Beneath the join of members: above it, Sail 0.7 drops filters of the result.
+    # Below the join of members: above it, Sail 0.7 drops filters of the result.
     return days.crossJoin(members)
 
 
 def _repeats() -> Column:
-    """Whether all rows that came are the member's last one again."""
+    """Whether all added rows repeat the member's last row."""
     last = F.col("_row_hash")
     is_last = (F.col("_least_hash") == last) & (F.col("_most_hash") == last)
     return _true(is_last) & ~_true(F.col("_was_removed"))
 
 
 def new_column(name: str) -> str:
-    """Name of a judged member's column with a value of the change that was told.
+    """Column with a value of a member's single change.
 
-    Two underscores: an attribute may be called `hash`, and `_new_hash` is another column.
+    Two underscores, because an attribute may be called `hash`, and `_new_hash` is another column.
     """
     return f"_new__{name}"
 
@@ -157,7 +157,7 @@ def _is_late(limits: TimeLimits, config: DimensionConfig, entity: EntityConfig) 
     if config.has_timed_snapshots:
         late = F.col("_was_removed") | _breaks_snapshots(config)
     if config.has_future and limits.now is not None:
-        # What was of the future is of the past now.
+        # A future change has become effective.
         late = late | _true(F.col("_next_change_at") < instant(limits.now.isoformat(" ")))
     if limits.unknown_deletes_until is not None:
         until = instant(limits.unknown_deletes_until.isoformat(" "))
@@ -181,10 +181,10 @@ def _is_late(limits: TimeLimits, config: DimensionConfig, entity: EntityConfig) 
 
 
 def _breaks_snapshots(config: DimensionConfig) -> Column:
-    """Whether what snapshots that came say of a member does not just go on from its version.
+    """Whether the added snapshots cannot be applied to a member's latest version alone.
 
-    A row that is repeated says nothing new. A member that comes back, or that some of the
-    snapshots lack, may be placed by other rows than its last one.
+    A repeated row changes nothing. A member that returns, or that some of the snapshots lack, may
+    depend on earlier rows than its last one.
     """
     is_new, has_rows = F.col("_known_from").isNull(), F.col("_first_at").isNotNull()
     is_earlier = ~F.col("_repeats") & _true(F.col("_first_at") <= F.col("_changed_at"))
@@ -198,7 +198,7 @@ def _breaks_snapshots(config: DimensionConfig) -> Column:
 
 def _is_touched(config: DimensionConfig) -> Column:
     if config.snapshots_tell_deletes:
-        # Every snapshot says something of every member.
+        # A full snapshot affects every member.
         return F.lit(True)
     return F.col("_first_at").isNotNull() | _is_mentioned(config)
 
@@ -214,7 +214,7 @@ def _is_single(limits: TimeLimits, config: DimensionConfig) -> Column:
 
 
 def _is_mentioned(config: DimensionConfig) -> Column:
-    """Whether a mention that came says something that is not known yet."""
+    """Whether an added reference changes the member's inferred version."""
     unknown = F.col("_known_from").isNull()
     if config.first_version == "at_effective_time":
         unknown = unknown | (F.col("_came") < F.col("_known_from"))
@@ -233,7 +233,7 @@ def _touched(
     config: DimensionConfig,
     entity: EntityConfig,
 ) -> DataFrame:
-    """One row a member of whom something was told or mentioned, or went."""
+    """One row a member with added or removed events or references."""
     keys = [*config.natural_key]
     values = {
         new_column(name): name
@@ -242,7 +242,7 @@ def _touched(
     kept = _kept(config)
     first_at, more = F.min("_at"), list[Column]()
     if config.has_timed_snapshots:
-        # What was only seen has no time.
+        # Presence events have no effective time.
         first_at = F.min(F.when(F.col("_kind") != SEEN, F.col("_at")))
         came, is_state = F.col("_count") > 0, F.col("_kind") == STATE
         more = [
@@ -267,7 +267,7 @@ def _touched(
             F.max(F.when(F.col("_rank") == 1, F.col("_hash"))).alias("_new_hash"),
             *(F.max(F.when(F.col("_rank") == 1, F.col(_last(n)))).alias(_last(n)) for n in kept),
             *more,
-            # Of one change any is the one; of several none is used.
+            # Only used for members with a single change.
             *(F.first(name).alias(new) for new, name in values.items()),
         )
     )
@@ -288,11 +288,9 @@ def _touched(
 def _ranked(
     told: DataFrame, limits: TimeLimits, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
-    """`told` with `_hash` of the type 1 values, and `_rank`: 1 of the state that was told last.
+    """Add `_hash` of the type 1 values, and `_rank`: 1 for the last state, except future ones.
 
-    States of the future are left out: they change no value of today.
-
-    Of type 1 values whose NULL says nothing, `_last` has what was told last.
+    For type 1 columns with `ignore_nulls`, `_last__<column>` has the last value.
     """
     if not config.overwritten:
         none = F.lit(None).cast("bigint")
@@ -316,7 +314,7 @@ def _ranked(
 
 
 def _overwritten_hash(config: DimensionConfig, entity: EntityConfig) -> Column:
-    """Of those of which a NULL is a value."""
+    """Hash of the type 1 columns without `ignore_nulls`."""
     values = [
         (F.col(n), entity.column(s).type)
         for n, s in config.overwritten.items()
@@ -326,7 +324,7 @@ def _overwritten_hash(config: DimensionConfig, entity: EntityConfig) -> Column:
 
 
 def _kept(config: DimensionConfig) -> list[str]:
-    """Type 1 columns of which a NULL says nothing."""
+    """Type 1 columns with `ignore_nulls`."""
     return [name for name in config.ignore_nulls if name in config.overwritten]
 
 

@@ -1,4 +1,4 @@
-"""Members of whom one change was told, after all that were told before: most of a day in order."""
+"""Fast path of members with a single change after their last one: most members of a day."""
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -16,12 +16,12 @@ _AT = "_first_at"
 def next_heads(
     judged: DataFrame, schema: TableSchema, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
-    """The next head row of each member, of those too that nothing touches.
+    """The next latest version of each member, untouched members included.
 
-    A new member of whom a delete is all that was told has none.
+    A new member with only a delete has none.
 
     Args:
-        judged: Of `judged_members`, members with one change and untouched ones.
+        judged: Members with one change and untouched ones, of `judged_members`.
         schema: Columns of the lake's table.
         config: How versions begin and end.
         entity: Types of the columns.
@@ -36,7 +36,7 @@ def next_heads(
         **{name: _overwritten(name, config) for name in config.overwritten},
         "valid_from": F.when(begins, start).otherwise(F.col("valid_from")),
         "valid_to": valid_to,
-        # Of members with one change nothing is of the future.
+        # Members with a single change have no future changes.
         "is_current": F.when(F.col("_is_single"), valid_to.isNull()).otherwise(F.col("is_current")),
         "is_latest": F.lit(True),
         "is_deleted": flagged,
@@ -60,7 +60,7 @@ def next_heads(
 def ended_versions(
     judged: DataFrame, schema: TableSchema, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
-    """Published versions that the one change put another in the place of; arguments as above."""
+    """Published versions that the single change closes; arguments as in the function above."""
     columns = {
         **{name: _overwritten(name, config) for name in config.overwritten},
         "valid_to": F.coalesce(F.col("valid_to"), F.col(_AT)),
@@ -77,7 +77,7 @@ def ended_versions(
 
 
 def _with_outcome(judged: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
-    """Whether the change begins a version (`_begins`) or only ends the published one (`_ends`)."""
+    """Add whether the change begins a version (`_begins`) or only ends one (`_ends`)."""
     exists = F.col(config.key_column).isNotNull()
     types = value_types(config, entity)
     old = parse.hash_key([(F.col(name), types[name]) for name in config.attributes])
@@ -106,7 +106,7 @@ def _first_start(config: DimensionConfig) -> Column:
 
 
 def _was_there(config: DimensionConfig) -> Column:
-    """Whether the member is published, and not as deleted."""
+    """Whether the member is published and not deleted."""
     is_gone = F.col("valid_to").isNotNull()
     if config.delete_action == "flag":
         is_gone = F.coalesce(F.col("is_deleted"), F.lit(False))
@@ -114,7 +114,7 @@ def _was_there(config: DimensionConfig) -> Column:
 
 
 def _new(name: str, config: DimensionConfig) -> Column:
-    """What the change says: where its NULL says nothing, what was published."""
+    """The value of the change; with `ignore_nulls`, the published value in place of NULL."""
     told = F.col(new_column(name))
     if name not in config.ignore_nulls:
         return told
@@ -124,7 +124,7 @@ def _new(name: str, config: DimensionConfig) -> Column:
 
 
 def _attribute(name: str, config: DimensionConfig) -> Column:
-    # A flagged member is shown as it was last known.
+    # A member flagged as deleted keeps its last values.
     is_told = F.col("_begins") & ~(_is_delete() & F.col("_exists"))
     return F.when(is_told, _new(name, config)).otherwise(F.col(name))
 

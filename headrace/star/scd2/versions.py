@@ -1,4 +1,4 @@
-"""Type 2 history: from what was told of members to their versions."""
+"""Type 2 versions with validity intervals, from the events of members in time order."""
 
 from datetime import datetime
 
@@ -27,15 +27,15 @@ _DELETED = -1
 def versions_of(
     events: DataFrame, now: datetime | None, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
-    """Versions of the members that events tell of (type 2 of Kimball & Ross, 3rd ed.).
+    """Versions of the events' members (type 2 of Kimball & Ross, 3rd ed.).
 
-    - Equal neighbours are one version; a delete between them keeps them apart.
-    - A delete of a member of whom nothing was told before says nothing.
-    - A member of whom facts speak before any version has an inferred one in front.
+    - Consecutive equal states are one version, unless a delete lies between them.
+    - A delete without an earlier state is ignored.
+    - A member with a fact before its first version gets an inferred version in front.
 
     Args:
-        events: Of whole members, one at an instant (headrace.star.scd2.change_events).
-        now: What is current is so just before; None: no event is of a later time.
+        events: All events of these members, one at an instant (scd2/change_events.py).
+        now: `is_current` refers to the moment before; None: no event lies in the future.
         config: How versions begin and end.
         entity: Types of the columns.
 
@@ -70,14 +70,14 @@ def _with_neighbour(events: DataFrame, config: DimensionConfig, entity: EntityCo
     if config.delete_action == "flag":
         is_deleted = is_deleted | F.col("_gone")
     deleted = F.lit(_DELETED).cast("bigint")
-    # Of a mention, which comes first, there is none: so the first that was told has none before.
+    # A reference, which comes first, has no state, so the first row has none before it.
     told = F.when(is_deleted, deleted).when(~_is(MENTION), state)
     before = _in_time(config).before("_state")
     return events.withColumn("_state", told).withColumn("_before", before)
 
 
 def _start(config: DimensionConfig) -> Column:
-    """Where the version that an event begins would begin."""
+    """Start of the version that an event would begin."""
     beginning = instant(BEGINNING)
     start = F.col("_at")
     if config.first_version == "from_beginning":
@@ -95,13 +95,13 @@ def _with_member_facts(
     member = Window.partitionBy(*config.natural_key)
     stands = _is(STATE) | _is(PUBLISHED)
     if config.delete_action == "flag" or config.first_version == "from_beginning":
-        # Inserted and deleted at one instant: where a version can show it, it was there.
+        # A member inserted and deleted at one instant counts if a version can show it.
         stands = stands | F.col("_has_values")
-    # A published version with a mention has its inferred one already.
+    # A published version with a reference already has its inferred version.
     fronted = _is(PUBLISHED) & F.col("_mentioned_at").isNotNull()
     told = (_is(STATE) | _is(DELETE)) & ~_is_past(now)
     if have_one_state(config):
-        # Nothing of the future changes them; when they begin is known all the same.
+        # Future events cannot change such members.
         told = F.lit(False)
     following = F.least(F.col("_next_change_at"), F.when(told, F.col("_at")))
     none = F.lit(None)
@@ -124,7 +124,7 @@ def _with_member_facts(
 def _since_first_state(
     events: DataFrame, now: datetime | None, config: DimensionConfig
 ) -> DataFrame:
-    """Events without deletes before the member's first state, and where versions would begin."""
+    """Drop deletes before the member's first state, and add the start of versions."""
     first_at, published_from = F.col("_first_told_at"), F.col("_published_from")
     is_told = _is(MENTION) | F.coalesce(F.col("_at") >= first_at, F.lit(False))
     first_start = instant(BEGINNING) if config.first_version == "from_beginning" else first_at
@@ -149,9 +149,9 @@ def _since_first_state(
 def _with_latest_values(
     events: DataFrame, now: datetime | None, config: DimensionConfig
 ) -> DataFrame:
-    """Type 1: every event of a member gets the values of today; deletes tell of none.
+    """Type 1: give every event of a member its current values, which deletes do not change.
 
-    Of a member of whom only the future is told: the values that it begins with.
+    A member with future states only gets the values of its first one.
     """
     if not config.overwritten:
         return events
@@ -161,7 +161,7 @@ def _with_latest_values(
     if now is not None:
         latest_at = F.coalesce(latest_at, F.min(F.when(tells, F.col("_at"))).over(member))
     told = events.withColumn("_latest_at", latest_at)
-    # One event of a member tells at that instant, so that `max` picks its value, NULL or not.
+    # Each member has one such event, so `max` returns its value, NULL included.
     is_latest = tells & (F.col("_at") == F.col("_latest_at"))
     return told.withColumns(
         {n: F.max(F.when(is_latest, F.col(n))).over(member) for n in config.overwritten}
@@ -227,7 +227,7 @@ def _is_current(valid_from: Column, valid_to: Column, now: datetime | None) -> C
 
 
 def _value(name: str, type_name: str, config: DimensionConfig) -> Column:
-    """What a version shows: a delete what held before it, an inferred one what is configured."""
+    """Value of a version: of a delete the state before it, of an inferred one as configured."""
     unknown = parse.cast_to(F.lit(config.unknown_values.get(name)), type_name)
     value = F.col(name)
     if name in config.overwritten:
