@@ -1,9 +1,8 @@
-"""Processed to curated: a dimension follows the changes of what it is made from.
+"""Processed to curated: updates a dimension incrementally from the changes of its inputs.
 
-A dimension lies in two kinds of files. The head has the latest version of each member, the tail
-all earlier ones. A day in order reads the head and writes it anew, and adds a file to the tail:
-what it costs does not grow with the history. Only a change that comes late reads the tail and the
-history of its members.
+A dimension has two sets of files: the latest version of each member, and the history, which holds
+all earlier versions. A day in order reads and rewrites the latest versions and appends a file to
+the history: its cost does not grow with the history. Only a late change reads the history.
 """
 
 import json
@@ -58,7 +57,7 @@ _NEXT_CHANGE = "headrace.next_change"
 # Each day may add a file to the tail. Past this many the small ones become one.
 _TAIL_FILES = 32
 _SMALL_BYTES = 32 * 2**20
-# Logged all the same: in Dagster's UI, a check without a result counts as skipped.
+# Reported although nothing changed: Dagster's UI shows a check without a result as skipped.
 _UNCHANGED = tuple(
     CheckResult(name, passed=True, expected="what was published before", found="no change")
     for name in ("unique_key", "one_current_version")
@@ -146,7 +145,7 @@ def all_inputs(
     quarantined_keys: LakeTable | None,
     now: datetime | None,
 ) -> DimensionInputs:
-    """All published rows that a dimension is made from; arguments as of `DimensionStep`."""
+    """All published input rows of a dimension; arguments as in `DimensionStep`."""
     keys = scan_if_published(quarantined_keys) if quarantined_keys else None
     return DimensionInputs(
         _rows(spark, dimension, sources, _published_scans(sources)),
@@ -183,7 +182,7 @@ def _rows(
 
 
 def now_of(properties: Mapping[str, str]) -> datetime | None:
-    """Today, as of the publication with these properties; None where nothing is of the future."""
+    """The current time of the publication with these properties; None without future changes."""
     return _time(properties.get(_NOW))
 
 
@@ -216,7 +215,7 @@ class DimensionStep:
         """Stage the dimension, which follows all that is published, whatever run it is from.
 
         Args:
-            days: Those whose changes the run brings.
+            days: The run's days.
             stale: Other days that were published since the dimension was.
 
         Raises:
@@ -253,7 +252,7 @@ class DimensionStep:
         )
 
     def _next_change(self, written: _Written, published: _Published | None) -> datetime | None:
-        """The first change told that is of the future; None without one."""
+        """The first change that lies in the future; None without one."""
         if published is not None and not written.new:
             return published.next_change
         if not self.config.has_future:
@@ -277,7 +276,7 @@ class DimensionStep:
         return max([*ends, *([known] if known else [])], default=None)
 
     def _published(self, properties: Mapping[str, str], days: Sequence[date]) -> _Published | None:
-        """None if it has to be built from nothing."""
+        """The published state; None if the dimension has to be rebuilt."""
         if properties.get(_CODE) != self.code_version or _HEAD not in properties:
             return None
         rows = [changes_since_read(properties, source.table) for source in self.sources]
@@ -345,12 +344,12 @@ class DimensionStep:
         update = None if published.is_up_to_date else self._update(published)
         if update is not None:
             return update
-        # Published again as it is; what it has read may have gone on without changing a member.
+        # The rows stay; the watermarks may have advanced without a change of a member.
         head, tail = published.head.files, published.tail.files
         return _Written(head, head_place, tail, (), self._read_now(published), published.limits)
 
     def _update(self, published: _Published) -> _Written | None:
-        """None if what changed touches no member."""
+        """The updated files; None if the changes affect no member."""
         spark = self.spark
         removed = [changes.removed for changes in published.rows]
         changes = DimensionChanges(
@@ -390,7 +389,7 @@ class DimensionStep:
         )
 
     def everything(self, now: datetime | None) -> DimensionInputs:
-        """All published rows that the dimension is made from."""
+        """All published input rows of the dimension."""
         keys = self.quarantined_keys
         dimension = (self.config, self.entity)
         return all_inputs(self.spark, dimension, self.sources, self.mentioned_by, keys, now)
@@ -454,7 +453,7 @@ class DimensionStep:
         }
 
     def _nameless(self, scan: LakeScan) -> dict[date, int]:
-        """By day: rows without a whole natural key, which name no member and are left out."""
+        """By day: number of rows with NULL in the natural key, which are left out."""
         sources = [*self.config.natural_key.values()]
         days = [
             day
@@ -477,7 +476,7 @@ class DimensionStep:
         return found
 
     def _audit(self, written: _Written) -> tuple[CheckResult, ...]:
-        """Judge what is new: the whole head, and what enters the tail."""
+        """Check the new files: all latest versions, and versions added to the history."""
         schema = spark_schema(lake_dimension_schema(self.config, self.entity))
         natural = [F.col(name) for name in self.config.natural_key]
 
@@ -492,7 +491,7 @@ class DimensionStep:
         ).collect()[0]
         heads = (
             read(written.head)
-            # A source may have a member with the natural key of the unknown one.
+            # A source may have a member with the natural key of the unknown member.
             .where(F.col(self.config.key_column) != UNKNOWN_KEY)
             .agg(F.count(F.lit(1)).alias("rows"), F.countDistinct(*natural).alias("members"))
             .collect()[0]

@@ -255,7 +255,7 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
 
 
 def told_order(config: DimensionConfig) -> list[str]:
-    """Columns that order the events of one instant; the last event wins."""
+    """Columns that order the events of one instant; the last is the one that holds."""
     order = [f"_order_{i}" for i in range(len(config.told_by))]
     first = ["_sequence"] if config.has_sequence else []
     # Neither files nor lines of several entities have a common order.

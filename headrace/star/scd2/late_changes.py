@@ -198,7 +198,7 @@ def _breaks_snapshots(config: DimensionConfig) -> Column:
 
 def _is_touched(config: DimensionConfig) -> Column:
     if config.snapshots_tell_deletes:
-        # A full snapshot affects every member.
+        # Every snapshot says something of every member.
         return F.lit(True)
     return F.col("_first_at").isNotNull() | _is_mentioned(config)
 
@@ -314,7 +314,7 @@ def _ranked(
 
 
 def _overwritten_hash(config: DimensionConfig, entity: EntityConfig) -> Column:
-    """Hash of the type 1 columns without `ignore_nulls`."""
+    """Of those of which a NULL is a value."""
     values = [
         (F.col(n), entity.column(s).type)
         for n, s in config.overwritten.items()
@@ -324,7 +324,7 @@ def _overwritten_hash(config: DimensionConfig, entity: EntityConfig) -> Column:
 
 
 def _kept(config: DimensionConfig) -> list[str]:
-    """Type 1 columns with `ignore_nulls`."""
+    """Type 1 columns of which a NULL says nothing."""
     return [name for name in config.ignore_nulls if name in config.overwritten]
 
 
