@@ -81,7 +81,7 @@ def build_dimension_asset(
                 entity=entity,
                 table=lake.table(CURATED, config.name),
                 sources=dimension_sources(project, config, processed),
-                mentioned_by=inferring_facts(project, config, processed),
+                facts=inferring_facts(project, config, processed),
                 code_version=version,
                 quarantined_keys=(
                     lake.table(QUARANTINED_KEYS, table_of(config.entity))

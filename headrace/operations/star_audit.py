@@ -150,13 +150,13 @@ class StarAudit:
         keys = None
         if config.snapshots_tell_deletes:
             keys = self.lake_table(QUARANTINED_KEYS, config.entity.replace(".", "_"))
-        mentions = inferring_facts(self.project, config, self._processed)
+        references = inferring_facts(self.project, config, self._processed)
         # The rebuild uses the published state's current time.
         now = now_of(self.lake_table("curated", config.name).snapshot_properties())
         sources = dimension_sources(self.project, config, self._processed)
-        inputs = all_inputs(self.spark, (config, entity), sources, mentions, keys, now)
+        inputs = all_inputs(self.spark, (config, entity), sources, references, keys, now)
         built = build_dimension(inputs, config, entity)
-        whole = built.head.unionByName(built.tail)
+        whole = built.latest.unionByName(built.history)
         names = dimension_schema(config, entity).names
         return temp.materialize(self.lake_table("curated", config.name), whole.select(*names))
 

@@ -46,16 +46,16 @@ from headrace.star.scd2.incremental import DimensionChanges, TimeLimits, Version
 
 log = structlog.get_logger(__name__)
 
-# Properties of a dimension's snapshot: where its head lies, and the code that built it.
-_HEAD = "headrace.head"
+# Properties of a dimension's snapshot: folder of its latest versions, code version, and so on.
+_LATEST_FOLDER = "headrace.head"
 _CODE = "headrace.code_version"
 _LATE = "headrace.late_members"
 _DELETES_UNTIL = "headrace.unknown_deletes_until"
 _DELETES_SEQUENCE = "headrace.unknown_deletes_sequence"
 _NOW = "headrace.now"
 _NEXT_CHANGE = "headrace.next_change"
-# Each day may add a file to the tail. Past this many the small ones become one.
-_TAIL_FILES = 32
+# Each day may add a file to the history. From this number on the small files are compacted.
+_HISTORY_FILES = 32
 _SMALL_BYTES = 32 * 2**20
 # Reported although nothing changed: Dagster's UI shows a check without a result as skipped.
 _UNCHANGED = tuple(
@@ -66,7 +66,7 @@ _UNCHANGED = tuple(
 
 @dataclass(frozen=True)
 class StagedDimension:
-    """A whole dimension, staged, and what its audit says of the days that a run brings."""
+    """A whole dimension, staged, with the audit reports of the run's days and of stale days."""
 
     table: StagedTable
     reports: Mapping[date, PartitionReport]
@@ -109,10 +109,10 @@ def dimension_sources(
 class _Published:
     """The published state, and what happened since to the tables that it was made from."""
 
-    head: LakeScan
-    tail: LakeScan
+    latest: LakeScan
+    history: LakeScan
     rows: Sequence[FileChanges]
-    mentions: Sequence[FileChanges]
+    references: Sequence[FileChanges]
     quarantined: FileChanges | None
     limits: TimeLimits
     next_change: datetime | None
@@ -121,16 +121,16 @@ class _Published:
     def is_up_to_date(self) -> bool:
         now = self.limits.now
         is_past = now is not None and self.next_change is not None and self.next_change < now
-        return not (any(self.rows) or self.quarantined or any(self.mentions) or is_past)
+        return not (any(self.rows) or self.quarantined or any(self.references) or is_past)
 
 
 @dataclass(frozen=True)
 class _Written:
-    """Files of the next state: those that stay and those that are new."""
+    """Files of the next state; `new` has those that this run wrote."""
 
-    head: tuple[StagedFile, ...]
-    head_place: str
-    tail: tuple[StagedFile, ...]
+    latest: tuple[StagedFile, ...]
+    latest_folder: str
+    history: tuple[StagedFile, ...]
     new: tuple[StagedFile, ...]
     read: Mapping[str, str]
     limits: TimeLimits
@@ -141,7 +141,7 @@ def all_inputs(
     spark: SparkSession,
     dimension: tuple[DimensionConfig, EntityConfig],
     sources: Sequence[DimensionSource],
-    mentioned_by: Sequence[InferringFact],
+    facts: Sequence[InferringFact],
     quarantined_keys: LakeTable | None,
     now: datetime | None,
 ) -> DimensionInputs:
@@ -149,7 +149,7 @@ def all_inputs(
     keys = scan_if_published(quarantined_keys) if quarantined_keys else None
     return DimensionInputs(
         _rows(spark, dimension, sources, _published_scans(sources)),
-        all_references(mentioned_by, spark),
+        all_references(facts, spark),
         keys.frame(spark) if keys else None,
         now,
     )
@@ -197,7 +197,7 @@ class DimensionStep:
     Attributes:
         entity: Types of the columns; of several entities, `united_entity`.
         sources: Its entities, in its order.
-        mentioned_by: Facts whose members may be unknown: they get inferred ones.
+        facts: Facts for whose unknown natural keys the dimension infers members.
         quarantined_keys: Of full snapshots: keys of rows that were set aside, whose members were
             there all the same.
     """
@@ -207,7 +207,7 @@ class DimensionStep:
     entity: EntityConfig
     table: LakeTable
     sources: Sequence[DimensionSource]
-    mentioned_by: Sequence[InferringFact]
+    facts: Sequence[InferringFact]
     code_version: str
     quarantined_keys: LakeTable | None = None
 
@@ -225,16 +225,16 @@ class DimensionStep:
             require_sound(self.spark, source.entity, dimension_conditions(self.config))
         properties = self.table.snapshot_properties()
         published = self._published(properties, days)
-        head = properties.get(_HEAD, "")
+        latest = properties.get(_LATEST_FOLDER, "")
         if published is None:
             written = self._build(properties, days)
         else:
-            written = self._follow(published, head)
+            written = self._carry_on(published, latest)
         schema = lake_dimension_schema(self.config, self.entity)
         key = (self.config.key_column,)
         validate_files(self.table.name, schema, self.table.storage, written.new, key)
         recorded = {
-            _HEAD: written.head_place,
+            _LATEST_FOLDER: written.latest_folder,
             _CODE: self.code_version,
             _LATE: str(written.late_members),
             _DELETES_UNTIL: str(written.limits.unknown_deletes_until or ""),
@@ -243,7 +243,7 @@ class DimensionStep:
             _NEXT_CHANGE: str(self._next_change(written, published) or ""),
             **written.read,
         }
-        table = StagedTable(schema, (*written.tail, *written.head), recorded)
+        table = StagedTable(schema, (*written.history, *written.latest), recorded)
         return StagedDimension(
             table,
             self._reports(days, written),
@@ -257,7 +257,7 @@ class DimensionStep:
             return published.next_change
         if not self.config.has_future:
             return None
-        files = [f for f in written.head if f.null_counts.get("_next_change_at", 0) < f.rows]
+        files = [f for f in written.latest if f.null_counts.get("_next_change_at", 0) < f.rows]
         if not files:
             return None
         schema = spark_schema(lake_dimension_schema(self.config, self.entity))
@@ -266,23 +266,23 @@ class DimensionStep:
         return found
 
     def _now(
-        self, properties: Mapping[str, str], days: Sequence[date], told: Sequence[date]
+        self, properties: Mapping[str, str], days: Sequence[date], row_days: Sequence[date]
     ) -> datetime | None:
-        """End of the last day that the dimension was run for, or that a row is of."""
+        """End of the last day that the dimension was run for or that has rows."""
         if not self.config.has_future:
             return None
-        ends = [datetime.combine(day, time()) + timedelta(days=1) for day in (*days, *told)]
+        ends = [datetime.combine(day, time()) + timedelta(days=1) for day in (*days, *row_days)]
         known = now_of(properties)
         return max([*ends, *([known] if known else [])], default=None)
 
     def _published(self, properties: Mapping[str, str], days: Sequence[date]) -> _Published | None:
         """The published state; None if the dimension has to be rebuilt."""
-        if properties.get(_CODE) != self.code_version or _HEAD not in properties:
+        if properties.get(_CODE) != self.code_version or _LATEST_FOLDER not in properties:
             return None
         rows = [changes_since_read(properties, source.table) for source in self.sources]
         known_rows = [changes for changes in rows if changes is not None]
-        mentions = [changes_since_read(properties, each.table) for each in self.mentioned_by]
-        known = [changes for changes in mentions if changes is not None]
+        references = [changes_since_read(properties, each.table) for each in self.facts]
+        known = [changes for changes in references if changes is not None]
         quarantined = None
         if self.quarantined_keys is not None:
             quarantined = changes_since_read(properties, self.quarantined_keys)
@@ -290,18 +290,18 @@ class DimensionStep:
                 return None
         if (
             len(known_rows) != len(rows)
-            or len(known) != len(mentions)
+            or len(known) != len(references)
             or _DELETES_UNTIL not in properties
         ):
             return None
         now = self._now(properties, days, [d for rows in known_rows for d in rows.added.days])
         scan = self.table.scan()
-        folder = f"/data/{properties[_HEAD]}/"
-        head = [file for file in scan.files if folder in file.path]
-        tail = [file for file in scan.files if folder not in file.path]
+        folder = f"/data/{properties[_LATEST_FOLDER]}/"
+        latest = [file for file in scan.files if folder in file.path]
+        history = [file for file in scan.files if folder not in file.path]
         return _Published(
-            scan.only(head),
-            scan.only(tail),
+            scan.only(latest),
+            scan.only(history),
             known_rows,
             known,
             quarantined,
@@ -315,38 +315,40 @@ class DimensionStep:
 
     def _build(self, properties: Mapping[str, str], days: Sequence[date]) -> _Written:
         processed = _published_scans(self.sources)
-        scans = [scan_if_published(each.table) for each in self.mentioned_by]
-        mentions = union(
+        scans = [scan_if_published(each.table) for each in self.facts]
+        references = union(
             each.references(scan, self.spark)
-            for each, scan in zip(self.mentioned_by, scans, strict=True)
+            for each, scan in zip(self.facts, scans, strict=True)
             if scan
         )
         rows = _rows(self.spark, (self.config, self.entity), self.sources, processed)
         keys = scan_if_published(self.quarantined_keys) if self.quarantined_keys else None
         now = self._now(properties, days, [d for scan in processed if scan for d in scan.days])
-        inputs = DimensionInputs(rows, mentions, keys.frame(self.spark) if keys else None, now)
+        inputs = DimensionInputs(rows, references, keys.frame(self.spark) if keys else None, now)
         versions = build_marked_dimension(inputs, self.config, self.entity)
         token = self.table.new_token()
         write_split(versions, uri=self.table.staging_uri(token), by=IS_LATEST)
         written = self.table.staged_files(token)
         place = f"{token}/{IS_LATEST}=true"
-        head = tuple(file for file in written if f"/data/{place}/" in file.path)
-        tail = tuple(file for file in written if file not in head)
+        latest = tuple(file for file in written if f"/data/{place}/" in file.path)
+        history = tuple(file for file in written if file not in latest)
         read = self._as_read(processed)
-        for each, scan in zip(self.mentioned_by, scans, strict=True):
+        for each, scan in zip(self.facts, scans, strict=True):
             read |= as_read(each.table, scan)
         if self.quarantined_keys is not None:
             read |= as_read(self.quarantined_keys, keys)
         limits = TimeLimits(now, *unknown_deletes(rows, self.config, self.entity))
-        return _Written(head, place, tail, written, read, limits)
+        return _Written(latest, place, history, written, read, limits)
 
-    def _follow(self, published: _Published, head_place: str) -> _Written:
+    def _carry_on(self, published: _Published, latest_folder: str) -> _Written:
         update = None if published.is_up_to_date else self._update(published)
         if update is not None:
             return update
         # The rows stay; the watermarks may have advanced without a change of a member.
-        head, tail = published.head.files, published.tail.files
-        return _Written(head, head_place, tail, (), self._read_now(published), published.limits)
+        latest, history = published.latest.files, published.history.files
+        return _Written(
+            latest, latest_folder, history, (), self._read_now(published), published.limits
+        )
 
     def _update(self, published: _Published) -> _Written | None:
         """The updated files; None if the changes affect no member."""
@@ -355,13 +357,13 @@ class DimensionStep:
         changes = DimensionChanges(
             added=self._rows_of([changes.added for changes in published.rows]),
             removed=self._rows_of(removed) if any(scan.files for scan in removed) else None,
-            mentions_added=self._mentions([c.added for c in published.mentions]),
-            mentions_removed=self._mentions([c.removed for c in published.mentions]),
+            references_added=self._references([c.added for c in published.references]),
+            references_removed=self._references([c.removed for c in published.references]),
             quarantined_added=self._keys(published.quarantined, "added"),
             quarantined_removed=self._keys(published.quarantined, "removed"),
         )
         update = update_dimension(
-            Versions(published.head.frame(spark), published.tail.frame(spark)),
+            Versions(published.latest.frame(spark), published.history.frame(spark)),
             changes,
             published.limits,
             lambda: self.everything(published.limits.now),
@@ -370,19 +372,19 @@ class DimensionStep:
         )
         if update is None:
             return None
-        kept = () if update.replaces_tail else published.tail.files
-        small = [file for file in kept if file.size_bytes < _SMALL_BYTES]
-        rows = update.tail
-        if len(small) >= _TAIL_FILES:
-            rows = rows.unionByName(published.tail.only(small).frame(spark))
-            kept = tuple(file for file in kept if file not in small)
-        token, head = self._write(update.head)
-        _, tail = self._write(rows)
+        unchanged = () if update.replaces_history else published.history.files
+        small = [file for file in unchanged if file.size_bytes < _SMALL_BYTES]
+        rows = update.history
+        if len(small) >= _HISTORY_FILES:
+            rows = rows.unionByName(published.history.only(small).frame(spark))
+            unchanged = tuple(file for file in unchanged if file not in small)
+        token, latest = self._write(update.latest)
+        _, history = self._write(rows)
         return _Written(
-            head,
+            latest,
             token,
-            (*kept, *tail),
-            (*head, *tail),
+            (*unchanged, *history),
+            (*latest, *history),
             self._read_now(published),
             update.limits,
             update.late_members,
@@ -392,7 +394,7 @@ class DimensionStep:
         """All published input rows of the dimension."""
         keys = self.quarantined_keys
         dimension = (self.config, self.entity)
-        return all_inputs(self.spark, dimension, self.sources, self.mentioned_by, keys, now)
+        return all_inputs(self.spark, dimension, self.sources, self.facts, keys, now)
 
     def _rows_of(self, scans: Sequence[LakeScan]) -> DataFrame:
         return _rows(self.spark, (self.config, self.entity), self.sources, scans)
@@ -412,18 +414,18 @@ class DimensionStep:
         return scan.frame(self.spark) if scan.files else None
 
     def _read_now(self, published: _Published) -> dict[str, str]:
-        # The states that the changes lead to: what comes in the meantime is the next update's.
+        # The states up to which changes were read; later rows belong to the next update.
         read = self._as_read([changes.added for changes in published.rows])
-        for each, changes in zip(self.mentioned_by, published.mentions, strict=True):
+        for each, changes in zip(self.facts, published.references, strict=True):
             read |= as_read(each.table, changes.added)
         if self.quarantined_keys is not None and published.quarantined is not None:
             read |= as_read(self.quarantined_keys, published.quarantined.added)
         return read
 
-    def _mentions(self, scans: Sequence[LakeScan]) -> DataFrame | None:
+    def _references(self, scans: Sequence[LakeScan]) -> DataFrame | None:
         return union(
             each.references(scan, self.spark)
-            for each, scan in zip(self.mentioned_by, scans, strict=True)
+            for each, scan in zip(self.facts, scans, strict=True)
             if scan.files
         )
 
@@ -435,24 +437,24 @@ class DimensionStep:
     def _reports(self, days: Sequence[date], written: _Written) -> dict[date, PartitionReport]:
         scans = [scan_if_published(source.table, days) for source in self.sources]
         checks = self._audit(written) if written.new else _UNCHANGED
-        nameless = Counter[date]()
+        without_key = Counter[date]()
         rows = Counter[date]()
         for scan in filter(None, scans):
-            nameless.update(self._nameless(scan))
+            without_key.update(self._without_key(scan))
             rows.update({day: scan.rows(day) for day in days})
-        # Only a day that brings rows is judged: the others change nothing.
+        # Only days with rows are audited; the others change nothing.
         return {
             day: PartitionReport(
                 day,
                 rows_in=rows[day],
-                rows_out=rows[day] - nameless[day],
-                rows_left_out=nameless[day],
+                rows_out=rows[day] - without_key[day],
+                rows_left_out=without_key[day],
                 checks=checks if rows[day] else _UNCHANGED,
             )
             for day in days
         }
 
-    def _nameless(self, scan: LakeScan) -> dict[date, int]:
+    def _without_key(self, scan: LakeScan) -> dict[date, int]:
         """By day: number of rows with NULL in the natural key, which are left out."""
         sources = [*self.config.natural_key.values()]
         days = [
@@ -487,10 +489,10 @@ class DimensionStep:
         found = rows.agg(
             F.count(F.lit(1)).alias("rows"),
             F.countDistinct(self.config.key_column).alias("keys"),
-            F.sum((F.col("valid_to") <= F.col("valid_from")).cast("bigint")).alias("turned"),
+            F.sum((F.col("valid_to") <= F.col("valid_from")).cast("bigint")).alias("reversed"),
         ).collect()[0]
-        heads = (
-            read(written.head)
+        latest = (
+            read(written.latest)
             # A source may have a member with the natural key of the unknown member.
             .where(F.col(self.config.key_column) != UNKNOWN_KEY)
             .agg(F.count(F.lit(1)).alias("rows"), F.countDistinct(*natural).alias("members"))
@@ -505,8 +507,8 @@ class DimensionStep:
             ),
             CheckResult(
                 "one_current_version",
-                heads["rows"] == heads["members"] and not found["turned"],
-                f"one latest version of each of {heads['members']} members, none ending first",
-                f"{heads['rows']} latest versions, {found['turned'] or 0} that end first",
+                latest["rows"] == latest["members"] and not found["reversed"],
+                f"one latest version of each of {latest['members']} members, none ending first",
+                f"{latest['rows']} latest versions, {found['reversed'] or 0} that end first",
             ),
         )

@@ -14,7 +14,7 @@ from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
 from headrace.pipeline.watermarks import scan_if_published
 from headrace.star.facts import as_of_time
-from headrace.star.scd2.change_events import MENTION_TIME
+from headrace.star.scd2.change_events import REFERENCE_TIME
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class InferringFact:
         at = as_of_time(self.fact, self.join, self.entity)
         keys = self.join.natural_key.items()
         return scan.frame(spark).select(
-            *(F.col(column).alias(name) for name, column in keys), at.alias(MENTION_TIME)
+            *(F.col(column).alias(name) for name, column in keys), at.alias(REFERENCE_TIME)
         )
 
 

@@ -174,8 +174,8 @@ class Lake:
         changes = DimensionChanges(
             added=self.processed(came),
             removed=self.processed(went),
-            mentions_added=self.mentioned(_all(mentions.values())),
-            mentions_removed=self.mentioned(_all(self.mentions.get(d, []) for d in mentions)),
+            references_added=self.mentioned(_all(mentions.values())),
+            references_removed=self.mentioned(_all(self.mentions.get(d, []) for d in mentions)),
             quarantined_added=quarantined_keys(self.spark, came) if self.quarantines else None,
             quarantined_removed=quarantined_keys(self.spark, went) if self.quarantines else None,
         )
@@ -194,13 +194,13 @@ class Lake:
             self.late = 0
             if self.head is None:  # Nothing is published, and nothing is told: the unknown member.
                 versions = build_dimension(self.everything(), self.config, self.entity)
-                self.head, self.tail = versions.head.toArrow(), versions.tail.toArrow()
+                self.head, self.tail = versions.latest.toArrow(), versions.history.toArrow()
             return
         self.limits = update.limits
-        tail = update.tail.toArrow()
-        if self.tail is not None and not update.replaces_tail:
+        tail = update.history.toArrow()
+        if self.tail is not None and not update.replaces_history:
             tail = pa.concat_tables([self.tail, tail.cast(self.tail.schema)])
-        self.head, self.tail, self.late = update.head.toArrow(), tail, update.late_members
+        self.head, self.tail, self.late = update.latest.toArrow(), tail, update.late_members
 
     def everything(self) -> DimensionInputs:
         return DimensionInputs(
@@ -231,7 +231,7 @@ class Lake:
     def built(self) -> tuple[list[str], list[str]]:
         """What a build from nothing gives: head and tail, each sorted."""
         versions = build_dimension(self.everything(), self.config, self.entity)
-        return _sorted(versions.head.toArrow()), _sorted(versions.tail.toArrow())
+        return _sorted(versions.latest.toArrow()), _sorted(versions.history.toArrow())
 
     def published(self) -> tuple[list[str], list[str]]:
         assert self.head is not None

@@ -13,8 +13,8 @@ from headrace.config.star import DimensionConfig
 from headrace.engine.types import spark_schema
 from headrace.schema import Column, TableSchema
 from headrace.standardize.schemas import processed_schema
-from headrace.star.scd2.change_events import MENTION_TIME
-from headrace.star.scd2.dimensions import BEGINNING
+from headrace.star.scd2.change_events import REFERENCE_TIME
+from headrace.star.scd2.dimensions import BEGINNING, Versions, dimension_schema
 
 ENTITY = EntityConfig.model_validate(
     {
@@ -38,7 +38,7 @@ OTHER_ENTITY = ENTITY.model_copy(
     update={"columns": tuple(c for c in ENTITY.columns if c.name != "note")}
 )
 _MENTION = TableSchema(
-    (Column("shop", "string"), Column("sku", "bigint"), Column(MENTION_TIME, "timestamp"))
+    (Column("shop", "string"), Column("sku", "bigint"), Column(REFERENCE_TIME, "timestamp"))
 )
 _SEEN = TableSchema(
     (Column("shop", "string"), Column("sku", "bigint"), Column("_partition_date", "date"))
@@ -79,7 +79,7 @@ class State:
         return (0 if self.seq is None else 1, self.seq or 0, self.line)
 
     @property
-    def told_order(self) -> tuple[float, int, int, int]:
+    def event_order(self) -> tuple[float, int, int, int]:
         """What was told last of an instant has the largest."""
         return (*self.order_in_day[:2], self.day, self.line)
 
@@ -268,7 +268,7 @@ def _events(
     for state in rows:
         raw = _instant(config, state, rows)
         moment = max(raw, BEGIN + timedelta(microseconds=1) if state.gone else BEGIN)
-        order = state.told_order if config.told_by else (0, 0, state.day, state.line)
+        order = state.event_order if config.told_by else (0, 0, state.day, state.line)
         # A number says which came last, a time only when.
         raw = moment if config.sequence else raw
         ordered.setdefault(moment, []).append((raw, order, state))
@@ -302,7 +302,7 @@ def _timed_events(
             if day not in {row.day for row in rows} | days.seen:
                 gone = State("", 0, day, gone=True)
                 lacked, again = at(day), None
-                told.append((at(day), (day, BEGIN, gone.told_order), gone))
+                told.append((at(day), (day, BEGIN, gone.event_order), gone))
                 continue
             again = again or at(day)
         for row in rows:
@@ -311,7 +311,7 @@ def _timed_events(
                 moment = max(raw, BEGIN + timedelta(microseconds=1) if row.gone else BEGIN)
                 if lacked is not None and again is not None and moment < lacked:
                     moment = again
-                order = row.told_order if config.told_by else (0, 0, row.day, row.line)
+                order = row.event_order if config.told_by else (0, 0, row.day, row.line)
                 told.append((moment, (day, raw, order), row))
     kept = [
         (moment, order, row)
@@ -396,3 +396,9 @@ def frame(spark: SparkSession, table: pa.Table, schema: TableSchema) -> DataFram
         return spark.createDataFrame([], spark_schema(schema))
     # Without the schema, times without a zone would become times with one.
     return spark.createDataFrame(table, spark_schema(schema))
+
+
+def published_rows(versions: Versions, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """All versions in the columns of the published dimension."""
+    names = dimension_schema(config, entity).names
+    return versions.latest.select(*names).unionByName(versions.history.select(*names))

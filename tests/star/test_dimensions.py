@@ -18,8 +18,8 @@ from headrace.star.scd2.dimensions import (
     UNKNOWN_KEY,
     DimensionInputs,
     build_dimension,
-    dimension_rows,
 )
+from tests.star.naive import published_rows
 
 ENTITY = EntityConfig.model_validate(
     {
@@ -110,7 +110,7 @@ def built(
     ]
     frame = spark.createDataFrame(rows, spark_schema(processed_schema(ENTITY)))
     versions = build_dimension(DimensionInputs(frame), config, ENTITY)
-    return dimension_rows(versions, config, ENTITY).collect()
+    return published_rows(versions, config, ENTITY).collect()
 
 
 def members(rows: Sequence[Row]) -> set[Version]:

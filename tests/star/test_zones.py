@@ -10,8 +10,9 @@ from headrace.config.star import DimensionConfig, FactConfig
 from headrace.standardize.good_rows import good_rows
 from headrace.standardize.quarantine import quarantined_rows
 from headrace.star.facts import build_fact
-from headrace.star.scd2.dimensions import DimensionInputs, build_dimension, dimension_rows
+from headrace.star.scd2.dimensions import DimensionInputs, build_dimension
 from tests.standardize.captured import STAMP, capture, entity
+from tests.star.naive import published_rows
 
 DAY = date(2024, 1, 2)
 FACT = FactConfig.model_validate(
@@ -77,7 +78,7 @@ def test_a_fact_joins_the_version_of_its_instant_whatever_the_clocks(
     shop = orders(*sold)
     texts = ["2024-01-02 11:00", "2024-01-02 12:29:59", "2024-01-02 12:30"]
     rows = good_rows(capture(spark, shop, [(t, "A", "1") for t in texts], DAY), shop, STAMP)
-    published = dimension_rows(versions, config, members)
+    published = published_rows(versions, config, members)
     facts = build_fact(rows, FACT, shop, {"dim_customer": (config, published)})
     joined = facts.join(published, "customer_key").select("id", "city").collect()
     cities = [row["city"] for row in sorted(joined, key=lambda row: int(row["id"]))]
@@ -106,7 +107,7 @@ def test_a_file_of_a_local_day_keeps_its_rows_on_that_day(spark: SparkSession) -
     frames = [capture(spark, members, [texts], day) for texts, day in told]
     config = dimension(first_version="at_effective_time")
     processed = good_rows(frames[0].unionByName(frames[1]), members, STAMP)
-    published = dimension_rows(
+    published = published_rows(
         build_dimension(DimensionInputs(processed), config, members), config, members
     )
     rows = good_rows(raw, shop, STAMP)

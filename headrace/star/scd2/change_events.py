@@ -17,7 +17,7 @@ from headrace.star.scd2.entity_union import ENTITY_RANK, IS_DELETE, is_delete
 _PARTITIONS = 64
 
 
-class Neighbours:
+class MemberWindow:
     """A window over the ordered rows of each member, partitioned coarser than by member.
 
     Args:
@@ -31,15 +31,15 @@ class Neighbours:
         bucket = F.pmod(F.xxhash64(*key), F.lit(_PARTITIONS))
         self._window: WindowSpec = Window.partitionBy(bucket).orderBy(*key, *order)
 
-    def before(self, column: str) -> Column:
+    def lag(self, column: str) -> Column:
         """The column's value in the member's previous row; NULL in its first row."""
         return self._same(F.lag, 1, column)
 
-    def after(self, column: str, rows: int = 1) -> Column:
+    def lead(self, column: str, rows: int = 1) -> Column:
         """The column's value `rows` rows later; NULL if the member has fewer rows."""
         return self._same(F.lead, rows, column)
 
-    def latest(self, value: Column) -> Column:
+    def last_value(self, value: Column) -> Column:
         """The last non-NULL value among the member's rows up to this one."""
         # With the key, because the last value in the window may belong to another member.
         named = F.struct(*(F.col(name) for name in self._key), value.alias("_value"))
@@ -65,16 +65,16 @@ _FIRST_DELETE = "1900-01-01 00:00:00.000001"
 # Kinds of events: a row's state of a member; its delete; a fact's reference to it; its published
 # version, which stands for all earlier events; and the presence of a quarantined row in a full
 # snapshot.
-STATE, DELETE, MENTION, PUBLISHED = "state", "delete", "mention", "published"
-SEEN = "seen"
+STATE, DELETE, REFERENCE, PUBLISHED = "state", "delete", "reference", "published"
+PRESENT = "present"
 
 # Event time of a fact's reference. Only internal columns begin with an underscore.
-MENTION_TIME = "_event_time"
+REFERENCE_TIME = "_event_time"
 
 # Time assigned to a row without one: that of the row before it.
 _PLACED = "_placed"
 # Order of events at one instant; the last one wins.
-_TOLD_ORDER = ("_told_at", PARTITION_COLUMN, *SOURCE_ORDER)
+_EVENT_ORDER = ("_row_time", PARTITION_COLUMN, *SOURCE_ORDER)
 
 
 def value_types(config: DimensionConfig, entity: EntityConfig) -> dict[str, str]:
@@ -108,7 +108,7 @@ def day_number() -> Column:
     return (F.year(day) * 10_000 + F.month(day) * 100 + F.dayofmonth(day)).cast("bigint")
 
 
-def told_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+def row_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
     """One event a processed row; rows with NULL in the natural key are left out.
 
     Args:
@@ -122,21 +122,21 @@ def told_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
     named = {**config.natural_key, **config.shown}
     for source in config.natural_key.values():
         rows = rows.where(F.col(source).isNotNull())
-    told_at = day_start(entity)
+    row_time = day_start(entity)
     if config.effective_time is not None:
         rows = rows.transform(_with_times, config, entity)
-        told_at = F.greatest(told_at, F.col(_PLACED))
-        told_at = F.coalesce(moment(entity, config.effective_time), told_at)
+        row_time = F.greatest(row_time, F.col(_PLACED))
+        row_time = F.coalesce(moment(entity, config.effective_time), row_time)
     deletes = F.col(IS_DELETE) if config.further_entities else is_delete(config)
     beginning = F.when(deletes, instant(_FIRST_DELETE)).otherwise(instant(BEGINNING))
-    at = F.greatest(told_at, beginning)
+    at = F.greatest(row_time, beginning)
     given = {name: F.col(source) for name, source in named.items()}
     given |= {
         "_kind": F.when(deletes, F.lit(DELETE)).otherwise(F.lit(STATE)),
         "_at": at,
         "_changed_at": at,
-        "_gone": deletes,
-        "_told_at": told_at,
+        "_deleted": deletes,
+        "_row_time": row_time,
         **{name: F.col(name) for name in (PARTITION_COLUMN, *SOURCE_ORDER)},
         **{f"_order_{i}": F.col(source) for i, source in enumerate(config.told_by)},
     }
@@ -148,15 +148,15 @@ def told_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
     if config.has_timed_snapshots:
         given["_sequence"] = day_number()
         values = [(F.col(named[n]), kind) for n, kind in value_types(config, entity).items()]
-        told = [(told_at, "timestamp"), (deletes.cast("int"), "int")]
-        given["_row_hash"] = parse.hash_key([*told, *values])
+        stamp = [(row_time, "timestamp"), (deletes.cast("int"), "int")]
+        given["_row_hash"] = parse.hash_key([*stamp, *values])
     events = as_events(rows, given, config, entity)
     if config.delete_action == "keep":
         events = events.where(F.col("_kind") == STATE)
-    return _first_and_last(events, config, entity) if have_one_state(config) else events
+    return _first_and_last(events, config, entity) if is_constant(config) else events
 
 
-def seen_events(keys: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+def presence_events(keys: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
     """One event a quarantined row whose natural key parses.
 
     Args:
@@ -168,7 +168,7 @@ def seen_events(keys: DataFrame, config: DimensionConfig, entity: EntityConfig) 
         keys = keys.where(F.col(source).isNotNull())
     at = F.greatest(day_start(entity), instant(BEGINNING))
     given = {name: F.col(source) for name, source in config.natural_key.items()}
-    given |= {"_kind": F.lit(SEEN), "_at": at, "_changed_at": at, "_gone": F.lit(False)}
+    given |= {"_kind": F.lit(PRESENT), "_at": at, "_changed_at": at, "_deleted": F.lit(False)}
     if config.has_timed_snapshots:
         given["_sequence"] = day_number()
     return as_events(keys, {**given, PARTITION_COLUMN: F.col(PARTITION_COLUMN)}, config, entity)
@@ -186,23 +186,25 @@ def snapshot_days(events: DataFrame, config: DimensionConfig, entity: EntityConf
     return events.where(F.col("_kind") == STATE).select(F.col("_at").alias("_day")).distinct()
 
 
-def mention_events(mentions: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+def reference_events(
+    references: DataFrame, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
     """One event a member that facts refer to, with the earliest time of a reference.
 
     Args:
-        mentions: The dimension's natural key columns and `_event_time`.
+        references: The dimension's natural key columns and `_event_time`.
         config: The natural key.
         entity: Types of the columns.
     """
     keys = key_types(config, entity)
-    at = F.col(MENTION_TIME).cast("timestamp_ntz")
+    at = F.col(REFERENCE_TIME).cast("timestamp_ntz")
     # A fact before BEGINNING has no version, not even an inferred one.
-    known = mentions.where(at >= instant(BEGINNING))
+    known = references.where(at >= instant(BEGINNING))
     for name in keys:
         known = known.where(F.col(name).isNotNull())
     first = known.groupBy(*keys).agg(F.min(at).alias("_mentioned_at"))
     given = {name: F.col(name) for name in (*keys, "_mentioned_at")}
-    return as_events(first, {**given, "_kind": F.lit(MENTION)}, config, entity)
+    return as_events(first, {**given, "_kind": F.lit(REFERENCE)}, config, entity)
 
 
 def as_events(
@@ -219,7 +221,7 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
     """Columns of events and their types.
 
     Attributes:
-        _kind: STATE, DELETE, MENTION, PUBLISHED or SEEN.
+        _kind: STATE, DELETE, REFERENCE, PUBLISHED or PRESENT.
         _at: Effective time; NULL for a reference.
         _changed_at: Time of the last change that the event stands for.
         _known_from: For a published version, start of the member's first version.
@@ -228,7 +230,7 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
         _sequence: Number by which the source orders changes; for a published version, the largest.
         _row_hash: With timed snapshots: hash of the row's time and values; for a published
             version, of its last row, or NULL if the last snapshot lacks the member.
-        _gone: Whether the member is deleted after the event.
+        _deleted: Whether the member is deleted after the event.
     """
     order = {f"_order_{i}": entity.column(s).type for i, s in enumerate(config.told_by)}
     if config.further_entities:
@@ -244,8 +246,8 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
         "_next_change_at": "timestamp",
         "_sequence": "bigint",
         "_row_hash": "bigint",
-        "_gone": "boolean",
-        "_told_at": "timestamp",
+        "_deleted": "boolean",
+        "_row_time": "timestamp",
         **order,
         PARTITION_COLUMN: "date",
         "_delivery_order": "string",
@@ -254,13 +256,13 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
     }
 
 
-def told_order(config: DimensionConfig) -> list[str]:
-    """Columns that order the events of one instant; the last is the one that holds."""
+def event_order(config: DimensionConfig) -> list[str]:
+    """Columns that order the events of one instant; the last event wins."""
     order = [f"_order_{i}" for i in range(len(config.told_by))]
     first = ["_sequence"] if config.has_sequence else []
     # Neither files nor lines of several entities have a common order.
     rank = [ENTITY_RANK] if config.further_entities else []
-    return [*first, _TOLD_ORDER[0], *rank, *order, *_TOLD_ORDER[1:], "_tie"]
+    return [*first, _EVENT_ORDER[0], *rank, *order, *_EVENT_ORDER[1:], "_tie"]
 
 
 def with_tie(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
@@ -269,27 +271,29 @@ def with_tie(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -
     return events.withColumn("_tie", parse.row_hash([*values, (F.col("_kind"), "string")]))
 
 
-def settled(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+def last_event_per_instant(
+    events: DataFrame, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
     """Keep the last event of a member at each instant, by source order.
 
     Returns:
         Events, and `_has_values`: whether a delete has the values of a state at its instant, which
         no other event shows. `_sequence` is the member's largest.
     """
-    order = [F.col(name).asc_nulls_first() for name in ("_at", *told_order(config))]
-    in_order = Neighbours([*config.natural_key], order)
-    told = with_outdated(events, config).where(~F.col("_is_outdated")).drop("_is_outdated")
+    order = [F.col(name).asc_nulls_first() for name in ("_at", *event_order(config))]
+    in_order = MemberWindow([*config.natural_key], order)
+    current = with_outdated(events, config).where(~F.col("_is_outdated")).drop("_is_outdated")
     if config.has_timed_snapshots:
-        told = told.where(F.col("_kind") != SEEN)
-    told = with_tie(told, config, entity)
-    told = told.transform(_with_kept_values, in_order, config, entity)
+        current = current.where(F.col("_kind") != PRESENT)
+    current = with_tie(current, config, entity)
+    current = current.transform(_with_carried_values, in_order, config, entity)
     if _may_follow_states(config):
-        told = _with_states_of_deletes(told, in_order, config, entity)
+        current = _with_states_of_deletes(current, in_order, config, entity)
     else:
-        told = told.withColumn("_has_values", F.lit(False))
-    followed = told.withColumn("_next_at", in_order.after("_at"))
+        current = current.withColumn("_has_values", F.lit(False))
+    followed = current.withColumn("_next_at", in_order.lead("_at"))
     differs = F.col("_next_at").isNull() | (F.col("_at") != F.col("_next_at"))
-    found = followed.where((F.col("_kind") == MENTION) | differs).drop("_tie", "_next_at")
+    found = followed.where((F.col("_kind") == REFERENCE) | differs).drop("_tie", "_next_at")
     if not config.has_sequence:
         return found
     return found.withColumn("_sequence", F.col("_largest")).drop("_largest")
@@ -306,9 +310,9 @@ def with_outdated(events: DataFrame, config: DimensionConfig) -> DataFrame:
     member = Window.partitionBy(*config.natural_key)
     until_now = member.orderBy("_at", "_sequence").rowsBetween(Window.unboundedPreceding, -1)
     # Presence events have no effective time.
-    before = F.max(F.when(F.col("_kind") != SEEN, F.col("_sequence"))).over(until_now)
-    is_told = F.col("_kind").isin(STATE, DELETE)
-    is_outdated = F.coalesce(is_told & (before > F.col("_sequence")), F.lit(False))
+    before = F.max(F.when(F.col("_kind") != PRESENT, F.col("_sequence"))).over(until_now)
+    is_row = F.col("_kind").isin(STATE, DELETE)
+    is_outdated = F.coalesce(is_row & (before > F.col("_sequence")), F.lit(False))
     largest = F.max("_sequence").over(member)
     return events.withColumns({"_is_outdated": is_outdated, "_largest": largest})
 
@@ -320,35 +324,35 @@ def _may_follow_states(config: DimensionConfig) -> bool:
     return config.has_timed_snapshots or (config.deletes is not None and bool(config.deletes.when))
 
 
-def _with_kept_values(
-    events: DataFrame, in_order: Neighbours, config: DimensionConfig, entity: EntityConfig
+def _with_carried_values(
+    events: DataFrame, in_order: MemberWindow, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
     """Fill NULLs of `ignore_nulls` columns with the last value before."""
     types, is_state = value_types(config, entity), F.col("_kind") == STATE
-    kept = {}
+    carried = {}
     for name in config.ignore_nulls:
-        tells = (is_state & F.col(name).isNotNull()) | (F.col("_kind") == PUBLISHED)
-        value = F.when(tells, F.struct(F.col(name).alias("_told")))
+        has_value = (is_state & F.col(name).isNotNull()) | (F.col("_kind") == PUBLISHED)
+        value = F.when(has_value, F.struct(F.col(name).alias("_value")))
         if name not in config.overwritten:
             nothing = F.lit(None).cast(sql_type(types[name]))
-            value = F.when(F.col("_gone"), F.struct(nothing.alias("_told"))).otherwise(value)
-        told = in_order.latest(value).getField("_told")
-        kept[name] = F.when(is_state, told).otherwise(F.col(name))
-    return events.withColumns(kept) if kept else events
+            value = F.when(F.col("_deleted"), F.struct(nothing.alias("_value"))).otherwise(value)
+        last = in_order.last_value(value).getField("_value")
+        carried[name] = F.when(is_state, last).otherwise(F.col(name))
+    return events.withColumns(carried) if carried else events
 
 
 def _with_states_of_deletes(
-    events: DataFrame, in_order: Neighbours, config: DimensionConfig, entity: EntityConfig
+    events: DataFrame, in_order: MemberWindow, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
     # Lags instead of the last state so far, which takes ten times as long over 400,000 events.
-    follows = in_order.before("_at") == F.col("_at")
+    follows = in_order.lag("_at") == F.col("_at")
     is_delete = F.col("_kind") == DELETE
-    repeats = F.coalesce(is_delete & follows & (in_order.before("_kind") == DELETE), F.lit(False))
+    repeats = F.coalesce(is_delete & follows & (in_order.lag("_kind") == DELETE), F.lit(False))
     once = events.withColumn("_repeats", repeats).where(~F.col("_repeats")).drop("_repeats")
     names = [*value_types(config, entity)]
     before = {
-        "_has_values": is_delete & follows & (in_order.before("_kind") == STATE),
-        **{f"_state_{name}": in_order.before(name) for name in names},
+        "_has_values": is_delete & follows & (in_order.lag("_kind") == STATE),
+        **{f"_state_{name}": in_order.lag(name) for name in names},
     }
     found = once.withColumns(before)
     has_values = F.coalesce(F.col("_has_values"), F.lit(False))
@@ -362,7 +366,7 @@ def _with_states_of_deletes(
 def with_absences(
     events: DataFrame,
     days: DataFrame,
-    seen: DataFrame | None,
+    presence: DataFrame | None,
     config: DimensionConfig,
     entity: EntityConfig,
 ) -> DataFrame:
@@ -373,16 +377,16 @@ def with_absences(
         snapshot, a quarantined one included.
     """
     found = events
-    if seen is not None:
-        found = _changed_when_seen(events, _in_snapshots(seen, days), config)
-    absent = absences(events, days, seen, config, entity)
+    if presence is not None:
+        found = _changed_when_present(events, _in_snapshots(presence, days), config)
+    absent = absences(events, days, presence, config, entity)
     return found.unionByName(absent.withColumn("_has_values", F.lit(False)))
 
 
 def absences(
     events: DataFrame,
     days: DataFrame,
-    seen: DataFrame | None,
+    presence: DataFrame | None,
     config: DimensionConfig,
     entity: EntityConfig,
 ) -> DataFrame:
@@ -394,44 +398,46 @@ def absences(
         events: Events of members, one at an instant.
         days: `_day`: midnight of each day that has a snapshot. Where events of kind PUBLISHED
             stand for what was told before, BEGINNING stands for the snapshots before.
-        seen: Events of kind SEEN, in any number; None: no row was quarantined.
+        presence: Events of kind PRESENT, in any number; None: no row was quarantined.
         config: The natural key.
         entity: Types of the columns.
     """
-    if seen is not None:
-        events = events.drop("_has_values").unionByName(_in_snapshots(seen, days))
-    # One partition, said outright: there is a row a day, and engines warn of a window without.
+    if presence is not None:
+        events = events.drop("_has_values").unionByName(_in_snapshots(presence, days))
+    # One row a day. An explicit partition avoids the engines' warning about unpartitioned windows.
     following = F.lead("_day").over(Window.partitionBy(F.lit(0)).orderBy("_day"))
     snapshots = days.select("_day", following.alias("_next_day"))
-    in_time = Neighbours([*config.natural_key], [F.col("_at").asc_nulls_first()])
+    in_time = MemberWindow([*config.natural_key], [F.col("_at").asc_nulls_first()])
     # An open published version was present in the last snapshot before.
     before = instant(BEGINNING)
-    last_seen = F.when(F.col("_kind") == PUBLISHED, before).otherwise(F.col("_at"))
+    last_present = F.when(F.col("_kind") == PUBLISHED, before).otherwise(F.col("_at"))
     present = (
-        events.withColumn("_again", in_time.after("_at"))
-        .withColumn("_day", last_seen)
-        .where((F.col("_kind") != MENTION) & ~F.col("_gone"))
+        events.withColumn("_again", in_time.lead("_at"))
+        .withColumn("_day", last_present)
+        .where((F.col("_kind") != REFERENCE) & ~F.col("_deleted"))
     )
     is_absent = F.col("_again").isNull() | (F.col("_next_day") < F.col("_again"))
     # Days on the left: Sail builds the hash table from that side and streams the other.
     absent = snapshots.join(present, "_day").where(F.col("_next_day").isNotNull() & is_absent)
     given = {name: F.col(name) for name in config.natural_key}
     # No row states the delete, so `_changed_at` stays that of the last row.
-    given |= {"_kind": F.lit(DELETE), "_at": F.col("_next_day"), "_gone": F.lit(True)}
+    given |= {"_kind": F.lit(DELETE), "_at": F.col("_next_day"), "_deleted": F.lit(True)}
     return as_events(absent, given, config, entity)
 
 
-def _in_snapshots(seen: DataFrame, days: DataFrame) -> DataFrame:
+def _in_snapshots(presence: DataFrame, days: DataFrame) -> DataFrame:
     # A day without a good row is no snapshot: its quarantined rows say nothing either.
-    return days.join(seen.withColumn("_day", F.col("_at")), "_day").select(*seen.columns)
+    return days.join(presence.withColumn("_day", F.col("_at")), "_day").select(*presence.columns)
 
 
-def _changed_when_seen(events: DataFrame, seen: DataFrame, config: DimensionConfig) -> DataFrame:
+def _changed_when_present(
+    events: DataFrame, presence: DataFrame, config: DimensionConfig
+) -> DataFrame:
     keys = [*config.natural_key]
-    last = seen.groupBy(*keys).agg(F.max("_at").alias("_seen_at"))
+    last = presence.groupBy(*keys).agg(F.max("_at").alias("_present_at"))
     # The few quarantined keys on the left: Sail builds the hash table from that side.
     joined = last.join(events, keys, "right")
-    changed = F.greatest(F.col("_changed_at"), F.col("_seen_at"))
+    changed = F.greatest(F.col("_changed_at"), F.col("_present_at"))
     return joined.withColumn("_changed_at", changed).select(*events.columns)
 
 
@@ -459,7 +465,7 @@ def _with_times(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
     return timed.unionByName(placed.where(time.isNull()))
 
 
-def have_one_state(config: DimensionConfig) -> bool:
+def is_constant(config: DimensionConfig) -> bool:
     """Whether members have no attributes and are never deleted, so that they cannot change."""
     return not config.shown and config.delete_action == "keep"
 
@@ -473,5 +479,5 @@ def _first_and_last(events: DataFrame, config: DimensionConfig, entity: EntityCo
         F.min("_at").alias("_at"), F.max("_changed_at").alias("_changed_at")
     )
     given = {name: F.col(name) for name in (*config.natural_key, "_at", "_changed_at")}
-    given |= {"_kind": F.lit(STATE), "_gone": F.lit(False)}
+    given |= {"_kind": F.lit(STATE), "_deleted": F.lit(False)}
     return as_events(found, given, config, entity)

@@ -16,15 +16,15 @@ from headrace.star.scd2.change_events import (
     DELETE,
     absences,
     key_types,
-    mention_events,
-    seen_events,
-    settled,
+    last_event_per_instant,
+    presence_events,
+    reference_events,
+    row_events,
     snapshot_days,
-    told_events,
     with_absences,
 )
-from headrace.star.scd2.versions import versions_of
-from headrace.star.timed_snapshots import with_presence, withdrawn_until
+from headrace.star.scd2.timed_snapshots import retracted_until, with_presence
+from headrace.star.scd2.versions import build_versions
 
 UNKNOWN_KEY = -1
 IS_LATEST = "_is_latest"
@@ -57,7 +57,7 @@ class DimensionInputs:
 
     Attributes:
         rows: All processed rows of its entity, in any order.
-        mentions: Natural key and `_event_time` of facts; ignored unless the dimension infers
+        references: Natural key and `_event_time` of facts; ignored unless the dimension infers
             members.
         quarantined_keys: Natural key (the entity's columns, typed) and day of quarantined rows;
             read for full snapshots.
@@ -66,7 +66,7 @@ class DimensionInputs:
     """
 
     rows: DataFrame
-    mentions: DataFrame | None = None
+    references: DataFrame | None = None
     quarantined_keys: DataFrame | None = None
     now: datetime | None = None
 
@@ -76,12 +76,12 @@ class Versions:
     """A dimension in the lake: two disjoint frames with the columns of `lake_dimension_schema`.
 
     Attributes:
-        head: The latest version of each member, including deleted, inferred and unknown ones.
-        tail: The history: all earlier versions.
+        latest: The latest version of each member, including deleted, inferred and unknown ones.
+        history: The history: all earlier versions.
     """
 
-    head: DataFrame
-    tail: DataFrame
+    latest: DataFrame
+    history: DataFrame
 
 
 def dimension_schema(config: DimensionConfig, entity: EntityConfig) -> TableSchema:
@@ -135,7 +135,9 @@ def build_dimension(
         entity: Types of the columns.
     """
     versions = build_marked_dimension(inputs, config, entity)
-    return Versions(latest(versions, config, entity), earlier(versions, config, entity))
+    return Versions(
+        latest_versions(versions, config, entity), history_versions(versions, config, entity)
+    )
 
 
 def build_marked_dimension(
@@ -145,12 +147,6 @@ def build_marked_dimension(
     versions = member_versions(inputs, config, entity)
     unknown = unknown_member(inputs.rows.sparkSession, config, entity)
     return versions.unionByName(unknown.withColumn(IS_LATEST, F.lit(True)))
-
-
-def dimension_rows(versions: Versions, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
-    """All versions as they are published: the columns of `dimension_schema`."""
-    names = dimension_schema(config, entity).names
-    return versions.head.select(*names).unionByName(versions.tail.select(*names))
 
 
 def member_versions(
@@ -167,17 +163,17 @@ def member_versions(
         entity: Types of the columns.
         members: Distinct natural keys of a part of the members; None: all.
     """
-    told = told_events(inputs.rows, config, entity)
+    all_events = row_events(inputs.rows, config, entity)
     # The few members on the left: Sail builds the hash table from that side, streams the other.
-    events = _of_members(told, members, config)
-    if inputs.mentions is not None and config.infers_members:
-        some = _of_members(inputs.mentions, members, config)
-        events = events.unionByName(mention_events(some, config, entity))
-    seen = None
+    events = _of_members(all_events, members, config)
+    if inputs.references is not None and config.infers_members:
+        some = _of_members(inputs.references, members, config)
+        events = events.unionByName(reference_events(some, config, entity))
+    presence = None
     if inputs.quarantined_keys is not None and config.snapshots_tell_deletes:
-        seen = seen_events(inputs.quarantined_keys, config, entity)
-        seen = _of_members(seen, members, config)
-    snapshots = (snapshot_days(told, config, entity), seen)
+        presence = presence_events(inputs.quarantined_keys, config, entity)
+        presence = _of_members(presence, members, config)
+    snapshots = (snapshot_days(all_events, config, entity), presence)
     return keyed_versions(events, snapshots, inputs.now, config, entity)
 
 
@@ -199,17 +195,17 @@ def keyed_versions(
         entity: Types of the columns.
     """
     if config.has_timed_snapshots:
-        days, seen = snapshots
-        everything = events if seen is None else events.unionByName(seen)
+        days, presence = snapshots
+        everything = events if presence is None else events.unionByName(presence)
         events = with_presence(everything, days, config, entity)
     elif config.snapshots_tell_deletes and config.ignore_nulls:
         # Before NULLs are filled: a member that a snapshot lacks begins anew.
-        one_each = settled(events, config, entity)
+        one_each = last_event_per_instant(events, config, entity)
         events = events.unionByName(absences(one_each, *snapshots, config, entity))
-    one_each = settled(events, config, entity)
+    one_each = last_event_per_instant(events, config, entity)
     if config.snapshots_tell_deletes and not config.has_timed_snapshots:
         one_each = with_absences(one_each, *snapshots, config, entity)
-    versions = versions_of(one_each, now, config, entity)
+    versions = build_versions(one_each, now, config, entity)
     types = [(F.col(name), kind) for name, kind in key_types(config, entity).items()]
     key = parse.hash_key([*types, (F.col("valid_from"), "timestamp")])
     keyed = versions.withColumn(config.key_column, key)
@@ -225,13 +221,13 @@ def unknown_deletes(
 
     Such a delete leaves no version, but takes effect once an earlier state arrives.
     """
-    told = told_events(rows, config, entity)
+    all_events = row_events(rows, config, entity)
     if config.has_timed_snapshots:
-        return withdrawn_until(told, config, entity)
+        return retracted_until(all_events, config, entity)
     if config.delete_action == "keep" or config.deletes is None or config.deletes.when is None:
         return None, None
     is_delete = F.col("_kind") == DELETE
-    members = told.groupBy(*config.natural_key).agg(
+    members = all_events.groupBy(*config.natural_key).agg(
         F.min(F.when(is_delete, F.col("_at"))).alias("_first_delete"),
         F.max(F.when(is_delete, F.col("_at"))).alias("_last_delete"),
         F.min(F.when(~is_delete, F.col("_at"))).alias("_first_state"),
@@ -246,13 +242,17 @@ def unknown_deletes(
     return found["_last_delete"], found["_sequence"]
 
 
-def latest(versions: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+def latest_versions(
+    versions: DataFrame, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
     """The latest version of each member, in the lake's columns."""
     names = lake_dimension_schema(config, entity).names
     return versions.where(F.col("_is_latest")).select(*names)
 
 
-def earlier(versions: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+def history_versions(
+    versions: DataFrame, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
     """All versions but the latest, in the lake's columns."""
     names = lake_dimension_schema(config, entity).names
     return versions.where(~F.col("_is_latest")).select(*names)
@@ -297,7 +297,6 @@ __all__ = [
     "UNKNOWN_KEY",
     "Versions",
     "build_dimension",
-    "dimension_rows",
     "dimension_schema",
     "lake_dimension_schema",
 ]

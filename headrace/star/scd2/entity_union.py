@@ -13,7 +13,7 @@ from headrace.standardize.schemas import PARTITION_COLUMN
 
 # Position of a row's entity in the dimension's list: of changes at one instant, the last holds.
 ENTITY_RANK = "_entity_rank"
-# Whether a row tells of a delete, by the columns of its own entity.
+# Whether a row has_value of a delete, by the columns of its own entity.
 IS_DELETE = "_is_delete"
 
 
@@ -57,7 +57,7 @@ def union_of_entities(
 
 
 def is_delete(config: DimensionConfig) -> Column:
-    """Whether a row of an entity tells of a delete; never NULL."""
+    """Whether a row of an entity has_value of a delete; never NULL."""
     if config.deletes is None or config.deletes.when is None:
         return F.lit(False)
     # Not `coalesce`: Sail's plans disagree on whether its result can be NULL, and fail on it.

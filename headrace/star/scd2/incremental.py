@@ -14,13 +14,13 @@ from headrace.config.star import DimensionConfig
 from headrace.star.scd2.change_events import (
     BEGINNING,
     DELETE,
-    MENTION,
+    PRESENT,
     PUBLISHED,
-    SEEN,
+    REFERENCE,
     as_events,
     events_schema,
     instant,
-    seen_events,
+    presence_events,
     snapshot_days,
 )
 from headrace.star.scd2.dimensions import (
@@ -28,17 +28,22 @@ from headrace.star.scd2.dimensions import (
     DimensionInputs,
     Versions,
     build_dimension,
-    earlier,
+    history_versions,
     keyed_versions,
     lake_dimension_schema,
-    latest,
+    latest_versions,
     member_versions,
     unknown_deletes,
     unknown_member,
 )
-from headrace.star.scd2.late_changes import DimensionChanges, TimeLimits, judged_members, net_events
-from headrace.star.scd2.single_versions import ended_versions, next_heads
-from headrace.star.timed_snapshots import END_OF_TIME
+from headrace.star.scd2.late_changes import (
+    DimensionChanges,
+    TimeLimits,
+    classified_members,
+    net_events,
+)
+from headrace.star.scd2.single_versions import ended_versions, next_latest_versions
+from headrace.star.scd2.timed_snapshots import END_OF_TIME
 
 T = TypeVar("T", int, datetime)
 
@@ -48,16 +53,16 @@ class DimensionUpdate:
     """The next state of a dimension, in lazy frames.
 
     Attributes:
-        head: The latest version of every member.
-        tail: Rows to add to the history, or the whole history if it is replaced.
-        replaces_tail: Whether the history is replaced.
+        latest: The latest version of every member.
+        history: Rows to add to the history, or the whole history if it is replaced.
+        replaces_history: Whether the history is replaced.
         late_members: Number of members that were rebuilt from their history.
         limits: Time limits of the next update.
     """
 
-    head: DataFrame
-    tail: DataFrame
-    replaces_tail: bool
+    latest: DataFrame
+    history: DataFrame
+    replaces_history: bool
     late_members: int
     limits: TimeLimits
 
@@ -88,10 +93,10 @@ def update_dimension(
         config: As in `build_dimension`.
         entity: Types of the columns.
     """
-    told = net_events(changes, config, entity)
-    members = published.head.where(F.col(config.key_column) != UNKNOWN_KEY)
-    judged = judged_members(members, told, changes, limits, config, entity)
-    found = _counts(judged, limits, config)
+    net = net_events(changes, config, entity)
+    members = published.latest.where(F.col(config.key_column) != UNKNOWN_KEY)
+    classified = classified_members(members, net, changes, limits, config, entity)
+    found = _counts(classified, limits, config)
     if not found.touched:
         return None
     limits_after = replace(
@@ -107,37 +112,37 @@ def update_dimension(
             until, last = unknown_deletes(inputs.rows, config, entity)
             limits_after = replace(limits_after, unknown_deletes_sequence=last)
         return DimensionUpdate(
-            versions.head,
-            versions.tail,
-            replaces_tail=True,
+            versions.latest,
+            versions.history,
+            replaces_history=True,
             late_members=found.members,
             limits=replace(limits_after, unknown_deletes_until=until),
         )
     schema = lake_dimension_schema(config, entity)
     is_published = F.col(config.key_column).isNotNull()
     untouched = is_published & ~F.col("_is_late") & ~F.col("_is_several")
-    enough = judged.where(F.col("_is_single") | untouched)
-    head = [
-        next_heads(enough, schema, config, entity),
-        unknown_member(judged.sparkSession, config, entity),
+    enough = classified.where(F.col("_is_single") | untouched)
+    latest = [
+        next_latest_versions(enough, schema, config, entity),
+        unknown_member(classified.sparkSession, config, entity),
     ]
-    tail = []
+    history = []
     if not (config.snapshots_tell_deletes or config.has_timed_snapshots):
-        tail.append(ended_versions(judged.where("_is_single"), schema, config, entity))
-    late = judged.where("_is_late").select(*config.natural_key)
+        history.append(ended_versions(classified.where("_is_single"), schema, config, entity))
+    late = classified.where("_is_late").select(*config.natural_key)
     if found.several:
-        changed = _changed(judged, told, (changes, limits), config, entity)
-        head.append(latest(changed, config, entity))
-        tail.append(earlier(changed, config, entity))
+        changed = _changed(classified, net, (changes, limits), config, entity)
+        latest.append(latest_versions(changed, config, entity))
+        history.append(history_versions(changed, config, entity))
     if found.late:
         rebuilt = member_versions(everything(), config, entity, late)
-        head.append(latest(rebuilt, config, entity))
-        tail.append(earlier(rebuilt, config, entity))
-        tail.append(_without(published.tail, late, config).select(*schema.names))
+        latest.append(latest_versions(rebuilt, config, entity))
+        history.append(history_versions(rebuilt, config, entity))
+        history.append(_without(published.history, late, config).select(*schema.names))
     return DimensionUpdate(
-        reduce(DataFrame.unionByName, head),
-        reduce(DataFrame.unionByName, tail),
-        replaces_tail=bool(found.late),
+        reduce(DataFrame.unionByName, latest),
+        reduce(DataFrame.unionByName, history),
+        replaces_history=bool(found.late),
         late_members=found.late,
         limits=limits_after,
     )
@@ -155,14 +160,14 @@ class _Counts:
     unknown_sequence: int | None
 
 
-def _counts(judged: DataFrame, limits: TimeLimits, config: DimensionConfig) -> _Counts:
+def _counts(classified: DataFrame, limits: TimeLimits, config: DimensionConfig) -> _Counts:
     is_touched = F.col("_is_late") | F.col("_is_single") | F.col("_is_several")
     # A member whose states were removed may have only a delete left, which leaves no version.
-    went = F.when(F.col("_was_removed"), F.col("_changed_at"))
+    last_removed = F.when(F.col("_was_removed"), F.col("_changed_at"))
     unknown = F.when(F.col("_known_from").isNull(), F.col("_last_delete"))
     # With a sequence number any delete counts: earlier states may be outdated.
     sequences = [F.lit(None).cast("bigint")]
-    if "_sequence" in judged.columns:
+    if "_sequence" in classified.columns:
         sequences = [
             F.greatest(
                 F.col("_last_delete_sequence"), F.when(F.col("_was_removed"), F.col("_sequence"))
@@ -172,11 +177,11 @@ def _counts(judged: DataFrame, limits: TimeLimits, config: DimensionConfig) -> _
     if config.has_timed_snapshots:
         sequences = [F.col("_last_sequence")]
         has_delete = F.col("_last_delete").isNotNull()
-        withdrawn = (F.col("_unripe") == 1) | ((F.col("_states") == 1) & has_delete)
+        withdrawn = (F.col("_retractable") == 1) | ((F.col("_states") == 1) & has_delete)
         withdrawn = withdrawn & F.col("_known_from").isNull()
         risky = (F.coalesce(withdrawn, F.lit(False)) | (F.col("_is_late") & has_delete)).cast("int")
     first_number = "_first_sequence" if config.has_timed_snapshots else "_events"
-    found = judged.agg(
+    found = classified.agg(
         F.count(F.lit(1)).alias("members"),
         F.sum(is_touched.cast("bigint")).alias("touched"),
         F.sum(F.col("_is_late").cast("bigint")).alias("late"),
@@ -184,7 +189,9 @@ def _counts(judged: DataFrame, limits: TimeLimits, config: DimensionConfig) -> _
         F.max("_changed_at").alias("last"),
         F.min("_first_at").alias("first"),
         F.max(F.col("_was_removed").cast("int")).alias("removed"),
-        F.max(F.greatest(went, F.when(F.col("_was_removed"), F.col("_last_delete")))).alias("went"),
+        F.max(F.greatest(last_removed, F.when(F.col("_was_removed"), F.col("_last_delete")))).alias(
+            "last_removed"
+        ),
         F.max(unknown).alias("unknown"),
         F.max(F.coalesce(*sequences)).alias("sequence"),
         F.max(risky).alias("risky"),
@@ -196,7 +203,7 @@ def _counts(judged: DataFrame, limits: TimeLimits, config: DimensionConfig) -> _
         first, last_number = found["first_number"], limits.unknown_deletes_sequence
         is_before = None not in (first, last_number) and first <= last_number
     has_late_rows = is_before or bool(found["removed"])
-    unknown_until = _latest(found["went"], found["unknown"])
+    unknown_until = _latest(found["last_removed"], found["unknown"])
     if config.has_timed_snapshots:
         unknown_until = END_OF_TIME if found["risky"] else None
     return _Counts(
@@ -216,8 +223,8 @@ def _latest(one: T | None, other: T | None) -> T | None:
 
 
 def _changed(
-    judged: DataFrame,
-    told: DataFrame,
+    classified: DataFrame,
+    net: DataFrame,
     given: tuple[DimensionChanges, TimeLimits],
     config: DimensionConfig,
     entity: EntityConfig,
@@ -225,26 +232,26 @@ def _changed(
     """Versions, from the published one on, of members with several changes."""
     changes, limits = given
     keys = [*config.natural_key]
-    several = judged.where("_is_several")
-    is_told = (F.col("_count") > 0) & (F.col("_kind") != SEEN)
-    came = told.where(is_told).select(*events_schema(config, entity))
+    several = classified.where("_is_several")
+    is_new = (F.col("_count") > 0) & (F.col("_kind") != PRESENT)
+    added = net.where(is_new).select(*events_schema(config, entity))
     # The few members on the left: Sail builds the hash table from that side, streams the other.
     repeats = F.col("_repeats") if config.has_timed_snapshots else F.lit(False)
     members = several.select(*keys, repeats.alias("_repeats"))
     # A repeated row only shows that its member is present.
-    kind = F.when(F.col("_repeats"), F.lit(SEEN)).otherwise(F.col("_kind"))
-    theirs = members.join(came, keys).withColumn("_kind", kind).select(*came.columns)
+    kind = F.when(F.col("_repeats"), F.lit(PRESENT)).otherwise(F.col("_kind"))
+    theirs = members.join(added, keys).withColumn("_kind", kind).select(*added.columns)
     events = theirs.unionByName(_published_events(several, config, entity))
     # Added snapshots, and BEGINNING for the earlier ones.
-    before = judged.sparkSession.range(1).select(instant(BEGINNING).alias("_day"))
+    before = classified.sparkSession.range(1).select(instant(BEGINNING).alias("_day"))
     if config.has_timed_snapshots:
         before = before.withColumn("_number", F.lit(0).cast("bigint"))
-    seen = None
+    presence = None
     if changes.quarantined_added is not None:
         # Including keys that were removed and added again: other rows of the day may be new.
-        seen = seen_events(changes.quarantined_added, config, entity)
-    days = snapshot_days(came, config, entity).unionByName(before)
-    return keyed_versions(events, (days, seen), limits.now, config, entity)
+        presence = presence_events(changes.quarantined_added, config, entity)
+    days = snapshot_days(added, config, entity).unionByName(before)
+    return keyed_versions(events, (days, presence), limits.now, config, entity)
 
 
 def _published_events(
@@ -255,31 +262,31 @@ def _published_events(
     is_closed = F.coalesce(F.col("valid_to").isNotNull(), F.lit(False)) & known
     # An inferred version is a reference only; a known member's reference is in its version event.
     before = F.when(~known, F.col("_mentioned_at"))
-    mention = F.least(F.col("_came"), before) if config.infers_members else before
+    reference = F.least(F.col("_reference_added"), before) if config.infers_members else before
     kinds = [
         F.when(known, F.lit(PUBLISHED)),
         F.when(is_closed, F.lit(DELETE)),
-        F.when(mention.isNotNull(), F.lit(MENTION)),
+        F.when(reference.isNotNull(), F.lit(REFERENCE)),
     ]
     rows = (
-        touched.withColumn("_mention", mention)
+        touched.withColumn("_reference", reference)
         .withColumn("_kind", F.explode(F.array(*kinds)))
         .where(F.col("_kind").isNotNull())
     )
     is_version = F.col("_kind") == PUBLISHED
-    is_mention = F.col("_kind") == MENTION
-    gone = is_closed | (F.col("is_deleted") if config.delete_action == "flag" else F.lit(False))
+    is_reference = F.col("_kind") == REFERENCE
+    deleted = is_closed | (F.col("is_deleted") if config.delete_action == "flag" else F.lit(False))
     given: dict[str, Column] = {name: F.col(name) for name in config.natural_key}
     given |= {n: F.when(is_version, F.col(n)) for n in config.shown}
     given |= {
         "_kind": F.col("_kind"),
-        "_at": F.when(is_version, F.col("valid_from")).when(~is_mention, F.col("valid_to")),
+        "_at": F.when(is_version, F.col("valid_from")).when(~is_reference, F.col("valid_to")),
         "_changed_at": F.when(is_version, F.col("_changed_at")),
         "_known_from": F.when(is_version, F.col("_known_from")),
-        "_mentioned_at": F.when(is_mention, F.col("_mention")).when(
+        "_mentioned_at": F.when(is_reference, F.col("_reference")).when(
             is_version, F.col("_mentioned_at")
         ),
-        "_gone": F.when(~is_mention, gone | ~is_version),
+        "_deleted": F.when(~is_reference, deleted | ~is_version),
     }
     if config.has_timed_snapshots:
         given["_row_hash"] = F.when(is_version, F.col("_row_hash"))

@@ -12,20 +12,20 @@ from headrace.engine import functions as parse
 from headrace.standardize.schemas import PARTITION_COLUMN
 from headrace.star.scd2.change_events import (
     DELETE,
-    SEEN,
+    PRESENT,
     STATE,
+    event_order,
     events_schema,
     instant,
-    mention_events,
-    seen_events,
+    presence_events,
+    reference_events,
+    row_events,
     snapshot_days,
-    told_events,
-    told_order,
     value_types,
     with_outdated,
     with_tie,
 )
-from headrace.star.timed_snapshots import may_be_withdrawn
+from headrace.star.scd2.timed_snapshots import may_be_retracted
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,16 @@ class DimensionChanges:
     Attributes:
         added: Processed rows of added files.
         removed: Processed rows of removed files; None without any.
-        mentions_added: Natural key and `_event_time` of added facts.
-        mentions_removed: Natural key and `_event_time` of removed facts.
+        references_added: Natural key and `_event_time` of added facts.
+        references_removed: Natural key and `_event_time` of removed facts.
         quarantined_added: Added keys of quarantined rows, as in `DimensionInputs`.
         quarantined_removed: Removed keys of quarantined rows.
     """
 
     added: DataFrame
     removed: DataFrame | None = None
-    mentions_added: DataFrame | None = None
-    mentions_removed: DataFrame | None = None
+    references_added: DataFrame | None = None
+    references_removed: DataFrame | None = None
     quarantined_added: DataFrame | None = None
     quarantined_removed: DataFrame | None = None
 
@@ -69,25 +69,25 @@ def net_events(
     changes: DimensionChanges, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
     """Events of added (`_count` > 0) and removed (< 0) rows; rows in both cancel out."""
-    came = told_events(changes.added, config, entity)
-    went = None if changes.removed is None else told_events(changes.removed, config, entity)
+    added = row_events(changes.added, config, entity)
+    removed = None if changes.removed is None else row_events(changes.removed, config, entity)
     if config.snapshots_tell_deletes:
         if changes.quarantined_added is not None:
-            came = came.unionByName(seen_events(changes.quarantined_added, config, entity))
+            added = added.unionByName(presence_events(changes.quarantined_added, config, entity))
         if changes.quarantined_removed is not None:
-            seen = seen_events(changes.quarantined_removed, config, entity)
-            went = seen if went is None else went.unionByName(seen)
-    came = came.withColumn("_count", F.lit(1))
-    if went is None:
-        return came
-    both = came.unionByName(went.withColumn("_count", F.lit(-1)))
+            presence = presence_events(changes.quarantined_removed, config, entity)
+            removed = presence if removed is None else removed.unionByName(presence)
+    added = added.withColumn("_count", F.lit(1))
+    if removed is None:
+        return added
+    both = added.unionByName(removed.withColumn("_count", F.lit(-1)))
     grouped = both.groupBy(*events_schema(config, entity))
     return grouped.agg(F.sum("_count").alias("_count")).where(F.col("_count") != 0)
 
 
-def judged_members(
+def classified_members(
     members: DataFrame,
-    told: DataFrame,
+    events: DataFrame,
     changes: DimensionChanges,
     limits: TimeLimits,
     config: DimensionConfig,
@@ -97,7 +97,7 @@ def judged_members(
 
     Args:
         members: Latest versions, without the unknown member.
-        told: Events of `net_events`.
+        events: Events of `net_events`.
         changes: Its references of facts are read.
         limits: Times that make a member late.
         config: How versions begin and end.
@@ -105,32 +105,32 @@ def judged_members(
 
     Returns:
         Columns of the latest version (NULL for new members), `_first_at` (first change),
-        `_last_delete` (last added delete), `_came` (first added reference), `_was_removed`,
-        the values of a single change (`new_column`), and without NULLs: `_is_late` (needs its
-        history), `_is_single` (latest version and one change), `_is_several` (latest version and
-        several changes).
+        `_last_delete` (last added delete), `_reference_added` (first added reference),
+        `_was_removed`, the values of a single change (`new_column`), and without NULLs: `_is_late`
+        (needs its history), `_is_single` (latest version and one change), `_is_several` (latest
+        version and several changes).
     """
     # The few touched members on the left: Sail builds the hash table from that side.
-    touched = _touched(told, changes, limits, config, entity)
+    touched = _touched(events, changes, limits, config, entity)
     if config.has_timed_snapshots:
-        members = members.transform(_with_new_days, told, config, entity)
-    judged = touched.join(members, [*config.natural_key], "full")
+        members = members.transform(_with_new_days, events, config, entity)
+    classified = touched.join(members, [*config.natural_key], "full")
     if config.has_timed_snapshots:
-        judged = judged.withColumn("_repeats", _repeats())
+        classified = classified.withColumn("_repeats", _repeats())
     late, single = F.col("_is_late"), F.col("_is_single")
     return (
-        judged.withColumn("_is_late", _is_late(limits, config, entity))
+        classified.withColumn("_is_late", _is_late(limits, config, entity))
         .withColumn("_is_single", ~late & _is_single(limits, config))
         .withColumn("_is_several", ~late & ~single & _is_touched(config))
     )
 
 
 def _with_new_days(
-    members: DataFrame, told: DataFrame, config: DimensionConfig, entity: EntityConfig
+    members: DataFrame, events: DataFrame, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
     """Add `_all_days` and `_first_day` of the added snapshots."""
-    came = told.where(F.col("_count") > 0)
-    days = snapshot_days(came, config, entity).agg(
+    added = events.where(F.col("_count") > 0)
+    days = snapshot_days(added, config, entity).agg(
         F.count(F.lit(1)).alias("_all_days"), F.min("_day").alias("_first_day")
     )
     # Below the join of members: above it, Sail 0.7 drops filters of the result.
@@ -171,12 +171,12 @@ def _is_late(limits: TimeLimits, config: DimensionConfig, entity: EntityConfig) 
         fronted = F.col("_known_from").isNotNull() & F.col("_mentioned_at").isNotNull()
         has_tail = fronted | _true(F.col("_known_from") < F.col("valid_from"))
         changes = _true(F.col("_new_hash") != _overwritten_hash(config, entity))
-        for name in _kept(config):
-            changes = changes | _true(F.col(_last(name)) != F.col(name))
-            changes = changes | (F.col(_last(name)).isNotNull() & F.col(name).isNull())
+        for name in _type1_ignoring_nulls(config):
+            changes = changes | _true(F.col(_last_column(name)) != F.col(name))
+            changes = changes | (F.col(_last_column(name)).isNotNull() & F.col(name).isNull())
         late = late | (changes & has_tail)
-    lost = _true(F.col("_went") <= F.col("_mentioned_at"))
-    replaced = _true(F.col("_came") <= F.col("_mentioned_at"))
+    lost = _true(F.col("_reference_removed") <= F.col("_mentioned_at"))
+    replaced = _true(F.col("_reference_added") <= F.col("_mentioned_at"))
     return F.coalesce(late, F.lit(False)) | (lost & ~replaced)
 
 
@@ -198,9 +198,9 @@ def _breaks_snapshots(config: DimensionConfig) -> Column:
 
 def _is_touched(config: DimensionConfig) -> Column:
     if config.snapshots_tell_deletes:
-        # Every snapshot says something of every member.
+        # A full snapshot affects every member.
         return F.lit(True)
-    return F.col("_first_at").isNotNull() | _is_mentioned(config)
+    return F.col("_first_at").isNotNull() | _has_new_reference(config)
 
 
 def _is_single(limits: TimeLimits, config: DimensionConfig) -> Column:
@@ -210,16 +210,18 @@ def _is_single(limits: TimeLimits, config: DimensionConfig) -> Column:
     is_single = F.col("_events") == 1
     if limits.now is not None:
         is_single = is_single & (F.col("_first_at") < instant(limits.now.isoformat(" ")))
-    return _true(is_single) & ~is_inferred & ~_is_mentioned(config)
+    return _true(is_single) & ~is_inferred & ~_has_new_reference(config)
 
 
-def _is_mentioned(config: DimensionConfig) -> Column:
+def _has_new_reference(config: DimensionConfig) -> Column:
     """Whether an added reference changes the member's inferred version."""
     unknown = F.col("_known_from").isNull()
     if config.first_version == "at_effective_time":
-        unknown = unknown | (F.col("_came") < F.col("_known_from"))
-    is_earlier = F.col("_mentioned_at").isNull() | (F.col("_came") < F.col("_mentioned_at"))
-    return _true(F.col("_came").isNotNull() & unknown & is_earlier)
+        unknown = unknown | (F.col("_reference_added") < F.col("_known_from"))
+    is_earlier = F.col("_mentioned_at").isNull() | (
+        F.col("_reference_added") < F.col("_mentioned_at")
+    )
+    return _true(F.col("_reference_added").isNotNull() & unknown & is_earlier)
 
 
 def _true(condition: Column) -> Column:
@@ -227,7 +229,7 @@ def _true(condition: Column) -> Column:
 
 
 def _touched(
-    told: DataFrame,
+    events: DataFrame,
     changes: DimensionChanges,
     limits: TimeLimits,
     config: DimensionConfig,
@@ -239,23 +241,23 @@ def _touched(
         new_column(name): name
         for name in ("_kind", "_changed_at", "_sequence", *value_types(config, entity))
     }
-    kept = _kept(config)
+    ignoring_nulls = _type1_ignoring_nulls(config)
     first_at, more = F.min("_at"), list[Column]()
     if config.has_timed_snapshots:
         # Presence events have no effective time.
-        first_at = F.min(F.when(F.col("_kind") != SEEN, F.col("_at")))
-        came, is_state = F.col("_count") > 0, F.col("_kind") == STATE
+        first_at = F.min(F.when(F.col("_kind") != PRESENT, F.col("_at")))
+        added, is_state = F.col("_count") > 0, F.col("_kind") == STATE
         more = [
-            F.countDistinct(F.when(came, F.col(PARTITION_COLUMN))).alias("_days"),
+            F.countDistinct(F.when(added, F.col(PARTITION_COLUMN))).alias("_days"),
             F.min("_row_hash").alias("_least_hash"),
             F.max("_row_hash").alias("_most_hash"),
-            F.max((came & is_state).cast("int")).alias("_states"),
-            F.max((came & may_be_withdrawn(entity)).cast("int")).alias("_unripe"),
+            F.max((added & is_state).cast("int")).alias("_states"),
+            F.max((added & may_be_retracted(entity)).cast("int")).alias("_retractable"),
             F.max("_sequence").alias("_last_sequence"),
         ]
     is_delete = (F.col("_kind") == DELETE) & (F.col("_count") > 0)
-    told_of = (
-        _ranked(told, limits, config, entity)
+    touched = (
+        _ranked(events, limits, config, entity)
         .groupBy(*keys)
         .agg(
             first_at.alias("_first_at"),
@@ -265,28 +267,31 @@ def _touched(
             F.min("_sequence").alias("_first_sequence"),
             (F.min("_count") < 0).alias("_was_removed"),
             F.max(F.when(F.col("_rank") == 1, F.col("_hash"))).alias("_new_hash"),
-            *(F.max(F.when(F.col("_rank") == 1, F.col(_last(n)))).alias(_last(n)) for n in kept),
+            *(
+                F.max(F.when(F.col("_rank") == 1, F.col(_last_column(n)))).alias(_last_column(n))
+                for n in ignoring_nulls
+            ),
             *more,
             # Only used for members with a single change.
             *(F.first(name).alias(new) for new, name in values.items()),
         )
     )
     no_time = F.lit(None).cast("timestamp_ntz")
-    for column, mentions in (
-        ("_came", changes.mentions_added),
-        ("_went", changes.mentions_removed),
+    for column, references in (
+        ("_reference_added", changes.references_added),
+        ("_reference_removed", changes.references_removed),
     ):
-        if mentions is None or not config.infers_members:
-            told_of = told_of.withColumn(column, no_time)
+        if references is None or not config.infers_members:
+            touched = touched.withColumn(column, no_time)
         else:
-            first = mention_events(mentions, config, entity)
+            first = reference_events(references, config, entity)
             named = first.select(*keys, F.col("_mentioned_at").alias(column))
-            told_of = told_of.join(named, keys, "full")
-    return told_of
+            touched = touched.join(named, keys, "full")
+    return touched
 
 
 def _ranked(
-    told: DataFrame, limits: TimeLimits, config: DimensionConfig, entity: EntityConfig
+    events: DataFrame, limits: TimeLimits, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
     """Add `_hash` of the type 1 values, and `_rank`: 1 for the last state, except future ones.
 
@@ -294,27 +299,27 @@ def _ranked(
     """
     if not config.overwritten:
         none = F.lit(None).cast("bigint")
-        return told.withColumn("_hash", none).withColumn("_rank", F.lit(0))
+        return events.withColumn("_hash", none).withColumn("_rank", F.lit(0))
     is_state = (F.col("_kind") == STATE) & (F.col("_count") > 0) & ~F.col("_is_outdated")
     if limits.now is not None:
         is_state = is_state & (F.col("_at") < instant(limits.now.isoformat(" ")))
     order = [F.when(is_state, 0).otherwise(1)]
-    order += [F.col(name).desc_nulls_last() for name in ("_at", *told_order(config))]
+    order += [F.col(name).desc_nulls_last() for name in ("_at", *event_order(config))]
     window = Window.partitionBy(*config.natural_key).orderBy(*order)
     every = window.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
     last = {
-        _last(n): F.first(F.when(is_state, F.col(n)), ignorenulls=True).over(every)
-        for n in _kept(config)
+        _last_column(n): F.first(F.when(is_state, F.col(n)), ignorenulls=True).over(every)
+        for n in _type1_ignoring_nulls(config)
     }
     return (
-        with_tie(with_outdated(told, config), config, entity)
+        with_tie(with_outdated(events, config), config, entity)
         .withColumn("_hash", F.when(is_state, _overwritten_hash(config, entity)))
         .withColumns({"_rank": F.row_number().over(window), **last})
     )
 
 
 def _overwritten_hash(config: DimensionConfig, entity: EntityConfig) -> Column:
-    """Of those of which a NULL is a value."""
+    """Hash of the type 1 columns without `ignore_nulls`."""
     values = [
         (F.col(n), entity.column(s).type)
         for n, s in config.overwritten.items()
@@ -323,10 +328,10 @@ def _overwritten_hash(config: DimensionConfig, entity: EntityConfig) -> Column:
     return parse.hash_key(values) if values else F.lit(0).cast("bigint")
 
 
-def _kept(config: DimensionConfig) -> list[str]:
-    """Type 1 columns of which a NULL says nothing."""
+def _type1_ignoring_nulls(config: DimensionConfig) -> list[str]:
+    """Type 1 columns with `ignore_nulls`."""
     return [name for name in config.ignore_nulls if name in config.overwritten]
 
 
-def _last(name: str) -> str:
+def _last_column(name: str) -> str:
     return f"_last__{name}"

@@ -13,15 +13,15 @@ from headrace.star.scd2.late_changes import new_column
 _AT = "_first_at"
 
 
-def next_heads(
-    judged: DataFrame, schema: TableSchema, config: DimensionConfig, entity: EntityConfig
+def next_latest_versions(
+    classified: DataFrame, schema: TableSchema, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
     """The next latest version of each member, untouched members included.
 
     A new member with only a delete has none.
 
     Args:
-        judged: Members with one change and untouched ones, of `judged_members`.
+        classified: Members with one change and untouched ones, of `classified_members`.
         schema: Columns of the lake's table.
         config: How versions begin and end.
         entity: Types of the columns.
@@ -46,19 +46,19 @@ def next_heads(
         "_sequence": F.when(F.col("_is_single"), F.col(new_column("_sequence"))),
     }
     for name in ("is_deleted", "is_inferred", "_changed_at", "_known_from", "_sequence"):
-        if name in judged.columns:
+        if name in classified.columns:
             columns[name] = F.coalesce(columns[name], F.col(name))
     keys = [(F.col(name), kind) for name, kind in key_types(config, entity).items()]
     key = parse.hash_key([*keys, (columns["valid_from"], "timestamp")])
     columns[config.key_column] = F.when(begins, key).otherwise(F.col(config.key_column))
-    rows = judged.transform(_with_outcome, config, entity).where("_exists or _begins")
+    rows = classified.transform(_with_outcome, config, entity).where("_exists or _begins")
     return rows.select(
         *(parse.cast_to(columns.get(c.name, F.col(c.name)), c.type).alias(c.name) for c in schema)
     )
 
 
 def ended_versions(
-    judged: DataFrame, schema: TableSchema, config: DimensionConfig, entity: EntityConfig
+    classified: DataFrame, schema: TableSchema, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
     """Published versions that the single change closes; arguments as in the function above."""
     columns = {
@@ -70,13 +70,15 @@ def ended_versions(
         "_next_change_at": F.lit(None),
         "_sequence": F.lit(None),
     }
-    rows = judged.transform(_with_outcome, config, entity).where("_begins and _exists")
+    rows = classified.transform(_with_outcome, config, entity).where("_begins and _exists")
     return rows.select(
         *(parse.cast_to(columns.get(c.name, F.col(c.name)), c.type).alias(c.name) for c in schema)
     )
 
 
-def _with_outcome(judged: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+def _with_outcome(
+    classified: DataFrame, config: DimensionConfig, entity: EntityConfig
+) -> DataFrame:
     """Add whether the change begins a version (`_begins`) or only ends one (`_ends`)."""
     exists = F.col(config.key_column).isNotNull()
     types = value_types(config, entity)
@@ -88,7 +90,7 @@ def _with_outcome(judged: DataFrame, config: DimensionConfig, entity: EntityConf
     on_state = ~was_there | differs
     on_delete = flags & was_there
     begins = F.when(_is_delete(), on_delete).otherwise(on_state)
-    return judged.withColumns(
+    return classified.withColumns(
         {
             "_exists": exists,
             "_begins": single & begins,
@@ -107,28 +109,28 @@ def _first_start(config: DimensionConfig) -> Column:
 
 def _was_there(config: DimensionConfig) -> Column:
     """Whether the member is published and not deleted."""
-    is_gone = F.col("valid_to").isNotNull()
+    is_deleted = F.col("valid_to").isNotNull()
     if config.delete_action == "flag":
-        is_gone = F.coalesce(F.col("is_deleted"), F.lit(False))
-    return F.col(config.key_column).isNotNull() & ~is_gone
+        is_deleted = F.coalesce(F.col("is_deleted"), F.lit(False))
+    return F.col(config.key_column).isNotNull() & ~is_deleted
 
 
 def _new(name: str, config: DimensionConfig) -> Column:
     """The value of the change; with `ignore_nulls`, the published value in place of NULL."""
-    told = F.col(new_column(name))
+    value = F.col(new_column(name))
     if name not in config.ignore_nulls:
-        return told
+        return value
     if name in config.overwritten:
-        return F.coalesce(told, F.col(name))
-    return F.coalesce(told, F.when(_was_there(config), F.col(name)))
+        return F.coalesce(value, F.col(name))
+    return F.coalesce(value, F.when(_was_there(config), F.col(name)))
 
 
 def _attribute(name: str, config: DimensionConfig) -> Column:
     # A member flagged as deleted keeps its last values.
-    is_told = F.col("_begins") & ~(_is_delete() & F.col("_exists"))
-    return F.when(is_told, _new(name, config)).otherwise(F.col(name))
+    shows_change = F.col("_begins") & ~(_is_delete() & F.col("_exists"))
+    return F.when(shows_change, _new(name, config)).otherwise(F.col(name))
 
 
 def _overwritten(name: str, config: DimensionConfig) -> Column:
-    is_told = F.col("_is_single") & ~(_is_delete() & F.col("_exists"))
-    return F.when(is_told, _new(name, config)).otherwise(F.col(name))
+    shows_change = F.col("_is_single") & ~(_is_delete() & F.col("_exists"))
+    return F.when(shows_change, _new(name, config)).otherwise(F.col(name))

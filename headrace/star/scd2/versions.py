@@ -11,12 +11,12 @@ from headrace.engine import functions as parse
 from headrace.star.scd2.change_events import (
     BEGINNING,
     DELETE,
-    MENTION,
     PUBLISHED,
+    REFERENCE,
     STATE,
-    Neighbours,
-    have_one_state,
+    MemberWindow,
     instant,
+    is_constant,
     value_types,
 )
 
@@ -24,7 +24,7 @@ from headrace.star.scd2.change_events import (
 _DELETED = -1
 
 
-def versions_of(
+def build_versions(
     events: DataFrame, now: datetime | None, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
     """Versions of the events' members (type 2 of Kimball & Ross, 3rd ed.).
@@ -54,8 +54,8 @@ def versions_of(
     )
 
 
-def _in_time(config: DimensionConfig) -> Neighbours:
-    return Neighbours([*config.natural_key], [F.col("_at").asc_nulls_first()])
+def _in_time(config: DimensionConfig) -> MemberWindow:
+    return MemberWindow([*config.natural_key], [F.col("_at").asc_nulls_first()])
 
 
 def _is(kind: str) -> Column:
@@ -68,12 +68,12 @@ def _with_neighbour(events: DataFrame, config: DimensionConfig, entity: EntityCo
     state = parse.hash_key(values) if values else F.lit(0).cast("bigint")
     is_deleted = _is(DELETE)
     if config.delete_action == "flag":
-        is_deleted = is_deleted | F.col("_gone")
+        is_deleted = is_deleted | F.col("_deleted")
     deleted = F.lit(_DELETED).cast("bigint")
     # A reference, which comes first, has no state, so the first row has none before it.
-    told = F.when(is_deleted, deleted).when(~_is(MENTION), state)
-    before = _in_time(config).before("_state")
-    return events.withColumn("_state", told).withColumn("_before", before)
+    own_state = F.when(is_deleted, deleted).when(~_is(REFERENCE), state)
+    before = _in_time(config).lag("_state")
+    return events.withColumn("_state", own_state).withColumn("_before", before)
 
 
 def _start(config: DimensionConfig) -> Column:
@@ -93,17 +93,17 @@ def _with_member_facts(
     events: DataFrame, now: datetime | None, config: DimensionConfig
 ) -> DataFrame:
     member = Window.partitionBy(*config.natural_key)
-    stands = _is(STATE) | _is(PUBLISHED)
+    is_state = _is(STATE) | _is(PUBLISHED)
     if config.delete_action == "flag" or config.first_version == "from_beginning":
         # A member inserted and deleted at one instant counts if a version can show it.
-        stands = stands | F.col("_has_values")
+        is_state = is_state | F.col("_has_values")
     # A published version with a reference already has its inferred version.
-    fronted = _is(PUBLISHED) & F.col("_mentioned_at").isNotNull()
-    told = (_is(STATE) | _is(DELETE)) & ~_is_past(now)
-    if have_one_state(config):
+    has_inferred = _is(PUBLISHED) & F.col("_mentioned_at").isNotNull()
+    is_future = (_is(STATE) | _is(DELETE)) & ~_is_past(now)
+    if is_constant(config):
         # Future events cannot change such members.
-        told = F.lit(False)
-    following = F.least(F.col("_next_change_at"), F.when(told, F.col("_at")))
+        is_future = F.lit(False)
+    following = F.least(F.col("_next_change_at"), F.when(is_future, F.col("_at")))
     none = F.lit(None)
     first_following = F.min(following).over(member) if config.has_future else none
     last_sequence = F.max("_sequence").over(member) if config.has_sequence else none
@@ -111,13 +111,13 @@ def _with_member_facts(
     return events.select(
         *(F.col(name) for name in events.columns if name != "_next_change_at"),
         first_following.cast("timestamp_ntz").alias("_next_change_at"),
-        F.min(F.when(stands, F.col("_at"))).over(member).alias("_first_told_at"),
+        F.min(F.when(is_state, F.col("_at"))).over(member).alias("_first_state_at"),
         F.min("_known_from").over(member).alias("_published_from"),
         last_sequence.cast("bigint").alias("_last_sequence"),
         row_hash.cast("bigint").alias("_last_row_hash"),
         F.max("_changed_at").over(member).alias("_last_change"),
-        F.min("_mentioned_at").over(member).alias("_first_mention"),
-        F.max(fronted.cast("int")).over(member).alias("_fronted"),
+        F.min("_mentioned_at").over(member).alias("_first_reference"),
+        F.max(has_inferred.cast("int")).over(member).alias("_has_inferred"),
     )
 
 
@@ -125,8 +125,8 @@ def _since_first_state(
     events: DataFrame, now: datetime | None, config: DimensionConfig
 ) -> DataFrame:
     """Drop deletes before the member's first state, and add the start of versions."""
-    first_at, published_from = F.col("_first_told_at"), F.col("_published_from")
-    is_told = _is(MENTION) | F.coalesce(F.col("_at") >= first_at, F.lit(False))
+    first_at, published_from = F.col("_first_state_at"), F.col("_published_from")
+    is_known = _is(REFERENCE) | F.coalesce(F.col("_at") >= first_at, F.lit(False))
     first_start = instant(BEGINNING) if config.first_version == "from_beginning" else first_at
     first_start = F.coalesce(published_from, F.when(first_at.isNotNull(), first_start))
     following = F.col("_next_change_at")
@@ -134,10 +134,10 @@ def _since_first_state(
         is_new = published_from.isNull() & (first_at >= instant(now.isoformat(" ")))
         following = F.when(is_new, first_at).otherwise(following)
     return (
-        events.where(is_told)
+        events.where(is_known)
         .withColumns(
             {
-                "_is_first": F.coalesce(F.col("_at") == first_at, F.lit(False)) & ~_is(MENTION),
+                "_is_first": F.coalesce(F.col("_at") == first_at, F.lit(False)) & ~_is(REFERENCE),
                 "_first_start": first_start,
                 "_next_change_at": following,
             }
@@ -156,25 +156,25 @@ def _with_latest_values(
     if not config.overwritten:
         return events
     member = Window.partitionBy(*config.natural_key)
-    tells = ~_is(MENTION) & (~_is(DELETE) | F.col("_has_values"))
-    latest_at = F.max(F.when(tells & _is_past(now), F.col("_at"))).over(member)
+    has_value = ~_is(REFERENCE) & (~_is(DELETE) | F.col("_has_values"))
+    latest_at = F.max(F.when(has_value & _is_past(now), F.col("_at"))).over(member)
     if now is not None:
-        latest_at = F.coalesce(latest_at, F.min(F.when(tells, F.col("_at"))).over(member))
-    told = events.withColumn("_latest_at", latest_at)
+        latest_at = F.coalesce(latest_at, F.min(F.when(has_value, F.col("_at"))).over(member))
+    timed = events.withColumn("_latest_at", latest_at)
     # Each member has one such event, so `max` returns its value, NULL included.
-    is_latest = tells & (F.col("_at") == F.col("_latest_at"))
-    return told.withColumns(
+    is_latest = has_value & (F.col("_at") == F.col("_latest_at"))
+    return timed.withColumns(
         {n: F.max(F.when(is_latest, F.col(n))).over(member) for n in config.overwritten}
     )
 
 
 def _begins_version(config: DimensionConfig) -> Column:
     differs = F.col("_is_first") | (F.col("_before") != F.col("_state"))
-    known, mentioned = F.col("_first_start"), F.col("_first_mention")
+    known, referenced = F.col("_first_start"), F.col("_first_reference")
     needed = known.isNull()
     if config.first_version == "at_effective_time":
-        needed = needed | ((mentioned < known) & (F.col("_fronted") == 0))
-    return F.when(_is(MENTION), F.coalesce(needed, F.lit(False))).otherwise(
+        needed = needed | ((referenced < known) & (F.col("_has_inferred") == 0))
+    return F.when(_is(REFERENCE), F.coalesce(needed, F.lit(False))).otherwise(
         F.when(_is(PUBLISHED), F.lit(True)).otherwise(differs)
     )
 
@@ -184,17 +184,17 @@ def _closed(
 ) -> DataFrame:
     in_time, closes = _in_time(config), config.delete_action == "close"
     types = value_types(config, entity)
-    next_at = in_time.after("_at")
-    next_is_delete = F.coalesce(in_time.after("_kind") == DELETE, F.lit(False))
+    next_at = in_time.lead("_at")
+    next_is_delete = F.coalesce(in_time.lead("_kind") == DELETE, F.lit(False))
     is_last = next_at.isNull()
     if closes:
-        is_last = is_last | (next_is_delete & in_time.after("_at", 2).isNull())
+        is_last = is_last | (next_is_delete & in_time.lead("_at", 2).isNull())
     kept = (*config.attributes, *config.untracked)
-    before = {f"_before_{n}": in_time.before(n) for n in kept}
+    before = {f"_before_{n}": in_time.lag(n) for n in kept}
     rows = events.withColumns(
         {
             "_next_at": next_at,
-            "_is_latest": F.when(_is(MENTION), F.col("_first_start").isNull()).otherwise(is_last),
+            "_is_latest": F.when(_is(REFERENCE), F.col("_first_start").isNull()).otherwise(is_last),
             **(before if config.delete_action == "flag" else {}),
         }
     )
@@ -203,8 +203,8 @@ def _closed(
     valid_to = F.col("_next_at")
     if closes:
         valid_to = F.when(_is(DELETE), F.col("_at")).otherwise(valid_to)
-    valid_to = F.when(_is(MENTION), F.col("_first_start")).otherwise(valid_to)
-    valid_from = F.when(_is(MENTION), instant(BEGINNING)).otherwise(F.col("_start"))
+    valid_to = F.when(_is(REFERENCE), F.col("_first_start")).otherwise(valid_to)
+    valid_from = F.when(_is(REFERENCE), instant(BEGINNING)).otherwise(F.col("_start"))
     return rows.select(
         *config.natural_key,
         *(_value(name, types[name], config).alias(name) for name in types),
@@ -212,8 +212,8 @@ def _closed(
         valid_to.alias("valid_to"),
         _is_current(valid_from, valid_to, now).alias("is_current"),
         F.col("_is_latest").alias("is_latest"),
-        F.coalesce(F.col("_gone"), F.lit(False)).alias("is_deleted"),
-        _is(MENTION).alias("is_inferred"),
+        F.coalesce(F.col("_deleted"), F.lit(False)).alias("is_deleted"),
+        _is(REFERENCE).alias("is_inferred"),
         *_member_columns(config),
         "_is_latest",
     )
@@ -235,18 +235,18 @@ def _value(name: str, type_name: str, config: DimensionConfig) -> Column:
     if config.delete_action == "flag":
         repeated = _is(DELETE) & ~F.col("_has_values")
         value = F.when(repeated, F.col(f"_before_{name}")).otherwise(value)
-    return F.when(_is(MENTION), unknown).otherwise(value)
+    return F.when(_is(REFERENCE), unknown).otherwise(value)
 
 
 def _member_columns(config: DimensionConfig) -> list[Column]:
-    known, mentioned = F.col("_first_start"), F.col("_first_mention")
+    known, referenced = F.col("_first_start"), F.col("_first_reference")
     is_inferred = known.isNull()
     if config.first_version == "at_effective_time":
-        is_inferred = is_inferred | (mentioned < known)
+        is_inferred = is_inferred | (referenced < known)
     columns = {
         "_changed_at": F.when(known.isNotNull(), F.col("_last_change")),
         "_known_from": known,
-        "_mentioned_at": F.when(is_inferred, mentioned),
+        "_mentioned_at": F.when(is_inferred, referenced),
         "_next_change_at": F.col("_next_change_at"),
         "_sequence": F.when(known.isNotNull(), F.col("_last_sequence")),
         "_row_hash": F.when(known.isNotNull(), F.col("_last_row_hash")),

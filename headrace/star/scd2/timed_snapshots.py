@@ -17,10 +17,10 @@ from headrace.standardize.schemas import PARTITION_COLUMN
 from headrace.star.scd2.change_events import (
     BEGINNING,
     DELETE,
+    PRESENT,
     PUBLISHED,
-    SEEN,
     STATE,
-    Neighbours,
+    MemberWindow,
     as_events,
     day_start,
     instant,
@@ -53,11 +53,11 @@ def with_presence(
     if not config.snapshots_tell_deletes:
         everywhere = placed.withColumn("_vanishes", F.lit(None).cast("boolean"))
         return everywhere.transform(_with_last_row, config).select(*columns)
-    in_order = Neighbours(keys, [F.col("_day").asc_nulls_first()])
+    in_order = MemberWindow(keys, [F.col("_day").asc_nulls_first()])
     member = Window.partitionBy(*keys)
-    is_told = (F.col("_kind") == STATE) | (F.col("_kind") == PUBLISHED)
-    before, after = in_order.before("_day"), in_order.after("_day")
-    first = F.min(F.when(is_told, F.col("_day"))).over(member)
+    is_row = (F.col("_kind") == STATE) | (F.col("_kind") == PUBLISHED)
+    before, after = in_order.lag("_day"), in_order.lead("_day")
+    first = F.min(F.when(is_row, F.col("_day"))).over(member)
     lacked_before = (before < F.col("_last_day")) & (first < F.col("_last_day"))
     lacks_next = (after.isNull() | (F.col("_next_day") < after)) & F.col("_next_day").isNotNull()
     found = placed.withColumns(
@@ -68,14 +68,14 @@ def with_presence(
     )
     given = {name: F.col(name) for name in keys}
     # No row states the delete, so `_changed_at` stays that of the last row.
-    given |= {"_kind": F.lit(DELETE), "_at": F.col("_next_day"), "_gone": F.lit(True)}
+    given |= {"_kind": F.lit(DELETE), "_at": F.col("_next_day"), "_deleted": F.lit(True)}
     given |= {"_sequence": F.col("_next_number")}
     absences = as_events(found.where("_vanishes"), given, config, entity)
     rows = found.transform(_since_return, config).transform(_with_last_row, config)
     return rows.select(*columns).unionByName(absences.select(*columns))
 
 
-def withdrawn_until(
+def retracted_until(
     rows: DataFrame, config: DimensionConfig, entity: EntityConfig
 ) -> tuple[datetime | None, int | None]:
     """Until when a member without a version may have been present, and the last snapshot's number.
@@ -90,13 +90,13 @@ def withdrawn_until(
         entity: The zone of its days.
     """
     members = rows.groupBy(*config.natural_key).agg(
-        F.min(F.when(_is_ripe(entity), F.col("_at"))).alias("_first_state"),
+        F.min(F.when(_holds_by_day_end(entity), F.col("_at"))).alias("_first_state"),
         F.min(F.when(F.col("_kind") == DELETE, F.col("_at"))).alias("_first_delete"),
-        F.max((F.col("_kind") == STATE).cast("int")).alias("_told"),
+        F.max((F.col("_kind") == STATE).cast("int")).alias("_has_state"),
         F.max("_sequence").alias("_sequence"),
     )
     is_ripe = F.col("_first_state").isNotNull()
-    may_lack = (F.col("_told") == 1) & (
+    may_lack = (F.col("_has_state") == 1) & (
         ~is_ripe | F.coalesce(F.col("_first_delete") <= F.col("_first_state"), F.lit(False))
     )
     found = members.agg(
@@ -105,12 +105,12 @@ def withdrawn_until(
     return (END_OF_TIME if found["may_lack"] else None), found["last"]
 
 
-def may_be_withdrawn(entity: EntityConfig) -> Column:
+def may_be_retracted(entity: EntityConfig) -> Column:
     """Whether the next snapshot may retract a row before it takes effect."""
-    return (F.col("_kind") == STATE) & ~_is_ripe(entity)
+    return (F.col("_kind") == STATE) & ~_holds_by_day_end(entity)
 
 
-def _is_ripe(entity: EntityConfig) -> Column:
+def _holds_by_day_end(entity: EntityConfig) -> Column:
     """Whether a state takes effect by the end of its day."""
     end = moment_of(F.date_add(F.col(PARTITION_COLUMN), 1), "date", entity.timezone)
     return (F.col("_kind") == STATE) & (F.col("_at") < end)
@@ -128,12 +128,12 @@ def _in_snapshots(events: DataFrame, days: DataFrame, entity: EntityConfig) -> D
     )
     # The last snapshot lacks the member of a published version without a row hash.
     was_there = (F.col("_kind") == PUBLISHED) & F.col("_row_hash").isNotNull()
-    day = F.when(F.col("_kind").isin(STATE, DELETE, SEEN), day_start(entity))
+    day = F.when(F.col("_kind").isin(STATE, DELETE, PRESENT), day_start(entity))
     day = F.when(was_there, instant(BEGINNING)).otherwise(day)
     # Days on the left: Sail builds the hash table from that side and streams the other.
     placed = snapshots.join(events.withColumn("_day", day), "_day", "right")
     # A day without a good row is no snapshot, so its quarantined rows do not count.
-    return placed.where((F.col("_kind") != SEEN) | F.col("_is_snapshot").isNotNull())
+    return placed.where((F.col("_kind") != PRESENT) | F.col("_is_snapshot").isNotNull())
 
 
 def _since_return(events: DataFrame, config: DimensionConfig) -> DataFrame:
@@ -141,7 +141,7 @@ def _since_return(events: DataFrame, config: DimensionConfig) -> DataFrame:
     # The first event of the day of return is marked, and stays the first.
     order = [F.col("_day").asc_nulls_first(), F.col("_returns").desc()]
     since = F.struct(F.col("_last_day").alias("_lacked"), F.col("_day").alias("_again"))
-    last = Neighbours([*config.natural_key], order).latest(F.when(F.col("_returns"), since))
+    last = MemberWindow([*config.natural_key], order).last_value(F.when(F.col("_returns"), since))
     found = events.withColumn("_return", last)
     is_row = F.col("_kind").isin(STATE, DELETE) & F.col("_day").isNotNull()
     is_before = is_row & F.coalesce(F.col("_at") < F.col("_return._lacked"), F.lit(False))
@@ -152,7 +152,7 @@ def _since_return(events: DataFrame, config: DimensionConfig) -> DataFrame:
 
 def _with_last_row(events: DataFrame, config: DimensionConfig) -> DataFrame:
     member = Window.partitionBy(*config.natural_key)
-    is_row = F.col("_kind") != SEEN
+    is_row = F.col("_kind") != PRESENT
     last = F.max(F.when(is_row, F.col("_sequence"))).over(member)
     vanished = F.max(F.when(F.col("_vanishes"), F.col("_sequence"))).over(member)
     found = events.withColumns({"_last_number": last, "_vanished_number": vanished})
