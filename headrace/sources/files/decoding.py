@@ -1,12 +1,16 @@
 """From the bytes of a file to chunks of valid UTF-8, with bounded memory."""
 
 import codecs
+import gzip
+import io
 import re
 import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Literal
+
+from typing_extensions import Buffer
 
 from headrace.errors import SourceRejectedError
 from headrace.sources.files.landing import ByteStream
@@ -17,7 +21,6 @@ CHUNK_BYTES = 2**20
 MARKED_BYTE = re.compile(rb"\xed[\xb0-\xb3][\x80-\xbf]")
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_GZIP = 31  # zlib's number for a gzip header and checksum
 _KEPT_AS_THEY_ARE = {"utf-8", "ascii"}
 _UNICODE = ("utf-", "utf_", "ascii")
 _MARKING = "headrace.marked_bytes"
@@ -156,46 +159,40 @@ def _never_utf8(chunks: Iterable[bytes], encoding: str, path: str) -> Iterator[b
         )
 
 
-def _inflated(chunks: Iterable[bytes], path: str) -> Iterator[bytes]:
-    members = _GzipMembers()
-    try:
-        for chunk in chunks:
-            yield from members.inflate(chunk)
-        yield from members.flush()
-    except zlib.error as error:
-        raise SourceRejectedError(
-            f"{path}: its gzip data is damaged: {error}", fix="deliver the file again"
-        ) from None
-    if not members.ended:
-        raise SourceRejectedError(
-            f"{path}: its gzip data ends too early: the file was cut off",
-            fix="deliver the file again, whole",
-        )
-
-
-class _GzipMembers:
-    """Inflates gzip data a bounded piece at a time; files joined with cat are one file."""
-
-    def __init__(self) -> None:
-        self._member = zlib.decompressobj(_GZIP)
-
-    @property
-    def ended(self) -> bool:
-        return self._member.eof
-
-    def inflate(self, chunk: bytes) -> Iterator[bytes]:
-        while chunk:
-            if self._member.eof:
-                if not chunk.strip(b"\0"):
-                    return  # Padding, as tapes and block devices leave it.
-                self._member = zlib.decompressobj(_GZIP)
-            if text := self._member.decompress(chunk, CHUNK_BYTES):
+def _inflated(chunks: Iterator[bytes], path: str) -> Iterator[bytes]:
+    with gzip.GzipFile(fileobj=io.BufferedReader(_ChunkStream(chunks), CHUNK_BYTES)) as members:
+        try:
+            while text := members.read(CHUNK_BYTES):
                 yield text
-            chunk = self._member.unused_data or self._member.unconsumed_tail
+        except EOFError:
+            raise SourceRejectedError(
+                f"{path}: its gzip data ends too early: the file was cut off",
+                fix="deliver the file again, whole",
+            ) from None
+        except (zlib.error, gzip.BadGzipFile) as error:
+            raise SourceRejectedError(
+                f"{path}: its gzip data is damaged: {error}", fix="deliver the file again"
+            ) from None
 
-    def flush(self) -> Iterator[bytes]:
-        if text := self._member.flush():
-            yield text
+
+class _ChunkStream(io.RawIOBase):
+    """Chunks of bytes as a raw stream, which is what the gzip module reads."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        if not self._rest:
+            self._rest = memoryview(next(self._chunks, b""))
+        target = memoryview(buffer)
+        count = min(len(target), len(self._rest))
+        target[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
 
 
 def _error_handler(bad_bytes: str) -> str:
