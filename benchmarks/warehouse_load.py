@@ -23,7 +23,7 @@ from psycopg import sql
 
 from benchmarks.scratch import PROJECT, Database, scratch_folder, start_server
 from headrace.cli.output import print_json, print_table
-from headrace.config.loading import Project, load_project
+from headrace.config.loader import Project, load_project
 from headrace.config.star import FactConfig
 from headrace.engine.session import SessionSettings, connect
 from headrace.lake.catalog import LakeCatalog

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.config.settings import ScheduleSettings
 from platform_assets.partitions import are_all_daily, days_of, range_tags
 from platform_assets.runtime.mixed_grains import MixedGrainsJob

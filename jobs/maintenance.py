@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import dagster as dg
 
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.operations.lake_maintenance import maintain
 
 MAINTENANCE_JOB = "maintenance"

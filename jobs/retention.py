@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.operations.retention import drop_old_months, facts_with_retention
 from resources.warehouse import WarehouseResource
 

@@ -5,7 +5,7 @@ from datetime import date
 
 import dagster as dg
 
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.config.star import DimensionConfig, FactConfig
 from headrace.lake.table import LakeTable
 from headrace.pipeline.calendar import CalendarStep
@@ -16,15 +16,13 @@ from headrace.pipeline.inferred_members import inferring_facts
 from headrace.pipeline.periodic_snapshots import PeriodicSnapshotStep
 from headrace.project.lineage import calendar_lineage, dimension_lineage, fact_lineage
 from headrace.project.version import code_version
+from headrace.quality.registry import TableKind
 from headrace.quality.report import AuditedOutput, AuditedTable, bad_days, passed_days
 from headrace.star.calendar import calendar_schema
 from headrace.star.facts import lake_fact_schema
 from headrace.star.scd2.dimensions import dimension_schema
 from platform_assets.keys import CURATED, PROCESSED, curated_key, name_of, processed_key, table_of
 from platform_assets.metadata import (
-    DIMENSION_CHECKS,
-    FACT_CHECKS,
-    SNAPSHOT_CHECKS,
     check_outputs,
     check_specs,
     table_metadata,
@@ -62,7 +60,7 @@ def build_dimension_asset(
         metadata=table_metadata(
             f"{CURATED}.{config.name}", dimension_schema(config, entity), for_ui=for_ui
         ),
-        check_specs=check_specs(key, DIMENSION_CHECKS, for_ui=for_ui),
+        check_specs=check_specs(key, "dimension", for_ui=for_ui),
         code_version=version,
     )
     def dimension(
@@ -85,7 +83,7 @@ def build_dimension_asset(
                 code_version=version,
                 quarantined_keys=(
                     lake.table(QUARANTINED_KEYS, table_of(config.entity))
-                    if config.snapshots_tell_deletes
+                    if config.infers_deletes
                     else None
                 ),
             )
@@ -152,7 +150,7 @@ def build_fact_asset(project: Project, config: FactConfig, *, for_ui: bool) -> d
     version = lineage.code_version
     schema = lake_fact_schema(config, entity, dimensions)
     dimension_keys = [curated_key(name) for name in dimensions]
-    checks = SNAPSHOT_CHECKS if config.is_snapshot else FACT_CHECKS
+    kind: TableKind = "periodic_snapshot" if config.is_snapshot else "fact"
 
     def staged_fact(
         step: FactStep, days: Sequence[date], lake: LakeResource, recorder: LedgerRecorder
@@ -180,7 +178,7 @@ def build_fact_asset(project: Project, config: FactConfig, *, for_ui: bool) -> d
         owners=[*config.owners],
         tags=config.tags,
         metadata=table_metadata(f"{CURATED}.{config.name}", schema, for_ui=for_ui),
-        check_specs=check_specs(key, checks, for_ui=for_ui),
+        check_specs=check_specs(key, kind, for_ui=for_ui),
         code_version=version,
     )
     def fact(
@@ -198,7 +196,7 @@ def build_fact_asset(project: Project, config: FactConfig, *, for_ui: bool) -> d
                 entity=entity,
                 dimensions=_tables(lake, dimensions),
                 table=table,
-                batch_bytes=project.settings.engine.slice_bytes,
+                batch_bytes=project.settings.engine.batch_bytes,
             )
             staged = staged_fact(step, days, lake, recorder)
             rekeyed = staged.rekeyed.reports

@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from headrace.config.loading import Project, load_project
+from headrace.config.loader import Project, load_project
 from headrace.errors import ConfigError
 from headrace.ledger.build_plan import AssetLineage
 from headrace.project.home_setup import mart_builder

@@ -10,11 +10,12 @@ from typing import Any
 import dagster as dg
 
 from headrace import progress
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.grain import WHOLE, Grain
 from headrace.ledger.build_plan import AssetLineage, BuildPlan
 from headrace.ledger.ledger import Ledger
 from headrace.marts.builder import DaysBuilt, MartBuilder, NodeResult
+from headrace.quality.registry import dbt_test
 from headrace.quality.report import CheckResult, PartitionReport
 from headrace.warehouse.ddl import views
 from io_managers.contexts import REBUILD_TAG
@@ -291,7 +292,7 @@ def _not_built(model: NodeResult, results: Sequence[NodeResult]) -> str | None:
 def _check(test: NodeResult) -> CheckResult:
     """A failed test: it holds the model's days, whose rows stay what they were."""
     found = test.message if test.failures is None else f"{test.failures} failing rows"
-    return CheckResult(test.name, test.passed, "no failing rows", found)
+    return CheckResult(dbt_test(test.name), test.passed, "no failing rows", found)
 
 
 def _judged(

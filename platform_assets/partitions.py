@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 import dagster as dg
 
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.config.settings import PartitionSettings
 from headrace.grain import Grain
 from io_managers.contexts import REBUILD_TAG

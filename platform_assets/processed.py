@@ -5,11 +5,12 @@ from datetime import date
 
 import dagster as dg
 
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.pipeline.full_snapshots import NAMESPACE as QUARANTINED_KEYS
 from headrace.pipeline.full_snapshots import SnapshotAudit
 from headrace.pipeline.processed import ProcessedStep
 from headrace.project.lineage import lineage_columns_read, processed_lineage
+from headrace.quality.registry import TableKind
 from headrace.quality.report import AuditedOutput, AuditedTable, bad_days, passed_days
 from headrace.standardize.schemas import processed_schema, quarantine_schema
 from platform_assets.keys import (
@@ -22,8 +23,6 @@ from platform_assets.keys import (
     table_of,
 )
 from platform_assets.metadata import (
-    FULL_SNAPSHOT_CHECKS,
-    PROCESSED_CHECKS,
     check_outputs,
     check_specs,
     table_metadata,
@@ -48,7 +47,7 @@ def build_processed_asset(
     key, lineage = processed_key(name), processed_lineage(project, name)
     version = lineage.code_version
     snapshots = uses.full_snapshots if uses else ()
-    checks = FULL_SNAPSHOT_CHECKS if snapshots else PROCESSED_CHECKS
+    kind: TableKind = "entity_of_full_snapshots" if snapshots else "entity"
 
     @dg.asset(
         key=key,
@@ -64,7 +63,7 @@ def build_processed_asset(
         metadata=table_metadata(
             f"{PROCESSED}.{table_of(name)}", processed_schema(entity), for_ui=for_ui
         ),
-        check_specs=check_specs(key, checks, for_ui=for_ui),
+        check_specs=check_specs(key, kind, for_ui=for_ui),
         code_version=version,
         op_tags=starts_first() if is_first else None,
     )
@@ -87,7 +86,7 @@ def build_processed_asset(
                 table=table,
                 quarantine=quarantine,
                 stamp=stamp_of(context.run, version),
-                batch_bytes=project.settings.engine.slice_bytes,
+                batch_bytes=project.settings.engine.batch_bytes,
                 snapshots=audit,
                 source_order=uses.source_order if uses else (),
                 lineage_read=lineage_columns_read(project, name),

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 import dagster as dg
 
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.config.sources import EntityConfig
 from headrace.grain import Grain
 from headrace.pipeline.raw import RawStep

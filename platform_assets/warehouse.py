@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
 from headrace.ledger.build_plan import BuildPlan
 from headrace.ledger.ledger import PartitionState
@@ -23,6 +23,7 @@ from headrace.pipeline.warehouse import (
 from headrace.pipeline.warehouse_views import limited_roles
 from headrace.project.lineage import warehouse_lineage
 from headrace.project.version import code_version
+from headrace.quality.registry import TableKind
 from headrace.quality.report import PartitionReport
 from headrace.warehouse.ddl.comments import Described
 from headrace.warehouse.ddl.retention import first_kept_month
@@ -31,9 +32,6 @@ from headrace.warehouse.tables import WarehouseTable
 from io_managers.contexts import REBUILD_TAG
 from platform_assets.keys import CURATED, WAREHOUSE, curated_key, name_of, warehouse_key
 from platform_assets.metadata import (
-    KEYED_FACT_CHECKS,
-    WAREHOUSE_FACT_CHECKS,
-    Checks,
     check_outputs,
     check_specs,
     table_metadata,
@@ -72,7 +70,7 @@ def build_warehouse_assets(project: Project, *, for_ui: bool) -> dg.AssetsDefini
         check_specs=[
             spec
             for fact in star.facts
-            for spec in check_specs(warehouse_key(fact.name), _checks(fact), for_ui=for_ui)
+            for spec in check_specs(warehouse_key(fact.name), _kind_of(fact), for_ui=for_ui)
         ],
         backfill_policy=dg.BackfillPolicy.single_run(),
         can_subset=True,
@@ -274,8 +272,8 @@ def _table(project: Project, config: StarTable) -> WarehouseTable:
     return dimension_table(project, config)
 
 
-def _checks(fact: FactConfig) -> Checks:
-    return KEYED_FACT_CHECKS if fact.load == "upsert" else WAREHOUSE_FACT_CHECKS
+def _kind_of(fact: FactConfig) -> TableKind:
+    return "warehouse_fact_by_upsert" if fact.load == "upsert" else "warehouse_fact"
 
 
 def _out(config: StarTable, table: WarehouseTable, *, for_ui: bool) -> dg.AssetOut:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.sources.files.landing import Landing, LocalLanding
 
 

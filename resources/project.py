@@ -7,7 +7,7 @@ URLs and keys, which may be secret, are looked up in the moment of use.
 from functools import lru_cache
 from typing import Self
 
-from headrace.config.loading import Project, load_project
+from headrace.config.loader import Project, load_project
 from headrace.lake.storage import LakeSettings
 from headrace.project.connections import lake_settings, postgres_url
 from resources.lake import LakeResource

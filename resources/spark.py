@@ -6,7 +6,7 @@ import dagster as dg
 from dagster_pyspark import PySparkResource
 from pydantic import Field
 
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.engine.session import SessionSettings, connect
 from headrace.project.connections import engine_settings
 from resources.project import project_at

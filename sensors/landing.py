@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.config.sources import EntityConfig, FileExtract
 from headrace.grain import Grain
 from headrace.ledger.ledger import PartitionState

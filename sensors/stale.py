@@ -6,7 +6,7 @@ from datetime import date
 
 import dagster as dg
 
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.ledger.build_plan import AssetLineage, content_id
 from headrace.ledger.staleness import StalePartition, all_stale
 from platform_assets.partitions import ONLY_TAG, STALE, are_all_daily, days_of, range_tags

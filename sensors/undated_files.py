@@ -8,7 +8,7 @@ from functools import cache
 
 import structlog
 
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.config.sources import EntityConfig
 from headrace.errors import SourceUnavailableError
 from headrace.raw.manifest import captured_versions

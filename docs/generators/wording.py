@@ -151,23 +151,36 @@ LEDGER_COLUMNS = {
 }
 
 CHECKS = """\
-Every check is judged on what is staged, before anybody can see it, and for each day by itself. A
-day that fails one is held: it keeps its last published state, the other days are published.
-Results are logged as Dagster asset checks, one a day, with what was expected and what was found.
-Row rules come before: they set single rows aside ([quarantine](../how-to/read-quarantine.md)).
+All checks are run on staged data, before it is visible to readers. A check of a row quarantines
+the row; a check of a partition holds the partition: its last published state stays, and other
+partitions are published. Both kinds are entries of one registry, `headrace/quality/registry.py`,
+from which this page and Dagster's asset checks are generated.
+"""
+
+ROW_CHECKS = """\
+## Rows
+
+A quarantined row lists every reason that applies ([how to read it](../how-to/read-quarantine.md)).
+"""
+
+PARTITION_CHECKS = """\
+## Partitions
+
+Dagster shows one asset check result per partition, with what was expected and what was found.
 """
 
 CHECKS_END = """\
-## Marts
+### Marts
 
-dbt's tests are asset checks of the models they are attached to, with dbt's names. They run before
-readers see the rows, on the table as it would be; a failure holds the days that were built. A test
-looks at the whole window of a run at once, so its result has no day. The kinds are in `dbt/tests/generic/`,
-which model has which in `dbt/models/marts/_marts.yml`.
+dbt's tests are asset checks of their models, under dbt's names. They run on the new rows before
+these are visible; a failure holds the partitions that were built. A test reads the whole window of
+a run, so its result has no partition. The generic tests are in `dbt/tests/generic/`; the models
+declare them in `dbt/models/marts/_marts.yml`.
 
 ## Columns and types
 
-Before a table is published, the first rows of what is staged for it are compared with a pandera
-schema made from the same YAML: columns, their order and types, NULLs, keys. A difference is a mistake
-of configuration or code, not of a row, so it fails the step. The UI shows the schema with the asset.
+Before a table is published, the first rows of its largest staged file are validated against a
+pandera schema generated from the configuration: columns, their order and types, NULLs, keys. A
+difference is a mistake in configuration or code, not in a row, so it fails the step. The UI shows
+the schema with the asset.
 """

@@ -46,7 +46,7 @@ def check(as_json: JsonFlag = False) -> None:
     Example: headrace check
     """
     from headrace.cli.check import check_project
-    from headrace.config.loading import load_project
+    from headrace.config.loader import load_project
 
     project = load_project()
     check_project(project)
@@ -121,7 +121,7 @@ def reset(
 
     Example: headrace reset marts/mart_daily_department --yes
     """
-    from headrace.config.loading import load_project
+    from headrace.config.loader import load_project
     from headrace.operations import reset as operations
 
     project = load_project()
@@ -141,7 +141,7 @@ def maintain(as_json: JsonFlag = False) -> None:
 
     Example: headrace maintain --json
     """
-    from headrace.config.loading import load_project
+    from headrace.config.loader import load_project
     from headrace.operations.lake_maintenance import maintain as run
 
     done = run(load_project())
@@ -273,7 +273,7 @@ def stop(
 
     Example: headrace stop
     """
-    from headrace.config.loading import home_folder
+    from headrace.config.loader import home_folder
     from headrace.embedded_postgres.server import stop as stop_server
     from headrace.project.home import Home
     from headrace.project.home_lock import require_unused

@@ -7,7 +7,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from headrace.cli.output import print_json, print_table, progress_bars, say, warn
-from headrace.config.loading import load_project
+from headrace.config.loader import load_project
 from headrace.engine.session import SessionSettings, connect
 from headrace.project.connections import engine_settings, lake_of, ledger_of, postgres_url
 from headrace.warehouse.reading import read

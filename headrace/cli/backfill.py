@@ -15,7 +15,7 @@ import structlog
 from headrace.cli.check import check_conditions
 from headrace.cli.output import print_cause, print_json, progress_bars, say
 from headrace.cli.status import bad_partitions, read_lineages
-from headrace.config.loading import Project, load_project
+from headrace.config.loader import Project, load_project
 from headrace.engine import session as engine
 from headrace.errors import ConfigError
 from headrace.ledger import liveness

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from headrace.config.loading import Project, located
+from headrace.config.loader import Project, located
 from headrace.config.references import calendar_problems
 from headrace.errors import ConfigError
 from headrace.project.home import Home
@@ -92,8 +92,8 @@ def _stamp(project: Project) -> str | None:
         texts += [f"{name} where {entity.where}"] if entity.where is not None else []
         texts += [f"{name} {rule.name} {rule.expect}" for rule in entity.rules]
     for dim in project.star.dimensions:
-        if dim.deletes is not None and dim.deletes.when is not None:
-            texts.append(f"{dim.name} {' '.join(dim.entities)} {dim.deletes.when}")
+        if dim.deleted_when is not None:
+            texts.append(f"{dim.name} {' '.join(dim.entities)} {dim.deleted_when}")
     releases = [f"{name} {version(name)}" for name in ("pyspark", "pysail", "headrace")]
     parts = [*releases, project.settings.engine.remote or "", *columns, *texts]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest() if texts else None

@@ -13,7 +13,7 @@ from headrace.cli import output
 from headrace.cli.backfill import BackfillResult, print_backfill, run_backfill
 from headrace.cli.query import run_query
 from headrace.cli.status import AssetStatus, print_status, read_status
-from headrace.config.loading import Project, load_project
+from headrace.config.loader import Project, load_project
 from headrace.errors import ConfigError
 from headrace.project.connections import lake_of
 from headrace.quality.rules import BETWEEN_REASONS

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from headrace.config.loading import load_project
+from headrace.config.loader import load_project
 from headrace.errors import ConfigError, HeadraceError
 from headrace.project.home import Home
 from headrace.project.home_lock import using

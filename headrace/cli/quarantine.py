@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from headrace.cli.output import print_json, print_table, say
-from headrace.config.loading import Project, load_project
+from headrace.config.loader import Project, load_project
 from headrace.errors import ConfigError
 from headrace.grain import Grain
 from headrace.project.connections import lake_of

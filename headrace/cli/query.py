@@ -12,7 +12,7 @@ from psycopg.types import datetime as times
 from psycopg.types.string import TextLoader
 
 from headrace.cli.output import print_json, print_table, say
-from headrace.config.loading import load_project
+from headrace.config.loader import load_project
 from headrace.errors import PermanentError
 from headrace.project.connections import postgres_url
 from headrace.warehouse.sessions import Session, connect

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from headrace.cli.output import print_json, print_table, say
-from headrace.config.loading import Project, load_project
+from headrace.config.loader import Project, load_project
 from headrace.errors import HeadraceError
 from headrace.grain import Grain
 from headrace.ledger.build_plan import AssetLineage

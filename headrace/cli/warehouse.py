@@ -21,7 +21,7 @@ def grant(
 
     Example: headrace warehouse grant analyst
     """
-    from headrace.config.loading import load_project
+    from headrace.config.loader import load_project
     from headrace.pipeline.warehouse_views import limits_of
     from headrace.project.connections import postgres_url
     from headrace.warehouse.ddl import grants
@@ -43,7 +43,7 @@ def retain(as_json: JsonFlag = False) -> None:
 
     Example: headrace warehouse retain --json
     """
-    from headrace.config.loading import load_project
+    from headrace.config.loader import load_project
     from headrace.operations.retention import drop_old_months
     from headrace.project.connections import postgres_url
     from headrace.warehouse.sessions import connection_factory
@@ -67,7 +67,7 @@ def listen(
 
     Example: headrace warehouse listen --port 5433
     """
-    from headrace.config.loading import home_folder
+    from headrace.config.loader import home_folder
     from headrace.embedded_postgres import tcp
     from headrace.project.home import Home
     from headrace.project.home_lock import require_unused

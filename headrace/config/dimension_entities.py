@@ -78,7 +78,7 @@ def _differences(
 
 def _remedy(dimension: DimensionConfig, column: str) -> str:
     declared = "declare it there, with `optional: true` if its files lack it"
-    tracked = {**dimension.attributes, **dimension.overwritten}
+    tracked = {**dimension.attributes, **dimension.type1}
     attribute = next((name for name, source in tracked.items() if source == column), None)
     if attribute is None or column in dimension.natural_key.values():
         return declared

@@ -61,7 +61,7 @@ def _of_dimension(
     grain, named = entity.grain, entity.extract.named_period
     if grain in (Grain.DAY, Grain.SPARSE):
         return
-    if dim.snapshot and grain == Grain.NONE:
+    if dim.full_snapshot and grain == Grain.NONE:
         yield (
             f"{where}: {name} has partition: none, so no snapshot follows another one, of "
             "which the members that are missing were deleted: say the partition of the files"
@@ -70,6 +70,6 @@ def _of_dimension(
         yield (
             f"{where}: {name} has partition: {entity.partition}, and {dim.name} has no "
             "effective_time: all changes of a partition would count from its first day. Name the "
-            "column that says when a row holds, list the attributes under overwritten, or say "
+            "column that says when a row holds, list the attributes under type1, or say "
             "partition: day"
         )

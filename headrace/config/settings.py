@@ -82,10 +82,10 @@ class EngineSettings(StrictModel):
     remote: str | None = Field(
         None, pattern=r"^sc://", description="Spark Connect URL; null: Sail in this process."
     )
-    slice_bytes: int = Field(
+    batch_bytes: int = Field(
         10 * 2**20,
         ge=2**20,
-        description="Compressed bytes of input that one slice of days may have: bounds memory.",
+        description="Compressed bytes of input in one batch of partitions; bounds memory.",
     )
 
 

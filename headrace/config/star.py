@@ -23,17 +23,19 @@ from headrace.config.outriggers import Outrigger
 
 
 class RowAccess(StrictModel):
-    """A role of Postgres that sees some rows of the star only.
+    """Row-level security: a Postgres role that reads only some rows of the star.
 
-    It sees the members of the dimension whose column has one of the values, and the facts that
-    point to them. Several entries for one role narrow it further.
+    The role reads the members of the dimension whose column has one of the values, and the facts
+    that refer to them. Several entries for one role are combined with AND.
     """
 
-    role: Name = Field(description="The role; `headrace warehouse grant NAME` makes it if need be.")
-    dimension: Name = Field(description="Dimension that decides.")
-    column: ColumnName = Field(description="Its column, an attribute or of the natural key.")
+    role: Name = Field(
+        description="The role; `headrace warehouse grant NAME` creates it if necessary."
+    )
+    dimension: Name = Field(description="Dimension whose members are filtered.")
+    column: ColumnName = Field(description="Its column: an attribute or part of the natural key.")
     values: tuple[str | int, ...] = Field(
-        min_length=1, description="What the column may be in rows that the role sees."
+        min_length=1, description="Values of the column in rows that the role reads."
     )
 
 
@@ -47,25 +49,8 @@ _MOST_YEARS = 400
 _VALIDITY = ("valid_from", "valid_to", "is_current", "is_latest", "is_deleted", "is_inferred")
 
 
-class DeletesConfig(StrictModel):
-    """How a source says that a member is gone, and what becomes of it then."""
-
-    when: str | None = Field(
-        None,
-        description="SQL condition over the entity's columns: a row for which it is true says that "
-        "the member is deleted. May be left out where `snapshot` tells of deletes.",
-        examples=["operation = 'D'", "deleted_at is not null"],
-    )
-    do: DeleteAction = Field(
-        "close",
-        description="close: the version ends, and none is current until the member comes back. "
-        "keep: deletes are ignored. flag: a version begins that shows the member as it was last "
-        "known, with is_deleted true.",
-    )
-
-
 class FullSnapshot(StrictModel):
-    """A dimension that takes each day of its entity as all its members."""
+    """A dimension for which each day of its entity holds all members."""
 
     dimension: str = Field(description="Its name.")
     key: tuple[str, ...] = Field(description="The entity's columns of its natural key.")
@@ -73,10 +58,10 @@ class FullSnapshot(StrictModel):
 
 
 class EntityUses(StrictModel):
-    """What the star asks of an entity's processed rows.
+    """What the star needs of an entity's processed rows.
 
     Attributes:
-        source_order: Columns that settle which of the rows of one key and day came last.
+        source_order: Columns that order the rows of one key and day; the last row is kept.
     """
 
     full_snapshots: tuple[FullSnapshot, ...] = Field((), description="Dimensions made from it.")
@@ -105,68 +90,77 @@ class DimensionConfig(StrictModel):
     )
     attributes: dict[ColumnName, ColumnName] = Field(
         default_factory=dict,
-        description="Dimension column: entity column. A change of one of them begins a version "
+        description="Dimension column: entity column. A change of the value begins a version "
         "(type 2).",
     )
-    overwritten: dict[ColumnName, ColumnName] = Field(
+    type1: dict[ColumnName, ColumnName] = Field(
         default_factory=dict,
-        description="Dimension column: entity column. A change of one of them begins no version: "
+        description="Dimension column: entity column. A change of the value begins no version: "
         "every version of the member shows the latest value (type 1).",
     )
     untracked: dict[ColumnName, ColumnName] = Field(
         default_factory=dict,
-        description="Dimension column: entity column. A change of one of them begins no version: "
-        "each version keeps the value of the row that it began with.",
+        description="Dimension column: entity column. A change of the value begins no version: "
+        "each version keeps the value of the row with which it began.",
     )
     ignore_nulls: tuple[ColumnName, ...] = Field(
         (),
-        description="Columns of `attributes` or `overwritten` of which a NULL says nothing, as in "
-        "sources that deliver changed columns only: the value told before stays. A member that was "
-        "deleted begins anew, but for its `overwritten` columns.",
+        description="Columns of `attributes` or `type1` in which NULL means unchanged, as in "
+        "sources that deliver changed columns only: the previous value stays. After a delete, a "
+        "member starts without values, except those of `type1`.",
     )
     outriggers: tuple[Outrigger, ...] = Field(
-        (), description="Other dimensions that this one's columns name, such as a store's region."
+        (),
+        description="Other dimensions that this one's columns refer to, such as a store's region.",
     )
     effective_time: ColumnName | None = Field(
         None,
-        description="Entity column that says when a version begins; without it, and where a row "
-        "lacks it, midnight of the partition's day. Times before 1900 count as 1900-01-01. A "
-        "version "
-        "that begins after the last day that the dimension was run for is one of the future: facts "
-        "of its time find it, and it is not `is_current` until that day is run.",
+        description="Entity column with the time at which a version begins. Without it, and where "
+        "a row has none, that is midnight of the partition's day. Times before 1900 count as "
+        "1900-01-01. A version that begins after the last day for which the dimension was run lies "
+        "in the future: facts of its time are joined to it, and it is not `is_current` until that "
+        "day is run.",
     )
     sequence: ColumnName | None = Field(
         None,
         description="Entity column with a whole number that grows with every change of a member, "
-        "such as a version or a log position. Then the number says which change came later, and "
-        "the time only when: a row that comes with a smaller number than one that holds already "
-        "changes nothing.",
+        "such as a version number or a log position. It orders the changes instead of "
+        "`effective_time`: a row with a smaller number than the member's latest changes nothing.",
     )
     source_order: tuple[ColumnName, ...] = Field(
         (),
-        description="Entity columns that settle which of several changes of a member at one "
-        "instant came last: the largest, NULL being smallest. After them: the partition's day, "
-        "when it was captured, the file and the line. They also settle which of the rows of a day "
-        "that agree in the entity's key is kept.",
+        description="Entity columns that order several changes of a member at one instant: the "
+        "largest value came last, NULL is smallest. Ties are broken by the partition's day, the "
+        "capture time, the file and the line. The same order decides which of a day's rows with "
+        "one entity key is kept.",
     )
-    deletes: DeletesConfig | None = Field(
-        None, description="How deletes are told and what they do; without it, none are told."
+    deleted_when: str | None = Field(
+        None,
+        description="SQL condition over the entity's columns: where it is true, the row says that "
+        "the member was deleted. Without it, and without `full_snapshot`, no member is deleted.",
+        examples=["operation = 'D'", "deleted_at is not null"],
     )
-    snapshot: bool = Field(
+    on_delete: DeleteAction = Field(
+        "close",
+        description="What a delete does. close: the version ends, and none is current until the "
+        "member returns. keep: deletes are ignored. flag: a version begins with the member's last "
+        "values and `is_deleted` true.",
+    )
+    full_snapshot: bool = Field(
         False,
-        description="Whether each day brings all members: one that a day lacks was deleted at that "
-        "day's midnight (`deletes.do`, by default close). A member whose row is quarantined was "
-        "there all the same. A day without a good row says nothing. With `effective_time`, changes "
-        "take the times of their rows, and a later day's row overrules what earlier days said of "
-        "the time from its own on.",
+        description="Whether each day delivers all members: a member that a day lacks was deleted "
+        "at that day's midnight (see `on_delete`). A member whose row is quarantined counts as "
+        "present. A day without a good row is ignored. With `effective_time`, changes take the "
+        "times of their rows, and a later day's row replaces what earlier days stated for its time "
+        "and after.",
     )
     max_vanished_share: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="Share of a snapshot's members that the next one may lack; a day that lacks "
-        "more is held. By default half, where there are ten members or more: a file that was cut "
-        "off would otherwise delete everybody behind the cut. 1 turns it off.",
+        description="Share of a full snapshot's members that the next one may lack; a day that "
+        "lacks more is held. By default half, from ten members on: a truncated file would "
+        "otherwise delete every member after the cut. 1 turns the check off.",
     )
     first_version: Literal["from_beginning", "at_effective_time"] = Field(
         "from_beginning",
@@ -174,53 +168,57 @@ class DimensionConfig(StrictModel):
     )
     missing: Missing = Field(
         "inferred",
-        description="What a fact gets whose member is not known at its event time. inferred: the "
-        "member gets a row with its natural key, filled in when the source tells of it. unknown: "
-        "the fact gets key -1. refuse: the fact's day is held. A fact that names no member, or one "
-        "that was deleted then, gets key -1 unless it is refused.",
+        description="What happens to a fact whose member does not exist at its event time. "
+        "inferred: a row with the natural key is added, and completed once the source delivers the "
+        "member. unknown: the fact gets key -1. refuse: the fact's day is held. A fact whose "
+        "foreign key is NULL, or whose member was deleted at that time, gets key -1 unless "
+        "`missing` is refuse.",
     )
     unknown: dict[ColumnName, Scalar] | Literal[False] = Field(
         default_factory=dict,
-        description="Attribute values of the unknown member (key -1), and of inferred ones. Its "
-        "natural key is -1, Unknown, true or 1900-01-01, by type; a member of the source may have "
-        "the same. false: there is no unknown member, and a fact that would point to it holds its "
-        "day.",
+        description="Attribute values of the unknown member (key -1) and of inferred members. The "
+        "unknown member's natural key is -1, Unknown, true or 1900-01-01, by type; a member of the "
+        "source may have the same one. false: there is no unknown member, and a fact that would "
+        "refer to it holds its day.",
     )
     load: Literal["upsert", "truncate_and_load"] = Field(
         "upsert",
-        description="How the warehouse takes it: `upsert` writes the rows that differ, "
-        "`truncate_and_load` all rows anew.",
+        description="How the warehouse loads it: `upsert` writes the rows that differ, "
+        "`truncate_and_load` rewrites all rows.",
     )
     owners: tuple[Owner, ...] = Field((), description=OWNERS_DESCRIPTION)
     tags: dict[TagName, TagValue] = Field(default_factory=dict, description=TAGS_DESCRIPTION)
 
     @model_validator(mode="after")
-    def _agrees_with_itself(self) -> Self:
+    def _columns_are_consistent(self) -> Self:
         columns = [self.key_column, *self.natural_key, *self.attributes]
-        columns += [*self.untracked, *self.overwritten]
+        columns += [*self.untracked, *self.type1]
         columns += _VALIDITY
         if repeated := sorted({name for name in columns if columns.count(name) > 1}):
             raise ValueError(f"columns named twice: {', '.join(repeated)}")
-        if strangers := sorted({*self.unknown_values} - {*self.shown}):
-            near = did_you_mean(strangers[0], self.shown)
-            raise ValueError(f"unknown: {', '.join(strangers)}: not among the attributes{near}")
+        if unknown := sorted({*self.unknown_values} - {*self.shown}):
+            near = did_you_mean(unknown[0], self.shown)
+            raise ValueError(f"unknown: {', '.join(unknown)}: not among the attributes{near}")
         if self.unknown is False and self.missing == "unknown":
             raise ValueError("missing: unknown needs the unknown member: drop `unknown: false`")
-        if self.max_vanished_share is not None and not self.snapshot:
-            raise ValueError("max_vanished_share is for dimensions with `snapshot: true` only")
-        if self.deletes is not None and self.deletes.when is None and not self.snapshot:
-            raise ValueError("deletes needs `when`: which rows tell of a delete?")
+        if self.max_vanished_share is not None and not self.full_snapshot:
+            raise ValueError("max_vanished_share is for dimensions with `full_snapshot: true` only")
+        can_delete = self.deleted_when is not None or self.full_snapshot
+        if "on_delete" in self.model_fields_set and not can_delete:
+            raise ValueError(
+                "on_delete: needs `deleted_when` or `full_snapshot: true`: nothing states deletes"
+            )
         return self
 
     @model_validator(mode="after")
-    def _has_entities_that_go_together(self) -> Self:
+    def _further_entities_fit(self) -> Self:
         if repeated := sorted({e for e in self.entities if self.entities.count(e) > 1}):
             raise ValueError(f"further_entities: {', '.join(repeated)} stands there twice")
-        if self.further_entities and self.snapshot:
+        if self.further_entities and self.full_snapshot:
             raise ValueError(
-                "further_entities: goes without `snapshot`, as a member may lack in one "
-                "entity and be in another: let one entity read the files of all, or tell deletes "
-                "by `deletes.when`"
+                "further_entities: goes without `full_snapshot`: a member may be absent in one "
+                "entity and present in another: let one entity read the files of all, or declare "
+                "`deleted_when`"
             )
         if self.further_entities and self.sequence is not None:
             raise ValueError(
@@ -230,15 +228,15 @@ class DimensionConfig(StrictModel):
         return self
 
     @model_validator(mode="after")
-    def _orders_and_keeps_what_it_has(self) -> Self:
-        told = {*self.attributes, *self.overwritten}
-        if strangers := sorted({*self.ignore_nulls} - told):
-            near = did_you_mean(strangers[0], told)
+    def _order_and_null_options_fit(self) -> Self:
+        columns = {*self.attributes, *self.type1}
+        if unknown := sorted({*self.ignore_nulls} - columns):
+            near = did_you_mean(unknown[0], columns)
             raise ValueError(
-                f"ignore_nulls: {', '.join(strangers)}: not among attributes and overwritten{near}"
+                f"ignore_nulls: {', '.join(unknown)}: not among attributes and type1{near}"
             )
-        if self.sequence is not None and self.snapshot:
-            raise ValueError("sequence: a snapshot's rows are in the order of their days")
+        if self.sequence is not None and self.full_snapshot:
+            raise ValueError("sequence: rows of full snapshots are ordered by their days")
         return self
 
     @property
@@ -253,23 +251,23 @@ class DimensionConfig(StrictModel):
 
     @property
     def entity_columns(self) -> tuple[str, ...]:
-        """Columns that it reads of each entity, each once; `deletes.when` may read others."""
-        names = [*self.natural_key.values(), *self.shown.values(), *self.told_by]
+        """Columns that it reads of each entity, each once; `deleted_when` may read others."""
+        names = [*self.natural_key.values(), *self.shown.values(), *self.tie_breakers]
         return tuple(dict.fromkeys([*names, *filter(None, [self.effective_time])]))
 
     @property
-    def told_by(self) -> tuple[str, ...]:
+    def tie_breakers(self) -> tuple[str, ...]:
         """Entity columns that order a member's rows at one instant."""
         return (*([self.sequence] if self.sequence else []), *self.source_order)
 
     @property
     def shown(self) -> dict[str, str]:
-        """Dimension column: entity column, of all that is shown beside the natural key."""
-        return {**self.attributes, **self.untracked, **self.overwritten}
+        """Dimension column: entity column, for all columns besides the natural key."""
+        return {**self.attributes, **self.untracked, **self.type1}
 
     @property
     def unknown_values(self) -> dict[str, Scalar]:
-        """Attribute values of members of whom nothing is known."""
+        """Attribute values of the unknown member and of inferred members."""
         return self.unknown or {}
 
     @property
@@ -279,34 +277,33 @@ class DimensionConfig(StrictModel):
 
     @property
     def delete_action(self) -> DeleteAction:
-        """What a delete does; keep where none can be told."""
-        if self.deletes is not None:
-            return self.deletes.do
-        return "close" if self.snapshot else "keep"
+        """What a delete does; keep where the source states no deletes."""
+        can_delete = self.deleted_when is not None or self.full_snapshot
+        return self.on_delete if can_delete else "keep"
 
     @property
-    def snapshots_tell_deletes(self) -> bool:
-        """Whether a member that a day's snapshot lacks is deleted."""
-        return self.snapshot and self.delete_action != "keep"
+    def infers_deletes(self) -> bool:
+        """Whether a member that a day's full snapshot lacks counts as deleted."""
+        return self.full_snapshot and self.delete_action != "keep"
 
     @property
     def has_timed_snapshots(self) -> bool:
-        """Whether each day brings all members, and each row says since when it holds."""
-        return self.snapshot and self.effective_time is not None
+        """Whether days are full snapshots whose rows have effective times of their own."""
+        return self.full_snapshot and self.effective_time is not None
 
     @property
     def has_sequence(self) -> bool:
-        """Whether a number says which change came later: the source's, or the snapshot's day."""
+        """Whether a number orders the changes: the source's, or the full snapshot's day."""
         return self.sequence is not None or self.has_timed_snapshots
 
     @property
     def has_future(self) -> bool:
-        """Whether rows may tell of times after their day."""
+        """Whether rows may have effective times after their day."""
         return self.effective_time is not None
 
     @property
     def infers_members(self) -> bool:
-        """Whether facts bring members of whom the source has not told."""
+        """Whether facts create inferred members."""
         return self.missing == "inferred"
 
 
@@ -321,8 +318,8 @@ class CalendarConfig(StrictModel):
     tags: dict[TagName, TagValue] = Field(default_factory=dict, description=TAGS_DESCRIPTION)
     sentinels: tuple[date, ...] = Field(
         (),
-        description="Days outside of it that sources write for `never` or `for ever`: each is a "
-        "row, so that keys of `dates` may point to it. To have NULL instead, name them in "
+        description="Dates outside the calendar that sources write for `never` or `for ever`. Each "
+        "gets a row, so that keys of `dates` may refer to it. To store NULL instead, list them in "
         "`null_texts` of the column.",
         examples=[["1900-01-01", "9999-12-31"]],
     )
@@ -333,8 +330,8 @@ class CalendarConfig(StrictModel):
             raise ValueError(f"end: {self.end} lies before start, {self.start}")
         if self.end.year - self.start.year > _MOST_YEARS:
             raise ValueError(
-                f"end: {self.end}: more than {_MOST_YEARS} years, a row a day; a date that stands "
-                "for no date, such as 9999-12-31, needs no calendar that reaches it"
+                f"end: {self.end}: more than {_MOST_YEARS} years of one row a day; list a "
+                "date that stands for no date, such as 9999-12-31, in `sentinels` instead"
             )
         return self
 
@@ -353,13 +350,13 @@ class FactDimension(StrictModel):
     )
     role: Name | None = Field(
         None,
-        description="What the member is to the fact, where one dimension is joined several times: "
+        description="Role of the member in the fact, where one dimension is joined several times: "
         "`billing_customer` gives the key billing_customer_key.",
     )
     event_time: ColumnName | None = Field(
         None,
-        description="Entity column with the time as of which the member is joined; by default the "
-        "fact's event_time.",
+        description="Entity column with the time of the as-of join; by default the fact's "
+        "event_time.",
     )
 
     def key_column(self, dimension: DimensionConfig) -> str:
@@ -368,26 +365,26 @@ class FactDimension(StrictModel):
 
 
 class FactConfig(StrictModel):
-    """A fact table: rows of an entity, or its state on every day, with keys as of their time."""
+    """A fact table: an entity's rows or its daily state, with surrogate keys by as-of join."""
 
     name: Name = Field(description="Name of the table.")
     kind: FactKind = Field(
         "transaction",
-        description="transaction: one row a row of the entity, with keys as of its event time. "
-        "periodic_snapshot: one row a day for each combination of the grain's values, with keys as "
-        "of the day's end.",
+        description="transaction: one row per row of the entity; dimensions are joined as of its "
+        "event time. periodic_snapshot: one row per day and combination of the grain's values; "
+        "dimensions are joined as of the day's end.",
     )
     snapshot_of: SnapshotOf = Field(
         "states",
-        description="Where a periodic snapshot's rows come from. states: each day's rows are that "
-        "day's state. changes: a key's row is its state until the day of its next one. movements: "
-        "the measures are sums of all rows up to the day's end.",
+        description="What the entity's rows are to a periodic snapshot. states: each day's rows "
+        "are that day's state. changes: a key's row is its state until the day of its next row. "
+        "movements: the measures are sums of all rows up to the day's end.",
     )
     additive: tuple[ColumnName, ...] = Field(
         (),
-        description="Measures of a periodic snapshot of states that add up over days too, such as "
-        "what was sold on the day. All its others are levels (semi-additive): they add up over "
-        "everything but days.",
+        description="Measures of a periodic snapshot of states that may be summed over days, such "
+        "as the day's sales. All others are semi-additive (levels): they may be summed over every "
+        "dimension but the date.",
     )
     entity: EntityReference = Field(description="source.entity that its rows come from.")
     description: str = Field("", description="What one row stands for.")
@@ -396,35 +393,35 @@ class FactConfig(StrictModel):
     )
     event_time: ColumnName | None = Field(
         None,
-        description="Entity column that says when it happened: dimensions are joined as they were "
-        "then. Every fact needs it but a periodic snapshot, which is joined as of the day's end.",
+        description="Entity column with the event time, as of which dimensions are joined. "
+        "Required except for a periodic snapshot, which is joined as of the day's end.",
     )
     dates: dict[ColumnName, ColumnName] = Field(
         default_factory=dict,
-        description="More keys into the calendar, besides date_key: key column: entity column with "
-        "a date or time. NULL where that is NULL.",
+        description="Further keys of the calendar, besides date_key. Key column: entity column "
+        "with a date or time. The key is NULL where the column is NULL.",
         examples=[{"ship_date_key": "shipped_at"}],
     )
     dimensions: tuple[FactDimension, ...] = Field((), description="Its foreign keys.")
     columns: tuple[KeyColumnName, ...] = Field(
         (),
-        description="Columns kept as they are: degenerate dimensions, the event time, and "
-        "`_source_object` and `_source_position`, where a row was read.",
+        description="Columns copied unchanged: degenerate dimensions, the event time, and "
+        "`_source_object` and `_source_position`, from which a row was read.",
     )
     measures: tuple[ColumnName, ...] = Field(
-        min_length=1, description="Entity columns that are added up; see `additive`."
+        min_length=1, description="Entity columns that are aggregated; see `additive`."
     )
     load: Literal["partition_replace", "upsert", "truncate_and_load"] = Field(
         "partition_replace",
-        description="How the warehouse takes it: `partition_replace` the days of a run, in a "
-        "table partitioned by month; `upsert` the rows of these days that differ, in one table "
-        "with date_key and the grain, which `columns` must hold, as its primary key; "
-        "`truncate_and_load` every day anew, in one table.",
+        description="How the warehouse loads it. partition_replace: the days of a run are "
+        "replaced, in a table partitioned by month. upsert: the rows of these days that differ are "
+        "written, in a table whose primary key is date_key and the grain (`columns` must contain "
+        "the grain). truncate_and_load: all days are rewritten, in one table.",
     )
     keep_months: int | None = Field(
         None,
         ge=1,
-        description="Months that the warehouse keeps, the current one among them; "
+        description="Months that the warehouse keeps, including the current one; "
         "`headrace warehouse retain` drops older ones. Without it, all. Needs "
         "`load: partition_replace`.",
     )
@@ -433,7 +430,7 @@ class FactConfig(StrictModel):
 
     @property
     def is_snapshot(self) -> bool:
-        """Whether a row is the state at a day's end, and not something that happened."""
+        """Whether a row is the state at a day's end rather than an event."""
         return self.kind == "periodic_snapshot"
 
     @property
@@ -443,20 +440,18 @@ class FactConfig(StrictModel):
 
     @property
     def levels(self) -> tuple[ColumnName, ...]:
-        """Measures that must not be added up over days."""
+        """Semi-additive measures: they must not be summed over days."""
         return tuple(m for m in self.measures if self.is_snapshot and m not in self.additive)
 
 
 class StarConfig(StrictModel):
     """The whole star."""
 
-    dimensions: tuple[DimensionConfig, ...] = Field(
-        (), description="What is known about who, what and where."
-    )
+    dimensions: tuple[DimensionConfig, ...] = Field((), description="The dimensions.")
     calendar: CalendarConfig = Field(description="The date dimension.")
-    facts: tuple[FactConfig, ...] = Field(min_length=1, description="What happened.")
+    facts: tuple[FactConfig, ...] = Field(min_length=1, description="The facts.")
     row_access: tuple[RowAccess, ...] = Field(
-        (), description="Roles that see some rows of the warehouse only."
+        (), description="Row-level security: roles that read only some rows."
     )
 
     @model_validator(mode="after")
@@ -498,7 +493,7 @@ class StarConfig(StrictModel):
         return self
 
     def uses_of(self, entity: str) -> EntityUses | None:
-        """What the star asks of `source.entity`; None if it takes the rows as they are."""
+        """What the star needs of `source.entity`; None if it has no requirements."""
         dimensions = [dim for dim in self.dimensions if entity in dim.entities]
         snapshots = tuple(
             FullSnapshot(
@@ -507,9 +502,9 @@ class StarConfig(StrictModel):
                 max_vanished_share=dim.max_vanished_share,
             )
             for dim in dimensions
-            if dim.snapshots_tell_deletes
+            if dim.infers_deletes
         )
-        order = next((dim.told_by for dim in dimensions if dim.told_by), ())
+        order = next((dim.tie_breakers for dim in dimensions if dim.tie_breakers), ())
         if not (snapshots or order):
             return None
         return EntityUses(full_snapshots=snapshots, source_order=order)

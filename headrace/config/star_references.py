@@ -6,8 +6,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal
 
+from headrace.config.columns import KEY_FORMS, Form
 from headrace.config.dimension_entities import entity_problems
-from headrace.config.joined_columns import form_problems
 from headrace.config.model import did_you_mean, unknown_name
 from headrace.config.outriggers import outrigger_problems
 from headrace.config.partition_grains import grain_problems
@@ -179,7 +179,7 @@ def _dimension_problems(where: str, dim: DimensionConfig, entities: Entities) ->
     used = {
         "natural_key": dim.natural_key.values(),
         "attributes": dim.attributes.values(),
-        "overwritten": dim.overwritten.values(),
+        "type1": dim.type1.values(),
         "untracked": dim.untracked.values(),
         "effective_time": times,
         "sequence": [dim.sequence] if dim.sequence else [],
@@ -207,7 +207,7 @@ def _one_change_a_day(
     where: str, dim: DimensionConfig, name: str, entity: EntityConfig
 ) -> Iterator[str]:
     """A key by which a day's changes of a member would be repeats of one row."""
-    if dim.effective_time is None or dim.snapshot:
+    if dim.effective_time is None or dim.full_snapshot:
         return
     if {*entity.key} <= {*dim.natural_key.values(), "_source_object"}:
         yield (
@@ -234,12 +234,12 @@ def _other_orders(star: StarConfig) -> Iterator[str]:
     """Dimensions of one entity that order its rows differently: a day's repeats go by one order."""
     first: dict[str, DimensionConfig] = {}
     for i, dim in enumerate(star.dimensions):
-        for entity in dim.entities if dim.told_by else ():
+        for entity in dim.entities if dim.tie_breakers else ():
             other = first.setdefault(entity, dim)
-            if other.told_by != dim.told_by:
+            if other.tie_breakers != dim.tie_breakers:
                 yield (
-                    f"dimensions[{i}].source_order: {', '.join(dim.told_by)} here, "
-                    f"{', '.join(other.told_by)} in {other.name}: rows of {entity} have "
+                    f"dimensions[{i}].source_order: {', '.join(dim.tie_breakers)} here, "
+                    f"{', '.join(other.tie_breakers)} in {other.name}: rows of {entity} have "
                     "one order"
                 )
 
@@ -418,3 +418,69 @@ def _dimension_type(dim: DimensionConfig, column: str, entities: Entities) -> st
 def _type(entity: str, column: str, entities: Entities) -> str | None:
     columns = entities[entity].columns if entity in entities else ()
     return {c.name: c.type for c in columns}.get(column)
+
+
+def with_joined_columns(
+    star: StarConfig, entities: Mapping[str, EntityConfig]
+) -> dict[str, EntityConfig]:
+    """The entities, their columns normalized as keys where the star joins by them.
+
+    A member that looks like another in one file and is another by its bytes would be inferred.
+
+    Args:
+        star: The star.
+        entities: By source.entity.
+    """
+    joined = joined_columns(star)
+    return {
+        name: entity.with_joined(joined[name]) if name in joined else entity
+        for name, entity in entities.items()
+    }
+
+
+def form_problems(
+    where: str,
+    fact: FactConfig,
+    join: FactDimension,
+    dim: DimensionConfig,
+    entities: Mapping[str, EntityConfig],
+) -> Iterator[str]:
+    """A join whose sides are normalized differently, so that equal texts would not be equal."""
+    for name, column in join.natural_key.items():
+        ours = _forms(fact.entity, column, entities)
+        theirs = _forms(dim.entity, dim.natural_key[name], entities)
+        if ours is not None and theirs is not None and {*ours} != {*theirs}:
+            yield (
+                f"{where}: '{column}' of {fact.entity} is normalized by {_shown(ours)}, but "
+                f"{name} of {dim.name} by {_shown(theirs)}: declare `normalize` alike"
+            )
+
+
+def _forms(entity: str, name: str, entities: Mapping[str, EntityConfig]) -> tuple[Form, ...] | None:
+    columns = entities[entity].columns if entity in entities else ()
+    column = next((c for c in columns if c.name == name and c.type == "string"), None)
+    if column is None:
+        return None
+    return KEY_FORMS if column.normalize is None else column.normalize
+
+
+def _shown(forms: tuple[Form, ...]) -> str:
+    return ", ".join(forms) or "nothing"
+
+
+def joined_columns(star: StarConfig) -> dict[str, frozenset[str]]:
+    """By source.entity: columns that a natural key or a foreign key of the star comes from."""
+    found: dict[str, set[str]] = {}
+    for dim in star.dimensions:
+        shown = {**dim.natural_key, **dim.attributes, **dim.type1}
+        for entity in dim.entities:
+            names = found.setdefault(entity, set())
+            names |= {*dim.natural_key.values()}
+            for outrigger in dim.outriggers:
+                names |= {shown[name] for name in outrigger.natural_key.values() if name in shown}
+    for fact in star.facts:
+        names = found.setdefault(fact.entity, set())
+        names |= {*fact.grain}
+        for join in fact.dimensions:
+            names |= {*join.natural_key.values()}
+    return {entity: frozenset(names) for entity, names in found.items()}

@@ -45,7 +45,7 @@ def outage_of(error: PySparkException) -> TransientError | None:
     if _RESOURCES.search(message):
         return EngineUnavailableError(
             "the engine ran out of memory or lost an executor",
-            fix="give it more memory or lower engine.slice_bytes, then run it again",
+            fix="give it more memory or lower engine.batch_bytes, then run it again",
         )
     if _STORAGE.search(message):
         return StorageUnavailableError(

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.lake.catalog import LakeCatalog
 from headrace.lake.maintenance import expire_snapshots, remove_orphans
 from headrace.lake.table import LakeTable

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from psycopg import sql
 
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.errors import ConfigError
 from headrace.project.connections import lake_of, ledger_of, postgres_url
 from headrace.warehouse.sessions import Session, connection_factory, locked, map_errors

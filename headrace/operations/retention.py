@@ -2,7 +2,7 @@
 
 from datetime import date
 
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.config.star import FactConfig
 from headrace.ledger.ledger import Ledger
 from headrace.pipeline.warehouse import NAMESPACE, fact_table

@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from headrace import progress
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.config.star import DimensionConfig, FactConfig
 from headrace.engine.parquet_writer import write_table
 from headrace.engine.partition_batches import plan_batches
@@ -148,7 +148,7 @@ class StarAudit:
         """The rebuilt dimension, materialized because each batch of facts joins it."""
         entity = self.project.dimension_entity(config)
         keys = None
-        if config.snapshots_tell_deletes:
+        if config.infers_deletes:
             keys = self.lake_table(QUARANTINED_KEYS, config.entity.replace(".", "_"))
         references = inferring_facts(self.project, config, self._processed)
         # The rebuild uses the published state's current time.
@@ -234,7 +234,7 @@ class StarAudit:
         # A periodic snapshot has rows on days without rows of its source.
         source = published if config.accumulates else self._processed(config.entity).scan(days)
         sizes = {day: source.size_bytes(day) for day in days if day in source.files_by_day}
-        return plan_batches(days, sizes, self.project.settings.engine.slice_bytes)
+        return plan_batches(days, sizes, self.project.settings.engine.batch_bytes)
 
     def _sources(
         self,

@@ -18,7 +18,7 @@ import structlog
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig
 from headrace.engine.parquet_writer import write_split, write_table
@@ -28,6 +28,7 @@ from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
 from headrace.pipeline.inferred_members import InferringFact, all_references, union
 from headrace.pipeline.watermarks import as_read, changes_since_read, scan_if_published
+from headrace.quality import registry
 from headrace.quality.conditions import dimension_conditions, require_sound
 from headrace.quality.pandera_schemas import validate_files
 from headrace.quality.report import CheckResult, PartitionReport
@@ -59,8 +60,8 @@ _HISTORY_FILES = 32
 _SMALL_BYTES = 32 * 2**20
 # Reported although nothing changed: Dagster's UI shows a check without a result as skipped.
 _UNCHANGED = tuple(
-    CheckResult(name, passed=True, expected="what was published before", found="no change")
-    for name in ("unique_key", "one_current_version")
+    CheckResult(check, passed=True, expected="what was published before", found="no change")
+    for check in (registry.UNIQUE_SURROGATE_KEY, registry.ONE_CURRENT_VERSION)
 )
 
 
@@ -500,13 +501,13 @@ class DimensionStep:
         )
         return (
             CheckResult(
-                "unique_key",
+                registry.UNIQUE_SURROGATE_KEY,
                 found["rows"] == found["keys"],
                 f"{found['rows']} surrogate keys",
                 f"{found['keys']}",
             ),
             CheckResult(
-                "one_current_version",
+                registry.ONE_CURRENT_VERSION,
                 latest["rows"] == latest["members"] and not found["reversed"],
                 f"one latest version of each of {latest['members']} members, none ending first",
                 f"{latest['rows']} latest versions, {found['reversed'] or 0} that end first",

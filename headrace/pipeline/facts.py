@@ -21,6 +21,7 @@ from headrace.pipeline.processed import StagedDays
 from headrace.pipeline.rekeying import MovedKeys, is_of_its_day, moved_keys
 from headrace.pipeline.watermarks import as_read
 from headrace.quality import partition_checks as check
+from headrace.quality import registry
 from headrace.quality.pandera_schemas import validate_files
 from headrace.quality.report import CheckResult, PartitionReport, bad_days, passed_days
 from headrace.staged import StagedPartition, new_token
@@ -198,8 +199,8 @@ class FactStep:
     ) -> tuple[CheckResult, ...]:
         schema = lake_fact_schema(self.config, self.entity, self._configs())
         return (
-            check.same_totals("same_totals", expected, found),
-            check.not_null(schema, staged),
+            check.same_totals(registry.SAME_TOTALS, expected, found),
+            check.not_null(registry.FACT_NOT_NULL, schema, staged),
         )
 
     def _repeated(self, rows: DataFrame) -> dict[date, int]:

@@ -18,6 +18,7 @@ from headrace.engine.parquet_writer import write_partitions
 from headrace.engine.types import spark_schema
 from headrace.lake.table import LakeTable
 from headrace.pipeline.watermarks import scan_if_published
+from headrace.quality import registry
 from headrace.quality.report import CheckResult, PartitionReport
 from headrace.schema import Column, TableSchema
 from headrace.staged import StagedPartition, new_token
@@ -25,7 +26,6 @@ from headrace.standardize.quarantine import typed_values
 from headrace.standardize.schemas import PARTITION_COLUMN, processed_schema, quarantine_schema
 
 NAMESPACE = "quarantined_keys"
-CHECK = "vanished_members"
 # Defaults for `max_vanished_share`: half of the members; up to 9 members may all vanish.
 _MAX_SHARE = 0.5
 _FEW = 10
@@ -206,7 +206,7 @@ def snapshot_check(
     found = f"{missing} of {members} missing"
     if missing and unreadable:
         return CheckResult(
-            CHECK,
+            registry.VANISHED_MEMBERS,
             passed=False,
             expected=f"no member of {snapshot.dimension} missing while quarantined rows have no "
             "readable key",
@@ -216,7 +216,7 @@ def snapshot_check(
     if most is None:
         most = _MAX_SHARE if members >= _FEW else 1.0
     return CheckResult(
-        CHECK,
+        registry.VANISHED_MEMBERS,
         passed=missing <= most * members,
         expected=f"at most {most:.2%} of {snapshot.dimension}'s members missing "
         "(max_vanished_share)",

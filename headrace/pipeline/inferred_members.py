@@ -7,7 +7,7 @@ from functools import reduce
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig, FactConfig, FactDimension
 from headrace.lake.scan import LakeScan

@@ -22,6 +22,7 @@ from headrace.lake.table import LakeTable
 from headrace.ledger.ledger import PartitionState
 from headrace.pipeline.full_snapshots import SnapshotAudit
 from headrace.quality import partition_checks as check
+from headrace.quality import registry
 from headrace.quality.conditions import entity_conditions, require_sound
 from headrace.quality.pandera_schemas import validate_files
 from headrace.quality.report import CheckResult, PartitionReport
@@ -258,7 +259,10 @@ class ProcessedStep:
     ) -> PartitionReport:
         quality = self.entity.quality
         unique = CheckResult(
-            "unique_key", staged.rows == keys, f"{keys} natural keys", f"{staged.rows} rows"
+            registry.UNIQUE_NATURAL_KEY,
+            staged.rows == keys,
+            f"{keys} natural keys",
+            f"{staged.rows} rows",
         )
         checks = (
             check.row_balance(
@@ -274,7 +278,7 @@ class ProcessedStep:
                 rows_in=counts.rows_in - counts.rows_left_out,
                 quarantined=counts.rows_quarantined,
             ),
-            check.not_null(processed_schema(self.entity), staged),
+            check.not_null(registry.NOT_NULL, processed_schema(self.entity), staged),
             unique,
         )
         return replace(counts, checks=checks)

@@ -13,7 +13,7 @@ from typing import TypeVar
 from pyspark.sql import SparkSession
 
 from headrace import progress
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
 from headrace.engine.row_diff import differing_keys, rows_with_keys
 from headrace.grain import Grain
@@ -28,6 +28,7 @@ from headrace.pipeline.fact_audit import (
     plus,
 )
 from headrace.quality import partition_checks as check
+from headrace.quality import registry
 from headrace.quality.pandera_schemas import validate_rows
 from headrace.quality.partition_checks import ROWS
 from headrace.quality.report import PartitionReport, bad_days
@@ -402,7 +403,7 @@ class StarLoader:
                 rows_in=scan.rows(day),
                 rows_out=int(here.totals[ROWS]),
                 checks=(
-                    check.same_totals("same_totals", there, here.totals),
+                    check.same_totals(registry.LOADED_TOTALS, there, here.totals),
                     check.referential_integrity(here.orphans),
                     *keyed,
                 ),

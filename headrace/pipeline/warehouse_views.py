@@ -2,7 +2,7 @@
 
 from psycopg import sql
 
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.config.outriggers import Outrigger, outrigger_key
 from headrace.config.star import DimensionConfig, RowAccess
 from headrace.pipeline.warehouse import NAMESPACE, dimension_table, foreign_keys

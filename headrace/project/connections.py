@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from headrace.config.loading import Project, resolve_secret
+from headrace.config.loader import Project, resolve_secret
 from headrace.config.settings import S3Settings as ConfiguredS3
 from headrace.config.settings import Secret
 from headrace.embedded_postgres.server import start

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from headrace.config.loading import Project, load_project, resolve_secret
+from headrace.config.loader import Project, load_project, resolve_secret
 from headrace.errors import ConfigError
 from headrace.marts import dbt_worker
 from headrace.marts.builder import MartBuilder

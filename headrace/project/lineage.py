@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.config.settings import PartitionSettings
 from headrace.config.sources import SOURCE_ORDER
 from headrace.config.star import DimensionConfig, FactConfig
@@ -59,7 +59,7 @@ def lineage_columns_read(project: Project, name: str) -> tuple[str, ...]:
         if not {*entity.key} <= {*dim.natural_key.values()}:
             read |= {*SOURCE_ORDER}
         # A condition may name any of them; one that only looks like it costs a needless build.
-        condition = dim.deletes.when if dim.deletes and dim.deletes.when else ""
+        condition = dim.deleted_when or ""
         read |= {column for column in _LINEAGE_COLUMNS if column in condition}
     for fact in (fact for fact in project.star.facts if fact.entity == name):
         joined = (column for join in fact.dimensions for column in join.natural_key.values())

@@ -85,9 +85,9 @@ def entity_conditions(entity: EntityConfig) -> list[Condition]:
 
 def dimension_conditions(dimension: DimensionConfig) -> list[Condition]:
     """The conditions on an entity's rows that a dimension declares."""
-    if dimension.deletes is None or dimension.deletes.when is None:
+    if dimension.deleted_when is None:
         return []
-    return [Condition(f"dimensions[{dimension.name}].deletes.when", dimension.deletes.when)]
+    return [Condition(f"dimensions[{dimension.name}].deleted_when", dimension.deleted_when)]
 
 
 def condition_schema(entity: EntityConfig) -> TableSchema:

@@ -1,9 +1,6 @@
-"""Pandera schemas made from declared columns, and validation of staged rows by them."""
+"""Pandera schemas generated from declared columns, and validation of staged rows by them."""
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import pyarrow as pa
@@ -12,32 +9,6 @@ import pyarrow.parquet as pq
 from headrace.errors import IncompatibleSchemaError
 from headrace.schema import TableSchema, arrow_type
 from headrace.staged import StagedFile
-
-# For data made up from a schema, and for pandas' interface to PySpark: together they take twice as
-# long as all the rest (0.35 s of each command that publishes).
-_UNUSED = ("hypothesis", "pyspark.pandas")
-
-
-@contextmanager
-def _unseen(modules: Sequence[str]) -> Iterator[None]:
-    """Let imports do without modules that nobody imported yet."""
-    hidden = [name for name in modules if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: not to be found
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del sys.modules[name]
-
-
-with _unseen(_UNUSED):
-    import pandera.pandas as pandera
-
-    # It would import this with the first frame.
-    import_module("pandera.backends.pandas.builtin_checks")
-
-__all__ = ["pandera"]
-
 
 if TYPE_CHECKING:
     import pandera.pandas as pandera
@@ -48,17 +19,17 @@ SAMPLE_ROWS = 1_000
 def frame_schema(
     name: str, schema: TableSchema, key: Sequence[str] = ()
 ) -> "pandera.DataFrameSchema":
-    """A table's columns as pandera sees them: exact types, order, NULLs, unique key.
+    """The pandera schema of a table: exact types, column order, NULLs, unique key.
 
     Args:
-        name: The table, for messages and the UI.
+        name: The table's name, for messages and the UI.
         schema: Its columns.
-        key: Columns that identify a row among those validated together.
+        key: Columns that are unique among the rows validated together.
     """
-    # Imports that a command which publishes nothing should not wait for.
+    # Imported here so that commands that publish nothing do not pay for them.
     import pandas as pd  # noqa: PLC0415, TID251  # pandera's frames are pandas'
 
-    from headrace.quality.pandera_schemas import pandera  # noqa: PLC0415
+    from headrace.quality.pandera_import import pandera  # noqa: PLC0415
 
     columns = {
         column.name: pandera.Column(
@@ -73,11 +44,11 @@ def frame_schema(
     )
 
 
-def guard(frame: "pandera.DataFrameSchema", sample: pa.Table) -> None:
-    """Validate staged rows before anybody can see them.
+def validate_sample(frame: "pandera.DataFrameSchema", sample: pa.Table) -> None:
+    """Validate the first rows of a staged table.
 
     Raises:
-        IncompatibleSchemaError: They are not what the configuration declares; names column and
+        IncompatibleSchemaError: The rows do not match the schema. The message names column and
             check, never a value.
     """
     import pandas as pd  # noqa: PLC0415, TID251
@@ -88,12 +59,12 @@ def guard(frame: "pandera.DataFrameSchema", sample: pa.Table) -> None:
         frame.validate(rows, lazy=True)
     except (SchemaErrors, SchemaError) as error:
         raise IncompatibleSchemaError(
-            f"{frame.name}: staged rows break the declared schema: {_broken(error)}",
+            f"{frame.name}: staged rows do not match the declared schema: {_failures(error)}",
             fix="compare the entity's columns in config/ with what its transform returns",
         ) from None
 
 
-def _broken(error: Exception) -> str:
+def _failures(error: Exception) -> str:
     cases = getattr(error, "failure_cases", None)
     if cases is None or not hasattr(cases, "columns"):
         return type(error).__name__
@@ -102,7 +73,7 @@ def _broken(error: Exception) -> str:
 
 
 class OpensFiles(Protocol):
-    """Where staged files are, such as `headrace.lake.storage.Storage`."""
+    """A storage that holds staged files, such as `headrace.lake.storage.Storage`."""
 
     def open(self, path: str) -> BinaryIO:
         """Open a file for reading."""
@@ -115,17 +86,17 @@ def validate_files(
     files: Sequence[StagedFile],
     key: Sequence[str] = (),
 ) -> None:
-    """Validate the first rows of the largest staged file against pandera's schema of the table.
+    """Validate the first rows of the largest staged file.
 
     Args:
-        name: The table, for the message.
-        schema: What the table declares.
-        storage: Where the files are.
-        files: Of one staging; none is fine.
+        name: The table's name, for the message.
+        schema: The declared columns.
+        storage: The storage that holds the files.
+        files: Files of one staging; may be empty.
         key: Columns that identify a row.
 
     Raises:
-        IncompatibleSchemaError: The rows are not what is declared.
+        IncompatibleSchemaError: The rows do not match the schema.
     """
     if not files:
         return
@@ -133,12 +104,12 @@ def validate_files(
     with storage.open(largest.path) as source:
         batch = next(pq.ParquetFile(source).iter_batches(batch_size=SAMPLE_ROWS), None)
     if batch is not None:
-        guard(frame_schema(name, schema, key), pa.Table.from_batches([batch]))
+        validate_sample(frame_schema(name, schema, key), pa.Table.from_batches([batch]))
 
 
 def validate_rows(name: str, schema: TableSchema, rows: pa.RecordBatchReader) -> None:
-    """Validate the first rows of a stream, which is closed then, like `validate_files`."""
+    """Validate the first rows of a stream as `validate_files` does, and close the stream."""
     with rows:
         batch = next(iter(rows), None)
     if batch is not None:
-        guard(frame_schema(name, schema), pa.Table.from_batches([batch]))
+        validate_sample(frame_schema(name, schema), pa.Table.from_batches([batch]))

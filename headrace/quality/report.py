@@ -1,4 +1,4 @@
-"""What an audit found: one report a partition, made of named checks."""
+"""The result of an audit: one report per partition, made of the results of checks."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from headrace.ledger.build_plan import BuildPlan
+from headrace.quality.registry import Check
 from headrace.staged import StagedOutput, StagedTable
 
 Outcome = Literal["passed", "held", "failed"]
@@ -14,12 +15,17 @@ Outcome = Literal["passed", "held", "failed"]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One check of one partition: what was expected and what was found, as text for people."""
+    """The result of one check of one partition, with expectation and finding as readable text."""
 
-    name: str
+    check: Check
     passed: bool
     expected: str
     found: str
+
+    @property
+    def name(self) -> str:
+        """The check's id, as the ledger and Dagster show it."""
+        return self.check.id
 
 
 @dataclass(frozen=True)
@@ -27,20 +33,20 @@ class PartitionReport:
     """The audit of one staged partition.
 
     Attributes:
-        rows_in: Rows read from the layer above.
+        rows_in: Rows read from the input.
         rows_out: Rows staged for publication.
         rows_quarantined: Rows set aside with their reasons.
         rows_repeated: Rows dropped because a later row has the same key.
-        rows_left_out: Rows that are none of the entity's (its `where`).
-        values_rounded: Values with more places than their type, of columns that say `round`.
-        rows_rekeyed: Rows of a published fact whose surrogate keys a late version moved.
-        counts_are_inputs: Whether both counts are rows that were read: a mart's own rows may stand
-            for many days.
-        reasons: Reason to number of quarantined rows that give it.
-        checks: What was checked; one failure holds the partition.
-        error: Why the partition could not be staged at all; None if it could.
-        is_transient: Whether that may pass by itself, so that trying again may help.
-        waits: Whether it is held for a delivery that has not come; nothing went wrong.
+        rows_left_out: Rows that the entity's `where` or `transform` leaves out.
+        values_rounded: Values with more places than their type, in columns with `round`.
+        rows_rekeyed: Rows of a published fact whose surrogate keys changed by a late version.
+        counts_are_inputs: Whether rows_in and rows_out both count rows read: a row of a mart may
+            aggregate many days.
+        reasons: Reason to the number of quarantined rows that have it.
+        checks: The results of checks; one failure holds the partition.
+        error: Why the partition could not be staged; None if it was.
+        is_transient: Whether a retry may succeed.
+        waits: Whether the partition is held because its delivery has not arrived.
     """
 
     partition: date
@@ -60,28 +66,28 @@ class PartitionReport:
 
     @property
     def outcome(self) -> Outcome:
-        """Failed when it could not be staged, held when it waits or a check failed, else passed."""
+        """`failed` if not staged, `held` if it waits or a check failed, else `passed`."""
         if self.error is not None:
             return "held" if self.waits else "failed"
         return "passed" if all(check.passed for check in self.checks) else "held"
 
     @property
     def quality_score(self) -> float:
-        """Share of the entity's rows that were good, 0 to 1; 1 for an empty partition."""
+        """Share of the entity's rows that are not quarantined, 0 to 1; 1 for an empty partition."""
         own = self.rows_in - self.rows_left_out
         return 1.0 if not own else 1 - self.rows_quarantined / own
 
     def why(self) -> str:
-        """Why it may not be published, in one line; empty when it may."""
+        """Why the partition is not published, in one line; empty if it passed."""
         if self.error is not None:
             return self.error
         failed = (check for check in self.checks if not check.passed)
-        told = [f"{c.name}: expected {c.expected}, found {c.found}" for c in failed]
-        if told and self.reasons:
-            # A day is most often held for what most of its quarantined rows have in common.
+        lines = [f"{c.name}: expected {c.expected}, found {c.found}" for c in failed]
+        if lines and self.reasons:
+            # The most frequent reason usually explains why the partition is held.
             reason, rows = max(self.reasons.items(), key=lambda pair: pair[1])
-            told.append(f"most are quarantined because '{reason}' ({rows} rows)")
-        return "; ".join(told)
+            lines.append(f"most are quarantined because '{reason}' ({rows} rows)")
+        return "; ".join(lines)
 
 
 def _no_runs() -> Mapping[date, str]:
@@ -94,20 +100,22 @@ def _no_reports() -> Mapping[date, PartitionReport]:
 
 @dataclass(frozen=True)
 class AuditedOutput(StagedOutput):
-    """Days of a partitioned table with the audit of each, the bad ones included.
+    """Partitions of a table, with the audit of each, including those that did not pass.
 
     Attributes:
-        reports: Of the days that the run is about.
-        restated: Of published days that the run had to write anew, whatever days it is about.
-        warnings: What somebody may want to look at though no day fails for it.
-        renewed: Days whose content differs from what is published, though their inputs do not.
-        unchanged: Days whose content is what is published, though their inputs differ; with the
-            run that published it.
-        is_current: Whether every published day agrees with the tables that the asset follows.
-        versions: Asked after publication for the content of days that their inputs do not tell.
-        set_aside: Publishes what was set aside of some days; called before their rows are, so
-            that whoever sees a day sees also its quarantine. A held day's says why it is held.
-        plan: What the step set out to build.
+        reports: Reports of the run's partitions.
+        restated: Reports of published partitions outside the run's window that it rewrote.
+        warnings: Findings that fail no partition.
+        renewed: Partitions whose content differs from what is published, with equal inputs.
+        unchanged: Partitions whose content equals what is published, with different inputs; to
+            the run that published it.
+        is_current: Whether all published partitions agree with the upstream tables' current
+            snapshots.
+        versions: Called after publication: content versions of partitions that do not follow from
+            their inputs.
+        set_aside: Publishes the quarantine of partitions. Called before their rows are published,
+            so that a visible partition always has its quarantine; called for held ones too.
+        plan: The partitions that the step was to build.
     """
 
     reports: Mapping[date, PartitionReport] = field(default_factory=_no_reports)
@@ -123,14 +131,14 @@ class AuditedOutput(StagedOutput):
 
 @dataclass(frozen=True)
 class AuditedTable(StagedTable):
-    """A whole table with the audit of each day whose changes it brings.
+    """A table that is published in one piece, with the audit of each partition that it changes.
 
-    It is published whole: a day that does not pass holds it back.
+    One partition that does not pass holds the whole table.
 
     Attributes:
-        reports: Of the days that the run is about.
-        restated: Of other days whose inputs changed since the table was published.
-        plan: What the step set out to build.
+        reports: Reports of the run's partitions.
+        restated: Reports of other partitions whose inputs changed since the last publication.
+        plan: The partitions that the step was to build.
     """
 
     reports: Mapping[date, PartitionReport] = field(default_factory=_no_reports)
@@ -138,16 +146,16 @@ class AuditedTable(StagedTable):
     plan: BuildPlan | None = None
 
     def __post_init__(self) -> None:
-        """Hold the table back if a day did not pass."""
+        """Hold the table if a partition did not pass."""
         bad = bad_days({**self.restated, **self.reports})
         object.__setattr__(self, "held", {**self.held, **bad})
 
 
 def passed_days(reports: Mapping[date, PartitionReport]) -> list[date]:
-    """The days that may be published."""
+    """The partitions that passed."""
     return [day for day, report in reports.items() if report.outcome == "passed"]
 
 
 def bad_days(reports: Mapping[date, PartitionReport]) -> dict[date, str]:
-    """The days that may not, and why."""
+    """The partitions that did not pass, and why."""
     return {day: report.why() for day, report in reports.items() if report.outcome != "passed"}

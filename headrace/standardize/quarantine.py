@@ -10,6 +10,7 @@ from headrace.config.sources import EntityConfig
 from headrace.engine import functions as parse
 from headrace.engine.times import day_of
 from headrace.grain import Grain
+from headrace.quality import registry
 from headrace.quality.rules import Objection, any_holds, declared_objections, reasons
 from headrace.standardize.schemas import (
     PARTITION_COLUMN,
@@ -95,7 +96,8 @@ def _objections(entity: EntityConfig) -> list[Objection]:
             absent = F.col(column.name).isNull() if is_text else ~is_given(column)
             if column in conditionally_required(entity):
                 absent = absent & ~is_absent_column(column)
-            found.append(Objection(f"{column.name}: missing", absent))
+            reason = registry.MISSING_VALUE.reason(column=column.name)
+            found.append(Objection(registry.MISSING_VALUE, reason, absent))
     return [*found, *_wrong_day(entity), *declared_objections(entity.rules)]
 
 
@@ -109,13 +111,17 @@ def _unreadable(entity: EntityConfig) -> list[Objection]:
 
 
 def _not_a_row() -> Objection:
-    return Objection("not a row", F.col("_corrupt_record").isNotNull())
+    return Objection(
+        registry.NOT_A_ROW, registry.NOT_A_ROW.reason(), F.col("_corrupt_record").isNotNull()
+    )
 
 
 def _unparsable(column: ColumnConfig) -> Objection:
     is_lost = is_given(column) & F.col(column.name).isNull()
     article = "an" if column.type.startswith("int") else "a"
-    return Objection(f"{column.name}: not {article} {column.type}", is_lost, column.name)
+    check = registry.UNREADABLE_VALUE
+    reason = check.reason(column=column.name, article=article, type=column.type)
+    return Objection(check, reason, is_lost, column.name)
 
 
 def _by_cause(objection: Objection, entity: EntityConfig) -> Iterator[Objection]:
@@ -127,8 +133,9 @@ def _by_cause(objection: Objection, entity: EntityConfig) -> Iterator[Objection]
         return
     why, pattern = surplus
     has_more = F.coalesce(F.col(f"_text_{column.name}").rlike(pattern), F.lit(False))
-    yield Objection(f"{column.name}: {why}", objection.holds & has_more)
-    yield Objection(objection.reason, objection.holds & ~has_more)
+    reason = registry.SURPLUS_PLACES.reason(column=column.name, surplus=why)
+    yield Objection(registry.SURPLUS_PLACES, reason, objection.holds & has_more)
+    yield Objection(objection.check, objection.reason, objection.holds & ~has_more)
 
 
 def _wrong_day(entity: EntityConfig) -> list[Objection]:
@@ -140,4 +147,5 @@ def _wrong_day(entity: EntityConfig) -> list[Objection]:
     start = day if entity.grain == Grain.DAY else F.trunc(day, entity.grain)
     outside = F.coalesce(start != F.col(PARTITION_COLUMN), F.lit(False))
     zone = f" in {entity.timezone or 'UTC'}" if kind == "timestamptz" else ""
-    return [Objection(f"{column}: not on the partition's {entity.grain}{zone}", outside)]
+    reason = registry.MISPLACED_ROW.reason(column=column, grain=entity.grain, zone=zone)
+    return [Objection(registry.MISPLACED_ROW, reason, outside)]

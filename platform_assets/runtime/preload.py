@@ -32,7 +32,7 @@ _LATE = (
     "dbt_common.clients.agate_helper",
     "fsspec.implementations.local",
     "headrace.lake.catalog",
-    "headrace.quality.pandera_schemas",
+    "headrace.quality.pandera_import",
     "psycopg2.extras",
     "pyarrow.acero",
     "pyarrow.csv",

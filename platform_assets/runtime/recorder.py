@@ -14,6 +14,7 @@ from headrace.ledger.build_plan import AssetLineage, BuildPlan, Gate, content_id
 from headrace.ledger.ledger import Ledger, PartitionRecord, PartitionState
 from headrace.ledger.reconciliation import unrecorded_partitions
 from headrace.ledger.staleness import is_overtaken, read_states
+from headrace.quality import registry
 from headrace.quality.report import (
     AuditedOutput,
     AuditedTable,
@@ -352,7 +353,7 @@ def _held_as_one(output: Audited) -> Audited:
     if not isinstance(output, AuditedTable) or not output.held:
         return output
     failed_check = CheckResult(
-        "published_whole",
+        registry.PUBLISHED_WHOLE,
         passed=False,
         expected="every day passes",
         found=f"{min(output.held)} did not",

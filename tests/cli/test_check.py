@@ -11,7 +11,7 @@ import yaml
 
 from headrace.cli import check
 from headrace.cli.check import check_conditions, check_project
-from headrace.config.loading import Project, load_project
+from headrace.config.loader import Project, load_project
 from headrace.errors import ConfigError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -56,7 +56,7 @@ def test_every_condition_and_function_is_read_and_named_with_its_line(
             "key: [store_id]\n    transform: nowhere.at_all:clean\n    where: region\n",
         ),
     )
-    edit(folder / "star.yaml", ("{when: operation = 'D', do", "{when: op = 'D', do"))
+    edit(folder / "star.yaml", ("deleted_when: operation = 'D'", "deleted_when: op = 'D'"))
     with pytest.raises(ConfigError) as caught:
         check_project(loaded(folder))
     transform = "'nowhere.at_all:clean': ModuleNotFoundError: No module named 'nowhere'; name an"
@@ -64,7 +64,7 @@ def test_every_condition_and_function_is_read_and_named_with_its_line(
         f"sources/retail.yaml:74: entities[stores].transform: transform {transform}",
         "sources/retail.yaml:33: entities[transactions].rules[quantity_not_negative].expect: there",
         "sources/retail.yaml:75: entities[stores].where: is a string, not true or false",
-        "star.yaml:9: dimensions[dim_customer].deletes.when: there is no column 'op'; did you mean",
+        "star.yaml:9: dimensions[dim_customer].deleted_when: there is no column 'op'; did you mean",
     ]
     lines = str(caught.value).replace(f"{folder}/", "").splitlines()
     assert [line[: len(said)] for line, said in zip(lines, expected, strict=True)] == expected
@@ -87,7 +87,7 @@ def test_a_condition_on_deletes_is_read_against_each_entity_of_its_dimension(
     with pytest.raises(ConfigError) as caught:
         check_project(loaded(folder))
     [line] = str(caught.value).splitlines()
-    assert "dimensions[dim_customer].deletes.when: for rows of retail.members, there is no" in line
+    assert "dimensions[dim_customer].deleted_when: for rows of retail.members, there is no" in line
 
 
 @pytest.mark.usefixtures("sail")

@@ -16,7 +16,7 @@ DIMENSION: dict[str, Any] = {
     "further_entities": ["crm.people"],
     "natural_key": {"customer": "id"},
     "attributes": {"name": "name"},
-    "overwritten": {"tier": "tier"},
+    "type1": {"tier": "tier"},
     "effective_time": "at",
 }
 COLUMNS = {"id": "string", "name": "string", "tier": "string", "at": "timestamp"}
@@ -107,7 +107,7 @@ def test_an_attribute_whose_nulls_say_nothing_may_lack_in_one() -> None:
     assert not problems(without("tier"), ignoring)
     assert not problems(entity(COLUMNS), ignoring, first=without("tier"))
     [problem] = problems(without("tier"), ignoring, first=without("tier"))
-    assert problem.startswith("dimensions[0].overwritten: shop.customers has no column 'tier'")
+    assert problem.startswith("dimensions[0].type1: shop.customers has no column 'tier'")
 
 
 def test_an_entity_that_does_not_exist_is_named_with_the_nearest() -> None:
@@ -133,7 +133,7 @@ def test_the_rules_for_one_entity_hold_for_each() -> None:
     ("changes", "expected"),
     [
         ({"further_entities": ["shop.customers"]}, "shop.customers stands there twice"),
-        ({"snapshot": True}, "further_entities: goes without `snapshot`"),
+        ({"full_snapshot": True}, "further_entities: goes without `full_snapshot`"),
         ({"sequence": "tier"}, "further_entities: goes without `sequence`"),
     ],
     ids=["twice", "snapshot", "sequence"],

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from headrace.config.loading import Project, load_project
+from headrace.config.loader import Project, load_project
 from headrace.errors import ConfigError
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -80,7 +80,10 @@ def test_a_share_of_members_is_declared_for_snapshots_only(tmp_path: Path) -> No
         ({"ignore_nulls": ["brandt"]}, "ignore_nulls: brandt: not among attributes.*brand"),
         ({"sequence": "package_size"}, "sequence: 'package_size' is a string"),
         ({"sequence": "manufacturer_id"}, "sequence: 'manufacturer_id' may be missing"),
-        ({"sequence": "product_id", "snapshot": True, "effective_time": None}, "sequence: a snap"),
+        (
+            {"sequence": "product_id", "full_snapshot": True, "effective_time": None},
+            "sequence: rows of full snapshots",
+        ),
         ({"untracked": {"brand": "brand"}}, "columns named twice: brand"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -97,3 +100,28 @@ def test_a_number_that_every_row_has_orders_changes(tmp_path: Path) -> None:
     uses = star.uses_of("retail.products")
     assert uses is not None
     assert uses.source_order == ("product_id",)
+
+
+@pytest.mark.parametrize(
+    ("former", "names"),
+    [
+        ({"overwritten": {"brand": "brand"}}, "type1"),
+        ({"snapshot": True}, "full_snapshot"),
+        ({"deletes": {"when": "operation = 'D'", "do": "close"}}, "deleted_when and on_delete"),
+    ],
+    ids=["overwritten", "snapshot", "deletes"],
+)
+def test_a_former_name_of_a_key_is_answered_with_the_present_one(
+    tmp_path: Path, former: dict[str, Any], names: str
+) -> None:
+    (key,) = former
+    with pytest.raises(ConfigError, match=rf"{key}: is not a key .*; it is now called {names}$"):
+        loaded(tmp_path, ["product_id", "changed_at"], **former)
+
+
+def test_a_former_name_in_settings_is_answered_with_the_present_one(tmp_path: Path) -> None:
+    loaded(tmp_path, ["product_id", "changed_at"])
+    settings = tmp_path / "config" / "development.yaml"
+    settings.write_text(settings.read_text() + "\nengine: {slice_bytes: 2000000}\n")
+    with pytest.raises(ConfigError, match=r"engine\.slice_bytes: .* now called batch_bytes$"):
+        load_project({"HEADRACE_CONFIG": str(settings.parent), "HEADRACE_HOME": "/scratch"})

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.config.loading import Project, load_project
+from headrace.config.loader import Project, load_project
 from headrace.errors import ConfigError
 
 CONFIG = Path(__file__).parents[2] / "config"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.config.loading import load_project
+from headrace.config.loader import load_project
 from headrace.config.settings import ScheduleSettings
 from headrace.errors import ConfigError
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from headrace.config.loading import load_project
+from headrace.config.loader import load_project
 from headrace.errors import ConfigError
 from headrace.grain import Grain
 
@@ -90,7 +90,7 @@ def refusal(folder: Path) -> str:
         pytest.param(
             {
                 "stores": {"partition": "none", "extract": {"missing_file": "empty"}},
-                "dim_location": {"snapshot": True},
+                "dim_location": {"full_snapshot": True},
             },
             "dimensions[dim_location].entity: retail.stores has partition: none, so no snapshot",
             "say the partition of the files",
@@ -100,7 +100,7 @@ def refusal(folder: Path) -> str:
             {"stores": {"partition": "month"}},
             "dimensions[dim_location].entity: retail.stores has partition: month, and "
             "dim_location has no effective_time",
-            "list the attributes under overwritten, or say partition: day",
+            "list the attributes under type1, or say partition: day",
             id="history whose changes have no time within a month",
         ),
         pytest.param(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from headrace.config.loading import Project, load_project
+from headrace.config.loader import Project, load_project
 from headrace.errors import ConfigError
 
 CONFIG = Path(__file__).parents[2] / "config"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from headrace.config.loading import Project, load_project
+from headrace.config.loader import Project, load_project
 from headrace.errors import ConfigError
 from headrace.pipeline.warehouse import fact_table
 

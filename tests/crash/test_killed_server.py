@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from headrace.config.loading import load_project
+from headrace.config.loader import load_project
 from headrace.embedded_postgres import server
 from headrace.project.connections import Database, postgres_url
 from headrace.project.home import Home

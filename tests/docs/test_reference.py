@@ -1,5 +1,4 @@
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from docs.generators import checks
 from docs.generators.commands import command_names
 from docs.generators.configuration import ROOTS, key_of, models_below, title_of
 from headrace.cli.app import app
-from platform_assets import metadata
+from headrace.quality.registry import CHECKS
 
 MODELS = {model for root in ROOTS.values() for model in models_below(root)}
 
@@ -86,12 +85,7 @@ def test_an_editor_takes_our_configuration_and_no_unknown_key(
         assert not validator.is_valid({**document, "unheard_of": 1})
 
 
-def test_the_checks_that_are_documented_are_those_that_assets_use(root: Path) -> None:
-    modules = [path for path in (root / "platform_assets").glob("*.py") if path.stem != "declare"]
-    used = {
-        name for path in modules for name in re.findall(r"\b[A-Z_]+_CHECKS\b", path.read_text())
-    }
-    assert len(used) >= 4
-    documented = {id(names) for names in checks.LAYERS.values()}
-    assert {name for name in used if id(getattr(metadata, name)) not in documented} == set()
-    assert len(checks.LAYERS) == len(used)
+def test_every_registered_check_is_documented() -> None:
+    page = checks.page()
+    assert [c.id for c in CHECKS if f"| `{c.id}` |" not in page] == []
+    assert [r for c in CHECKS for r in c.reasons if f"`{r}`" not in page] == []

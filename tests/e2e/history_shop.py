@@ -74,10 +74,10 @@ _STAR = {
             "entity": "shop.products",
             "natural_key": {"product_id": "product_id"},
             "attributes": {"size": "size"},
-            "overwritten": {"brand": "brand"},
+            "type1": {"brand": "brand"},
             "effective_time": "changed_at",
             "first_version": "at_effective_time",
-            "deletes": {"when": "operation = 'D'", "do": "close"},
+            "deleted_when": "operation = 'D'",
             "missing": "inferred",
         },
         {

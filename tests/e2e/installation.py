@@ -19,7 +19,7 @@ import yaml
 from headrace.cli.backfill import BackfillResult, run_backfill
 from headrace.cli.query import run_query
 from headrace.cli.status import AssetStatus, read_status
-from headrace.config.loading import load_project
+from headrace.config.loader import load_project
 from headrace.embedded_postgres import server
 from headrace.project.connections import lake_of
 from headrace.project.home import Home

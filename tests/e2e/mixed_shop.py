@@ -82,7 +82,7 @@ _STAR = {
             "entity": "shop.towns",
             "natural_key": {"town": "town"},
             "attributes": {"region": "region"},
-            "snapshot": True,
+            "full_snapshot": True,
         },
     ],
     "facts": [

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 
 from headrace.cli.backfill import BackfillResult
-from headrace.config.loading import load_project
+from headrace.config.loader import load_project
 from headrace.project.connections import postgres_url
 from tests.e2e.installation import Installation
 from tests.e2e.killing import run_killed, start_run

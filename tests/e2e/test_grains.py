@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 
 from headrace.cli.audit import audit_star
-from headrace.config.loading import load_project
+from headrace.config.loader import load_project
 from headrace.grain import WHOLE
 from headrace.project.connections import ledger_of
 from tests.e2e.grain_shop import deliver, deliver_catalogue, every, grain_shop, sales

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from headrace.cli.backfill import BackfillResult, run_backfill
-from headrace.config.loading import load_project
+from headrace.config.loader import load_project
 from headrace.errors import ConfigError
 from headrace.operations.lake_maintenance import maintain
 from headrace.operations.reset import plan_reset, reset

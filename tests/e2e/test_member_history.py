@@ -76,14 +76,14 @@ _STAR = {
             "entity": "shop.customers",
             "natural_key": {"customer_id": "customer_id"},
             "attributes": {"score": "score"},
-            "snapshot": True,
+            "full_snapshot": True,
         },
         {
             "name": "dim_price",
             "entity": "shop.prices",
             "natural_key": {"item": "item"},
             "attributes": {"price": "price"},
-            "overwritten": {"label": "label"},
+            "type1": {"label": "label"},
             "effective_time": "since",
         },
         {
@@ -100,7 +100,7 @@ _STAR = {
             "natural_key": {"id": "id"},
             "attributes": {"name": "name"},
             "effective_time": "updated_at",
-            "deletes": {"when": "op = 'D'"},
+            "deleted_when": "op = 'D'",
         },
         {
             "name": "dim_account",
@@ -108,10 +108,10 @@ _STAR = {
             "further_entities": ["shop.contacts"],
             "natural_key": {"account": "account"},
             "attributes": {"name": "name"},
-            "overwritten": {"tier": "tier"},
+            "type1": {"tier": "tier"},
             "ignore_nulls": ["tier"],
             "effective_time": "updated_at",
-            "deletes": {"when": "op = 'D'"},
+            "deleted_when": "op = 'D'",
         },
     ],
     "facts": [

@@ -14,7 +14,7 @@ import pytest
 from dagster_graphql.test.utils import execute_dagster_graphql
 
 from headrace.cli.audit import audit_star
-from headrace.config.loading import load_project
+from headrace.config.loader import load_project
 from headrace.ledger import liveness
 from headrace.project.connections import ledger_of
 from headrace.project.home_setup import environment_of

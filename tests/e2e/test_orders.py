@@ -16,7 +16,7 @@ from random import Random
 import pytest
 
 from headrace.cli.backfill import run_backfill
-from headrace.config.loading import load_project
+from headrace.config.loader import load_project
 from headrace.embedded_postgres import server
 from headrace.project.home import Home
 from tests.e2e.installation import REPOSITORY, Installation

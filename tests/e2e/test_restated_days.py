@@ -131,7 +131,7 @@ def overwriting() -> Iterator[Installation]:
         path = made.config / "star.yaml"
         star = yaml.safe_load(path.read_text())
         products = next(d for d in star["dimensions"] if d["name"] == "dim_product")
-        products["overwritten"] = {"department": products["attributes"].pop("department")}
+        products["type1"] = {"department": products["attributes"].pop("department")}
         next(d for d in star["dimensions"] if d["name"] == "dim_location")["load"] = WHOLE
         star["facts"][0]["load"] = WHOLE
         path.write_text(yaml.safe_dump(star))

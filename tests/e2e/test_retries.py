@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from headrace.config.loading import load_project
+from headrace.config.loader import load_project
 from headrace.project.connections import ledger_of
 from headrace.project.home_setup import prepare_environment
 from headrace.sources.files.landing import Landing

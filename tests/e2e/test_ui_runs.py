@@ -26,7 +26,7 @@ from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRe
 from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 from dagster_graphql.test.utils import execute_dagster_graphql
 
-from headrace.config.loading import load_project
+from headrace.config.loader import load_project
 from headrace.project.connections import postgres_url
 from headrace.project.home_setup import environment_of
 from platform_assets.definitions import build_definitions

@@ -6,7 +6,7 @@ import pytest
 from dagster_pyspark import PySparkResource
 from pyspark.sql import SparkSession
 
-from headrace.config.loading import Project, load_project
+from headrace.config.loader import Project, load_project
 from headrace.engine.session import SessionSettings, engine_name
 from resources.spark import SparkResource
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from headrace.config.loading import Project, load_project
+from headrace.config.loader import Project, load_project
 from headrace.errors import ConfigError
 from headrace.project.home_setup import ensure_dagster_yaml
 

@@ -21,7 +21,7 @@ def test_the_dbt_project_does_not_shadow_the_dbt_package(root: Path) -> None:
     assert "site-packages" in Path(origin).parts
 
 
-@pytest.mark.parametrize("module", ["headrace", "headrace.config.loading", "headrace.cli.app"])
+@pytest.mark.parametrize("module", ["headrace", "headrace.config.loader", "headrace.cli.app"])
 def test_the_library_starts_without_its_heavy_parts(root: Path, module: str) -> None:
     code = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
     loaded = {name.split(".")[0] for name in json.loads(python(root, code))}

@@ -16,6 +16,7 @@ from headrace.lake.commit import Commit
 from headrace.lake.scan import LakeScan
 from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
+from headrace.quality.registry import ROW_COUNT
 from headrace.quality.report import AuditedTable, CheckResult, PartitionReport
 from headrace.staged import StagedOutput, StagedPartition, StagedTable
 from io_managers.iceberg import IcebergIOManager
@@ -317,7 +318,7 @@ def test_a_whole_table_that_fails_its_audit_is_not_published(
     table.overwrite([], schema=SALES)
     before = table.current_snapshot_id()
     bad = PartitionReport(
-        WEEK[0], checks=(CheckResult("sound", passed=False, expected="1", found="2"),)
+        WEEK[0], checks=(CheckResult(ROW_COUNT, passed=False, expected="1", found="2"),)
     )
 
     @dg.asset(key=key_of(table))

@@ -87,7 +87,7 @@ def test_the_code_location_loads_without_network_and_without_writing(prepared_ho
 # A run from the command line declares fewer checks, and does without dagster-dbt.
 _BOTH = """
 import json, sys
-from headrace.config.loading import load_project
+from headrace.config.loader import load_project
 from platform_assets.definitions import build_definitions
 
 def told(*, for_ui):

@@ -8,7 +8,7 @@ from unittest import mock
 import dagster as dg
 import pytest
 
-from headrace.config.loading import load_project
+from headrace.config.loader import load_project
 from headrace.config.model import OWNERS_DESCRIPTION
 from headrace.config.star import DimensionConfig
 from headrace.errors import ConfigError

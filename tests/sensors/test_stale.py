@@ -6,7 +6,7 @@ from unittest import mock
 import dagster as dg
 import pytest
 
-from headrace.config.loading import load_project
+from headrace.config.loader import load_project
 from headrace.ledger.build_plan import AssetLineage
 from headrace.ledger.ledger import Ledger, PartitionRecord
 from headrace.ledger.staleness import StalePartition

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from headrace.config.loading import Project, load_project
+from headrace.config.loader import Project, load_project
 from headrace.ledger.ledger import PartitionRecord
 from headrace.pipeline.raw import RawStep
 from headrace.raw.units import partitions_of_rows

@@ -45,74 +45,77 @@ BASE: Mapping[str, Any] = {
     "attributes": {"brand": "brand"},
     "unknown": {"brand": "Nobody's"},
 }
-DELETES = {"when": "gone"}
-_TIMED: Mapping[str, Any] = {"snapshot": True, "effective_time": "since"}
+GONE = "gone"
+_TIMED: Mapping[str, Any] = {"full_snapshot": True, "effective_time": "since"}
 _TWO: Mapping[str, Any] = {
     "further_entities": ["crm.products"],
-    "overwritten": {"note": "note"},
+    "type1": {"note": "note"},
     "ignore_nulls": ["note"],
 }
 _DIFFERENCES: Mapping[str, Mapping[str, Any]] = {
     "plain": {},
-    "close": {"deletes": DELETES, "effective_time": "since", "source_order": ["seq"]},
+    "close": {"deleted_when": GONE, "effective_time": "since", "source_order": ["seq"]},
     "close_at_effective_time": {
-        "deletes": DELETES,
+        "deleted_when": GONE,
         "effective_time": "since",
         "first_version": "at_effective_time",
-        "overwritten": {"note": "note"},
+        "type1": {"note": "note"},
     },
     "flag": {
-        "deletes": {**DELETES, "do": "flag"},
-        "overwritten": {"note": "note"},
+        "deleted_when": GONE,
+        "on_delete": "flag",
+        "type1": {"note": "note"},
         "first_version": "at_effective_time",
     },
     "partial": {
-        "deletes": DELETES,
-        "overwritten": {"note": "note"},
+        "deleted_when": GONE,
+        "type1": {"note": "note"},
         "untracked": {"price": "price"},
         "ignore_nulls": ["brand", "note"],
         "effective_time": "since",
     },
     "sequence": {
-        "deletes": DELETES,
+        "deleted_when": GONE,
         "sequence": "seq",
         "effective_time": "since",
-        "overwritten": {"note": "note"},
+        "type1": {"note": "note"},
     },
     "partial_flag": {
-        "deletes": {**DELETES, "do": "flag"},
+        "deleted_when": GONE,
+        "on_delete": "flag",
         "untracked": {"price": "price"},
         "ignore_nulls": ["brand"],
     },
-    "keep": {"deletes": {**DELETES, "do": "keep"}, "missing": "unknown"},
+    "keep": {"deleted_when": GONE, "on_delete": "keep", "missing": "unknown"},
     "without_attributes": {
         "attributes": {},
         "unknown": {},
         "effective_time": "since",
         "first_version": "at_effective_time",
     },
-    "snapshot": {"snapshot": True, "deletes": DELETES, "overwritten": {"note": "note"}},
+    "snapshot": {"full_snapshot": True, "deleted_when": GONE, "type1": {"note": "note"}},
     "snapshot_flag": {
-        "snapshot": True,
-        "deletes": {"do": "flag"},
+        "full_snapshot": True,
+        "on_delete": "flag",
         "first_version": "at_effective_time",
         "unknown": False,
     },
     "snapshot_partial": {
-        "snapshot": True,
-        "deletes": DELETES,
-        "overwritten": {"note": "note"},
+        "full_snapshot": True,
+        "deleted_when": GONE,
+        "type1": {"note": "note"},
         "ignore_nulls": ["brand", "note"],
     },
     "two_entities": {
         **_TWO,
-        "deletes": DELETES,
+        "deleted_when": GONE,
         "effective_time": "since",
         "untracked": {"price": "price"},
     },
     "two_entities_flag": {
         **_TWO,
-        "deletes": {**DELETES, "do": "flag"},
+        "deleted_when": GONE,
+        "on_delete": "flag",
         "source_order": ["seq"],
         "first_version": "at_effective_time",
     },
@@ -122,20 +125,21 @@ _DIFFERENCES: Mapping[str, Mapping[str, Any]] = {
         "unknown": {},
         "effective_time": "since",
     },
-    "timed_snapshot": {**_TIMED, "overwritten": {"note": "note"}, "untracked": {"price": "price"}},
+    "timed_snapshot": {**_TIMED, "type1": {"note": "note"}, "untracked": {"price": "price"}},
     "timed_snapshot_deletes": {
         **_TIMED,
-        "deletes": DELETES,
+        "deleted_when": GONE,
         "source_order": ["seq"],
         "first_version": "at_effective_time",
     },
     "timed_snapshot_flag": {
         **_TIMED,
-        "deletes": {**DELETES, "do": "flag"},
-        "overwritten": {"note": "note"},
+        "deleted_when": GONE,
+        "on_delete": "flag",
+        "type1": {"note": "note"},
         "first_version": "at_effective_time",
     },
-    "timed_snapshot_keep": {**_TIMED, "deletes": {"do": "keep"}},
+    "timed_snapshot_keep": {**_TIMED, "on_delete": "keep"},
 }
 CONFIGS = {
     name: DimensionConfig.model_validate({**BASE, **more}) for name, more in _DIFFERENCES.items()

@@ -132,7 +132,7 @@ def naive_dimension(
     # Of rows that have times, a deleted one too says that its day has a snapshot.
     rows = [s for some in told.values() for s in some]
     snapshots = {s.day for s in rows if config.has_timed_snapshots or not is_delete(s)}
-    snapshots = snapshots if config.snapshot else set()
+    snapshots = snapshots if config.full_snapshot else set()
     named: dict[Key, list[datetime]] = {}
     for shop, sku, moment in mentions if config.missing == "inferred" else ():
         if moment >= BEGIN:
@@ -145,7 +145,7 @@ def naive_dimension(
 
 
 def _is_delete(config: DimensionConfig) -> Callable[[State], bool]:
-    tells = config.deletes is not None and config.deletes.when is not None
+    tells = config.deleted_when is not None
     return lambda state: tells and bool(state.gone)
 
 
@@ -182,7 +182,7 @@ def _versions_of(
         ends = found[0].valid_from if found else None
         brand = _unknown(config, "brand")
         found.append(Version(*key, brand, BEGIN, ends, is_inferred=True))
-    return {replace(v, note=note if config.overwritten else None) for v in found}
+    return {replace(v, note=note if config.type1 else None) for v in found}
 
 
 def _with_kept_values(
@@ -260,7 +260,7 @@ def _events(
 ) -> list[tuple[datetime, list[State]]]:
     """What was told of each instant, in time; nothing is a snapshot without the member."""
     rows = [s for s in states if not (s.gone and config.delete_action == "keep")]
-    if config.deletes is None or config.deletes.when is None:
+    if config.deleted_when is None:
         rows = [replace(s, gone=None) for s in states]
     if config.has_timed_snapshots:
         return _timed_events(config, rows, days)
@@ -268,7 +268,7 @@ def _events(
     for state in rows:
         raw = _instant(config, state, rows)
         moment = max(raw, BEGIN + timedelta(microseconds=1) if state.gone else BEGIN)
-        order = state.event_order if config.told_by else (0, 0, state.day, state.line)
+        order = state.event_order if config.tie_breakers else (0, 0, state.day, state.line)
         # A number says which came last, a time only when.
         raw = moment if config.sequence else raw
         ordered.setdefault(moment, []).append((raw, order, state))
@@ -311,7 +311,7 @@ def _timed_events(
                 moment = max(raw, BEGIN + timedelta(microseconds=1) if row.gone else BEGIN)
                 if lacked is not None and again is not None and moment < lacked:
                     moment = again
-                order = row.event_order if config.told_by else (0, 0, row.day, row.line)
+                order = row.event_order if config.tie_breakers else (0, 0, row.day, row.line)
                 told.append((moment, (day, raw, order), row))
     kept = [
         (moment, order, row)
@@ -344,7 +344,7 @@ def _instant(config: DimensionConfig, state: State, rows: Sequence[State]) -> da
         return state.since
 
     def order(one: State) -> tuple[float, int, int]:
-        return one.order_in_day if config.told_by else (0, 0, one.line)
+        return one.order_in_day if config.tie_breakers else (0, 0, one.line)
 
     file = [one for one in rows if (one.day, one.entity) == (state.day, state.entity)]
     before = (one.since for one in file if order(one) < order(state))

@@ -39,7 +39,7 @@ CONFIG = DimensionConfig.model_validate(
         "entity": "s.customers",
         "natural_key": {"customer_id": "customer_id"},
         "attributes": {"score": "score"},
-        "snapshot": True,
+        "full_snapshot": True,
     }
 )
 SNAPSHOT = FullSnapshot(dimension="dim_customer", key=("customer_id",), max_vanished_share=None)
@@ -218,7 +218,7 @@ def test_rows_that_name_no_member_are_counted(sail: SparkSession, lake: LakeCata
     processed.replace(
         stage(processed, rows, processed_schema(ENTITY)), schema=processed_schema(ENTITY)
     )
-    keep = CONFIG.model_copy(update={"snapshot": False})
+    keep = CONFIG.model_copy(update={"full_snapshot": False})
     reports = (
         DimensionStep(sail, keep, ENTITY, table, sources_of(processed), (), "c").stage(DAYS).reports
     )

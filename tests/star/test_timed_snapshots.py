@@ -90,7 +90,7 @@ def test_no_order_of_snapshots_makes_a_difference(sail: SparkSession) -> None:
 
 
 def test_a_snapshot_with_times_needs_no_number() -> None:
-    timed = {**BASE, "snapshot": True, "effective_time": "since"}
+    timed = {**BASE, "full_snapshot": True, "effective_time": "since"}
     assert DimensionConfig.model_validate(timed).has_timed_snapshots
-    with pytest.raises(ValueError, match="sequence: a snapshot's rows are in the order"):
+    with pytest.raises(ValueError, match="sequence: rows of full snapshots are ordered"):
         DimensionConfig.model_validate({**timed, "sequence": "seq"})

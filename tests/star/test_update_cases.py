@@ -5,7 +5,7 @@ from pyspark.sql import SparkSession
 
 from headrace.config.star import DimensionConfig
 from headrace.star.scd2.dimensions import UNKNOWN_KEY
-from tests.star.dimension_lake import BASE, CONFIGS, DELETES, Lake, changes_of, follow, told
+from tests.star.dimension_lake import BASE, CONFIGS, GONE, Lake, changes_of, follow, told
 from tests.star.naive import BEGIN, State, Version, at
 
 
@@ -390,9 +390,9 @@ def test_users_may_call_their_columns_what_they_like(
             **BASE,
             "natural_key": {names["shop"]: "shop", names["sku"]: "sku"},
             "attributes": {names["brand"]: "brand"},
-            "overwritten": {names["note"]: "note"},
+            "type1": {names["note"]: "note"},
             "unknown": {},
-            "deletes": DELETES,
+            "deleted_when": GONE,
             "first_version": "at_effective_time",
         }
     )

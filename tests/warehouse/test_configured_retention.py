@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from headrace.config.loading import Project, load_project
+from headrace.config.loader import Project, load_project
 from headrace.ledger.ledger import Ledger, PartitionRecord
 from headrace.ledger.staleness import read_stale
 from headrace.operations.retention import drop_old_months

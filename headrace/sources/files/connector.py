@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 
 import pyarrow as pa
 
-from headrace.config.loading import Project
+from headrace.config.loader import Project
 from headrace.config.settings import PartitionSettings
 from headrace.config.sources import EntityConfig
 from headrace.errors import HeadraceError, NoFilesError

@@ -138,7 +138,7 @@ def row_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) -
         "_deleted": deletes,
         "_row_time": row_time,
         **{name: F.col(name) for name in (PARTITION_COLUMN, *SOURCE_ORDER)},
-        **{f"_order_{i}": F.col(source) for i, source in enumerate(config.told_by)},
+        **{f"_order_{i}": F.col(source) for i, source in enumerate(config.tie_breakers)},
     }
     if config.further_entities:
         given[ENTITY_RANK] = F.col(ENTITY_RANK)
@@ -232,7 +232,7 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
             version, of its last row, or NULL if the last snapshot lacks the member.
         _deleted: Whether the member is deleted after the event.
     """
-    order = {f"_order_{i}": entity.column(s).type for i, s in enumerate(config.told_by)}
+    order = {f"_order_{i}": entity.column(s).type for i, s in enumerate(config.tie_breakers)}
     if config.further_entities:
         order = {ENTITY_RANK: "int", **order}
     return {
@@ -258,7 +258,7 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
 
 def event_order(config: DimensionConfig) -> list[str]:
     """Columns that order the events of one instant; the last event wins."""
-    order = [f"_order_{i}" for i in range(len(config.told_by))]
+    order = [f"_order_{i}" for i in range(len(config.tie_breakers))]
     first = ["_sequence"] if config.has_sequence else []
     # Neither files nor lines of several entities have a common order.
     rank = [ENTITY_RANK] if config.further_entities else []
@@ -321,7 +321,7 @@ def _may_follow_states(config: DimensionConfig) -> bool:
     """Whether a delete may have the same effective time as the state before it."""
     if config.delete_action == "keep":
         return False
-    return config.has_timed_snapshots or (config.deletes is not None and bool(config.deletes.when))
+    return config.has_timed_snapshots or bool(config.deleted_when)
 
 
 def _with_carried_values(
@@ -333,7 +333,7 @@ def _with_carried_values(
     for name in config.ignore_nulls:
         has_value = (is_state & F.col(name).isNotNull()) | (F.col("_kind") == PUBLISHED)
         value = F.when(has_value, F.struct(F.col(name).alias("_value")))
-        if name not in config.overwritten:
+        if name not in config.type1:
             nothing = F.lit(None).cast(sql_type(types[name]))
             value = F.when(F.col("_deleted"), F.struct(nothing.alias("_value"))).otherwise(value)
         last = in_order.last_value(value).getField("_value")
@@ -454,7 +454,7 @@ def _with_times(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
     key = [*config.natural_key.values(), PARTITION_COLUMN]
     if config.further_entities:
         key.append(ENTITY_RANK)
-    order = [F.col(name).asc_nulls_first() for name in (*config.told_by, *SOURCE_ORDER)]
+    order = [F.col(name).asc_nulls_first() for name in (*config.tie_breakers, *SOURCE_ORDER)]
     before = Window.partitionBy(*key).orderBy(*order).rowsBetween(Window.unboundedPreceding, -1)
     # Few rows lack a time: only their members' days go through the window.
     lacking = rows.where(time.isNull()).select(*key).distinct()

@@ -170,7 +170,7 @@ def member_versions(
         some = _of_members(inputs.references, members, config)
         events = events.unionByName(reference_events(some, config, entity))
     presence = None
-    if inputs.quarantined_keys is not None and config.snapshots_tell_deletes:
+    if inputs.quarantined_keys is not None and config.infers_deletes:
         presence = presence_events(inputs.quarantined_keys, config, entity)
         presence = _of_members(presence, members, config)
     snapshots = (snapshot_days(all_events, config, entity), presence)
@@ -198,12 +198,12 @@ def keyed_versions(
         days, presence = snapshots
         everything = events if presence is None else events.unionByName(presence)
         events = with_presence(everything, days, config, entity)
-    elif config.snapshots_tell_deletes and config.ignore_nulls:
+    elif config.infers_deletes and config.ignore_nulls:
         # Before NULLs are filled: a member that a snapshot lacks begins anew.
         one_each = last_event_per_instant(events, config, entity)
         events = events.unionByName(absences(one_each, *snapshots, config, entity))
     one_each = last_event_per_instant(events, config, entity)
-    if config.snapshots_tell_deletes and not config.has_timed_snapshots:
+    if config.infers_deletes and not config.has_timed_snapshots:
         one_each = with_absences(one_each, *snapshots, config, entity)
     versions = build_versions(one_each, now, config, entity)
     types = [(F.col(name), kind) for name, kind in key_types(config, entity).items()]
@@ -224,7 +224,7 @@ def unknown_deletes(
     all_events = row_events(rows, config, entity)
     if config.has_timed_snapshots:
         return retracted_until(all_events, config, entity)
-    if config.delete_action == "keep" or config.deletes is None or config.deletes.when is None:
+    if config.delete_action == "keep" or config.deleted_when is None:
         return None, None
     is_delete = F.col("_kind") == DELETE
     members = all_events.groupBy(*config.natural_key).agg(

@@ -57,8 +57,8 @@ def union_of_entities(
 
 
 def is_delete(config: DimensionConfig) -> Column:
-    """Whether a row of an entity has_value of a delete; never NULL."""
-    if config.deletes is None or config.deletes.when is None:
+    """Whether a row of an entity states a delete; never NULL."""
+    if config.deleted_when is None:
         return F.lit(False)
     # Not `coalesce`: Sail's plans disagree on whether its result can be NULL, and fail on it.
-    return F.when(F.expr(f"({config.deletes.when})"), F.lit(True)).otherwise(F.lit(False))
+    return F.when(F.expr(f"({config.deleted_when})"), F.lit(True)).otherwise(F.lit(False))

@@ -104,7 +104,7 @@ def update_dimension(
         unknown_deletes_until=_latest(limits.unknown_deletes_until, found.unknown_delete),
         unknown_deletes_sequence=_latest(limits.unknown_deletes_sequence, found.unknown_sequence),
     )
-    if config.snapshots_tell_deletes and found.has_late_rows:
+    if config.infers_deletes and found.has_late_rows:
         inputs = everything()
         versions = build_dimension(inputs, config, entity)
         until = _latest(limits_after.unknown_deletes_until, found.last)
@@ -127,7 +127,7 @@ def update_dimension(
         unknown_member(classified.sparkSession, config, entity),
     ]
     history = []
-    if not (config.snapshots_tell_deletes or config.has_timed_snapshots):
+    if not (config.infers_deletes or config.has_timed_snapshots):
         history.append(ended_versions(classified.where("_is_single"), schema, config, entity))
     late = classified.where("_is_late").select(*config.natural_key)
     if found.several:

@@ -71,7 +71,7 @@ def net_events(
     """Events of added (`_count` > 0) and removed (< 0) rows; rows in both cancel out."""
     added = row_events(changes.added, config, entity)
     removed = None if changes.removed is None else row_events(changes.removed, config, entity)
-    if config.snapshots_tell_deletes:
+    if config.infers_deletes:
         if changes.quarantined_added is not None:
             added = added.unionByName(presence_events(changes.quarantined_added, config, entity))
         if changes.quarantined_removed is not None:
@@ -167,10 +167,10 @@ def _is_late(limits: TimeLimits, config: DimensionConfig, entity: EntityConfig) 
         if limits.unknown_deletes_sequence is not None:
             until = F.lit(limits.unknown_deletes_sequence)
             late = late | (F.col("_known_from").isNull() & _true(F.col("_first_sequence") <= until))
-    if config.overwritten:
+    if config.type1:
         fronted = F.col("_known_from").isNotNull() & F.col("_mentioned_at").isNotNull()
         has_tail = fronted | _true(F.col("_known_from") < F.col("valid_from"))
-        changes = _true(F.col("_new_hash") != _overwritten_hash(config, entity))
+        changes = _true(F.col("_new_hash") != _type1_hash(config, entity))
         for name in _type1_ignoring_nulls(config):
             changes = changes | _true(F.col(_last_column(name)) != F.col(name))
             changes = changes | (F.col(_last_column(name)).isNotNull() & F.col(name).isNull())
@@ -188,7 +188,7 @@ def _breaks_snapshots(config: DimensionConfig) -> Column:
     """
     is_new, has_rows = F.col("_known_from").isNull(), F.col("_first_at").isNotNull()
     is_earlier = ~F.col("_repeats") & _true(F.col("_first_at") <= F.col("_changed_at"))
-    if not config.snapshots_tell_deletes:
+    if not config.infers_deletes:
         return is_earlier
     returns = ~is_new & F.col("_row_hash").isNull() & has_rows
     is_ahead = _true(F.col("_changed_at") >= F.col("_first_day"))
@@ -197,14 +197,14 @@ def _breaks_snapshots(config: DimensionConfig) -> Column:
 
 
 def _is_touched(config: DimensionConfig) -> Column:
-    if config.snapshots_tell_deletes:
+    if config.infers_deletes:
         # A full snapshot affects every member.
         return F.lit(True)
     return F.col("_first_at").isNotNull() | _has_new_reference(config)
 
 
 def _is_single(limits: TimeLimits, config: DimensionConfig) -> Column:
-    if config.snapshots_tell_deletes or config.has_timed_snapshots:
+    if config.infers_deletes or config.has_timed_snapshots:
         return F.lit(False)
     is_inferred = F.col(config.key_column).isNotNull() & F.col("_known_from").isNull()
     is_single = F.col("_events") == 1
@@ -297,7 +297,7 @@ def _ranked(
 
     For type 1 columns with `ignore_nulls`, `_last__<column>` has the last value.
     """
-    if not config.overwritten:
+    if not config.type1:
         none = F.lit(None).cast("bigint")
         return events.withColumn("_hash", none).withColumn("_rank", F.lit(0))
     is_state = (F.col("_kind") == STATE) & (F.col("_count") > 0) & ~F.col("_is_outdated")
@@ -313,16 +313,16 @@ def _ranked(
     }
     return (
         with_tie(with_outdated(events, config), config, entity)
-        .withColumn("_hash", F.when(is_state, _overwritten_hash(config, entity)))
+        .withColumn("_hash", F.when(is_state, _type1_hash(config, entity)))
         .withColumns({"_rank": F.row_number().over(window), **last})
     )
 
 
-def _overwritten_hash(config: DimensionConfig, entity: EntityConfig) -> Column:
+def _type1_hash(config: DimensionConfig, entity: EntityConfig) -> Column:
     """Hash of the type 1 columns without `ignore_nulls`."""
     values = [
         (F.col(n), entity.column(s).type)
-        for n, s in config.overwritten.items()
+        for n, s in config.type1.items()
         if n not in config.ignore_nulls
     ]
     return parse.hash_key(values) if values else F.lit(0).cast("bigint")
@@ -330,7 +330,7 @@ def _overwritten_hash(config: DimensionConfig, entity: EntityConfig) -> Column:
 
 def _type1_ignoring_nulls(config: DimensionConfig) -> list[str]:
     """Type 1 columns with `ignore_nulls`."""
-    return [name for name in config.ignore_nulls if name in config.overwritten]
+    return [name for name in config.ignore_nulls if name in config.type1]
 
 
 def _last_column(name: str) -> str:

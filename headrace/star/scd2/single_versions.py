@@ -33,7 +33,7 @@ def next_latest_versions(
     columns = {
         **{name: F.col(name) for name in config.natural_key},
         **{name: _attribute(name, config) for name in (*config.attributes, *config.untracked)},
-        **{name: _overwritten(name, config) for name in config.overwritten},
+        **{name: _type1_value(name, config) for name in config.type1},
         "valid_from": F.when(begins, start).otherwise(F.col("valid_from")),
         "valid_to": valid_to,
         # Members with a single change have no future changes.
@@ -62,7 +62,7 @@ def ended_versions(
 ) -> DataFrame:
     """Published versions that the single change closes; arguments as in the function above."""
     columns = {
-        **{name: _overwritten(name, config) for name in config.overwritten},
+        **{name: _type1_value(name, config) for name in config.type1},
         "valid_to": F.coalesce(F.col("valid_to"), F.col(_AT)),
         "is_current": F.lit(False),
         "is_latest": F.lit(False),
@@ -120,7 +120,7 @@ def _new(name: str, config: DimensionConfig) -> Column:
     value = F.col(new_column(name))
     if name not in config.ignore_nulls:
         return value
-    if name in config.overwritten:
+    if name in config.type1:
         return F.coalesce(value, F.col(name))
     return F.coalesce(value, F.when(_was_there(config), F.col(name)))
 
@@ -131,6 +131,6 @@ def _attribute(name: str, config: DimensionConfig) -> Column:
     return F.when(shows_change, _new(name, config)).otherwise(F.col(name))
 
 
-def _overwritten(name: str, config: DimensionConfig) -> Column:
+def _type1_value(name: str, config: DimensionConfig) -> Column:
     shows_change = F.col("_is_single") & ~(_is_delete() & F.col("_exists"))
     return F.when(shows_change, _new(name, config)).otherwise(F.col(name))

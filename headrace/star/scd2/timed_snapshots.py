@@ -50,7 +50,7 @@ def with_presence(
     """
     keys, columns = [*config.natural_key], events.columns
     placed = _in_snapshots(events, days, entity)
-    if not config.snapshots_tell_deletes:
+    if not config.infers_deletes:
         everywhere = placed.withColumn("_vanishes", F.lit(None).cast("boolean"))
         return everywhere.transform(_with_last_row, config).select(*columns)
     in_order = MemberWindow(keys, [F.col("_day").asc_nulls_first()])

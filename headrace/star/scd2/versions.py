@@ -153,7 +153,7 @@ def _with_latest_values(
 
     A member with future states only gets the values of its first one.
     """
-    if not config.overwritten:
+    if not config.type1:
         return events
     member = Window.partitionBy(*config.natural_key)
     has_value = ~_is(REFERENCE) & (~_is(DELETE) | F.col("_has_values"))
@@ -164,7 +164,7 @@ def _with_latest_values(
     # Each member has one such event, so `max` returns its value, NULL included.
     is_latest = has_value & (F.col("_at") == F.col("_latest_at"))
     return timed.withColumns(
-        {n: F.max(F.when(is_latest, F.col(n))).over(member) for n in config.overwritten}
+        {n: F.max(F.when(is_latest, F.col(n))).over(member) for n in config.type1}
     )
 
 
@@ -230,7 +230,7 @@ def _value(name: str, type_name: str, config: DimensionConfig) -> Column:
     """Value of a version: of a delete the state before it, of an inferred one as configured."""
     unknown = parse.cast_to(F.lit(config.unknown_values.get(name)), type_name)
     value = F.col(name)
-    if name in config.overwritten:
+    if name in config.type1:
         return F.when(F.col("_first_start").isNull(), unknown).otherwise(value)
     if config.delete_action == "flag":
         repeated = _is(DELETE) & ~F.col("_has_values")

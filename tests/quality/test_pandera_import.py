@@ -6,7 +6,7 @@ import pytest
 PROGRAM = """
 import sys
 {before}
-from headrace.quality.pandera_schemas import pandera
+from headrace.quality.pandera_import import pandera
 import pandas
 pandera.DataFrameSchema({{"a": pandera.Column("int64")}}).validate(pandas.DataFrame({{"a": [1]}}))
 print(*(name for name in ("hypothesis", "pyspark.pandas") if name in sys.modules))
@@ -15,7 +15,7 @@ import hypothesis, pyspark.pandas
 
 
 @pytest.mark.parametrize(("before", "found"), [("", ""), ("import hypothesis", "hypothesis")])
-def test_only_what_was_imported_before_is_there_after_a_frame(before: str, found: str) -> None:
+def test_pandera_validates_without_importing_what_it_does_not_use(before: str, found: str) -> None:
     program = PROGRAM.format(before=before)
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False

@@ -11,15 +11,14 @@ from pydantic import ValidationError
 
 from headrace.config.dimension_entities import united_entity
 from headrace.config.document import Document, Place, read_document, read_place, show_place
-from headrace.config.explaining import faults_in
-from headrace.config.joined_columns import with_joined_columns
 from headrace.config.model import StrictModel, nearest
 from headrace.config.partition_grains import with_partitions
 from headrace.config.references import project_problems
 from headrace.config.settings import Secret, Settings
 from headrace.config.sources import EntityConfig, SourceConfig
 from headrace.config.star import DimensionConfig, StarConfig
-from headrace.config.star_references import with_event_times
+from headrace.config.star_references import with_event_times, with_joined_columns
+from headrace.config.validation_messages import faults_in
 from headrace.errors import ConfigError
 
 ENVIRONMENTS = ("development", "staging", "production")

@@ -35,6 +35,13 @@ _SHAPES = {
 _SCALARS = {"string_type": "text", "int_type": "a whole number", "bool_type": "true or false"}
 # pydantic's names of members of a union, in its locations.
 _TAGS = {"csv", "parquet", "str", "int", "bool", "float", "date", "constrained-str"}
+# Keys of earlier versions: the keys that replace them.
+_RENAMED_KEYS = {
+    "overwritten": ("type1",),
+    "snapshot": ("full_snapshot",),
+    "deletes": ("deleted_when", "on_delete"),
+    "slice_bytes": ("batch_bytes",),
+}
 _FOLLOWS = {"too_short", "missing"}
 # A key below a model's own, such as `min_rows` or `columns[2].name`.
 _PATH = re.compile(r"\w+(?:\[\d+\])?(?:\.\w+)*")
@@ -149,6 +156,8 @@ def _is_member(problem: Mapping[str, Any], values: object, place: Place) -> bool
 def _explain(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
     kind, value = problem["type"], problem.get("input")
     if kind == "extra_forbidden":
+        if now := _renamed(problem, model):
+            return f"is not a key that exists here; it is now called {now}"
         near = _near_key(problem, model)
         keys = "the keys here are " + ", ".join(_keys_at(model, problem["loc"][:-1]))
         return f"is not a key that exists here; {f'did you mean {near}?' if near else keys}"
@@ -205,6 +214,12 @@ def _not_one_of(problem: Mapping[str, Any]) -> str:
     names = [name.strip("' ") for name in expected.replace(" or ", ",").split(",")]
     shown = ", ".join(names)
     return f"{word!r} is not one of {shown}{did_you_mean(str(word), names)}"
+
+
+def _renamed(problem: Mapping[str, Any], model: type[BaseModel]) -> str | None:
+    """The present name of a key of earlier versions, where that exists."""
+    now = _RENAMED_KEYS.get(str(problem["loc"][-1]), ())
+    return " and ".join(now) if {*now} & {*_keys_at(model, problem["loc"][:-1])} else None
 
 
 def _near_key(problem: Mapping[str, Any], model: type[BaseModel]) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.config.loading import load_project, resolve_secret
+from headrace.config.loader import load_project, resolve_secret
 from headrace.config.settings import Secret
 from headrace.errors import ConfigError
 
@@ -72,7 +72,7 @@ def test_an_empty_section_of_any_file_has_its_defaults(folder: Path) -> None:
         base.write("engine:\nlake:\n")
     edit(folder / "sources/retail.yaml", "  - name: stores", "  - name: stores\n    rules:")
     settings = load_project(environ(folder)).settings
-    assert settings.engine.slice_bytes > 0
+    assert settings.engine.batch_bytes > 0
     assert settings.lake.uri == "{home}/lake"
 
 
@@ -143,7 +143,7 @@ def test_a_fact_that_names_an_unknown_dimension_is_refused(folder: Path) -> None
         ),
         (
             "natural_key: {product_id: product_id}\n",
-            "natural_key: {product_id: product_id}\n    overwritten: {brand: brand}\n",
+            "natural_key: {product_id: product_id}\n    type1: {brand: brand}\n",
             "dimensions[dim_product]: columns named twice: brand",
         ),
         (
@@ -153,8 +153,8 @@ def test_a_fact_that_names_an_unknown_dimension_is_refused(folder: Path) -> None
         ),
         (
             "natural_key: {store_id: store_id}\n",
-            "natural_key: {store_id: store_id}\n    deletes: {do: close}\n",
-            "dimensions[dim_location]: deletes needs `when`",
+            "natural_key: {store_id: store_id}\n    on_delete: close\n",
+            "dimensions[dim_location].on_delete: needs `deleted_when`",
         ),
         (
             "unknown: {store_name: Unknown, region: Unknown}",
