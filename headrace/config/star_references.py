@@ -30,8 +30,8 @@ def kind_problems(where: str, fact: FactConfig, entity: EntityConfig) -> Iterato
     times = [fact.event_time, *(join.event_time for join in fact.dimensions)]
     for time in dict.fromkeys(filter(None, times)):
         yield f"{where}.event_time: '{time}': a periodic snapshot is joined as of each day's end"
-    if strangers := sorted({*fact.additive} - {*fact.measures}):
-        yield f"{where}.additive: {', '.join(strangers)}: not among the measures"
+    if unknown := sorted({*fact.additive} - {*fact.measures}):
+        yield f"{where}.additive: {', '.join(unknown)}: not among the measures"
     if fact.accumulates and fact.additive:
         yield (
             f"{where}.additive: a snapshot of {fact.snapshot_of} has levels only: "

@@ -138,7 +138,7 @@ from platform.partition_ledger
 where asset = %s and partition = any(%s) and running_run_id = any(%s)
 """
 # Days on which a partition may be stale: all but those that were built from what is there now.
-_TO_JUDGE = """
+_CANDIDATES = """
 with own as (
     select partition, status, code_version, published_code_version, running_run_id, inputs
     from platform.partition_ledger
@@ -391,12 +391,14 @@ class Ledger:
         )
         return {state.partition: state for state in found}
 
-    def days_to_judge(self, asset: str, inputs: Collection[str], code_version: str) -> set[date]:
+    def candidate_partitions(
+        self, asset: str, inputs: Collection[str], code_version: str
+    ) -> set[date]:
         """The days on which a partition may be stale (headrace.ledger.staleness); no other is."""
         values = {"asset": asset, "inputs": [*inputs], "code_version": code_version}
         with map_errors("reading the ledger"), self.connect() as session:
             ensure_tables(session)
-            return {row[0] for row in session.execute(_TO_JUDGE, values)}
+            return {row[0] for row in session.execute(_CANDIDATES, values)}
 
     def published_range(self) -> tuple[date, date] | None:
         """First and last day that any asset has published; None while none has."""

@@ -69,8 +69,8 @@ class SeenFiles:
             )
             return dict(found.fetchall())
 
-    def write(self, mark: SeenMark, seen: Mapping[str, str], gone: Collection[str]) -> SeenMark:
-        """Note files and forget those that are gone; the mark to go on from."""
+    def write(self, mark: SeenMark, seen: Mapping[str, str], deleted: Collection[str]) -> SeenMark:
+        """Note files and forget the deleted ones; returns the next mark."""
         after = SeenMark(mark.watch, mark.tick + 1)
         with (
             map_errors("writing the files seen"),
@@ -80,7 +80,7 @@ class SeenFiles:
             _ensure_table(session)
             session.execute(
                 "delete from platform.seen_file where watch = %s and path = any(%s)",
-                (mark.watch, [*gone]),
+                (mark.watch, [*deleted]),
             )
             session.execute(
                 "insert into platform.seen_file (path, version, watch, tick)"

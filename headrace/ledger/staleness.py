@@ -66,7 +66,7 @@ def gate(lineage: AssetLineage, states: States, days: Collection[date]) -> Gate:
 
 def read_stale(ledger: Ledger, lineage: AssetLineage) -> list[StalePartition]:
     """The partitions of an asset that have to be built; reads only the days that may be stale."""
-    days = ledger.days_to_judge(lineage.name, lineage.read, lineage.code_version)
+    days = ledger.candidate_partitions(lineage.name, lineage.read, lineage.code_version)
     if lineage.is_partitioned and not days:
         return []
     states = read_states(ledger, lineage, days if lineage.is_partitioned else None)
@@ -112,7 +112,7 @@ def stale_partitions(
     if lineage.is_partitioned:
         first = lineage.grain.start_of(lineage.kept_from) if lineage.kept_from else date.min
         days = {day for day in days if day is not None and day >= first}
-    found = (_judged(lineage, states, day, dead_runs) for day in days)
+    found = (_state_of(lineage, states, day, dead_runs) for day in days)
     return sorted((one for one in found if one), key=lambda one: one.partition or date.min)
 
 
@@ -148,7 +148,7 @@ def is_overtaken(lineage: AssetLineage, states: States, day: date, read: Inputs,
     return own.attempted_inputs == current != read
 
 
-def _judged(
+def _state_of(
     lineage: AssetLineage, states: States, day: date | None, dead_runs: Collection[str]
 ) -> StalePartition | None:
     if _why_shut(lineage, states, day) is not None:

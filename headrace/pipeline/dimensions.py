@@ -29,7 +29,7 @@ from headrace.lake.table import LakeTable
 from headrace.pipeline.inferred_members import InferringFact, all_references, union
 from headrace.pipeline.watermarks import as_read, changes_since_read, scan_if_published
 from headrace.quality import registry
-from headrace.quality.conditions import dimension_conditions, require_sound
+from headrace.quality.conditions import dimension_conditions, require_valid_conditions
 from headrace.quality.pandera_schemas import validate_files
 from headrace.quality.report import CheckResult, PartitionReport
 from headrace.staged import StagedFile, StagedTable
@@ -223,7 +223,7 @@ class DimensionStep:
             ConfigError: The engine refuses the condition of `deletes`.
         """
         for source in self.sources:
-            require_sound(self.spark, source.entity, dimension_conditions(self.config))
+            require_valid_conditions(self.spark, source.entity, dimension_conditions(self.config))
         properties = self.table.snapshot_properties()
         published = self._published(properties, days)
         latest = properties.get(_LATEST_FOLDER, "")

@@ -23,7 +23,7 @@ from headrace.ledger.ledger import PartitionState
 from headrace.pipeline.full_snapshots import SnapshotAudit
 from headrace.quality import partition_checks as check
 from headrace.quality import registry
-from headrace.quality.conditions import entity_conditions, require_sound
+from headrace.quality.conditions import entity_conditions, require_valid_conditions
 from headrace.quality.pandera_schemas import validate_files
 from headrace.quality.report import CheckResult, PartitionReport
 from headrace.quality.rules import BETWEEN_REASONS
@@ -140,7 +140,7 @@ class ProcessedStep:
             ConfigError: The engine refuses a condition of the entity.
         """
         raw.verify()
-        require_sound(self.spark, self.entity, entity_conditions(self.entity))
+        require_valid_conditions(self.spark, self.entity, entity_conditions(self.entity))
         files = {day: tuple(current_files(raw.files_by_day[day])) for day in raw.days}
         rows_in = {day: _rows(files[day]) for day in files}
         written, failed = self._write_all(asset, files)

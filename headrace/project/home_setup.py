@@ -18,7 +18,7 @@ _EMBEDDED_URL = "HEADRACE_EMBEDDED_DAGSTER_URL"
 # Without it a run over a range announces each partition of each asset by itself: 38.8 s a year.
 _SUBSET_EVENTS = "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"
 # The first line of files that versions before 0.2 wrote anew at each command.
-_OVERWRITTEN = "# Written by headrace; changes are overwritten."
+_FORMER_HEADER = "# Written by headrace; changes are overwritten."
 _DAGSTER_YAML = """\
 # Dagster's instance: https://docs.dagster.io/deployment/oss/dagster-yaml
 # Headrace wrote this file once. It is yours: edit it. Delete it to get the defaults again.
@@ -128,8 +128,8 @@ def ensure_dagster_yaml(project: Project) -> None:
     try:
         text = path.read_text()
     except FileNotFoundError:
-        text = _OVERWRITTEN
-    if text.startswith(_OVERWRITTEN):
+        text = _FORMER_HEADER
+    if text.startswith(_FORMER_HEADER):
         scratch = path.with_suffix(".new")
         scratch.write_text(_DAGSTER_YAML.format(variable=variable, logs=_logs(project)))
         scratch.replace(path)

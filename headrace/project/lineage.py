@@ -164,8 +164,8 @@ def mart_lineage(project: Project, manifest: Mapping[str, Any]) -> dict[str, Ass
     tests: dict[str, list[str]] = {}
     for node in manifest["nodes"].values():
         if node["resource_type"] == "test" and node.get("attached_node"):
-            judged = f"{node['raw_code']} {node.get('test_metadata')}"
-            tests.setdefault(node["attached_node"], []).append(judged)
+            definition = f"{node['raw_code']} {node.get('test_metadata')}"
+            tests.setdefault(node["attached_node"], []).append(definition)
     entities = project.entities()
     facts = {
         fact.name: (f"{WAREHOUSE}/{fact.name}", entities[fact.entity][1].grain)

@@ -1,4 +1,4 @@
-"""SQL conditions of the configuration, parsed and typed by the engine before a row is read."""
+"""Validation of SQL conditions of the configuration, by the engine and before a run."""
 
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -18,8 +18,8 @@ from headrace.errors import ConfigError
 from headrace.schema import Column as SchemaColumn
 from headrace.schema import TableSchema
 
-# One value of each type that a row may hold, and that an engine stumbles over first.
-_ODD = {
+# One value of each type on which expressions are most likely to fail.
+_PROBE_VALUES = {
     "string": "x",
     "boolean": False,
     "int": 0,
@@ -41,17 +41,17 @@ _TOKEN = re.compile(
 )
 _WITH_NULL = re.compile(r"(?<![<=])(?:==?|<>|!=|<=|>=|<|>)\s*null\b", re.IGNORECASE)
 _AMONG_NULL = re.compile(r"\bnot\s+in\s*\((?:[^()]*,)?\s*null\s*[,)]", re.IGNORECASE)
-_LOOKS_AROUND = {"over": "a window function", "select": "a query"}
+_NOT_ROW_BY_ROW = {"over": "a window function", "select": "a query"}
 _MAKES_ROWS = {"explode", "explode_outer", "posexplode", "posexplode_outer", "inline", "stack"}
 
 _NO_COLUMN = re.compile(r"attribute ObjectName\(\[(.*?)\]\) is missing")
 _IDENTIFIER = re.compile(r'Identifier\("(.*?)"\)')
 _NO_FUNCTION = re.compile(r"unknown function: (\w+)")
 _SYNTAX = re.compile(r"found (.+?) (?:at (\d+):(\d+) )?expected")
-_MOST = 160
+_MAX_MESSAGE = 160
 
-# What other dialects write, and what this one does.
-_ELSEWHERE = {
+# Functions and operators of other dialects, and their equivalent here.
+_EQUIVALENTS = {
     "~": "rlike",
     "[": "names without brackets",
     "getdate": "current_timestamp()",
@@ -76,7 +76,7 @@ class Condition:
 
 
 def entity_conditions(entity: EntityConfig) -> list[Condition]:
-    """The conditions on an entity's rows that its source declares."""
+    """The conditions that an entity declares on its rows."""
     place = f"entities[{entity.name}]"
     where = [Condition(f"{place}.where", entity.where)] if entity.where is not None else []
     rules = [Condition(f"{place}.rules[{r.name}].expect", r.expect) for r in entity.rules]
@@ -84,24 +84,24 @@ def entity_conditions(entity: EntityConfig) -> list[Condition]:
 
 
 def dimension_conditions(dimension: DimensionConfig) -> list[Condition]:
-    """The conditions on an entity's rows that a dimension declares."""
+    """The conditions that a dimension declares on its entity's rows."""
     if dimension.deleted_when is None:
         return []
     return [Condition(f"dimensions[{dimension.name}].deleted_when", dimension.deleted_when)]
 
 
 def condition_schema(entity: EntityConfig) -> TableSchema:
-    """The columns that a condition may use: the declared ones, and where a row was read."""
+    """The columns that a condition may use: declared ones and lineage columns."""
     return entity.declared_schema().plus((*PLACE_COLUMNS.values(), *_OF_EVERY_ROW))
 
 
-def require_sound(
+def require_valid_conditions(
     spark: SparkSession, entity: EntityConfig, conditions: Sequence[Condition]
 ) -> None:
-    """See before any row is read that the engine takes all conditions.
+    """Check that the engine accepts all conditions.
 
     Raises:
-        ConfigError: One line a condition that it refuses.
+        ConfigError: One line for each condition that it rejects.
     """
     faults = condition_faults(spark, condition_schema(entity), conditions)
     if lines := [f"{place}: {why}" for place, why in faults]:
@@ -111,10 +111,10 @@ def require_sound(
 def condition_faults(
     spark: SparkSession, schema: TableSchema, conditions: Sequence[Condition]
 ) -> Iterator[tuple[str, str]]:
-    """What is wrong with conditions on a table's rows: the place, and why no day could be judged.
+    """Faults of conditions: the path in the configuration, and the message.
 
-    Each is tried on two rows, one of NULLs and one of zeros and of texts that are no numbers. What
-    an engine refuses there, it refuses in the middle of a run, for all rows of a day.
+    Each condition is evaluated on two rows, one of NULLs, one of zeros and of texts that are no
+    numbers. An expression that fails there would fail in a run, with all rows of a partition.
 
     Args:
         spark: The engine.
@@ -125,98 +125,98 @@ def condition_faults(
         return
     rows = [
         tuple(None for _ in schema),
-        tuple(_ODD.get(column.type, Decimal(0)) for column in schema),
+        tuple(_PROBE_VALUES.get(column.type, Decimal(0)) for column in schema),
     ]
     frame = spark.createDataFrame(rows, spark_schema(schema))
-    written = {c: _misleading(c.sql, schema.names) for c in conditions}
-    if not any(written.values()) and _are_sound(frame, conditions):
+    written = {c: _textual_fault(c.sql, schema.names) for c in conditions}
+    if not any(written.values()) and _all_valid(frame, conditions):
         return
     for condition in conditions:
-        if why := written[condition] or _why_not(frame, condition.sql, schema.names):
+        if why := written[condition] or _fault_of(frame, condition.sql, schema.names):
             yield condition.place, why
 
 
-def _are_sound(frame: DataFrame, conditions: Sequence[Condition]) -> bool:
-    """Whether the engine takes them all: one question instead of three each."""
+def _all_valid(frame: DataFrame, conditions: Sequence[Condition]) -> bool:
+    """Whether the engine accepts all conditions, in one query instead of three per condition."""
     try:
-        judged = frame.select(
+        result = frame.select(
             *(F.expr(f"({c.sql})").alias(_IS.format(i)) for i, c in enumerate(conditions)),
-            # A column of the rows beside them: a sum stands alone in a query, but not here.
+            # A plain column beside them makes the engine reject aggregates.
             F.col(frame.columns[0]).alias("_row"),
         ).toArrow()
     except PySparkException:
         return False
-    types = judged.schema.types[:-1]
-    # Two rows stay two: an expression may turn a row into several.
-    return judged.num_rows == 2 and all(str(each) in {"bool", "null"} for each in types)  # noqa: PLR2004
+    types = result.schema.types[:-1]
+    # More rows than two: an expression such as explode multiplied them.
+    return result.num_rows == 2 and all(str(each) in {"bool", "null"} for each in types)  # noqa: PLR2004
 
 
-def _misleading(text: str, names: Collection[str]) -> str | None:
-    """What the engine takes, and what does not mean what it says."""
+def _textual_fault(text: str, names: Collection[str]) -> str | None:
+    """Faults that the engine accepts, such as a comparison with NULL."""
     if not text.strip():
         return "is empty"
     without_texts = _TOKEN.sub(lambda token: token[0] if token["word"] else "''", text)
     if _WITH_NULL.search(without_texts) or _AMONG_NULL.search(without_texts):
-        return "compares with NULL, which is true of no row: write is null, or is not null"
+        return "compares with NULL, which is never true: write is null, or is not null"
     for token in _TOKEN.finditer(text):
         quoted, word = token["quoted"], (token["word"] or "").lower()
         if quoted is not None and quoted.lower() in names:
             return f'"{quoted}" is a text here, not the column: write {quoted}, or `{quoted}`'
-        if word in _LOOKS_AROUND and (word == "select" or token["call"]):
-            return f"holds {_LOOKS_AROUND[word]}: a condition looks at one row alone"
+        if word in _NOT_ROW_BY_ROW and (word == "select" or token["call"]):
+            return f"holds {_NOT_ROW_BY_ROW[word]}: a condition reads one row only"
         if word in _MAKES_ROWS and token["call"]:
-            return f"{word} makes several rows of one: a condition looks at one row alone"
+            return f"{word} turns one row into several: a condition reads one row only"
     return None
 
 
-def _why_not(frame: DataFrame, text: str, names: Collection[str]) -> str | None:
+def _fault_of(frame: DataFrame, text: str, names: Collection[str]) -> str | None:
     try:
-        # The same parentheses as in a run: what closes them too early, or a comment, shows here.
-        judged = frame.select(F.expr(f"({text})").alias("_is"), F.col(frame.columns[0]))
-        kind = judged.schema["_is"].dataType.simpleString()
+        # Parenthesised as in a run, so that an unbalanced parenthesis or a comment fails here too.
+        result = frame.select(F.expr(f"({text})").alias("_is"), F.col(frame.columns[0]))
+        kind = result.schema["_is"].dataType.simpleString()
     except PySparkException as error:
-        return _in_words(error, names)
+        return _message_of(error, names)
     if kind not in {"boolean", "void"}:
-        return f"is a {kind}, not true or false: compare it with something"
-    for is_odd in (False, True):
-        part = frame.where(_is_odd(frame) if is_odd else ~_is_odd(frame))
+        return f"is a {kind}, not true or false: compare it with a value"
+    for is_probe in (False, True):
+        part = frame.where(_is_probe_row(frame) if is_probe else ~_is_probe_row(frame))
         try:
             part.select(F.expr(f"({text})").alias("_is"), F.col(frame.columns[0])).collect()
         except PySparkException as error:
-            what = _in_words(error, names)
-            if not is_odd:
-                return what
-            return f"{what}; one such row would fail its whole day: {_SAFE}"
+            message = _message_of(error, names)
+            if not is_probe:
+                return message
+            return f"{message}; one such row would fail its whole partition: {_SAFE}"
     return None
 
 
 _SAFE = "use try_cast(… as …) for a text, nullif(…, 0) for a divisor"
 
 
-def _is_odd(frame: DataFrame) -> Column:
+def _is_probe_row(frame: DataFrame) -> Column:
     return F.col(frame.columns[0]).isNotNull()
 
 
-def _in_words(error: PySparkException, names: Collection[str]) -> str:
-    """The engine's refusal, without what only its authors can read."""
+def _message_of(error: PySparkException, names: Collection[str]) -> str:
+    """The engine's error as a message for users."""
     message = str(error)
     if found := _NO_COLUMN.search(message):
         parts = _IDENTIFIER.findall(found[1])
         if len(parts) > 1:
-            return f"'{'.'.join(parts)}': columns stand alone, without a table before them"
+            return f"'{'.'.join(parts)}': write columns without a table name"
         return f"there is no column '{parts[0]}'{did_you_mean(parts[0], names)}"
     if found := _NO_FUNCTION.search(message):
         return f"there is no function {found[1]}{_instead(found[1]) or _near_function(found[1])}"
     if "No field named" in message:
-        return "adds up rows (sum, count, max, …): a condition looks at one row alone"
+        return "aggregates rows (sum, count, max, …): a condition reads one row only"
     if found := _SYNTAX.search(message):
         at = f" at character {found[2]}" if found[2] else ""
         return f"cannot be read as SQL: unexpected {found[1]}{at}{_instead(found[1])}"
-    return f"the engine refuses it: {message.splitlines()[0][:_MOST]}"
+    return f"the engine rejects it: {message.splitlines()[0][:_MAX_MESSAGE]}"
 
 
 def _instead(word: str) -> str:
-    return f"; here it is {_ELSEWHERE[word.lower()]}" if word.lower() in _ELSEWHERE else ""
+    return f"; use {_EQUIVALENTS[word.lower()]}" if word.lower() in _EQUIVALENTS else ""
 
 
 def _near_function(word: str) -> str:
