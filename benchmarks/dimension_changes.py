@@ -198,7 +198,7 @@ def _by_platform(database: Database, case: Case) -> float:
     began = time.monotonic()
     come = pa.concat_tables([closed, opened]).to_reader()
     gone = closed.select(["item_key"]).to_reader()
-    publication = warehouse.publish([warehouse.stage(DIMENSION, (), [((), come)], gone=gone)])[0]
+    publication = warehouse.publish([warehouse.stage(DIMENSION, (), [((), come)], deletes=gone)])[0]
     seconds = time.monotonic() - began
     if (publication.rows_updated, publication.rows_inserted) != (case.changes, case.changes):
         raise PermanentError(f"applied {publication}", fix="mend the benchmark")

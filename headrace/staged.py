@@ -50,7 +50,7 @@ class StagedPartition:
 
 
 @dataclass(frozen=True)
-class StagedOutput:
+class StagedPartitions:
     """A step's audited output for a partitioned table.
 
     Attributes:

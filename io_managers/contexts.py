@@ -1,34 +1,41 @@
-"""What IO managers find out from Dagster's contexts and from the types of values."""
+"""What both IO managers read from Dagster's contexts and from the types of values."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime
-from typing import Literal
+from typing import Literal, Protocol
 
 import dagster as dg
 import pyarrow as pa
 
 from headrace.errors import PermanentError
 
-# Tag of a run that makes tables anew, with other columns or types if so declared.
+# Tag of a run that rebuilds tables: columns and types may change incompatibly.
 REBUILD_TAG = "headrace/rebuild"
 
 Form = Literal["table", "reader", "pandas", "spark", "other"]
 
 
+class PublicationGate(Protocol):
+    """Decides which published days downstream assets may read."""
+
+    def publishable(self, key: dg.AssetKey, days: Collection[date]) -> Collection[date]:
+        """Those of `days` that may be read."""
+
+
 def days_of(context: dg.OutputContext | dg.InputContext) -> list[date] | None:
-    """The days of the run, or those an input asks for; None for an asset without partitions."""
+    """The days of the run or of the input; None for an asset without partitions."""
     if not context.has_asset_partitions:
         return None
     form = getattr(context.asset_partitions_def, "fmt", "%Y-%m-%d")
-    # A key is a label of a day in UTC, not an instant.
+    # A partition key is the label of a day, not an instant: it has no time zone.
     return [datetime.strptime(key, form).date() for key in context.asset_partition_keys]  # noqa: DTZ007
 
 
 def metadata_of(context: dg.OutputContext | dg.InputContext) -> Mapping[str, object]:
-    """The metadata that the asset was defined with, as plain values."""
+    """The metadata of the asset's definition, as plain values."""
     if isinstance(context, dg.InputContext):
-        # An input has the metadata of the asset that it reads in its upstream output.
+        # The metadata of the asset that is read is in the upstream output.
         found = context.upstream_output.definition_metadata if context.upstream_output else {}
     else:
         found = context.definition_metadata
@@ -36,12 +43,12 @@ def metadata_of(context: dg.OutputContext | dg.InputContext) -> Mapping[str, obj
 
 
 def is_rebuild(context: dg.OutputContext) -> bool:
-    """Whether the run makes tables anew, with other columns or types if so declared."""
+    """Whether the run rebuilds tables; see REBUILD_TAG."""
     return context.has_asset_key and REBUILD_TAG in context.step_context.dagster_run.tags
 
 
 def form_of(kind: object) -> Form:
-    """What a type is, by its module: neither pandas nor Spark need be installed."""
+    """The form of rows that a type is, by its module: pandas and Spark need not be installed."""
     if not isinstance(kind, type):
         return "other"
     if issubclass(kind, pa.Table):
@@ -56,7 +63,7 @@ def form_of(kind: object) -> Form:
 
 @contextmanager
 def permanent_errors_are_not_retried() -> Iterator[None]:
-    """Raise Dagster's failure without retries for errors that repeating cannot help."""
+    """Raise `dg.Failure` without retries for a PermanentError."""
     try:
         yield
     except PermanentError as error:

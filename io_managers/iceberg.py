@@ -1,4 +1,4 @@
-"""Iceberg's IO manager: an asset's value becomes published days of a table, and back."""
+"""The Iceberg IO manager: publishes an asset's value as days of a table, and reads them."""
 
 from collections.abc import Callable, Collection, Mapping
 from datetime import date
@@ -13,8 +13,9 @@ from headrace.lake.commit import Commit
 from headrace.lake.scan import LakeScan
 from headrace.lake.staging import stage_batches, stage_frame
 from headrace.lake.table import PARTITION_COLUMN, LakeTable
-from headrace.staged import StagedOutput, StagedPartition, StagedTable
+from headrace.staged import StagedPartition, StagedPartitions, StagedTable
 from io_managers.contexts import (
+    PublicationGate,
     days_of,
     form_of,
     is_rebuild,
@@ -26,32 +27,25 @@ from resources.lake import LakeResource
 _NAMED = 10
 
 
-class PublicationRecorder(Protocol):
-    """What may stand around every publication: to guard it, write it down, and end the step."""
+class CommitRecorder(Protocol):
+    """Wraps every publication: it may check it, record it, and fail the step."""
 
     def publish(
         self,
         context: dg.OutputContext,
-        output: StagedOutput | StagedTable,
-        commit: Callable[[StagedOutput | StagedTable], Commit | None],
+        output: StagedPartitions | StagedTable,
+        commit: Callable[[StagedPartitions | StagedTable], Commit | None],
     ) -> Commit | None:
-        """Called with what is staged; it commits all of it, or less.
+        """Called with the staged output; publishes all of it or a part, by calling `commit`.
 
         Args:
-            context: Of the step's output.
-            output: What is staged, and what was held back.
-            commit: Publishes what it is given; it returns None if there is nothing to publish.
+            context: Context of the step's output.
+            output: The staged days, and the days that are held.
+            commit: Publishes its argument; returns None if there is nothing to publish.
 
         Returns:
-            What `commit` returned; None if it was not called, or failed.
+            The result of `commit`; None if it was not called, or failed.
         """
-
-
-class PublicationGate(Protocol):
-    """What may say which published days downstream can read."""
-
-    def publishable(self, key: dg.AssetKey, days: Collection[date]) -> Collection[date]:
-        """Those of `days` that may be read."""
 
 
 class HasSparkSession(Protocol):
@@ -59,32 +53,33 @@ class HasSparkSession(Protocol):
 
     @property
     def spark_session(self) -> Any:  # Spark need not be installed
-        """The session in which frames are made."""
+        """The session that creates frames."""
 
 
 class IcebergIOManager(dg.ConfigurableIOManager):
-    """Publishes assets as Iceberg tables and reads them, one day or a range of days alike.
+    """Publishes assets as Iceberg tables and reads them, one day or a window of days.
 
-    An asset with daily partitions replaces its run's days in one commit, days without rows
-    included; one without partitions replaces its whole table. The asset's metadata may name
-    `table`, as `namespace.name` (by default from its key: the last part in the namespace of the
-    parts before), and `partition_by`, the date column (by default `_partition_date`).
+    The run of an asset with daily partitions replaces the run's days in one commit, days without
+    rows included. The run of an asset without partitions replaces the whole table. The asset's
+    metadata may set `table`, as `namespace.name` (default: the last part of its key, in the
+    namespace of the parts before), and `partition_by`, the date column (default:
+    `_partition_date`).
 
-    Takes `StagedOutput` and `StagedTable` (files that are written already), Spark frames, Arrow
-    tables and readers, pandas frames. Gives what the input is annotated with: `LakeScan`, a Spark
-    or pandas `DataFrame`, `pa.Table` or `pa.RecordBatchReader`.
+    An asset may return `StagedPartitions` or `StagedTable` (files that are written already), a
+    Spark or pandas frame, an Arrow table or reader. An input is read as its annotation says:
+    `LakeScan`, a Spark or pandas `DataFrame`, `pa.Table` or `pa.RecordBatchReader`.
 
     Attributes:
-        lake: Where the tables are.
-        spark: Needed for inputs that are Spark frames only.
-        recorder: Stands around every publication; without one, held days fail the step here.
-        gate: Asked which days may be read; without one, all of them.
-        default_namespace: Where the tables of assets are whose key has one part.
+        lake: The lake with the tables.
+        spark: Required for inputs that are Spark frames.
+        recorder: Wraps every publication; without one, held days fail the step.
+        gate: Decides which days may be read; without one, all days.
+        default_namespace: The namespace of assets whose key has one part.
     """
 
     lake: dg.ResourceDependency[LakeResource]
     spark: dg.ResourceDependency[HasSparkSession | None] = None  # type: ignore[assignment]
-    recorder: dg.ResourceDependency[PublicationRecorder | None] = None  # type: ignore[assignment]
+    recorder: dg.ResourceDependency[CommitRecorder | None] = None  # type: ignore[assignment]
     gate: dg.ResourceDependency[PublicationGate | None] = None  # type: ignore[assignment]
     default_namespace: str = "main"
 
@@ -92,8 +87,8 @@ class IcebergIOManager(dg.ConfigurableIOManager):
         """Publish a value: the run's days, or the whole table of an asset without partitions.
 
         Raises:
-            dg.Failure: Days were held back and no recorder is there to say so; or the value cannot
-                be published (other columns, other days), which repeating will not change.
+            dg.Failure: Days are held and there is no recorder; or the value cannot be published
+                (incompatible columns, days outside the run), and a retry cannot help.
         """
         with permanent_errors_are_not_retried():
             table = self._table(context)
@@ -102,13 +97,13 @@ class IcebergIOManager(dg.ConfigurableIOManager):
         if commit is not None:
             context.add_output_metadata({**commit.metadata(), "held": len(output.held)})
         if self.recorder is None and output.held:
-            raise dg.Failure(_what_was_held(table.name, output.held), allow_retries=False)
+            raise dg.Failure(_held_message(table.name, output.held), allow_retries=False)
 
     def load_input(self, context: dg.InputContext) -> object:
         """Read the input's days, or the whole table where the asset has none.
 
         Raises:
-            dg.Failure: Nothing was ever published, or a published file is lost.
+            dg.Failure: The table does not exist, or a published file is missing.
         """
         days = days_of(context)
         with permanent_errors_are_not_retried():
@@ -117,7 +112,7 @@ class IcebergIOManager(dg.ConfigurableIOManager):
             return self._as_annotated(self._table(context).scan(days), context)
 
     def _publish(
-        self, context: dg.OutputContext, table: LakeTable, output: StagedOutput | StagedTable
+        self, context: dg.OutputContext, table: LakeTable, output: StagedPartitions | StagedTable
     ) -> Commit | None:
         publish = partial(_publish, table, rebuild=is_rebuild(context))
         if self.recorder is None:
@@ -153,12 +148,12 @@ class IcebergIOManager(dg.ConfigurableIOManager):
 
 
 def _publish(
-    table: LakeTable, output: StagedOutput | StagedTable, *, rebuild: bool
+    table: LakeTable, output: StagedPartitions | StagedTable, *, rebuild: bool
 ) -> Commit | None:
     schema, properties = output.schema, output.properties
     if isinstance(output, StagedTable):
         if output.held:
-            return None  # It is published whole, or keeps its state.
+            return None  # Published as a whole, or unchanged.
         return table.overwrite(output.files, schema=schema, properties=properties, rebuild=rebuild)
     if not output.partitions:
         return None
@@ -169,8 +164,8 @@ def _publish(
 
 def _staged(
     context: dg.OutputContext, table: LakeTable, value: object
-) -> StagedOutput | StagedTable:
-    if isinstance(value, StagedOutput | StagedTable):
+) -> StagedPartitions | StagedTable:
+    if isinstance(value, StagedPartitions | StagedTable):
         return value
     days = days_of(context)
     column = None if days is None else table.partition_column
@@ -184,18 +179,18 @@ def _staged(
     if days is None:
         return StagedTable(schema, table.staged_files(token), properties)
     partitions = _of_run(table, days, table.staged(token))
-    return StagedOutput(schema, partitions, properties=properties)
+    return StagedPartitions(schema, partitions, properties=properties)
 
 
 def _of_run(
     table: LakeTable, days: Collection[date], staged: Mapping[date, StagedPartition]
 ) -> dict[date, StagedPartition]:
-    """What was staged for each day of the run: a day without rows becomes empty."""
+    """The staged partition of each day of the run; empty for a day without rows."""
     if foreign := sorted(staged.keys() - set(days)):
         raise StagedFileRejectedError(
             f"{table.name}: the rows have {_listed(foreign)} in {table.partition_column}, "
             f"which are not partitions of this run ({_listed(sorted(days))})",
-            fix="give back rows of the run's partitions only, or run these partitions too",
+            fix="return rows of the run's partitions only, or run these partitions too",
         )
     return {day: staged.get(day, StagedPartition(day)) for day in days}
 
@@ -208,15 +203,15 @@ def _reader(value: object) -> pa.RecordBatchReader:
     if isinstance(value, pa.Table):
         return value.to_reader()
     raise TypeError(
-        f"IcebergIOManager cannot publish a {type(value).__name__}: return StagedOutput, "
+        f"IcebergIOManager cannot publish a {type(value).__name__}: return StagedPartitions, "
         "StagedTable, a Spark or pandas DataFrame, pa.Table or pa.RecordBatchReader"
     )
 
 
-def _what_was_held(table: str, held: Mapping[date, str]) -> str:
+def _held_message(table: str, held: Mapping[date, str]) -> str:
     lines = [f"{day}: {reason}" for day, reason in sorted(held.items())[:_NAMED]]
     more = [f"… and {len(held) - _NAMED} more"] if len(held) > _NAMED else []
-    what = f"{table}: {len(held)} days were held back and keep their earlier state"
+    what = f"{table}: {len(held)} days are held and keep their published state"
     return "\n".join([what, *lines, *more])
 
 

@@ -1,4 +1,4 @@
-"""Postgres's IO manager: an asset's value becomes published days of a table, and back."""
+"""The Postgres IO manager: publishes an asset's value as days of a table, and reads them."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
@@ -9,13 +9,13 @@ import pyarrow as pa
 
 from headrace.errors import UnknownColumnError
 from headrace.schema import TableSchema, schema_of_arrow
-from headrace.warehouse.loading.load_transaction import GroupMember, LoadGroup, Publication
-from headrace.warehouse.loading.routing import month_slices
+from headrace.warehouse.loading.load_transaction import GroupMember, LoadGroup, LoadResult
 from headrace.warehouse.loading.staged_loads import StagedLoad
-from headrace.warehouse.loading.staging import Slice
+from headrace.warehouse.loading.staging import Slice, month_slices
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import Mode, WarehouseTable, by_month
 from io_managers.contexts import (
+    PublicationGate,
     days_of,
     form_of,
     metadata_of,
@@ -26,56 +26,49 @@ from resources.warehouse import WarehouseResource
 PARTITION_COLUMN = "_partition_date"
 
 
-class PublicationRecorder(Protocol):
-    """What may be told of every publication, and may write with it."""
+class LoadRecorder(Protocol):
+    """Is called around every publication, and may write in its transaction."""
 
     def publishing(
         self,
         context: dg.OutputContext,
         output: object,
         session: Session,
-        publications: Mapping[str, Publication],
+        publications: Mapping[str, LoadResult],
     ) -> None:
-        """Called within the transaction, once everything is in place.
+        """Called in the transaction, after the last change of rows.
 
         Args:
-            context: Of the step's output; of a group, the output that came last.
-            output: The value that is published; of a group, the one that came last.
-            session: What it writes is committed with the publication; what is raised undoes both.
-            publications: What changes, by table name; a group's unchanged tables are missing.
+            context: Context of the step's output; of a group, that of the last output.
+            output: The published value; of a group, the last one.
+            session: Its writes are committed with the publication; an exception rolls back both.
+            publications: The changes by table name, without the unchanged tables of a group.
         """
 
     def failed(self, context: dg.OutputContext, output: object, error: Exception) -> None:
-        """Called when nothing could be published; the error is raised afterwards.
+        """Called when the publication failed; the error is raised afterwards.
 
         Args:
             context: As above.
             output: As above.
-            error: Why.
+            error: The error.
         """
 
     def published(
-        self, context: dg.OutputContext, output: object, publications: Mapping[str, Publication]
+        self, context: dg.OutputContext, output: object, publications: Mapping[str, LoadResult]
     ) -> None:
-        """Called after the commit, which stands whatever happens here.
+        """Called after the commit; an exception does not undo it.
 
         Args:
             context: As above.
             output: As above.
-            publications: What changed, by table name; a group's unchanged tables are missing.
+            publications: As above.
         """
-
-
-class PublicationGate(Protocol):
-    """What may say which published days downstream can read."""
-
-    def publishable(self, key: dg.AssetKey, days: Collection[date]) -> Collection[date]:
-        """Those of `days` that may be read."""
 
 
 @runtime_checkable
 class RowsByDay(Protocol):
-    """Rows that can be had by days and columns, such as `headrace.lake.scan.LakeScan`."""
+    """Rows that can be read by days and columns, such as `headrace.lake.scan.LakeScan`."""
 
     schema: TableSchema
     days: tuple[date, ...]
@@ -83,40 +76,42 @@ class RowsByDay(Protocol):
     def batches(
         self, days: Collection[date] | None = None, columns: Sequence[str] | None = None
     ) -> pa.RecordBatchReader:
-        """The rows of `days`, or all."""
+        """The rows of `days`, or of all days."""
 
 
 class PostgresIOManager(dg.ConfigurableIOManager):
-    """Publishes assets as Postgres tables and reads them, one day or a range of days alike.
+    """Publishes assets as Postgres tables and reads them, one day or a window of days.
 
-    An asset with daily partitions replaces its run's days in one transaction, days without rows
-    included. One without partitions becomes equal to the value.
+    The run of an asset with daily partitions replaces the run's days in one transaction, days
+    without rows included. The run of an asset without partitions makes the table equal to the
+    value.
 
-    The asset's metadata may say:
-        table: `namespace.name`; by default the key's last part, in the namespace of the part
+    The asset's metadata may set:
+        table: `namespace.name`; default: the last part of the key, in the namespace of the part
             before.
-        partition_by: The column with a row's day, a date or yyyymmdd; `_partition_date` by default.
+        partition_by: The column with a row's day, a date or yyyymmdd; default: `_partition_date`.
         primary_key: A column, or a list of columns.
-        indexes: A list, of columns or of lists of columns.
-        mode: `partition_replace`, by default for an asset with partitions; `upsert`, by default
-            for one without that has a primary key, and which with partitions writes of the run's
-            days what differs by that key, `partition_by` among it; or `truncate_and_load`.
+        indexes: A list of columns or of lists of columns.
+        mode: `partition_replace`, the default of an asset with partitions; `upsert`, the default of
+            an asset without partitions that has a primary key; or `truncate_and_load`. With
+            partitions, `upsert` writes the rows of the run's days that differ; the primary key
+            must contain `partition_by`.
 
-    Takes Arrow tables and readers, pandas and Spark frames, lake scans (anything that is
-    `RowsByDay`), a load that is staged already (`StagedLoad`), and one table of a group that is
-    published together once its last table is handed over: a `GroupMember`, or any object that has
-    one as `member`. Gives what the input is annotated with: `pa.Table`, `pa.RecordBatchReader` or
-    a pandas `DataFrame`.
+    An asset may return an Arrow table or reader, a pandas or Spark frame, a lake scan (any
+    `RowsByDay`), a load that is staged already (`StagedLoad`), or one table of a group that is
+    published in one transaction with its last table: a `GroupMember`, or an object that has one as
+    `member`. An input is read as its annotation says: `pa.Table`, `pa.RecordBatchReader` or a
+    pandas `DataFrame`.
 
     Attributes:
-        warehouse: Where the tables are.
-        recorder: Told of every publication, and may write in its transaction.
-        gate: Asked which days may be read; without one, all of them.
-        default_namespace: Where the tables of assets are whose key has one part.
+        warehouse: The warehouse with the tables.
+        recorder: Called around every publication; may write in its transaction.
+        gate: Decides which days may be read; without one, all days.
+        default_namespace: The namespace of assets whose key has one part.
     """
 
     warehouse: dg.ResourceDependency[WarehouseResource]
-    recorder: dg.ResourceDependency[PublicationRecorder | None] = None  # type: ignore[assignment]
+    recorder: dg.ResourceDependency[LoadRecorder | None] = None  # type: ignore[assignment]
     gate: dg.ResourceDependency[PublicationGate | None] = None  # type: ignore[assignment]
     default_namespace: str = "warehouse"
 
@@ -124,8 +119,8 @@ class PostgresIOManager(dg.ConfigurableIOManager):
         """Publish a value: the run's days, or the whole table of an asset without partitions.
 
         Raises:
-            dg.Failure: The value cannot be published (other columns, other days, refused rows),
-                which repeating will not change.
+            dg.Failure: The value cannot be published (incompatible columns, days outside the run,
+                refused rows), and a retry cannot help.
         """
         member = obj if isinstance(obj, GroupMember) else getattr(obj, "member", None)
         with permanent_errors_are_not_retried():
@@ -139,9 +134,9 @@ class PostgresIOManager(dg.ConfigurableIOManager):
                 return
             try:
                 publications = member.group.publish(
-                    lambda session, changes: self._write_along(context, obj, session, changes)
+                    lambda session, changes: self._record(context, obj, session, changes)
                 )
-            except Exception as error:  # whatever it is, the days that it failed have to be known
+            except Exception as error:  # of any class: the recorder records its days as failed
                 if self.recorder is not None:
                     self.recorder.failed(context, obj, error)
                 raise
@@ -154,7 +149,7 @@ class PostgresIOManager(dg.ConfigurableIOManager):
         """Read the input's days, or the whole table where the asset has none.
 
         Raises:
-            dg.Failure: Nothing was ever published, or a column cannot be read.
+            dg.Failure: The table does not exist, or a column cannot be read.
         """
         days = days_of(context)
         wanted = context.dagster_type.typing_type
@@ -176,12 +171,12 @@ class PostgresIOManager(dg.ConfigurableIOManager):
             "pandas DataFrame"
         )
 
-    def _write_along(
+    def _record(
         self,
         context: dg.OutputContext,
         value: object,
         session: Session,
-        changes: Mapping[str, Publication],
+        changes: Mapping[str, LoadResult],
     ) -> None:
         if self.recorder is not None:
             self.recorder.publishing(context, value, session, changes)
@@ -259,7 +254,7 @@ def _slices(
 
 
 def _names(value: object) -> tuple[str, ...]:
-    """A column or a list of columns, as metadata gives it."""
+    """The columns of a metadata value: one name, or a list of names."""
     if value is None:
         return ()
     if isinstance(value, str):
@@ -267,5 +262,5 @@ def _names(value: object) -> tuple[str, ...]:
     if isinstance(value, Sequence):
         return tuple(str(name) for name in value)
     raise UnknownColumnError(
-        f"{value!r} names no columns", fix="give a column's name, or a list of names"
+        f"{value!r} is no column name", fix="give the name of a column, or a list of names"
     )

@@ -10,7 +10,7 @@ from headrace.config.star import DimensionConfig, FactConfig
 from headrace.lake.table import LakeTable
 from headrace.pipeline.calendar import CalendarStep
 from headrace.pipeline.dimensions import DimensionStep, dimension_sources
-from headrace.pipeline.facts import FactStep, StagedFact
+from headrace.pipeline.facts import FactStep, AuditedFact
 from headrace.pipeline.full_snapshots import NAMESPACE as QUARANTINED_KEYS
 from headrace.pipeline.inferred_members import inferring_facts
 from headrace.pipeline.periodic_snapshots import PeriodicSnapshotStep
@@ -154,7 +154,7 @@ def build_fact_asset(project: Project, config: FactConfig, *, for_ui: bool) -> d
 
     def staged_fact(
         step: FactStep, days: Sequence[date], lake: LakeResource, recorder: LedgerRecorder
-    ) -> StagedFact:
+    ) -> AuditedFact:
         if not config.accumulates:
             processed = lake.scan(PROCESSED, table_of(config.entity), days)
             return step.stage(name_of(key), processed, days)

@@ -189,7 +189,7 @@ def build_mart_assets(
                     recorder.record_reports(step, key, plans[key], judged)
                     reports += judged.values()
                 events.log_checks(step, _judged(some, builds))
-            views.follow(recorder.warehouse.connection_factory(), project.views, [MARTS])
+            views.refresh(recorder.warehouse.connection_factory(), project.views, [MARTS])
             progress.report("marts", planned, planned)
         recorder.end(step, keys, reports)
         stale = {day for plan in plans.values() for day in plan.stale}

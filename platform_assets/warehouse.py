@@ -20,13 +20,13 @@ from headrace.pipeline.warehouse import (
     dimension_table,
     fact_table,
 )
-from headrace.pipeline.warehouse_views import limited_roles
+from headrace.pipeline.warehouse_views import restricted_roles
 from headrace.project.lineage import warehouse_lineage
 from headrace.project.version import code_version
 from headrace.quality.registry import TableKind
 from headrace.quality.report import PartitionReport
-from headrace.warehouse.ddl.comments import Described
-from headrace.warehouse.ddl.retention import first_kept_month
+from headrace.warehouse.ddl.comments import ColumnComments
+from headrace.warehouse.ddl.partitions import first_kept_month
 from headrace.warehouse.loading.load_transaction import LoadGroup
 from headrace.warehouse.tables import WarehouseTable
 from io_managers.contexts import REBUILD_TAG
@@ -58,9 +58,12 @@ def build_warehouse_assets(project: Project, *, for_ui: bool) -> dg.AssetsDefini
     lineages = warehouse_lineage(project)
     facts = tuple(tables[fact.name] for fact in star.facts)
     key_views = warehouse_views.outrigger_views(project)
-    limited = limited_roles(project)
+    restricted = restricted_roles(project)
     grains = {fact.name: lineages[fact.name].grain for fact in star.facts}
-    described = (*map(Described.of, tables.values()), *warehouse_views.described(project))
+    column_comments = (
+        *map(ColumnComments.of, tables.values()),
+        *warehouse_views.outrigger_comments(project),
+    )
 
     @dg.multi_asset(
         name=WAREHOUSE,
@@ -112,8 +115,8 @@ def build_warehouse_assets(project: Project, *, for_ui: bool) -> dg.AssetsDefini
                             {n: _not_among(r, plans[n].days) for n, r in staged.reports.items()},
                             facts,
                             key_views,
-                            described,
-                            limited,
+                            column_comments,
+                            restricted,
                             grains,
                         ),
                         output_name=name,

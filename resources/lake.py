@@ -9,10 +9,10 @@ import dagster as dg
 
 from headrace.lake.catalog import LakeCatalog
 from headrace.lake.scan import LakeScan
-from headrace.lake.storage import LakeSettings, S3Settings
+from headrace.lake.storage import LakeSettings, S3Access
 from headrace.lake.table import PARTITION_COLUMN, LakeTable
 
-# Runs in one process share the connections: each run makes its resources anew.
+# Runs in one process share the connections: each run creates new resources.
 _LAKES_AT_ONCE = 8
 
 
@@ -21,7 +21,7 @@ class LakeResource(dg.ConfigurableResource[None]):
 
     Attributes:
         catalog_uri: URL of the Postgres database that holds the Iceberg catalog.
-        warehouse: A local folder, or `s3://bucket/prefix`.
+        location: A local folder, or `s3://bucket/prefix`.
         s3_endpoint: URL of an S3 server other than AWS.
         s3_region: Region of the bucket.
         s3_access_key_id: Without it, the machine's own credentials are used.
@@ -30,7 +30,7 @@ class LakeResource(dg.ConfigurableResource[None]):
     """
 
     catalog_uri: str
-    warehouse: str
+    location: str
     s3_endpoint: str | None = None
     s3_region: str = "us-east-1"
     s3_access_key_id: str | None = None
@@ -39,10 +39,10 @@ class LakeResource(dg.ConfigurableResource[None]):
 
     @classmethod
     def of(cls, settings: LakeSettings) -> Self:
-        """The resource of settings that were read elsewhere."""
+        """The resource for the library's settings."""
         return cls(
             catalog_uri=settings.catalog_uri,
-            warehouse=settings.warehouse,
+            location=settings.location,
             s3_endpoint=settings.s3.endpoint,
             s3_region=settings.s3.region,
             s3_access_key_id=settings.s3.access_key_id,
@@ -55,8 +55,8 @@ class LakeResource(dg.ConfigurableResource[None]):
         """The settings in the library's form."""
         return LakeSettings(
             catalog_uri=self.catalog_uri,
-            warehouse=self.warehouse,
-            s3=S3Settings(
+            location=self.location,
+            s3=S3Access(
                 endpoint=self.s3_endpoint,
                 region=self.s3_region,
                 access_key_id=self.s3_access_key_id,
@@ -67,20 +67,20 @@ class LakeResource(dg.ConfigurableResource[None]):
 
     @property
     def catalog(self) -> LakeCatalog:
-        """The lake's tables. Connects when one is first used."""
+        """The lake's tables. It connects on first use."""
         return _catalog(self.settings)
 
     def table(
         self, namespace: str, name: str, *, partition_column: str = PARTITION_COLUMN
     ) -> LakeTable:
-        """The table `namespace.name`, whether or not it exists yet."""
+        """The table `namespace.name`, which need not exist."""
         return self.catalog.table(namespace, name, partition_column=partition_column)
 
     def scan(self, namespace: str, name: str, days: Collection[date] | None = None) -> LakeScan:
         """The published state of some days of a table, or of all.
 
         Raises:
-            UnpublishedTableError: Nothing was ever published to the table.
+            UnpublishedTableError: The table does not exist.
         """
         return self.table(namespace, name).scan(days)
 

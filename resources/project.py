@@ -39,7 +39,7 @@ class ProjectLakeResource(LakeResource):
     """The lake that the configuration names."""
 
     catalog_uri: str = _LOOKED_UP
-    warehouse: str = _LOOKED_UP
+    location: str = _LOOKED_UP
     home: str
     folder: str
     environment: str

@@ -15,15 +15,15 @@ from headrace.warehouse.warehouse import Warehouse
 
 
 class WarehouseResource(dg.ConfigurableResource[None]):
-    """A Postgres database: one that is there already, or an embedded one in a folder.
+    """A Postgres database: an existing one, or an embedded server in a folder.
 
-    Nothing is connected or started before it is used.
+    It connects, or starts the server, on first use.
 
     Attributes:
         url: As `postgresql://user:password@host:5432/database`; give it as `dg.EnvVar`, which
             Dagster does not show.
-        embedded: Without a URL: the folder in which an embedded server is started.
-        sessions: How many sessions a load copies and indexes with.
+        embedded: Without a URL: the folder of the embedded server.
+        sessions: How many sessions a load uses to copy and index.
     """
 
     url: str | None = None
@@ -31,7 +31,7 @@ class WarehouseResource(dg.ConfigurableResource[None]):
     sessions: int = 2
 
     def database_url(self) -> str:
-        """Where the database is; starts the embedded server if it does not run."""
+        """The URL of the database; starts the embedded server if it does not run."""
         if self.url:
             return self.url
         if self.embedded:
@@ -42,11 +42,11 @@ class WarehouseResource(dg.ConfigurableResource[None]):
         )
 
     def connection_factory(self) -> Connect:
-        """What opens sessions with the database."""
+        """A function that opens sessions with the database."""
         return connection_factory(self.database_url())
 
     def warehouse(self) -> Warehouse:
-        """Staging, publishing and reading tables."""
+        """Stages, publishes and reads tables."""
         return Warehouse(self.connection_factory(), self.sessions)
 
     def ledger(self) -> Ledger:
@@ -54,9 +54,9 @@ class WarehouseResource(dg.ConfigurableResource[None]):
         return Ledger(session_pool(self.database_url()))
 
     def seen_files(self) -> SeenFiles:
-        """What the watch on the landing zone has asked for."""
+        """The files that the landing sensor has requested."""
         return SeenFiles(session_pool(self.database_url()))
 
     def lock(self, name: str) -> AbstractContextManager[None]:
-        """Hold a lock of the database while a block runs, against all other runs."""
+        """Hold an advisory lock of the database during the block."""
         return locked(self.connection_factory(), name)

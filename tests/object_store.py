@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from headrace.lake.storage import S3Settings
+from headrace.lake.storage import S3Access
 
 _WEED = Path(sys.executable).with_name("weed")
 _START_SECONDS = 60.0
@@ -28,7 +28,7 @@ _PORTS = ("master", "master_grpc", "volume", "volume_grpc", "filer", "filer_grpc
 class ObjectStore:
     """A running S3 server with one bucket."""
 
-    settings: S3Settings
+    settings: S3Access
     bucket: str
 
     def prefix(self, name: str) -> str:
@@ -52,7 +52,7 @@ def running(folder: Path, bucket: str = "lake") -> Iterator[ObjectStore]:
     """Start a server whose files are in `folder`, with an empty bucket; end it afterwards."""
     ports = _free_ports()
     key, secret = f"key{secrets.token_hex(4)}", secrets.token_hex(16)
-    settings = S3Settings(
+    settings = S3Access(
         endpoint=f"http://127.0.0.1:{ports['s3']}", access_key_id=key, secret_access_key=secret
     )
     identity = {
@@ -99,7 +99,7 @@ def _command(folder: Path, config: Path, ports: Mapping[str, int]) -> list[str]:
 
 
 def _await_bucket(
-    server: "subprocess.Popen[bytes]", settings: S3Settings, bucket: str, log: Path
+    server: "subprocess.Popen[bytes]", settings: S3Access, bucket: str, log: Path
 ) -> None:
     # Making the bucket with keys that only this server knows also shows that it is ours.
     scheme, _, endpoint = (settings.endpoint or "").partition("://")

@@ -22,13 +22,13 @@ def grant(
     Example: headrace warehouse grant analyst
     """
     from headrace.config.loader import load_project
-    from headrace.pipeline.warehouse_views import limits_of
+    from headrace.pipeline.warehouse_views import role_access
     from headrace.project.connections import postgres_url
     from headrace.warehouse.ddl import grants
     from headrace.warehouse.sessions import connection_factory
 
     project = load_project()
-    limits = limits_of(project, role)
+    limits = role_access(project, role)
     done = grants.grant(connection_factory(postgres_url(project, "warehouse")), role, limits)
     if as_json:
         output.print_json({"role": role, "is_limited": limits is not None, "statements": done})

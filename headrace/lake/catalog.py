@@ -36,7 +36,7 @@ class LakeCatalog:
         Raises:
             CatalogUnavailableError: The catalog's database does not answer.
         """
-        with self._connection.answering():
+        with self._connection.map_errors():
             catalog = self._connection.catalog
             found = [
                 (".".join(identifier[:-1]), identifier[-1])
@@ -53,7 +53,7 @@ class LakeCatalog:
         """
         table = self.table(namespace, name)
         location = table.location
-        with self._connection.answering(), suppress(NoSuchTableError):
+        with self._connection.map_errors(), suppress(NoSuchTableError):
             self._connection.catalog.drop_table((namespace, name))
         table.storage.delete(file.uri for file in table.storage.list_files(location))
 

@@ -22,13 +22,13 @@ from headrace.lake.connection import Identifier, LakeConnection
 from headrace.lake.parquet_files import FileLayout, check_day, read_footer
 from headrace.lake.scan import partition_day, planned_files
 from headrace.lake.schema import (
-    SchemaChange,
+    SchemaEvolution,
     check_file,
     iceberg_schema,
     iceberg_type,
     partition_column,
     partition_spec,
-    plan_change,
+    plan_evolution,
     plan_rebuild,
     table_schema,
 )
@@ -87,7 +87,7 @@ def begin(table: Table) -> Transaction:
     return _Transaction(table)
 
 
-def evolve(transaction: Transaction, change: SchemaChange) -> None:
+def evolve(transaction: Transaction, change: SchemaEvolution) -> None:
     """Add, widen and remove columns as part of the transaction."""
     if not change:
         return
@@ -117,7 +117,9 @@ def commit_snapshot(
         CommitFailedException: Somebody else committed since the table was loaded.
     """
     operation = Operation.OVERWRITE if removed else Operation.APPEND
-    producer = _Publication(operation, transaction, table.io, snapshot_properties=dict(properties))
+    producer = _OverwriteSnapshot(
+        operation, transaction, table.io, snapshot_properties=dict(properties)
+    )
     for file in removed:
         producer.delete_data_file(file)
     for file in added:
@@ -143,7 +145,7 @@ class _Transaction(Transaction):
         return self._copied[2]
 
 
-class _Publication(_OverwriteFiles):
+class _OverwriteSnapshot(_OverwriteFiles):
     """An overwrite that also keeps the list of manifests short.
 
     One snapshot, where `delete` and `add_files` make two: a reader that travels to a snapshot or a
@@ -167,7 +169,7 @@ _CONFLICT_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
-class Publication:
+class PublishRequest:
     """What a table shall hold.
 
     Attributes:
@@ -201,7 +203,7 @@ class _Entering:
     footer: pq.FileMetaData
 
 
-def publish(connection: LakeConnection, identifier: Identifier, wanted: Publication) -> Commit:
+def publish(connection: LakeConnection, identifier: Identifier, wanted: PublishRequest) -> Commit:
     """Commit a publication; after a conflict, plan it again on the table as it is then.
 
     Raises:
@@ -222,7 +224,7 @@ def publish(connection: LakeConnection, identifier: Identifier, wanted: Publicat
     )
     try:
         for attempt in attempts:
-            with attempt, connection.answering():
+            with attempt, connection.map_errors():
                 table = _table_for(connection, identifier, wanted)
                 return _commit(name, table, wanted, entering)
     except CommitFailedException as error:
@@ -233,7 +235,7 @@ def publish(connection: LakeConnection, identifier: Identifier, wanted: Publicat
     raise AssertionError("a retry context returns or raises")
 
 
-def _opened(name: str, storage: Storage, wanted: Publication) -> tuple[_Entering, ...]:
+def _opened(name: str, storage: Storage, wanted: PublishRequest) -> tuple[_Entering, ...]:
     named = [(day, file) for day, files in wanted.files.items() for file in files]
     twice = [path for path, count in Counter(file.path for _, file in named).items() if count > 1]
     if twice:
@@ -254,7 +256,7 @@ def _opened(name: str, storage: Storage, wanted: Publication) -> tuple[_Entering
     return tuple(storage.in_parallel(opened, named))
 
 
-def _table_for(connection: LakeConnection, identifier: Identifier, wanted: Publication) -> Table:
+def _table_for(connection: LakeConnection, identifier: Identifier, wanted: PublishRequest) -> Table:
     schema = iceberg_schema(wanted.schema)
     table = connection.load_or_create(
         identifier, schema, partition_spec(schema, wanted.partition_column)
@@ -270,14 +272,16 @@ def _table_for(connection: LakeConnection, identifier: Identifier, wanted: Publi
     return table
 
 
-def _commit(name: str, table: Table, wanted: Publication, entering: Sequence[_Entering]) -> Commit:
+def _commit(
+    name: str, table: Table, wanted: PublishRequest, entering: Sequence[_Entering]
+) -> Commit:
     transaction = begin(table)
     before = table_schema(name, table.schema())
     if wanted.rebuild:
         change = plan_rebuild(before, wanted.schema)
         _require_all_days(name, table, wanted, change)
     else:
-        change = plan_change(name, before, wanted.schema)
+        change = plan_evolution(name, before, wanted.schema)
     evolve(transaction, change)
     metadata = transaction.table_metadata
     _check_columns(name, table_schema(name, metadata.schema()), entering)
@@ -312,7 +316,9 @@ def _commit(name: str, table: Table, wanted: Publication, entering: Sequence[_En
     )
 
 
-def _require_all_days(name: str, table: Table, wanted: Publication, change: SchemaChange) -> None:
+def _require_all_days(
+    name: str, table: Table, wanted: PublishRequest, change: SchemaEvolution
+) -> None:
     """See that no published file keeps a column of another type than the table's."""
     published = {partition_day(file) for file in planned_files(table, None)}
     if change.removed and (staying := sorted(published - {*wanted.files}, key=str)):
@@ -334,6 +340,6 @@ def _check_columns(name: str, schema: TableSchema, entering: Sequence[_Entering]
         check_file(name, schema, path, columns)
 
 
-def _published(table: Table, wanted: Publication) -> list[DataFile]:
+def _published(table: Table, wanted: PublishRequest) -> list[DataFile]:
     days = wanted.days if wanted.partition_column else None
     return planned_files(table, days)

@@ -1,4 +1,4 @@
-"""The connection to the lake: catalog and storage, opened when first used."""
+"""The connection to the lake: catalog and storage, opened on first use."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +13,7 @@ from pyiceberg.exceptions import (
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
+from pyiceberg.types import DateType, TimestampType, TimestamptzType
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
@@ -27,7 +28,7 @@ _TABLE_PROPERTIES = {
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "50",
 }
-_WHERE_NOW = text(
+_METADATA_LOCATION = text(
     """
     select metadata_location from iceberg_tables
     where catalog_name = :catalog and table_namespace = :namespace and table_name = :name
@@ -36,15 +37,14 @@ _WHERE_NOW = text(
 
 
 class LakeConnection:
-    """Catalog and storage of one lake. Threads may share it; a forked process may not."""
+    """Catalog and storage of one lake. Safe to share between threads, not with a forked process."""
 
     def __init__(self, settings: LakeSettings) -> None:
         self.settings = settings
         self.storage = Storage(settings)
         self._catalog: SqlCatalog | None = None
         self._opening = Lock()
-        # As last seen. A metadata file never changes: while the catalog names the same one, so does
-        # nothing in the table.
+        # Metadata files are immutable: a table is unchanged while `metadata_location` is unchanged.
         self._loaded: dict[Identifier, Table] = {}
 
     def __repr__(self) -> str:
@@ -52,14 +52,14 @@ class LakeConnection:
 
     @property
     def catalog(self) -> SqlCatalog:
-        """PyIceberg's catalog, with a pool of connections; its tables are made when missing."""
+        """PyIceberg's catalog with its connection pool; creates the catalog's tables if missing."""
         with self._opening:
             if self._catalog is None:
                 self._catalog = self._open()
             return self._catalog
 
     def close(self) -> None:
-        """Give up the connections; the next use opens new ones."""
+        """Close the connections; the next use opens new ones."""
         with self._opening:
             self._loaded.clear()
             if self._catalog is not None:
@@ -67,18 +67,18 @@ class LakeConnection:
                 self._catalog = None
 
     def default_location(self, identifier: Identifier) -> str:
-        """Where a table that does not exist yet will be."""
+        """The location of a table that does not exist yet."""
         return "/".join((self.settings.root, *identifier))
 
     def load(self, identifier: Identifier) -> Table | None:
-        """The table as it is now, or None when there is none.
+        """The current state of a table; None if it does not exist.
 
         Raises:
             CatalogUnavailableError: The catalog's database does not answer.
         """
-        with self.answering():
+        with self.map_errors():
             known = self._loaded.get(identifier)
-            if known is not None and known.metadata_location == self._metadata_now(identifier):
+            if known is not None and known.metadata_location == self._metadata_location(identifier):
                 return _view_of(known)
             try:
                 found = self.catalog.load_table(identifier)
@@ -87,17 +87,17 @@ class LakeConnection:
         self._loaded[identifier] = _view_of(found)
         return found
 
-    def _metadata_now(self, identifier: Identifier) -> str | None:
+    def _metadata_location(self, identifier: Identifier) -> str | None:
         namespace, name = identifier
-        asked = {"catalog": self.catalog.name, "namespace": namespace, "name": name}
+        parameters = {"catalog": self.catalog.name, "namespace": namespace, "name": name}
         with self.catalog.engine.connect() as connection:
-            location: str | None = connection.execute(_WHERE_NOW, asked).scalar()
+            location: str | None = connection.execute(_METADATA_LOCATION, parameters).scalar()
             return location
 
     def load_or_create(self, identifier: Identifier, schema: Schema, spec: PartitionSpec) -> Table:
-        """The table as it is now, made with `schema` and `spec` when there is none.
+        """The current state of a table; created with `schema` and `spec` if it does not exist.
 
-        Two runs may do so at once: the one that comes second takes the first one's table.
+        If two runs create it at once, the second uses the table of the first.
 
         Raises:
             CatalogUnavailableError: The catalog's database does not answer.
@@ -105,7 +105,7 @@ class LakeConnection:
         table = self.load(identifier)
         if table is not None:
             return table
-        with self.answering():
+        with self.map_errors():
             with suppress(NamespaceAlreadyExistsError, IntegrityError):
                 self.catalog.create_namespace(identifier[0])
             with suppress(TableAlreadyExistsError):
@@ -114,15 +114,16 @@ class LakeConnection:
                     schema=schema,
                     location=self.default_location(identifier),
                     partition_spec=spec,
-                    # The engines write no field ids: readers find the columns by name.
+                    # The engines write no field ids: readers map columns by name.
                     properties=_TABLE_PROPERTIES
+                    | _metrics_properties(schema)
                     | {"schema.name-mapping.default": schema.name_mapping.model_dump_json()},
                 )
             return self.catalog.load_table(identifier)
 
     @contextmanager
-    def answering(self) -> Iterator[None]:
-        """Translate the database driver's errors.
+    def map_errors(self) -> Iterator[None]:
+        """Raise this project's errors for the database driver's.
 
         Raises:
             CatalogUnavailableError: The catalog's database does not answer.
@@ -132,15 +133,15 @@ class LakeConnection:
         except OperationalError as error:
             raise CatalogUnavailableError(
                 f"the lake's catalog does not answer: {error.orig}",
-                fix="see that its Postgres runs and that the catalog's URL names it",
+                fix="check that its Postgres runs, and the catalog's URL",
             ) from error
 
     def _open(self) -> SqlCatalog:
-        with self.answering():
+        with self.map_errors():
             try:
                 return SqlCatalog(self.settings.catalog_name, **self._properties())
             except (ProgrammingError, IntegrityError):
-                # Another process made the catalog's tables between our look and our CREATE.
+                # Another process created the catalog's tables between our check and our CREATE.
                 return SqlCatalog(self.settings.catalog_name, **self._properties())
 
     def _properties(self) -> dict[str, str]:
@@ -148,7 +149,7 @@ class LakeConnection:
         given = {
             "uri": _with_driver(self.settings.catalog_uri),
             "warehouse": self.settings.root,
-            # A Postgres that was restarted costs one new connection, not a failed run.
+            # After a restart of Postgres the pool reconnects, instead of failing the run.
             "pool_pre_ping": "true",
             "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO",
             "s3.endpoint": s3.endpoint,
@@ -159,15 +160,29 @@ class LakeConnection:
         return {name: value for name, value in given.items() if value is not None}
 
 
+def _metrics_properties(schema: Schema) -> dict[str, str]:
+    """Bounds for dates and timestamps, by which scans skip files; counts for the other columns.
+
+    Days are unsorted by other columns: their bounds skip hardly any file, and cost a commit more
+    than all the rest of a file's metadata (decisions/0036).
+    """
+    modes = {
+        f"write.metadata.metrics.column.{field.name}": "full"
+        for field in schema.fields
+        if isinstance(field.field_type, DateType | TimestampType | TimestamptzType)
+    }
+    return {"write.metadata.metrics.default": "counts"} | modes
+
+
 def _view_of(table: Table) -> Table:
-    """A table of its own: a commit through one moves it on, and no other."""
+    """A copy of its own: a commit updates the table object through which it was made."""
     return Table(
         table.name(), table.metadata, table.metadata_location, io=table.io, catalog=table.catalog
     )
 
 
 def _with_driver(uri: str) -> str:
-    # A bare postgresql:// means psycopg 2 to SQLAlchemy 2.0 and psycopg 3 to 2.1.
+    # SQLAlchemy 2.0 reads a bare postgresql:// as psycopg 2, SQLAlchemy 2.1 as psycopg 3.
     url = make_url(uri)
     if url.drivername in {"postgres", "postgresql"}:
         url = url.set(drivername="postgresql+psycopg2")

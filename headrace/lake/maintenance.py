@@ -8,7 +8,7 @@ import stamina
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
-from headrace.lake.storage import StoredFile
+from headrace.lake.storage import LakeFile
 from headrace.lake.table import LakeTable
 
 _ATTEMPTS = 10
@@ -38,7 +38,7 @@ def expire_snapshots(
 
 def remove_orphans(
     table: LakeTable, older_than: datetime, *, limit: int | None = None
-) -> tuple[StoredFile, ...]:
+) -> tuple[LakeFile, ...]:
     """Delete files in the table's folder that no snapshot refers to; returns what was deleted.
 
     Such are files that were staged and never published, and those of forgotten snapshots.

@@ -1,28 +1,34 @@
-"""Parquet files on their way into a table: what their footers say, and Iceberg's record of them."""
+"""Staged Parquet files: their footers, and the Iceberg metadata of a data file made from them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyiceberg.io.pyarrow import (
+    StatisticsCollector,
+    compute_statistics_plan,
+    data_file_statistics_from_parquet_metadata,
+    parquet_path_to_id_mapping,
+)
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Record
 
 from headrace.errors import StagedFileRejectedError
-from headrace.lake.metrics import StatisticsPlan
-from headrace.lake.storage import Storage, StoredFile
+from headrace.lake.storage import LakeFile, Storage
 from headrace.staged import StagedFile
 
 _EPOCH = date(1970, 1, 1)
 
 
-def read_staged_file(storage: Storage, stored: StoredFile) -> StagedFile:
-    """Read a file's footer.
+def read_staged_file(storage: Storage, stored: LakeFile) -> StagedFile:
+    """The description of a staged file, from its footer.
 
     Raises:
-        StagedFileRejectedError: It is not a whole Parquet file.
+        StagedFileRejectedError: It is not a complete Parquet file.
     """
     footer = read_footer(storage, stored.uri)
     return StagedFile(
@@ -38,34 +44,49 @@ def read_footer(storage: Storage, uri: str) -> pq.FileMetaData:
     """The footer of a Parquet file.
 
     Raises:
-        StagedFileRejectedError: It is not a whole Parquet file, or not there.
+        StagedFileRejectedError: The file is missing, or not a complete Parquet file.
     """
     try:
         with storage.open(uri) as file:
             return pq.read_metadata(file)
     except (pa.ArrowInvalid, FileNotFoundError) as error:
         raise StagedFileRejectedError(
-            f"{uri} is not a whole Parquet file: {error}",
-            fix="run the step again: it writes its files anew",
+            f"{uri} is not a complete Parquet file: {error}",
+            fix="run the step again: it writes new files",
         ) from error
 
 
 @dataclass(frozen=True)
 class FileLayout:
-    """How a table files what enters it: its partitions, and the statistics that it keeps."""
+    """The parts of a table's metadata that the metadata of its data files depends on.
+
+    Attributes:
+        spec_id: The partition spec.
+        metrics: Metrics mode by field id: which counts and bounds are stored.
+        field_ids: Field id by a column's path in the Parquet file.
+    """
 
     spec_id: int
-    statistics: StatisticsPlan
+    metrics: Mapping[int, StatisticsCollector]
+    field_ids: Mapping[str, int]
 
     @classmethod
     def of(cls, metadata: TableMetadata) -> "FileLayout":
-        """The layout of a table's current schema."""
-        return cls(metadata.default_spec_id, StatisticsPlan.of(metadata))
+        """The layout of a table's current schema and `write.metadata.metrics` properties."""
+        schema = metadata.schema()
+        return cls(
+            metadata.default_spec_id,
+            compute_statistics_plan(schema, metadata.properties),
+            parquet_path_to_id_mapping(schema),
+        )
 
     def data_file(self, file: StagedFile, footer: pq.FileMetaData, day: date | None) -> DataFile:
-        """Iceberg's record of a file, with the bounds by which readers skip it."""
-        # PyIceberg's add_files makes the same record, but reads every footer again and looks for
-        # the paths in every manifest.
+        """The Iceberg metadata of a file, with the bounds by which readers skip it."""
+        # PyIceberg's add_files makes the same metadata, but reads every footer again and searches
+        # every manifest for the paths.
+        statistics = data_file_statistics_from_parquet_metadata(
+            footer, dict(self.metrics), dict(self.field_ids)
+        )
         return DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=file.path,
@@ -76,37 +97,37 @@ class FileLayout:
             spec_id=self.spec_id,
             equality_ids=None,
             key_metadata=None,
-            **self.statistics.of_file(footer),
+            **statistics.to_serialized_dict(),
         )
 
 
 def partition_value(day: date) -> int:
-    """Iceberg's form of a day: days since 1970-01-01."""
+    """A day as Iceberg stores it: days since 1970-01-01."""
     return (day - _EPOCH).days
 
 
 def day_of(value: date | int) -> date:
-    """The day that a partition's value stands for, as planned (int) or as read (date)."""
+    """The day of a partition value: an int in a planned file, a date in one that was read."""
     return value if isinstance(value, date) else date.fromordinal(value + _EPOCH.toordinal())
 
 
 def check_day(
     storage: Storage, file: StagedFile, footer: pq.FileMetaData, column: str, day: date
 ) -> None:
-    """See that every row of `file` has `day` in `column`.
+    """Check that every row of `file` has `day` in `column`.
 
-    Iceberg stores the value of an identity partition beside the file and believes it: a file filed
-    under the wrong day, or without the column, would read as rows of that day without any error.
+    Iceberg reads the value of an identity partition from the file's metadata, not from its rows: a
+    file with the wrong day, or without the column, would read as rows of that day without an error.
 
     Raises:
-        StagedFileRejectedError: A row has another day or none, or the column is missing.
+        StagedFileRejectedError: A row has another day or NULL, or the column is missing.
     """
     low, high, nulls = _bounds(storage, file.path, footer, column)
     if nulls or low != day or high != day:
-        found = "no value" if low is None else f"{low} to {high}, {nulls} without a value"
+        found = "no value" if low is None else f"{low} to {high}, {nulls} NULL"
         raise StagedFileRejectedError(
-            f"a file staged for {day} has in {column}: {found}: {file.path}",
-            fix=f"write one day a file, with the day in {column}",
+            f"a file staged for {day} has other values in {column}: {found}: {file.path}",
+            fix=f"write one day per file, with the day in {column}",
         )
 
 
@@ -139,7 +160,7 @@ def _null_counts(storage: Storage, uri: str, footer: pq.FileMetaData) -> dict[st
         for group in groups:
             statistics = group.column(position).statistics
             if statistics is None or not statistics.has_null_count:
-                # parquet-java leaves the counts out where values are longer than 4 KiB.
+                # parquet-java omits the null count of columns with values longer than 4 KiB.
                 counts[name] = _read_column(storage, uri, name).null_count
                 break
             counts[name] += statistics.null_count

@@ -201,22 +201,6 @@ class LakeScan:
         """URIs of the files of `days`, or of all; KeyError for a day that was not asked for."""
         return [file.path for file in self._chosen(days)]
 
-    def slices(self, max_bytes: int) -> list[list[date]]:
-        """The days in order, cut into runs whose files have at most `max_bytes` together.
-
-        A day larger than that is a slice of its own. An empty day costs nothing and comes along.
-        """
-        slices: list[list[date]] = []
-        filled = 0
-        for day in self.days:
-            size = self.size_bytes(day)
-            if not slices or (filled and filled + size > max_bytes):
-                slices.append([])
-                filled = 0
-            slices[-1].append(day)
-            filled += size
-        return slices
-
     def batches(
         self, days: Collection[date] | None = None, columns: Sequence[str] | None = None
     ) -> pa.RecordBatchReader:

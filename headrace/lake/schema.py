@@ -41,7 +41,7 @@ _FIRST_PARTITION_FIELD = 1000  # Iceberg's specification counts partition fields
 
 
 @dataclass(frozen=True)
-class SchemaChange:
+class SchemaEvolution:
     """What a table must change before it can take a schema.
 
     Attributes:
@@ -60,16 +60,16 @@ class SchemaChange:
         return bool(self.added or self.widened or self.removed)
 
 
-def plan_rebuild(published: TableSchema, new: TableSchema) -> SchemaChange:
+def plan_rebuild(published: TableSchema, new: TableSchema) -> SchemaEvolution:
     """What makes `published` equal to `new` where nothing that is published stays."""
     before = {column.name: _canonical(column.type) for column in published}
     after = {column.name: _canonical(column.type) for column in new}
     added = tuple(c for c in new if before.get(c.name) != after[c.name])
     removed = tuple(name for name in before if before[name] != after.get(name))
-    return SchemaChange(added, (), removed)
+    return SchemaEvolution(added, (), removed)
 
 
-def plan_change(table: str, published: TableSchema, new: TableSchema) -> SchemaChange:
+def plan_evolution(table: str, published: TableSchema, new: TableSchema) -> SchemaEvolution:
     """What `published` lacks of `new`. A column that `new` lacks stays, and is null in new rows.
 
     Raises:
@@ -86,7 +86,7 @@ def plan_change(table: str, published: TableSchema, new: TableSchema) -> SchemaC
                 fix=f"declare '{column.name}' as {before}, or make the table and what follows from "
                 f"it anew: {rebuild_command(table)}",
             )
-    return SchemaChange(
+    return SchemaEvolution(
         added=tuple(column for column in new if column.name not in types),
         widened=tuple(
             c for c in new if _canonical(c.type) != types.get(c.name, _canonical(c.type))

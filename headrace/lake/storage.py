@@ -30,7 +30,7 @@ _LIST_FROM = 8
 
 
 @dataclass(frozen=True)
-class S3Settings:
+class S3Access:
     """An S3 endpoint; without keys, the machine's own credentials are used."""
 
     endpoint: str | None = None
@@ -45,42 +45,42 @@ class LakeSettings:
 
     Attributes:
         catalog_uri: URL of the Postgres database that holds the Iceberg catalog.
-        warehouse: A local folder, or `s3://bucket/prefix`.
+        location: A local folder, or `s3://bucket/prefix`.
         s3: How to reach the bucket; not used by a local folder.
         catalog_name: Name of the catalog in its database; Spark's JDBC catalog must use the same.
     """
 
     catalog_uri: str = field(repr=False)
-    warehouse: str
-    s3: S3Settings = S3Settings()
+    location: str
+    s3: S3Access = S3Access()
     catalog_name: str = "lake"
 
     @cached_property
     def root(self) -> str:
-        """The warehouse as a URI without a slash at its end.
+        """`location` as a URI without a trailing slash.
 
         Raises:
             ConfigError: It is neither a folder nor an S3 prefix, or no engine could read its URI.
         """
-        parts = urlsplit(self.warehouse)
+        parts = urlsplit(self.location)
         # Readers disagree whether a URI's escapes are escapes, so names that need them are refused.
-        if set(self.warehouse) & set("%#?"):
+        if set(self.location) & set("%#?"):
             raise ConfigError(
-                f"the lake's path '{self.warehouse}' has a '%', '#' or '?'",
+                f"the lake's path '{self.location}' has a '%', '#' or '?'",
                 fix="use a folder whose path has none of them",
             )
         if parts.scheme == "s3" and parts.netloc:
-            return self.warehouse.rstrip("/")
+            return self.location.rstrip("/")
         if parts.scheme not in {"", "file"}:
             raise ConfigError(
-                f"the lake cannot be in '{self.warehouse}'",
+                f"the lake cannot be in '{self.location}'",
                 fix="use a folder or s3://bucket/prefix",
             )
         return f"file://{Path(parts.path).expanduser().absolute()}"
 
 
 @dataclass(frozen=True)
-class StoredFile:
+class LakeFile:
     """One file of the lake; `modified_at` is UTC."""
 
     uri: str
@@ -126,11 +126,11 @@ class Storage:
         """Open a file for random reads; FileNotFoundError when it is not there."""
         return self.filesystem.open_input_file(self.path(uri))
 
-    def list_files(self, folder: str) -> tuple[StoredFile, ...]:
+    def list_files(self, folder: str) -> tuple[LakeFile, ...]:
         """All files under `folder`, at any depth, by name; none when it does not exist."""
         selector = fs.FileSelector(self.path(folder), recursive=True, allow_not_found=True)
         found = (entry for entry in self.filesystem.get_file_info(selector) if entry.is_file)
-        stored = (StoredFile(self._prefix + e.path, e.size, e.mtime) for e in found)
+        stored = (LakeFile(self._prefix + e.path, e.size, e.mtime) for e in found)
         return tuple(sorted(stored, key=lambda file: file.uri))
 
     def sizes(self, uris: Collection[str]) -> dict[str, int]:

@@ -14,12 +14,12 @@ from pyiceberg.table.snapshots import ancestors_of
 
 from headrace.errors import StagedFileRejectedError, UnpublishedTableError
 from headrace.lake.changes import FileChanges, changes_since
-from headrace.lake.commit import Commit, Publication, publish
+from headrace.lake.commit import Commit, PublishRequest, publish
 from headrace.lake.connection import LakeConnection
 from headrace.lake.parquet_files import read_staged_file
 from headrace.lake.scan import EVERYTHING, LakeScan
 from headrace.lake.schema import table_schema
-from headrace.lake.storage import DAY_FOLDER, StoredFile
+from headrace.lake.storage import DAY_FOLDER, LakeFile
 from headrace.schema import TableSchema
 from headrace.staged import StagedFile, StagedPartition
 
@@ -224,7 +224,7 @@ class LakeTable:
         folder, storage = self.staging_uri(token), self.storage
         stored = [f for f in storage.list_files(folder) if not _is_hidden(f.uri, folder)]
 
-        def read(file: StoredFile) -> tuple[date | None, StagedFile]:
+        def read(file: LakeFile) -> tuple[date | None, StagedFile]:
             return _day_in(file.uri, folder), read_staged_file(storage, file)
 
         return [(day, file) for day, file in storage.in_parallel(read, stored) if file.rows]
@@ -239,7 +239,7 @@ class LakeTable:
         rebuild: bool = False,
     ) -> Commit:
         column = None if None in files else self.partition_column
-        wanted = Publication(mode, files, column, schema, properties, rebuild)
+        wanted = PublishRequest(mode, files, column, schema, properties, rebuild)
         return publish(self._connection, self._identifier, wanted)
 
 

@@ -6,7 +6,7 @@ from headrace.config.loader import Project
 from headrace.config.star import FactConfig
 from headrace.ledger.ledger import Ledger
 from headrace.pipeline.warehouse import NAMESPACE, fact_table
-from headrace.warehouse.ddl.retention import drop_months, first_kept_month
+from headrace.warehouse.ddl.partitions import drop_months, first_kept_month
 from headrace.warehouse.sessions import Connect
 
 

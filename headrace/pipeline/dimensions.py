@@ -66,7 +66,7 @@ _UNCHANGED = tuple(
 
 
 @dataclass(frozen=True)
-class StagedDimension:
+class AuditedDimension:
     """A whole dimension, staged, with the audit reports of the run's days and of stale days."""
 
     table: StagedTable
@@ -212,7 +212,7 @@ class DimensionStep:
     code_version: str
     quarantined_keys: LakeTable | None = None
 
-    def stage(self, days: Sequence[date], stale: Collection[date] = ()) -> StagedDimension:
+    def stage(self, days: Sequence[date], stale: Collection[date] = ()) -> AuditedDimension:
         """Stage the dimension, which follows all that is published, whatever run it is from.
 
         Args:
@@ -245,7 +245,7 @@ class DimensionStep:
             **written.read,
         }
         table = StagedTable(schema, (*written.history, *written.latest), recorded)
-        return StagedDimension(
+        return AuditedDimension(
             table,
             self._reports(days, written),
             self._reports(sorted(stale), written),

@@ -17,7 +17,7 @@ from headrace.quality.partition_checks import ROWS
 from headrace.schema import TableSchema, decimal_parts
 from headrace.star.facts import DATE_KEY
 from headrace.warehouse.identifiers import longest_texts
-from headrace.warehouse.loading.staged_loads import StagedLoad, StagedPart
+from headrace.warehouse.loading.staged_loads import StagedLoad, StagingTable
 from headrace.warehouse.loading.workers import Workers
 from headrace.warehouse.sessions import Connect, Session, map_errors
 from headrace.warehouse.tables import Reference, WarehouseTable
@@ -188,7 +188,7 @@ def key_faults(rows: DataFrame, table: WarehouseTable) -> dict[int, dict[str, in
 
 
 @dataclass(frozen=True)
-class StagedDay:
+class DayTotals:
     """Totals and orphans of one day's staged facts.
 
     Attributes:
@@ -199,10 +199,10 @@ class StagedDay:
     totals: Totals
     orphans: Mapping[str, int]
 
-    def plus(self, other: "StagedDay") -> "StagedDay":
+    def plus(self, other: "DayTotals") -> "DayTotals":
         """The sum of two days."""
         orphans = {key: count + other.orphans[key] for key, count in self.orphans.items()}
-        return StagedDay(plus(self.totals, other.totals), orphans)
+        return DayTotals(plus(self.totals, other.totals), orphans)
 
 
 def audit_staged_facts(
@@ -211,7 +211,7 @@ def audit_staged_facts(
     measures: Sequence[str],
     references: Sequence[Reference],
     members: Mapping[str, StagedLoad],
-) -> dict[int, StagedDay]:
+) -> dict[int, DayTotals]:
     """Totals and orphans of staged facts by date key.
 
     One pass costs a third of one query for each foreign key. Two sessions share the parts, to use
@@ -229,9 +229,9 @@ def audit_staged_facts(
         _Lookup(number, load.table.namespace, reference, members.get(reference.table))
         for number, reference in enumerate(references)
     ]
-    found: dict[int, StagedDay] = {}
+    found: dict[int, DayTotals] = {}
 
-    def audit(session: Session, parts: Sequence[StagedPart]) -> None:
+    def audit(session: Session, parts: Sequence[StagingTable]) -> None:
         # Staging makes one part a month, so that no day is in two parts.
         found.update(_query(session, load.relation(parts), measures, references, lookups))
 
@@ -247,7 +247,7 @@ def audit_published_facts(
     measures: Sequence[str],
     references: Sequence[Reference],
     days: Collection[int],
-) -> dict[int, StagedDay]:
+) -> dict[int, DayTotals]:
     """Totals and orphans of published facts by date key; days without rows are missing."""
     lookups = [
         _Lookup(number, table.namespace, reference, None)
@@ -268,7 +268,7 @@ def _query(
     measures: Sequence[str],
     references: Sequence[Reference],
     lookups: Sequence["_Lookup"],
-) -> dict[int, StagedDay]:
+) -> dict[int, DayTotals]:
     sums = [sql.SQL("sum(f.{})").format(sql.Identifier(name)) for name in measures]
     missing = [
         sql.SQL("count(*) filter (where {})").format(lookup.is_missing) for lookup in lookups
@@ -284,7 +284,7 @@ def _query(
     found = {}
     for day, *values in session.execute(query).fetchall():
         totals = {n: Decimal(v or 0) for n, v in zip(names, values[: len(names)], strict=True)}
-        found[day] = StagedDay(totals, dict(zip(keys, values[len(names) :], strict=True)))
+        found[day] = DayTotals(totals, dict(zip(keys, values[len(names) :], strict=True)))
     return found
 
 
@@ -298,14 +298,14 @@ class _Lookup:
         self._number = number
         column = sql.Identifier("f", reference.column)
         published = sql.Identifier(namespace, reference.table)
-        if staged is None or staged.gone is None:
+        if staged is None or staged.deletes is None:
             relation = staged.relation() if staged else published
             self.joins = self._joined("m", relation)
             missing = [self._is_null("m")]
         else:
             # The dimension's future state: published rows less deletes, plus upserts.
             went = sql.SQL("(select distinct {} from {})").format(
-                sql.Identifier(reference.key), staged.gone_relation()
+                sql.Identifier(reference.key), staged.deletes_relation()
             )
             joins = (("m", published), ("deleted", went), ("upserted", staged.relation()))
             self.joins = sql.SQL(" ").join(self._joined(*each) for each in joins)

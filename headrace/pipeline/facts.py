@@ -17,7 +17,7 @@ from headrace.engine.types import spark_schema
 from headrace.lake.scan import EVERYTHING, LakeScan
 from headrace.lake.table import LakeTable
 from headrace.pipeline.fact_audit import Totals, engine_sums, exact_measures, totals_of
-from headrace.pipeline.processed import StagedDays
+from headrace.pipeline.processed import AuditedDays
 from headrace.pipeline.rekeying import MovedKeys, is_of_its_day, moved_keys
 from headrace.pipeline.watermarks import as_read
 from headrace.quality import partition_checks as check
@@ -33,7 +33,7 @@ JoinedDimensions = Mapping[str, tuple[DimensionConfig, DataFrame]]
 
 
 @dataclass(frozen=True)
-class StagedFact:
+class AuditedFact:
     """Days of a fact, staged and audited.
 
     Attributes:
@@ -46,8 +46,8 @@ class StagedFact:
         is_current: Whether every published day has current keys.
     """
 
-    days: StagedDays
-    rekeyed: StagedDays
+    days: AuditedDays
+    rekeyed: AuditedDays
     read: Mapping[str, str]
     renewed: frozenset[date] = frozenset()
     is_current: bool = True
@@ -68,7 +68,7 @@ class FactStep:
     table: LakeTable
     batch_bytes: int
 
-    def stage(self, asset: str, processed: LakeScan, days: Sequence[date]) -> StagedFact:
+    def stage(self, asset: str, processed: LakeScan, days: Sequence[date]) -> AuditedFact:
         """Stage some of the scan's days, and published days whose keys changed since.
 
         A day without rows is staged as empty.
@@ -84,7 +84,7 @@ class FactStep:
             # These days keep their old keys; with the old watermarks the next run retries them.
             read = {name: before[name] for name in read if name in before}
         renewed = frozenset({*days} & {*(moved.rows if moved else ())})
-        return StagedFact(staged, rekeyed, read, renewed, not bad)
+        return AuditedFact(staged, rekeyed, read, renewed, not bad)
 
     def moved(self) -> MovedKeys | None:
         """Published rows whose keys changed since their join; None if nothing is published."""
@@ -92,11 +92,11 @@ class FactStep:
 
     def rekeyed(
         self, asset: str, moved: MovedKeys | None, excluded: Collection[date]
-    ) -> StagedDays:
+    ) -> AuditedDays:
         """Stage published days whose keys changed, except days that are staged anyway."""
         days = sorted({*(moved.rows if moved else ())} - {*excluded})
         if moved is None or not days:
-            return StagedDays({}, {}, {})
+            return AuditedDays({}, {}, {})
         # From the fact's own rows, which have every column that the join needs. Rows that were
         # republished upstream are built by the run of their day.
         staged = self._in_batches(asset, moved.facts, days, self.dimensions_since(days[0]))
@@ -135,9 +135,9 @@ class FactStep:
         source: LakeScan,
         days: Sequence[date],
         scans: Mapping[str, LakeScan],
-    ) -> StagedDays:
+    ) -> AuditedDays:
         if not days:
-            return StagedDays({}, {}, {})
+            return AuditedDays({}, {}, {})
         versions = self.versions_of(scans)
         sizes = {day: source.size_bytes(day) for day in days}
         batches = plan_batches(days, sizes, self.batch_bytes)
@@ -145,14 +145,14 @@ class FactStep:
             asset, batches, lambda some: self._stage_batch(source, versions, some)
         )
         errors = {day: PartitionReport(day, error=why) for day, why in failed.items()}
-        return reduce(StagedDays.__or__, results, StagedDays({}, {}, errors))
+        return reduce(AuditedDays.__or__, results, AuditedDays({}, {}, errors))
 
     def _stage_batch(
         self,
         processed: LakeScan,
         versions: JoinedDimensions,
         days: Sequence[date],
-    ) -> StagedDays:
+    ) -> AuditedDays:
         source = processed.frame(self.spark, days)
         rows_in = {day: processed.rows(day) for day in days}
         return self.stage_rows(source, versions, rows_in, self.totals(source))
@@ -163,7 +163,7 @@ class FactStep:
         versions: JoinedDimensions,
         rows_in: Mapping[date, int],
         expected: Mapping[date, Totals],
-    ) -> StagedDays:
+    ) -> AuditedDays:
         """Write rows with their keys, and audit each day.
 
         Args:
@@ -192,7 +192,7 @@ class FactStep:
             if repeated is not None:
                 checks += (check.one_row_a_key(self.config.grain, repeated.get(day, 0)),)
             reports[day] = replace(report, checks=checks)
-        return StagedDays(staged, {}, reports)
+        return AuditedDays(staged, {}, reports)
 
     def _audit(
         self, staged: StagedPartition, expected: Totals, found: Totals

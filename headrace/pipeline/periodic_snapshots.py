@@ -21,8 +21,8 @@ from headrace.lake.changes import FileChanges
 from headrace.lake.scan import EVERYTHING, LakeScan
 from headrace.lake.table import LakeTable
 from headrace.pipeline.fact_audit import Totals, plus
-from headrace.pipeline.facts import FactStep, JoinedDimensions, StagedFact
-from headrace.pipeline.processed import StagedDays
+from headrace.pipeline.facts import AuditedFact, FactStep, JoinedDimensions
+from headrace.pipeline.processed import AuditedDays
 from headrace.pipeline.watermarks import as_read, changes_since_read
 from headrace.quality.partition_checks import ROWS
 from headrace.quality.report import PartitionReport, bad_days, passed_days
@@ -53,7 +53,7 @@ class PeriodicSnapshotStep:
     published: Collection[date]
     code_version: str
 
-    def stage(self, asset: str, days: Sequence[date]) -> StagedFact:
+    def stage(self, asset: str, days: Sequence[date]) -> AuditedFact:
         """Stage `days`, published days that depend on changes, and days whose keys changed."""
         before = self.fact.table.snapshot_properties()
         changes = None
@@ -80,7 +80,7 @@ class PeriodicSnapshotStep:
             read = {name: before[name] for name in read if name in before}
         # A day depends on all days before it, so unchanged inputs of its own prove nothing.
         renewed = days if changes is None or changes else {*(moved.rows if moved else ())} & {*days}
-        return StagedFact(_of(staged, {*days}), dependent, read, frozenset(renewed), not is_stale)
+        return AuditedFact(_of(staged, {*days}), dependent, read, frozenset(renewed), not is_stale)
 
     def _dependent_days(self, changes: FileChanges | None, days: Sequence[date]) -> set[date]:
         """Published days, except the requested ones, whose rows have to be rebuilt."""
@@ -104,9 +104,9 @@ class PeriodicSnapshotStep:
         last: date | None,
         days: Sequence[date],
         versions: JoinedDimensions,
-    ) -> StagedDays:
+    ) -> AuditedDays:
         if not days:
-            return StagedDays({}, {}, {})
+            return AuditedDays({}, {}, {})
         before = self.fact.table.scan([last]).frame(self.fact.spark) if last else None
         stager = _DayStager(self.fact, rows, versions, last or date.min, before)
         stager.expect(days)
@@ -115,7 +115,7 @@ class PeriodicSnapshotStep:
         batches = plan_batches(days, sizes, self.fact.batch_bytes)
         results, failed = stage_partition_batches(asset, batches, stager.stage)
         errors = {day: PartitionReport(day, error=why) for day, why in failed.items()}
-        return reduce(StagedDays.__or__, results, StagedDays({}, {}, errors))
+        return reduce(AuditedDays.__or__, results, AuditedDays({}, {}, errors))
 
 
 @dataclass
@@ -154,7 +154,7 @@ class _DayStager:
         row = self.rows.total_bytes // max(self.rows.total_rows, 1) or _ROW_BYTES
         return {day: int(of.get(ROWS, 0)) * row for day, of in self.expected.items()}
 
-    def stage(self, days: Sequence[date]) -> StagedDays:
+    def stage(self, days: Sequence[date]) -> AuditedDays:
         """Stage days that follow those staged before."""
         fact = self.fact
         rows = states(self._changes(days[-1]), days, fact.config, fact.entity)
@@ -182,8 +182,8 @@ def _new_keys(changes: DataFrame, grain: Sequence[str]) -> dict[date, int]:
     return {row["_first"]: row["_keys"] for row in found}
 
 
-def _of(staged: StagedDays, days: Collection[date]) -> StagedDays:
-    return StagedDays(
+def _of(staged: AuditedDays, days: Collection[date]) -> AuditedDays:
+    return AuditedDays(
         {day: partition for day, partition in staged.partitions.items() if day in days},
         {},
         {day: report for day, report in staged.reports.items() if day in days},

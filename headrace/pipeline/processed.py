@@ -54,7 +54,7 @@ _NONE: Mapping[date, PartitionState] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
-class StagedDays:
+class AuditedDays:
     """Days of one entity, staged and audited; `reports` also has the days that failed.
 
     Attributes:
@@ -69,9 +69,9 @@ class StagedDays:
     quarantined_keys: Mapping[date, StagedPartition] = field(default_factory=dict)
     unchanged: Mapping[date, str] = field(default_factory=dict)
 
-    def __or__(self, other: "StagedDays") -> "StagedDays":
+    def __or__(self, other: "AuditedDays") -> "AuditedDays":
         """The union of two sets of days."""
-        return StagedDays(
+        return AuditedDays(
             {**self.partitions, **other.partitions},
             {**self.quarantined, **other.quarantined},
             {**self.reports, **other.reports},
@@ -128,7 +128,7 @@ class ProcessedStep:
 
     def stage(
         self, asset: str, raw: LakeScan, published: Mapping[date, PartitionState] = _NONE
-    ) -> StagedDays:
+    ) -> AuditedDays:
         """Stage the scan's days; one without captured rows is staged as empty.
 
         Args:
@@ -161,7 +161,7 @@ class ProcessedStep:
             d: s for d, s in published.items() if d in reports and self._may_equal(reports[d], s)
         }
         unchanged = self._unchanged(rows, some)
-        return StagedDays(rows, quarantined, reports | failures, keys, unchanged)
+        return AuditedDays(rows, quarantined, reports | failures, keys, unchanged)
 
     def _write_all(self, asset: str, files: _Files) -> tuple[dict[date, _Written], dict[date, str]]:
         sizes = {day: _bytes(files[day]) for day in files}

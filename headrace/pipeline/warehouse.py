@@ -20,7 +20,7 @@ from headrace.grain import Grain
 from headrace.lake.scan import LakeScan
 from headrace.pipeline.fact_audit import (
     LakeTotals,
-    StagedDay,
+    DayTotals,
     Totals,
     audit_published_facts,
     audit_staged_facts,
@@ -110,7 +110,7 @@ def foreign_keys(project: Project, config: FactConfig) -> tuple[Reference, ...]:
 
 
 @dataclass(frozen=True)
-class StagedStar:
+class AuditedStar:
     """Loads to publish together, and the audit reports of each table's days."""
 
     loads: Mapping[str, StagedLoad]
@@ -192,7 +192,7 @@ class StarLoader:
             added, removed = rows.upserts.frame(spark), rows.deletes.frame(spark)
             keys = differing_keys(added, removed, names, key)
             upserts, deletes = (rows_with_keys(r, key, keys) for r in (upserts, deletes))
-        self._loads[table.name] = stage(self.connect, table, (), [((), upserts)], gone=deletes)
+        self._loads[table.name] = stage(self.connect, table, (), [((), upserts)], deletes=deletes)
 
     def _is_worth_comparing(self, upserts: LakeScan, deletes: LakeScan) -> bool:
         # Loading fewer rows is faster than comparing them.
@@ -245,9 +245,9 @@ class StarLoader:
         found = audit_published_facts(self.connect, table, totals.measures, references, keys)
         return self._compared(config, scan, days, expected, found)
 
-    def staged(self) -> StagedStar:
+    def staged(self) -> AuditedStar:
         """All staged loads and reports."""
-        return StagedStar(dict(self._loads), dict(self._reports))
+        return AuditedStar(dict(self._loads), dict(self._reports))
 
     def _stage_accepted(
         self, table: WarehouseTable, config: FactConfig, scan: LakeScan, days: Sequence[date]
@@ -384,10 +384,10 @@ class StarLoader:
         scan: LakeScan,
         days: Sequence[date],
         expected: Mapping[int, Totals],
-        found: Mapping[int, StagedDay],
+        found: Mapping[int, DayTotals],
     ) -> dict[date, PartitionReport]:
         measures, references = self._measures(config), foreign_keys(self.project, config)
-        nothing = StagedDay(
+        nothing = DayTotals(
             dict.fromkeys((ROWS, *measures), Decimal(0)), {r.column: 0 for r in references}
         )
         key = fact_table(self.project, config).primary_key
@@ -396,7 +396,7 @@ class StarLoader:
         staged, in_lake = self._by_partition(config, found), self._by_partition(config, expected)
         reports = {}
         for day in days:
-            here = reduce(StagedDay.plus, staged.get(day, ()), nothing)
+            here = reduce(DayTotals.plus, staged.get(day, ()), nothing)
             there = reduce(plus, in_lake.get(day, ()), nothing.totals)
             reports[day] = PartitionReport(
                 day,

@@ -7,8 +7,8 @@ from headrace.config.outriggers import Outrigger, outrigger_key
 from headrace.config.star import DimensionConfig, RowAccess
 from headrace.pipeline.warehouse import NAMESPACE, dimension_table, foreign_keys
 from headrace.star.scd2.dimensions import UNKNOWN_KEY
-from headrace.warehouse.ddl.comments import Described
-from headrace.warehouse.ddl.grants import Limits, RowRule
+from headrace.warehouse.ddl.comments import ColumnComments
+from headrace.warehouse.ddl.grants import RoleAccess, RowPolicy
 from headrace.warehouse.ddl.views import NAMESPACE as VIEWS
 from headrace.warehouse.ddl.views import ViewFile
 
@@ -18,10 +18,10 @@ def outrigger_views(project: Project) -> tuple[ViewFile, ...]:
     return tuple(_view(project, dim) for dim in project.star.dimensions if dim.outriggers)
 
 
-def described(project: Project) -> tuple[Described, ...]:
+def outrigger_comments(project: Project) -> tuple[ColumnComments, ...]:
     """Column comments of the outrigger keys."""
     return tuple(
-        Described(
+        ColumnComments(
             VIEWS,
             dim.name,
             {
@@ -87,7 +87,7 @@ def _meaning(project: Project, outrigger: Outrigger) -> str:
     )
 
 
-def limits_of(project: Project, role: str) -> Limits | None:
+def role_access(project: Project, role: str) -> RoleAccess | None:
     """The tables and rows that a role may read; None: everything."""
     rules = tuple(_rule(project, rule) for rule in project.star.row_access if rule.role == role)
     if not rules:
@@ -98,16 +98,16 @@ def limits_of(project: Project, role: str) -> Limits | None:
         for fact in project.star.facts
         if all((NAMESPACE, fact.name) in rule.facts for rule in rules)
     ]
-    return Limits(rules, (*((NAMESPACE, name) for name in dimensions), *facts))
+    return RoleAccess(rules, (*((NAMESPACE, name) for name in dimensions), *facts))
 
 
-def limited_roles(project: Project) -> dict[str, Limits]:
+def restricted_roles(project: Project) -> dict[str, RoleAccess]:
     """Every role with `row_access` rules."""
     roles = sorted({rule.role for rule in project.star.row_access})
-    return {role: limits for role in roles if (limits := limits_of(project, role))}
+    return {role: limits for role in roles if (limits := role_access(project, role))}
 
 
-def _rule(project: Project, rule: RowAccess) -> RowRule:
+def _rule(project: Project, rule: RowAccess) -> RowPolicy:
     facts = {
         (NAMESPACE, fact.name): columns
         for fact in project.star.facts
@@ -119,7 +119,7 @@ def _rule(project: Project, rule: RowAccess) -> RowRule:
             )
         )
     }
-    return RowRule(
+    return RowPolicy(
         dimension=(NAMESPACE, rule.dimension),
         key=project.star.dimension(rule.dimension).key_column,
         column=rule.column,

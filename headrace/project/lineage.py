@@ -11,7 +11,7 @@ from headrace.config.star import DimensionConfig, FactConfig
 from headrace.grain import Grain, finest
 from headrace.ledger.build_plan import AssetLineage
 from headrace.project.version import code_version
-from headrace.warehouse.ddl.retention import first_kept_month
+from headrace.warehouse.ddl.partitions import first_kept_month
 
 RAW, PROCESSED, QUARANTINE, CURATED = "raw", "processed", "quarantine", "curated"
 WAREHOUSE, MARTS = "warehouse", "marts"

@@ -8,7 +8,7 @@ from typing import Literal
 
 from headrace.ledger.build_plan import BuildPlan
 from headrace.quality.registry import Check
-from headrace.staged import StagedOutput, StagedTable
+from headrace.staged import StagedPartitions, StagedTable
 
 Outcome = Literal["passed", "held", "failed"]
 
@@ -99,7 +99,7 @@ def _no_reports() -> Mapping[date, PartitionReport]:
 
 
 @dataclass(frozen=True)
-class AuditedOutput(StagedOutput):
+class AuditedOutput(StagedPartitions):
     """Partitions of a table, with the audit of each, including those that did not pass.
 
     Attributes:

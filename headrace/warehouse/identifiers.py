@@ -1,7 +1,7 @@
-"""Names of what is made in Postgres beside the tables that users name: the one place for them.
+"""Names of indexes, constraints, partitions and staging tables, and Postgres's limits.
 
-Postgres cuts a name at 63 bytes and says so in a notice only: two names that begin alike become
-one. A name that is longer is cut here, and ends in a hash of the whole.
+Postgres truncates names at 63 bytes with a notice only, which makes two long names equal. Longer
+names are truncated here, and end in a hash of the whole name.
 """
 
 import hashlib
@@ -9,28 +9,28 @@ from collections.abc import Sequence
 from datetime import date
 
 LONGEST_NAME_BYTES = 63
-# A month's table adds nine bytes to its fact's name, and people look for it by that.
+# The name of a month's partition is the table's name and nine bytes, and must not be truncated.
 LONGEST_TABLE_NAME = 50
 MOST_COLUMNS = 1_600
-# Of an index, a primary key's included.
+# Columns of an index or primary key.
 MOST_KEY_COLUMNS = 32
-# An entry of a B-tree is at most a third of a page, 2,704 bytes with its header; Postgres
-# compresses long texts before it measures, so that some longer ones fit, too.
+# A B-tree entry has at most a third of a page, 2,704 bytes with its header. Postgres compresses
+# long texts first, so that some longer ones fit.
 LONGEST_KEY_BYTES = 2_600
-# A field of a row, with its header.
+# A value of a row, less its header.
 LONGEST_TEXT_BYTES = 2**30 - 4
 # Julian day 0, 4714-11-24 BC in the Gregorian calendar, counted from 1970, and the last day.
 FIRST_DAY, LAST_DAY = -2_440_588, 2_145_031_948
 FIRST_MICROSECOND = FIRST_DAY * 86_400_000_000
-# Columns that every table has: no other column may be called so.
+# Names that no other column may have.
 SYSTEM_COLUMNS = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
 
-# A numeric of 38 digits; all other types of ours are shorter.
+# A numeric of 38 digits; the other types are shorter.
 _LONGEST_NUMBER_BYTES = 24
 
 
 def longest_texts(other_columns: int) -> int:
-    """Bytes that the texts of an index may have together, beside columns of other types."""
+    """The bytes available to all text columns of an index that has `other_columns` others."""
     return LONGEST_KEY_BYTES - _LONGEST_NUMBER_BYTES * other_columns
 
 
@@ -38,50 +38,50 @@ _HASH_DIGITS = 10
 
 
 def shortened(name: str) -> str:
-    """`name`, or what fits of it and a hash; other names stay others."""
+    """`name`; if it is too long, truncated and with a hash of the whole name."""
     encoded = name.encode()
     if len(encoded) <= LONGEST_NAME_BYTES:
         return name
-    kept = encoded[: LONGEST_NAME_BYTES - _HASH_DIGITS - 1].decode(errors="ignore")
-    return f"{kept}_{hashlib.sha256(encoded).hexdigest()[:_HASH_DIGITS]}"
+    prefix = encoded[: LONGEST_NAME_BYTES - _HASH_DIGITS - 1].decode(errors="ignore")
+    return f"{prefix}_{hashlib.sha256(encoded).hexdigest()[:_HASH_DIGITS]}"
 
 
 def month_table_name(table: str, month: date) -> str:
-    """Partition of a table that holds `month` (its first day)."""
+    """The partition of a table for `month` (its first day)."""
     return f"{table}__{month:%Y_%m}"
 
 
 def index_name(table: str, columns: Sequence[str]) -> str:
-    """An index, the same on every call; unique for its table."""
+    """An index of a table."""
     return shortened(f"{table}__{'_'.join(columns)}")
 
 
 def key_name(table: str) -> str:
-    """The primary key's constraint and index."""
+    """The constraint and the index of a primary key."""
     return shortened(f"{table}__pk")
 
 
 def foreign_key_name(table: str, column: str) -> str:
-    """The foreign key that a column is."""
+    """The foreign key of a column."""
     return shortened(f"{table}__{column}__fk")
 
 
 def staging_table_name(load_id: str, number: int, table: str) -> str:
-    """One of a load's staging tables; the load is known by how it begins."""
+    """A staging table of a load; begins with the load's id."""
     return shortened(f"{load_id}_{number:04d}_{table}")
 
 
 def staged_index_name(staging_table: str, number: int | None = None) -> str:
-    """An index of a staging table; without a number, its primary key's."""
-    # The number of a load's table makes it unique, and stands within the first bytes.
+    """An index of a staging table; without a number, that of its primary key."""
+    # Unique though truncated: the load's id and the table's number come first.
     return shortened(f"{staging_table}_{'pk' if number is None else number}")
 
 
 def temporary_table_name(purpose: str, table: str) -> str:
-    """A temporary table that a load makes for one of its tables."""
+    """A temporary table that a load creates for one of its tables."""
     return shortened(f"{purpose}_{table}")
 
 
 def policy_name(role: str) -> str:
-    """The policy that narrows what a role sees of a table."""
+    """The row-level security policy of a role."""
     return shortened(f"headrace_{role}")

@@ -1,8 +1,4 @@
-"""A pool of sessions for short statements.
-
-A run asks the ledger some forty times. To open a session costs 5 ms each time, and ten times that
-over TLS; a question costs half a millisecond.
-"""
+"""A connection pool for short statements: safe for threads, and after a fork."""
 
 import atexit
 import os
@@ -16,19 +12,23 @@ from psycopg.pq import TransactionStatus
 
 from headrace.warehouse.sessions import Connect, Session, connection_factory
 
-# A session for the length of a block.
+# Borrows a session for the length of a block.
 Borrow = Callable[[], AbstractContextManager[Session]]
 
-# As many as steps that ask at once, nearly always.
-_KEPT = 2
-# One that idled for longer is asked first whether it is still there.
-_BELIEVED_SECONDS = 1.0
-# The server ends one that nobody wants any more: a daemon's process may live for weeks.
+# Steps rarely query the ledger more than two at a time.
+_MAX_IDLE_SESSIONS = 2
+# An idle session is reused without a ping within this time.
+_PING_AFTER_SECONDS = 1.0
+# Processes such as the daemon live for weeks: the server ends sessions that they do not use.
 _END_IDLE = "set idle_session_timeout = '5min'"
 
 
 class SessionPool:
-    """Sessions of one process with one database; safe for threads, and after a fork."""
+    """The idle sessions of one process with one database.
+
+    psycopg_pool is not used: it reports an unreachable server after a timeout and without the
+    reason, and costs each command 20 ms of imports and two threads (decisions/0036).
+    """
 
     def __init__(self, connect: Connect) -> None:
         """Open sessions by `connect`, when they are needed."""
@@ -39,47 +39,47 @@ class SessionPool:
 
     @contextmanager
     def borrow(self) -> Iterator[Session]:
-        """A session in autocommit mode; one whose block fails is closed.
+        """A session in autocommit mode; it is closed if the block fails or leaves a transaction.
 
         Raises:
-            WarehouseUnavailableError: Nobody answers, or not to us.
+            WarehouseUnavailableError: The server cannot be reached, or rejects the login.
         """
-        session = self._idle_one() or self._new()
+        session = self._take() or self._open()
         try:
             yield session
         except BaseException:
             session.close()
             raise
-        self._keep(session)
+        self._give_back(session)
 
     def close(self) -> None:
-        """Close the sessions that idle."""
+        """Close the idle sessions."""
         while self._process == os.getpid() and self._idle:
             self._idle.pop()[1].close()
 
-    def _new(self) -> Session:
+    def _open(self) -> Session:
         session = self._connect()
-        # A session that lives long would have its statements prepared, which poolers in front of a
-        # server do not know.
+        # psycopg prepares statements that repeat in a session; poolers in front of a server, such
+        # as PgBouncer, do not support that.
         session.prepare_threshold = None
         session.execute(_END_IDLE)
         return session
 
-    def _idle_one(self) -> Session | None:
+    def _take(self) -> Session | None:
         if self._process != os.getpid():
-            # The parent's: it goes on talking over these connections.
+            # After a fork the sessions belong to the parent: closing them here would end its own.
             self._idle, self._process = [], os.getpid()
         while True:
             try:
                 since, session = self._idle.pop()
             except IndexError:
                 return None
-            if time.monotonic() - since < _BELIEVED_SECONDS or _answers(session):
+            if time.monotonic() - since < _PING_AFTER_SECONDS or _answers(session):
                 return session
 
-    def _keep(self, session: Session) -> None:
+    def _give_back(self, session: Session) -> None:
         is_idle = session.info.transaction_status == TransactionStatus.IDLE
-        if is_idle and len(self._idle) < _KEPT:
+        if is_idle and len(self._idle) < _MAX_IDLE_SESSIONS:
             self._idle.append((time.monotonic(), session))
         else:
             session.close()
@@ -87,7 +87,7 @@ class SessionPool:
 
 @cache
 def session_pool(url: str) -> Borrow:
-    """Borrows this process's kept sessions with the database at `url`."""
+    """Borrows from this process's pool of sessions with the database at `url`."""
     return SessionPool(connection_factory(url)).borrow
 
 

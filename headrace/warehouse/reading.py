@@ -1,7 +1,7 @@
-"""Published rows back as Arrow batches.
+"""Reads published rows as Arrow record batches, by COPY in CSV format.
 
-Text, because nothing reads binary COPY into Arrow, and other ways lose values: connectorx makes
-infinities finite, ADBC gives numerics as text of its own.
+No library reads binary COPY into Arrow, and the alternatives change values: connectorx turns
+infinities into finite numbers, ADBC returns numerics as text.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -21,8 +21,8 @@ from headrace.warehouse.tables import WarehouseTable, yyyymmdd
 
 _BLOCK_BYTES = 4 * 2**20
 _LIST = "list<string>"
-# What pyarrow's CSV reader converts by itself, exactly; the rest it reads as text.
-_CONVERTED = ("boolean", "int", "bigint", "double")
+# Types that pyarrow's CSV reader converts exactly; it reads the others as text, to be cast.
+_CSV_TYPES = ("boolean", "int", "bigint", "double")
 
 
 def read(
@@ -34,21 +34,21 @@ def read(
     columns: Sequence[str] | None = None,
     day_column: str | None = None,
 ) -> pa.RecordBatchReader:
-    """The rows of some days of a table, or of all, as one query sees them, with bounded memory.
+    """The rows of some days of a table, or of all, in one query and with bounded memory.
 
-    The session stays open until the reader is read to its end or dropped.
+    The session stays open until the reader is exhausted or garbage-collected.
 
     Args:
         connect: Opens sessions with the warehouse.
         namespace: Postgres's schema.
         name: The table.
         days: None for all; a table without partitions and `day_column` is always read whole.
-        columns: In this order; None for all.
-        day_column: What says a row's day where the table has no partitions.
+        columns: The result has them in this order; None for all.
+        day_column: The column of a row's day in a table without partitions.
 
     Raises:
-        UnpublishedTableError: There is no such table.
-        IncompatibleSchemaError: A column's type has no place in our schemas.
+        UnpublishedTableError: The table does not exist.
+        IncompatibleSchemaError: A column's type is not supported.
     """
     label = f"{namespace}.{name}"
     with map_errors(f"reading {label}"), connect() as session:
@@ -85,7 +85,7 @@ def _select(
     days: Collection[date] | None,
     by: str | None,
 ) -> sql.Composed:
-    # Arrays as JSON: Postgres's own text for them is read by nobody else.
+    # Arrays as JSON: no Arrow reader parses Postgres's array syntax.
     selected = [
         sql.SQL("array_to_json({0}) as {0}" if column.type == _LIST else "{}").format(
             sql.Identifier(column.name)
@@ -114,7 +114,7 @@ def _batches(
         cursor.copy(statement) as stream,
     ):
         block, size = [], 0
-        for rows in stream:  # whole rows: Postgres sends one a message
+        for rows in stream:  # whole rows: Postgres sends one per message
             block.append(bytes(rows))
             size += len(block[-1])
             if size >= _BLOCK_BYTES:
@@ -126,16 +126,16 @@ def _batches(
 
 def _parsed(label: str, schema: TableSchema, text: bytes) -> pa.RecordBatch:
     types = {
-        c.name: schema.arrow().field(c.name).type if c.type in _CONVERTED else pa.string()
+        c.name: schema.arrow().field(c.name).type if c.type in _CSV_TYPES else pa.string()
         for c in schema
     }
     rows = pa.csv.read_csv(
         pa.BufferReader(text),
-        # One block: a block that ends within a quoted line break would be cut there.
+        # One block: the reader would split a block at a line break inside quotes.
         pa.csv.ReadOptions(
             column_names=list(schema.names), block_size=len(text) + 1, use_threads=False
         ),
-        # An empty line is a null where there is one column.
+        # In a result of one column an empty line is a NULL.
         pa.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
         pa.csv.ConvertOptions(
             column_types=types,
@@ -160,13 +160,14 @@ def _typed(label: str, text: pa.Array, column: Column, schema: TableSchema) -> p
         return _lists(text) if column.type == _LIST else text.cast(wanted)
     except pa.ArrowInvalid:
         raise RowsRefusedError(
-            f"{label}: a value of column '{column.name}' is no {column.type} that Arrow can hold",
-            fix="infinite times, times before the year 1 and NaN as a numeric cannot be read",
+            f"{label}: Arrow's {column.type} cannot hold a value of column '{column.name}'",
+            fix="correct infinite times, times before the year 1 and NaN as a numeric, or leave out "
+            "the column",
         ) from None
 
 
 def _lists(text: pa.Array) -> pa.Array:
-    """JSON arrays of strings to lists."""
+    """JSON arrays of strings as Arrow lists."""
     lines = pc.binary_join_element_wise('{"v":', pc.fill_null(text, "null"), "}", "")
     document = pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), "\n")[0].as_buffer()
     kind = pa.list_(pa.string())

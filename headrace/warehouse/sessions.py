@@ -1,4 +1,4 @@
-"""Sessions with a Postgres: opening them, naming their errors, the names of advisory locks."""
+"""Sessions with Postgres: connect, map errors to this project's, advisory locks."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -19,6 +19,9 @@ from headrace.errors import (
 Session = psycopg.Connection[TupleRow]
 Connect = Callable[[], Session]
 
+# MERGE ... RETURNING with old and new rows, NOT ENFORCED foreign keys and ANALYZE ONLY.
+MINIMUM_SERVER_VERSION = 180_000
+
 _CONNECT_SECONDS = 10
 _LOST = ("08", "57P", "58")  # connection, shut down or killed, system error
 _EXHAUSTED = ("53100", "53400")  # disk full, configured limit
@@ -29,11 +32,11 @@ _TOO_LARGE = "54000"  # of a row, or of a key for its index; the message has siz
 
 
 class RowsRefusedError(PermanentError):
-    """Rows do not fit their table: a value, a key given twice, a day that was not asked for."""
+    """Rows do not fit their table: a value, a repeated key, or a day outside the load."""
 
 
-# By the first state that fits: the error, and what to do.
-_MEANINGS: tuple[tuple[tuple[str, ...], type[HeadraceError], str], ...] = (
+# The first entry whose SQLSTATE prefix matches gives the error and its remedy.
+_ERRORS: tuple[tuple[tuple[str, ...], type[HeadraceError], str], ...] = (
     (_ROWS, RowsRefusedError, "correct or quarantine these rows before they are loaded"),
     (
         (_TOO_LARGE,),
@@ -43,20 +46,20 @@ _MEANINGS: tuple[tuple[tuple[str, ...], type[HeadraceError], str], ...] = (
     (
         (_DEPENDED_ON,),
         PermanentError,
-        "drop what depends on the column, load, and make it again",
+        "drop the objects that depend on the column, load, and create them again",
     ),
     (
         _EXHAUSTED,
         PermanentError,
-        "free space where Postgres keeps its data; nothing was published",
+        "free disk space on the server; nothing was published",
     ),
     (_CONFLICT, CommitConflictError, "run it again; nothing was published"),
-    ((*_LOST, "53"), WarehouseUnavailableError, "run it again once Postgres answers"),
+    ((*_LOST, "53"), WarehouseUnavailableError, "run it again when Postgres answers"),
 )
 
 
 def connection_factory(url: str) -> Connect:
-    """What opens sessions with the database at `url`; see `connect`."""
+    """A function that opens sessions with the database at `url`; see `connect`."""
     return lambda: connect(url)
 
 
@@ -64,12 +67,13 @@ def connect(url: str) -> Session:
     """A session in autocommit mode, in UTC.
 
     Raises:
-        ConfigError: `url` is none of libpq's. The message does not repeat it: it has a password.
-        WarehouseUnavailableError: Nobody answers, or not to us.
+        ConfigError: libpq cannot parse `url` (the message omits it, as it holds a password), or the
+            server is older than MINIMUM_SERVER_VERSION.
+        WarehouseUnavailableError: The server cannot be reached, or rejects the login.
     """
     if not url.startswith(("postgresql://", "postgres://")):
         raise ConfigError(
-            "a warehouse's URL does not begin with postgresql://",
+            "the warehouse's URL does not begin with postgresql://",
             fix="give it as postgresql://user:password@host:5432/database, without a driver",
         )
     try:
@@ -77,7 +81,7 @@ def connect(url: str) -> Session:
             url,
             autocommit=True,
             connect_timeout=_CONNECT_SECONDS,
-            # Without it a load waits for two hours when its server's machine vanishes.
+            # The default would let a load wait for two hours when the server's machine is lost.
             tcp_user_timeout=60_000,
             application_name="headrace",
         )
@@ -85,37 +89,49 @@ def connect(url: str) -> Session:
     except psycopg.OperationalError as error:
         raise WarehouseUnavailableError(
             f"cannot connect to Postgres: {_first_line(error)}",
-            fix="see that the server runs and that its URL's host, user and database are right",
+            fix="check that the server runs, and the host, user and database of its URL",
         ) from error
     except psycopg.ProgrammingError:
         raise ConfigError(
-            "a warehouse's URL cannot be read",
-            fix="escape special characters of user and password in it, like %40 for @",
+            "the warehouse's URL cannot be parsed",
+            fix="percent-encode special characters of its user and password, such as %40 for @",
         ) from None
+    _require_supported(session)
     return session
+
+
+def _require_supported(session: Session) -> None:
+    version = session.info.server_version
+    if version < MINIMUM_SERVER_VERSION:
+        session.close()
+        raise ConfigError(
+            f"the server is PostgreSQL {version // 10_000}, which is not supported; PostgreSQL "
+            f"{MINIMUM_SERVER_VERSION // 10_000} or later is required",
+            fix="upgrade the server, name another one by URL, or use the embedded server",
+        )
 
 
 @contextmanager
 def map_errors(doing: str) -> Iterator[None]:
-    """Raise this project's errors for psycopg's; `doing` says what was attempted, on what."""
+    """Raise this project's errors for psycopg's; `doing` begins their message."""
     try:
         yield
     except psycopg.Error as error:
-        # Never `from error`: its text quotes rows, and would be printed as the cause.
+        # Not `from error`: its text quotes rows, and a traceback would print it.
         raise _translate(error, doing) from None
 
 
 def advisory_key(kind: str, name: str) -> int:
-    """The number of an advisory lock, which every process computes alike."""
+    """The number of an advisory lock, the same in every process."""
     digest = hashlib.sha256(f"headrace:{kind}:{name}".encode()).digest()
     return int.from_bytes(digest[:8], signed=True)
 
 
 class HeldLock(AbstractContextManager[None]):
-    """The lock `name` of a database, until it is released; freed when this process dies, too."""
+    """An advisory lock of a database; released with this object, or when the process ends."""
 
     def __init__(self, connect: Connect, name: str) -> None:
-        """Wait for whoever has it."""
+        """Acquire the lock `name`; waits while another session holds it."""
         with map_errors(f"waiting for the lock {name}"):
             self._session = connect()
             self._session.execute("set idle_session_timeout = 0")
@@ -126,23 +142,23 @@ class HeldLock(AbstractContextManager[None]):
         self.release()
 
     def release(self) -> None:
-        """Free it; once it is free, this does nothing."""
+        """Release the lock; a second call has no effect."""
         self._session.close()
 
 
 @contextmanager
 def locked(connect: Connect, name: str) -> Iterator[None]:
-    """Hold the lock `name` of the database while the block runs; waits for whoever has it."""
+    """Hold the lock `name` during the block; waits while another session holds it."""
     with HeldLock(connect, name):
         yield
 
 
 def ensure_namespace(session: Session, name: str) -> None:
-    """Make a namespace (Postgres's schema) unless it is there."""
+    """Create a namespace (Postgres's schema) if it does not exist."""
     found = session.execute("select to_regnamespace(quote_ident(%s))", (name,)).fetchone()
     if found is None or found[0] is None:
         with session.transaction():
-            # IF NOT EXISTS alone fails when two sessions find it missing at once.
+            # IF NOT EXISTS alone fails when two sessions create it at the same time.
             key = advisory_key("namespace", name)
             session.execute("select pg_advisory_xact_lock(%s)", (key,))
             statement = sql.SQL("create schema if not exists {}")
@@ -153,18 +169,18 @@ def _translate(error: psycopg.Error, doing: str) -> HeadraceError:
     state = error.sqlstate or ""
     if _is_lost(error):
         state = _LOST[0]
-    for states, kind, fix in _MEANINGS:
+    for states, kind, fix in _ERRORS:
         if state.startswith(states):
-            return kind(f"{doing}: {_said(error, state)}", fix=fix)
+            return kind(f"{doing}: {_description(error, state)}", fix=fix)
     return PermanentError(
         f"{doing}: {_first_line(error)} (SQLSTATE {state or 'unknown'})",
-        fix="see that the user may create and change tables there; else this is a defect of ours",
+        fix="check that the user may create and alter tables there; if it persists, report a bug",
     )
 
 
-def _said(error: psycopg.Error, state: str) -> str:
+def _description(error: psycopg.Error, state: str) -> str:
     if state.startswith(_ROWS):
-        return _place(error)
+        return _location(error)
     if state == _DEPENDED_ON and error.diag.message_detail:
         return f"{_first_line(error)}: {error.diag.message_detail}"
     return _first_line(error)
@@ -174,15 +190,15 @@ def _is_lost(error: psycopg.Error) -> bool:
     return isinstance(error, psycopg.OperationalError) and not error.sqlstate
 
 
-def _place(error: psycopg.Error) -> str:
-    """What is wrong and where, without Postgres's words: those of a value quote the value."""
+def _location(error: psycopg.Error) -> str:
+    """The error class, table, column and constraint; Postgres's message would quote the value."""
     found = error.diag
     where = {
         "table": found.table_name,
         "column": found.column_name,
         "constraint": found.constraint_name,
     }
-    # COPY names the column in its context only: "COPY t, line 1, column c: \"value\"".
+    # Errors of COPY name the column in their context only: "COPY t, line 1, column c: \"value\"".
     context = (found.context or "").split("\n")[0]
     if not found.column_name and ", column " in context:
         where["column"] = context.split(", column ")[1].split(":")[0]

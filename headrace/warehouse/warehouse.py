@@ -3,17 +3,15 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, LiteralString
 
 import pyarrow as pa
-from psycopg import sql
 
 from headrace.warehouse import reading
 from headrace.warehouse.loading import load_transaction, staging
-from headrace.warehouse.loading.load_transaction import BeforeCommit, Publication
+from headrace.warehouse.loading.load_transaction import BeforeCommit, LoadResult
 from headrace.warehouse.loading.staged_loads import StagedLoad
 from headrace.warehouse.loading.staging import Slice
-from headrace.warehouse.sessions import Connect, map_errors
+from headrace.warehouse.sessions import Connect
 from headrace.warehouse.tables import WarehouseTable
 
 
@@ -22,7 +20,7 @@ class Warehouse:
     """A Postgres database that tables are loaded into.
 
     Attributes:
-        connect: Opens sessions; see `headrace.warehouse.sessions.connector`.
+        connect: Opens sessions; see `headrace.warehouse.sessions.connection_factory`.
         sessions: How many sessions copy and index at a time.
     """
 
@@ -35,29 +33,19 @@ class Warehouse:
         days: Collection[date],
         slices: Iterable[Slice],
         *,
-        gone: pa.RecordBatchReader | None = None,
+        deletes: pa.RecordBatchReader | None = None,
     ) -> StagedLoad:
         """Copy rows where nobody reads them; see `headrace.warehouse.loading.staging.stage`."""
-        return staging.stage(self.connect, table, days, slices, gone=gone, sessions=self.sessions)
-
-    def audit(self, loads: Sequence[StagedLoad], query: LiteralString) -> list[tuple[Any, ...]]:
-        """Ask about staged rows.
-
-        Args:
-            loads: Whose rows the query is about.
-            query: A select in which `{name}` stands for the staged rows of the table `name`, as
-                in `select count(*) from {fact_sales} as f where f.customer_key is null`.
-        """
-        relations = {load.table.name: load.relation() for load in loads}
-        with map_errors("auditing staged rows"):
-            return loads[0].owner.execute(sql.SQL(query).format(**relations)).fetchall()
+        return staging.stage(
+            self.connect, table, days, slices, deletes=deletes, sessions=self.sessions
+        )
 
     def publish(
         self,
         loads: Sequence[StagedLoad],
         *,
         before_commit: BeforeCommit | None = None,
-    ) -> tuple[Publication, ...]:
+    ) -> tuple[LoadResult, ...]:
         """Make loads visible together; see `load_transaction.publish`."""
         return load_transaction.publish(self.connect, loads, before_commit=before_commit)
 

@@ -23,7 +23,7 @@ from headrace.quality.report import (
     passed_days,
 )
 from headrace.schema import TableSchema
-from headrace.staged import StagedOutput, StagedTable
+from headrace.staged import StagedPartitions, StagedTable
 from headrace.warehouse.sessions import HeldLock
 from platform_assets.keys import name_of
 from platform_assets.runtime import events, partition_events
@@ -37,7 +37,7 @@ from platform_assets.runtime.step_end import end_step, failed_reports
 from platform_assets.runtime.step_plan import hold_lock, plan_step, release_lock
 from resources.warehouse import WarehouseResource
 
-Output = StagedOutput | StagedTable
+Output = StagedPartitions | StagedTable
 Audited = AuditedOutput | AuditedTable
 
 

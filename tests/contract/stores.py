@@ -19,7 +19,7 @@ from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
 from headrace.schema import TableSchema
 from headrace.staged import StagedPartition
-from headrace.warehouse.loading.routing import month_slices
+from headrace.warehouse.loading.staging import month_slices
 from headrace.warehouse.sessions import connection_factory
 from headrace.warehouse.tables import WarehouseTable
 from headrace.warehouse.warehouse import Warehouse

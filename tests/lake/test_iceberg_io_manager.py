@@ -18,7 +18,7 @@ from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
 from headrace.quality.registry import ROW_COUNT
 from headrace.quality.report import AuditedTable, CheckResult, PartitionReport
-from headrace.staged import StagedOutput, StagedPartition, StagedTable
+from headrace.staged import StagedPartition, StagedPartitions, StagedTable
 from io_managers.iceberg import IcebergIOManager
 from resources.lake import LakeResource
 from tests.lake.writing import SALES, day, numbers, publish, sales, stage, write_file
@@ -115,7 +115,7 @@ def test_every_form_of_rows_is_published(
             "table": rows,
             "reader": rows.to_reader(max_chunksize=2),
             "pandas": rows.to_pandas(),
-            "staged": StagedOutput(SALES, staged, properties={"our.run": "r1"}),
+            "staged": StagedPartitions(SALES, staged, properties={"our.run": "r1"}),
         }[form]
 
     result = materialize([source(table, value)], IcebergIOManager(lake=resource), WEEK[:3])
@@ -201,10 +201,12 @@ def test_a_staged_table_replaces_the_whole_even_in_a_run_of_partitions(
     assert got == [2]
 
 
-def held_output(table: LakeTable, held: Collection[date]) -> StagedOutput:
+def held_output(table: LakeTable, held: Collection[date]) -> StagedPartitions:
     good = [on for on in WEEK if on not in held]
     staged = stage(table, {on: sales(on, [100 + on.day]) for on in good})
-    return StagedOutput(SALES, staged, held=dict.fromkeys(held, "row_count: expected 1, found 0"))
+    return StagedPartitions(
+        SALES, staged, held=dict.fromkeys(held, "row_count: expected 1, found 0")
+    )
 
 
 def test_held_days_keep_their_state_and_fail_the_step_after_the_good_ones_are_published(
@@ -231,15 +233,15 @@ def test_a_run_whose_days_are_all_held_commits_nothing(
 
 @dataclass
 class Recorder:
-    calls: list[tuple[dg.AssetKey, StagedOutput | StagedTable, Commit | None]] = field(
+    calls: list[tuple[dg.AssetKey, StagedPartitions | StagedTable, Commit | None]] = field(
         default_factory=list
     )
 
     def publish(
         self,
         context: dg.OutputContext,
-        output: StagedOutput | StagedTable,
-        commit: Callable[[StagedOutput | StagedTable], Commit | None],
+        output: StagedPartitions | StagedTable,
+        commit: Callable[[StagedPartitions | StagedTable], Commit | None],
     ) -> Commit | None:
         done = commit(output)
         self.calls.append((context.asset_key, output, done))
@@ -255,7 +257,7 @@ def test_a_recorder_commits_and_decides_about_held_days(
     assert result.success
     [(key, output, commit)] = recorder.calls
     assert key == key_of(table)
-    assert isinstance(output, StagedOutput)
+    assert isinstance(output, StagedPartitions)
     assert list(output.held) == WEEK[:1]
     assert commit is not None
     assert commit.snapshot_id == table.current_snapshot_id()
@@ -307,7 +309,7 @@ def test_an_append_adds_to_the_days_and_an_empty_day_leaves_them(
 ) -> None:
     publish(table, {WEEK[0]: [1], WEEK[1]: [2]})
     staged = {**stage(table, {WEEK[0]: sales(WEEK[0], [9])}), WEEK[1]: StagedPartition(WEEK[1])}
-    asset = source(table, lambda: StagedOutput(SALES, staged, mode="append"))
+    asset = source(table, lambda: StagedPartitions(SALES, staged, mode="append"))
     assert materialize([asset], IcebergIOManager(lake=resource), WEEK[:2]).success
     assert numbers(table) == [1, 2, 9]
 

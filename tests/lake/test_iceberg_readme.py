@@ -20,7 +20,7 @@ def test_the_example_publishes_a_month_and_reads_it(
     section = README.read_text().partition("## Iceberg")[2]
     code = section.partition("```python")[2].partition("```")[0]
     monkeypatch.setenv("LAKE_CATALOG", settings.catalog_uri)
-    monkeypatch.setenv("LAKE_FOLDER", settings.warehouse)
+    monkeypatch.setenv("LAKE_FOLDER", settings.location)
     found: dict[str, object] = {"__name__": "example"}
     exec(compile(code, str(README), "exec"), found)  # noqa: S102
     definitions = found["defs"]

@@ -47,7 +47,7 @@ class Shop:
         self.landing = folder / "landing"
         self.landing.mkdir()
         self.lake = LakeResource(
-            catalog_uri=servers.postgres().uri("lake"), warehouse=str(folder / "lake")
+            catalog_uri=servers.postgres().uri("lake"), location=str(folder / "lake")
         )
         self.cursor: str | None = None
         self.said = ""

@@ -17,7 +17,7 @@ from headrace.lake.catalog import LakeCatalog
 from headrace.lake.staging import stage_batches
 from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
-from headrace.pipeline.facts import FactStep, StagedFact
+from headrace.pipeline.facts import AuditedFact, FactStep
 from headrace.pipeline.periodic_snapshots import PeriodicSnapshotStep
 from headrace.quality.report import passed_days
 from headrace.staged import StagedPartition
@@ -123,7 +123,7 @@ class Shop:
         days = [(on - day(0)).days for on in self.published]
         return {n: naive_states(self.config, self.told, n) for n in days}
 
-    def _publish(self, staged: StagedFact, bad: set[date]) -> None:
+    def _publish(self, staged: AuditedFact, bad: set[date]) -> None:
         reports = {**staged.rekeyed.reports, **staged.days.reports}
         assert {*passed_days(reports)} == {*reports} - bad, [r.why() for r in reports.values()]
         partitions = {**staged.rekeyed.partitions, **staged.days.partitions}

@@ -7,9 +7,9 @@ import pyarrow as pa
 from psycopg import sql
 
 from headrace.schema import Column, TableSchema
-from headrace.warehouse.loading.load_transaction import Publication
-from headrace.warehouse.loading.routing import month_slices
+from headrace.warehouse.loading.load_transaction import LoadResult
 from headrace.warehouse.loading.staged_loads import StagedLoad
+from headrace.warehouse.loading.staging import month_slices
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import WarehouseTable, yyyymmdd
 from headrace.warehouse.warehouse import Warehouse
@@ -77,13 +77,13 @@ def stage(
 
 def load(
     warehouse: Warehouse, days: Mapping[date, Sequence[Row]], table: WarehouseTable = FACT
-) -> Publication:
+) -> LoadResult:
     return warehouse.publish([stage(warehouse, days, table)])[0]
 
 
 def load_all(
     warehouse: Warehouse, rows: Iterable[Row], table: WarehouseTable = PRODUCT
-) -> Publication:
+) -> LoadResult:
     """Load a table without partitions."""
     slices = [((), arrow(table, rows).to_reader())]
     return warehouse.publish([warehouse.stage(table, (), slices)])[0]

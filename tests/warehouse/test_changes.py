@@ -10,9 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import CommitConflictError
-from headrace.warehouse.ddl import foreign_keys
-from headrace.warehouse.loading import merge
-from headrace.warehouse.loading.load_transaction import Publication
+from headrace.warehouse.loading.load_transaction import LoadResult
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import Reference
 from headrace.warehouse.warehouse import Warehouse
@@ -40,10 +38,10 @@ def product(key: int, brand: str | None = "a") -> Row:
     return {"product_key": key, "brand": brand}
 
 
-def load_changes(warehouse: Warehouse, come: Sequence[Row], gone: Sequence[int]) -> Publication:
+def load_changes(warehouse: Warehouse, come: Sequence[Row], gone: Sequence[int]) -> LoadResult:
     keys = pa.table({"product_key": pa.array(gone, pa.int64())}).to_reader()
     slices = [((), arrow(WATCHED, come).to_reader())]
-    return warehouse.publish([warehouse.stage(WATCHED, (), slices, gone=keys)])[0]
+    return warehouse.publish([warehouse.stage(WATCHED, (), slices, deletes=keys)])[0]
 
 
 def test_of_a_day_only_the_rows_that_differ_are_written(
@@ -81,12 +79,9 @@ def test_a_day_becomes_the_bag_of_rows_that_was_loaded(
         assert published(session) == rows_of(days)
 
 
-@pytest.mark.parametrize("merge_since", [merge.MERGE_SINCE, 1_000_000])
 def test_changes_of_a_table_are_applied_without_the_rest_of_it(
-    warehouse: Warehouse, session: Session, monkeypatch: pytest.MonkeyPatch, merge_since: int
+    warehouse: Warehouse, session: Session
 ) -> None:
-    # Servers before 18 take the longer way, to the same end.
-    monkeypatch.setattr(merge, "MERGE_SINCE", merge_since)
     load_all(warehouse, [product(n) for n in range(6)], WATCHED)
     untouched = "select ctid, xmin from warehouse.dim_product where product_key in (0, 3)"
     before = session.execute(untouched).fetchall()
@@ -107,7 +102,7 @@ def test_changes_are_refused_where_the_table_is_no_more(
 ) -> None:
     load_all(warehouse, [product(1)], WATCHED)
     keys = pa.table({"product_key": pa.array([1], pa.int64())}).to_reader()
-    staged = warehouse.stage(WATCHED, (), [], gone=keys)
+    staged = warehouse.stage(WATCHED, (), [], deletes=keys)
     session.execute("drop table warehouse.dim_product")
     with pytest.raises(CommitConflictError, match="gone since"):
         warehouse.publish([staged])
@@ -147,24 +142,6 @@ def test_foreign_keys_are_declared_on_months_too_and_cost_no_check(
     # What information_schema says is what BI tools read.
     joined = "select unique_constraint_name from information_schema.referential_constraints"
     assert session.execute(joined).fetchall()[0] == ("dim_product__pk",)
-
-
-def test_older_servers_get_foreign_keys_that_are_checked_at_the_commit(
-    warehouse: Warehouse, session: Session
-) -> None:
-    assert foreign_keys.terms(180001) == "not enforced"
-    load_all(warehouse, [product(1)], WATCHED)
-    load(warehouse, {day(0): [sale(day(0), 1)]})
-    session.execute(
-        "alter table warehouse.fact_sales add constraint fact_sales__product_key__fk"
-        " foreign key (product_key) references warehouse.dim_product (product_key) "
-        + foreign_keys.terms(170004)
-    )
-    # Facts are given before their members, and a month is attached.
-    new = stage(warehouse, {day(0): [sale(day(0), 2)], day(40): [sale(day(40), 2)]}, POINTING)
-    slices = [((), arrow(WATCHED, [product(2)]).to_reader())]
-    warehouse.publish([new, warehouse.stage(WATCHED, (), slices)])
-    assert published(session, "warehouse.dim_product") == [(2, "a")]
 
 
 def test_a_long_query_neither_stops_a_new_month_nor_its_members(

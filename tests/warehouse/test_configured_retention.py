@@ -16,7 +16,7 @@ from headrace.ledger.staleness import read_stale
 from headrace.operations.retention import drop_old_months
 from headrace.pipeline.warehouse import fact_table
 from headrace.project.lineage import warehouse_lineage
-from headrace.warehouse.ddl.retention import first_kept_month
+from headrace.warehouse.ddl.partitions import first_kept_month
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import WarehouseTable, yyyymmdd
 from headrace.warehouse.warehouse import Warehouse

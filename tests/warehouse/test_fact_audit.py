@@ -9,7 +9,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from headrace.pipeline.fact_audit import LakeTotals, StagedDay, audit_staged_facts
+from headrace.pipeline.fact_audit import DayTotals, LakeTotals, audit_staged_facts
 from headrace.quality.partition_checks import ROWS
 from headrace.schema import Column, TableSchema
 from headrace.warehouse.loading.staged_loads import StagedLoad
@@ -26,7 +26,7 @@ def product(key: int) -> Row:
     return {"product_key": key, "brand": "National"}
 
 
-def expected(days: Mapping[date, Sequence[Row]], members: set[int]) -> dict[int, StagedDay]:
+def expected(days: Mapping[date, Sequence[Row]], members: set[int]) -> dict[int, DayTotals]:
     totals: dict[int, Counter[str]] = {}
     for on, rows in days.items():
         for row in rows:
@@ -35,7 +35,7 @@ def expected(days: Mapping[date, Sequence[Row]], members: set[int]) -> dict[int,
             of_day["amount"] += Decimal(str(row["amount"]))  # type: ignore[assignment]
             of_day["orphans"] += row["product_key"] not in members
     return {
-        key: StagedDay(
+        key: DayTotals(
             {ROWS: Decimal(found[ROWS]), "amount": Decimal(found["amount"])},
             {"product_key": found["orphans"]},
         )
@@ -45,7 +45,7 @@ def expected(days: Mapping[date, Sequence[Row]], members: set[int]) -> dict[int,
 
 def judged(
     warehouse: Warehouse, facts: StagedLoad, members: Mapping[str, StagedLoad]
-) -> dict[int, StagedDay]:
+) -> dict[int, DayTotals]:
     try:
         found = audit_staged_facts(warehouse.connect, facts, ["amount"], [TO_PRODUCT], members)
         # It publishes next: what it commits must be on the disk.
@@ -88,7 +88,7 @@ def test_members_are_those_that_stay_and_those_that_come(warehouse: Warehouse) -
         PRODUCT,
         (),
         [((), arrow(PRODUCT, map(product, (3, 4))).to_reader())],
-        gone=gone.to_reader(),
+        deletes=gone.to_reader(),
     )
     found = judged(warehouse, stage(warehouse, rows), {"dim_product": products})
     assert found == expected(rows, {0, 1, 3, 4})

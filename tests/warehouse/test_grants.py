@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 
 from headrace.schema import Column
-from headrace.warehouse.ddl.grants import Limits, RowRule, grant, grant_new_tables
+from headrace.warehouse.ddl.grants import RoleAccess, RowPolicy, grant, grant_new_tables
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import Reference
 from headrace.warehouse.warehouse import Warehouse
@@ -24,9 +24,9 @@ SALES = ("warehouse", "fact_sales")
 As = Callable[[str], AbstractContextManager[Session]]
 
 
-def limited_to(*values: str, column: str = "brand") -> Limits:
-    rule = RowRule(DIMENSION, "product_key", column, values, {SALES: ("product_key",)})
-    return Limits((rule,), (DIMENSION, SALES))
+def limited_to(*values: str, column: str = "brand") -> RoleAccess:
+    rule = RowPolicy(DIMENSION, "product_key", column, values, {SALES: ("product_key",)})
+    return RoleAccess((rule,), (DIMENSION, SALES))
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_rules_narrow_each_other_and_numbers_are_values_too(
     star: Warehouse, role: str, logged_in: As
 ) -> None:
     both = limited_to("a").rules + limited_to("2", column="shop").rules
-    grant(star.connect, role, Limits(both, (DIMENSION, SALES)))
+    grant(star.connect, role, RoleAccess(both, (DIMENSION, SALES)))
     with logged_in(role) as reader:
         assert keys(reader) == [1]
 

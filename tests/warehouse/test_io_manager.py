@@ -6,6 +6,7 @@ What it shares with other stores is in tests/contract.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -13,8 +14,9 @@ import pandas as pd  # noqa: TID251 - a form in which assets give and want rows
 import pyarrow as pa
 import pytest
 
+from headrace.embedded_postgres import server
 from headrace.ledger.ledger import Ledger, PartitionRecord
-from headrace.warehouse.loading.load_transaction import GroupMember, LoadGroup, Publication
+from headrace.warehouse.loading.load_transaction import GroupMember, LoadGroup, LoadResult
 from headrace.warehouse.sessions import Session, connection_factory
 from headrace.warehouse.warehouse import Warehouse
 from io_managers.postgres import PostgresIOManager
@@ -32,11 +34,11 @@ FACT_METADATA = {"partition_by": "date_key", "indexes": ["product_key"]}
 
 @dataclass
 class Recorder:
-    """Writes to the ledger in the transaction, and fails if it is told to."""
+    """Writes to the ledger in the transaction, and fails on request."""
 
     ledger: Ledger
     fails: bool = False
-    told: Mapping[str, Publication] | None = None
+    told: Mapping[str, LoadResult] | None = None
     error: Exception | None = None
 
     def publishing(
@@ -44,7 +46,7 @@ class Recorder:
         context: dg.OutputContext,
         output: object,
         session: Session,
-        publications: Mapping[str, Publication],
+        publications: Mapping[str, LoadResult],
     ) -> None:
         del output, publications
         name = context.asset_key.path[-1]
@@ -53,7 +55,7 @@ class Recorder:
             raise LookupError
 
     def published(
-        self, context: dg.OutputContext, output: object, publications: Mapping[str, Publication]
+        self, context: dg.OutputContext, output: object, publications: Mapping[str, LoadResult]
     ) -> None:
         del context, output
         self.told = publications
@@ -273,7 +275,15 @@ def test_a_group_is_published_when_its_last_table_is_handed_over(
     assert [summary.asset for summary in recorder.ledger.summary()] == ["unchanged"]
 
 
-def test_an_embedded_server_starts_when_it_is_first_needed(tmp_path: Any) -> None:
-    resource = WarehouseResource(embedded=str(tmp_path / "pg"))
-    assert not (tmp_path / "pg").exists()
-    assert resource.url is None
+def test_an_embedded_server_starts_with_the_first_publication(tmp_path: Path) -> None:
+    folder = tmp_path / "pg"
+    resource = WarehouseResource(embedded=str(folder))
+    manager = PostgresIOManager(warehouse=resource)
+    assert not folder.exists()
+    try:
+        rows = pa.table({"product_key": pa.array([1, 2], pa.int64())})
+        dg.materialize([whole_asset(rows)], resources={"io_manager": manager})
+        assert server.find(folder) is not None
+        assert resource.warehouse().read("warehouse", "dim_product").read_all() == rows
+    finally:
+        server.stop(folder)

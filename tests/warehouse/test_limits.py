@@ -10,7 +10,7 @@ import pytest
 from headrace.errors import ConfigError
 from headrace.schema import Column, TableSchema
 from headrace.warehouse import identifiers
-from headrace.warehouse.ddl.grants import Limits, RowRule, grant
+from headrace.warehouse.ddl.grants import RoleAccess, RowPolicy, grant
 from headrace.warehouse.sessions import RowsRefusedError, Session
 from headrace.warehouse.tables import Reference, WarehouseTable, yyyymmdd
 from headrace.warehouse.warehouse import Warehouse
@@ -65,9 +65,9 @@ def test_roles_that_begin_alike_have_policies_of_their_own(
 ) -> None:
     load_all(warehouse, [{"product_key": 1, "brand": "x"}])
     roles = [f"{'r' * 60}{letter}" for letter in "ab"]
-    rule = RowRule(("warehouse", "dim_product"), "product_key", "brand", ("x",), {})
+    rule = RowPolicy(("warehouse", "dim_product"), "product_key", "brand", ("x",), {})
     for role in roles:
-        grant(warehouse.connect, role, Limits((rule,), (("warehouse", "dim_product"),)))
+        grant(warehouse.connect, role, RoleAccess((rule,), (("warehouse", "dim_product"),)))
     found = session.execute(
         "select count(distinct policyname) from pg_policies where roles && %s::name[]", (roles,)
     ).fetchone()

@@ -1,4 +1,4 @@
-"""Sessions that stay open between questions."""
+"""The connection pool: reuse, failed blocks, lost sessions, forks."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from threading import Barrier
 import psycopg
 import pytest
 
-from headrace.warehouse import pool as kept
+from headrace.warehouse import pool
 from headrace.warehouse.pool import SessionPool
 from headrace.warehouse.sessions import Session, connection_factory
 
@@ -23,7 +23,7 @@ def backend(session: Session) -> int:
     return session.info.backend_pid
 
 
-def test_one_question_after_the_other_goes_over_one_session(sessions: SessionPool) -> None:
+def test_queries_one_after_the_other_share_a_session(sessions: SessionPool) -> None:
     found = set()
     for _ in range(3):
         with sessions.borrow() as session:
@@ -31,7 +31,7 @@ def test_one_question_after_the_other_goes_over_one_session(sessions: SessionPoo
     assert len(found) == 1
 
 
-def test_questions_at_once_have_sessions_of_their_own(sessions: SessionPool) -> None:
+def test_queries_at_the_same_time_have_sessions_of_their_own(sessions: SessionPool) -> None:
     together = Barrier(3)
 
     def ask(_: int) -> int:
@@ -39,8 +39,8 @@ def test_questions_at_once_have_sessions_of_their_own(sessions: SessionPool) -> 
             together.wait(10)
             return backend(session)
 
-    with ThreadPoolExecutor(3) as pool:
-        assert len({*pool.map(ask, range(3))}) == 3
+    with ThreadPoolExecutor(3) as threads:
+        assert len({*threads.map(ask, range(3))}) == 3
     with sessions.borrow() as one, sessions.borrow() as other:
         assert backend(one) != backend(other)
 
@@ -63,7 +63,7 @@ def test_a_session_left_in_a_transaction_is_not_used_again(sessions: SessionPool
 def test_a_session_that_the_server_ended_is_replaced(
     sessions: SessionPool, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept, "_BELIEVED_SECONDS", 0)
+    monkeypatch.setattr(pool, "_PING_AFTER_SECONDS", 0)
     with sessions.borrow() as ended:
         ended.execute("select 1")
     session.execute("select pg_terminate_backend(%s, 10000)", (backend(ended),))
@@ -74,8 +74,8 @@ def test_a_session_that_the_server_ended_is_replaced(
 
 FORKS = """
 import os, sys
-from headrace.warehouse.pool import kept_sessions
-borrow = kept_sessions(sys.argv[1])
+from headrace.warehouse.pool import session_pool
+borrow = session_pool(sys.argv[1])
 def ask():
     with borrow() as session:
         return session.execute("select pg_backend_pid()").fetchone()[0]

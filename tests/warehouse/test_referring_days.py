@@ -8,7 +8,7 @@ import pytest
 
 from headrace.ledger.ledger import Ledger
 from headrace.schema import Column
-from headrace.warehouse.loading.load_transaction import Publication
+from headrace.warehouse.loading.load_transaction import LoadResult
 from headrace.warehouse.loading.merge import days_of_restated_members
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import Reference, WarehouseTable
@@ -36,7 +36,7 @@ def ledger(warehouse: Warehouse) -> Ledger:
 def days_restated_by(warehouse: Warehouse, rows: Sequence[Row], table: WarehouseTable) -> set[date]:
     found: set[date] = set()
 
-    def look(session: Session, publications: Sequence[Publication]) -> None:
+    def look(session: Session, publications: Sequence[LoadResult]) -> None:
         if publications[0].rows_restated:
             found.update(days_of_restated_members(session, POINTING, "date_key", REFERENCE))
 

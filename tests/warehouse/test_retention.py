@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from headrace.errors import CommitConflictError
-from headrace.warehouse.ddl.retention import drop_months, first_kept_month
+from headrace.warehouse.ddl.partitions import drop_months, first_kept_month
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import Reference
 from headrace.warehouse.warehouse import Warehouse

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from headrace.errors import ConfigError, HeadraceError, PermanentError, WarehouseUnavailableError
+from headrace.warehouse import sessions
 from headrace.warehouse.sessions import (
     RowsRefusedError,
     Session,
@@ -37,6 +38,15 @@ def test_a_server_that_refuses_us_is_named_without_the_password(address: str) ->
         connect(f"postgresql://user:canary@{address}/db")
     assert "cannot connect to Postgres: " in str(failed.value)
     assert "canary" not in f"{failed.value} {failed.value.__cause__}"
+
+
+def test_a_server_that_is_too_old_is_refused_by_its_version(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "MINIMUM_SERVER_VERSION", 990_000)
+    with pytest.raises(ConfigError, match=r"is PostgreSQL 18, .*; PostgreSQL 99 or later") as old:
+        connect(url)
+    assert "upgrade the server" in old.value.fix
 
 
 def test_sessions_speak_utc(url: str) -> None:

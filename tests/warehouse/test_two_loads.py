@@ -20,11 +20,11 @@ LOADS = 5
 LOADER = """
 import sys
 from headrace.warehouse.warehouse import Warehouse
-from headrace.warehouse.sessions import connector
+from headrace.warehouse.sessions import connection_factory
 from tests.warehouse.sales import FACT, PRODUCT, arrow, day, sale, stage
 
 url, first, loads = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-warehouse = Warehouse(connector(url))
+warehouse = Warehouse(connection_factory(url))
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(first, first + loads):

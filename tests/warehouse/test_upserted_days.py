@@ -7,7 +7,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headrace.warehouse.loading import merge
 from headrace.warehouse.sessions import RowsRefusedError, Session
 from headrace.warehouse.warehouse import Warehouse
 from tests.warehouse.sales import FACT, Row, arrow, day, load, published, rows_of, sale, sales
@@ -21,12 +20,6 @@ KEYED = replace(
 )
 DAYS = {day(0): sales(day(0), 3), day(1): sales(day(1), 2), day(40): sales(day(40), 1)}
 _DAY = st.dictionaries(st.integers(1, 3), st.sampled_from(["1.00", "2.00", None]))
-
-
-@pytest.fixture(params=["merge", "before 18"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param != "merge":
-        monkeypatch.setattr(merge, "MERGE_SINCE", 1_000_000)
 
 
 def test_of_the_days_of_a_load_only_rows_that_differ_are_written(

@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Described:
+class ColumnComments:
     """A table or view whose columns have meanings.
 
     Attributes:
@@ -30,13 +30,13 @@ class Described:
     columns: Mapping[str, str]
 
     @classmethod
-    def of(cls, table: WarehouseTable) -> "Described":
+    def of(cls, table: WarehouseTable) -> "ColumnComments":
         """A table by its schema."""
         meanings = {c.name: c.description for c in table.schema if c.description}
         return cls(table.namespace, table.name, meanings)
 
 
-def describe(connect: Connect, described: Iterable[Described]) -> int:
+def apply_comments(connect: Connect, described: Iterable[ColumnComments]) -> int:
     """Set the comments that differ; what fails is logged, since rows are published without them.
 
     Returns:
@@ -47,7 +47,7 @@ def describe(connect: Connect, described: Iterable[Described]) -> int:
         return sum(_describe(session, one) for one in described)
 
 
-def _describe(session: Session, one: Described) -> int:
+def _describe(session: Session, one: ColumnComments) -> int:
     relation = sql.Identifier(one.namespace, one.name)
     found = session.execute(
         """

@@ -8,8 +8,6 @@ from headrace.warehouse.identifiers import foreign_key_name
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import Reference, WarehouseTable
 
-_NOT_ENFORCED_SINCE = 180_000
-
 
 @dataclass(frozen=True)
 class Pointer:
@@ -40,28 +38,17 @@ def declare(session: Session, table: WarehouseTable) -> bool:
             continue
         session.execute(
             sql.SQL(
-                "alter table {} add constraint {} foreign key ({}) references {} ({}) {}"
+                "alter table {} add constraint {} foreign key ({}) references {} ({}) not enforced"
             ).format(
                 table.identifier,
                 sql.Identifier(foreign_key_name(table.name, reference.column)),
                 sql.Identifier(reference.column),
                 sql.Identifier(table.namespace, reference.table),
                 sql.Identifier(reference.key),
-                sql.SQL(terms(session.info.server_version)),
             )
         )
         declared = True
     return declared
-
-
-def terms(server_version: int) -> str:
-    """How a foreign key is declared by a server of this version, as in 180001.
-
-    Before 18 it is enforced, at the commit: within a load, facts may come before their members.
-    """
-    return (
-        "not enforced" if server_version >= _NOT_ENFORCED_SINCE else "deferrable initially deferred"
-    )
 
 
 def pointers(session: Session, table: WarehouseTable) -> list[Pointer]:

@@ -21,7 +21,7 @@ _EVERYBODY = "headrace of everybody"
 
 
 @dataclass(frozen=True)
-class RowRule:
+class RowPolicy:
     """Rows that a role may see: members whose column has one of the values, and their facts.
 
     Attributes:
@@ -60,7 +60,7 @@ class RowRule:
 
 
 @dataclass(frozen=True)
-class Limits:
+class RoleAccess:
     """What a role may see that does not see everything.
 
     Attributes:
@@ -69,15 +69,15 @@ class Limits:
             limits.
     """
 
-    rules: tuple[RowRule, ...]
+    rules: tuple[RowPolicy, ...]
     tables: tuple[tuple[str, str], ...]
 
 
-def grant(connect: Connect, role: str, limits: Limits | None = None) -> list[str]:
+def grant(connect: Connect, role: str, limits: RoleAccess | None = None) -> list[str]:
     """Let a role read; what it was granted before and no longer should, it loses. All or nothing.
 
     The role is made if need be, able to log in but without a password. Running it again changes
-    nothing. Limits count for the members of the role, too.
+    nothing. RoleAccess count for the members of the role, too.
 
     Args:
         connect: Opens sessions as the owner of the tables.
@@ -96,7 +96,7 @@ def grant(connect: Connect, role: str, limits: Limits | None = None) -> list[str
         return done
 
 
-def grant_new_tables(connect: Connect, limits: Mapping[str, Limits]) -> list[str]:
+def grant_new_tables(connect: Connect, limits: Mapping[str, RoleAccess]) -> list[str]:
     """Grant roles with rules what was made since they were granted; which roles got something.
 
     A role that `grant` never saw gets nothing.
@@ -114,7 +114,7 @@ def grant_new_tables(connect: Connect, limits: Mapping[str, Limits]) -> list[str
     return behind
 
 
-def _lacks_tables(session: Session, role: str, limits: Limits) -> bool:
+def _lacks_tables(session: Session, role: str, limits: RoleAccess) -> bool:
     """Whether a role that was granted once cannot read what is there for it."""
     namespaces = sorted({namespace for namespace, _ in limits.tables})
     known = session.execute(
@@ -136,7 +136,7 @@ def _lacks_tables(session: Session, role: str, limits: Limits) -> bool:
     return lacking is not None
 
 
-def _statements(session: Session, role: str, limits: Limits | None) -> Iterator[sql.Composed]:
+def _statements(session: Session, role: str, limits: RoleAccess | None) -> Iterator[sql.Composed]:
     name = sql.Identifier(role)
     if not session.execute("select true from pg_roles where rolname = %s", (role,)).fetchone():
         yield sql.SQL("create role {} login").format(name)
@@ -156,7 +156,7 @@ def _statements(session: Session, role: str, limits: Limits | None) -> Iterator[
         yield from _limited(session, role, limits)
 
 
-def _limited(session: Session, role: str, limits: Limits) -> Iterator[sql.Composed]:
+def _limited(session: Session, role: str, limits: RoleAccess) -> Iterator[sql.Composed]:
     name = sql.Identifier(role)
     tables = [table for table in limits.tables if _is_there(session, table)]
     tables += _views_that_follow_policies(session)
@@ -192,7 +192,7 @@ def _without_policies(session: Session, role: str) -> Iterator[sql.Composed]:
         )
 
 
-def _policies(session: Session, role: str, limits: Limits) -> Iterator[sql.Composed]:
+def _policies(session: Session, role: str, limits: RoleAccess) -> Iterator[sql.Composed]:
     conditions: dict[tuple[str, str], list[sql.Composed]] = {}
     for rule in limits.rules:
         conditions.setdefault(rule.dimension, []).append(rule.members())

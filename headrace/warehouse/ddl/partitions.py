@@ -1,19 +1,26 @@
-"""Month partitions of a fact table: creating, attaching, detaching."""
+"""Month partitions of a fact table: create, attach, and drop those older than the retention."""
 
 from collections.abc import Iterable
-from datetime import date
+from datetime import UTC, date, datetime
 
 import psycopg
 from psycopg import sql
 
-from headrace.warehouse.ddl.schema import PostgresColumn, definition
-from headrace.warehouse.loading.staged_loads import STAGING, StagedPart
-from headrace.warehouse.sessions import Session, advisory_key, ensure_namespace
+from headrace.warehouse.ddl.schema import PostgresColumn, definition, look_up
+from headrace.warehouse.loading.staged_loads import STAGING, StagingTable
+from headrace.warehouse.sessions import (
+    Connect,
+    Session,
+    advisory_key,
+    ensure_namespace,
+    map_errors,
+)
 from headrace.warehouse.tables import WarehouseTable, next_month
 
-# Shorter than Postgres's deadlock_timeout (1 s): when readers and we wait for each other, it is
-# we who give way.
-_LOCK_TIMEOUT = "300ms"
+# Shorter than Postgres's deadlock_timeout (1 s): in a deadlock with readers the load gives way.
+_ATTACH_LOCK_TIMEOUT = "300ms"
+_DROP_LOCK_TIMEOUT = "3s"
+_MONTHS_PER_YEAR = 12
 
 
 def create_table(
@@ -38,7 +45,7 @@ def lock_readers_out(session: Session, table: WarehouseTable) -> bool:
     """Lock the table until the transaction ends; False if a query keeps us from that."""
     try:
         with session.transaction():
-            set_lock_timeout(session, _LOCK_TIMEOUT)
+            set_lock_timeout(session, _ATTACH_LOCK_TIMEOUT)
             session.execute(
                 sql.SQL("lock table only {} in access exclusive mode").format(table.identifier)
             )
@@ -48,7 +55,7 @@ def lock_readers_out(session: Session, table: WarehouseTable) -> bool:
     return True
 
 
-def attach_month(session: Session, table: WarehouseTable, part: StagedPart, month: date) -> None:
+def attach_month(session: Session, table: WarehouseTable, part: StagingTable, month: date) -> None:
     """Make a staged table the partition of its month; it has all indexes the table has."""
     name = table.month_table(month)
     partition = sql.Identifier(table.namespace, name)
@@ -107,6 +114,45 @@ def set_lock_timeout(session: Session, timeout: str) -> None:
     session.execute(sql.SQL("set local lock_timeout = {}").format(sql.Literal(timeout)))
 
 
+def first_kept_month(keep_months: int | None, today: date | None = None) -> date:
+    """First day of the oldest month that is kept; the first of all days where all are.
+
+    Args:
+        keep_months: Months that are kept, the one of `today` among them.
+        today: UTC; now without it.
+    """
+    if keep_months is None:
+        return date.min
+    now = today or datetime.now(UTC).date()
+    number = now.year * _MONTHS_PER_YEAR + now.month - keep_months
+    return date(number // _MONTHS_PER_YEAR, number % _MONTHS_PER_YEAR + 1, 1)
+
+
+def drop_months(connect: Connect, table: WarehouseTable, kept_from: date) -> list[date]:
+    """Drop the months before `kept_from`; the months dropped, oldest first.
+
+    Each is detached and then dropped, in transactions of their own; what an earlier call began and
+    did not end is ended. Queries that run go on to the end of what they see.
+
+    Raises:
+        CommitConflictError: A query reads a month for long; the months before it are gone.
+    """
+    with map_errors(f"dropping months of {table.label}"), connect() as session:
+        # Together with a load, one of both would wait for locks that the other holds.
+        key = advisory_key("table", table.label)
+        session.execute("select pg_advisory_lock(%s)", (key,))
+        session.execute(sql.SQL("set lock_timeout = {}").format(sql.Literal(_DROP_LOCK_TIMEOUT)))
+        dropped = []
+        for month, name in sorted(_months(session, table).items()):
+            if month < kept_from:
+                _detach(session, table, name)
+                session.execute(
+                    sql.SQL("drop table {}").format(sql.Identifier(table.namespace, name))
+                )
+                dropped.append(month)
+        return dropped
+
+
 def _attachment(table: WarehouseTable, month: date) -> sql.Composed:
     return sql.SQL("alter table {} attach partition {} for values from ({}) to ({})").format(
         table.identifier,
@@ -114,3 +160,51 @@ def _attachment(table: WarehouseTable, month: date) -> sql.Composed:
         sql.Literal(table.partition_value(month)),
         sql.Literal(table.partition_value(next_month(month))),
     )
+
+
+def _months(session: Session, table: WarehouseTable) -> dict[date, str]:
+    """Tables of months, attached or left over from a drop that did not come to its end."""
+    found = session.execute(
+        """
+        select c.relname::text
+        from pg_class as c
+        join pg_namespace as n on n.oid = c.relnamespace
+        where n.nspname = %s and c.relkind = 'r'
+            and starts_with(c.relname, %s)
+            and substr(c.relname, length(%s) + 1) ~ '^[0-9]{4}_[0-9]{2}$'
+        """,
+        (table.namespace, f"{table.name}__", f"{table.name}__"),
+    ).fetchall()
+    return {_month(name): name for (name,) in found}
+
+
+def _month(name: str) -> date:
+    year, month = name[-7:].split("_")
+    return date(int(year), int(month), 1)
+
+
+def _detach(session: Session, table: WarehouseTable, name: str) -> None:
+    published = look_up(session, table.namespace, table.name)
+    if published is None or name not in published.month_tables:
+        return
+    detach = sql.SQL("alter table {} detach partition {}").format(
+        table.identifier, sql.Identifier(table.namespace, name)
+    )
+    if not _is_pending(session, table.namespace, name):
+        try:
+            session.execute(detach + sql.SQL(" concurrently"))
+        except psycopg.errors.LockNotAvailable:
+            # It is marked as going by now: the next call only has to end it.
+            if not _is_pending(session, table.namespace, name):
+                raise
+        else:
+            return
+    session.execute(detach + sql.SQL(" finalize"))
+
+
+def _is_pending(session: Session, namespace: str, name: str) -> bool:
+    row = session.execute(
+        "select inhdetachpending from pg_inherits where inhrelid = %s::regclass",
+        (sql.Identifier(namespace, name).as_string(),),
+    ).fetchone()
+    return bool(row and row[0])

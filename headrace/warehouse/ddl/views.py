@@ -50,7 +50,7 @@ def read_views(folder: Path) -> list[ViewFile]:
     return [_parsed(path) for path in sorted(folder.glob("*.sql")) if _NAME.fullmatch(path.stem)]
 
 
-def follow(
+def refresh(
     connect: Connect,
     folder: Path,
     changed: Collection[str],

@@ -15,7 +15,7 @@ from headrace.warehouse.tables import WarehouseTable
 
 
 @dataclass(frozen=True)
-class Publication:
+class LoadResult:
     """What one load changed.
 
     Attributes:
@@ -51,7 +51,7 @@ class Publication:
 
 
 # Called within the transaction, with what the loads changed.
-BeforeCommit = Callable[[Session, Sequence[Publication]], None]
+BeforeCommit = Callable[[Session, Sequence[LoadResult]], None]
 
 
 def publish(
@@ -59,7 +59,7 @@ def publish(
     loads: Sequence[StagedLoad],
     *,
     before_commit: BeforeCommit | None = None,
-) -> tuple[Publication, ...]:
+) -> tuple[LoadResult, ...]:
     """Make `loads` visible, all of them or none.
 
     The staging tables are gone afterwards, whatever happens.
@@ -118,7 +118,7 @@ def _in_one_transaction(
             change.change_rows()
         # Members go once no fact points to them any more.
         for change in changes:
-            change.delete_gone()
+            change.delete_absent()
         for change in changes:
             change.add_months()
         restore(session, [change.surroundings for change in changes if change.surroundings])
@@ -128,9 +128,9 @@ def _in_one_transaction(
     return changes
 
 
-def _publication(change: TableChange, seconds: float) -> Publication:
+def _publication(change: TableChange, seconds: float) -> LoadResult:
     rows = change.rows
-    return Publication(
+    return LoadResult(
         table=change.label,
         rows_inserted=rows["inserted"],
         rows_updated=rows["updated"],
@@ -165,7 +165,7 @@ class LoadGroup:
     connect: Connect
     members: Collection[str]
     loads: Mapping[str, StagedLoad]
-    published: dict[str, Publication] = field(default_factory=dict)
+    published: dict[str, LoadResult] = field(default_factory=dict)
     _arrived: set[str] = field(default_factory=set)
 
     def member(self, name: str) -> "GroupMember":
@@ -178,8 +178,8 @@ class LoadGroup:
         return self._arrived >= {*self.members}
 
     def publish(
-        self, before_commit: Callable[[Session, Mapping[str, Publication]], None]
-    ) -> dict[str, Publication]:
+        self, before_commit: Callable[[Session, Mapping[str, LoadResult]], None]
+    ) -> dict[str, LoadResult]:
         """Make all loads visible, or none.
 
         Args:

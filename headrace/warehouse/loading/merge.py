@@ -1,4 +1,4 @@
-"""MERGE of staged rows into a table with a primary key."""
+"""MERGE of staged rows into a table with a primary key; deletion of rows that are not staged."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,25 +13,47 @@ from headrace.warehouse.loading.staged_loads import StagedLoad
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import Reference, WarehouseTable
 
-# MERGE tells which rows it changed, and what they were, since 18.
-MERGE_SINCE = 180_000
 # With the server's default of 4 MB, a join of 100,000 rows with a long history spilled the history.
 _WORK_MEM = "64MB"
 
 
 def restated_keys(table: str) -> sql.Identifier:
-    """Relation of the keys under which attributes changed; there until the transaction ends.
+    """Temporary table of the primary keys whose attributes changed; dropped at the commit."""
+    return sql.Identifier(temporary_table_name("restated", table))
 
-    Its columns are those of the primary key, and `_is_restated`: false where other columns changed.
+
+def days_of_restated_members(
+    session: Session, fact: WarehouseTable, day_column: str, reference: Reference
+) -> set[date]:
+    """Days of a fact's rows that point to members whose attributes the load changed.
+
+    Args:
+        session: The session of the load, inside its transaction.
+        fact: A published fact; the result is empty if its table does not exist.
+        day_column: Its column with the day as yyyymmdd.
+        reference: The foreign key, to a dimension that the load merges.
     """
-    return sql.Identifier(temporary_table_name("differing", table))
+    found = session.execute("select to_regclass(%s)", (fact.identifier.as_string(),)).fetchone()
+    if found is None or found[0] is None:
+        return set()
+    query = sql.SQL(
+        "select to_date({day}::text, 'YYYYMMDD') from {fact} where {column} in"
+        " (select {key} from {restated}) group by {day}"
+    ).format(
+        day=sql.Identifier(day_column),
+        fact=fact.identifier,
+        column=sql.Identifier(reference.column),
+        key=sql.Identifier(reference.key),
+        restated=restated_keys(reference.table),
+    )
+    return {row[0] for row in session.execute(query)}
 
 
-class KeyedRows:
-    """Changes one table within the transaction of a load.
+class TableMerge:
+    """Changes the rows of one table within the transaction of a load.
 
     Attributes:
-        changed_days: Rows written of each day; a table without a day column has none.
+        changed_days: Rows written, by day; empty for a table without a day column.
     """
 
     def __init__(self, session: Session, load: StagedLoad) -> None:
@@ -41,10 +63,11 @@ class KeyedRows:
         self._days = {table.partition_value(day): day for day in load.days}
         self._table = table
         self._load = load
-        self._staged = load.relation()
         self._parts = {
             "target": table.identifier,
-            "staged": self._staged,
+            "staged": load.relation(),
+            "restated": restated_keys(table.name),
+            "absent": sql.Identifier(temporary_table_name("absent", table.name)),
             "key": _listed(table.primary_key),
             "staged_key": _listed(table.primary_key, "s."),
             "columns": _listed(table.schema.names),
@@ -53,76 +76,15 @@ class KeyedRows:
             "day": sql.Identifier(table.day_column) if table.day_column else sql.SQL("null"),
         }
 
-    def find_differing(self) -> int:
-        """Set aside the rows that are new or differ; of how many the attributes do.
+    def merge(self) -> tuple[int, int, int]:
+        """Write the rows that differ; `delete_absent` deletes those that are not staged.
 
-        Readers look at the rows alone; who keeps results wants to know which of them rest on
-        values that are no more, and after the change that cannot be asked.
-        """
-        names, values = self._table.attributes, self._values()
-        restated = sql.SQL("t.ctid is not null and row({}) is distinct from row({})").format(
-            _listed(names, "t."), _listed(names, "s.")
-        )
-        differs = sql.SQL("or row({}) is distinct from row({})").format(
-            _listed(values, "t."), _listed(values, "s.")
-        )
-        # The one look at the published rows: what follows finds them by their place.
-        self._execute(
-            "create temporary table {differing} on commit drop as"
-            " select {staged_columns}, t.ctid as _place, {restated} as _is_restated"
-            " from {staged} as s left join {target} as t on {matches}"
-            " where t.ctid is null {differs}",
-            restated=restated if names else sql.SQL("false"),
-            differs=differs if values else sql.SQL(""),
-        )
-        if not names:
-            return 0
-        return self._execute("select from {differing} where _is_restated")
-
-    def make_equal(self) -> tuple[int, int, int]:
-        """Write rows that differ: rows updated, inserted, and with changed attributes.
-
-        Rows that went are left to `delete_gone`.
+        Returns:
+            Rows updated, rows inserted, and rows whose attributes changed.
         """
         self._session.execute(sql.SQL("set local work_mem = {}").format(sql.Literal(_WORK_MEM)))
-        if self._session.info.server_version >= MERGE_SINCE:
-            return self._merge()
-        restated = self.find_differing()
-        setters = [sql.SQL("{0} = d.{0}").format(sql.Identifier(name)) for name in self._values()]
-        updated = 0
-        if setters:
-            updated = self._execute(
-                "update {target} as t set {setters} from {differing} as d where t.ctid = d._place",
-                setters=sql.SQL(", ").join(setters),
-            )
-        # In order of the key: each page of its index is visited once.
-        inserted = self._execute(
-            "insert into {target} ({columns}) select {columns} from {differing}"
-            " where _place is null order by {key}"
-        )
-        if self._table.day_column:
-            counted = self._composed("select {day}, count(*) from {differing} group by 1")
-            self._add_days(self._session.execute(counted).fetchall())
-        return updated, inserted, restated
-
-    def _merge(self) -> tuple[int, int, int]:
-        """What `make_equal` does, in one statement and without setting rows aside."""
-        names, values = self._table.attributes, self._values()
-        restated = sql.SQL("row({}) is distinct from row({})").format(
-            _listed(names, "old."), _listed(names, "new.")
-        )
-        self._execute(
-            "create temporary table {differing} on commit drop as"
-            " select {staged_key}, true as _is_restated from {staged} as s limit 0"
-        )
-        update = sql.SQL(
-            "when matched and row({}) is distinct from row({}) then update set {}"
-        ).format(
-            _listed(values, "t."),
-            _listed(values, "s."),
-            sql.SQL(", ").join(sql.SQL("{0} = s.{0}").format(sql.Identifier(v)) for v in values),
-        )
-        # In order of the key: each page of its index is visited once.
+        self._create_restated("select {staged_key} from {staged} as s limit 0")
+        # Sorted by the key: the merge visits each page of its index once.
         rows = self._session.execute(
             self._composed(
                 "with changed as ("
@@ -130,27 +92,32 @@ class KeyedRows:
                 " using (select {columns} from {staged} as s order by {key}) as s on {matches}"
                 " {update}"
                 " when not matched then insert ({columns}) values ({staged_columns})"
-                " returning merge_action() = 'UPDATE' as _was_there,"
-                " merge_action() = 'UPDATE' and {restated} as _is_restated, {staged_key}"
+                " returning merge_action() = 'UPDATE' as _is_update,"
+                " merge_action() = 'UPDATE' and {is_restated} as _is_restated, {staged_key}"
                 "), restated as ("
-                "insert into {differing} select {key}, true from changed where _is_restated"
-                ") select {day}, count(*), count(*) filter (where _was_there),"
+                "insert into {restated} select {key} from changed where _is_restated"
+                ") select {day}, count(*), count(*) filter (where _is_update),"
                 " count(*) filter (where _is_restated) from changed group by 1",
-                update=update if values else sql.SQL(""),
-                restated=restated if names else sql.SQL("false"),
+                update=self._update_clause(),
+                is_restated=self._is_restated("old.", "new."),
             )
         ).fetchall()
         if self._table.day_column:
             self._add_days([row[:2] for row in rows])
-        written, updated, changed = (sum(row[n] for row in rows) for n in (1, 2, 3))
-        return updated, written - updated, changed
+        written, updated, restated = (sum(row[n] for row in rows) for n in (1, 2, 3))
+        return updated, written - updated, restated
 
     def replace(self) -> tuple[int, int, int]:
-        """Write every staged row anew: rows deleted, inserted, and with changed attributes.
+        """Delete and insert every staged row; `delete_absent` deletes those that are not staged.
 
-        Rows that went are left to `delete_gone`.
+        Returns:
+            Rows deleted, rows inserted, and rows whose attributes changed.
         """
-        restated = self.find_differing()
+        restated = self._create_restated(
+            "select {staged_key} from {staged} as s join {target} as t on {matches}"
+            " where {is_restated}",
+            is_restated=self._is_restated("t.", "s."),
+        )
         deleted = self._execute(
             "delete from {target} as t where exists (select from {staged} as s where {matches})"
         )
@@ -159,22 +126,26 @@ class KeyedRows:
         )
         return deleted, inserted, restated
 
-    def delete_gone(self) -> tuple[int, int]:
-        """Delete rows that went; how many, and how many stay because rows still point to them.
+    def delete_absent(self) -> tuple[int, int]:
+        """Delete the rows that are in the table, or among the load's deletes, and not staged.
 
-        Facts of a day that is held keep their keys, and their members with them.
+        A row that a foreign key still points to stays: facts of a day that is held keep their
+        members.
+
+        Returns:
+            Rows deleted, and rows that stay because of a foreign key.
         """
         source: sql.Composable = self._table.identifier
-        if self._load.gone is not None:
-            source = self._load.gone_relation()
+        if self._load.deletes is not None:
+            source = self._load.deletes_relation()
         elif self._table.day_column:
             source = self._composed(
                 "(select {key} from {target} where {day} = any ({days}))",
                 days=sql.Literal([*self._days]),
             )
-        # Most rows of files that went came again, as they were or with an end to their validity.
+        # Most keys of removed files are staged again, unchanged or with an end of validity.
         count = self._execute(
-            "create temporary table {leaving} on commit drop as"
+            "create temporary table {absent} on commit drop as"
             " select {own_key} from {source} as t"
             " where not exists (select from {staged} as s where {matches})",
             own_key=_listed(self._table.primary_key, "t."),
@@ -182,29 +153,49 @@ class KeyedRows:
         )
         if count == 0:
             return 0, 0
-        self._execute("analyze {leaving}")
+        self._execute("analyze {absent}")
         if self._table.day_column:
-            counted = self._composed("select {day}, count(*) from {leaving} group by 1")
+            counted = self._composed("select {day}, count(*) from {absent} group by 1")
             self._add_days(self._session.execute(counted).fetchall())
-        matches = _matches(self._table.primary_key, "t", "l")
+        is_absent = _matches(self._table.primary_key, "t", "a")
         deleted = self._execute(
-            "delete from {target} as t using {leaving} as l where {matches_leaving} and {unused}",
-            matches_leaving=matches,
-            unused=self._unused(),
+            "delete from {target} as t using {absent} as a where {is_absent} and {unreferenced}",
+            is_absent=is_absent,
+            unreferenced=self._unreferenced(),
         )
         kept = self._execute(
-            "select from {target} as t join {leaving} as l on {matches_leaving}",
-            matches_leaving=matches,
+            "select from {target} as t join {absent} as a on {is_absent}", is_absent=is_absent
         )
         return deleted, kept
 
-    def _add_days(self, counted: Iterable[tuple[Any, ...]]) -> None:
-        self.changed_days.update({self._days[value]: rows for value, rows in counted})
+    def _create_restated(self, query: LiteralString, **parts: sql.Composable) -> int:
+        created = sql.SQL("create temporary table {restated} on commit drop as ").format(
+            **self._parts
+        )
+        return self._session.execute(created + self._composed(query, **parts)).rowcount
 
-    def _values(self) -> list[str]:
-        return [name for name in self._table.schema.names if name not in self._table.primary_key]
+    def _update_clause(self) -> sql.Composable:
+        values = [n for n in self._table.schema.names if n not in self._table.primary_key]
+        if not values:
+            return sql.SQL("")
+        return sql.SQL(
+            "when matched and row({}) is distinct from row({}) then update set {}"
+        ).format(
+            _listed(values, "t."),
+            _listed(values, "s."),
+            sql.SQL(", ").join(sql.SQL("{0} = s.{0}").format(sql.Identifier(v)) for v in values),
+        )
 
-    def _unused(self) -> sql.Composable:
+    def _is_restated(self, before: LiteralString, after: LiteralString) -> sql.Composable:
+        """Condition: an attribute of the row changed."""
+        names = self._table.attributes
+        if not names:
+            return sql.SQL("false")
+        return sql.SQL("row({}) is distinct from row({})").format(
+            _listed(names, before), _listed(names, after)
+        )
+
+    def _unreferenced(self) -> sql.Composable:
         """Condition: no row of any table points to row t."""
         if len(self._table.primary_key) != 1:
             return sql.SQL("true")
@@ -218,16 +209,14 @@ class KeyedRows:
         ]
         return sql.SQL(" and ").join([sql.SQL("true"), *conditions])
 
+    def _add_days(self, counted: Iterable[tuple[Any, ...]]) -> None:
+        self.changed_days.update({self._days[value]: rows for value, rows in counted})
+
     def _execute(self, statement: LiteralString, **parts: sql.Composable) -> int:
         return self._session.execute(self._composed(statement, **parts)).rowcount
 
     def _composed(self, statement: LiteralString, **parts: sql.Composable) -> sql.Composed:
-        return sql.SQL(statement).format(
-            **self._parts,
-            differing=restated_keys(self._table.name),
-            leaving=sql.Identifier(temporary_table_name("leaving", self._table.name)),
-            **parts,
-        )
+        return sql.SQL(statement).format(**self._parts, **parts)
 
 
 def _matches(key: Sequence[str], one: str, other: str) -> sql.Composed:
@@ -237,32 +226,5 @@ def _matches(key: Sequence[str], one: str, other: str) -> sql.Composed:
     return sql.SQL(" and ").join(pairs)
 
 
-def _listed(columns: Sequence[str], prefix: str = "") -> sql.Composed:
+def _listed(columns: Sequence[str], prefix: LiteralString = "") -> sql.Composed:
     return sql.SQL(", ").join(sql.SQL(prefix) + sql.Identifier(name) for name in columns)
-
-
-def days_of_restated_members(
-    session: Session, fact: WarehouseTable, day_column: str, reference: Reference
-) -> set[date]:
-    """Days of the facts that point to rows whose attributes the load changed, in its transaction.
-
-    Args:
-        session: That of the load.
-        fact: A published fact; one that is not there has no days.
-        day_column: Its column with the day as yyyymmdd.
-        reference: The foreign key; its dimension had such rows.
-    """
-    there = session.execute("select to_regclass(%s)", (fact.identifier.as_string(),)).fetchone()
-    if there is None or there[0] is None:
-        return set()
-    query = sql.SQL(
-        "select to_date({day}::text, 'YYYYMMDD') from {fact} where {column} in"
-        " (select {key} from {restated} where _is_restated) group by {day}"
-    ).format(
-        day=sql.Identifier(day_column),
-        fact=fact.identifier,
-        column=sql.Identifier(reference.column),
-        key=sql.Identifier(reference.key),
-        restated=restated_keys(reference.table),
-    )
-    return {row[0] for row in session.execute(query)}

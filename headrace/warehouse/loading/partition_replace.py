@@ -6,7 +6,7 @@ from datetime import date
 
 from psycopg import sql
 
-from headrace.warehouse.loading.staged_loads import STAGING, StagedLoad, StagedPart
+from headrace.warehouse.loading.staged_loads import STAGING, StagedLoad, StagingTable
 from headrace.warehouse.sessions import Session
 
 # A month's rows are grouped in it; with the server's default of 4 MB they would spill.
@@ -26,7 +26,7 @@ def replace_days(
     load: StagedLoad,
     month_table: str,
     days: Collection[date],
-    part: StagedPart | None,
+    part: StagingTable | None,
 ) -> dict[date, DayRows]:
     """Make days of a month equal to the staged ones; without a part, empty.
 
@@ -78,7 +78,7 @@ class _Replacing:
         found = self._session.execute(self._format(statement, self._month, days=days)).fetchall()
         return [value for (value,) in found]
 
-    def compare(self, part: StagedPart, values: Sequence[date | int]) -> dict[date | int, int]:
+    def compare(self, part: StagingTable, values: Sequence[date | int]) -> dict[date | int, int]:
         """The days whose staged rows are not, as a bag, the published ones: how many are staged."""
         # The outer hash is what makes it safe: a row's hash is linear in its columns', so a plain
         # sum would not see two rows that swap a value.
@@ -104,7 +104,7 @@ class _Replacing:
         found = self._session.execute(self._format(statement, self._month), (values,)).fetchall()
         return {self.days[value]: DayRows(deleted=rows) for value, rows in found}
 
-    def insert(self, part: StagedPart, values: Sequence[date | int]) -> dict[date, DayRows]:
+    def insert(self, part: StagingTable, values: Sequence[date | int]) -> dict[date, DayRows]:
         """Fill days that were empty."""
         # Every staged row is of some day: without a condition the insert is a plain copy.
         some = sql.SQL(" where {day} = any({days})" if len(values) < len(self.days) else "")
@@ -117,7 +117,7 @@ class _Replacing:
         return {day: DayRows(inserted=rows) for day, rows in filled.items() if rows}
 
     def write_difference(
-        self, part: StagedPart, values: Sequence[date | int]
+        self, part: StagingTable, values: Sequence[date | int]
     ) -> dict[date, DayRows]:
         """Delete rows that are not staged and insert those not published, counting copies."""
         self._session.execute(sql.SQL("set local work_mem = {}").format(sql.Literal(_WORK_MEM)))
@@ -174,5 +174,5 @@ class _Replacing:
         )
 
 
-def _staged(part: StagedPart) -> sql.Identifier:
+def _staged(part: StagingTable) -> sql.Identifier:
     return sql.Identifier(STAGING, part.name)

@@ -87,7 +87,7 @@ def _drop_tables(session: Session, tables: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class StagedPart:
+class StagingTable:
     """One staging table.
 
     Attributes:
@@ -123,18 +123,18 @@ class StagedLoad:
     table: WarehouseTable
     days: frozenset[date]
     columns: tuple[PostgresColumn, ...]
-    parts: tuple[StagedPart, ...]
+    parts: tuple[StagingTable, ...]
     rows_by_day: Mapping[date, int] = field(repr=False)
     seconds: Mapping[str, float]
     owner: Session = field(repr=False, compare=False)
-    gone: StagedPart | None = None
+    deletes: StagingTable | None = None
 
     @property
     def rows(self) -> int:
         """Rows in all parts."""
         return sum(part.rows for part in self.parts)
 
-    def relation(self, parts: Sequence[StagedPart] | None = None) -> sql.Composed:
+    def relation(self, parts: Sequence[StagingTable] | None = None) -> sql.Composed:
         """Staged rows, as a table expression for an audit's `from`: of all parts, or of some."""
         names = sql.SQL(", ").join(sql.Identifier(c.name) for c in self.columns)
         selects = [
@@ -149,14 +149,14 @@ class StagedLoad:
             selects = [sql.SQL("select {} limit 0").format(sql.SQL(", ").join(nulls))]
         return sql.SQL("({})").format(sql.SQL(" union all ").join(selects))
 
-    def gone_relation(self) -> sql.Composable:
+    def deletes_relation(self) -> sql.Composable:
         """The keys that went, as a table for `from`."""
-        return sql.Identifier(STAGING, self.gone.name if self.gone else "")
+        return sql.Identifier(STAGING, self.deletes.name if self.deletes else "")
 
     @property
     def table_names(self) -> tuple[str, ...]:
         """Its staging tables."""
-        gone = (self.gone,) if self.gone else ()
+        gone = (self.deletes,) if self.deletes else ()
         return tuple(part.name for part in (*self.parts, *gone))
 
     def discard(self) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date
 from itertools import groupby
@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 from psycopg import sql
 
 from headrace.warehouse.ddl import indexes
@@ -24,20 +25,20 @@ from headrace.warehouse.ddl.schema import (
 )
 from headrace.warehouse.identifiers import staged_index_name, staging_table_name
 from headrace.warehouse.loading import copy
-from headrace.warehouse.loading.routing import Router
 from headrace.warehouse.loading.staged_loads import (
     STAGING,
     StagedLoad,
-    StagedPart,
+    StagingTable,
     claim_load,
     drop_leftovers,
     drop_staged,
 )
 from headrace.warehouse.loading.workers import Workers
-from headrace.warehouse.sessions import Connect, Session, map_errors
-from headrace.warehouse.tables import WarehouseTable, by_month, next_month
+from headrace.warehouse.sessions import Connect, RowsRefusedError, Session, map_errors
+from headrace.warehouse.tables import WarehouseTable, by_month, month_of, next_month
 
 _NONE: Mapping[date, int] = MappingProxyType({})
+_NAMED_AT_MOST = 5
 
 # Some days and a stream of their rows, in any order. Slices of whole months load fastest.
 Slice = tuple[Collection[date], pa.RecordBatchReader]
@@ -49,7 +50,7 @@ def stage(
     days: Collection[date],
     slices: Iterable[Slice],
     *,
-    gone: pa.RecordBatchReader | None = None,
+    deletes: pa.RecordBatchReader | None = None,
     sessions: int = 2,
 ) -> StagedLoad:
     """Copy rows to staging tables, on several sessions at a time.
@@ -59,8 +60,8 @@ def stage(
         table: Where the rows will go.
         days: The days that the rows replace; for a table without partitions, empty.
         slices: Taken one by one, as sessions become free, each read in one thread.
-        gone: For `upsert`: keys of rows that are no more, where `slices` are changes and not all
-            rows. A key that is in both stays.
+        deletes: For `upsert`: primary keys of rows to delete. Given, `slices` holds changed rows
+            only; None if `slices` holds all rows. A key that is in both stays.
         sessions: How many copy and index at a time.
 
     Raises:
@@ -79,8 +80,10 @@ def stage(
             try:
                 workers.run(slices, lambda session, item: stager.copy_slice(session, item, workers))
                 workers.run(stager.unfinished(), stager.finish)
-                if gone is not None:
-                    workers.run([gone], lambda session, it: stager.copy_gone(session, it, workers))
+                if deletes is not None:
+                    workers.run(
+                        [deletes], lambda session, it: stager.copy_deletes(session, it, workers)
+                    )
             except BaseException:
                 # With the owner lost, the tables are leftovers, and the next load drops them.
                 with suppress(psycopg.OperationalError):
@@ -90,6 +93,26 @@ def stage(
         owner.close()
         raise
     return stager.load(owner, time.monotonic() - began)
+
+
+def month_slices(
+    table: WarehouseTable, days: Collection[date], rows: pa.Table
+) -> Iterator[tuple[Collection[date], pa.RecordBatchReader]]:
+    """Rows that are in memory, cut so that each month can be copied and indexed by itself.
+
+    Rows of no day in `days` come last, for the load to refuse them.
+    """
+    if table.partition_column is None or table.partition_column not in rows.column_names:
+        yield (), rows.to_reader()
+        return
+    column = rows[table.partition_column]
+    for some in by_month(days).values():
+        values = pa.array([table.partition_value(day) for day in some], column.type)
+        yield some, rows.filter(pc.is_in(column, values)).to_reader()
+    every = pa.array([table.partition_value(day) for day in days], column.type)
+    strangers = rows.filter(pc.invert(pc.is_in(column, every)))
+    if strangers.num_rows:
+        yield (), strangers.to_reader()
 
 
 class _Stager:
@@ -110,9 +133,9 @@ class _Stager:
         self._schema = schema_of(table.label, [loaded[name] for name in table.schema.names])
         self._rows_by_day: Counter[date] = Counter()
         self._lock = Lock()
-        self._parts: dict[str, StagedPart] = {}
+        self._parts: dict[str, StagingTable] = {}
         self._seconds = {"copy": 0.0, "index": 0.0}
-        self._gone: StagedPart | None = None
+        self._deletes: StagingTable | None = None
         self.names: list[str] = []
 
     def copy_slice(self, session: Session, item: Slice, workers: Workers) -> None:
@@ -120,11 +143,11 @@ class _Stager:
         slice_days, reader = item
         began = time.monotonic()
         batches = copy.fitted(self._table.label, self._schema, reader)
-        router = Router(self._table, self._days)
-        staged: dict[date | None, StagedPart] = {}
+        router = _Router(self._table, self._days)
+        staged: dict[date | None, StagingTable] = {}
         with session.transaction():
             for month, pairs in groupby(router.route(batches), key=itemgetter(0)):
-                part = staged.get(month) or StagedPart(self._create(session, month), month, 0)
+                part = staged.get(month) or StagingTable(self._create(session, month), month, 0)
                 rows = copy.copy(
                     session,
                     sql.Identifier(STAGING, part.name),
@@ -132,7 +155,7 @@ class _Stager:
                     (batch for _, batch in pairs),
                     workers.check,
                 )
-                staged[month] = StagedPart(part.name, month, part.rows + rows)
+                staged[month] = StagingTable(part.name, month, part.rows + rows)
             self._add("copy", began, staged.values(), router.rows_by_day)
             # A slice of several months leaves the indexing to both sessions.
             for month, part in staged.items():
@@ -140,9 +163,9 @@ class _Stager:
                 if month and len(staged) == 1 and self._by_month[month] <= {*slice_days}:
                     self.finish(session, [part])
 
-    def unfinished(self) -> list[list[StagedPart]]:
+    def unfinished(self) -> list[list[StagingTable]]:
         """Parts that came from several slices, or from one that may not be all of its month."""
-        groups: dict[date | None, list[StagedPart]] = {}
+        groups: dict[date | None, list[StagingTable]] = {}
         for part in self._parts.values():
             groups.setdefault(part.month, []).append(part)
         return [
@@ -153,7 +176,7 @@ class _Stager:
             or self._table.mode == "upsert"
         ]
 
-    def finish(self, session: Session, parts: list[StagedPart]) -> None:
+    def finish(self, session: Session, parts: list[StagingTable]) -> None:
         """Bring the parts of a month together, and index the one that is left."""
         began = time.monotonic()
         first, *others = parts
@@ -166,7 +189,9 @@ class _Stager:
                 del self._parts[other.name]
         self._add("index", began, [finished])
 
-    def copy_gone(self, session: Session, reader: pa.RecordBatchReader, workers: Workers) -> None:
+    def copy_deletes(
+        self, session: Session, reader: pa.RecordBatchReader, workers: Workers
+    ) -> None:
         """Copy the keys of rows that went, and let the planner know how few they are."""
         key = self._table.primary_key
         keys = [column for column in self._columns if column.name in key]
@@ -178,7 +203,7 @@ class _Stager:
             rows = copy.copy(session, relation, schema.names, batches, workers.check)
             for part in (name, *self._parts):
                 session.execute(sql.SQL("analyze {}").format(sql.Identifier(STAGING, part)))
-        self._gone = StagedPart(name, None, rows)
+        self._deletes = StagingTable(name, None, rows)
 
     def load(self, owner: Session, seconds: float) -> StagedLoad:
         """The result, once all slices are copied."""
@@ -190,7 +215,7 @@ class _Stager:
             rows_by_day=MappingProxyType(dict(self._rows_by_day)),
             seconds=MappingProxyType({**self._seconds, "stage": seconds}),
             owner=owner,
-            gone=self._gone,
+            deletes=self._deletes,
         )
 
     def _becomes_partition(self, month: date | None) -> bool:
@@ -216,19 +241,19 @@ class _Stager:
         )
         return name
 
-    def _move(self, session: Session, source: StagedPart, target: StagedPart) -> None:
+    def _move(self, session: Session, source: StagingTable, target: StagingTable) -> None:
         names = [sql.Identifier(STAGING, part.name) for part in (target, source)]
         session.execute(sql.SQL("insert into {} select * from {}").format(*names))
         session.execute(sql.SQL("drop table {}").format(names[1]))
 
-    def _index(self, session: Session, part: StagedPart, rows: int) -> StagedPart:
+    def _index(self, session: Session, part: StagingTable, rows: int) -> StagingTable:
         relation = sql.Identifier(STAGING, part.name)
         if self._table.mode == "upsert":
             indexes.add_key(
                 session, relation, staged_index_name(part.name), self._table.primary_key
             )
         if part.month is None or not self._becomes_partition(part.month):
-            return StagedPart(part.name, part.month, rows)
+            return StagingTable(part.name, part.month, rows)
         table = self._table
         renames = indexes.index_staged(session, table, part.name, table.month_table(part.month))
         # Attaching believes this constraint, and reads the whole table without it.
@@ -243,16 +268,73 @@ class _Stager:
         )
         session.execute(sql.SQL("alter table {} reset (autovacuum_enabled)").format(relation))
         session.execute(sql.SQL("analyze {}").format(relation))
-        return StagedPart(part.name, part.month, rows, is_partition=True, renames=renames)
+        return StagingTable(part.name, part.month, rows, is_partition=True, renames=renames)
 
     def _add(
         self,
         step: str,
         began: float,
-        parts: Iterable[StagedPart],
+        parts: Iterable[StagingTable],
         rows_by_day: Mapping[date, int] = _NONE,
     ) -> None:
         with self._lock:
             self._seconds[step] += time.monotonic() - began
             self._rows_by_day.update(rows_by_day)
             self._parts.update({part.name: part for part in parts})
+
+
+class _Router:
+    """Sends rows to months, and remembers how many rows each day has."""
+
+    def __init__(self, table: WarehouseTable, days: Collection[date]) -> None:
+        self._table = table
+        self._days = {table.partition_value(day): day for day in days}
+        self.rows_by_day: Counter[date] = Counter()
+
+    def route(
+        self, batches: Iterable[pa.RecordBatch]
+    ) -> Iterator[tuple[date | None, pa.RecordBatch]]:
+        """Each batch with the month it belongs to, cut where it has rows of several.
+
+        A table that is not cut into months has the month None only.
+
+        Raises:
+            RowsRefusedError: A row has no day, or one that the load does not replace.
+        """
+        for batch in batches:
+            if self._table.column_of_days is None:
+                yield None, batch
+                continue
+            column = batch.column(self._table.column_of_days)
+            counted = Counter(
+                {c["values"]: c["counts"] for c in pc.value_counts(column).to_pylist()}
+            )
+            self._check(counted)
+            rows = {self._days[value]: count for value, count in counted.items()}
+            self.rows_by_day.update(rows)
+            if self._table.partition_column is None:
+                yield None, batch
+                continue
+            yield from self._cut(batch, column, sorted({month_of(day) for day in rows}))
+
+    def _cut(
+        self, batch: pa.RecordBatch, column: pa.Array, months: list[date]
+    ) -> Iterator[tuple[date, pa.RecordBatch]]:
+        if len(months) == 1:
+            yield months[0], batch
+            return
+        for month in months:
+            values = [value for value, day in self._days.items() if month_of(day) == month]
+            chosen = pc.is_in(column, pa.array(values, column.type))
+            yield month, batch.filter(chosen)
+
+    def _check(self, counted: Counter[date | int | None]) -> None:
+        strangers = sorted(str(value) for value in counted if value not in self._days)
+        if strangers:
+            shown = ", ".join(strangers[:_NAMED_AT_MOST])
+            more = len(strangers) - _NAMED_AT_MOST
+            raise RowsRefusedError(
+                f"{self._table.label}: rows of {shown}{f' and {more} more' if more > 0 else ''} in "
+                f"column {self._table.column_of_days}, which this load does not replace",
+                fix="load the days that the rows have, or filter the rows by the load's days",
+            )

@@ -1,9 +1,11 @@
 """One load within the transaction that publishes it."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 
+import psycopg
+import structlog
 from psycopg import sql
 
 from headrace.errors import CommitConflictError, IncompatibleSchemaError
@@ -16,14 +18,17 @@ from headrace.warehouse.ddl.schema import (
     look_up,
     plan_change,
 )
-from headrace.warehouse.loading.merge import KeyedRows
+from headrace.warehouse.loading.merge import TableMerge
 from headrace.warehouse.loading.partition_replace import replace_days
-from headrace.warehouse.loading.staged_loads import STAGING, StagedLoad, StagedPart
-from headrace.warehouse.loading.statistics import analyze_changed
+from headrace.warehouse.loading.staged_loads import STAGING, StagedLoad, StagingTable
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import WarehouseTable, by_month
 
 _CHANGE_TIMEOUT = "10s"
+# Autovacuum's own threshold.
+_ANALYZE_SHARE = 0.1
+
+log = structlog.get_logger(__name__)
 
 
 class AttachBlockedError(Exception):
@@ -58,7 +63,7 @@ class TableChange:
         self._load = load
         self._table = load.table
         self._changed: Counter[str] = Counter()  # by table or month table
-        self._new_months: dict[date, StagedPart] = {}
+        self._new_months: dict[date, StagingTable] = {}
         self._has_columns_of_load = True
         self._is_there = False
 
@@ -69,7 +74,7 @@ class TableChange:
         change = plan_change(table, published)
         self._has_columns_of_load = change.columns == self._load.columns
         self._is_there = published is not None
-        if published is None and self._load.gone is not None:
+        if published is None and self._load.deletes is not None:
             raise CommitConflictError(
                 f"{self.label} is gone since its changes were staged", fix="load it again"
             )
@@ -84,7 +89,7 @@ class TableChange:
         elif table.mode == "upsert":
             self._upsert()
         else:
-            self._count(*KeyedRows(self._session, self._load).replace())
+            self._count(*TableMerge(self._session, self._load).replace())
         indexes.ensure(self._session, self._load, is_new=published is None)
         if table.references:
             partitions.set_lock_timeout(self._session, _CHANGE_TIMEOUT)
@@ -127,11 +132,11 @@ class TableChange:
         self._session.execute(sql.SQL("drop table {} cascade").format(table.identifier))
         partitions.set_lock_timeout(self._session, "0")
 
-    def delete_gone(self) -> None:
+    def delete_absent(self) -> None:
         """Delete the rows of a table with a key that went, once others were changed."""
         if self._is_there and self._table.primary_key and self._table.partition_column is None:
-            rows = KeyedRows(self._session, self._load)
-            deleted, kept = rows.delete_gone()
+            rows = TableMerge(self._session, self._load)
+            deleted, kept = rows.delete_absent()
             self._count(deleted)
             self.rows["kept"] += kept
             self.changed_days.update(rows.changed_days)
@@ -140,7 +145,7 @@ class TableChange:
         """Attach the months that the table does not have yet.
 
         Raises:
-            ReadersInTheWayError: A query reads the table.
+            AttachBlockedError: A query reads the table.
         """
         if not self._new_months:
             return
@@ -162,7 +167,7 @@ class TableChange:
 
     def analyze(self) -> None:
         """Refresh the planner's statistics; attached months bring their own."""
-        analyze_changed(self._session, self._table, self._changed)
+        _analyze_changed(self._session, self._table, self._changed)
 
     def _alter(self, change: SchemaChange) -> None:
         if change.is_needed:
@@ -199,14 +204,14 @@ class TableChange:
             self.changed_days.update(self._load.rows_by_day)
 
     def _upsert(self) -> None:
-        rows = KeyedRows(self._session, self._load)
-        updated, inserted, restated = rows.make_equal()
+        rows = TableMerge(self._session, self._load)
+        updated, inserted, restated = rows.merge()
         self.changed_days.update(rows.changed_days)
         self.rows["updated"] += updated
         self._changed[self._table.name] += updated
         self._count(0, inserted, restated)
 
-    def _insert(self, table_name: str, part: StagedPart) -> int:
+    def _insert(self, table_name: str, part: StagingTable) -> int:
         columns = sql.SQL(", ").join(sql.Identifier(c.name) for c in self._load.columns)
         statement = sql.SQL("insert into {} ({}) select {} from {}").format(
             sql.Identifier(self._table.namespace, table_name),
@@ -221,3 +226,42 @@ class TableChange:
         self.rows["inserted"] += inserted
         self.rows["restated"] += restated
         self._changed[self._table.name] += deleted + inserted
+
+
+def _analyze_changed(session: Session, table: WarehouseTable, changed: Mapping[str, int]) -> None:
+    """Analyze what changed by more than a tenth since it was last analyzed.
+
+    Args:
+        session: Outside a transaction.
+        table: The table that was published.
+        changed: Rows inserted, updated and deleted of each of its months, or of itself.
+    """
+    try:
+        found = session.execute(
+            """
+            select
+                c.relname::text,
+                c.relkind = 'p',
+                greatest(c.reltuples, 0)::bigint,
+                coalesce((
+                    select sum(greatest(p.reltuples, 0))
+                    from pg_inherits as i
+                    join pg_class as p on p.oid = i.inhrelid
+                    where i.inhparent = c.oid
+                ), 0)::bigint
+            from pg_class as c
+            join pg_namespace as n on n.oid = c.relnamespace
+            where n.nspname = %s and c.relname = any(%s)
+            """,
+            (table.namespace, [table.name, *changed]),
+        ).fetchall()
+        for name, is_partitioned, then, of_months in found:
+            # Nobody but us analyzes the whole: its months tell what daily loads added up to.
+            drift = abs(of_months - then) if is_partitioned else 0
+            if max(drift, changed.get(name, 0)) > _ANALYZE_SHARE * then:
+                only = sql.SQL("only " if is_partitioned else "")
+                relation = sql.Identifier(table.namespace, name)
+                session.execute(sql.SQL("analyze {}{}").format(only, relation))
+    except psycopg.Error as error:
+        # The load is committed; without statistics queries are slower, not wrong.
+        log.warning("table_not_analyzed", table=table.label, error=type(error).__name__)

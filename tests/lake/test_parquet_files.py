@@ -1,0 +1,66 @@
+"""The Iceberg metadata of data files: which counts and bounds it has."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+from pyiceberg.expressions import GreaterThan
+from pyiceberg.manifest import DataFile
+
+from headrace.lake.table import LakeTable
+from headrace.schema import Column, TableSchema
+from tests.lake.writing import DAY, day, write_file
+
+SCHEMA = TableSchema(
+    (
+        Column("name", "string"),
+        Column("price", "decimal(12,2)"),
+        Column("valid_to", "timestamp"),
+        Column("at", "timestamptz"),
+        Column("reasons", "list<string>"),
+        Column(DAY, "date"),
+    )
+)
+NOON = datetime(2017, 1, 1, 12, tzinfo=UTC)
+ROWS = [
+    {"name": "a", "price": Decimal("1.00"), "valid_to": None, "at": NOON, "reasons": ["x"]},
+    {"name": None, "price": None, "valid_to": None, "at": None, "reasons": None},
+]
+
+
+def published(table: LakeTable, valid_to: datetime, **options: object) -> list[DataFile]:
+    token = table.new_token()
+    rows = [{**row, DAY: day(0), "valid_to": valid_to} for row in ROWS]
+    data = pa.Table.from_pylist(rows, schema=SCHEMA.arrow())
+    write_file(table, f"{token}/_pd={day(0)}/part-0.parquet", data, **options)
+    table.replace(table.staged(token), schema=SCHEMA)
+    loaded = table.load()
+    assert loaded is not None
+    return [task.file for task in loaded.scan().plan_files()]
+
+
+@pytest.mark.parametrize("row_group_size", [1, 10])
+def test_dates_and_timestamps_have_bounds_and_all_columns_counts(
+    table: LakeTable, row_group_size: int
+) -> None:
+    (file,) = published(table, datetime(2017, 1, 5), row_group_size=row_group_size)
+    names = dict(enumerate(SCHEMA.names, 1))
+    nulls = {names[number]: n for number, n in file.null_value_counts.items() if number in names}
+    assert nulls == {"name": 1, "price": 1, "valid_to": 0, "at": 1, DAY: 0}
+    bounded = {names[number] for number in file.lower_bounds}
+    assert bounded == {names[number] for number in file.upper_bounds} == {"valid_to", "at", DAY}
+    assert file.record_count == 2
+
+
+def test_a_file_without_statistics_has_no_bounds(table: LakeTable) -> None:
+    (file,) = published(table, datetime(2017, 1, 5), write_statistics=False)
+    assert file.lower_bounds == file.upper_bounds == file.null_value_counts == {}
+
+
+def test_a_scan_skips_files_by_the_bounds_of_a_timestamp(table: LakeTable) -> None:
+    published(table, datetime(2017, 1, 5))
+    assert table.scan(where=GreaterThan(term="valid_to", value="2017-01-06T00:00:00")).files == ()
+    assert (
+        len(table.scan(where=GreaterThan(term="valid_to", value="2017-01-04T00:00:00")).files) == 1
+    )
