@@ -161,8 +161,8 @@ def _typed(label: str, text: pa.Array, column: Column, schema: TableSchema) -> p
     except pa.ArrowInvalid:
         raise RowsRefusedError(
             f"{label}: Arrow's {column.type} cannot hold a value of column '{column.name}'",
-            fix="correct infinite times, times before the year 1 and NaN as a numeric, or leave out "
-            "the column",
+            fix="correct infinite times, times before the year 1 and numeric NaN, or leave out the "
+            "column",
         ) from None
 
 

@@ -216,7 +216,7 @@ def test_held_days_keep_their_state_and_fail_the_step_after_the_good_ones_are_pu
     asset = source(table, lambda: held_output(table, WEEK[2:4]))
     result = materialize([asset], IcebergIOManager(lake=resource), WEEK)
     assert not result.success
-    for named in ("2 days were held back", str(WEEK[2]), str(WEEK[3]), "expected 1, found 0"):
+    for named in ("2 days are held", str(WEEK[2]), str(WEEK[3]), "expected 1, found 0"):
         assert named in failure(result)
     assert numbers(table) == [3, 4, 101, 102, 105, 106, 107]
 

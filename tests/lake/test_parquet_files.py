@@ -23,7 +23,7 @@ SCHEMA = TableSchema(
     )
 )
 NOON = datetime(2017, 1, 1, 12, tzinfo=UTC)
-ROWS = [
+ROWS: list[dict[str, object]] = [
     {"name": "a", "price": Decimal("1.00"), "valid_to": None, "at": NOON, "reasons": ["x"]},
     {"name": None, "price": None, "valid_to": None, "at": None, "reasons": None},
 ]
@@ -55,7 +55,7 @@ def test_dates_and_timestamps_have_bounds_and_all_columns_counts(
 
 def test_a_file_without_statistics_has_no_bounds(table: LakeTable) -> None:
     (file,) = published(table, datetime(2017, 1, 5), write_statistics=False)
-    assert file.lower_bounds == file.upper_bounds == file.null_value_counts == {}
+    assert (file.lower_bounds, file.upper_bounds, file.null_value_counts) == ({}, {}, {})
 
 
 def test_a_scan_skips_files_by_the_bounds_of_a_timestamp(table: LakeTable) -> None:

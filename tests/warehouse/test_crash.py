@@ -181,7 +181,7 @@ def test_a_disk_that_fills_up_during_copy_changes_nothing_and_says_what_to_do(
     after = {day(0): sales(day(0), 600)}
     with pytest.raises(PermanentError, match=r"staging warehouse\.fact_sales.*No space") as failed:
         load(warehouse, after)
-    assert "free space" in failed.value.fix
+    assert "free disk space" in failed.value.fix
     assert published(session) == rows_of(before)
     assert staging_tables(session) == []
     session.execute("drop event trigger full_disk")
