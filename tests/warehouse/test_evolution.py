@@ -224,7 +224,7 @@ def test_what_keeps_a_type_from_growing_is_named(warehouse: Warehouse, session: 
     )
     with pytest.raises(PermanentError, match="function largest") as refused:
         load(warehouse, {day(1): [sale(day(1), 1)]}, changed(FACT, "amount", "decimal(20,2)"))
-    assert "drop what depends on the column" in refused.value.fix
+    assert "drop the objects that depend on the column" in refused.value.fix
 
 
 def test_a_rebuild_gives_a_column_another_type_and_readers_old_or_new(
