@@ -11,7 +11,7 @@ from headrace.errors import UnknownColumnError
 from headrace.schema import TableSchema, schema_of_arrow
 from headrace.warehouse.loading.load_transaction import GroupMember, LoadGroup, LoadResult
 from headrace.warehouse.loading.staged_loads import StagedLoad
-from headrace.warehouse.loading.staging import Slice, month_slices
+from headrace.warehouse.loading.staging import StagingBatch, month_batches
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import Mode, WarehouseTable, by_month
 from io_managers.contexts import (
@@ -188,7 +188,9 @@ class PostgresIOManager(dg.ConfigurableIOManager):
         schema = columns if isinstance(columns, TableSchema) else schema_of_arrow(columns)
         table = self._table(context, schema, is_partitioned=days is not None)
         replaced = days if days and table.column_of_days else []
-        return self.warehouse.warehouse().stage(table, replaced, _slices(table, replaced, rows))
+        return self.warehouse.warehouse().stage(
+            table, replaced, _staging_batches(table, replaced, rows)
+        )
 
     def _table(
         self, context: dg.OutputContext, schema: TableSchema, *, is_partitioned: bool
@@ -238,14 +240,14 @@ def _rows(value: object) -> pa.Table | pa.RecordBatchReader | RowsByDay:
     )
 
 
-def _slices(
+def _staging_batches(
     table: WarehouseTable, days: Collection[date], rows: pa.Table | pa.RecordBatchReader | RowsByDay
-) -> Iterator[Slice]:
+) -> Iterator[StagingBatch]:
     names = table.schema.names
     if isinstance(rows, pa.RecordBatchReader):
         yield days, rows
     elif isinstance(rows, pa.Table):
-        yield from month_slices(table, days, rows)
+        yield from month_batches(table, days, rows)
     elif table.column_of_days is None:
         yield (), rows.batches(None, names)
     else:

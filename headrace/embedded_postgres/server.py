@@ -13,9 +13,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from headrace.embedded_postgres import data_directory as cluster
-from headrace.embedded_postgres import data_directory as known_servers
-from headrace.embedded_postgres import outside_home
+from headrace.embedded_postgres import data_directory, outside_home
 from headrace.errors import ConfigError, WarehouseUnavailableError
 
 DATABASES = ("dagster", "lake", "warehouse")
@@ -23,7 +21,7 @@ DATABASES = ("dagster", "lake", "warehouse")
 SETTINGS: Mapping[str, str] = MappingProxyType(
     {
         "listen_addresses": "",
-        # Whoever can open the socket is superuser (trust): only the account that runs the server.
+        # Anyone who can open the socket is superuser (trust): only the server's account.
         "unix_socket_permissions": "0700",
         "shared_buffers": "256MB",
         # A year's load writes about 400 MB of WAL; at 1 GB (default) its checkpoint falls into it.
@@ -34,9 +32,8 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         "random_page_cost": "1.1",
         "timezone": "UTC",
         "log_timezone": "UTC",
-        # The server's log must not hold what is in the rows. Statements and details do, and so do
-        # errors themselves ('invalid input syntax for type integer: "..."'), which go to the client
-        # alone: the log has the server's own messages and what ends a session.
+        # The server's log must not contain values of rows, which statements, details and errors
+        # ('invalid input syntax for type integer: "..."') quote: these go to the client only.
         "log_min_messages": "log",
         "log_min_error_statement": "panic",
         "log_error_verbosity": "terse",
@@ -53,13 +50,12 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class EmbeddedPostgres:
-    """A running server that was seen to serve `data_directory`.
+    """A running server.
 
     Attributes:
-        data_directory: Where its files are: `<folder>/data`, or where that links to.
-        socket_directory: Where its socket is: the `host` for clients that take one (dbt, psql).
-        port: Names the socket's file; nothing listens on TCP, unless headrace.embedded_postgres.tcp
-            opened it.
+        data_directory: `<folder>/data`, or the target of that link.
+        socket_directory: The folder of its socket: the `host` for clients such as dbt and psql.
+        port: Part of the socket's name; nothing listens on TCP unless `tcp.open_port` was called.
     """
 
     data_directory: Path
@@ -71,8 +67,8 @@ class EmbeddedPostgres:
 
         Args:
             database: One of DATABASES.
-            driver: None for libpq and psycopg. SQLAlchemy wants one: since 2.1 it takes a bare
-                `postgresql://` for psycopg 3, with which dagster-postgres fails; say `psycopg2`.
+            driver: None for libpq and psycopg. For SQLAlchemy, `psycopg2`: from 2.1 on it reads a
+                bare `postgresql://` as psycopg 3, with which dagster-postgres fails.
         """
         scheme = f"postgresql+{driver}" if driver else "postgresql"
         host = quote(str(self.socket_directory), safe="")
@@ -85,63 +81,65 @@ def start(
     databases: Sequence[str] = DATABASES,
     settings: Mapping[str, str] = SETTINGS,
 ) -> EmbeddedPostgres:
-    """The server of `folder`: found if it runs, else started; made on first use.
+    """The server of `folder`, started if it does not run, and created on first use.
 
-    Any number of processes may call this at once. The server outlives the caller. `settings`
-    count when this call is the one that starts it.
+    Safe to call from several processes at once. The server outlives the caller. `settings` apply
+    only if this call starts the server.
 
     Raises:
-        ConfigError: The folder cannot hold a server, or belongs to somebody else.
-        WarehouseUnavailableError: The server did not come up.
+        ConfigError: The folder cannot have a server, or belongs to another user.
+        WarehouseUnavailableError: The server did not start.
     """
     folder = folder.expanduser().resolve()
     directory = outside_home.data_directory(folder)
-    recalled: tuple[EmbeddedPostgres, frozenset[str]] | None = known_servers.recall(directory)
+    recalled: tuple[EmbeddedPostgres, frozenset[str]] | None = data_directory.recall(directory)
     found = recalled or _look(folder)
     if found is None or set(databases) - found[1]:
         folder.mkdir(parents=True, exist_ok=True)
-        # One at a time: two first starts would otherwise both make the files.
+        # Serialized: two first starts would otherwise both run initdb.
         with _locked(folder):
             found = _look(folder) or _launch(folder, settings)
             _create_databases(found[0], [name for name in databases if name not in found[1]])
             found = (found[0], found[1] | {*databases})
         recalled = None
     if recalled is None:
-        known_servers.remember(found[0].data_directory, found)
+        data_directory.remember(found[0].data_directory, found)
     return found[0]
 
 
 def find(folder: Path) -> EmbeddedPostgres | None:
-    """The server of `folder` if it runs and answers, else None.
+    """The server of `folder`; None if it does not run.
 
     Raises:
-        ConfigError: The folder belongs to somebody else.
-        WarehouseUnavailableError: It runs, and does not answer.
+        ConfigError: The folder belongs to another user.
+        WarehouseUnavailableError: The server runs and does not answer.
     """
     found = _look(folder.expanduser().resolve())
     return found[0] if found else None
 
 
 def stop(folder: Path) -> bool:
-    """End the server of `folder`, and no other; False if it was not running.
+    """Stop the server of `folder`; False if it does not run.
 
-    Sessions are cut off and their transactions rolled back.
+    Sessions are ended and their transactions rolled back.
     """
     folder = folder.expanduser().resolve()
     if not folder.is_dir():
         return False
     with _locked(folder):
-        # The process id on file may by now be another program's: it is only believed after the
-        # server on that socket has named this data directory.
+        # The process id in postmaster.pid may belong to another program: check that the server on
+        # the socket has this data directory.
         found = _look(folder)
         if found is None:
             return False
         directory = found[0].data_directory
-        ended = cluster.run("pg_ctl", ["-D", directory, "-m", "fast", "-w", "stop"], directory)
+        ended = data_directory.run(
+            "pg_ctl", ["-D", directory, "-m", "fast", "-w", "stop"], directory
+        )
         if ended.returncode:
             raise WarehouseUnavailableError(
                 f"the Postgres of {folder} did not stop: {_last_line(ended)}",
-                fix=f"look into {directory / 'log'} and stop it again",
+                fix=f"see {directory / 'log'}, and try again",
             )
         if found[0].socket_directory != directory:
             found[0].socket_directory.rmdir()
@@ -149,20 +147,20 @@ def stop(folder: Path) -> bool:
 
 
 def _look(folder: Path) -> tuple[EmbeddedPostgres, frozenset[str]] | None:
-    """The running server of `folder` and its databases; None if none runs.
+    """The running server of `folder` and its databases; None if it does not run.
 
     Raises:
-        WarehouseUnavailableError: It runs, and has not answered for a minute.
+        WarehouseUnavailableError: The server runs and has not answered for a minute.
     """
     directory = outside_home.data_directory(folder)
     deadline = time.monotonic() + _ANSWER_SECONDS
-    while (server := _on_file(directory)) is not None:
+    while (server := _from_pid_file(directory)) is not None:
         try:
             row = _ask(server)
         except psycopg.OperationalError as error:
-            # No answer is no proof: a machine that stalls, a server that starts, recovers or has
-            # no session left refuse too. Starting a second one would then fail.
-            if not cluster.is_served(directory):
+            # A server that runs may refuse a connection: while it starts or recovers, without free
+            # sessions, or on a stalled machine. Starting a second one would fail.
+            if not data_directory.is_served(directory):
                 return None
             if time.monotonic() > deadline:
                 raise WarehouseUnavailableError(
@@ -171,13 +169,13 @@ def _look(folder: Path) -> tuple[EmbeddedPostgres, frozenset[str]] | None:
                 ) from error
             time.sleep(_POLL_SECONDS)
         else:
-            # A copied folder holds the other one's postmaster.pid, and so the way to its server.
+            # The postmaster.pid of a copied folder leads to the server of the original.
             return (server, frozenset(row[1])) if Path(row[0]) == directory else None
     return None
 
 
 def _ask(server: EmbeddedPostgres) -> tuple[str, list[str]]:
-    """The data directory of whoever answers there, and the names of its databases."""
+    """The data directory and the databases of the server on the socket."""
     with psycopg.connect(
         server.uri("postgres"), autocommit=True, connect_timeout=_CONNECT_SECONDS
     ) as session:
@@ -185,12 +183,12 @@ def _ask(server: EmbeddedPostgres) -> tuple[str, list[str]]:
             "select current_setting('data_directory'), array(select datname from pg_database)"
         ).fetchone()
     if row is None:
-        raise psycopg.OperationalError("it named no data directory")
+        raise psycopg.OperationalError("the server returned no data directory")
     return row
 
 
-def _on_file(directory: Path) -> EmbeddedPostgres | None:
-    """What the data directory says about its server, which may no longer run."""
+def _from_pid_file(directory: Path) -> EmbeddedPostgres | None:
+    """The server according to postmaster.pid, which may be out of date."""
     try:
         lines = (directory / "postmaster.pid").read_text().splitlines()
     except FileNotFoundError:
@@ -198,7 +196,7 @@ def _on_file(directory: Path) -> EmbeddedPostgres | None:
     except PermissionError:
         raise ConfigError(
             f"{directory} belongs to another user ('{directory.owner()}')",
-            fix="run as the user who made it, or set HEADRACE_HOME to a folder of your own",
+            fix="run as that user, or set HEADRACE_HOME to a folder of your own",
         ) from None
     port_line, socket_line = 3, 4
     if len(lines) <= socket_line or not lines[socket_line].strip():
@@ -207,37 +205,37 @@ def _on_file(directory: Path) -> EmbeddedPostgres | None:
 
 
 def _launch(folder: Path, settings: Mapping[str, str]) -> tuple[EmbeddedPostgres, frozenset[str]]:
-    directory = cluster.place(folder)
-    cluster.ensure(directory)
-    cluster.forget_dead_server(directory)
+    directory = data_directory.place(folder)
+    data_directory.ensure(directory)
+    data_directory.forget_dead_server(directory)
     log = directory / "log"
     options = {
         **settings,
         "port": str(_PORT),
-        "unix_socket_directories": str(cluster.socket_directory(directory)),
+        "unix_socket_directories": str(data_directory.socket_directory(directory)),
         **_network(folder),
     }
     flags = " ".join(f"-c {name}={_quoted(value)}" for name, value in options.items())
     wait = ("-w", "-t", str(_START_SECONDS))
-    started = cluster.run(
+    started = data_directory.run(
         "pg_ctl", ["-D", directory, "-l", log, *wait, "-o", flags, "start"], directory
     )
     found = _await(folder, time.monotonic() + _START_SECONDS)
     if found is None:
         raise WarehouseUnavailableError(
             f"the Postgres of {folder} did not start: {_last_line(started)}",
-            fix=f"{log} says why",
+            fix=f"see {log}",
         )
     return found
 
 
 def port_file(folder: Path) -> Path:
-    """Where the TCP port of a server is kept; without the file it has none."""
+    """The file with the TCP port of a server; without the file it has none."""
     return folder / "tcp_port"
 
 
 def _network(folder: Path) -> dict[str, str]:
-    """Settings of a server that listens on TCP, as headrace.embedded_postgres.tcp made it."""
+    """Settings of a server whose TCP port was opened by `tcp.open_port`."""
     try:
         port = port_file(folder).read_text().strip()
     except FileNotFoundError:
@@ -246,14 +244,14 @@ def _network(folder: Path) -> dict[str, str]:
 
 
 def _await(folder: Path, deadline: float) -> tuple[EmbeddedPostgres, frozenset[str]] | None:
-    """The server once it answers; None at once if its process is gone.
+    """Wait until the server answers; None as soon as its process has ended.
 
-    After a crash it replays its log first, which may take longer than pg_ctl waits.
+    After a crash, recovery may take longer than pg_ctl waits.
     """
     while (found := _look(folder)) is None:
-        # Between its process and its socket there is a moment in which nothing is on file.
+        # The process exists for a moment before it writes its socket to postmaster.pid.
         if (
-            not cluster.is_served(outside_home.data_directory(folder))
+            not data_directory.is_served(outside_home.data_directory(folder))
             or time.monotonic() > deadline
         ):
             return None
@@ -270,7 +268,7 @@ def _create_databases(server: EmbeddedPostgres, missing: Sequence[str]) -> None:
 
 
 def _quoted(value: str) -> str:
-    """One word of the shell line that pg_ctl builds from its -o."""
+    """One word of the shell command that pg_ctl builds from its option -o."""
     return "'" + value.replace("'", "'\\''") + "'"
 
 

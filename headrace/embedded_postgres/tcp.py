@@ -9,9 +9,9 @@ from headrace.embedded_postgres.server import EmbeddedPostgres
 from headrace.errors import ConfigError
 
 ADDRESS = "127.0.0.1"
-# The socket is the owner's alone. By the port everybody needs a password, and the superuser,
-# who has none, stays out.
-_WHO_MAY_CONNECT = f"""\
+# The socket is accessible to its owner only. On the port all users need a password; the superuser
+# has none and is rejected.
+_HBA_RULES = f"""\
 # Written by headrace warehouse listen.
 local all all trust
 host all postgres {ADDRESS}/32 reject
@@ -20,12 +20,12 @@ host all all {ADDRESS}/32 scram-sha-256
 
 
 def open_port(folder: Path, port: int) -> EmbeddedPostgres:
-    """Have the server of `folder` listen on a port of 127.0.0.1, from now on.
+    """Make the server of `folder` listen on a port of 127.0.0.1, also after restarts.
 
-    It is restarted: sessions are cut off.
+    The server is restarted, which ends its sessions.
 
     Raises:
-        ConfigError: The port is taken, or none.
+        ConfigError: The port is in use, or not a valid port.
     """
     running = server.start(folder)
     if running.port != port:
@@ -33,7 +33,7 @@ def open_port(folder: Path, port: int) -> EmbeddedPostgres:
     server.stop(folder)
     rules = running.data_directory / "pg_hba.conf"
     owner = running.data_directory.stat()
-    rules.write_text(_WHO_MAY_CONNECT)
+    rules.write_text(_HBA_RULES)
     if os.geteuid() == 0:
         os.chown(rules, owner.st_uid, owner.st_gid)
     server.port_file(folder).write_text(f"{port}\n")
@@ -41,7 +41,7 @@ def open_port(folder: Path, port: int) -> EmbeddedPostgres:
 
 
 def close_port(folder: Path) -> EmbeddedPostgres:
-    """Have the server of `folder` listen on its socket only; it is restarted."""
+    """Make the server of `folder` listen on its socket only; it is restarted."""
     server.port_file(folder).unlink(missing_ok=True)
     server.stop(folder)
     return server.start(folder)

@@ -1,4 +1,4 @@
-"""The lake as a whole: which tables there are, and each of them by name."""
+"""The lake's catalog: lists, opens and drops tables."""
 
 from contextlib import suppress
 
@@ -10,7 +10,7 @@ from headrace.lake.table import PARTITION_COLUMN, LakeTable
 
 
 class LakeCatalog:
-    """The tables of a lake. Making one costs nothing: it connects when a table is first used."""
+    """The tables of a lake. It connects on first use."""
 
     def __init__(self, settings: LakeSettings) -> None:
         self._connection = LakeConnection(settings)
@@ -21,12 +21,12 @@ class LakeCatalog:
     def table(
         self, namespace: str, name: str, *, partition_column: str = PARTITION_COLUMN
     ) -> LakeTable:
-        """The table `namespace.name`, whether or not it exists yet.
+        """The table `namespace.name`, which need not exist.
 
         Args:
             namespace: The layer, such as `raw`.
-            name: The table's name in it.
-            partition_column: The date column by which the table is partitioned when it is made.
+            name: The table's name in the namespace.
+            partition_column: The date column by which a new table is partitioned.
         """
         return LakeTable(self._connection, namespace, name, partition_column)
 
@@ -46,7 +46,7 @@ class LakeCatalog:
         return tuple(sorted(found))
 
     def drop(self, namespace: str, name: str) -> None:
-        """Drop a table and delete its files; one that is not there is no error.
+        """Drop a table and delete its files; no error if it does not exist.
 
         Raises:
             CatalogUnavailableError: The catalog's database does not answer.
@@ -58,5 +58,5 @@ class LakeCatalog:
         table.storage.delete(file.uri for file in table.storage.list_files(location))
 
     def close(self) -> None:
-        """Give up the connections to the catalog; the next use opens new ones."""
+        """Close the connections to the catalog; the next use opens new ones."""
         self._connection.close()

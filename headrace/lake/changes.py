@@ -1,4 +1,4 @@
-"""What changed in a table between two of its snapshots: files that came, files that went."""
+"""The data files added and removed between two snapshots of a table."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from pyiceberg.table.snapshots import Snapshot
 from headrace.lake.scan import LakeScan
 from headrace.lake.storage import Storage
 
-# A snapshot's own manifests cost two small reads; past this many snapshots, or where one of them is
-# expired, the lists of all files are compared instead.
-_FOLLOWED = 50
+# A snapshot's own manifests take two small reads. With more snapshots than this, or with an expired
+# one, the lists of all files are compared.
+_MAX_SNAPSHOTS = 50
 
 
 @dataclass(frozen=True)
 class FileChanges:
-    """The files by which a table's current state differs from an earlier one.
+    """The data files by which a table's current snapshot differs from an earlier one.
 
-    A file is never changed, so rows that are in neither are in both states. Rows of files that
-    went may have come again in others: then nothing happened to them.
+    Data files are immutable: rows outside these files are equal in both snapshots. Rows of a
+    removed file may be in an added file, too, and are then unchanged.
 
     Attributes:
-        added: What came, as a scan of just these files.
-        removed: What went; the files are kept for as long as the earlier snapshot is.
+        added: A scan of the added files.
+        removed: A scan of the removed files, which exist until the earlier snapshot is expired.
     """
 
     added: LakeScan
@@ -39,36 +39,35 @@ def changes_since(
 ) -> FileChanges | None:
     """The changes from a snapshot to the current one.
 
-    None where the snapshot is not known any more, or where a column was made anew since: its files
-    have another type than the table's.
+    None if the snapshot is expired, or a column was recreated with another type since.
     """
-    if table.snapshot_by_id(snapshot_id) is None or _is_made_anew(table, snapshot_id):
+    if table.snapshot_by_id(snapshot_id) is None or _has_recreated_column(table, snapshot_id):
         return None
     path = _path(table, snapshot_id)
-    # Maintenance keeps the snapshot from which a follower goes on, and not those in between.
-    follow = path if path is not None and len(path) <= _FOLLOWED else None
+    # Maintenance may expire snapshots between the two.
+    walked = path if path is not None and len(path) <= _MAX_SNAPSHOTS else None
     added: dict[str, DataFile] = {}
     removed: dict[str, DataFile] = {}
-    if follow is None:
+    if walked is None:
         before = {file.file_path: file for file in _files(table, snapshot_id)}
         after = {file.file_path: file for file in _files(table, None)}
         added = {path: file for path, file in after.items() if path not in before}
         removed = {path: file for path, file in before.items() if path not in after}
-    for snapshot in follow or ():
+    for snapshot in walked or ():
         for status, file in _own_entries(table, snapshot):
-            came, other = (
+            to, other = (
                 (added, removed) if status is ManifestEntryStatus.ADDED else (removed, added)
             )
-            # What came and went in between, or went and came back, did not change.
+            # Added and removed in between, or removed and added again: no change.
             if other.pop(file.file_path, None) is None:
-                came[file.file_path] = file
+                to[file.file_path] = file
     return FileChanges(
         LakeScan.of_files(name, table, storage, added.values()),
         LakeScan.of_files(name, table, storage, removed.values()),
     )
 
 
-def _is_made_anew(table: Table, snapshot_id: int) -> bool:
+def _has_recreated_column(table: Table, snapshot_id: int) -> bool:
     snapshot = table.snapshot_by_id(snapshot_id)
     if snapshot is None or snapshot.schema_id is None:
         return True
@@ -77,7 +76,7 @@ def _is_made_anew(table: Table, snapshot_id: int) -> bool:
 
 
 def _path(table: Table, snapshot_id: int) -> list[Snapshot] | None:
-    """The snapshots after `snapshot_id` up to the current one, oldest first; None: one is gone."""
+    """The snapshots after `snapshot_id`, oldest first; None if one of them is expired."""
     path: list[Snapshot] = []
     by_id = {snapshot.snapshot_id: snapshot for snapshot in table.snapshots()}
     here = table.current_snapshot()
@@ -95,10 +94,10 @@ def _own_entries(
         for manifest in snapshot.manifests(table.io)
         if manifest.added_snapshot_id == snapshot.snapshot_id
         for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=False)
-        # A merged manifest also lists what earlier snapshots added.
+        # A merged manifest also has entries of earlier snapshots.
         if entry.snapshot_id == snapshot.snapshot_id
     ]
-    # A file that one snapshot takes out and puts in was there before and is there after.
+    # Deletions first: a file that one snapshot deletes and adds is unchanged.
     wanted = (ManifestEntryStatus.DELETED, ManifestEntryStatus.ADDED)
     for status in wanted:
         yield from ((status, file) for found, file in entries if found is status)

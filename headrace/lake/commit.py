@@ -1,4 +1,4 @@
-"""Publishing staged files in one Iceberg commit, repeated when another run committed first."""
+"""Publishes staged files in one Iceberg commit, which is retried after a conflict."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -36,24 +36,24 @@ from headrace.lake.storage import Storage
 from headrace.schema import TableSchema
 from headrace.staged import StagedFile
 
-# Every commit adds a manifest, and planning opens those that may matter: a year of daily commits
-# would be 365 of them. Past this many they are merged into one of up to 8 MiB.
+# Every commit adds a manifest, which planning reads: a year of daily commits would have 365. From
+# this many on they are merged into one of up to 8 MiB.
 _MERGE_FROM = 50
 _MANIFEST_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True)
 class Commit:
-    """What a publication did.
+    """The result of a publication.
 
     Attributes:
         table: Name of the table.
-        snapshot_id: The snapshot that holds its result.
-        days: The partitions it published, empty ones too; none for a table without partitions.
-        rows: Rows in the files it added.
-        size_bytes: Bytes in the files it added.
-        files_added: Files it added.
-        files_removed: Files it took out.
+        snapshot_id: The snapshot with the published state.
+        days: The published partitions, including empty ones; empty for a table without partitions.
+        rows: Rows in the added files.
+        size_bytes: Bytes in the added files.
+        files_added: Number of added files.
+        files_removed: Number of removed files.
     """
 
     table: str
@@ -65,10 +65,10 @@ class Commit:
     files_removed: int
 
     def metadata(self) -> dict[str, int | str]:
-        """The facts in the form of Dagster's metadata; short, as every partition carries them."""
+        """Metadata for Dagster; short, because each partition stores it."""
         return {
             "table": self.table,
-            # As text: a JavaScript number holds 53 bits, a snapshot id 63.
+            # As text: a JavaScript number has 53 bits, a snapshot id 63.
             "snapshot_id": str(self.snapshot_id),
             "days": len(self.days),
             "rows": self.rows,
@@ -78,10 +78,10 @@ class Commit:
 
 
 def begin(table: Table) -> Transaction:
-    """A transaction on a table as it was loaded.
+    """A transaction on a loaded table, without PyIceberg's retries.
 
-    PyIceberg's own retries are off in it: they keep to the files chosen before the conflict, but
-    which files a day holds must be asked again. Other writers of the table keep theirs.
+    PyIceberg would retry with the files chosen before the conflict, but the files of a day must be
+    planned again. The table's property is unchanged for other writers.
     """
     table.metadata.properties["commit.retry.num-retries"] = "0"
     return _Transaction(table)
@@ -91,12 +91,12 @@ def evolve(transaction: Transaction, change: SchemaEvolution) -> None:
     """Add, widen and remove columns as part of the transaction."""
     if not change:
         return
-    # Another type under the same name is another column to Iceberg, with an id of its own.
+    # Another type under the same name is another column in Iceberg, with a new field id.
     with transaction.update_schema(allow_incompatible_changes=bool(change.removed)) as update:
         for name in change.removed:
             update.delete_column(name)
         for column in change.added:
-            # The id of a list's elements is given anew by PyIceberg.
+            # PyIceberg assigns the field id of a list's elements.
             kind = iceberg_type(column.type, element_id=-1)
             update.add_column(column.name, kind, doc=column.description or None)
         for column in change.widened:
@@ -114,7 +114,7 @@ def commit_snapshot(
     """Add one snapshot to a transaction on `table` and commit it; returns the snapshot's id.
 
     Raises:
-        CommitFailedException: Somebody else committed since the table was loaded.
+        CommitFailedException: Another writer committed after the table was loaded.
     """
     operation = Operation.OVERWRITE if removed else Operation.APPEND
     producer = _OverwriteSnapshot(
@@ -130,9 +130,9 @@ def commit_snapshot(
 
 
 class _Transaction(Transaction):
-    """Copies a table's metadata once a change, not at each of the twenty looks of a commit.
+    """Caches the table's metadata, which PyIceberg copies at each of twenty accesses in a commit.
 
-    The metadata names every snapshot: after a hundred commits the copies took half of the time.
+    The metadata contains every snapshot: after a hundred commits the copies took half of the time.
     """
 
     _copied: tuple[TableMetadata, tuple[TableUpdate, ...], TableMetadata] | None = None
@@ -146,39 +146,37 @@ class _Transaction(Transaction):
 
 
 class _OverwriteSnapshot(_OverwriteFiles):
-    """An overwrite that also keeps the list of manifests short.
+    """An overwrite in one snapshot that also merges manifests.
 
-    One snapshot, where `delete` and `add_files` make two: a reader that travels to a snapshot or a
-    time never finds the days deleted and not yet written.
+    `delete` and `add_files` make two snapshots: time travel to the first would find the days empty.
     """
 
     def _process_manifests(self, manifests: list[ManifestFile]) -> list[ManifestFile]:
-        # A manifest of deletions alone speaks of the snapshot that wrote it; later ones drop it.
-        kept = [m for m in manifests if m.added_snapshot_id == self.snapshot_id or _is_live(m)]
+        # A manifest with deletions only belongs to the snapshot that wrote it; later ones drop it.
+        current = [m for m in manifests if m.added_snapshot_id == self.snapshot_id or _is_live(m)]
         merging = _ManifestMergeManager(_MANIFEST_BYTES, _MERGE_FROM, True, self)  # noqa: FBT003
-        return merging.merge_manifests(kept)
+        return merging.merge_manifests(current)
 
 
 def _is_live(manifest: ManifestFile) -> bool:
     return manifest.has_added_files() or manifest.has_existing_files()
 
 
-# Runs that publish to one table take turns of about a tenth of a second: two minutes let hundreds
-# of them through.
+# A commit takes about a tenth of a second: hundreds of concurrent runs fit in two minutes.
 _CONFLICT_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class PublishRequest:
-    """What a table shall hold.
+    """The files and the schema to publish.
 
     Attributes:
-        mode: `replace` takes out what the days hold now, `append` leaves it in.
-        files: Files by day; the key None stands for the whole of a table without partitions.
-        partition_column: The date column that names the day; None for a table without partitions.
+        mode: `replace` removes the published files of the days, `append` keeps them.
+        files: Files by day; the key None stands for a whole table without partitions.
+        partition_column: The date column of the day; None for a table without partitions.
         schema: Columns of the table.
-        properties: Recorded with the snapshot.
-        rebuild: Take the schema as it is, whatever the table's; nothing that is published stays.
+        properties: Stored with the snapshot.
+        rebuild: Replace the table's schema by `schema`; no published file stays.
     """
 
     mode: Literal["replace", "append"]
@@ -190,30 +188,30 @@ class PublishRequest:
 
     @property
     def days(self) -> frozenset[date]:
-        """The days it speaks of."""
+        """The days to publish."""
         return frozenset(day for day in self.files if day is not None)
 
 
 @dataclass(frozen=True)
-class _Entering:
-    """A file on its way into a table, its footer read."""
+class _OpenedFile:
+    """A staged file with its footer."""
 
     day: date | None
     file: StagedFile
     footer: pq.FileMetaData
 
 
-def publish(connection: LakeConnection, identifier: Identifier, wanted: PublishRequest) -> Commit:
-    """Commit a publication; after a conflict, plan it again on the table as it is then.
+def publish(connection: LakeConnection, identifier: Identifier, request: PublishRequest) -> Commit:
+    """Commit a request; after a conflict, plan it again on the new state of the table.
 
     Raises:
         IncompatibleSchemaError: The table cannot take the schema, or a file does not have it.
-        StagedFileRejectedError: A file is broken, or holds rows of another day.
-        CommitConflictError: Other runs committed first for two minutes on end.
+        StagedFileRejectedError: A file is corrupt, or has rows of another day.
+        CommitConflictError: Conflicts with other runs for two minutes.
         CatalogUnavailableError: The catalog's database does not answer.
     """
     name = ".".join(identifier)
-    entering = _opened(name, connection.storage, wanted)
+    opened = _opened(name, connection.storage, request)
     attempts = stamina.retry_context(
         on=CommitFailedException,
         attempts=None,
@@ -225,8 +223,8 @@ def publish(connection: LakeConnection, identifier: Identifier, wanted: PublishR
     try:
         for attempt in attempts:
             with attempt, connection.map_errors():
-                table = _table_for(connection, identifier, wanted)
-                return _commit(name, table, wanted, entering)
+                table = _table_for(connection, identifier, request)
+                return _commit(name, table, request, opened)
     except CommitFailedException as error:
         raise CommitConflictError(
             f"{name}: other runs committed first for {_CONFLICT_SECONDS:.0f} seconds",
@@ -235,80 +233,82 @@ def publish(connection: LakeConnection, identifier: Identifier, wanted: PublishR
     raise AssertionError("a retry context returns or raises")
 
 
-def _opened(name: str, storage: Storage, wanted: PublishRequest) -> tuple[_Entering, ...]:
-    named = [(day, file) for day, files in wanted.files.items() for file in files]
+def _opened(name: str, storage: Storage, request: PublishRequest) -> tuple[_OpenedFile, ...]:
+    named = [(day, file) for day, files in request.files.items() for file in files]
     twice = [path for path, count in Counter(file.path for _, file in named).items() if count > 1]
     if twice:
         raise StagedFileRejectedError(
             f"{name}: {twice[0]} is staged {Counter(f.path for _, f in named)[twice[0]]} times",
-            fix="name every file once",
+            fix="list every file once",
         )
 
-    def opened(entry: tuple[date | None, StagedFile]) -> _Entering:
+    def opened(entry: tuple[date | None, StagedFile]) -> _OpenedFile:
         day, file = entry
         footer = file.footer or read_footer(storage, file.path)
-        if day is not None and wanted.partition_column is not None:
-            check_day(storage, file, footer, wanted.partition_column, day)
-        return _Entering(day, file, footer)
+        if day is not None and request.partition_column is not None:
+            check_day(storage, file, footer, request.partition_column, day)
+        return _OpenedFile(day, file, footer)
 
     if all(file.footer for _, file in named):
         return tuple(opened(entry) for entry in named)
     return tuple(storage.in_parallel(opened, named))
 
 
-def _table_for(connection: LakeConnection, identifier: Identifier, wanted: PublishRequest) -> Table:
-    schema = iceberg_schema(wanted.schema)
+def _table_for(
+    connection: LakeConnection, identifier: Identifier, request: PublishRequest
+) -> Table:
+    schema = iceberg_schema(request.schema)
     table = connection.load_or_create(
-        identifier, schema, partition_spec(schema, wanted.partition_column)
+        identifier, schema, partition_spec(schema, request.partition_column)
     )
     found = partition_column(table)
-    if found != wanted.partition_column:
+    if found != request.partition_column:
         raise IncompatibleSchemaError(
             f"{'.'.join(identifier)} is partitioned by {found or 'nothing'}, "
-            f"but published as if by {wanted.partition_column or 'nothing'}",
-            fix="publish it as it is partitioned, or start the table over: "
+            f"and the publication by {request.partition_column or 'nothing'}",
+            fix="publish with the table's partition column, or drop the table: "
             f"headrace reset {'/'.join(identifier)}",
         )
     return table
 
 
 def _commit(
-    name: str, table: Table, wanted: PublishRequest, entering: Sequence[_Entering]
+    name: str, table: Table, request: PublishRequest, opened: Sequence[_OpenedFile]
 ) -> Commit:
     transaction = begin(table)
     before = table_schema(name, table.schema())
-    if wanted.rebuild:
-        change = plan_rebuild(before, wanted.schema)
-        _require_all_days(name, table, wanted, change)
+    if request.rebuild:
+        change = plan_rebuild(before, request.schema)
+        _require_all_days(name, table, request, change)
     else:
-        change = plan_evolution(name, before, wanted.schema)
+        change = plan_evolution(name, before, request.schema)
     evolve(transaction, change)
     metadata = transaction.table_metadata
-    _check_columns(name, table_schema(name, metadata.schema()), entering)
-    published = {file.file_path: file for file in _published(table, wanted)}
+    _check_columns(name, table_schema(name, metadata.schema()), opened)
+    published = {file.file_path: file for file in _published(table, request)}
     layout = FileLayout.of(metadata)
-    new = [e for e in entering if e.file.path not in published]
-    staying = {e.file.path for e in entering}
+    new = [e for e in opened if e.file.path not in published]
+    staying = {e.file.path for e in opened}
     leaving = (
         []
-        if wanted.mode == "append"
+        if request.mode == "append"
         else [file for path, file in published.items() if path not in staying]
     )
     snapshot = table.current_snapshot()
-    if snapshot and entering and not (new or leaving or change):
-        snapshot_id = snapshot.snapshot_id  # These very files are published: a repeated call.
+    if snapshot and opened and not (new or leaving or change):
+        snapshot_id = snapshot.snapshot_id  # These files are published: a repeated call.
     else:
         snapshot_id = commit_snapshot(
             table,
             transaction,
             removed=leaving,
             added=[layout.data_file(e.file, e.footer, e.day) for e in new],
-            properties=wanted.properties,
+            properties=request.properties,
         )
     return Commit(
         table=name,
         snapshot_id=snapshot_id,
-        days=tuple(sorted(wanted.days)),
+        days=tuple(sorted(request.days)),
         rows=sum(e.file.rows for e in new),
         size_bytes=sum(e.file.size_bytes for e in new),
         files_added=len(new),
@@ -317,29 +317,29 @@ def _commit(
 
 
 def _require_all_days(
-    name: str, table: Table, wanted: PublishRequest, change: SchemaEvolution
+    name: str, table: Table, request: PublishRequest, change: SchemaEvolution
 ) -> None:
-    """See that no published file keeps a column of another type than the table's."""
+    """Check that no published file keeps a column whose type changes."""
     published = {partition_day(file) for file in planned_files(table, None)}
-    if change.removed and (staying := sorted(published - {*wanted.files}, key=str)):
+    if change.removed and (staying := sorted(published - {*request.files}, key=str)):
         raise IncompatibleSchemaError(
-            f"{name}: {len(staying)} published days are not in the rebuild, {staying[0]} among "
-            f"them: they would keep {', '.join(change.removed)} as it was; nothing changed",
-            fix="see why they do not pass (headrace status), mend them, and rebuild again; or "
-            f"start the table over: headrace reset {name.replace('.', '/', 1)}",
+            f"{name}: {len(staying)} published days are not in the rebuild, such as {staying[0]}; "
+            f"they would keep the old type of {', '.join(change.removed)}; nothing changed",
+            fix="run headrace status to see why they fail, correct them, and rebuild again; or "
+            f"drop the table: headrace reset {name.replace('.', '/', 1)}",
         )
 
 
-def _check_columns(name: str, schema: TableSchema, entering: Sequence[_Entering]) -> None:
-    # A year of files has one or two sets of columns: each is judged once.
+def _check_columns(name: str, schema: TableSchema, opened: Sequence[_OpenedFile]) -> None:
+    # A year of files has one or two sets of columns: each is checked once.
     seen: dict[pa.Schema, str] = {}
-    for entry in entering:
+    for entry in opened:
         columns = entry.footer.schema.to_arrow_schema().remove_metadata()
         seen.setdefault(columns, entry.file.path)
     for columns, path in seen.items():
         check_file(name, schema, path, columns)
 
 
-def _published(table: Table, wanted: PublishRequest) -> list[DataFile]:
-    days = wanted.days if wanted.partition_column else None
+def _published(table: Table, request: PublishRequest) -> list[DataFile]:
+    days = request.days if request.partition_column else None
     return planned_files(table, days)

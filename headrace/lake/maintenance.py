@@ -1,4 +1,4 @@
-"""Keeping a table lean: snapshots that nobody will travel to, files that nothing refers to."""
+"""Maintenance of a table: expires snapshots and removes orphan files."""
 
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
@@ -17,15 +17,15 @@ _ATTEMPTS = 10
 def expire_snapshots(
     table: LakeTable, older_than: datetime, *, needed: Collection[int] = ()
 ) -> int:
-    """Forget the snapshots that were replaced before `older_than`; returns how many.
+    """Expire the snapshots that were replaced before `older_than`; returns their number.
 
-    The current one stays, and so does one that was current at any time since: a reader may have
-    planned on it. What only forgotten ones referred to stays until `remove_orphans` deletes it.
+    Snapshots that were current at any later time stay, because a reader may use them. The files of
+    expired snapshots stay until `remove_orphans` deletes them.
 
     Args:
-        table: Its name.
-        older_than: Must lie further back than any reader or run takes.
-        needed: Snapshots that stay, however old.
+        table: The table.
+        older_than: Must lie further back than the longest reader or run.
+        needed: Snapshots to retain regardless of their age.
     """
     for attempt in stamina.retry_context(on=CommitFailedException, attempts=_ATTEMPTS):
         with attempt:
@@ -39,17 +39,17 @@ def expire_snapshots(
 def remove_orphans(
     table: LakeTable, older_than: datetime, *, limit: int | None = None
 ) -> tuple[LakeFile, ...]:
-    """Delete files in the table's folder that no snapshot refers to; returns what was deleted.
+    """Delete files in the table's folder that no snapshot refers to; returns the deleted files.
 
-    Such are files that were staged and never published, and those of forgotten snapshots.
+    These are staged files that were never published, and files of expired snapshots.
 
     Args:
-        table: Where to look.
-        older_than: Files changed since then are left alone: a run that is under way has staged
-            files that it will publish yet. Must lie further back than any run takes.
-        limit: Files at most; the oldest go first. None: all.
+        table: The table.
+        older_than: Files modified later stay, because a running run may publish them. Must lie
+            further back than the longest run.
+        limit: Largest number of files; the oldest are deleted first. None for all.
     """
-    # Listed first: what is published in between is then found to be referred to.
+    # List files before references: a file that is published in between is then referenced.
     found = table.storage.list_files(table.location)
     old = [file for file in found if file.modified_at.astimezone(UTC) < older_than]
     if not old:
@@ -71,14 +71,14 @@ def _expirable(table: Table, older_than: datetime, needed: Collection[int]) -> l
     return [
         snapshot.snapshot_id
         for snapshot in table.snapshots()
-        # A snapshot that never was current has no end: it ended when it was made.
+        # A snapshot that never was current counts as replaced when it was created.
         if ended.get(snapshot.snapshot_id, snapshot.timestamp_ms) < limit
         and snapshot.snapshot_id not in kept
     ]
 
 
 def _references(table: Table) -> Iterator[str]:
-    """Every file that the table's metadata names, more than once if it likes."""
+    """Every file that the table's metadata refers to, with repeats."""
     yield table.metadata_location
     yield from (entry.metadata_file for entry in table.metadata.metadata_log)
     for statistics in (*table.metadata.statistics, *table.metadata.partition_statistics):

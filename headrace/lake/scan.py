@@ -1,4 +1,4 @@
-"""Reading published states: which files they are, and their rows."""
+"""Plans and reads the data files of a published state."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,19 +32,19 @@ EVERYTHING: BooleanExpression = AlwaysTrue()
 def planned_files(
     table: Table, days: frozenset[date] | None, where: BooleanExpression = EVERYTHING
 ) -> list[DataFile]:
-    """The files of the current snapshot that hold rows of `days`, or all of them.
+    """The data files of the current snapshot with rows of `days`, or all data files.
 
-    Files that by their statistics have no row of `where` are left out.
+    Files are skipped if their bounds exclude `where`.
 
     Raises:
-        IncompatibleSchemaError: Another program marked single rows as deleted, which reading the
-            files themselves would bring back.
+        IncompatibleSchemaError: The table has delete files of another program, which a read of the
+            data files alone would ignore.
     """
     snapshot = table.current_snapshot()
     if snapshot is None or (days is not None and not days):
         return []
     wanted = And(_between(table, days), where)
-    # A scan's own plan also says what is left to filter in each file: 5 ms a file, for nothing.
+    # Table.scan also computes the residual filter of each file, which takes 5 ms a file.
     planner = ManifestGroupPlanner(table.metadata, table.io, wanted)
     entries = planner.plan_manifest_entries(snapshot.manifests(table.io))
     files = [entry.data_file for entry in chain.from_iterable(entries)]
@@ -55,7 +55,7 @@ def planned_files(
 
 
 def _refuse_deletes(table: Table, wanted: BooleanExpression, days: frozenset[date] | None) -> None:
-    """Rows deleted before a file was written are no matter: PyIceberg knows which those are."""
+    """Raise if a delete file applies to a data file; PyIceberg knows which ones do."""
     for task in table.scan(row_filter=wanted).plan_files():
         if task.delete_files and (days is None or partition_day(task.file) in days):
             raise IncompatibleSchemaError(
@@ -65,8 +65,7 @@ def _refuse_deletes(table: Table, wanted: BooleanExpression, days: frozenset[dat
 
 
 def _between(table: Table, days: frozenset[date] | None) -> BooleanExpression:
-    # The outer bounds suffice to skip manifests, and cost the same for 2 days as for 366; the
-    # caller then picks exactly.
+    # The first and last day suffice to skip manifests; the caller selects the exact days.
     column = partition_column(table)
     if days is None or column is None:
         return AlwaysTrue()
@@ -77,17 +76,17 @@ def _between(table: Table, days: frozenset[date] | None) -> BooleanExpression:
 
 
 def partition_day(file: DataFile) -> date | None:
-    """The day whose rows a file has; None in a table without partitions."""
+    """The day of a data file; None in a table without partitions."""
     partition = file.partition
     return day_of(partition[0]) if len(partition) else None
 
 
 def staged_file(file: DataFile, names: Mapping[int, str]) -> StagedFile:
-    """A published file as the platform names files.
+    """The description of a published file.
 
     Args:
-        file: As Iceberg lists it.
-        names: Columns by their number in the table.
+        file: Iceberg's metadata of the file.
+        names: Column names by field id.
     """
     nulls = file.null_value_counts or {}
     return StagedFile(
@@ -101,7 +100,7 @@ def staged_file(file: DataFile, names: Mapping[int, str]) -> StagedFile:
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-# Rows of a batch, and how much is read ahead: bounds memory at a few batches of a few files.
+# Bound memory to a few batches of a few files.
 _BATCH_ROWS = 65_536
 _BATCHES_AHEAD = 4
 _FILES_AHEAD = 2
@@ -109,18 +108,18 @@ _FILES_AHEAD = 2
 
 @dataclass(frozen=True)
 class LakeScan:
-    """The rows of some days of a table, as one snapshot has them, however late they are read.
+    """The rows of some days of a table in one snapshot; later commits do not change it.
 
     Attributes:
         table: Name of the table.
-        snapshot_id: The snapshot; None while nothing is published.
-        schema: Columns of the table; older files may lack some, which read as null.
-        days: The days asked for, empty ones too; without a choice, the days that have rows; none
-            in a table without partitions, which is always read whole.
-        files: The files that hold the rows, by day and name.
-        files_by_day: The files of each of `days`; an empty day has none.
-        widened: Columns that older files may hold in a narrower type.
-        storage: Where the files are.
+        snapshot_id: The snapshot; None before the first publication.
+        schema: Columns of the table; those that an older file lacks are null.
+        days: The requested days, including empty ones; by default the days with rows. Empty for a
+            table without partitions, which is always read whole.
+        files: The data files, sorted by day and name.
+        files_by_day: The data files of each of `days`.
+        widened: Columns that may have a narrower type in older files.
+        storage: The storage of the files.
     """
 
     table: str
@@ -141,8 +140,8 @@ class LakeScan:
         days: Collection[date] | None,
         where: BooleanExpression = EVERYTHING,
     ) -> "LakeScan":
-        """Plan the reading of a table's current snapshot."""
-        # A table without partitions has no days to choose from: it is read whole.
+        """Plan a read of a table's current snapshot."""
+        # A table without partitions is read whole.
         days = days if partition_column(table) else None
         planned = planned_files(table, None if days is None else frozenset(days), where)
         return cls.of_files(name, table, storage, planned, days or ())
@@ -156,7 +155,7 @@ class LakeScan:
         files: Iterable[DataFile],
         days: Collection[date] = (),
     ) -> "LakeScan":
-        """Read these files of a table, and no others; `days` are named though they be empty."""
+        """A scan of these files of a table; its days are those of the files, and `days`."""
         snapshot = table.current_snapshot()
         ids = {f.field_id: f.name for f in table.schema().fields if f.field_type.is_primitive}
         found = sorted(((partition_day(f), staged_file(f, ids)) for f in files), key=_day_and_name)
@@ -176,41 +175,41 @@ class LakeScan:
         )
 
     def only(self, files: Collection[StagedFile]) -> "LakeScan":
-        """Some of its files, of a table without partitions, as a scan of their own."""
+        """A scan of some of its files, without days."""
         return replace(self, files=tuple(files), days=(), files_by_day={})
 
     @property
     def total_rows(self) -> int:
-        """Rows of all files, from the snapshot alone."""
+        """Rows of all files, from metadata."""
         return sum(file.rows for file in self.files)
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of all files, as compressed."""
+        """Compressed bytes of all files."""
         return sum(file.size_bytes for file in self.files)
 
     def rows(self, day: date) -> int:
-        """Rows of a day, from the snapshot alone."""
+        """Rows of a day, from metadata."""
         return sum(file.rows for file in self.files_by_day[day])
 
     def size_bytes(self, day: date) -> int:
-        """Bytes of a day's files, as compressed."""
+        """Compressed bytes of a day's files."""
         return sum(file.size_bytes for file in self.files_by_day[day])
 
     def paths(self, days: Collection[date] | None = None) -> list[str]:
-        """URIs of the files of `days`, or of all; KeyError for a day that was not asked for."""
+        """URIs of the files of `days`, or of all; KeyError for a day that is not in the scan."""
         return [file.path for file in self._chosen(days)]
 
     def batches(
         self, days: Collection[date] | None = None, columns: Sequence[str] | None = None
     ) -> pa.RecordBatchReader:
-        """The rows in the order of days and files, a batch at a time, with bounded memory.
+        """The rows in the order of days and files, in batches, with bounded memory.
 
-        Columns that a file lacks are null, narrower types are widened.
+        Columns that a file lacks are null; narrower types are widened.
 
         Raises:
-            PublishedFileMissingError: A file that the table names is not there.
-            KeyError: A day was not asked for, or a column is not in the table.
+            PublishedFileMissingError: A data file of the table does not exist.
+            KeyError: A day is not in the scan, or a column is not in the table.
         """
         names = list(self.schema.names if columns is None else columns)
         chosen = self._verified(days)
@@ -233,29 +232,31 @@ class LakeScan:
         return pa.RecordBatchReader.from_batches(wanted, scanner.to_reader())
 
     def frame(self, spark: "SparkSession", days: Collection[date] | None = None) -> "DataFrame":
-        """The rows as a frame of the engine, every column of the table in its type.
+        """The rows as a DataFrame with all columns of the table.
 
         Raises:
-            PublishedFileMissingError: A file that the table names is not there.
-            KeyError: A day was not asked for.
+            PublishedFileMissingError: A data file of the table does not exist.
+            KeyError: A day is not in the scan.
         """
-        # Here, because a reader of Arrow batches need not have Spark installed.
+        # Imported here: batches can be read without Spark installed.
         from headrace.engine.types import spark_schema  # noqa: PLC0415
 
         columns = spark_schema(self.schema)
-        # Sail reads a missing path as no rows, silently.
+        # Sail reads a missing path as an empty frame.
         paths = [file.path for file in self._verified(days)]
         if not paths:
             return spark.createDataFrame([], columns)
-        # With the schema given, both engines fill columns that a file lacks and widen types.
+        # With a schema, both engines fill missing columns and widen types.
         reader = spark.read.schema(columns)
-        return reduce(lambda a, b: a.unionAll(b), (reader.parquet(*p) for p in self._alike(paths)))
+        return reduce(
+            lambda a, b: a.unionAll(b), (reader.parquet(*p) for p in self._grouped_by_types(paths))
+        )
 
     def verify(self, days: Collection[date] | None = None) -> None:
-        """See that the files of `days`, or of all, are there and have the size they had.
+        """Check that the files of `days`, or all files, exist and have their recorded size.
 
         Raises:
-            PublishedFileMissingError: One is missing or another file has its name.
+            PublishedFileMissingError: A file is missing, or has another size.
         """
         self._verified(days)
 
@@ -270,17 +271,17 @@ class LakeScan:
         lost = [file for file in chosen if sizes.get(file.path) != file.size_bytes]
         if lost:
             found = sizes.get(lost[0].path)
-            state = "is not there" if found is None else f"has {found} bytes"
+            state = "is missing" if found is None else f"has {found} bytes"
             raise PublishedFileMissingError(
-                f"{self.table}: snapshot {self.snapshot_id} names {len(lost)} files that are lost; "
+                f"{self.table}: {len(lost)} data files of snapshot {self.snapshot_id} are lost; "
                 f"{lost[0].path}, {lost[0].size_bytes} bytes, {state}",
                 fix="restore the files, or publish their days again: "
                 + ", ".join(self._days_with(lost) or ["the whole table"]),
             )
         return chosen
 
-    def _alike(self, paths: Sequence[str]) -> list[list[str]]:
-        """The files in groups that have the same types: Sail 0.7 reads no others together."""
+    def _grouped_by_types(self, paths: Sequence[str]) -> list[list[str]]:
+        """The files by their types: Sail 0.7 cannot read files of different types at once."""
         if not self.widened:
             return [list(paths)]
         groups: dict[tuple[str | None, ...], list[str]] = {}

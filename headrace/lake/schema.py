@@ -1,4 +1,4 @@
-"""Columns and types between our schema, Iceberg's and a Parquet file's, and how they may change."""
+"""Maps columns and types to Iceberg and Parquet, and plans schema evolution."""
 
 from dataclasses import dataclass
 
@@ -42,13 +42,13 @@ _FIRST_PARTITION_FIELD = 1000  # Iceberg's specification counts partition fields
 
 @dataclass(frozen=True)
 class SchemaEvolution:
-    """What a table must change before it can take a schema.
+    """The changes that a table needs before a publication with another schema.
 
     Attributes:
-        added: Columns new to it.
-        widened: With a type that holds more.
-        removed: Names of columns that it loses; one that is also among `added` is made anew, with
-            a type that cannot hold what is published. No published file may stay.
+        added: New columns.
+        widened: Columns that get a wider type.
+        removed: Names of dropped columns. One that is also in `added` is recreated with an
+            incompatible type, which requires that no published file stays.
     """
 
     added: tuple[Column, ...]
@@ -56,12 +56,12 @@ class SchemaEvolution:
     removed: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        """Whether there is anything to change."""
+        """Whether there are any changes."""
         return bool(self.added or self.widened or self.removed)
 
 
 def plan_rebuild(published: TableSchema, new: TableSchema) -> SchemaEvolution:
-    """What makes `published` equal to `new` where nothing that is published stays."""
+    """Plan how to replace the schema of a table of which no published file stays."""
     before = {column.name: _canonical(column.type) for column in published}
     after = {column.name: _canonical(column.type) for column in new}
     added = tuple(c for c in new if before.get(c.name) != after[c.name])
@@ -70,10 +70,10 @@ def plan_rebuild(published: TableSchema, new: TableSchema) -> SchemaEvolution:
 
 
 def plan_evolution(table: str, published: TableSchema, new: TableSchema) -> SchemaEvolution:
-    """What `published` lacks of `new`. A column that `new` lacks stays, and is null in new rows.
+    """Plan how to extend `published` by `new`; a column that `new` lacks stays, null in new rows.
 
     Raises:
-        IncompatibleSchemaError: A column's type changed to one that cannot hold what is published.
+        IncompatibleSchemaError: A new type cannot hold the published values.
     """
     types = {column.name: _canonical(column.type) for column in published}
     for column in new:
@@ -83,8 +83,8 @@ def plan_evolution(table: str, published: TableSchema, new: TableSchema) -> Sche
             raise IncompatibleSchemaError(
                 f"{table}: column '{column.name}' is published as {before} "
                 f"and cannot become {column.type}",
-                fix=f"declare '{column.name}' as {before}, or make the table and what follows from "
-                f"it anew: {rebuild_command(table)}",
+                fix=f"declare '{column.name}' as {before}, or rebuild the table and what is built "
+                f"from it: {rebuild_command(table)}",
             )
     return SchemaEvolution(
         added=tuple(column for column in new if column.name not in types),
@@ -95,7 +95,7 @@ def plan_evolution(table: str, published: TableSchema, new: TableSchema) -> Sche
 
 
 def rebuild_command(table: str) -> str:
-    """The command that makes a table, as namespace.name, and all that follows from it anew."""
+    """The command that rebuilds a table, as namespace.name, and the tables built from it."""
     return f"headrace backfill --rebuild --select 'key:\"{table.replace('.', '/', 1)}\"+'"
 
 
@@ -108,13 +108,13 @@ def can_widen(old: str, new: str) -> bool:
 
 
 def check_file(table: str, published: TableSchema, uri: str, columns: pa.Schema) -> None:
-    """See that a Parquet file's columns have the table's types, exactly.
+    """Check that a Parquet file's columns have exactly the table's types.
 
-    Iceberg's readers would widen narrower ones, but Sail 0.7 does not read files together whose
-    types differ, even where int16 or large_string is written for int or string.
+    Iceberg readers widen narrower types, but Sail 0.7 cannot read files of different types at once,
+    not even int16 and int, or large_string and string.
 
     Raises:
-        IncompatibleSchemaError: It has a column that the table lacks, or one of another type.
+        IncompatibleSchemaError: The file has a column that the table lacks, or another type.
     """
     types = {column.name: _canonical(column.type) for column in published}
     for column in columns:
@@ -122,7 +122,7 @@ def check_file(table: str, published: TableSchema, uri: str, columns: pa.Schema)
         if expected is None:
             raise IncompatibleSchemaError(
                 f"{table}: a staged file has the column '{column.name}' ({found}), "
-                f"which the schema does not name: {uri}",
+                f"which the schema lacks: {uri}",
                 fix=f"add '{column.name}' to the schema or leave it out of the files",
             )
         if not _is_written_as(column.type, arrow_type(expected)):
@@ -137,12 +137,12 @@ def check_file(table: str, published: TableSchema, uri: str, columns: pa.Schema)
 def _is_written_as(found: pa.DataType, expected: pa.DataType) -> bool:
     if pa.types.is_list(expected):
         return pa.types.is_list(found) and _is_written_as(found.value_type, expected.value_type)
-    # A view is how strings are held in memory; in the file they are the same.
+    # string_view is a form of strings in memory; in the file they are equal.
     return bool(found == expected or (found == pa.string_view() and expected == pa.string()))
 
 
 def iceberg_type(type_name: str, element_id: int) -> IcebergType:
-    """Iceberg's form of one of our types; `element_id` is the field id of a list's elements."""
+    """The Iceberg type of a logical type; `element_id` is the field id of a list's elements."""
     if parts := decimal_parts(type_name):
         return DecimalType(*parts)
     if type_name == _LIST_OF_STRINGS:
@@ -151,7 +151,7 @@ def iceberg_type(type_name: str, element_id: int) -> IcebergType:
 
 
 def iceberg_schema(schema: TableSchema) -> Schema:
-    """Iceberg's form. All fields are optional: engines write them so; not-null is audited."""
+    """The Iceberg schema. Fields are optional, as engines write them; checks audit NOT NULL."""
     count = len(schema.columns)
     return Schema(
         *(
@@ -191,7 +191,7 @@ def partition_column(table: Table) -> str | None:
     """The date column by which a table is partitioned; None for one without partitions.
 
     Raises:
-        IncompatibleSchemaError: Another program partitioned the table in a way of its own.
+        IncompatibleSchemaError: The table, of another program, has an unsupported partition spec.
     """
     fields = table.spec().fields
     if not fields:
@@ -201,13 +201,13 @@ def partition_column(table: Table) -> str | None:
     if len(fields) > 1 or not whole or source.field_type != DateType():
         raise IncompatibleSchemaError(
             f"{'.'.join(table.name())} is partitioned by {', '.join(map(str, fields))}",
-            fix="read it with the program that made it; Headrace partitions by one date column",
+            fix="read it with the program that created it; Headrace partitions by one date column",
         )
     return source.name
 
 
 def widened_columns(table: Table) -> frozenset[str]:
-    """The columns that had a narrower type once, and may have it still in older files."""
+    """The columns that may have a narrower type in older files."""
     earlier = [field for schema in table.schemas().values() for field in schema.fields]
     return frozenset(
         field.name
@@ -217,10 +217,10 @@ def widened_columns(table: Table) -> frozenset[str]:
 
 
 def table_schema(table: str, schema: Schema) -> TableSchema:
-    """Our form of a published table's columns.
+    """The logical schema of a published table.
 
     Raises:
-        IncompatibleSchemaError: Another program gave the table a type that we do not have.
+        IncompatibleSchemaError: Another program added a column of an unsupported type.
     """
     columns = []
     for found in schema.fields:

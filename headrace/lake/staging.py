@@ -1,4 +1,4 @@
-"""Writing frames and batches to where they can be published from."""
+"""Writes frames and record batches to staged Parquet files."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 
 _FOLDER_COLUMN = DAY_FOLDER.removesuffix("=")
 _ROWS_OF_A_GROUP = 262_144
-# Batches of mixed days leave a file open for every day; past this many, files are closed early and
-# a day has several.
+# Batches of mixed days keep one file per day open. With more days, files are closed early, and a
+# day has several.
 _FILES_OPEN = 512
 
 
 def stage_frame(frame: "DataFrame", folder: str, *, partition_column: str | None) -> TableSchema:
-    """Let the engine write a frame to `folder`, split by day if there is a partition column.
+    """Write a frame to `folder` with the engine, split by day if there is a partition column.
 
     Returns:
-        The table schema of what was written.
+        The schema of the written files.
 
     Raises:
         UnknownColumnError: The frame lacks the partition column.
-        IncompatibleSchemaError: A column has a type that no table can hold, or the partition
-            column is no date.
+        IncompatibleSchemaError: The type of a column is not supported, or the partition column is
+            not a date.
     """
-    # Here, because batches can be staged without Spark installed.
+    # Imported here: batches can be staged without Spark installed.
     from pyspark.sql.pandas.types import to_arrow_schema  # noqa: PLC0415
 
     from headrace.engine.types import spark_schema  # noqa: PLC0415
@@ -42,7 +42,7 @@ def stage_frame(frame: "DataFrame", folder: str, *, partition_column: str | None
         frame.write.mode("overwrite").parquet(folder)
     else:
         _require_date(schema, partition_column)
-        # By a copy: partitionBy takes its column out of the files.
+        # A copy of the column: partitionBy removes its column from the files.
         split = frame.withColumn(_FOLDER_COLUMN, frame[partition_column])
         split.write.mode("overwrite").partitionBy(_FOLDER_COLUMN).parquet(folder)
     return schema
@@ -51,15 +51,15 @@ def stage_frame(frame: "DataFrame", folder: str, *, partition_column: str | None
 def stage_batches(
     batches: pa.RecordBatchReader, storage: Storage, folder: str, *, partition_column: str | None
 ) -> TableSchema:
-    """Write batches to `folder` as they come, split by day if there is a partition column.
+    """Write batches to `folder` in their order, split by day if there is a partition column.
 
     Returns:
-        The table schema of what was written.
+        The schema of the written files.
 
     Raises:
         UnknownColumnError: The batches lack the partition column.
-        IncompatibleSchemaError: A column has a type that no table can hold, a value does not fit
-            it, or the partition column is no date.
+        IncompatibleSchemaError: The type of a column is not supported, a value does not fit its
+            type, or the partition column is not a date.
     """
     schema = schema_of_arrow(batches.schema)
     columns, partitioning = schema.arrow(), None
@@ -76,7 +76,7 @@ def stage_batches(
         partitioning=partitioning,
         max_open_files=_FILES_OPEN,
         max_rows_per_group=_ROWS_OF_A_GROUP,
-        # Threads would mix up the order of the rows.
+        # Threads would change the order of the rows.
         use_threads=False,
         existing_data_behavior="overwrite_or_ignore",
     )
@@ -98,7 +98,7 @@ def _cast(values: pa.Array, field: pa.Field) -> pa.Array:
     try:
         return values.cast(field.type)
     except pa.ArrowInvalid:
-        # Without Arrow's own words: they quote the value.
+        # Not Arrow's message: it quotes the value.
         raise IncompatibleSchemaError(
             f"column '{field.name}' has a value that {field.type} cannot hold",
             fix=f"round or cast '{field.name}' before it is published",
@@ -108,7 +108,7 @@ def _cast(values: pa.Array, field: pa.Field) -> pa.Array:
 def _require_date(schema: TableSchema, partition_column: str) -> None:
     if partition_column not in schema.names:
         raise UnknownColumnError(
-            f"there is no column '{partition_column}' to partition by",
+            f"the partition column '{partition_column}' does not exist",
             fix=f"add it, or name one of {', '.join(schema.names)} as the asset's `partition_by`",
         )
     if (kind := schema.column(partition_column).type) != "date":

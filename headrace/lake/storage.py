@@ -1,4 +1,4 @@
-"""Where the lake's files are: one local folder or one S3 prefix, by URI."""
+"""The storage of the lake's files: a local folder or an S3 prefix."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -18,14 +18,14 @@ from headrace.errors import ConfigError
 A = TypeVar("A")
 B = TypeVar("B")
 
-# The engine splits a staging by a copy of the partition column, because partitioning by the column
-# itself takes it out of the files, and Iceberg would then read NULL.
+# Staged files are split by a copy of the partition column: a split by the column itself removes it
+# from the files, and Iceberg would read NULL.
 DAY_FOLDER = "_pd="
 
-# An object store answers a look-up in 5-50 ms and serves many at once; a disk does not gain.
+# An object store answers in 5-50 ms and serves requests in parallel; a disk is no faster.
 REMOTE_THREADS = 16
 LOCAL_THREADS = 4
-# One listing returns up to 1,000 names, so it beats single look-ups from a few files on.
+# One listing returns up to 1,000 names, so it is faster than single requests from a few files on.
 _LIST_FROM = 8
 
 
@@ -41,12 +41,12 @@ class S3Access:
 
 @dataclass(frozen=True)
 class LakeSettings:
-    """Where the lake is.
+    """The location of the lake and its catalog.
 
     Attributes:
         catalog_uri: URL of the Postgres database that holds the Iceberg catalog.
         location: A local folder, or `s3://bucket/prefix`.
-        s3: How to reach the bucket; not used by a local folder.
+        s3: Access to the bucket; unused with a local folder.
         catalog_name: Name of the catalog in its database; Spark's JDBC catalog must use the same.
     """
 
@@ -60,10 +60,11 @@ class LakeSettings:
         """`location` as a URI without a trailing slash.
 
         Raises:
-            ConfigError: It is neither a folder nor an S3 prefix, or no engine could read its URI.
+            ConfigError: It is neither a folder nor an S3 prefix, or has characters that engines
+                escape differently.
         """
         parts = urlsplit(self.location)
-        # Readers disagree whether a URI's escapes are escapes, so names that need them are refused.
+        # Engines disagree about percent-encoding in URIs: names that need it are refused.
         if set(self.location) & set("%#?"):
             raise ConfigError(
                 f"the lake's path '{self.location}' has a '%', '#' or '?'",
@@ -89,7 +90,7 @@ class LakeFile:
 
 
 class Storage:
-    """Files by URI. Holds no connection until first used; safe to share between threads."""
+    """Files by URI. It connects on first use; safe to share between threads."""
 
     def __init__(self, settings: LakeSettings) -> None:
         self._settings = settings
@@ -101,7 +102,7 @@ class Storage:
 
     @cached_property
     def filesystem(self) -> fs.FileSystem:
-        """Arrow's view of the storage."""
+        """The storage as an Arrow file system."""
         if not self.is_remote:
             return fs.LocalFileSystem()
         s3, scheme, endpoint = self._settings.s3, None, None
@@ -116,25 +117,25 @@ class Storage:
         )
 
     def path(self, uri: str) -> str:
-        """The file system's own name of `uri`."""
+        """The path of `uri` in the file system."""
         if not uri.startswith(self._prefix):
             # PyIceberg and Spark also write plain paths and file:/x for local files.
             return urlsplit(uri).path if uri.startswith(("/", "file:")) else uri
         return uri.removeprefix(self._prefix)
 
     def open(self, uri: str) -> pa.NativeFile:
-        """Open a file for random reads; FileNotFoundError when it is not there."""
+        """Open a file for random reads; FileNotFoundError if it does not exist."""
         return self.filesystem.open_input_file(self.path(uri))
 
     def list_files(self, folder: str) -> tuple[LakeFile, ...]:
-        """All files under `folder`, at any depth, by name; none when it does not exist."""
+        """All files under `folder`, at any depth, by name; none if it does not exist."""
         selector = fs.FileSelector(self.path(folder), recursive=True, allow_not_found=True)
         found = (entry for entry in self.filesystem.get_file_info(selector) if entry.is_file)
         stored = (LakeFile(self._prefix + e.path, e.size, e.mtime) for e in found)
         return tuple(sorted(stored, key=lambda file: file.uri))
 
     def sizes(self, uris: Collection[str]) -> dict[str, int]:
-        """Size in bytes of each of `uris` that exists; the others are left out."""
+        """Size in bytes of each of `uris` that exists."""
         if not self.is_remote:
             return self._looked_up(list(uris))
         by_folder: dict[str, list[str]] = defaultdict(list)
@@ -153,7 +154,7 @@ class Storage:
         return sizes | {uri: size for found in looked_up for uri, size in found.items()}
 
     def delete(self, uris: Iterable[str]) -> None:
-        """Delete files; one that is gone already is no error."""
+        """Delete files; no error for one that does not exist."""
 
         def remove(uri: str) -> None:
             try:
@@ -164,7 +165,7 @@ class Storage:
         self.in_parallel(remove, list(uris))
 
     def in_parallel(self, work: Callable[[A], B], arguments: Sequence[A]) -> list[B]:
-        """Results of `work` in the order of `arguments`, on as many threads as fit the storage."""
+        """Results of `work` in the order of `arguments`, on several threads."""
         with ThreadPoolExecutor(REMOTE_THREADS if self.is_remote else LOCAL_THREADS) as pool:
             return list(pool.map(work, arguments))
 

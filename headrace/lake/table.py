@@ -1,4 +1,4 @@
-"""A table of the lake: staged files go in, published states come out."""
+"""A table of the lake: publishes staged files, and scans published states."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -31,7 +31,7 @@ _Files = Mapping[date | None, tuple[StagedFile, ...]]
 
 
 class LakeTable:
-    """One Iceberg table by name, whether or not it exists yet. Every call asks the catalog anew."""
+    """One Iceberg table by name, which need not exist. Every call reads the catalog."""
 
     def __init__(
         self, connection: LakeConnection, namespace: str, name: str, partition_column: str
@@ -47,36 +47,36 @@ class LakeTable:
 
     @property
     def location(self) -> str:
-        """URI of the table's folder; where it will be while it does not exist."""
+        """URI of the table's folder, also before the table exists."""
         table = self.load()
         return table.location() if table else self._connection.default_location(self._identifier)
 
     def exists(self) -> bool:
-        """Whether the table was ever published."""
+        """Whether the table exists."""
         return self.load() is not None
 
     def load(self) -> Table | None:
-        """PyIceberg's view of the table now, for what this class does not offer."""
+        """The current table of PyIceberg, for operations that this class lacks."""
         return self._connection.load(self._identifier)
 
     def schema(self) -> TableSchema:
         """The columns of the published table.
 
         Raises:
-            UnpublishedTableError: Nothing was ever published to it.
+            UnpublishedTableError: The table does not exist.
         """
         return table_schema(self.name, self._published().schema())
 
     def current_snapshot_id(self) -> int | None:
-        """The snapshot that readers see now; None while nothing is published."""
+        """The current snapshot; None before the first publication."""
         table = self.load()
         snapshot = table.current_snapshot() if table else None
         return snapshot.snapshot_id if snapshot else None
 
     def snapshot_ids(self) -> list[int]:
-        """The current snapshot and those that it came from, newest first, as far as they are kept.
+        """The current snapshot and its ancestors that are not expired, newest first.
 
-        Empty while nothing is published.
+        Empty before the first publication.
         """
         table = self.load()
         if table is None:
@@ -84,36 +84,34 @@ class LakeTable:
         return [s.snapshot_id for s in ancestors_of(table.current_snapshot(), table.metadata)]
 
     def snapshot_properties(self) -> dict[str, str]:
-        """What the last publication recorded of itself, Iceberg's own figures among it."""
+        """The properties of the current snapshot: the publication's and Iceberg's figures."""
         table = self.load()
         snapshot = table.current_snapshot() if table else None
         return dict(snapshot.summary.additional_properties) if snapshot and snapshot.summary else {}
 
     def new_token(self) -> str:
-        """A name for one staging that nobody used before; begins with the time (UTC)."""
+        """A unique name for one staging; begins with the time (UTC)."""
         return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex}"
 
     def staging_uri(self, token: str) -> str:
-        """The folder where an engine writes what may be published, unseen until it is.
+        """The folder for staged files, which readers do not see.
 
-        It lies in the table's own folder, so that publication moves nothing. Partitioned writes
-        split it by `_pd`, the day, as `yyyymmdd` or ISO.
+        It is in the table's folder, so that a publication moves no files. Partitioned writes split
+        it by `_pd`, the day, as `yyyymmdd` or ISO.
 
         Args:
-            token: Names one attempt of one step, and is never used again: the files of a token
-                may be published, and writing over them would change what readers see.
+            token: Names one attempt of one step. It must be unique: its files may be published,
+                and overwriting them would change published rows.
         """
         if not _TOKEN.fullmatch(token):
             raise ValueError(f"a staging token is letters, digits, '.', '_' and '-': {token!r}")
         return f"{self.location}/data/{token}"
 
     def staged(self, token: str) -> dict[date, StagedPartition]:
-        """What was written to the `_pd=<day>` folders of a staging, by day.
-
-        Days without rows are left out: whoever publishes says which days were asked for.
+        """The staged files of the `_pd=<day>` folders, by day; days without rows are omitted.
 
         Raises:
-            StagedFileRejectedError: A file is broken, or its rows have no day.
+            StagedFileRejectedError: A file is corrupt, or its rows have no day.
         """
         files: dict[date, list[StagedFile]] = {}
         for day, file in self._read_staging(token):
@@ -127,10 +125,10 @@ class LakeTable:
         return {day: StagedPartition(day, tuple(files[day])) for day in sorted(files)}
 
     def staged_files(self, token: str) -> tuple[StagedFile, ...]:
-        """What was written to a staging of a table without partitions.
+        """The staged files of a table without partitions.
 
         Raises:
-            StagedFileRejectedError: A file is broken.
+            StagedFileRejectedError: A file is corrupt.
         """
         return tuple(file for _, file in self._read_staging(token))
 
@@ -142,16 +140,16 @@ class LakeTable:
         properties: Mapping[str, str] = _NONE,
         rebuild: bool = False,
     ) -> Commit:
-        """Make the days hold exactly these files, in one commit; all other days stay as they are.
+        """Overwrite the days with these files, in one commit; other days are unchanged.
 
-        An empty partition empties its day. Publishing the same files again changes nothing. With
-        `rebuild` the table takes the schema as it is, other types under the same names too; the
-        days must then be all that are published.
+        An empty partition empties its day. Publishing the same files again changes nothing.
+        `rebuild` replaces the table's schema, also with incompatible types; the days must then
+        include all published days.
 
         Raises:
-            IncompatibleSchemaError: The table cannot take the schema, or a file does not have it.
-            StagedFileRejectedError: A file is broken, or holds rows of another day.
-            CommitConflictError: Other runs committed first for two minutes on end.
+            IncompatibleSchemaError: The schema is incompatible with the table, or a file with it.
+            StagedFileRejectedError: A file is corrupt, or has rows of another day.
+            CommitConflictError: Conflicts with other runs for two minutes.
             CatalogUnavailableError: The catalog's database does not answer.
         """
         return self._publish("replace", _by_day(partitions), schema, properties, rebuild=rebuild)
@@ -163,7 +161,7 @@ class LakeTable:
         schema: TableSchema,
         properties: Mapping[str, str] = _NONE,
     ) -> Commit:
-        """Add files to the days, in one commit; a file that the table holds already stays once.
+        """Add files to the days, in one commit; files that are published already are skipped.
 
         Raises: as `replace` does.
         """
@@ -177,9 +175,9 @@ class LakeTable:
         properties: Mapping[str, str] = _NONE,
         rebuild: bool = False,
     ) -> Commit:
-        """Make a table without partitions hold exactly these files, in one commit.
+        """Overwrite a table without partitions with these files, in one commit.
 
-        With `rebuild` it takes the schema as it is, other types under the same names too.
+        `rebuild` replaces the table's schema, also with incompatible types.
 
         Raises: as `replace` does.
         """
@@ -189,25 +187,25 @@ class LakeTable:
     def scan(
         self, days: Collection[date] | None = None, *, where: BooleanExpression = EVERYTHING
     ) -> LakeScan:
-        """The published state of some days, or of all: pinned, so that later commits do not show.
+        """The published state of some days, or of all, in the current snapshot.
 
         Args:
-            days: None for all that have rows.
-            where: Leaves out files that, by their statistics, have no such row. The files that
-                stay have other rows too: ask for the rows again.
+            days: None for all days with rows.
+            where: Skips files whose bounds exclude it. Other rows of the remaining files are not
+                filtered.
 
         Raises:
-            UnpublishedTableError: Nothing was ever published to the table.
+            UnpublishedTableError: The table does not exist.
         """
         return LakeScan.of(self.name, self._published(), self.storage, days, where)
 
     def changes_since(self, snapshot_id: int) -> FileChanges | None:
-        """Files by which the published state differs from an earlier snapshot's.
+        """The files by which the current snapshot differs from an earlier one.
 
-        None if that snapshot was expired, or never was one of this table: compare all then.
+        None if the earlier snapshot is expired or unknown.
 
         Raises:
-            UnpublishedTableError: Nothing was ever published to the table.
+            UnpublishedTableError: The table does not exist.
         """
         return changes_since(self.name, self._published(), self.storage, snapshot_id)
 
@@ -215,7 +213,7 @@ class LakeTable:
         table = self.load()
         if table is None:
             raise UnpublishedTableError(
-                f"nothing was ever published to {self.name}",
+                f"{self.name} does not exist: nothing was published to it",
                 fix="run the step that publishes it first",
             )
         return table
@@ -249,14 +247,14 @@ def _by_day(partitions: Mapping[date, StagedPartition]) -> _Files:
 
 def _is_hidden(uri: str, folder: str) -> bool:
     names = uri.removeprefix(folder).strip("/").split("/")
-    # Spark's _SUCCESS and _temporary; a folder `_x=y` holds rows and must not be lost.
+    # Spark's _SUCCESS and _temporary; a folder `_x=y` has rows.
     return any(n.startswith(".") or (n.startswith("_") and "=" not in n) for n in names)
 
 
 def _day_in(uri: str, folder: str) -> date | None:
     for name in uri.removeprefix(folder).split("/"):
         if name.startswith(DAY_FOLDER):
-            # Anything but a day is the engine's name for NULL.
+            # Other values are the engine's name for NULL.
             with suppress(ValueError):
                 return date.fromisoformat(name.removeprefix(DAY_FOLDER))
     return None

@@ -19,8 +19,8 @@ from headrace.engine.row_diff import differing_keys, rows_with_keys
 from headrace.grain import Grain
 from headrace.lake.scan import LakeScan
 from headrace.pipeline.fact_audit import (
-    LakeTotals,
     DayTotals,
+    LakeTotals,
     Totals,
     audit_published_facts,
     audit_staged_facts,

@@ -1,4 +1,4 @@
-"""A table of the warehouse: what it is called, how it is keyed, cut into months and replaced."""
+"""The declaration of a warehouse table: columns, keys, partitions, and how a load writes it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _PARTITION_TYPES = ("date", "int", "bigint")
 
 @dataclass(frozen=True)
 class Reference:
-    """A foreign key: `column` holds the primary key, `key`, of a table of the same namespace."""
+    """A foreign key: `column` holds the primary key `key` of a table in the same namespace."""
 
     column: str
     table: str
@@ -34,25 +34,25 @@ class Reference:
 
 @dataclass(frozen=True)
 class WarehouseTable:
-    """One table and how a load changes it.
+    """One table, and how a load changes it.
 
     Attributes:
         namespace: Postgres's schema.
         name: At most 50 characters.
-        schema: Columns. One that is not nullable is NOT NULL in a table made by us.
-        primary_key: Unique and not null; holds `partition_column` where there is one.
+        schema: Columns; those that are not nullable are created NOT NULL.
+        primary_key: Must contain `partition_column`, if there is one.
         indexes: Each a tuple of columns.
-        references: Foreign keys, declared to Postgres as far as their tables are there.
-        attributes: Columns that readers find by this table's key: where one of them changes under
-            a key that stays, what was computed from the rows that point to it is out of date.
+        references: Foreign keys; declared when the referenced tables exist.
+        attributes: Columns that readers look up by this table's key: when one changes under an
+            unchanged key, results computed from rows that point to it become stale.
         partition_column: For `partition_replace`: the day of a row, as `date` or as yyyymmdd.
-        mode: `partition_replace` replaces the days of the load, in a table cut into months;
-            `upsert` makes the table equal to what is loaded, or with a `day_column` the days of
-            the load, writing only rows that differ by key; `truncate_and_load` replaces all.
-        day_column: For `upsert`: the day of a row, as above and part of the key; a load then
-            leaves the rows of other days alone. Without it, it brings the whole table.
-        rebuild: The load brings all rows, and a new table takes the published one's place, whatever
-            columns and types that has.
+        mode: `partition_replace` replaces the days of the load in a table partitioned by month;
+            `upsert` merges by primary key, so that the table, or with a `day_column` the days of
+            the load, equals the load; `truncate_and_load` replaces all rows.
+        day_column: For `upsert`: the day of a row, as above, and part of the primary key; a load
+            then leaves the rows of other days unchanged. Without it, a load has the whole table.
+        rebuild: The load has all rows, and a new table replaces the published one, whose columns
+            and types may differ.
     """
 
     namespace: str
@@ -68,11 +68,11 @@ class WarehouseTable:
     rebuild: bool = False
 
     def __post_init__(self) -> None:
-        """See that the declaration makes sense.
+        """Validate the declaration.
 
         Raises:
-            ConfigError: It does not; the message says why.
-            UnknownColumnError: A key or an index names a column that is not there.
+            ConfigError: The declaration is inconsistent.
+            UnknownColumnError: A key or an index names a column that does not exist.
         """
         named = {*self.primary_key, *(c for columns in self.indexes for c in columns)}
         named |= {*self.attributes, *(reference.column for reference in self.references)}
@@ -90,50 +90,50 @@ class WarehouseTable:
 
     @property
     def label(self) -> str:
-        """Name for people, locks and logs: namespace.name."""
+        """Name for messages, locks and logs: namespace.name."""
         return f"{self.namespace}.{self.name}"
 
     @property
     def identifier(self) -> sql.Identifier:
-        """Name for statements."""
+        """Name for SQL statements."""
         return sql.Identifier(self.namespace, self.name)
 
     @property
     def column_of_days(self) -> str | None:
-        """The column by which a load replaces days; None where it brings the whole table."""
+        """The column by which a load replaces days; None if a load has the whole table."""
         return self.partition_column or self.day_column
 
     def partition_value(self, day: date) -> date | int:
-        """What the column of days holds for rows of `day`."""
+        """The value of the column of days in rows of `day`."""
         if self.column_of_days and self.schema.column(self.column_of_days).type != "date":
             return yyyymmdd(day)
         return day
 
     def month_table(self, month: date) -> str:
-        """Name of the partition that holds `month` (its first day)."""
+        """Name of the partition for `month` (its first day)."""
         return month_table_name(self.name, month)
 
     def _check_limits(self) -> None:
         if taken := sorted(SYSTEM_COLUMNS & {*self.schema.names}):
             raise ConfigError(
-                f"{self.label}: Postgres has columns {', '.join(taken)} of its own",
+                f"{self.label}: {', '.join(taken)} are system columns of Postgres",
                 fix="give these columns other names",
             )
         if long := [n for n in self.schema.names if len(n.encode()) > LONGEST_NAME_BYTES]:
             raise ConfigError(
                 f"{self.label}: column {long[0]}: the name is too long",
-                fix=f"use up to {LONGEST_NAME_BYTES} bytes: Postgres would cut it silently",
+                fix=f"use up to {LONGEST_NAME_BYTES} bytes: Postgres would truncate it",
             )
         if len(self.schema.names) > MOST_COLUMNS:
             raise ConfigError(
                 f"{self.label}: {len(self.schema.names)} columns",
-                fix=f"leave some out: Postgres takes up to {MOST_COLUMNS}",
+                fix=f"use at most {MOST_COLUMNS} columns, the limit of Postgres",
             )
         for columns in (self.primary_key, *self.indexes):
             if len(columns) > MOST_KEY_COLUMNS:
                 raise ConfigError(
                     f"{self.label}: a key or an index of {len(columns)} columns",
-                    fix=f"name up to {MOST_KEY_COLUMNS}: more have no room in Postgres's indexes",
+                    fix=f"use at most {MOST_KEY_COLUMNS} columns, the limit of Postgres's indexes",
                 )
 
     def _check_mode(self) -> None:
@@ -157,7 +157,7 @@ class WarehouseTable:
             if self.primary_key and self.column_of_days not in self.primary_key:
                 raise ConfigError(
                     f"{self.label}: the primary key lacks {self.column_of_days}",
-                    fix="add it: a key is unique within its day only",
+                    fix="add it: a key is unique within its partition only",
                 )
         if self.mode == "upsert" and not self.primary_key:
             raise ConfigError(
@@ -167,7 +167,7 @@ class WarehouseTable:
 
 
 def yyyymmdd(day: date) -> int:
-    """`day` as a number that people can read, such as 20170131."""
+    """`day` as a number, such as 20170131."""
     return day.year * 10_000 + day.month * 100 + day.day
 
 

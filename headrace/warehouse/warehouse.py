@@ -1,4 +1,4 @@
-"""The warehouse as its users see it: stage, audit, publish, read."""
+"""The warehouse: stage, publish and read tables."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from headrace.warehouse import reading
 from headrace.warehouse.loading import load_transaction, staging
 from headrace.warehouse.loading.load_transaction import BeforeCommit, LoadResult
 from headrace.warehouse.loading.staged_loads import StagedLoad
-from headrace.warehouse.loading.staging import Slice
+from headrace.warehouse.loading.staging import StagingBatch
 from headrace.warehouse.sessions import Connect
 from headrace.warehouse.tables import WarehouseTable
 
 
 @dataclass(frozen=True)
 class Warehouse:
-    """A Postgres database that tables are loaded into.
+    """A Postgres database with published tables.
 
     Attributes:
         connect: Opens sessions; see `headrace.warehouse.sessions.connection_factory`.
-        sessions: How many sessions copy and index at a time.
+        sessions: Number of sessions that copy and index.
     """
 
     connect: Connect
@@ -31,13 +31,13 @@ class Warehouse:
         self,
         table: WarehouseTable,
         days: Collection[date],
-        slices: Iterable[Slice],
+        batches: Iterable[StagingBatch],
         *,
         deletes: pa.RecordBatchReader | None = None,
     ) -> StagedLoad:
-        """Copy rows where nobody reads them; see `headrace.warehouse.loading.staging.stage`."""
+        """Copy rows to staging tables; see `headrace.warehouse.loading.staging.stage`."""
         return staging.stage(
-            self.connect, table, days, slices, deletes=deletes, sessions=self.sessions
+            self.connect, table, days, batches, deletes=deletes, sessions=self.sessions
         )
 
     def publish(
@@ -46,7 +46,7 @@ class Warehouse:
         *,
         before_commit: BeforeCommit | None = None,
     ) -> tuple[LoadResult, ...]:
-        """Make loads visible together; see `load_transaction.publish`."""
+        """Publish loads in one transaction; see `load_transaction.publish`."""
         return load_transaction.publish(self.connect, loads, before_commit=before_commit)
 
     def read(

@@ -19,7 +19,7 @@ from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
 from headrace.schema import TableSchema
 from headrace.staged import StagedPartition
-from headrace.warehouse.loading.staging import month_slices
+from headrace.warehouse.loading.staging import month_batches
 from headrace.warehouse.sessions import connection_factory
 from headrace.warehouse.tables import WarehouseTable
 from headrace.warehouse.warehouse import Warehouse
@@ -125,7 +125,7 @@ class WarehouseStore:
             )
         rows = arrow_rows([row for day in days for row in days[day]], schema)
         warehouse = Warehouse(connection_factory(self.url))
-        warehouse.publish([warehouse.stage(table, days, month_slices(table, days, rows))])
+        warehouse.publish([warehouse.stage(table, days, month_batches(table, days, rows))])
 
     def read(self, days: Collection[date] | None = None) -> pa.Table:
         by = DAY if self.is_keyed else None

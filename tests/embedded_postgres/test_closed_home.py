@@ -64,7 +64,7 @@ def test_a_database_that_went_with_its_container_is_named(home: Path) -> None:
     server.stop(home)
     shutil.rmtree(outside_home.ROOT)
     with pytest.raises(
-        ConfigError, match=f"was in {outside_home.place_of(home)}/data, which is gone"
+        ConfigError, match=f"was in {outside_home.place_of(home)}/data, which does not exist"
     ):
         server.start(home)
 

@@ -46,7 +46,7 @@ def test_any_two_snapshots_differ_by_their_files(
 ) -> None:
     # Enough commits that manifests are merged on the way; with few followed, the lists of all
     # files are compared.
-    monkeypatch.setattr(changes, "_FOLLOWED", followed)
+    monkeypatch.setattr(changes, "_MAX_SNAPSHOTS", followed)
     monkeypatch.setattr("headrace.lake.commit._MERGE_FROM", 3)
     random = Random(4)  # noqa: S311
     states: dict[int, set[str]] = {}

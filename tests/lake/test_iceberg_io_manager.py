@@ -301,7 +301,7 @@ def test_reading_a_table_that_nobody_published_fails_by_name(
         partition_key=str(WEEK[0]),
         raise_on_error=False,
     )
-    assert f"nothing was ever published to {table.name}" in failure(result)
+    assert f"{table.name} does not exist" in failure(result)
 
 
 def test_an_append_adds_to_the_days_and_an_empty_day_leaves_them(

@@ -9,7 +9,7 @@ from psycopg import sql
 from headrace.schema import Column, TableSchema
 from headrace.warehouse.loading.load_transaction import LoadResult
 from headrace.warehouse.loading.staged_loads import StagedLoad
-from headrace.warehouse.loading.staging import month_slices
+from headrace.warehouse.loading.staging import month_batches
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import WarehouseTable, yyyymmdd
 from headrace.warehouse.warehouse import Warehouse
@@ -72,7 +72,7 @@ def stage(
     warehouse: Warehouse, days: Mapping[date, Sequence[Row]], table: WarehouseTable = FACT
 ) -> StagedLoad:
     rows = arrow(table, (row for some in days.values() for row in some))
-    return warehouse.stage(table, days, month_slices(table, days, rows))
+    return warehouse.stage(table, days, month_batches(table, days, rows))
 
 
 def load(

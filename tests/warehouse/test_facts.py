@@ -217,7 +217,8 @@ def test_text_with_a_zero_byte_is_refused(warehouse: Warehouse) -> None:
 
 def test_missing_and_unknown_columns_are_named(warehouse: Warehouse) -> None:
     rows = arrow(FACT, [sale(day(0), 1)]).rename_columns(["date_key", "product_key", "price"])
-    with pytest.raises(UnknownColumnError, match=r"lack \['amount'\] and have \['price'\]"):
+    message = r"missing from the rows: \['amount'\]; unknown columns: \['price'\]"
+    with pytest.raises(UnknownColumnError, match=message):
         warehouse.stage(FACT, [day(0)], [([day(0)], rows.to_reader())])
 
 

@@ -153,7 +153,7 @@ def test_a_role_with_rules_gets_tables_that_are_made_later_and_no_row_more(
 def test_rules_narrow_each_other_and_numbers_are_values_too(
     star: Warehouse, role: str, logged_in: As
 ) -> None:
-    both = limited_to("a").rules + limited_to("2", column="shop").rules
+    both = limited_to("a").policies + limited_to("2", column="shop").policies
     grant(star.connect, role, RoleAccess(both, (DIMENSION, SALES)))
     with logged_in(role) as reader:
         assert keys(reader) == [1]

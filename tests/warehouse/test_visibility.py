@@ -223,7 +223,7 @@ def test_a_full_disk_is_permanent_and_says_what_to_do(warehouse: Warehouse) -> N
 
     with pytest.raises(PermanentError, match="no space left") as failed:
         warehouse.publish([stage(warehouse, {day(0): sales(day(0), 1)})], before_commit=full)
-    assert "free space" in failed.value.fix
+    assert "free disk space" in failed.value.fix
 
 
 def test_the_planner_knows_what_was_loaded(warehouse: Warehouse, session: Session) -> None:

@@ -1,4 +1,4 @@
-"""Comments on columns: what a column means, where BI tools look for it."""
+"""Comments on columns, which BI tools show as descriptions."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class ColumnComments:
-    """A table or view whose columns have meanings.
+    """The comments of the columns of a table or view.
 
     Attributes:
         namespace: Postgres's schema.
         name: The table or view.
-        columns: Column to meaning; columns that are not there are passed over.
+        columns: Comment by column; columns that do not exist are ignored.
     """
 
     namespace: str
@@ -31,24 +31,24 @@ class ColumnComments:
 
     @classmethod
     def of(cls, table: WarehouseTable) -> "ColumnComments":
-        """A table by its schema."""
-        meanings = {c.name: c.description for c in table.schema if c.description}
-        return cls(table.namespace, table.name, meanings)
+        """The descriptions of a table's schema."""
+        descriptions = {c.name: c.description for c in table.schema if c.description}
+        return cls(table.namespace, table.name, descriptions)
 
 
-def apply_comments(connect: Connect, described: Iterable[ColumnComments]) -> int:
-    """Set the comments that differ; what fails is logged, since rows are published without them.
+def apply_comments(connect: Connect, tables: Iterable[ColumnComments]) -> int:
+    """Set the comments that differ; an error is logged only, because the rows are published.
 
     Returns:
-        How many comments were set.
+        Number of comments set.
     """
     with connect() as session:
         session.execute(sql.SQL("set lock_timeout = {}").format(sql.Literal(_LOCK_TIMEOUT)))
-        return sum(_describe(session, one) for one in described)
+        return sum(_apply(session, table) for table in tables)
 
 
-def _describe(session: Session, one: ColumnComments) -> int:
-    relation = sql.Identifier(one.namespace, one.name)
+def _apply(session: Session, table: ColumnComments) -> int:
+    relation = sql.Identifier(table.namespace, table.name)
     found = session.execute(
         """
         select attname::text, coalesce(col_description(attrelid, attnum), '')
@@ -57,15 +57,15 @@ def _describe(session: Session, one: ColumnComments) -> int:
         """,
         (relation.as_string(),),
     ).fetchall()
-    differing = [name for name, text in found if one.columns.get(name, text) != text]
+    differing = [name for name, text in found if table.columns.get(name, text) != text]
     try:
         with session.transaction():
             for name in differing:
-                column = sql.Identifier(one.namespace, one.name, name)
-                meaning = sql.Literal(one.columns[name])
-                session.execute(sql.SQL("comment on column {} is {}").format(column, meaning))
+                column = sql.Identifier(table.namespace, table.name, name)
+                comment = sql.Literal(table.columns[name])
+                session.execute(sql.SQL("comment on column {} is {}").format(column, comment))
     except psycopg.Error as error:
-        label = f"{one.namespace}.{one.name}"
+        label = f"{table.namespace}.{table.name}"
         log.warning("comments_not_set", table=label, error=type(error).__name__)
         return 0
     return len(differing)

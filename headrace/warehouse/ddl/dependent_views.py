@@ -1,8 +1,8 @@
-"""Views and policies that read a table: away while it changes, and the same afterwards.
+"""Drops and restores the views and policies that depend on a table, in one transaction.
 
-Postgres does not alter the type of a column that a view or a policy reads. Readers see nothing of
-it: until the commit they have the old views, and after it the new ones. What depends on a column
-otherwise, such as a function with an SQL body, makes Postgres refuse the change by name.
+Postgres does not alter the type of a column that a view or a policy reads. Readers see the old
+views until the commit, and the new ones after it. Other dependent objects, such as a function with
+an SQL body, make Postgres refuse the change with an error that names them.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -25,8 +25,8 @@ _COLUMNS = """
             select inhrelid from pg_inherits where inhparent = to_regclass(%(table)s)
         ))
 """
-# How each is dropped and made, those first that others read. A view made again has the privileges,
-# comments and indexes that it had.
+# The statements that drop and create each view, in the order of their dependencies. A restored view
+# has its privileges, comments and indexes.
 _VIEWS = """
     with recursive dependent as (
         select r.ev_class as view, 1 as depth
@@ -96,7 +96,7 @@ _POLICIES = f"""
     join pg_policy as p on d.classid = 'pg_policy'::regclass and p.oid = d.objid
 """  # noqa: S608  # of constants alone
 
-# Of a table that is dropped: all of its columns, and the table itself (0), which `count(*)` reads.
+# For a table that is dropped: all of its columns, and 0, on which `count(*)` depends.
 _WHOLE = """
     with relations as (
         select to_regclass(%(table)s)::oid as relation
@@ -110,8 +110,7 @@ _WHOLE = """
     )
     select coalesce(array_agg(relation), '{}'), coalesce(array_agg(number), '{}') from read
 """
-# Its own policies, and those of other tables that read it: which table, whom they are about, how
-# they are made.
+# Its own policies, and those of other tables that read it: table, roles and CREATE statement.
 _POLICIES_OF_WHOLE = f"""
     select p.polrelid::regclass::text,
         array(select role::regrole::text from unnest(p.polroles) as role where role <> 0),
@@ -151,27 +150,27 @@ _PRIVILEGES = """
     from pg_constraint
     where confrelid = to_regclass(%(table)s) and contype = 'f' and conparentid = 0
 """
-# What default privileges gave to the new table.
+# Revokes what default privileges granted on the new table.
 _REVOKED = """
     select format('revoke all on %%s from %%s', c.oid::regclass,
         case a.grantee when 0 then 'public' else a.grantee::regrole::text end)
     from pg_class as c cross join lateral aclexplode(c.relacl) as a
     where c.oid = to_regclass(%(table)s) and a.grantee <> c.relowner
 """
-# A column that it reads is gone, or has another type.
-_UNMADE = (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError)
+# The statement refers to a column that no longer exists, or has another type.
+_INVALID_NOW = (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError)
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What a table has around it that goes when it is dropped.
+class Dependents:
+    """The objects that are dropped with a table, as statements that restore them.
 
     Attributes:
-        table: As Postgres writes it.
-        views: How each view is made that reads it, those first that others read.
-        policies: Of each policy: its table, its roles, how it is made.
+        table: The quoted name.
+        views: Statements of each view that reads it, in the order of their dependencies.
+        policies: Table, roles and CREATE statement of each policy.
         statements: Privileges, row-level security, and foreign keys of other tables.
     """
 
@@ -181,8 +180,8 @@ class Surroundings:
     statements: Sequence[str]
 
     @classmethod
-    def of(cls, session: Session, table: WarehouseTable) -> "Surroundings":
-        """As they are, before the table is dropped."""
+    def of(cls, session: Session, table: WarehouseTable) -> "Dependents":
+        """The dependents of a table that exists."""
         name = table.identifier.as_string(session)
         found = session.execute(_WHOLE, {"table": name}).fetchone() or ([], [])
         read = {"table": name, **dict(zip(("relations", "numbers"), found, strict=True))}
@@ -194,27 +193,27 @@ class Surroundings:
         )
 
 
-def restore(session: Session, surroundings: Sequence[Surroundings]) -> None:
-    """Make again what went with tables that were dropped, now that new ones have their names.
+def restore(session: Session, dependents: Sequence[Dependents]) -> None:
+    """Restore the dependents of dropped tables on the new tables of the same names.
 
-    A view that reads what the new table has no more is not made again, which is logged. Where a
-    policy cannot be made, its roles lose the table: they would see all of its rows.
+    A view whose columns no longer exist is not restored, with a warning. If a policy cannot be
+    restored, its roles lose their privileges on the table: they would see all of its rows.
     """
     views: list[Sequence[str]] = []
-    for each in surroundings:
+    for each in dependents:
         for (revoke,) in session.execute(_REVOKED, {"table": each.table}).fetchall():
             session.execute(sql.SQL(revoke))
         for statement in each.statements:
             _try(session, [statement])
         for table, roles, create in each.policies:
             if not _try(session, [create]):
-                _close(session, table, roles)
+                _revoke(session, table, roles)
         views += each.views
-    # A view of one table may read a view of another.
-    while made := [view for view in views if _try(session, view)]:
-        views = [view for view in views if view not in made]
+    # A view of one table may read a view of another: repeat until none can be created.
+    while created := [view for view in views if _try(session, view)]:
+        views = [view for view in views if view not in created]
     for view in views:
-        log.warning("view_not_made_again", view=view[0].split(" as ")[0].split(" with ")[0])
+        log.warning("view_not_restored", view=view[0].split(" as ")[0].split(" with ")[0])
 
 
 def _try(session: Session, statements: Sequence[str]) -> bool:
@@ -222,20 +221,20 @@ def _try(session: Session, statements: Sequence[str]) -> bool:
         with session.transaction():
             for statement in statements:
                 session.execute(sql.SQL(statement))
-    except _UNMADE:
+    except _INVALID_NOW:
         return False
     return True
 
 
-def _close(session: Session, table: str, roles: Sequence[str]) -> None:
+def _revoke(session: Session, table: str, roles: Sequence[str]) -> None:
     names = ", ".join(roles) or "public"
     session.execute(sql.SQL(f"revoke all on {table} from {names}"))
-    log.warning("policy_not_made_again", table=table, roles=names)
+    log.warning("policy_not_restored", table=table, roles=names)
 
 
 @contextmanager
 def set_aside(session: Session, table: WarehouseTable, columns: Collection[str]) -> Iterator[None]:
-    """Drop what reads the columns, and make it again when the block ends without an error."""
+    """Drop the views and policies that read the columns; restore them after the block."""
     if not columns:
         yield
         return

@@ -1,4 +1,4 @@
-"""Foreign keys: declared, so that tools which read the catalog know how tables are joined."""
+"""Foreign keys, declared NOT ENFORCED so that BI tools know how to join tables."""
 
 from dataclasses import dataclass
 
@@ -11,26 +11,26 @@ from headrace.warehouse.tables import Reference, WarehouseTable
 
 @dataclass(frozen=True)
 class Pointer:
-    """A column of another table that holds keys of this one."""
+    """A column of another table that references this one."""
 
     table: sql.Identifier
     column: str
 
 
 def declare(session: Session, table: WarehouseTable) -> bool:
-    """Declare what is missing, on the table and its months; True if anything was.
+    """Declare the missing foreign keys of a table and its months; True if there were any.
 
-    A reference whose table is not there yet, or has another key, is left for a later load.
-    Readers go on meanwhile; nothing is scanned where the server has NOT ENFORCED.
+    A reference is skipped until its table exists with that primary key. Declaring does not scan
+    the table, and does not block readers.
     """
-    there = session.execute(
+    existing = session.execute(
         "select conname::text from pg_constraint where conrelid = %s::regclass and contype = 'f'",
         (_quoted(table.namespace, table.name),),
     ).fetchall()
     missing = [
         each
         for each in table.references
-        if (foreign_key_name(table.name, each.column),) not in there
+        if (foreign_key_name(table.name, each.column),) not in existing
     ]
     declared = False
     for reference in missing:
@@ -52,7 +52,7 @@ def declare(session: Session, table: WarehouseTable) -> bool:
 
 
 def pointers(session: Session, table: WarehouseTable) -> list[Pointer]:
-    """The columns that are declared to point to a table; of a partitioned table, its own only."""
+    """The foreign keys that reference a table; of a partitioned table once, not by partition."""
     found = session.execute(
         """
         select n.nspname::text, c.relname::text, a.attname::text
@@ -84,5 +84,5 @@ def _is_key(session: Session, namespace: str, reference: Reference) -> bool:
 
 
 def _quoted(namespace: str, name: str) -> str:
-    """As to_regclass reads it."""
+    """The quoted name, as to_regclass expects it."""
     return sql.Identifier(namespace, name).as_string()

@@ -1,10 +1,10 @@
-"""Readers of the warehouse: what a role may see, down to rows.
+"""Grants and row-level security for the readers of the warehouse.
 
-A role with rules sees the facts whose member it may see: policies on the dimension and, through
-the key, on every fact that points to it. It is granted the facts themselves and never their months,
-and neither marts nor materialised views: policies do not reach these. Tables made later are granted
-to other readers by default privileges. Those would show a role with rules every row of a table that
-has no policy yet: it gets both at once, after the load that made the table (`grant_new_tables`).
+A restricted role sees some members of a dimension, and the facts that point to them: by policies on
+the dimension and on each fact with its key. It is granted facts but not their partitions, marts or
+materialised views, to which policies do not apply. Default privileges grant new tables to the other
+roles. A restricted role gets a new table together with its policy, after the load that created it
+(`grant_new_tables`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,19 +17,19 @@ from headrace.warehouse.identifiers import policy_name
 from headrace.warehouse.sessions import Connect, Session, advisory_key, ensure_namespace, map_errors
 
 NAMESPACES = ("warehouse", "marts", "bi")
-_EVERYBODY = "headrace of everybody"
+_ALL_READERS = "headrace of everybody"
 
 
 @dataclass(frozen=True)
 class RowPolicy:
-    """Rows that a role may see: members whose column has one of the values, and their facts.
+    """The rows that a role may see: members with one of the values in a column, and their facts.
 
     Attributes:
         dimension: Namespace and name.
         key: The dimension's primary key.
         column: Column of the dimension.
         values: As text.
-        facts: Namespace and name of every fact that points to the dimension, and by which columns.
+        facts: By namespace and name of each fact with a key of the dimension: the key columns.
     """
 
     dimension: tuple[str, str]
@@ -39,13 +39,13 @@ class RowPolicy:
     facts: Mapping[tuple[str, str], tuple[str, ...]]
 
     def members(self) -> sql.Composed:
-        """Condition on the dimension's rows."""
+        """The condition on rows of the dimension."""
         return sql.SQL("{} = any ({})").format(
             sql.Identifier(self.column), sql.Literal(list(self.values))
         )
 
     def facts_of(self, columns: Sequence[str]) -> sql.Composed:
-        """Condition on rows of a fact; the members are looked up once a query, then the index."""
+        """The condition on rows of a fact; a query looks up the members once."""
         one = sql.SQL("{column} = any (array(select {key} from {dimension} where {members}))")
         conditions = [
             one.format(
@@ -61,72 +61,72 @@ class RowPolicy:
 
 @dataclass(frozen=True)
 class RoleAccess:
-    """What a role may see that does not see everything.
+    """What a restricted role may see.
 
     Attributes:
-        rules: Each narrows it further.
-        tables: Namespace and name of the tables it reads: dimensions, and facts that every rule
-            limits.
+        policies: A row must satisfy all of them.
+        tables: Namespace and name of the tables it reads: dimensions, and the facts to which every
+            policy applies.
     """
 
-    rules: tuple[RowPolicy, ...]
+    policies: tuple[RowPolicy, ...]
     tables: tuple[tuple[str, str], ...]
 
 
-def grant(connect: Connect, role: str, limits: RoleAccess | None = None) -> list[str]:
-    """Let a role read; what it was granted before and no longer should, it loses. All or nothing.
+def grant(connect: Connect, role: str, access: RoleAccess | None = None) -> list[str]:
+    """Set the privileges of a reading role, and revoke all others, in one transaction.
 
-    The role is made if need be, able to log in but without a password. Running it again changes
-    nothing. RoleAccess count for the members of the role, too.
+    The role is created if it does not exist, with LOGIN and without a password. A second call
+    changes nothing. Policies apply to the members of the role as well.
 
     Args:
         connect: Opens sessions as the owner of the tables.
         role: The role.
-        limits: Without, it sees all rows of all tables, those made later included.
+        access: None for all rows of all tables, including future ones.
 
     Returns:
-        The statements that were run.
+        The executed statements.
     """
     with map_errors(f"granting {role}"), connect() as session, session.transaction():
         session.execute("select pg_advisory_xact_lock(%s)", (advisory_key("access", "roles"),))
         done = []
-        for statement in _statements(session, role, limits):
+        for statement in _statements(session, role, access):
             session.execute(statement)
             done.append(statement.as_string(session))
         return done
 
 
-def grant_new_tables(connect: Connect, limits: Mapping[str, RoleAccess]) -> list[str]:
-    """Grant roles with rules what was made since they were granted; which roles got something.
+def grant_new_tables(connect: Connect, access: Mapping[str, RoleAccess]) -> list[str]:
+    """Grant new tables to restricted roles; returns the roles that were granted any.
 
-    A role that `grant` never saw gets nothing.
+    Roles that never were granted anything are skipped.
 
     Args:
         connect: Opens sessions as the owner of the tables.
-        limits: By role.
+        access: By role.
     """
-    if not limits:
+    if not access:
         return []
-    with map_errors("looking for tables that roles lack"), connect() as session:
-        behind = [role for role, some in limits.items() if _lacks_tables(session, role, some)]
+    with map_errors("looking for tables without grants"), connect() as session:
+        behind = [role for role, some in access.items() if _lacks_tables(session, role, some)]
     for role in behind:
-        grant(connect, role, limits[role])
+        grant(connect, role, access[role])
     return behind
 
 
-def _lacks_tables(session: Session, role: str, limits: RoleAccess) -> bool:
-    """Whether a role that was granted once cannot read what is there for it."""
-    namespaces = sorted({namespace for namespace, _ in limits.tables})
-    known = session.execute(
+def _lacks_tables(session: Session, role: str, access: RoleAccess) -> bool:
+    """Whether a role that has privileges cannot read one of its tables."""
+    namespaces = sorted({namespace for namespace, _ in access.tables})
+    has_usage = session.execute(
         "select true from pg_roles as r, pg_namespace as n"
         " where r.rolname = %s and n.nspname = any(%s)"
         " and has_schema_privilege(r.oid, n.oid, 'usage')",
         (role, namespaces),
     ).fetchone()
-    tables = [table for table in limits.tables if _is_there(session, table)]
-    tables += _views_that_follow_policies(session)
+    tables = [table for table in access.tables if _exists(session, table)]
+    tables += _security_invoker_views(session)
     names = [sql.Identifier(*table).as_string() for table in tables]
-    if known is None or not names:
+    if has_usage is None or not names:
         return False
     lacking = session.execute(
         "select true from unnest(%s::text[]) as t (name)"
@@ -136,36 +136,36 @@ def _lacks_tables(session: Session, role: str, limits: RoleAccess) -> bool:
     return lacking is not None
 
 
-def _statements(session: Session, role: str, limits: RoleAccess | None) -> Iterator[sql.Composed]:
+def _statements(session: Session, role: str, access: RoleAccess | None) -> Iterator[sql.Composed]:
     name = sql.Identifier(role)
     if not session.execute("select true from pg_roles where rolname = %s", (role,)).fetchone():
         yield sql.SQL("create role {} login").format(name)
     database = sql.Identifier(session.info.dbname)
     yield sql.SQL("grant connect on database {} to {}").format(database, name)
-    # Made here if no load did yet: what it brings is the role's by default privileges.
+    # Also before the first load: default privileges then grant its tables.
     namespaces = [sql.Identifier(namespace) for namespace in NAMESPACES]
     for namespace in NAMESPACES:
         ensure_namespace(session, namespace)
     yield from (sql.SQL(each).format(one, name) for one in namespaces for each in _REVOKED)
     yield from _without_policies(session, role)
-    if limits is None:
+    if access is None:
         yield from (
             sql.SQL(each).format(schema, name) for schema in namespaces for each in _GRANTED
         )
     else:
-        yield from _limited(session, role, limits)
+        yield from _restricted(session, role, access)
 
 
-def _limited(session: Session, role: str, limits: RoleAccess) -> Iterator[sql.Composed]:
+def _restricted(session: Session, role: str, access: RoleAccess) -> Iterator[sql.Composed]:
     name = sql.Identifier(role)
-    tables = [table for table in limits.tables if _is_there(session, table)]
-    tables += _views_that_follow_policies(session)
-    # Before the first load, too: by this a role is known that waits for its tables.
-    for schema in sorted({namespace for namespace, _ in (*limits.tables, *tables)}):
+    tables = [table for table in access.tables if _exists(session, table)]
+    tables += _security_invoker_views(session)
+    # Also before the first load: USAGE marks a role that `grant_new_tables` has to grant.
+    for schema in sorted({namespace for namespace, _ in (*access.tables, *tables)}):
         yield sql.SQL("grant usage on schema {} to {}").format(sql.Identifier(schema), name)
     for table in tables:
         yield sql.SQL("grant select on {} to {}").format(sql.Identifier(*table), name)
-    yield from _policies(session, role, limits)
+    yield from _policies(session, role, access)
 
 
 _REVOKED: tuple[LiteralString, ...] = (
@@ -192,26 +192,26 @@ def _without_policies(session: Session, role: str) -> Iterator[sql.Composed]:
         )
 
 
-def _policies(session: Session, role: str, limits: RoleAccess) -> Iterator[sql.Composed]:
+def _policies(session: Session, role: str, access: RoleAccess) -> Iterator[sql.Composed]:
     conditions: dict[tuple[str, str], list[sql.Composed]] = {}
-    for rule in limits.rules:
+    for rule in access.policies:
         conditions.setdefault(rule.dimension, []).append(rule.members())
         for fact, columns in rule.facts.items():
             conditions.setdefault(fact, []).append(rule.facts_of(columns))
     for table, all_of_them in conditions.items():
-        if not _is_there(session, table):
+        if not _exists(session, table):
             continue
         identifier = sql.Identifier(*table)
         yield sql.SQL("alter table {} enable row level security").format(identifier)
-        everybody = session.execute(
+        has_default = session.execute(
             "select true from pg_policies"
             " where schemaname = %s and tablename = %s and policyname = %s",
-            (*table, _EVERYBODY),
+            (*table, _ALL_READERS),
         ).fetchone()
-        if not everybody:
-            # Policies shut out whom none of them names: other readers go on as before.
+        if not has_default:
+            # With row-level security, roles without a policy see no row: this one is for them.
             yield sql.SQL("create policy {} on {} for select to public using (true)").format(
-                sql.Identifier(_EVERYBODY), identifier
+                sql.Identifier(_ALL_READERS), identifier
             )
         yield sql.SQL("create policy {} on {} as restrictive for select to {} using ({})").format(
             sql.Identifier(policy_name(role)),
@@ -221,8 +221,8 @@ def _policies(session: Session, role: str, limits: RoleAccess) -> Iterator[sql.C
         )
 
 
-def _views_that_follow_policies(session: Session) -> list[tuple[str, str]]:
-    """Views that read with the rights of who reads them."""
+def _security_invoker_views(session: Session) -> list[tuple[str, str]]:
+    """Views with security_invoker: row-level security applies through them."""
     found = session.execute(
         """
         select n.nspname::text, c.relname::text
@@ -237,7 +237,7 @@ def _views_that_follow_policies(session: Session) -> list[tuple[str, str]]:
     return [(namespace, name) for namespace, name in found]
 
 
-def _is_there(session: Session, table: tuple[str, str]) -> bool:
+def _exists(session: Session, table: tuple[str, str]) -> bool:
     name = sql.Identifier(*table).as_string()
     row = session.execute("select to_regclass(%s) is not null", (name,)).fetchone()
     return bool(row and row[0])

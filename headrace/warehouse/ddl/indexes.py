@@ -1,4 +1,4 @@
-"""Indexes and primary keys: their making."""
+"""Creates indexes and primary keys, on published and staging tables."""
 
 from collections.abc import Sequence
 
@@ -15,32 +15,32 @@ _TEXTS = ("string", "list<string>")
 log = structlog.get_logger(__name__)
 
 
-def drop_outgrown(session: Session, load: StagedLoad) -> None:
-    """Drop indexes of the published table that a staged row is too long for.
+def drop_too_narrow(session: Session, load: StagedLoad) -> None:
+    """Drop the indexes of the published table whose key is too long in a staged row.
 
-    An index serves speed only: rows matter more. `ensure` makes it again once all rows fit.
+    The row is worth more than the index, which `ensure` creates again when all rows fit.
     """
     table = load.table
     for columns in table.indexes:
         name = index_name(table.name, columns)
-        if _is_outgrown(session, table, columns, load.relation()):
+        if _is_too_narrow(session, table, columns, load.relation()):
             index = sql.Identifier(table.namespace, name)
             session.execute(sql.SQL("drop index if exists {}").format(index))
 
 
 def ensure(session: Session, load: StagedLoad, *, is_new: bool) -> bool:
-    """Make what a published table lacks, its months included; a key only while it is new.
+    """Create the missing indexes of a published table and its months; a key only if it is new.
 
-    An index that a row is too long for is left out.
+    An index whose key is too long in some row is skipped, with a warning.
 
     Returns:
-        Whether anything was made. Nothing is tried otherwise: CREATE INDEX IF NOT EXISTS locks
-        the table and all its months before it looks.
+        Whether an index was created. Existing ones are looked up first: CREATE INDEX IF NOT EXISTS
+        locks the table and all its months before it checks.
     """
     table = load.table
     if is_new and table.primary_key:
         add_key(session, table.identifier, key_name(table.name), table.primary_key)
-    # Not from the view pg_indexes: a new session takes 5 ms to plan it.
+    # Not the view pg_indexes, which takes a new session 5 ms to plan.
     found = session.execute(
         "select c.relname::text from pg_index as i join pg_class as c on c.oid = i.indexrelid"
         " where i.indrelid = to_regclass(%s)",
@@ -48,24 +48,24 @@ def ensure(session: Session, load: StagedLoad, *, is_new: bool) -> bool:
     ).fetchall()
     wanted = {index_name(table.name, columns): columns for columns in table.indexes}
     missing = {name: wanted[name] for name in wanted if (name,) not in found}
-    made = is_new
+    is_created = is_new
     for name, columns in missing.items():
-        # Months that are attached later are staged still.
+        # New months are attached later in the transaction: their rows are still staged.
         relations = (table.identifier, load.relation())
-        if any(_is_outgrown(session, table, columns, relation) for relation in relations):
-            log.warning("index_left_out", table=table.label, index=name)
+        if any(_is_too_narrow(session, table, columns, relation) for relation in relations):
+            log.warning("index_skipped", table=table.label, index=name)
             continue
         session.execute(
             sql.SQL("create index {} on {} ({})").format(
                 sql.Identifier(name), table.identifier, _listed(columns)
             )
         )
-        made = True
-    return made
+        is_created = True
+    return is_created
 
 
 def add_key(session: Session, relation: sql.Identifier, name: str, columns: Sequence[str]) -> None:
-    """Make the primary key; its name is also its index's."""
+    """Add the primary key; its index has the same name."""
     session.execute(
         sql.SQL("alter table {} add constraint {} primary key ({})").format(
             relation, sql.Identifier(name), _listed(columns)
@@ -76,10 +76,10 @@ def add_key(session: Session, relation: sql.Identifier, name: str, columns: Sequ
 def index_staged(
     session: Session, table: WarehouseTable, staged: str, month_table: str
 ) -> tuple[tuple[str, str], ...]:
-    """Give a staged month everything it needs to become a partition.
+    """Create the primary key and the indexes that a staged month needs to be attached.
 
     Returns:
-        (name now, name as a partition) of every index, the primary key's included.
+        Names of each index: of the staging table, and of the partition.
     """
     relation = sql.Identifier("staging", staged)
     renames = []
@@ -87,26 +87,26 @@ def index_staged(
         renames.append((staged_index_name(staged), key_name(month_table)))
         add_key(session, relation, renames[0][0], table.primary_key)
     for number, columns in enumerate(table.indexes):
-        if _is_outgrown(session, table, columns, relation):
+        if _is_too_narrow(session, table, columns, relation):
             continue
-        now = staged_index_name(staged, number)
+        name = staged_index_name(staged, number)
         session.execute(
             sql.SQL("create index {} on {} ({})").format(
-                sql.Identifier(now), relation, _listed(columns)
+                sql.Identifier(name), relation, _listed(columns)
             )
         )
-        renames.append((now, index_name(month_table, columns)))
+        renames.append((name, index_name(month_table, columns)))
     return tuple(renames)
 
 
-def _is_outgrown(
+def _is_too_narrow(
     session: Session, table: WarehouseTable, columns: Sequence[str], relation: sql.Composable
 ) -> bool:
-    """Whether a row has texts in these columns that are too long for an index together."""
+    """Whether the texts of these columns are too long for an index entry in some row."""
     texts = [name for name in columns if table.schema.column(name).type in _TEXTS]
     if not texts:
         return False
-    # The length of a long text is known without reading it.
+    # octet_length does not read (detoast) long texts.
     lengths = [
         sql.SQL("coalesce(octet_length({}::text), 0)").format(sql.Identifier(name))
         for name in texts

@@ -26,7 +26,7 @@ _MONTHS_PER_YEAR = 12
 def create_table(
     session: Session, table: WarehouseTable, columns: Iterable[PostgresColumn]
 ) -> None:
-    """Make the table, without indexes or key; its namespace too."""
+    """Create the table, without indexes or primary key, and its namespace."""
     ensure_namespace(session, table.namespace)
     statement = sql.SQL("create table {} ({})").format(
         table.identifier, sql.SQL(", ").join(map(definition, columns))
@@ -36,13 +36,13 @@ def create_table(
             sql.Identifier(table.partition_column)
         )
     else:
-        # Room for the end of a version on its own page: no index then hears of it.
+        # Free space on each page lets the end of a version be a HOT update, without index writes.
         statement += sql.SQL(" with (fillfactor = 90)")
     session.execute(statement)
 
 
 def lock_readers_out(session: Session, table: WarehouseTable) -> bool:
-    """Lock the table until the transaction ends; False if a query keeps us from that."""
+    """Lock the table exclusively until the transaction ends; False if a query reads it."""
     try:
         with session.transaction():
             set_lock_timeout(session, _ATTACH_LOCK_TIMEOUT)
@@ -56,7 +56,7 @@ def lock_readers_out(session: Session, table: WarehouseTable) -> bool:
 
 
 def attach_month(session: Session, table: WarehouseTable, part: StagingTable, month: date) -> None:
-    """Make a staged table the partition of its month; it has all indexes the table has."""
+    """Attach a staging table, which has all indexes, as the partition of its month."""
     name = table.month_table(month)
     partition = sql.Identifier(table.namespace, name)
     rename = sql.SQL("alter {} {} rename to {}")
@@ -71,21 +71,21 @@ def attach_month(session: Session, table: WarehouseTable, part: StagingTable, mo
         ),
         *(
             rename.format(
-                sql.SQL("index"), sql.Identifier(table.namespace, now), sql.Identifier(then)
+                sql.SQL("index"), sql.Identifier(table.namespace, before), sql.Identifier(after)
             )
-            for now, then in part.renames
+            for before, after in part.renames
         ),
         _attachment(table, month),
         sql.SQL("alter table {} drop constraint month").format(partition),
     ]
-    # One message: thirteen months with five indexes each are a hundred statements.
+    # One round trip: thirteen months with five indexes each are a hundred statements.
     session.execute(sql.SQL("; ").join(statements))
 
 
 def create_month(session: Session, table: WarehouseTable, month: date) -> None:
-    """Make the month's empty partition.
+    """Create the empty partition of a month.
 
-    Not by PARTITION OF, which locks readers out.
+    ATTACH PARTITION is used because PARTITION OF blocks readers.
     """
     partition = sql.Identifier(table.namespace, table.month_table(month))
     session.execute(
@@ -96,9 +96,9 @@ def create_month(session: Session, table: WarehouseTable, month: date) -> None:
 
 
 def create_months(session: Session, table: WarehouseTable, months: Iterable[date]) -> None:
-    """Make months empty, all or none; one that is there by now is left alone.
+    """Create the partitions of months that do not exist yet, empty, in one transaction.
 
-    For a session of its own: readers find the months at once.
+    In a session of its own: readers see the partitions at once.
     """
     with session.transaction():
         session.execute("select pg_advisory_xact_lock(%s)", (advisory_key("table", table.label),))
@@ -110,16 +110,16 @@ def create_months(session: Session, table: WarehouseTable, months: Iterable[date
 
 
 def set_lock_timeout(session: Session, timeout: str) -> None:
-    """Until the transaction ends; "0" waits for ever."""
+    """Set the lock timeout until the transaction ends; "0" for none."""
     session.execute(sql.SQL("set local lock_timeout = {}").format(sql.Literal(timeout)))
 
 
 def first_kept_month(keep_months: int | None, today: date | None = None) -> date:
-    """First day of the oldest month that is kept; the first of all days where all are.
+    """First day of the oldest retained month; `date.min` without a limit.
 
     Args:
-        keep_months: Months that are kept, the one of `today` among them.
-        today: UTC; now without it.
+        keep_months: Number of retained months, including that of `today`.
+        today: UTC date; the current one by default.
     """
     if keep_months is None:
         return date.min
@@ -129,16 +129,16 @@ def first_kept_month(keep_months: int | None, today: date | None = None) -> date
 
 
 def drop_months(connect: Connect, table: WarehouseTable, kept_from: date) -> list[date]:
-    """Drop the months before `kept_from`; the months dropped, oldest first.
+    """Drop the months before `kept_from`; returns their first days, oldest first.
 
-    Each is detached and then dropped, in transactions of their own; what an earlier call began and
-    did not end is ended. Queries that run go on to the end of what they see.
+    Each month is detached concurrently and then dropped, in separate transactions; an interrupted
+    call is completed by the next one. Running queries are not disturbed.
 
     Raises:
-        CommitConflictError: A query reads a month for long; the months before it are gone.
+        CommitConflictError: A long query reads a month; earlier months are dropped.
     """
     with map_errors(f"dropping months of {table.label}"), connect() as session:
-        # Together with a load, one of both would wait for locks that the other holds.
+        # A load that runs at the same time would deadlock with this.
         key = advisory_key("table", table.label)
         session.execute("select pg_advisory_lock(%s)", (key,))
         session.execute(sql.SQL("set lock_timeout = {}").format(sql.Literal(_DROP_LOCK_TIMEOUT)))
@@ -163,7 +163,7 @@ def _attachment(table: WarehouseTable, month: date) -> sql.Composed:
 
 
 def _months(session: Session, table: WarehouseTable) -> dict[date, str]:
-    """Tables of months, attached or left over from a drop that did not come to its end."""
+    """Month tables by month: attached ones, and those of an interrupted drop."""
     found = session.execute(
         """
         select c.relname::text
@@ -194,7 +194,7 @@ def _detach(session: Session, table: WarehouseTable, name: str) -> None:
         try:
             session.execute(detach + sql.SQL(" concurrently"))
         except psycopg.errors.LockNotAvailable:
-            # It is marked as going by now: the next call only has to end it.
+            # The detach is pending, and FINALIZE completes it.
             if not _is_pending(session, table.namespace, name):
                 raise
         else:

@@ -1,4 +1,4 @@
-"""Columns and types between our schema and Postgres's, and how a published table may change."""
+"""Maps columns and types to Postgres's, and plans the changes of a published table's columns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from headrace.schema import Column, TableSchema, decimal_parts
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import WarehouseTable
 
-# The names that format_type gives, so that a table's columns can be compared with ours.
+# Postgres's types by their names in format_type.
 _SIMPLE = {
     "string": "text",
     "boolean": "boolean",
@@ -27,7 +27,7 @@ _OURS = {theirs: ours for ours, theirs in _SIMPLE.items()}
 
 @dataclass(frozen=True)
 class PostgresColumn:
-    """A column as Postgres's catalog describes it; `type` as format_type writes it."""
+    """A column of Postgres's catalog; `type` is that of format_type."""
 
     name: str
     type: str
@@ -36,11 +36,11 @@ class PostgresColumn:
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """What a table is like in Postgres at the moment.
+    """The published state of a table's definition.
 
     Attributes:
         columns: In order.
-        partition_key: As pg_get_partkeydef writes it; None for a table without partitions.
+        partition_key: The result of pg_get_partkeydef; None for a table without partitions.
         month_tables: Names of its partitions.
         primary_key: Columns of its primary key.
     """
@@ -52,22 +52,22 @@ class PublishedTable:
 
     @property
     def partition_column(self) -> str | None:
-        """The column of a partition key that is one column."""
+        """The partition column; None for a table without partitions."""
         if self.partition_key is None:
             return None
-        # Postgres quotes a name where it must: RANGE ("Day").
+        # Postgres quotes a name if necessary: RANGE ("Day").
         return self.partition_key.removeprefix("RANGE (").removesuffix(")").strip('"')
 
 
 @dataclass(frozen=True)
 class SchemaChange:
-    """What a published table must become to take a load.
+    """The changes that a published table needs before a load.
 
     Attributes:
-        columns: All columns afterwards, in order: those it has, then those new to it.
-        added: New to it, nullable: rows published before have no value.
-        widened: With a type that holds more.
-        relaxed: May be null from now on.
+        columns: All columns after the change, in order: the existing ones, then the new ones.
+        added: New columns, nullable, because existing rows have no value.
+        widened: Columns that get a wider type.
+        relaxed: Columns that lose NOT NULL.
     """
 
     columns: tuple[PostgresColumn, ...]
@@ -82,16 +82,16 @@ class SchemaChange:
 
 
 def postgres_type(type_name: str) -> str:
-    """Postgres's name of one of our types."""
+    """The Postgres type of a logical type."""
     parts = decimal_parts(type_name)
     return f"numeric({parts[0]},{parts[1]})" if parts else _SIMPLE[type_name]
 
 
 def schema_of(table: str, columns: Sequence[PostgresColumn]) -> TableSchema:
-    """Our form of a table's columns.
+    """The logical schema of a table's columns.
 
     Raises:
-        IncompatibleSchemaError: A type has no place in our schemas, such as json.
+        IncompatibleSchemaError: A type is not supported, such as json.
     """
     found = []
     for column in columns:
@@ -115,7 +115,7 @@ def wanted_columns(table: WarehouseTable) -> tuple[PostgresColumn, ...]:
 
 
 def look_up(session: Session, namespace: str, name: str) -> PublishedTable | None:
-    """The table as it is; None if there is none."""
+    """The published state of a table; None if it does not exist."""
     row = session.execute(
         """
         select
@@ -152,12 +152,12 @@ def look_up(session: Session, namespace: str, name: str) -> PublishedTable | Non
 
 
 def plan_change(table: WarehouseTable, published: PublishedTable | None) -> SchemaChange:
-    """What `published` lacks of `table`. A column that `table` lacks stays, null in new rows.
+    """Plan how to change `published` into `table`.
 
-    So one that had to have a value need not have one any more: its old rows keep theirs.
+    A column that `table` lacks stays and loses NOT NULL: it is null in new rows.
 
     Raises:
-        IncompatibleSchemaError: A column would lose what is published, or the partitions differ.
+        IncompatibleSchemaError: A type would lose published values, or the partitions differ.
     """
     wanted = wanted_columns(table)
     if published is None:
@@ -184,13 +184,13 @@ def plan_change(table: WarehouseTable, published: PublishedTable | None) -> Sche
 
 
 def definition(column: PostgresColumn) -> sql.Composed:
-    """A column in CREATE TABLE or ADD COLUMN."""
+    """A column definition for CREATE TABLE or ADD COLUMN."""
     not_null = sql.SQL(" not null" if column.not_null else "")
     return sql.SQL("{} {}{}").format(sql.Identifier(column.name), sql.SQL(column.type), not_null)
 
 
 def apply_change(session: Session, table: WarehouseTable, change: SchemaChange) -> None:
-    """Alter the published table. Adding rewrites nothing; int to bigint rewrites the table."""
+    """Alter the published table. Only a wider type, such as bigint, rewrites the table."""
     name = sql.Identifier
     actions = [
         *(sql.SQL("add column {}").format(definition(c)) for c in change.added),
@@ -211,7 +211,7 @@ def _check_partitions(table: WarehouseTable, published: PublishedTable) -> None:
         raise IncompatibleSchemaError(
             f"{table.label} is published as partitioned by {published.partition_key or 'nothing'} "
             f"and cannot become partitioned by {table.partition_column or 'nothing'}",
-            fix=f"make the table anew: {_rebuild(table)}",
+            fix=f"rebuild the table: {_rebuild(table)}",
         )
 
 
@@ -222,12 +222,12 @@ def _check_left_out(
         raise IncompatibleSchemaError(
             f"{table.label}: column '{column.name}' ({column.type}) is part of the published "
             "primary key and missing from the load",
-            fix=f"load '{column.name}' too, or make the table anew: {_rebuild(table)}",
+            fix=f"load '{column.name}' too, or rebuild the table: {_rebuild(table)}",
         )
 
 
 def _merged_type(table: WarehouseTable, published: PostgresColumn, new: PostgresColumn) -> str:
-    """The wider of both types."""
+    """The wider type of the two."""
     if _holds(published.type, new.type):
         return published.type
     if _holds(new.type, published.type) and published.name != table.partition_column:
@@ -236,7 +236,7 @@ def _merged_type(table: WarehouseTable, published: PostgresColumn, new: Postgres
     raise IncompatibleSchemaError(
         f"{table.label}: column '{published.name}' is published as {before} "
         f"and cannot become {after}",
-        fix=f"declare '{published.name}' as {before}, or make the table anew: {_rebuild(table)}",
+        fix=f"declare '{published.name}' as {before}, or rebuild the table: {_rebuild(table)}",
     )
 
 
@@ -245,7 +245,7 @@ def _rebuild(table: WarehouseTable) -> str:
 
 
 def _our_type(postgres: str) -> str:
-    """Our name of one of Postgres's types, empty if we have none."""
+    """The logical type of a Postgres type; empty if there is none."""
     name = postgres.replace("numeric(", "decimal(")
     return name if decimal_parts(name) else _OURS.get(postgres, "")
 

@@ -1,8 +1,8 @@
-"""Views for common questions: made from SQL files, materialised ones refreshed after a load.
+"""Views of the schema `bi`: created from SQL files; materialised views are refreshed after a load.
 
-A file holds one query; its name is the view's. Comment lines at its head describe the view, and
-`-- materialized: month, department` makes it a materialised one with these columns as its unique
-index, without which Postgres could not refresh it while it is read.
+A file has one query and the name of the view. Comment lines at its head are the view's comment;
+`-- materialized: month, department` makes it a materialised view with a unique index on these
+columns, which REFRESH CONCURRENTLY requires.
 """
 
 import hashlib
@@ -27,10 +27,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class ViewFile:
-    """One view as its file declares it.
+    """The declaration of one view.
 
     Attributes:
-        unique: Columns of a materialised view's unique index; empty: an ordinary view.
+        unique: Columns of a materialised view's unique index; empty for an ordinary view.
     """
 
     name: str
@@ -40,13 +40,13 @@ class ViewFile:
 
     @property
     def fingerprint(self) -> str:
-        """What it is made of, in short."""
+        """A hash of the declaration."""
         parts = "\n".join([self.name, self.description, self.query, *self.unique])
         return hashlib.sha256(parts.encode()).hexdigest()[:12]
 
 
 def read_views(folder: Path) -> list[ViewFile]:
-    """The views of a folder, by name; none if there is no such folder."""
+    """The views of a folder, by name; none if the folder does not exist."""
     return [_parsed(path) for path in sorted(folder.glob("*.sql")) if _NAME.fullmatch(path.stem)]
 
 
@@ -56,26 +56,25 @@ def refresh(
     changed: Collection[str],
     declared: Collection[ViewFile] = (),
 ) -> list[str]:
-    """Make the views that are new or were edited, then refresh the materialised ones.
+    """Create views that are new or changed, then refresh the materialised views.
 
-    What fails is logged and leaves the view as it was: the load is published, whatever becomes of
-    the views.
+    An error is logged and leaves the view unchanged: the load is published already.
 
     Args:
         connect: Opens sessions with the warehouse.
-        folder: With one SQL file a view.
-        changed: Namespaces of which tables changed: views over others are not refreshed.
-        declared: Views that come from no file; a file of the same name takes a view's place.
+        folder: Has one SQL file per view.
+        changed: Namespaces with changed tables: only views that read them are refreshed.
+        declared: Views without a file; a file of the same name takes precedence.
 
     Returns:
-        The materialised views that were refreshed, as namespace.name.
+        The refreshed materialised views, as namespace.name.
     """
     with connect() as session:
         key = advisory_key("views", NAMESPACE)
         session.execute("select pg_advisory_lock(%s)", (key,))
         session.execute(sql.SQL("set lock_timeout = {}").format(sql.Literal(_LOCK_TIMEOUT)))
         every = {view.name: view for view in (*declared, *read_views(folder))}
-        _make(session, every.values())
+        _create_changed(session, every.values())
         found = _to_refresh(session, changed)
         return [".".join(name) for name in found if _refresh(session, *name)]
 
@@ -93,26 +92,26 @@ def _parsed(path: Path) -> ViewFile:
     return ViewFile(path.stem, " ".join(filter(None, head)), query, unique)
 
 
-def _make(session: Session, views: Collection[ViewFile]) -> None:
-    there = _fingerprints(session)
+def _create_changed(session: Session, views: Collection[ViewFile]) -> None:
+    existing = _fingerprints(session)
     for view in views:
-        if there.get(view.name) == view.fingerprint:
+        if existing.get(view.name) == view.fingerprint:
             continue
         try:
             with session.transaction():
                 ensure_namespace(session, NAMESPACE)
                 _replace(session, view)
-            log.info("view_made", view=f"{NAMESPACE}.{view.name}")
+            log.info("view_created", view=f"{NAMESPACE}.{view.name}")
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-            # A first load: the marts come after the star. It is looked at again with each of them.
-            log.info("view_waits", view=f"{NAMESPACE}.{view.name}")
+            # Before the first load of the marts or the star; each load tries again.
+            log.info("view_postponed", view=f"{NAMESPACE}.{view.name}")
         except psycopg.Error as error:
             why = (error.diag.message_primary or type(error).__name__).split("\n")[0]
-            log.warning("view_not_made", view=f"{NAMESPACE}.{view.name}", error=why)
+            log.warning("view_not_created", view=f"{NAMESPACE}.{view.name}", error=why)
 
 
 def _fingerprints(session: Session) -> dict[str, str]:
-    """By view, the end of its comment."""
+    """The fingerprint of each view, from the end of its comment."""
     found = session.execute(
         """
         select c.relname::text, right(obj_description(c.oid, 'pg_class'), 13)
@@ -131,17 +130,17 @@ def _replace(session: Session, view: ViewFile) -> None:
         "select relkind::text from pg_class where oid = to_regclass(%s)", (name.as_string(),)
     ).fetchone()
     if kind:
-        # Not CREATE OR REPLACE, which takes new columns at the end only.
+        # Not CREATE OR REPLACE, which allows new columns at the end only.
         drop = "drop materialized view {}" if kind[0] == "m" else "drop view {}"
         session.execute(sql.SQL(drop).format(name))
-    query = sql.SQL(view.query)  # the user's own
+    query = sql.SQL(view.query)  # trusted: a file of the project
     if view.unique:
         session.execute(sql.SQL("create materialized view {} as {}").format(name, query))
         columns = sql.SQL(", ").join(map(sql.Identifier, view.unique))
         index = sql.Identifier(f"{view.name}__key")
         session.execute(sql.SQL("create unique index {} on {} ({})").format(index, name, columns))
     else:
-        # With the rights of who reads it: policies on the facts hold through the view.
+        # With the privileges of the reader: row-level security applies through the view.
         options = "create view {} with (security_invoker = true) as {}"
         session.execute(sql.SQL(options).format(name, query))
     comment = f"{view.description} (version {view.fingerprint})".strip()
@@ -152,7 +151,7 @@ def _replace(session: Session, view: ViewFile) -> None:
 
 
 def _to_refresh(session: Session, changed: Collection[str]) -> list[tuple[str, str]]:
-    """Materialised views with a unique index that read, directly or not, what changed."""
+    """Materialised views with a unique index that read a changed namespace, also indirectly."""
     found = session.execute(
         """
         with recursive reads as (

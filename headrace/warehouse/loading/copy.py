@@ -1,4 +1,4 @@
-"""Arrow batches into a Postgres table by binary COPY."""
+"""Binary COPY of Arrow record batches into a Postgres table."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -10,20 +10,20 @@ from headrace.errors import IncompatibleSchemaError, UnknownColumnError
 from headrace.schema import TableSchema
 from headrace.warehouse.sessions import RowsRefusedError, Session
 
-# About 2 MB encoded: more gains no speed and holds more memory.
+# About 2 MB encoded: larger batches are no faster and need more memory.
 _ROWS = 16_384
 
 
 def fitted(
     table: str, schema: TableSchema, reader: pa.RecordBatchReader
 ) -> Iterator[pa.RecordBatch]:
-    """The batches of `reader` with exactly the columns of `schema`, in order, in small pieces.
+    """The rows of `reader` in small batches, with the columns and types of `schema`.
 
-    Types are cast where every value survives: an integer to a wider one, dictionaries to strings,
-    timestamps to µs. Other types are refused, floats for decimals among them.
+    Lossless casts are made: integers to wider ones, dictionaries to strings, timestamps to µs.
+    Others are refused, such as floats for decimals.
 
     Raises:
-        UnknownColumnError: A column is missing or not in the schema.
+        UnknownColumnError: A column is missing, or not in the schema.
         IncompatibleSchemaError: A column's type cannot be cast without loss.
         RowsRefusedError: A value does not fit its column.
     """
@@ -43,7 +43,7 @@ def copy(
     batches: Iterable[pa.RecordBatch],
     check: Callable[[], None],
 ) -> int:
-    """COPY `batches` into `relation` and return the number of rows; `check` may stop it."""
+    """COPY `batches` into `relation` and return the number of rows; `check` may raise to stop."""
     statement = sql.SQL("copy {} ({}) from stdin (format binary)").format(
         relation, sql.SQL(", ").join(map(sql.Identifier, columns))
     )
@@ -67,7 +67,8 @@ def _check_columns(table: str, schema: TableSchema, found: pa.Schema) -> None:
     extra = [name for name in found.names if name not in schema.names]
     if missing or extra:
         raise UnknownColumnError(
-            f"{table}: the rows lack {missing or 'nothing'} and have {extra or 'nothing'} besides",
+            f"{table}: columns missing from the rows: {missing or 'none'}; unknown columns: "
+            f"{extra or 'none'}",
             fix=f"load exactly the columns {', '.join(schema.names)}",
         )
     for field in schema.arrow():
@@ -114,7 +115,7 @@ def _cast(table: str, column: pa.Array, field: pa.Field) -> pa.Array:
     try:
         return column.cast(field.type)
     except pa.ArrowInvalid:
-        # Arrow's message quotes the value.
+        # Not Arrow's message: it quotes the value.
         raise RowsRefusedError(
             f"{table}: a value of column '{field.name}' ({column.type}) does not fit {field.type}",
             fix=f"declare a wider type for '{field.name}', or quarantine such rows",

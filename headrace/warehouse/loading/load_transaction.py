@@ -16,17 +16,17 @@ from headrace.warehouse.tables import WarehouseTable
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What one load changed.
+    """The changes of one published load.
 
     Attributes:
         table: namespace.name.
-        rows_inserted: Rows of attached months included.
-        rows_updated: Of a replaced day, as many as were both deleted and inserted.
-        rows_deleted: Rows that nothing took the place of.
-        seconds: The transaction's time, the same for all loads published in it.
-        rows_kept: Rows that should have gone, but that others still point to.
-        rows_restated: Rows whose attributes changed under a key that stayed.
-        changed_days: Days of which rows were written, and how many.
+        rows_inserted: Includes the rows of attached months.
+        rows_updated: Of a replaced day: the smaller of rows deleted and rows inserted.
+        rows_deleted: Rows deleted without a replacement.
+        seconds: Duration of the transaction, the same for all of its loads.
+        rows_kept: Rows that are not in the load and stay, because a foreign key points to them.
+        rows_restated: Rows whose attributes changed under an unchanged key.
+        changed_days: Rows written, by day.
     """
 
     table: str
@@ -39,7 +39,7 @@ class LoadResult:
     changed_days: Mapping[date, int] = field(default_factory=dict)
 
     def metadata(self) -> dict[str, str | int | float]:
-        """As an orchestrator shows it."""
+        """The figures for an orchestrator to show."""
         return {
             "table": self.table,
             "rows_inserted": self.rows_inserted,
@@ -50,7 +50,7 @@ class LoadResult:
         }
 
 
-# Called within the transaction, with what the loads changed.
+# Called in the transaction, with the changes of each load.
 BeforeCommit = Callable[[Session, Sequence[LoadResult]], None]
 
 
@@ -60,19 +60,17 @@ def publish(
     *,
     before_commit: BeforeCommit | None = None,
 ) -> tuple[LoadResult, ...]:
-    """Make `loads` visible, all of them or none.
-
-    The staging tables are gone afterwards, whatever happens.
+    """Publish `loads` in one transaction, and drop their staging tables in any case.
 
     Args:
         connect: Opens sessions with the warehouse.
-        loads: Of different tables, staged there.
-        before_commit: Called with the session once everything is in place, and with what changed:
-            what it writes is committed with the loads, and what it raises undoes them.
+        loads: Staged loads of different tables.
+        before_commit: Called with the session after the last change, and with the changes: its
+            writes are committed with the loads, and an exception rolls back both.
 
     Raises:
-        CommitConflictError: Another transaction kept a lock for too long; nothing changed.
-        IncompatibleSchemaError: The table changed since it was staged.
+        CommitConflictError: Another transaction held a lock for too long; nothing changed.
+        IncompatibleSchemaError: The table changed since the load was staged.
         WarehouseUnavailableError: The connection was lost.
     """
     if not loads:
@@ -100,8 +98,8 @@ def _with_months(
         try:
             return _in_one_transaction(loads, before_commit)
         except AttachBlockedError as blocked:
-            # Visible before their rows are: queries planned from now on will find the months.
-            # Outside of the transaction, whose locks this would wait for.
+            # Queries planned from now on include the months, which are empty until the commit. In
+            # a session of its own: it would wait for the locks of the load's transaction.
             with connect() as session:
                 partitions.create_months(session, blocked.table, blocked.months)
     return _in_one_transaction(loads, before_commit)
@@ -116,12 +114,12 @@ def _in_one_transaction(
         _lock_tables(session, [load.table for load in loads])
         for change in changes:
             change.change_rows()
-        # Members go once no fact points to them any more.
+        # Members are deleted after the facts, which point to them.
         for change in changes:
             change.delete_absent()
         for change in changes:
             change.add_months()
-        restore(session, [change.surroundings for change in changes if change.surroundings])
+        restore(session, [change.dependents for change in changes if change.dependents])
         if before_commit:
             before_commit(session, [_publication(change, 0.0) for change in changes])
         drop_with_publication(session, [name for load in loads for name in load.table_names])
@@ -143,23 +141,23 @@ def _publication(change: TableChange, seconds: float) -> LoadResult:
 
 
 def _lock_tables(session: Session, tables: Iterable[WarehouseTable]) -> None:
-    """Let one publication at a time change a table; in one order, so that none waits in a ring."""
+    """Serialize publications by table; locks are taken in one order, to rule out deadlocks."""
     for label in sorted({table.label for table in tables}):
         session.execute("select pg_advisory_xact_lock(%s)", (advisory_key("table", label),))
 
 
 @dataclass
 class LoadGroup:
-    """Tables whose loads are published in one transaction, when the last is handed over.
+    """Tables whose loads are published in one transaction, with the last of them.
 
-    An orchestrator hands its outputs to an IO manager one by one; readers must not see the first
+    An orchestrator passes its outputs to an IO manager one by one; readers must not see the first
     without the last.
 
     Attributes:
         connect: Opens sessions with the warehouse.
-        members: Names of the tables that will be handed over.
-        loads: What is staged; a member without a load is unchanged.
-        published: What was published, once it is.
+        members: Names of the tables.
+        loads: Staged loads by table; a member without a load is unchanged.
+        published: The changes by table, after the publication.
     """
 
     connect: Connect
@@ -169,21 +167,21 @@ class LoadGroup:
     _arrived: set[str] = field(default_factory=set)
 
     def member(self, name: str) -> "GroupMember":
-        """The handle of one table."""
+        """The output value of one table."""
         return GroupMember(self, name)
 
     def arrive(self, name: str) -> bool:
-        """Note that `name` was handed over; True once all members were."""
+        """Record that the IO manager received `name`; True with the last member."""
         self._arrived.add(name)
         return self._arrived >= {*self.members}
 
     def publish(
         self, before_commit: Callable[[Session, Mapping[str, LoadResult]], None]
     ) -> dict[str, LoadResult]:
-        """Make all loads visible, or none.
+        """Publish all loads in one transaction.
 
         Args:
-            before_commit: Called in the same transaction, with what changed by table.
+            before_commit: Called in the transaction, with the changes by table.
         """
         names = list(self.loads)
         if not names:
@@ -203,11 +201,11 @@ class LoadGroup:
 
 @dataclass(frozen=True)
 class GroupMember:
-    """One table of a group, on its way to the IO manager."""
+    """The output value of one table of a group."""
 
     group: LoadGroup
     name: str
 
     def arrive(self) -> bool:
-        """Note that this table was handed over; True once all of its group were."""
+        """Record that the IO manager received this table; True with the last of the group."""
         return self.group.arrive(self.name)

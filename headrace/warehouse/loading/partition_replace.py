@@ -1,4 +1,4 @@
-"""Replacing the partitions of a month table: only rows that differ are written."""
+"""Partition overwrite of days in a month table; writes only the rows that differ."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from psycopg import sql
 from headrace.warehouse.loading.staged_loads import STAGING, StagedLoad, StagingTable
 from headrace.warehouse.sessions import Session
 
-# A month's rows are grouped in it; with the server's default of 4 MB they would spill.
+# Enough to group the rows of a month; with the server's default of 4 MB they would spill.
 _WORK_MEM = "64MB"
 
 
 @dataclass(frozen=True)
 class DayRows:
-    """Rows that were written to make a day what it should be."""
+    """Rows inserted and deleted in one day."""
 
     inserted: int = 0
     deleted: int = 0
@@ -28,32 +28,32 @@ def replace_days(
     days: Collection[date],
     part: StagingTable | None,
 ) -> dict[date, DayRows]:
-    """Make days of a month equal to the staged ones; without a part, empty.
+    """Make the rows of days of a month equal to the staged rows; without a part, delete them.
 
-    A day that is the same already is not written, and of one that is not, only rows that differ:
-    replacing an equal year took four times as long as comparing it.
+    Only rows that differ are written: replacing a year of equal rows took four times as long as
+    comparing them.
 
     Returns:
-        The days that were not the same.
+        The days that differed.
     """
-    replacing = _Replacing(session, load, month_table, days)
+    statements = _MonthStatements(session, load, month_table, days)
     if part is None:
-        return replacing.delete([*replacing.days])
-    filled = replacing.filled()
-    gone: list[date | int] = []
+        return statements.delete([*statements.days])
+    filled = statements.filled()
+    emptied: list[date | int] = []
     both: list[date | int] = []
-    for value, staged_rows in replacing.compare(part, filled).items() if filled else ():
-        (both if staged_rows else gone).append(value)
-    new = [value for value in replacing.days if value not in filled]
+    for value, staged_rows in statements.compare(part, filled).items() if filled else ():
+        (both if staged_rows else emptied).append(value)
+    new = [value for value in statements.days if value not in filled]
     return {
-        **(replacing.delete(gone) if gone else {}),
-        **(replacing.insert(part, new) if new else {}),
-        **(replacing.write_difference(part, both) if both else {}),
+        **(statements.delete(emptied) if emptied else {}),
+        **(statements.insert(part, new) if new else {}),
+        **(statements.write_difference(part, both) if both else {}),
     }
 
 
-class _Replacing:
-    """Statements about one month; days are values of the partition column in them."""
+class _MonthStatements:
+    """Statements for one month; days are values of the partition column."""
 
     def __init__(
         self, session: Session, load: StagedLoad, month_table: str, days: Collection[date]
@@ -69,9 +69,9 @@ class _Replacing:
         self._rows_by_day = load.rows_by_day
 
     def filled(self) -> list[date | int]:
-        """The days that have rows: a new day need not be compared with anything."""
+        """The days that have published rows; the others need no comparison."""
         statement = sql.SQL(
-            "select _value from unnest({days}) as _wanted (_value)"
+            "select _value from unnest({days}) as _days (_value)"
             " where exists (select from {relation} where {day} = _value)"
         )
         days = sql.Literal([*self.days])
@@ -79,9 +79,9 @@ class _Replacing:
         return [value for (value,) in found]
 
     def compare(self, part: StagingTable, values: Sequence[date | int]) -> dict[date | int, int]:
-        """The days whose staged rows are not, as a bag, the published ones: how many are staged."""
-        # The outer hash is what makes it safe: a row's hash is linear in its columns', so a plain
-        # sum would not see two rows that swap a value.
+        """Number of staged rows of each day whose staged and published rows differ as multisets."""
+        # The hash of a row is linear in the hashes of its columns: without the outer hash, the sum
+        # stays equal when two rows swap a value.
         fingerprints = sql.SQL(
             "select {day} as day, count(*) as rows,"
             " sum(hashint8extended(hash_record_extended(row({columns}), 0), 0)) as hash"
@@ -96,17 +96,17 @@ class _Replacing:
         return dict(self._session.execute(query, {"days": [*values]}).fetchall())
 
     def delete(self, values: Sequence[date | int]) -> dict[date, DayRows]:
-        """Empty days."""
+        """Delete the rows of days."""
         statement = sql.SQL(
-            "with gone as (delete from {relation} where {day} = any(%s) returning {day} as day)"
-            " select day, count(*) from gone group by day"
+            "with deleted as (delete from {relation} where {day} = any(%s) returning {day} as day)"
+            " select day, count(*) from deleted group by day"
         )
         found = self._session.execute(self._format(statement, self._month), (values,)).fetchall()
         return {self.days[value]: DayRows(deleted=rows) for value, rows in found}
 
     def insert(self, part: StagingTable, values: Sequence[date | int]) -> dict[date, DayRows]:
-        """Fill days that were empty."""
-        # Every staged row is of some day: without a condition the insert is a plain copy.
+        """Insert the staged rows of days that are empty."""
+        # If all days are empty, the insert needs no condition.
         some = sql.SQL(" where {day} = any({days})" if len(values) < len(self.days) else "")
         statement = sql.SQL("insert into {relation} ({columns}) select {columns} from {staged}")
         days = sql.Literal(list(values))
@@ -119,7 +119,7 @@ class _Replacing:
     def write_difference(
         self, part: StagingTable, values: Sequence[date | int]
     ) -> dict[date, DayRows]:
-        """Delete rows that are not staged and insert those not published, counting copies."""
+        """Delete rows that are not staged, insert rows that are not published; duplicates count."""
         self._session.execute(sql.SQL("set local work_mem = {}").format(sql.Literal(_WORK_MEM)))
         difference = sql.SQL(
             "create temporary table difference on commit drop as"
@@ -139,7 +139,7 @@ class _Replacing:
             " from difference group by {day}"
         )
         counted = self._session.execute(self._format(counts, self._month)).fetchall()
-        # Copies of a row are alike: any of them may go.
+        # Duplicates are equal: any of them may be deleted.
         delete = sql.SQL(
             "delete from {relation} where ctid = any(array("
             " select place from ("
@@ -158,7 +158,7 @@ class _Replacing:
         )
         self._session.execute(self._format(insert, self._month))
         self._session.execute("drop table difference")
-        return {self.days[value]: DayRows(new, gone) for value, new, gone in counted}
+        return {self.days[value]: DayRows(new, old) for value, new, old in counted}
 
     def _format(
         self, statement: sql.SQL, relation: sql.Identifier, **parts: sql.Composable

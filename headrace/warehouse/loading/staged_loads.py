@@ -1,4 +1,4 @@
-"""Staged loads: their staging tables, owned by a session, to be published or discarded."""
+"""Staged loads: staging tables that a session owns until they are published or discarded."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -19,18 +19,18 @@ _NOT_NOW = (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivileg
 
 
 def claim_load(session: Session) -> str:
-    """A new load id that counts as alive as long as `session` is open."""
+    """A new load id; the load counts as running while `session` is open."""
     load_id = secrets.token_hex(_ID_BYTES)
-    # The owner waits while others copy, for hours if need be. For ever would be too long: in a
-    # process that stays, a step that died may keep it open, and with it its tables.
+    # The owner is idle while other sessions copy, possibly for hours. The limit ends sessions, and
+    # with them the staging tables, of steps that failed in a process that lives on.
     session.execute("set idle_session_timeout = '1d'")
     session.execute("select pg_advisory_lock(%s)", (advisory_key("load", load_id),))
     ensure_namespace(session, STAGING)
     return load_id
 
 
-def drop_leftovers(session: Session) -> None:
-    """Drop the staging tables of loads whose owner is gone."""
+def drop_orphans(session: Session) -> None:
+    """Drop the staging tables of loads whose owner session has ended."""
     found = session.execute(
         """
         select left(c.relname, %s), array_agg(c.relname::text)
@@ -50,10 +50,10 @@ def drop_leftovers(session: Session) -> None:
 
 
 def drop_staged(session: Session, tables: Sequence[str]) -> None:
-    """Drop staging tables, but for those in use and those of another user's.
+    """Drop staging tables, except tables in use and tables of other users.
 
-    A killed client's server process notices at its next word to the client: until then it may
-    still hold a table, and a later load drops that one.
+    The server process of a killed client ends when it next writes to the client: until then it may
+    lock a table, which a later load drops.
     """
     try:
         _drop(session, tables)
@@ -66,8 +66,8 @@ def drop_staged(session: Session, tables: Sequence[str]) -> None:
 def drop_with_publication(session: Session, tables: Sequence[str]) -> None:
     """Drop staging tables in the transaction that publishes their rows.
 
-    A commit that drops files waits for the disk, whatever is set: so there is one, and not two.
-    Tables that somebody still holds are left to a later load.
+    A commit that drops files waits for the disk in spite of `synchronous_commit = off`: this saves
+    a second such commit. A later load drops the tables that are locked.
     """
     with suppress(*_NOT_NOW), session.transaction():
         session.execute("set local lock_timeout = '1s'")
@@ -92,10 +92,10 @@ class StagingTable:
 
     Attributes:
         name: In the namespace `staging`.
-        month: First day of the month whose rows it has; None for a table without partitions.
-        rows: Rows in it.
-        is_partition: Whether it can become the month's partition as it is.
-        renames: Names of its indexes, now and then.
+        month: First day of its month; None for a table without partitions.
+        rows: Number of rows.
+        is_partition: Whether it can be attached as the partition of its month.
+        renames: Names of each index: of the staging table, and of the partition.
     """
 
     name: str
@@ -107,17 +107,17 @@ class StagingTable:
 
 @dataclass(frozen=True)
 class StagedLoad:
-    """Rows that wait to be judged and published, or discarded.
+    """Staged rows, to be audited and then published or discarded.
 
     Attributes:
-        table: Where they go.
-        days: The days they replace; a day without rows becomes empty.
+        table: The target.
+        days: The days to replace; a day without rows becomes empty.
         columns: Columns of the staging tables: the published table's, then new ones.
         parts: The staging tables.
-        rows_by_day: Rows of each day that has any; empty for a table without partitions.
-        seconds: Time spent: `copy` and `index` summed over both sessions, `stage` by the clock.
-        owner: The session that keeps the staging tables from being taken for leftovers.
-        gone: Keys of rows that went, where `parts` are changes; None where they are all rows.
+        rows_by_day: Rows by day, without empty days; empty for a table without partitions.
+        seconds: `copy` and `index` are summed over all sessions, `stage` is elapsed time.
+        owner: The session whose end makes the staging tables orphans.
+        deletes: Keys of rows to delete, if `parts` has changed rows only; None if it has all rows.
     """
 
     table: WarehouseTable
@@ -135,7 +135,7 @@ class StagedLoad:
         return sum(part.rows for part in self.parts)
 
     def relation(self, parts: Sequence[StagingTable] | None = None) -> sql.Composed:
-        """Staged rows, as a table expression for an audit's `from`: of all parts, or of some."""
+        """A table expression of the staged rows of all parts, or of some, for an audit's `from`."""
         names = sql.SQL(", ").join(sql.Identifier(c.name) for c in self.columns)
         selects = [
             sql.SQL("select {} from {}").format(names, sql.Identifier(STAGING, part.name))
@@ -150,23 +150,23 @@ class StagedLoad:
         return sql.SQL("({})").format(sql.SQL(" union all ").join(selects))
 
     def deletes_relation(self) -> sql.Composable:
-        """The keys that went, as a table for `from`."""
+        """The table of the keys to delete, for `from`."""
         return sql.Identifier(STAGING, self.deletes.name if self.deletes else "")
 
     @property
     def table_names(self) -> tuple[str, ...]:
-        """Its staging tables."""
-        gone = (self.deletes,) if self.deletes else ()
-        return tuple(part.name for part in (*self.parts, *gone))
+        """Names of its staging tables."""
+        deletes = (self.deletes,) if self.deletes else ()
+        return tuple(part.name for part in (*self.parts, *deletes))
 
     def discard(self) -> None:
-        """Drop the staging tables that are left, and close the session that owned them."""
+        """Drop the remaining staging tables and close the owner session."""
         if self.owner.closed:
             return
         try:
             drop_staged(self.owner, self.table_names)
         except psycopg.Error:
-            # The owner is lost: the tables are leftovers now, and the next load drops them.
+            # Without the owner the tables are orphans, which the next load drops.
             pass
         finally:
             self.owner.close()

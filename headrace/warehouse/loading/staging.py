@@ -30,7 +30,7 @@ from headrace.warehouse.loading.staged_loads import (
     StagedLoad,
     StagingTable,
     claim_load,
-    drop_leftovers,
+    drop_orphans,
     drop_staged,
 )
 from headrace.warehouse.loading.workers import Workers
@@ -40,15 +40,15 @@ from headrace.warehouse.tables import WarehouseTable, by_month, month_of, next_m
 _NONE: Mapping[date, int] = MappingProxyType({})
 _NAMED_AT_MOST = 5
 
-# Some days and a stream of their rows, in any order. Slices of whole months load fastest.
-Slice = tuple[Collection[date], pa.RecordBatchReader]
+# Days and a stream of their rows, in any order. Batches of whole months load fastest.
+StagingBatch = tuple[Collection[date], pa.RecordBatchReader]
 
 
 def stage(
     connect: Connect,
     table: WarehouseTable,
     days: Collection[date],
-    slices: Iterable[Slice],
+    batches: Iterable[StagingBatch],
     *,
     deletes: pa.RecordBatchReader | None = None,
     sessions: int = 2,
@@ -57,35 +57,37 @@ def stage(
 
     Args:
         connect: Opens sessions with the warehouse.
-        table: Where the rows will go.
-        days: The days that the rows replace; for a table without partitions, empty.
-        slices: Taken one by one, as sessions become free, each read in one thread.
-        deletes: For `upsert`: primary keys of rows to delete. Given, `slices` holds changed rows
-            only; None if `slices` holds all rows. A key that is in both stays.
-        sessions: How many copy and index at a time.
+        table: The target.
+        days: The days that the rows replace; empty for a table without partitions.
+        batches: Taken one by one, as sessions become free; each is read in one thread.
+        deletes: For `upsert`: primary keys of rows to delete. Given, `batches` hold changed rows
+            only; None if `batches` hold all rows. A key that is in both stays.
+        sessions: Number of sessions that copy and index.
 
     Raises:
         IncompatibleSchemaError: The published table cannot take these columns.
-        RowsRefusedError: A row does not fit, or has a day that is not in `days`.
-        WarehouseUnavailableError: The connection was lost. Nothing visible has changed, ever.
+        RowsRefusedError: A row does not fit the table, or has a day that is not in `days`.
+        WarehouseUnavailableError: The connection was lost. Published tables are unchanged.
     """
     began = time.monotonic()
     owner = connect()
     try:
         with map_errors(f"staging {table.label}"):
             load_id = claim_load(owner)
-            drop_leftovers(owner)
+            drop_orphans(owner)
             stager = _Stager(owner, table, frozenset(days), load_id)
             workers = Workers(connect, sessions, owner)
             try:
-                workers.run(slices, lambda session, item: stager.copy_slice(session, item, workers))
+                workers.run(
+                    batches, lambda session, item: stager.copy_batch(session, item, workers)
+                )
                 workers.run(stager.unfinished(), stager.finish)
                 if deletes is not None:
                     workers.run(
                         [deletes], lambda session, it: stager.copy_deletes(session, it, workers)
                     )
             except BaseException:
-                # With the owner lost, the tables are leftovers, and the next load drops them.
+                # Without the owner the tables are orphans, which the next load drops.
                 with suppress(psycopg.OperationalError):
                     drop_staged(owner, stager.names)
                 raise
@@ -95,12 +97,12 @@ def stage(
     return stager.load(owner, time.monotonic() - began)
 
 
-def month_slices(
+def month_batches(
     table: WarehouseTable, days: Collection[date], rows: pa.Table
 ) -> Iterator[tuple[Collection[date], pa.RecordBatchReader]]:
-    """Rows that are in memory, cut so that each month can be copied and indexed by itself.
+    """Split an Arrow table by month, so that each month is copied and indexed on its own.
 
-    Rows of no day in `days` come last, for the load to refuse them.
+    The last batch has the rows of other days than `days`, which staging refuses.
     """
     if table.partition_column is None or table.partition_column not in rows.column_names:
         yield (), rows.to_reader()
@@ -110,13 +112,13 @@ def month_slices(
         values = pa.array([table.partition_value(day) for day in some], column.type)
         yield some, rows.filter(pc.is_in(column, values)).to_reader()
     every = pa.array([table.partition_value(day) for day in days], column.type)
-    strangers = rows.filter(pc.invert(pc.is_in(column, every)))
-    if strangers.num_rows:
-        yield (), strangers.to_reader()
+    others = rows.filter(pc.invert(pc.is_in(column, every)))
+    if others.num_rows:
+        yield (), others.to_reader()
 
 
 class _Stager:
-    """State that the workers share; every change to it happens under its lock."""
+    """The state of one staging, which the workers share and change under a lock."""
 
     def __init__(
         self, session: Session, table: WarehouseTable, days: frozenset[date], load_id: str
@@ -138,15 +140,15 @@ class _Stager:
         self._deletes: StagingTable | None = None
         self.names: list[str] = []
 
-    def copy_slice(self, session: Session, item: Slice, workers: Workers) -> None:
-        """Copy one slice, and index the months that it completes."""
-        slice_days, reader = item
+    def copy_batch(self, session: Session, item: StagingBatch, workers: Workers) -> None:
+        """Copy one batch, and index the months that it completes."""
+        batch_days, reader = item
         began = time.monotonic()
-        batches = copy.fitted(self._table.label, self._schema, reader)
+        rows_of = copy.fitted(self._table.label, self._schema, reader)
         router = _Router(self._table, self._days)
         staged: dict[date | None, StagingTable] = {}
         with session.transaction():
-            for month, pairs in groupby(router.route(batches), key=itemgetter(0)):
+            for month, pairs in groupby(router.route(rows_of), key=itemgetter(0)):
                 part = staged.get(month) or StagingTable(self._create(session, month), month, 0)
                 rows = copy.copy(
                     session,
@@ -157,14 +159,14 @@ class _Stager:
                 )
                 staged[month] = StagingTable(part.name, month, part.rows + rows)
             self._add("copy", began, staged.values(), router.rows_by_day)
-            # A slice of several months leaves the indexing to both sessions.
+            # The months of a larger batch are indexed by all sessions, in `finish`.
             for month, part in staged.items():
                 workers.check()
-                if month and len(staged) == 1 and self._by_month[month] <= {*slice_days}:
+                if month and len(staged) == 1 and self._by_month[month] <= {*batch_days}:
                     self.finish(session, [part])
 
     def unfinished(self) -> list[list[StagingTable]]:
-        """Parts that came from several slices, or from one that may not be all of its month."""
+        """The parts of months that `copy_batch` has not completed."""
         groups: dict[date | None, list[StagingTable]] = {}
         for part in self._parts.values():
             groups.setdefault(part.month, []).append(part)
@@ -177,7 +179,7 @@ class _Stager:
         ]
 
     def finish(self, session: Session, parts: list[StagingTable]) -> None:
-        """Bring the parts of a month together, and index the one that is left."""
+        """Merge the parts of a month into one, and index it."""
         began = time.monotonic()
         first, *others = parts
         with session.transaction():
@@ -192,7 +194,7 @@ class _Stager:
     def copy_deletes(
         self, session: Session, reader: pa.RecordBatchReader, workers: Workers
     ) -> None:
-        """Copy the keys of rows that went, and let the planner know how few they are."""
+        """Copy the keys of rows to delete, and update the planner's statistics."""
         key = self._table.primary_key
         keys = [column for column in self._columns if column.name in key]
         schema = schema_of(self._table.label, keys)
@@ -206,7 +208,7 @@ class _Stager:
         self._deletes = StagingTable(name, None, rows)
 
     def load(self, owner: Session, seconds: float) -> StagedLoad:
-        """The result, once all slices are copied."""
+        """The result, after all batches are copied."""
         return StagedLoad(
             table=self._table,
             days=self._days,
@@ -230,8 +232,7 @@ class _Stager:
         with self._lock:
             name = staging_table_name(self._load_id, len(self.names), self._table.name)
             self.names.append(name)
-        # Rows that will be copied on from here need no log: they are gone after a crash, like
-        # the load itself.
+        # Tables that will not be attached need no write-ahead log: a crash ends the load as well.
         kind = sql.SQL("table" if self._becomes_partition(month) else "unlogged table")
         defined = sql.SQL(", ").join(map(definition, columns or self._columns))
         session.execute(
@@ -256,7 +257,7 @@ class _Stager:
             return StagingTable(part.name, part.month, rows)
         table = self._table
         renames = indexes.index_staged(session, table, part.name, table.month_table(part.month))
-        # Attaching believes this constraint, and reads the whole table without it.
+        # With this constraint, ATTACH PARTITION does not scan the table.
         session.execute(
             sql.SQL("alter table {} add constraint month check ({} >= {} and {} < {})").format(
                 relation,
@@ -284,7 +285,7 @@ class _Stager:
 
 
 class _Router:
-    """Sends rows to months, and remembers how many rows each day has."""
+    """Splits record batches by month, and counts the rows of each day."""
 
     def __init__(self, table: WarehouseTable, days: Collection[date]) -> None:
         self._table = table
@@ -294,12 +295,10 @@ class _Router:
     def route(
         self, batches: Iterable[pa.RecordBatch]
     ) -> Iterator[tuple[date | None, pa.RecordBatch]]:
-        """Each batch with the month it belongs to, cut where it has rows of several.
-
-        A table that is not cut into months has the month None only.
+        """The batches with their month, split where they have several; None without partitions.
 
         Raises:
-            RowsRefusedError: A row has no day, or one that the load does not replace.
+            RowsRefusedError: The day of a row is NULL, or not among the load's days.
         """
         for batch in batches:
             if self._table.column_of_days is None:
@@ -315,9 +314,9 @@ class _Router:
             if self._table.partition_column is None:
                 yield None, batch
                 continue
-            yield from self._cut(batch, column, sorted({month_of(day) for day in rows}))
+            yield from self._split(batch, column, sorted({month_of(day) for day in rows}))
 
-    def _cut(
+    def _split(
         self, batch: pa.RecordBatch, column: pa.Array, months: list[date]
     ) -> Iterator[tuple[date, pa.RecordBatch]]:
         if len(months) == 1:
@@ -329,10 +328,10 @@ class _Router:
             yield month, batch.filter(chosen)
 
     def _check(self, counted: Counter[date | int | None]) -> None:
-        strangers = sorted(str(value) for value in counted if value not in self._days)
-        if strangers:
-            shown = ", ".join(strangers[:_NAMED_AT_MOST])
-            more = len(strangers) - _NAMED_AT_MOST
+        others = sorted(str(value) for value in counted if value not in self._days)
+        if others:
+            shown = ", ".join(others[:_NAMED_AT_MOST])
+            more = len(others) - _NAMED_AT_MOST
             raise RowsRefusedError(
                 f"{self._table.label}: rows of {shown}{f' and {more} more' if more > 0 else ''} in "
                 f"column {self._table.column_of_days}, which this load does not replace",

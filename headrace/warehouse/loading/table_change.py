@@ -1,4 +1,4 @@
-"""One load within the transaction that publishes it."""
+"""Applies one staged load to its table, within the transaction that publishes it."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from psycopg import sql
 
 from headrace.errors import CommitConflictError, IncompatibleSchemaError
 from headrace.warehouse.ddl import foreign_keys, indexes, partitions
-from headrace.warehouse.ddl.dependent_views import Surroundings, set_aside
+from headrace.warehouse.ddl.dependent_views import Dependents, set_aside
 from headrace.warehouse.ddl.schema import (
     PublishedTable,
     SchemaChange,
@@ -32,33 +32,33 @@ log = structlog.get_logger(__name__)
 
 
 class AttachBlockedError(Exception):
-    """Months cannot be attached whole while a query reads the table.
+    """A query reads the table, which prevents attaching months with their rows.
 
     Attributes:
         table: The table.
-        months: The first days of the months that it lacks.
+        months: First days of its missing months.
     """
 
-    def __init__(self, table: WarehouseTable, lacking: Iterable[date]) -> None:
+    def __init__(self, table: WarehouseTable, missing: Iterable[date]) -> None:
         super().__init__(table.label)
         self.table = table
-        self.months = tuple(lacking)
+        self.months = tuple(missing)
 
 
 class TableChange:
     """One load within the transaction.
 
     Attributes:
-        rows: Rows inserted, updated, deleted, kept and restated.
-        changed_days: Rows written of each day; a table without partitions has none.
-        surroundings: Of a table that was dropped, what went with it.
+        rows: Rows inserted, updated, deleted, kept and restated; see `LoadResult`.
+        changed_days: Rows written, by day; empty for a table without partitions.
+        dependents: Dependent objects of a table that was dropped, to be restored.
     """
 
     def __init__(self, session: Session, load: StagedLoad) -> None:
         self.label = load.table.label
         self.rows: Counter[str] = Counter()
         self.changed_days: Counter[date] = Counter()
-        self.surroundings: Surroundings | None = None
+        self.dependents: Dependents | None = None
         self._session = session
         self._load = load
         self._table = load.table
@@ -68,7 +68,7 @@ class TableChange:
         self._is_there = False
 
     def change_rows(self) -> None:
-        """Bring the table into shape, and change rows of what exists."""
+        """Create or alter the table, and change the rows of existing months."""
         table = self._table
         published = self._published()
         change = plan_change(table, published)
@@ -76,7 +76,7 @@ class TableChange:
         self._is_there = published is not None
         if published is None and self._load.deletes is not None:
             raise CommitConflictError(
-                f"{self.label} is gone since its changes were staged", fix="load it again"
+                f"{self.label} was dropped after its changes were staged", fix="load it again"
             )
         if published is None:
             partitions.create_table(self._session, table, change.columns)
@@ -97,19 +97,19 @@ class TableChange:
             partitions.set_lock_timeout(self._session, "0")
 
     def _published(self) -> PublishedTable | None:
-        """The table as it is; None if there is none, or a rebuild has made it go."""
+        """The published table; None if it does not exist, or a rebuild has dropped it."""
         table = self._table
         published = look_up(self._session, table.namespace, table.name)
         if published is not None and table.rebuild:
-            self._make_way()
+            self._drop_for_rebuild()
             return None
         return published
 
-    def _make_way(self) -> None:
-        """Drop the published table, in the transaction that makes the new one.
+    def _drop_for_rebuild(self) -> None:
+        """Drop the published table, in the transaction that creates the new one.
 
         Raises:
-            IncompatibleSchemaError: It has rows of days that the load does not bring.
+            IncompatibleSchemaError: It has rows of days that are not in the load.
         """
         table = self._table
         if table.column_of_days is not None:
@@ -124,16 +124,16 @@ class TableChange:
                 raise IncompatibleSchemaError(
                     f"{self.label} holds rows of {left[0]}, which is not in the rebuild; nothing "
                     "changed",
-                    fix="see why the day does not pass (headrace status), mend it, rebuild again",
+                    fix="run headrace status to see why the day fails, correct it, rebuild again",
                 )
         partitions.set_lock_timeout(self._session, _CHANGE_TIMEOUT)
-        # What goes with it is made again at the end of the transaction.
-        self.surroundings = Surroundings.of(self._session, table)
+        # CASCADE drops dependent objects, which the end of the transaction restores.
+        self.dependents = Dependents.of(self._session, table)
         self._session.execute(sql.SQL("drop table {} cascade").format(table.identifier))
         partitions.set_lock_timeout(self._session, "0")
 
     def delete_absent(self) -> None:
-        """Delete the rows of a table with a key that went, once others were changed."""
+        """Delete absent rows of a table with a primary key, after the changes of all tables."""
         if self._is_there and self._table.primary_key and self._table.partition_column is None:
             rows = TableMerge(self._session, self._load)
             deleted, kept = rows.delete_absent()
@@ -142,7 +142,7 @@ class TableChange:
             self.changed_days.update(rows.changed_days)
 
     def add_months(self) -> None:
-        """Attach the months that the table does not have yet.
+        """Attach the missing months.
 
         Raises:
             AttachBlockedError: A query reads the table.
@@ -166,7 +166,7 @@ class TableChange:
                 )
 
     def analyze(self) -> None:
-        """Refresh the planner's statistics; attached months bring their own."""
+        """Update the planner's statistics; those of attached months exist already."""
         _analyze_changed(self._session, self._table, self._changed)
 
     def _alter(self, change: SchemaChange) -> None:
@@ -176,7 +176,7 @@ class TableChange:
             with set_aside(self._session, self._table, widened):
                 apply_change(self._session, self._table, change)
             partitions.set_lock_timeout(self._session, "0")
-        indexes.drop_outgrown(self._session, self._load)
+        indexes.drop_too_narrow(self._session, self._load)
 
     def _replace_days(self, month_tables: frozenset[str]) -> None:
         parts = {part.month: part for part in self._load.parts}
@@ -229,12 +229,12 @@ class TableChange:
 
 
 def _analyze_changed(session: Session, table: WarehouseTable, changed: Mapping[str, int]) -> None:
-    """Analyze what changed by more than a tenth since it was last analyzed.
+    """Analyze tables of which more than a tenth changed since the last ANALYZE.
 
     Args:
         session: Outside a transaction.
-        table: The table that was published.
-        changed: Rows inserted, updated and deleted of each of its months, or of itself.
+        table: The published table.
+        changed: Rows inserted, updated and deleted, by month table, or of the table itself.
     """
     try:
         found = session.execute(
@@ -256,12 +256,12 @@ def _analyze_changed(session: Session, table: WarehouseTable, changed: Mapping[s
             (table.namespace, [table.name, *changed]),
         ).fetchall()
         for name, is_partitioned, then, of_months in found:
-            # Nobody but us analyzes the whole: its months tell what daily loads added up to.
+            # Autovacuum does not analyze a partitioned table: compare it with its partitions.
             drift = abs(of_months - then) if is_partitioned else 0
             if max(drift, changed.get(name, 0)) > _ANALYZE_SHARE * then:
                 only = sql.SQL("only " if is_partitioned else "")
                 relation = sql.Identifier(table.namespace, name)
                 session.execute(sql.SQL("analyze {}{}").format(only, relation))
     except psycopg.Error as error:
-        # The load is committed; without statistics queries are slower, not wrong.
+        # The load is committed; without statistics queries are slower, but correct.
         log.warning("table_not_analyzed", table=table.label, error=type(error).__name__)

@@ -1,4 +1,4 @@
-"""A few sessions that share one queue of work."""
+"""A pool of threads, each with a session, that share one queue of work."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -10,42 +10,41 @@ from headrace.warehouse.sessions import Connect, Session
 
 Item = TypeVar("Item")
 
-# A lost second costs a rerun, which the publishing commit's own flush rules out: the log is one
-# sequence. So the load's commits need not wait for the disk.
+# Commits of staging need not wait for the disk: the publishing commit does, and flushes the
+# write-ahead log up to itself.
 _TUNING = (
     "set synchronous_commit = off; set maintenance_work_mem = '128MB';"
     "set max_parallel_maintenance_workers = 0;"
-    # A month's statistics from 9,000 rows: a third of the time of 30,000, which the whole gets.
+    # Statistics of a month from 9,000 rows take a third of the time of 30,000.
     "set default_statistics_target = 30"
 )
 
-_UNTUNED = "; ".join(f"reset {each.split()[1]}" for each in _TUNING.split(";"))
+_RESET = "; ".join(f"reset {each.split()[1]}" for each in _TUNING.split(";"))
 
 
 class StoppedError(Exception):
-    """Work was given up because other work of the same queue failed."""
+    """Work was abandoned because other work of the same queue failed."""
 
 
 class Workers:
-    """Runs work on up to `sessions` sessions at a time."""
+    """Runs work on up to `sessions` sessions in parallel."""
 
     def __init__(self, connect: Connect, sessions: int, own: Session) -> None:
-        """`own` is a session of the caller's that works too: a small load needs no other."""
+        """`own` is the caller's session, which works too: a small load needs no other."""
         self._connect = connect
         self._sessions = sessions
         self._own = [own]
         self._stop = Event()
 
     def check(self) -> None:
-        """To be called between pieces of long work; raises StoppedError once work has failed."""
+        """Raise StoppedError if other work has failed; call it between steps of long work."""
         if self._stop.is_set():
             raise StoppedError
 
     def run(self, items: Iterable[Item], do: Callable[[Session, Item], None]) -> None:
-        """`do` each item, in the order in which sessions become free.
+        """Call `do` for each item; sessions take the next item when they are free.
 
-        Items are taken from `items` one by one, as late as possible. When one fails, its error is
-        raised, after the others have stopped.
+        When a call fails, its error is raised after the other calls have stopped.
         """
         queue, lock = iter(items), Lock()
         first = list(islice(queue, 1))
@@ -57,7 +56,7 @@ class Workers:
             try:
                 wait(futures, return_when=FIRST_EXCEPTION)
             finally:
-                # Also when the caller is interrupted: leaving the block waits for the threads.
+                # Also on an interrupt of the caller: the end of the block waits for the threads.
                 if not all(future.done() for future in futures):
                     self._stop.set()
         errors = [error for error in (future.exception() for future in futures) if error]
@@ -76,7 +75,7 @@ class Workers:
                 if not items:
                     return
                 if session is None:
-                    own = self._taken()
+                    own = self._take_own()
                     session = own or self._connect()
                     session.execute(_TUNING)
                 do(session, items[0])
@@ -85,17 +84,17 @@ class Workers:
             raise
         finally:
             if own is not None:
-                self._return(own)
+                self._give_back(own)
             elif session is not None:
                 session.close()
 
-    def _taken(self) -> Session | None:
+    def _take_own(self) -> Session | None:
         try:
             return self._own.pop()
         except IndexError:
             return None
 
-    def _return(self, own: Session) -> None:
+    def _give_back(self, own: Session) -> None:
         if not own.closed:
-            own.execute(_UNTUNED)
+            own.execute(_RESET)
         self._own.append(own)
