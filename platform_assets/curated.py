@@ -10,7 +10,7 @@ from headrace.config.star import DimensionConfig, FactConfig
 from headrace.lake.table import LakeTable
 from headrace.pipeline.calendar import CalendarStep
 from headrace.pipeline.dimensions import DimensionStep, dimension_sources
-from headrace.pipeline.facts import FactStep, AuditedFact
+from headrace.pipeline.facts import AuditedFact, FactStep
 from headrace.pipeline.full_snapshots import NAMESPACE as QUARANTINED_KEYS
 from headrace.pipeline.inferred_members import inferring_facts
 from headrace.pipeline.periodic_snapshots import PeriodicSnapshotStep
