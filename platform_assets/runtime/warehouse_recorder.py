@@ -16,10 +16,10 @@ from headrace.quality.report import PartitionReport, passed_days
 from headrace.staged import new_token
 from headrace.star.facts import DATE_KEY
 from headrace.warehouse.ddl import comments, grants, views
-from headrace.warehouse.ddl.comments import Described
-from headrace.warehouse.ddl.grants import Limits
+from headrace.warehouse.ddl.comments import ColumnComments
+from headrace.warehouse.ddl.grants import RoleAccess
 from headrace.warehouse.ddl.views import ViewFile
-from headrace.warehouse.loading.load_transaction import GroupMember, Publication
+from headrace.warehouse.loading.load_transaction import GroupMember, LoadResult
 from headrace.warehouse.loading.merge import days_of_restated_members
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import WarehouseTable
@@ -70,8 +70,8 @@ class StarPublication:
     restated: Mapping[str, Mapping[date, PartitionReport]]
     facts: tuple[WarehouseTable, ...]
     declared: tuple[ViewFile, ...] = ()
-    described: tuple[Described, ...] = ()
-    limited: Mapping[str, Limits] = field(default_factory=dict)
+    described: tuple[ColumnComments, ...] = ()
+    limited: Mapping[str, RoleAccess] = field(default_factory=dict)
     grains: Mapping[str, Grain] = field(default_factory=dict)
 
     def partitions(self, fact: str, days: Collection[date]) -> set[date]:
@@ -95,7 +95,7 @@ class WarehouseRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         context: dg.OutputContext,
         output: object,
         session: Session,
-        publications: Mapping[str, Publication],
+        publications: Mapping[str, LoadResult],
     ) -> None:
         """Write the ledger in the transaction of the loads.
 
@@ -138,7 +138,7 @@ class WarehouseRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         self,
         context: dg.OutputContext,
         output: object,
-        publications: Mapping[str, Publication],
+        publications: Mapping[str, LoadResult],
     ) -> None:
         """Log Dagster's events of every table, then end the step."""
         star = _star(output)
@@ -155,8 +155,8 @@ class WarehouseRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         try:
             if publications:
                 connect = self.recorder.warehouse.connection_factory()
-                views.follow(connect, Path(self.views), [WAREHOUSE], star.declared)
-                comments.describe(connect, star.described)
+                views.refresh(connect, Path(self.views), [WAREHOUSE], star.declared)
+                comments.apply_comments(connect, star.described)
                 grants.grant_new_tables(connect, star.limited)
         finally:
             release_lock(context.step_context)
@@ -165,7 +165,7 @@ class WarehouseRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 def restated_counts(
-    star: StarPublication, publications: Mapping[str, Publication]
+    star: StarPublication, publications: Mapping[str, LoadResult]
 ) -> dict[str, int]:
     """Numbers of restated partitions outside the run and of their changed rows."""
     days = rows = 0
@@ -177,7 +177,7 @@ def restated_counts(
 
 
 def _own_changed_days(
-    star: StarPublication, name: str, publications: Mapping[str, Publication]
+    star: StarPublication, name: str, publications: Mapping[str, LoadResult]
 ) -> set[date]:
     """Partitions of a fact whose rows the load changes."""
     table = next(fact for fact in star.facts if fact.name == name)
@@ -191,7 +191,7 @@ def _own_changed_days(
 
 
 def _days_of_restated_members(
-    session: Session, fact: WarehouseTable, publications: Mapping[str, Publication]
+    session: Session, fact: WarehouseTable, publications: Mapping[str, LoadResult]
 ) -> set[date]:
     """Days of a fact that refer to members whose attributes the load changed."""
     days: set[date] = set()
