@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from headrace.config.loader import Project, resolve_secret
-from headrace.config.settings import S3Settings as ConfiguredS3
-from headrace.config.settings import Secret
+from headrace.config.settings import S3Settings, Secret
 from headrace.embedded_postgres.server import start
 from headrace.engine.session import SessionSettings
-from headrace.lake.storage import LakeSettings, S3Settings
+from headrace.lake.storage import LakeSettings, S3Access
 from headrace.ledger.ledger import Ledger
 from headrace.project.home import Home
 from headrace.sources.files.landing import Landing, LocalLanding
@@ -54,14 +53,14 @@ def lake_settings(project: Project) -> LakeSettings:
     storage = project.settings.lake
     return LakeSettings(
         catalog_uri=postgres_url(project, "lake", "psycopg2"),
-        warehouse=project.expand(storage.uri),
+        location=project.expand(storage.uri),
         s3=s3_settings(storage.s3),
     )
 
 
-def s3_settings(configured: ConfiguredS3) -> S3Settings:
+def s3_settings(configured: S3Settings) -> S3Access:
     """An S3 endpoint with its keys resolved."""
-    return S3Settings(
+    return S3Access(
         endpoint=configured.endpoint,
         region=configured.region,
         access_key_id=_value(configured.access_key),
@@ -117,7 +116,7 @@ def _value(secret: Secret | None) -> str | None:
     return resolve_secret(secret) if secret else None
 
 
-def _environment(s3: S3Settings) -> dict[str, str]:
+def _environment(s3: S3Access) -> dict[str, str]:
     """The variables that Sail reads; without keys, it looks for the machine's own."""
     found = {"AWS_REGION": s3.region}
     if s3.access_key_id and s3.secret_access_key:
