@@ -21,6 +21,7 @@ import sqlalchemy
 from headrace.embedded_postgres import data_directory, server
 from headrace.embedded_postgres.server import EmbeddedPostgres
 from headrace.errors import ConfigError, WarehouseUnavailableError
+from tests import servers
 
 ROOT = Path(__file__).parents[2]
 NewFolder = Callable[[str], Path]
@@ -91,7 +92,7 @@ def test_what_was_written_is_there_after_a_stop_and_after_a_kill(folder: NewFold
 def test_processes_that_start_a_folder_at_once_get_one_server(folder: NewFolder) -> None:
     home = folder("a")
     code = (
-        "import sys; from pathlib import Path; from headrace.warehouse import server;"
+        "import sys; from pathlib import Path; from headrace.embedded_postgres import server;"
         "print(server.start(Path(sys.argv[1])).uri())"
     )
     starters = [
@@ -281,8 +282,8 @@ def test_the_servers_log_shows_no_values(
 
 
 @pytest.fixture
-def server_of_all(server: EmbeddedPostgres) -> EmbeddedPostgres:
-    return server
+def server_of_all() -> EmbeddedPostgres:
+    return servers.postgres()
 
 
 def take_all_sessions(found: EmbeddedPostgres, sessions: ExitStack) -> None:
