@@ -107,9 +107,10 @@ class RawStep:
         raise ConfigError(
             f"{self.source} was captured with partition: {before}, and has now "
             f"{self.entity.grain}: rows would be in two partitions",
-            fix=f"drop what was built from it (headrace reset raw/{table}, processed/{table}, and "
-            "curated/… and warehouse/… of the facts and dimensions made of it) and run all days "
-            f"again, or say partition: {before}",
+            fix=f"say partition: {before}; or drop what was built from it, one asset a command "
+            f"(headrace reset raw/{table}, headrace reset processed/{table}, then curated/… and "
+            "warehouse/… of the facts and dimensions made of it, and marts/… that read them), and "
+            "run all days again: raw of files that left the landing zone is lost",
         )
 
     def _captured_ever(self) -> bool:
