@@ -115,7 +115,8 @@ that is in Postgres), and whoever reads it looks whether the published thing is 
 
 LEDGER_COLUMNS = {
     "platform.partition_ledger": {
-        "partition": "The day, UTC; null for an asset without partitions.",
+        "partition": "First day of the period, UTC; 1900-01-01 for `partition: none`; null for an "
+        "asset without partitions.",
         "status": "Of the last attempt: `published`; `held`: a check failed; `failed`: it could "
         "not even be staged; `skipped`: an input was not published, and it never was; `running`: a "
         "run is at it for the first time. Published with `rows_out` 0 is a day known to be empty.",
@@ -132,7 +133,8 @@ LEDGER_COLUMNS = {
         "inputs": "By input, the data version that what readers see was built from.",
     },
     "platform.partition_attempt": {
-        "partition": "The day, UTC; null for an asset without partitions.",
+        "partition": "First day of the period, UTC; 1900-01-01 for `partition: none`; null for an "
+        "asset without partitions.",
         "status": "`published`, `held`, `failed`, `skipped`; `superseded`: a newer run published "
         "it meanwhile, from newer inputs; `interrupted`: the run died.",
         "ended_at": "When it was written down.",

@@ -69,7 +69,7 @@ class EntityUses(StrictModel):
 
 
 class DimensionConfig(StrictModel):
-    """A dimension with history (type 2), built from one entity's versions."""
+    """A dimension with history (type 2), built from the rows of one entity or several."""
 
     name: Name = Field(
         description="Name of the table: `dim_` and what it is about. Its surrogate key is called "
@@ -131,8 +131,8 @@ class DimensionConfig(StrictModel):
         (),
         description="Entity columns that order several changes of a member at one instant: the "
         "largest value came last, NULL is smallest. Ties are broken by the partition's day, the "
-        "capture time, the file and the line. The same order decides which of a day's rows with "
-        "one entity key is kept.",
+        "file's modification time, its path and the position in it. The same order decides which "
+        "of a day's rows with one entity key is kept.",
     )
     deleted_when: str | None = Field(
         None,
