@@ -266,8 +266,6 @@ def _columns(names: Sequence[str]) -> str:
 def _missing_fix(missing: str, names: Sequence[str]) -> str:
     alike = [name for name in names if name.casefold() == missing.casefold()]
     alike += [name for name in names if name and _letters(name) == _letters(missing)]
-    alike = [name for name in names if name.casefold() == missing.casefold()]
-    alike += [name for name in names if name and _letters(name) == _letters(missing)]
     if alike:
         return f"the file calls it '{shown(alike[0])}': declare that name (from: …)"
     return (

@@ -13,7 +13,7 @@ from headrace.standardize.schemas import PARTITION_COLUMN
 
 # Position of a row's entity in the dimension's list: of changes at one instant, the last holds.
 ENTITY_RANK = "_entity_rank"
-# Whether a row has_value of a delete, by the columns of its own entity.
+# Whether a row states a delete, by the columns of its own entity.
 IS_DELETE = "_is_delete"
 
 
