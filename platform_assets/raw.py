@@ -83,7 +83,7 @@ def build_raw_asset(
 
 def _freshness(entity: EntityConfig) -> dg.FreshnessPolicy | None:
     """Fresh is an entity of which a day was published since the deadline before the last one."""
-    cron = entity.extract.deadlines()
+    cron = entity.deadlines()
     if cron is None:
         return None
     return dg.FreshnessPolicy.cron(deadline_cron=cron, lower_bound_delta=timedelta(days=1))

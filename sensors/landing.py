@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 
 from headrace.config.loader import Project
-from headrace.config.sources import EntityConfig, FileExtract
+from headrace.config.sources import EntityConfig
 from headrace.grain import Grain
 from headrace.ledger.ledger import PartitionState
 from headrace.ledger.seen_files import SeenMark
@@ -272,16 +272,33 @@ class _Watch:
         """Held days whose file was waited for until now: their run takes them as empty."""
         found: list[tuple[str, date]] = []
         for name, (_, entity) in self.project.entities().items():
-            ended = [day for day in self.known if _just_ended(entity.extract, day, self.now)]
+            ended = overdue_partitions(entity, self.known, self.now)
             if ended:
                 states = self.warehouse.ledger().states(name_of(raw_key(name)), ended)
-                found += [(name, day) for day in ended if _is_held(states.get(day))]
+                # A run is asked for by days that exist; a period may begin before the first one.
+                found += [
+                    (name, max(start, self.known[0]))
+                    for start in ended
+                    if _is_held(states.get(start))
+                ]
         return tuple(found)
 
 
-def _just_ended(extract: FileExtract, day: date, now: datetime) -> bool:
-    until = extract.waits_until(day)
-    return until is not None and until <= now < until + _OVERDUE and extract.expects_file(day)
+def overdue_partitions(entity: EntityConfig, days: Sequence[date], now: datetime) -> list[date]:
+    """The partitions whose file was waited for until a short while ago.
+
+    Args:
+        entity: Whose files they are.
+        days: The days that exist, in order.
+        now: UTC.
+    """
+
+    def has_just_ended(partition: date) -> bool:
+        until = entity.waits_until(partition)
+        return until is not None and until <= now < until + _OVERDUE
+
+    partitions = entity.grain.starts(days[0], days[-1]) if days else []
+    return [one for one in partitions if has_just_ended(one) and entity.expects_file(one)]
 
 
 def _is_held(state: PartitionState | None) -> bool:

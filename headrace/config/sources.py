@@ -252,7 +252,8 @@ class FileExtract(StrictModel):
         pattern=r"^(?:\d{1,3}d )?(?:[01]\d|2[0-3]):[0-5]\d$",
         description="Until when a day without a file is held: a time (UTC) on the day after it, or "
         "so many days after it. Then it is empty, with a warning. Without it, it is held for good. "
-        "In Dagster it is the asset's freshness policy.",
+        "In a longer partition the days count from its last day. For partitions of a day it is the "
+        "asset's freshness policy in Dagster.",
         examples=["06:00", "3d 12:00"],
     )
     optional: bool = Field(
@@ -550,6 +551,28 @@ class EntityConfig(StrictModel):
         if self.partition == "none" and self.extract.day_of_file == "time":
             return Grain.SPARSE
         return Grain(self.partition)
+
+    def expects_file(self, partition: date) -> bool:
+        """Whether there is a file of a partition, by the declared weekdays and closed days."""
+        if self.grain == Grain.NONE:
+            return not self.extract.optional
+        return any(map(self.extract.expects_file, self.grain.days_of(partition)))
+
+    def waits_until(self, partition: date) -> datetime | None:
+        """Until when a file of a partition is waited for, UTC: counted from its last day.
+
+        None: for good.
+        """
+        is_whole = self.grain == Grain.NONE
+        last = partition if is_whole else self.grain.end_of(partition) - timedelta(days=1)
+        return self.extract.waits_until(last)
+
+    def deadlines(self) -> str | None:
+        """The times at which a day's file is due, UTC, as cron; None without a limit.
+
+        None of longer partitions too: cron cannot count days from the end of a month.
+        """
+        return self.extract.deadlines() if self.grain == Grain.DAY else None
 
     @model_validator(mode="after")
     def _periods_are_known(self) -> Self:

@@ -2,17 +2,21 @@
 
 from datetime import UTC, date, datetime, timedelta
 
+import pytest
+
 from headrace.ledger.seen_files import SeenFiles, SeenMark
 from headrace.sources.files.landing import StoredFile
 from headrace.warehouse.pool import session_pool
 from sensors.landing import (
     ArrivalPlan,
     FilesSeen,
+    overdue_partitions,
     plan_arrivals,
     seconds_to_wait,
     seen_before,
 )
 from tests import servers
+from tests.raw.building import entity
 
 NOW = datetime(2017, 6, 1, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=1)
@@ -107,3 +111,25 @@ def test_the_first_tick_leaves_out_what_a_backfill_has_published_since() -> None
     listing = [(file(n), frozenset({january(n)})) for n in (1, 2, 3)]
     published = {january(1): NOW, january(2): LONG_AGO - timedelta(hours=1)}
     assert set(seen_before(listing, published).versions) == {"sales-01.csv"}
+
+
+@pytest.mark.parametrize(
+    ("partition", "path", "due", "overdue"),
+    [
+        ("day", "{date:%Y-%m-%d}.csv", datetime(2017, 3, 2, 6, tzinfo=UTC), date(2017, 2, 28)),
+        ("month", "{date:%Y-%m}.csv", datetime(2017, 3, 2, 6, tzinfo=UTC), date(2017, 2, 1)),
+        ("year", "{date:%Y}.csv", datetime(2018, 1, 2, 6, tzinfo=UTC), date(2017, 1, 1)),
+    ],
+)
+def test_a_period_is_overdue_some_days_after_its_last_day(
+    partition: str, path: str, due: datetime, overdue: date
+) -> None:
+    late = entity(
+        partition=partition,
+        extract={"path": path, "missing_file": "hold", "expected_by": "2d 06:00"},
+    )
+    days = [date(2017, 1, 10) + timedelta(days=n) for n in range(400)]
+    assert overdue_partitions(late, days, due)[-1] == overdue
+    assert overdue not in overdue_partitions(late, days, due - timedelta(seconds=1))
+    has_policy = late.deadlines() is not None
+    assert has_policy == (partition == "day")

@@ -99,23 +99,16 @@ class _Planned:
 
     def _is_missed(self, day: date) -> bool:
         """Whether the partition is held for lack of a file."""
-        extract, grain = self._entity.extract, self._entity.grain
+        extract = self._entity.extract
         waits = extract.day_of_file == "name" and extract.missing_file == "hold"
-        if not waits or not self._expects_file(day):
+        if not waits or not self._entity.expects_file(day):
             return False
-        last = day if grain == Grain.NONE else grain.end_of(day) - timedelta(days=1)
-        until = extract.waits_until(last)
+        until = self._entity.waits_until(day)
         if until is not None and until <= self._run.captured_at:
             self.overdue.append(day)
             return False
         self.held[day] = _missing(extract.path_of(day), until)
         return True
-
-    def _expects_file(self, start: date) -> bool:
-        grain = self._entity.grain
-        if grain == Grain.NONE:
-            return not self._entity.extract.optional
-        return any(map(self._entity.extract.expects_file, grain.days_of(start)))
 
     def _is_captured(self, file: StoredFile, versions: Mapping[str, CapturedVersion]) -> bool:
         version = versions.get(path_id(file))
