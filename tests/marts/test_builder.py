@@ -1,6 +1,5 @@
 """dbt in the process: its cache, its silence, its errors, its secrets."""
 
-import inspect
 import os
 import subprocess
 import sys
@@ -72,17 +71,6 @@ def test_parsing_needs_no_database(project: Path, tmp_path: Path) -> None:
         raise AssertionError("asked for the URL")
 
     assert MartBuilder(project, tmp_path / "kept", url).ensure_manifest().exists()
-
-
-def test_no_build_looks_through_the_files_of_all_modules(
-    star: Star, builder: MartBuilder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def look(*_: object) -> None:
-        raise AssertionError("it looks for where a flag is declared")
-
-    monkeypatch.setattr(inspect, "stack", look)
-    star.fill(SALES)
-    assert all(result.passed for result in builder.build(["mart_daily_department"]))
 
 
 def test_a_build_is_silent_and_leaves_nothing_in_the_project(
