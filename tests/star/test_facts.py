@@ -213,7 +213,7 @@ def test_a_dimension_joined_twice_needs_a_role() -> None:
     fact = FACT.model_dump() | {"dimensions": joins}
     star = {
         "calendar": {"start": "2017-01-01", "end": "2017-12-31"},
-        "dimensions": [DIMENSION.model_dump()],
+        "dimensions": [DIMENSION.model_dump(exclude_unset=True)],
         "facts": [fact],
     }
     with pytest.raises(ValidationError, match=r"columns named twice: product_key.*needs a role"):
@@ -231,7 +231,7 @@ def test_a_dimension_joined_twice_needs_a_role() -> None:
 def test_no_key_has_the_name_of_a_column_that_it_is_made_from(fact: dict[str, object]) -> None:
     star = {
         "calendar": {"start": "2017-01-01", "end": "2017-12-31"},
-        "dimensions": [DIMENSION.model_dump()],
+        "dimensions": [DIMENSION.model_dump(exclude_unset=True)],
         "facts": [FACT.model_dump() | fact],
     }
     with pytest.raises(ValidationError, match="a column of the entity has a key's name"):
