@@ -1,13 +1,16 @@
 """Staged Parquet files: their footers, and the Iceberg metadata of a data file made from them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import (
+    DataFileStatistics,
+    MetricModeTypes,
+    MetricsMode,
     StatisticsCollector,
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
@@ -16,6 +19,7 @@ from pyiceberg.io.pyarrow import (
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Record
+from pyiceberg.types import TimestampType, TimestamptzType
 
 from headrace.errors import StagedFileRejectedError
 from headrace.lake.storage import LakeFile, Storage
@@ -84,9 +88,7 @@ class FileLayout:
         """The Iceberg metadata of a file, with the bounds by which readers skip it."""
         # PyIceberg's add_files makes the same metadata, but reads every footer again and searches
         # every manifest for the paths.
-        statistics = data_file_statistics_from_parquet_metadata(
-            footer, dict(self.metrics), dict(self.field_ids)
-        )
+        statistics = self._statistics(footer)
         return DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=file.path,
@@ -99,6 +101,22 @@ class FileLayout:
             key_metadata=None,
             **statistics.to_serialized_dict(),
         )
+
+    def _statistics(self, footer: pq.FileMetaData) -> DataFileStatistics:
+        field_ids = dict(self.field_ids)
+        try:
+            return data_file_statistics_from_parquet_metadata(footer, dict(self.metrics), field_ids)
+        except (OverflowError, ValueError):
+            # PyIceberg reads bounds as Python's datetime, which holds the years 1 to 9999. A
+            # timestamptz may lie in the year 10000 of UTC. A file without bounds is not skipped.
+            counted = {number: _without_bounds(one) for number, one in self.metrics.items()}
+            return data_file_statistics_from_parquet_metadata(footer, counted, field_ids)
+
+
+def _without_bounds(collector: StatisticsCollector) -> StatisticsCollector:
+    if not isinstance(collector.iceberg_type, TimestampType | TimestamptzType):
+        return collector
+    return replace(collector, mode=MetricsMode(MetricModeTypes.COUNTS))
 
 
 def partition_value(day: date) -> int:

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pyiceberg.expressions import GreaterThan
@@ -56,6 +57,24 @@ def test_dates_and_timestamps_have_bounds_and_all_columns_counts(
 def test_a_file_without_statistics_has_no_bounds(table: LakeTable) -> None:
     (file,) = published(table, datetime(2017, 1, 5), write_statistics=False)
     assert (file.lower_bounds, file.upper_bounds, file.null_value_counts) == ({}, {}, {})
+
+
+@pytest.mark.parametrize("year", [10000, -1])
+def test_a_time_beyond_the_years_of_python_has_no_bounds_and_is_published(
+    table: LakeTable, year: int
+) -> None:
+    at = np.datetime64(f"{year:05d}-01-01T04:30:00", "us")
+    name, token = "at", table.new_token()
+    micros = pa.array([at.astype(int)]).cast(pa.timestamp("us", tz="UTC"))
+    rows = pa.table({name: micros, DAY: [day(0)]})
+    schema = TableSchema((Column(name, "timestamptz"), Column(DAY, "date")))
+    write_file(table, f"{token}/_pd={day(0)}/part-0.parquet", rows)
+    table.replace(table.staged(token), schema=schema)
+    loaded = table.load()
+    assert loaded is not None
+    (file,) = (task.file for task in loaded.scan().plan_files())
+    assert {*file.lower_bounds} == {*file.upper_bounds} == {2}
+    assert dict(file.null_value_counts) == {1: 0, 2: 0}
 
 
 def test_a_scan_skips_files_by_the_bounds_of_a_timestamp(table: LakeTable) -> None:
