@@ -103,20 +103,39 @@ class FileLayout:
         )
 
     def _statistics(self, footer: pq.FileMetaData) -> DataFileStatistics:
-        field_ids = dict(self.field_ids)
+        field_ids, metrics = dict(self.field_ids), self._metrics_of(footer)
         try:
-            return data_file_statistics_from_parquet_metadata(footer, dict(self.metrics), field_ids)
+            return data_file_statistics_from_parquet_metadata(footer, metrics, field_ids)
         except (OverflowError, ValueError):
             # PyIceberg reads bounds as Python's datetime, which holds the years 1 to 9999. A
             # timestamptz may lie in the year 10000 of UTC. A file without bounds is not skipped.
-            counted = {number: _without_bounds(one) for number, one in self.metrics.items()}
+            counted = {
+                number: _in_mode(one, MetricModeTypes.COUNTS) if _is_time(one) else one
+                for number, one in metrics.items()
+            }
             return data_file_statistics_from_parquet_metadata(footer, counted, field_ids)
 
+    def _metrics_of(self, footer: pq.FileMetaData) -> dict[int, StatisticsCollector]:
+        """The metrics modes for one file: none for columns of which its footer has no statistics.
 
-def _without_bounds(collector: StatisticsCollector) -> StatisticsCollector:
-    if not isinstance(collector.iceberg_type, TimestampType | TimestamptzType):
-        return collector
-    return replace(collector, mode=MetricsMode(MetricModeTypes.COUNTS))
+        PyIceberg logs a warning for each such column; raw's files have statistics of the partition
+        date alone.
+        """
+        groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+        chunks = (group.column(at) for group in groups for at in range(footer.num_columns))
+        unknown = {self.field_ids[c.path_in_schema] for c in chunks if not c.is_stats_set}
+        return {
+            number: _in_mode(one, MetricModeTypes.NONE) if number in unknown else one
+            for number, one in self.metrics.items()
+        }
+
+
+def _is_time(collector: StatisticsCollector) -> bool:
+    return isinstance(collector.iceberg_type, TimestampType | TimestamptzType)
+
+
+def _in_mode(collector: StatisticsCollector, mode: MetricModeTypes) -> StatisticsCollector:
+    return replace(collector, mode=MetricsMode(mode))
 
 
 def partition_value(day: date) -> int:

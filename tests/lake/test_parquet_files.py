@@ -54,8 +54,11 @@ def test_dates_and_timestamps_have_bounds_and_all_columns_counts(
     assert file.record_count == 2
 
 
-def test_a_file_without_statistics_has_no_bounds(table: LakeTable) -> None:
+def test_a_file_without_statistics_has_no_bounds_and_is_no_cause_of_warnings(
+    table: LakeTable, caplog: pytest.LogCaptureFixture
+) -> None:
     (file,) = published(table, datetime(2017, 1, 5), write_statistics=False)
+    assert caplog.messages == []
     assert (file.lower_bounds, file.upper_bounds, file.null_value_counts) == ({}, {}, {})
 
 
