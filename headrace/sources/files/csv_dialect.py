@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.config.sources import CsvFormat, EntityConfig
+from headrace.config.file_extract import CsvFormat
+from headrace.config.sources import EntityConfig
 from headrace.sources.corrupt_rows import set_aside
 from headrace.sources.files.decoding import MARKED_BYTE
 

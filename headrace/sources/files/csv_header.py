@@ -12,7 +12,8 @@ from itertools import chain
 import pyarrow as pa
 
 from headrace.config.columns import ColumnConfig
-from headrace.config.sources import CsvFormat, EntityConfig
+from headrace.config.file_extract import CsvFormat
+from headrace.config.sources import EntityConfig
 from headrace.errors import SourceRejectedError
 from headrace.sources.files.csv_dialect import Placeholders
 

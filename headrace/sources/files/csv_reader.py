@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from headrace.config.sources import CsvFormat, EntityConfig
+from headrace.config.file_extract import CsvFormat
+from headrace.config.sources import EntityConfig
 from headrace.errors import SourceRejectedError
 from headrace.sources.base import POSITION
 from headrace.sources.corrupt_rows import (

@@ -1,0 +1,349 @@
+"""Files as a source delivers them: their path, partition and arrival, and how they are read."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import (
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+from headrace.config.model import (
+    ColumnName,
+    StrictModel,
+)
+
+_BRACES = re.compile(r"\{[^{}]*\}?|\}")
+_DATE_FIELD = re.compile(r"\{date:([^{}]+)\}")
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+MonthDay = Annotated[str, StringConstraints(pattern=r"^(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])$")]
+_A_MONDAY = date(2024, 1, 1)
+_WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
+# A day, and first days of periods, by which it is seen what a date in a path tells.
+_PROBES: Mapping[Literal["day", "month", "year"], date] = {
+    "day": date(2017, 11, 23),
+    "month": date(2017, 11, 1),
+    "year": date(2017, 1, 1),
+}
+
+
+class CsvFormat(StrictModel):
+    """How the bytes of a delimited text file become rows of text."""
+
+    type: Literal["csv"] = Field("csv", description="Delimited text.")
+    delimiter: str = Field(
+        ",", min_length=1, max_length=8, description="Text between fields: one character or more."
+    )
+    quote: str | None = Field(
+        '"',
+        max_length=1,
+        description="Quote character; null: none. Two of them in a quoted field mean one.",
+    )
+    escape: str | None = Field(
+        None,
+        max_length=1,
+        description="Character that makes the quote, delimiter, line end or escape character after "
+        "it part of the text, such as \\ in MySQL's exports. Before anything else it stays as it "
+        "is; null: none.",
+    )
+    header: bool | tuple[str, ...] = Field(
+        True,
+        description="Whether the first line names the fields. false: the fields are `columns`, in "
+        "their order. A list: the fields are these, in this order.",
+        examples=[["id", "sold_at", "unused", "amount"]],
+    )
+    skip_lines: int = Field(0, ge=0, description="Lines before the header that are no rows.")
+    footer: Annotated[int, Field(ge=0)] | Annotated[str, Field(min_length=1)] = Field(
+        0,
+        description="How many lines at the end are no rows; blank ones do not count. A text: the "
+        "last line begins with it and is no row, and a file without that line was cut off.",
+        examples=[1, "TRAILER|"],
+    )
+    comment: str | None = Field(
+        None, min_length=1, description="A line that begins with this text is no row."
+    )
+    encoding: str = Field("utf-8", description="Python's name of the encoding, such as cp1252.")
+    bad_bytes: Literal["fail", "quarantine", "replace"] = Field(
+        "fail",
+        description="What becomes of bytes that are no text in `encoding`: the file fails, their "
+        "row is quarantined, or the character U+FFFD takes their place.",
+    )
+    max_line_breaks: int = Field(
+        100,
+        ge=0,
+        description="Line breaks that a quoted field may have. A field with more is taken for a "
+        "quote that was left open, and its lines are quarantined. 0: no field has line breaks.",
+    )
+    null_texts: tuple[str, ...] = Field(
+        (), description="Texts that mean NULL, besides the empty one."
+    )
+
+    @field_validator("quote", "escape")
+    @classmethod
+    def _one_byte(cls, value: str | None) -> str | None:
+        # Arrow's reader takes bytes; no source seen so far uses another character.
+        if value is not None and (not value.isascii() or value.isalnum() or value in "\r\n\0"):
+            raise ValueError("must be an ASCII sign: no letter, digit or line end")
+        return value
+
+    @field_validator("delimiter")
+    @classmethod
+    def _is_no_name_of_a_sign(cls, value: str) -> str:
+        if value.startswith("\\") and len(value) > 1 and value[1:].isalnum():
+            raise ValueError(f'in quotes like "{value}" it is a sign; in others it is a text')
+        if len(value) > 1 and value.isalnum():
+            raise ValueError('must be the sign itself, such as ";", or "\\t" for a tab')
+        return value
+
+    @field_validator("delimiter", "comment", "footer")
+    @classmethod
+    def _within_a_line(cls, value: str | int | None) -> str | int | None:
+        if isinstance(value, str) and set(value) & set("\r\n\0"):
+            raise ValueError("must not contain a line end or a NUL")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_exists(cls, value: str) -> str:
+        try:
+            "".encode(value)
+        except LookupError:
+            raise ValueError(f"'{value}' is not an encoding that Python knows") from None
+        return value
+
+    @model_validator(mode="after")
+    def _characters_differ(self) -> Self:
+        if len(self.delimiter) == 1 and self.delimiter.isalnum():
+            raise ValueError(f"delimiter {self.delimiter!r} is a letter or digit")
+        if self.quote == self.delimiter:
+            raise ValueError(
+                f"quote: {self.quote!r} is the delimiter too; `quote: null`: no quotes"
+            )
+        if self.quote is not None and self.quote in self.delimiter:
+            raise ValueError(f"quote {self.quote!r} is part of delimiter {self.delimiter!r}")
+        if self.escape is not None and self.escape in self.delimiter:
+            raise ValueError(f"escape {self.escape!r} is part of delimiter {self.delimiter!r}")
+        for sign in filter(None, (self.quote, self.escape, self.delimiter)):
+            if self.comment is not None and self.comment.startswith(sign):
+                raise ValueError(f"comment {self.comment!r} begins with {sign!r}, as a row may")
+        if isinstance(self.header, tuple) and not self.header:
+            raise ValueError("header: a list names at least one field")
+        return self
+
+    @property
+    def reading_id(self) -> tuple[str, ...]:
+        """What a file's rows depend on: options that are not the default, and the first four."""
+        first = (self.type, self.delimiter, str(self.quote), self.encoding)
+        fields = type(self).model_fields
+        others = (
+            f"{name}={getattr(self, name)!r}"
+            for name in _READING_OPTIONS
+            if getattr(self, name) != fields[name].default
+        )
+        return (*first, *others)
+
+
+class ParquetFormat(StrictModel):
+    """Parquet files: their values have types, which raw keeps."""
+
+    type: Literal["parquet"] = Field("parquet", description="Apache Parquet.")
+    null_texts: tuple[str, ...] = Field((), description="Texts that mean NULL in text columns.")
+
+    @property
+    def reading_id(self) -> tuple[str, ...]:
+        """What a file's rows depend on, besides the columns."""
+        return (self.type,)
+
+
+def _format_of(value: object) -> str:
+    kind = value.get("type", "csv") if isinstance(value, dict) else getattr(value, "type", "csv")
+    return "parquet" if kind == "parquet" else "csv"
+
+
+FileFormat = Annotated[
+    Annotated[CsvFormat, Tag("csv")] | Annotated[ParquetFormat, Tag("parquet")],
+    Discriminator(_format_of),
+]
+
+# Ids of files that raw holds must stay the same, so an option at its default is not part of them.
+_READING_OPTIONS = (
+    "escape",
+    "header",
+    "skip_lines",
+    "footer",
+    "comment",
+    "bad_bytes",
+    "max_line_breaks",
+)
+
+
+class FileExtract(StrictModel):
+    """Files in the landing zone: where an entity's files lie and which days they belong to."""
+
+    mode: Literal["files"] = Field(description="Files in the landing zone.")
+    path: str = Field(
+        description="Path below the landing zone. `{date:%Y-%m-%d}` stands for the day (strftime "
+        "codes %Y %m %d %y %b %j; several fields may name it together), `*` for any run of "
+        "characters but `/`. The same path with .gz after it matches too; gzip is known by a "
+        "file's bytes.",
+        examples=["orders/orders-{date:%Y-%m-%d}.csv", "{date:%Y}/{date:%m}/sales-{date:%d}.csv"],
+    )
+    partition_by: ColumnName | None = Field(
+        None,
+        description="Date or timestamp column whose day is the row's partition, where `path` has "
+        "no {date:…}. Rows whose day cannot be read are captured as corrupt records of the first "
+        "partition; rows of days outside the partitions are counted and passed over. With neither, "
+        "the files are reference data, such as a product list: a file's first version belongs to "
+        "the first partition, each later one to the day of its modification time.",
+    )
+    format: FileFormat = Field(
+        CsvFormat(), description="How bytes become rows. By default that of the connector."
+    )
+    missing_file: Literal["hold", "empty"] = Field(
+        "hold",
+        description="A day without a file is held until one comes, or is an empty day. Asked only "
+        "where `path` has {date:…}.",
+    )
+    expected_on: tuple[Weekday, ...] = Field(
+        _WEEKDAYS,
+        min_length=1,
+        description="Days of the week of which there is a file; the others are empty without one.",
+        examples=[["mon", "tue", "wed", "thu", "fri"]],
+    )
+    closed_on: tuple[date | MonthDay, ...] = Field(
+        (),
+        description="Days of which there is no file: dates, or `MM-DD` for every year.",
+        examples=[["12-25", "2024-03-29"]],
+    )
+    expected_by: str | None = Field(
+        None,
+        pattern=r"^(?:\d{1,3}d )?(?:[01]\d|2[0-3]):[0-5]\d$",
+        description="Until when a day without a file is held: a time (UTC) on the day after it, or "
+        "so many days after it. Then it is empty, with a warning. Without it, it is held for good. "
+        "In a longer partition the days count from its last day. For partitions of a day it is the "
+        "asset's freshness policy in Dagster.",
+        examples=["06:00", "3d 12:00"],
+    )
+    optional: bool = Field(
+        False, description="Whether there may be no file at all; otherwise that fails every day."
+    )
+    extra_columns: Literal["fail", "ignore"] = Field(
+        "fail", description="A file with a column that is not declared fails, or loses that column."
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _lies_below_the_landing_zone(cls, value: str) -> str:
+        if "://" in value or value.startswith("/"):
+            raise ValueError(
+                "must be a path below the landing zone (`landing.uri`), without a / first"
+            )
+        if "\\" in value:
+            raise ValueError("must have / between folders, not \\")
+        if re.match(r"[A-Za-z]:/", value):
+            raise ValueError("must be a path below the landing zone (`landing.uri`), not a drive's")
+        if any(part in {"", ".", ".."} for part in value.split("/")):
+            raise ValueError("must name folders and a file, without empty parts, . or ..")
+        return value
+
+    @field_validator("expected_by", mode="before")
+    @classmethod
+    def _time_of_day(cls, value: object) -> object:
+        # YAML reads 10:30 as minutes: 630.
+        return f"{value // 60:02d}:{value % 60:02d}" if isinstance(value, int) else value
+
+    def expects_file(self, day: date) -> bool:
+        """Whether there is a file of `day`, by what is declared of weekdays and closed days."""
+        closed = {day, f"{day:%m-%d}"} & {*self.closed_on}
+        return _WEEKDAYS[day.weekday()] in self.expected_on and not closed
+
+    def waits_until(self, day: date) -> datetime | None:
+        """Until when a file of `day` is waited for, UTC; None: for good."""
+        if self.expected_by is None:
+            return None
+        days, _, time = self.expected_by.rpartition("d ")
+        at = datetime.strptime(time, "%H:%M").time()  # noqa: DTZ007  # UTC is put on below
+        return datetime.combine(day + timedelta(days=int(days or 1)), at, UTC)
+
+    def deadlines(self) -> str | None:
+        """The times at which a file is due, UTC, as cron says it; None where there is no limit."""
+        due = self.waits_until(_A_MONDAY)
+        if due is None or self.day_of_file != "name":
+            return None
+        later = (due.date() - _A_MONDAY).days
+        # Cron counts from Sunday.
+        days = sorted((_WEEKDAYS.index(day) + 1 + later) % 7 for day in self.expected_on)
+        return f"{due.minute} {due.hour} * * {','.join(map(str, days))}"
+
+    @property
+    def day_of_file(self) -> Literal["name", "rows", "time"]:
+        """What says the day: the name of a file, its rows, or when it was written."""
+        if self.date_fields:
+            return "name"
+        return "rows" if self.partition_by is not None else "time"
+
+    @property
+    def delimiter(self) -> str:
+        """Text between the columns of a corrupt record."""
+        return self.format.delimiter if isinstance(self.format, CsvFormat) else ","
+
+    @property
+    def csv(self) -> CsvFormat:
+        """The format of delimited text."""
+        if not isinstance(self.format, CsvFormat):
+            raise TypeError(f"{self.path} is not delimited text")
+        return self.format
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether the values of its files have types."""
+        return not isinstance(self.format, CsvFormat)
+
+    @property
+    def date_fields(self) -> tuple[str, ...]:
+        """The strftime patterns in `path`; together they name the day. None: see `day_of_file`."""
+        return tuple(_DATE_FIELD.findall(self.path))
+
+    def path_of(self, day: date) -> str:
+        """`path` with the day filled in; `*` stays."""
+        return _DATE_FIELD.sub(lambda match: day.strftime(match[1]), self.path)
+
+    @model_validator(mode="after")
+    def _days_are_known(self) -> Self:
+        fields = self.date_fields
+        if stray := _BRACES.findall(_DATE_FIELD.sub("", self.path)):
+            raise ValueError(
+                f"path: {stray[0]} stands for nothing: the day is {{date:%Y-%m-%d}}, and * is any "
+                "run of characters"
+            )
+        if fields and self.partition_by is not None:
+            raise ValueError("the day is in the path or in a row: give {date:…} or partition_by")
+        if fields and self.named_period is None:
+            raise ValueError(
+                f"path: {{date:{'} {date:'.join(fields)}}} does not name one day: year, month and "
+                "day in strftime's codes, such as {date:%Y-%m-%d}"
+            )
+        return self
+
+    @property
+    def named_period(self) -> Literal["day", "month", "year"] | None:
+        """The shortest period that the date in a file's name tells; None: not even a year."""
+        for period, day in _PROBES.items():
+            if _name_one(self.date_fields, day):
+                return period
+        return None
+
+
+def _name_one(fields: Sequence[str], probe: date) -> bool:
+    # Each code once: a day that is in the folder and in the name is no contradiction.
+    pattern = " ".join(dict.fromkeys(re.findall(r"%.", "".join(fields))))
+    try:
+        return datetime.strptime(probe.strftime(pattern), pattern).date() == probe  # noqa: DTZ007
+    except ValueError:
+        return False
