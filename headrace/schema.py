@@ -25,6 +25,9 @@ _ARROW = {
     "list<string>": pa.list_(pa.string()),
 }
 
+# First day of the period of a row; raw, processed and curated tables are partitioned by it.
+PARTITION_COLUMN = "_partition_date"
+
 TYPE_NAMES = (*_ARROW, "decimal(p,s)")
 
 

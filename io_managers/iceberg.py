@@ -12,7 +12,8 @@ from headrace.errors import StagedFileRejectedError
 from headrace.lake.commit import Commit
 from headrace.lake.scan import LakeScan
 from headrace.lake.staging import stage_batches, stage_frame
-from headrace.lake.table import PARTITION_COLUMN, LakeTable
+from headrace.lake.table import LakeTable
+from headrace.schema import PARTITION_COLUMN
 from headrace.staged import StagedPartition, StagedPartitions, StagedTable
 from io_managers.contexts import (
     PublicationGate,

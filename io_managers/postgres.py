@@ -8,7 +8,7 @@ import dagster as dg
 import pyarrow as pa
 
 from headrace.errors import UnknownColumnError
-from headrace.schema import TableSchema, schema_of_arrow
+from headrace.schema import PARTITION_COLUMN, TableSchema, schema_of_arrow
 from headrace.warehouse.loading.load_transaction import GroupMember, LoadGroup, LoadResult
 from headrace.warehouse.loading.staged_loads import StagedLoad
 from headrace.warehouse.loading.staging import StagingBatch, month_batches
@@ -22,8 +22,6 @@ from io_managers.contexts import (
     permanent_errors_are_not_retried,
 )
 from resources.warehouse import WarehouseResource
-
-PARTITION_COLUMN = "_partition_date"
 
 
 class LoadRecorder(Protocol):

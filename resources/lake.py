@@ -10,7 +10,8 @@ import dagster as dg
 from headrace.lake.catalog import LakeCatalog
 from headrace.lake.scan import LakeScan
 from headrace.lake.storage import LakeSettings, S3Access
-from headrace.lake.table import PARTITION_COLUMN, LakeTable
+from headrace.lake.table import LakeTable
+from headrace.schema import PARTITION_COLUMN
 
 # Runs in one process share the connections: each run creates new resources.
 _LAKES_AT_ONCE = 8

@@ -11,8 +11,9 @@ from headrace.config.loader import Project, load_project
 from headrace.errors import ConfigError
 from headrace.grain import Grain
 from headrace.project.connections import lake_of
+from headrace.schema import PARTITION_COLUMN
 
-_PLACE = ("_partition_date", "_source_object", "_source_position", "_reasons")
+_PLACE = (PARTITION_COLUMN, "_source_object", "_source_position", "_reasons")
 _CORRUPT = "_corrupt_record"
 
 

@@ -4,6 +4,7 @@ from pyspark.sql import DataFrame, DataFrameWriter
 from pyspark.sql import functions as F
 
 from headrace.engine.session import engine_name
+from headrace.schema import PARTITION_COLUMN
 
 FOLDER_COLUMN = "_pd"
 
@@ -31,7 +32,7 @@ def write_partitions(
     df: DataFrame,
     *,
     uri: str,
-    partition_column: str = "_partition_date",
+    partition_column: str = PARTITION_COLUMN,
     has_text: bool = True,
     rows_a_day: float | None = None,
 ) -> None:

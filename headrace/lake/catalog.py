@@ -6,7 +6,8 @@ from pyiceberg.exceptions import NoSuchTableError
 
 from headrace.lake.connection import LakeConnection
 from headrace.lake.storage import LakeSettings
-from headrace.lake.table import PARTITION_COLUMN, LakeTable
+from headrace.lake.table import LakeTable
+from headrace.schema import PARTITION_COLUMN
 
 
 class LakeCatalog:

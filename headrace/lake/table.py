@@ -23,8 +23,6 @@ from headrace.lake.storage import DAY_FOLDER, LakeFile
 from headrace.schema import TableSchema
 from headrace.staged import StagedFile, StagedPartition
 
-PARTITION_COLUMN = "_partition_date"
-
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NONE: Mapping[str, str] = MappingProxyType({})
 _Files = Mapping[date | None, tuple[StagedFile, ...]]

@@ -27,8 +27,7 @@ from headrace.pipeline.full_snapshots import NAMESPACE as QUARANTINED_KEYS
 from headrace.pipeline.inferred_members import inferring_facts
 from headrace.pipeline.watermarks import changes_since_read, scan_if_published
 from headrace.project.lineage import CURATED, PROCESSED, table_of
-from headrace.schema import TableSchema
-from headrace.standardize.schemas import PARTITION_COLUMN
+from headrace.schema import PARTITION_COLUMN, TableSchema
 from headrace.star.facts import build_fact, fact_schema, lake_fact_schema
 from headrace.star.periodic_snapshots import state_changes, states
 from headrace.star.scd2.dimensions import build_dimension, dimension_schema

@@ -32,8 +32,8 @@ from headrace.quality import registry
 from headrace.quality.conditions import dimension_conditions, require_valid_conditions
 from headrace.quality.pandera_schemas import validate_files
 from headrace.quality.report import CheckResult, PartitionReport
+from headrace.schema import PARTITION_COLUMN
 from headrace.staged import StagedFile, StagedTable
-from headrace.standardize.schemas import PARTITION_COLUMN
 from headrace.star.scd2.dimensions import (
     IS_LATEST,
     UNKNOWN_KEY,

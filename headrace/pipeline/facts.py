@@ -24,8 +24,8 @@ from headrace.quality import partition_checks as check
 from headrace.quality import registry
 from headrace.quality.pandera_schemas import validate_files
 from headrace.quality.report import CheckResult, PartitionReport, bad_days, passed_days
+from headrace.schema import PARTITION_COLUMN
 from headrace.staged import StagedPartition, new_token
-from headrace.standardize.schemas import PARTITION_COLUMN
 from headrace.star.facts import build_fact, lake_fact_schema
 
 # By name: the dimension and its versions.

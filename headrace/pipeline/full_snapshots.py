@@ -20,10 +20,10 @@ from headrace.lake.table import LakeTable
 from headrace.pipeline.watermarks import scan_if_published
 from headrace.quality import registry
 from headrace.quality.report import CheckResult, PartitionReport
-from headrace.schema import Column, TableSchema
+from headrace.schema import PARTITION_COLUMN, Column, TableSchema
 from headrace.staged import StagedPartition, new_token
 from headrace.standardize.quarantine import typed_values
-from headrace.standardize.schemas import PARTITION_COLUMN, processed_schema, quarantine_schema
+from headrace.standardize.schemas import processed_schema, quarantine_schema
 
 NAMESPACE = "quarantined_keys"
 # Defaults for `max_vanished_share`: half of the members; up to 9 members may all vanish.

@@ -26,7 +26,7 @@ from headrace.pipeline.processed import AuditedDays
 from headrace.pipeline.watermarks import as_read, changes_since_read
 from headrace.quality.partition_checks import ROWS
 from headrace.quality.report import PartitionReport, bad_days, passed_days
-from headrace.standardize.schemas import PARTITION_COLUMN
+from headrace.schema import PARTITION_COLUMN
 from headrace.star.facts import STATE_DATE
 from headrace.star.periodic_snapshots import first_change, state_changes, states
 

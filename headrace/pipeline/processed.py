@@ -29,17 +29,12 @@ from headrace.quality.report import CheckResult, PartitionReport
 from headrace.quality.rules import BETWEEN_REASONS
 from headrace.raw.capture import raw_schema
 from headrace.raw.manifest import current_files
-from headrace.schema import Column, TableSchema
+from headrace.schema import PARTITION_COLUMN, Column, TableSchema
 from headrace.staged import StagedFile, StagedPartition, new_token
 from headrace.standardize.deduplication import latest_rows, repeated_keys, without_duplicates
 from headrace.standardize.good_rows import good_rows, left_out_rows
 from headrace.standardize.quarantine import quarantined_rows
-from headrace.standardize.schemas import (
-    PARTITION_COLUMN,
-    RunStamp,
-    processed_schema,
-    quarantine_schema,
-)
+from headrace.standardize.schemas import RunStamp, processed_schema, quarantine_schema
 from headrace.standardize.typed_columns import rounded_values, unstorable_values
 
 # Values of a type that Postgres cannot store.

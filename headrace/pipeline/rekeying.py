@@ -19,7 +19,7 @@ from headrace.lake.changes import FileChanges
 from headrace.lake.scan import EVERYTHING, LakeScan
 from headrace.lake.table import LakeTable
 from headrace.pipeline.watermarks import changes_since_read
-from headrace.standardize.schemas import PARTITION_COLUMN
+from headrace.schema import PARTITION_COLUMN
 from headrace.star.facts import as_of_time
 from headrace.star.scd2.dimensions import UNKNOWN_KEY
 

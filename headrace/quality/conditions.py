@@ -15,8 +15,8 @@ from headrace.config.sources import PLACE_COLUMNS, EntityConfig
 from headrace.config.star import DimensionConfig
 from headrace.engine.types import spark_schema
 from headrace.errors import ConfigError
+from headrace.schema import PARTITION_COLUMN, TableSchema
 from headrace.schema import Column as SchemaColumn
-from headrace.schema import TableSchema
 
 # One value of each type on which expressions are most likely to fail.
 _PROBE_VALUES = {
@@ -33,7 +33,7 @@ _PROBE_VALUES = {
 # Columns that come from no file.
 _OF_EVERY_ROW = (
     SchemaColumn("_captured_at", "timestamptz", description="When the source was read."),
-    SchemaColumn("_partition_date", "date", description="Day of the row, UTC."),
+    SchemaColumn(PARTITION_COLUMN, "date", description="Day of the row, UTC."),
 )
 _IS = "_condition_{}"
 _TOKEN = re.compile(

@@ -8,11 +8,10 @@ from datetime import date
 from headrace import progress
 from headrace.config.sources import OPERATION_DESCRIPTION, EntityConfig
 from headrace.errors import HeadraceError
-from headrace.raw.lineage_columns import PARTITION_DATE
 from headrace.raw.manifest import CaptureRecord
 from headrace.raw.units import DuplicateObject, UnitCapture, UnitOutcome
 from headrace.raw.writer import DataFolder
-from headrace.schema import Column, TableSchema
+from headrace.schema import PARTITION_COLUMN, Column, TableSchema
 from headrace.sources.base import (
     OPERATION,
     POSITION,
@@ -48,7 +47,7 @@ _LINEAGE = (
     Column("_captured_at", "timestamptz", nullable=False, description="When it was read."),
     Column("_batch_id", "string", nullable=False, description="Capture that read it."),
     Column("_row_hash", "bigint", nullable=False, description="Hash of the row's text."),
-    Column(PARTITION_DATE, "date", nullable=False, description="Day of the row, UTC."),
+    Column(PARTITION_COLUMN, "date", nullable=False, description="Day of the row, UTC."),
 )
 
 

@@ -13,11 +13,10 @@ from headrace.config.sources import EntityConfig
 from headrace.grain import Grain
 from headrace.raw.row_days import row_days
 from headrace.raw.row_hash import row_hash
-from headrace.schema import TableSchema
+from headrace.schema import PARTITION_COLUMN, TableSchema
 from headrace.sources.base import OPERATION, POSITION, SourceObject
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, set_aside
 
-PARTITION_DATE = "_partition_date"
 NO_DAY = "no readable day"
 
 _CONSTANTS = ("_source_object", "_delivery_order", "_object_version", "_source", "_batch_id")
@@ -161,7 +160,7 @@ def _with_lineage(
         pa.scalar(stamp.captured_at, pa.timestamp("us", tz="UTC")), count
     )
     columns["_row_hash"] = row_hash(hashed)
-    columns[PARTITION_DATE] = days
+    columns[PARTITION_COLUMN] = days
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 

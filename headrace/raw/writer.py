@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from headrace.errors import StorageRejectedError, StorageUnavailableError
-from headrace.raw.lineage_columns import PARTITION_DATE
+from headrace.schema import PARTITION_COLUMN
 from headrace.staged import StagedFile
 
 # A day's file is some 100 KB; a file of a day that is larger goes through the disk.
@@ -35,7 +35,7 @@ _ROWS_FOR_ZSTD = 512
 _DISTINCT = {"_source_position", "_row_hash"}
 # By their bounds readers find a day's file. Nobody looks for rows by the texts of raw, whose bounds
 # took a fifth of writing it.
-_BOUNDED = (PARTITION_DATE,)
+_BOUNDED = (PARTITION_COLUMN,)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 
 from headrace.config.sources import SOURCE_ORDER, EntityConfig
 from headrace.engine import functions as parse
-from headrace.standardize.schemas import PARTITION_COLUMN
+from headrace.schema import PARTITION_COLUMN
 
 
 def repeated_keys(rows: DataFrame, entity: EntityConfig) -> DataFrame:

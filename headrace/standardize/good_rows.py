@@ -12,13 +12,9 @@ from headrace.config.sources import EntityConfig
 from headrace.engine import functions as parse
 from headrace.engine.text_forms import pushdown_barrier
 from headrace.errors import ConfigError
+from headrace.schema import PARTITION_COLUMN
 from headrace.standardize.quarantine import is_good, is_of_entity
-from headrace.standardize.schemas import (
-    PARTITION_COLUMN,
-    RunStamp,
-    audit_columns,
-    lineage_columns,
-)
+from headrace.standardize.schemas import RunStamp, audit_columns, lineage_columns
 from headrace.standardize.typed_columns import helper_columns, typed_where
 
 

@@ -12,12 +12,8 @@ from headrace.engine.times import day_of
 from headrace.grain import Grain
 from headrace.quality import registry
 from headrace.quality.rules import Objection, any_holds, declared_objections, reasons
-from headrace.standardize.schemas import (
-    PARTITION_COLUMN,
-    RunStamp,
-    audit_columns,
-    lineage_columns,
-)
+from headrace.schema import PARTITION_COLUMN
+from headrace.standardize.schemas import RunStamp, audit_columns, lineage_columns
 from headrace.standardize.typed_columns import (
     captured_text,
     conditionally_required,

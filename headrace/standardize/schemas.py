@@ -6,10 +6,8 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from headrace.config.sources import OPERATION_DESCRIPTION, PLACE_COLUMNS, EntityConfig
+from headrace.schema import PARTITION_COLUMN, TableSchema
 from headrace.schema import Column as SchemaColumn
-from headrace.schema import TableSchema
-
-PARTITION_COLUMN = "_partition_date"
 
 _LINEAGE = (
     SchemaColumn("_captured_at", "timestamptz", False, "When the source was read."),

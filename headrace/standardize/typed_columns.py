@@ -11,7 +11,8 @@ from headrace.engine import functions as parse
 from headrace.engine.text_forms import normalized
 from headrace.engine.times import day_of
 from headrace.grain import Grain
-from headrace.standardize.schemas import PARTITION_COLUMN, lineage_columns
+from headrace.schema import PARTITION_COLUMN
+from headrace.standardize.schemas import lineage_columns
 from headrace.warehouse import identifiers
 
 _CORRUPT = ("_corrupt_record", "_corrupt_reason")

@@ -10,9 +10,8 @@ from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig, FactConfig, FactDimension
 from headrace.engine import functions as parse
 from headrace.engine.times import day_of, moment_of
+from headrace.schema import PARTITION_COLUMN, TableSchema, decimal_parts
 from headrace.schema import Column as SchemaColumn
-from headrace.schema import TableSchema, decimal_parts
-from headrace.standardize.schemas import PARTITION_COLUMN
 from headrace.star.scd2.dimensions import UNKNOWN_KEY
 
 DATE_KEY = "date_key"

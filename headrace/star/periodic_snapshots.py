@@ -13,8 +13,8 @@ from headrace.config.sources import EntityConfig
 from headrace.config.star import FactConfig
 from headrace.engine import functions as parse
 from headrace.engine.row_diff import differing_rows
-from headrace.schema import TableSchema
-from headrace.standardize.schemas import PARTITION_COLUMN, processed_schema
+from headrace.schema import PARTITION_COLUMN, TableSchema
+from headrace.standardize.schemas import processed_schema
 from headrace.star.facts import STATE_DATE, sum_type
 
 

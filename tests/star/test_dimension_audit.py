@@ -17,7 +17,8 @@ from headrace.lake.staging import stage_batches
 from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
 from headrace.pipeline.dimensions import DimensionSource, DimensionStep
-from headrace.standardize.schemas import PARTITION_COLUMN, processed_schema
+from headrace.schema import PARTITION_COLUMN
+from headrace.standardize.schemas import processed_schema
 from headrace.star.scd2.dimensions import UNKNOWN_KEY
 from tests import servers
 

@@ -18,9 +18,9 @@ from headrace.lake.table import LakeTable
 from headrace.pipeline.dimensions import DimensionSource, DimensionStep
 from headrace.pipeline.full_snapshots import SnapshotAudit, snapshot_check
 from headrace.quality.report import PartitionReport
-from headrace.schema import TableSchema
+from headrace.schema import PARTITION_COLUMN, TableSchema
 from headrace.staged import StagedPartition
-from headrace.standardize.schemas import PARTITION_COLUMN, processed_schema, quarantine_schema
+from headrace.standardize.schemas import processed_schema, quarantine_schema
 from tests import servers
 
 DAY = date(2024, 1, 1)

@@ -20,8 +20,9 @@ from headrace.lake.table import LakeTable
 from headrace.pipeline.facts import AuditedFact, FactStep
 from headrace.pipeline.periodic_snapshots import PeriodicSnapshotStep
 from headrace.quality.report import passed_days
+from headrace.schema import PARTITION_COLUMN
 from headrace.staged import StagedPartition
-from headrace.standardize.schemas import PARTITION_COLUMN, processed_schema
+from headrace.standardize.schemas import processed_schema
 from headrace.star.facts import lake_fact_schema
 from headrace.star.scd2.dimensions import lake_dimension_schema
 from tests import servers

@@ -10,7 +10,7 @@ from headrace.config.star import DimensionConfig
 from headrace.engine import functions as parse
 from headrace.engine.times import moment_of
 from headrace.engine.types import sql_type
-from headrace.standardize.schemas import PARTITION_COLUMN
+from headrace.schema import PARTITION_COLUMN
 from headrace.star.scd2.entity_union import ENTITY_RANK, IS_DELETE, is_delete
 
 # More than a cluster runs in parallel, and few enough that each has thousands of members.

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from headrace.config.sources import SOURCE_ORDER, EntityConfig
 from headrace.config.star import DimensionConfig
 from headrace.engine.types import sql_type
-from headrace.standardize.schemas import PARTITION_COLUMN
+from headrace.schema import PARTITION_COLUMN
 
 # Position of a row's entity in the dimension's list: of changes at one instant, the last holds.
 ENTITY_RANK = "_entity_rank"

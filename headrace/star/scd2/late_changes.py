@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig
 from headrace.engine import functions as parse
-from headrace.standardize.schemas import PARTITION_COLUMN
+from headrace.schema import PARTITION_COLUMN
 from headrace.star.scd2.change_events import (
     DELETE,
     PRESENT,

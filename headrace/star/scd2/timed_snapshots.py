@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig
 from headrace.engine.times import moment_of
-from headrace.standardize.schemas import PARTITION_COLUMN
+from headrace.schema import PARTITION_COLUMN
 from headrace.star.scd2.change_events import (
     BEGINNING,
     DELETE,
