@@ -116,8 +116,8 @@ class WarehouseTable:
     def _check_limits(self) -> None:
         if taken := sorted(SYSTEM_COLUMNS & {*self.schema.names}):
             raise ConfigError(
-                f"{self.label}: {', '.join(taken)} are system columns of Postgres",
-                fix="give these columns other names",
+                f"{self.label}: column {taken[0]}: the name is taken by a system column of Postgres",
+                fix="give the column another name",
             )
         if long := [n for n in self.schema.names if len(n.encode()) > LONGEST_NAME_BYTES]:
             raise ConfigError(

@@ -111,7 +111,7 @@ def test_a_primary_key_too_long_is_refused_by_name_and_not_by_value(warehouse: W
 @pytest.mark.parametrize(
     ("columns", "key", "expected"),
     [
-        (("xmin", "n"), ("n",), "columns xmin of its own"),
+        (("xmin", "n"), ("n",), "column xmin: the name is taken"),
         (("ü" * 32,), (), "ü: the name is too long"),
         (tuple(f"c{n}" for n in range(1_601)), (), "1601 columns"),
         (tuple(f"c{n}" for n in range(33)), tuple(f"c{n}" for n in range(33)), "of 33 columns"),
