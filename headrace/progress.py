@@ -10,7 +10,7 @@ _listeners: list[Listener] = []
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Call `listener(asset, partitions done, partitions in all)` while the block runs."""
+    """Call `listener(name, done, total)` while the block runs."""
     _listeners.append(listener)
     try:
         yield
@@ -19,6 +19,6 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 def report(asset: str, done: int, total: int) -> None:
-    """Report that `done` of `total` partitions of `asset` are staged."""
+    """Report that `done` of `total` parts of the work on `asset`, such as partitions, are done."""
     for listener in _listeners:
         listener(asset, done, total)

@@ -80,8 +80,9 @@ def _job(definitions: dg.Definitions, select: str) -> dg.JobDefinition:
         what = (str(error) or "Dagster does not take this attribute").splitlines()[0]
         raise ConfigError(
             f"--select {select}: {what}",
-            fix='headrace status lists the assets; write them as raw/shop_orders, key:"raw/*" or '
-            "group:curated, with + before or after for what is upstream or downstream",
+            fix='headrace status lists the assets; write key:"raw/shop_orders", key:"raw/*" or '
+            'group:curated, a + before for all that is upstream (+key:"curated/fact_sales") and a '
+            '+ after for all that is downstream (key:"raw/shop_orders"+)',
         ) from None
     if not keys:
         raise ConfigError(f"--select {select}: no such asset", fix="headrace status lists them")

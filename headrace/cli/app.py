@@ -14,7 +14,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="A data platform to clone: raw to marts, partitioned by day, gated, operated in Dagster.",
+    help="A data platform to clone: from files to marts, audited before publication, in Dagster.",
 )
 demo = typer.Typer(no_args_is_help=True, help="A year of real sales, from files to marts.")
 app.add_typer(demo, name="demo")
@@ -25,7 +25,11 @@ app.add_typer(warehouse.app, name="warehouse")
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print data as JSON and nothing else.")]
 Select = Annotated[
     str,
-    typer.Option("--select", help='Assets, in Dagster\'s syntax: key:"raw/*"+ or group:curated.'),
+    typer.Option(
+        "--select",
+        help='Assets, in Dagster\'s syntax: group:curated; key:"raw/shop_orders"+ with all that is'
+        " downstream; +group:curated with all that is upstream.",
+    ),
 ]
 
 
@@ -74,21 +78,23 @@ def backfill(
         bool,
         typer.Option(
             "--rebuild",
-            help="Rebuild whole tables from all days, with changed columns or types; without --from"
-            " and --to. Readers see the old table until the new one is complete.",
+            help="Rebuild whole tables from all days, with changed columns or types; takes neither"
+            " --from nor --to. Readers see the old table until the new one is complete.",
         ),
     ] = False,
     stale: Annotated[
         bool,
         typer.Option(
-            "--stale", help="Only stale partitions: their inputs or code have changed since."
+            "--stale",
+            help="Only stale partitions: their inputs or code have changed since they were built.",
         ),
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Run the layers for the days from START to END, both included; or rebuild tables.
+    """Run the layers for the days between --from and --to, both included; or rebuild tables.
 
-    With --stale each asset builds its stale days only, among all days or those given.
+    With --stale, each asset builds only its stale partitions: all of them, or those of the days
+    given.
 
     Example: headrace backfill --from 2017-01-01 --to 2017-01-31
     """
@@ -111,7 +117,7 @@ def backfill(
 
 @app.command()
 def reset(
-    asset: Annotated[str, typer.Argument(help="As headrace status names it.")],
+    asset: Annotated[str, typer.Argument(help="Its name, as headrace status prints it.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Drop the published table of an asset, in the lake or Postgres, and its rows of the ledger.
@@ -162,12 +168,11 @@ def status(
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show each asset's partitions: published, empty, held, failed, missing; rows; last run.
+    """Show each asset's partitions: published, empty, held, failed, missing, stale; rows; last run.
 
-    Declared assets that were never built are listed, too; backfill --stale builds them.
-
-    "rows" counts the published rows; of a dimension, all versions. Files in the landing zone that
-    no entity claims are named below the table.
+    Assets that were never built are listed, too; backfill --stale builds them. "rows" counts the
+    published rows, of a dimension all versions. Files in the landing zone that belong to no entity
+    are named below the table.
 
     Example: headrace status --errors
     """
@@ -264,7 +269,7 @@ def dev(
 @app.command()
 def stop(
     force: Annotated[
-        bool, typer.Option("--force", help="Stop it while a command uses the installation.")
+        bool, typer.Option("--force", help="Stop it even while a command uses the installation.")
     ] = False,
 ) -> None:
     """Stop the embedded Postgres, which keeps running between commands.

@@ -70,8 +70,8 @@ def print_audit(tables: "Sequence[TableAudit]", *, as_json: bool) -> None:
             say(table.table, "red", f" {example}")
     if any(table.days_behind for table in tables):
         say(
-            "days behind: processed was published again and the star was not yet built from it; "
-            "headrace backfill --stale does that"
+            "days behind: their processed rows were published again, and the star is not built "
+            "from them yet; headrace backfill --stale builds it"
         )
     if lacking := [table.table for table in tables if not table.is_published]:
         warn(f"never published, so not compared: {', '.join(lacking)}; headrace backfill builds it")

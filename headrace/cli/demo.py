@@ -1,4 +1,4 @@
-"""`headrace demo`: a year of real sales, from files to marts, and a look at what came of it."""
+"""`headrace demo`: a year of real sales, from files to marts, and queries on the result."""
 
 import time
 from collections import Counter
@@ -36,7 +36,7 @@ _DIMENSIONS = """
            count(*) filter (where is_inferred)
     from warehouse.dim_customer where customer_key <> -1
 """
-# Of the products with most versions, the one that sold most often: the same at every run.
+# The best-selling of the products with more than two versions: the same one at every run.
 _ONE_PRODUCT = """
     with repacked as (
         select product_id from warehouse.dim_product

@@ -1,4 +1,4 @@
-"""`headrace dev`: Dagster's webserver and daemon over the home, until it is stopped."""
+"""`headrace dev`: Dagster's code server, daemon and web server over the home, until a signal."""
 
 import json
 import os
@@ -28,23 +28,23 @@ from headrace.project.home_setup import environment_of, prepare_home
 _HOST = "127.0.0.1"
 # The code location's module and name, as in pyproject.toml and workspace.yaml.
 _MODULE, _LOCATION = "platform_assets.definitions", "platform"
-# Its processes import while the code server loads the definitions.
+# The daemon and the web server import this module while the code server loads the definitions.
 _SERVICE = "platform_assets.runtime.service"
 _READY_SECONDS = 180
 _END_SECONDS = 30
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 _RELOAD_SECONDS = 5.0
-_ASK = """
+_STATUS_QUERY = """
 { instance { info } workspaceOrError { ... on Workspace { locationEntries {
     loadStatus locationOrLoadError { ... on PythonError {
         className message causes { message } } } } } } }
 """
-# While the code server starts, or starts again, its location has this error.
+# The error of the code location while its server starts or restarts.
 _UNREACHABLE = "DagsterUserCodeUnreachableError"
 
 
 class DagsterEndedError(HeadraceError):
-    """Dagster's own processes ended by themselves."""
+    """One of Dagster's processes ended without a signal to `headrace dev`."""
 
 
 def serve(port: int, say: Callable[[str], None]) -> None:
@@ -52,11 +52,12 @@ def serve(port: int, say: Callable[[str], None]) -> None:
 
     Args:
         port: Of the UI, on 127.0.0.1.
-        say: Told when the UI can be opened, and of errors of the configuration meanwhile.
+        say: Prints a line: when the UI can be opened, and when definitions cannot be loaded.
 
     Raises:
-        ConfigError: The configuration is wrong, the port is taken, or another one runs.
-        DagsterEndedError: Dagster did not start, or ended.
+        ConfigError: The configuration is invalid, the port is in use, or another `headrace dev`
+            serves the installation.
+        DagsterEndedError: Dagster did not start, or a process of it ended.
     """
     project = load_project()
     url = f"http://{_HOST}:{port}"
@@ -65,7 +66,7 @@ def serve(port: int, say: Callable[[str], None]) -> None:
         prepare_home(project)
         variables = {
             "PYTHONWARNINGS": "ignore",
-            # As `dagster dev` has it: code that looks for it behaves as on a developer's machine.
+            # As `dagster dev` sets it: Dagster and its integrations then use development defaults.
             "DAGSTER_IS_DEV_CLI": "1",
             **os.environ,
             **environment_of(project),
@@ -81,15 +82,15 @@ def serve(port: int, say: Callable[[str], None]) -> None:
 
 
 def require_free(port: int) -> None:
-    """See that nobody serves the port.
+    """Check that this process can listen on the port.
 
     Raises:
-        ConfigError: Somebody does, or this user may not.
+        ConfigError: Another program listens on it, or this user is not allowed to.
     """
     with socket.socket() as caller, socket.socket() as server:
         caller.settimeout(1)
         taken = caller.connect_ex((_HOST, port)) == 0
-        # A server that has just ended leaves connections behind that do not matter.
+        # Connections of a server that ended a moment ago may still hold the port in TIME_WAIT.
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             server.bind((_HOST, port))
@@ -109,19 +110,19 @@ _LAST_PORT = 65_535
 
 @dataclass(frozen=True)
 class Ui:
-    """The UI's answers.
+    """Dagster's web server, queried over GraphQL.
 
     Attributes:
-        url: Where it is.
-        home: DAGSTER_HOME of the installation that it shall serve.
+        url: Its address.
+        home: DAGSTER_HOME of the installation that it has to serve.
     """
 
     url: str
     home: Path
 
     def answer(self) -> Mapping[str, Any] | None:
-        """What it says of itself; None if it does not answer, or if it is not ours."""
-        body = json.dumps({"query": _ASK}).encode()
+        """Its status; None if it does not answer or serves another installation."""
+        body = json.dumps({"query": _STATUS_QUERY}).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.url}/graphql", body, headers)  # noqa: S310  # ours
         try:
@@ -134,7 +135,7 @@ class Ui:
 
 
 def _await_ready(ui: Ui, dagster: "_Processes", ended: list[int]) -> bool:
-    """True once the UI answers with a code location; False if a signal came before."""
+    """Wait until the UI has loaded the code location; False if a signal arrives before."""
     deadline = time.monotonic() + _READY_SECONDS
     while not ended:
         _require_alive(dagster)
@@ -143,26 +144,26 @@ def _await_ready(ui: Ui, dagster: "_Processes", ended: list[int]) -> bool:
         if time.monotonic() > deadline:
             raise DagsterEndedError(
                 f"{ui.url} did not answer for {_READY_SECONDS} s",
-                fix="look at Dagster's messages above, and try another port",
+                fix="read Dagster's messages above, or try another port",
             )
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
     return False
 
 
 def _watch(ui: Ui, dagster: "_Processes", ended: list[int], say: Callable[[str], None]) -> None:
-    """Until a signal comes; says what is wrong with definitions that were loaded again."""
-    said, look_at = "", time.monotonic()
+    """Print why reloaded definitions cannot be loaded, until a signal arrives."""
+    printed, next_query_at = "", time.monotonic()
     while not ended:
         _require_alive(dagster)
-        if time.monotonic() >= look_at:
+        if time.monotonic() >= next_query_at:
             error = _load_error(ui.answer())
-            if error and error != said:
+            if error and error != printed:
                 say(f"error: the definitions cannot be loaded:\n{error}")
-            elif said and error == "":
+            elif printed and error == "":
                 say("the definitions are loaded again")
-            said = said if error is None else error
-            look_at = time.monotonic() + _RELOAD_SECONDS
-        time.sleep(_LOOK_SECONDS)
+            printed = printed if error is None else error
+            next_query_at = time.monotonic() + _RELOAD_SECONDS
+        time.sleep(_POLL_SECONDS)
 
 
 def _is_loaded(answer: Mapping[str, Any]) -> bool:
@@ -175,7 +176,7 @@ def _is_loaded(answer: Mapping[str, Any]) -> bool:
 
 
 def _load_error(answer: Mapping[str, Any] | None) -> str | None:
-    """Why the code location cannot be loaded; empty if it is, None if nobody knows."""
+    """Why the code location cannot be loaded; empty if it is loaded, None if that is not known."""
     if answer is None or not _is_loaded(answer):
         return None
     for entry in answer["workspaceOrError"]["locationEntries"]:
@@ -187,7 +188,7 @@ def _load_error(answer: Mapping[str, Any] | None) -> str | None:
 
 
 def _prepare_runs(dagster: "_Processes") -> None:
-    """Have the daemon start its forkserver: sooner, its imports would delay the UI."""
+    """Have the daemon start its forkserver, whose imports would have delayed the UI before."""
     stdin = dagster["daemon"].stdin
     if stdin is not None:
         with suppress(BrokenPipeError):
@@ -200,7 +201,7 @@ def _require_alive(dagster: "_Processes") -> None:
         if (code := process.poll()) is not None:
             raise DagsterEndedError(
                 f"Dagster's {name} ended with code {code}",
-                fix="its messages above say why; then start it again",
+                fix="read its messages above, then run headrace dev again",
             )
 
 
@@ -211,9 +212,9 @@ _Processes = dict[str, "subprocess.Popen[bytes]"]
 def _dagster(
     home: Path, port: int, variables: Mapping[str, str], lock: int
 ) -> Iterator[_Processes]:
-    """Dagster's processes over the installation, in one process group that ends with this."""
+    """Start Dagster's processes in one process group; end the group with the block."""
     processes: _Processes = {}
-    # A Unix socket's path has 107 bytes at most, and a home's may be longer.
+    # A Unix socket's path has at most 107 bytes, which a path below the home may exceed.
     with TemporaryDirectory(prefix="headrace-") as folder:
         try:
             for name, command in _commands(home, port, Path(folder) / "code.sock").items():
@@ -232,7 +233,7 @@ def _dagster(
 
 
 def _commands(home: Path, port: int, code: Path) -> dict[str, list[str]]:
-    """What runs, each with the arguments of `python -m`."""
+    """By process: its arguments after `python -m`."""
     location = _location()
     workspace = home / "workspace.yaml"
     server = {"host": "localhost", "socket": str(code), "location_name": _LOCATION}
@@ -254,7 +255,7 @@ def _commands(home: Path, port: int, code: Path) -> dict[str, list[str]]:
 
 
 def _end(processes: _Processes) -> None:
-    """Interrupt them; what does not end in time is killed, runs among it."""
+    """Interrupt the processes; kill those, runs included, that do not end in time."""
     if not processes:
         return
     group = next(iter(processes.values())).pid
@@ -264,10 +265,10 @@ def _end(processes: _Processes) -> None:
     for process in processes.values():
         with suppress(subprocess.TimeoutExpired):
             process.wait(max(0.0, deadline - time.monotonic()))
-    # Runs are processes of the group, too: they end as a terminated run does.
+    # Runs are processes of the group, too; on SIGTERM they end like terminated runs.
     _signal_group(group, signal.SIGTERM)
     while time.monotonic() < deadline and _signal_group(group, 0):
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
     _signal_group(group, signal.SIGKILL)
     for process in processes.values():
         process.wait()
@@ -276,7 +277,7 @@ def _end(processes: _Processes) -> None:
 
 
 def _signal_group(group: int, number: int) -> bool:
-    """Whether a process of the group was there to get the signal."""
+    """Send the signal; whether the group still had a process."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):
@@ -294,16 +295,16 @@ def _location() -> Path:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[list[int]]:
-    """The signals that came; while this lasts they end nothing by themselves."""
-    came: list[int] = []
+    """Collect signals instead of ending this process; gives the list of those received."""
+    received: list[int] = []
 
     def take(number: int, _: FrameType | None) -> None:
-        came.append(number)
+        received.append(number)
 
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, take) for number in signals}
     try:
-        yield came
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -102,7 +102,7 @@ def print_cause(cause: Cause) -> None:
 
 @contextmanager
 def progress_bars() -> Iterator[None]:
-    """Show the progress of assets on stderr: a bar each, or lines if stderr is no terminal."""
+    """Show progress on stderr: a bar for each asset, or a line if stderr is no terminal."""
     if not messages.is_terminal:
         with progress.listening(_print_when_done):
             yield
@@ -111,7 +111,6 @@ def progress_bars() -> Iterator[None]:
         TextColumn("{task.description:<34}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("days"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=messages) as bars:
@@ -128,7 +127,7 @@ def progress_bars() -> Iterator[None]:
 
 def _print_when_done(asset: str, done: int, total: int) -> None:
     if done == total > 0:
-        messages.print(f"{asset}: {total} days")
+        messages.print(f"{asset}: {done} of {total}")
 
 
 def _results() -> Console:

@@ -26,7 +26,7 @@ _FIXES = {
 _FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/)*(\w*)", re.DOTALL)
 # These can read files and run programs of the server even in a read-only transaction.
 _UNCONFINED = {"copy", "do"}
-_DEFAULT_FIX = "schemas are warehouse, marts and platform; \\d works in psql"
+_DEFAULT_FIX = "the schemas are warehouse, marts, bi and platform; in psql, \\d lists tables"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print data as JSON and n
 
 @app.command()
 def grant(
-    role: Annotated[str, typer.Argument(help="Role of Postgres; made if it is not there.")],
+    role: Annotated[str, typer.Argument(help="Role of Postgres; created if it does not exist.")],
     as_json: JsonFlag = False,
 ) -> None:
     r"""Let a role read the warehouse: all of it, or the rows that `row_access` names for it.

@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 from typer.testing import CliRunner
 
+from headrace import progress
 from headrace.cli import audit, output
 from headrace.cli.app import app
 from headrace.cli.backfill import BackfillResult, print_backfill
@@ -55,6 +56,21 @@ def test_a_view_has_no_rows_of_its_own(capsys: pytest.CaptureFixture[str]) -> No
     at = datetime(2024, 1, 1, tzinfo=UTC)
     print_status([AssetStatus("marts/v", 1, 0, 0, 0, 0, 0, None, at)], as_json=False)
     assert "None" not in printed(capsys)[0]
+
+
+def test_progress_without_a_terminal_is_one_line_when_an_asset_is_done(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with output.progress_bars():
+        progress.report("raw/shop_budgets", 1, 2)
+        progress.report("raw/shop_budgets", 2, 2)
+        progress.report("audit of dimensions", 3, 3)
+        progress.report("raw/shop_orders", 0, 0)
+    # What is counted differs: partitions, dimensions, batches.
+    assert printed(capsys)[1].splitlines() == [
+        "raw/shop_budgets: 2 of 2",
+        "audit of dimensions: 3 of 3",
+    ]
 
 
 NEVER_BUILT = AssetStatus("marts/m", 0, 0, 0, 0, 7, 4, 0, None)
