@@ -58,3 +58,16 @@ def spark_jvm(spark_jvm_url: str) -> Iterator[SparkSession]:
 def spark(request: pytest.FixtureRequest) -> SparkSession:
     session: SparkSession = request.getfixturevalue(request.param)
     return session
+
+
+@pytest.fixture(
+    params=["sail", pytest.param("spark_jvm", marks=[pytest.mark.spark, pytest.mark.slow])],
+    ids=["sail", "spark"],
+)
+def spark_nightly(request: pytest.FixtureRequest) -> SparkSession:
+    """Both engines, Spark in the nightly tests only: it needs minutes for plans as large as these.
+
+    What the plans are made of is tested on both engines in `make test` (tests/engine).
+    """
+    session: SparkSession = request.getfixturevalue(request.param)
+    return session

@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import threading
 from collections.abc import Collection
 from contextlib import suppress
 from functools import cache
@@ -11,6 +12,8 @@ import psycopg
 from headrace.warehouse.sessions import Connect, Session, advisory_key, map_errors
 
 _KIND = "run"
+# The first steps of a run take its lock at the same time, in threads of one process.
+_HOLDING = threading.Lock()
 _HELD = """
 select (classid::bigint << 32) | objid::bigint
 from pg_locks
@@ -25,13 +28,14 @@ def hold(connect: Connect, run_id: str) -> None:
     A lock is shared: the steps of a run may have processes of their own.
     """
     held = _sessions(os.getpid())
-    if run_id in held:
-        return
-    with map_errors("taking the lock of a run"):
-        session = connect()
-        session.execute("set idle_session_timeout = 0")
-        session.execute("select pg_advisory_lock_shared(%s)", (advisory_key(_KIND, run_id),))
-    held[run_id] = session
+    with _HOLDING:
+        if run_id in held:
+            return
+        with map_errors("taking the lock of a run"):
+            session = connect()
+            session.execute("set idle_session_timeout = 0")
+            session.execute("select pg_advisory_lock_shared(%s)", (advisory_key(_KIND, run_id),))
+        held[run_id] = session
 
 
 def release(run_id: str) -> None:

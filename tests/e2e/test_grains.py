@@ -49,7 +49,10 @@ def partitions(shop: Installation, asset: str) -> list[date | None]:
     return sorted((day for day, state in states.items() if state.published_at), key=str)
 
 
-@pytest.fixture(scope="module", params=["none", "year", "month", "week"])
+_NIGHTLY = [pytest.param(grain, marks=pytest.mark.slow) for grain in ("year", "week")]
+
+
+@pytest.fixture(scope="module", params=["none", "month", *_NIGHTLY])
 def shop(request: pytest.FixtureRequest) -> Iterator[tuple[Installation, str]]:
     """Three months of sales in one undated file, loaded by one command."""
     with grain_shop(END, request.param) as made:

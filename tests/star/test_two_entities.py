@@ -16,9 +16,9 @@ def brands(lake: Lake) -> list[tuple[str | None, datetime | None]]:
     return [(version.brand, version.valid_to) for version in found]
 
 
-def test_changes_of_both_are_in_the_order_of_their_times(spark: SparkSession) -> None:
+def test_changes_of_both_are_in_the_order_of_their_times(spark_nightly: SparkSession) -> None:
     lake = follow(
-        spark,
+        spark_nightly,
         "two_entities",
         [told(0, "x", since=at(0.5))],
         [told(2, "z", since=at(2.5)), told(2, "y", since=at(1.5), entity=CRM)],
@@ -30,19 +30,22 @@ def test_changes_of_both_are_in_the_order_of_their_times(spark: SparkSession) ->
     assert lake.published() == lake.built()
 
 
-def test_at_one_instant_the_entity_that_is_named_last_holds(spark: SparkSession) -> None:
+def test_at_one_instant_the_entity_that_is_named_last_holds(spark_nightly: SparkSession) -> None:
     """Whatever its line, its source's order and its day say."""
     first = told(3, "shop", since=at(1.5), line=9, seq=2)
     last = told(1, "crm", since=at(1.5), entity=CRM, seq=1)
     for days in ([[first], [last]], [[last], [first]]):
-        assert brands(follow(spark, "two_entities", *days)) == [("crm", None)]
+        assert brands(follow(spark_nightly, "two_entities", *days)) == [("crm", None)]
     midnight = [told(1, "shop", line=9, seq=2), told(1, "crm", entity=CRM, seq=1)]
-    assert brands(follow(spark, "two_entities_flag", midnight)) == [("crm", None)]
+    assert brands(follow(spark_nightly, "two_entities_flag", midnight)) == [("crm", None)]
 
 
-def test_a_column_that_one_lacks_keeps_its_value(spark: SparkSession) -> None:
+def test_a_column_that_one_lacks_keeps_its_value(spark_nightly: SparkSession) -> None:
     lake = follow(
-        spark, "two_entities", [told(0, "x", note="n")], [told(1, "y", entity=CRM, since=at(1.5))]
+        spark_nightly,
+        "two_entities",
+        [told(0, "x", note="n")],
+        [told(1, "y", entity=CRM, since=at(1.5))],
     )
     assert {(v.brand, v.note) for v in lake.versions()} == {("x", "n"), ("y", "n")}
     assert lake.late == 0

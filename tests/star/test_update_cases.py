@@ -133,11 +133,11 @@ def test_a_row_without_a_time_comes_after_what_its_day_told_before_it(sail: Spar
     assert {v.brand for v in lake.versions()} == {"x", "q"}
 
 
-def test_a_member_whose_row_is_quarantined_was_there(spark: SparkSession) -> None:
+def test_a_member_whose_row_is_quarantined_was_there(spark_nightly: SparkSession) -> None:
     other = [State("b", 2, day, "o", line=2) for day in range(6)]
     unread = [told(day, None, quarantined=True) for day in range(6)]
     days = [[other[0], told(0, "x")], [other[1], unread[1]], [other[2], unread[2]], [other[3]]]
-    lake = follow(spark, "snapshot", *days)
+    lake = follow(spark_nightly, "snapshot", *days)
     mine = {(v.valid_from, v.valid_to) for v in lake.versions() if v.shop == "a"}
     assert mine == {(BEGIN, at(3))}
     # A quarantined row brings nobody back, and nobody of whom nothing was told before.
@@ -195,9 +195,9 @@ def test_every_version_shows_an_overwritten_value_as_it_is_now(sail: SparkSessio
     assert {v.note for v in lake.versions()} == {None}
 
 
-def test_a_null_that_says_nothing_keeps_what_was_told(spark: SparkSession) -> None:
+def test_a_null_that_says_nothing_keeps_what_was_told(spark_nightly: SparkSession) -> None:
     day = [told(0, "x", note="n", since=at(0)), told(0, None, line=2, since=at(0), note="m")]
-    lake = follow(spark, "partial", day, [told(1, None, since=at(1))])
+    lake = follow(spark_nightly, "partial", day, [told(1, None, since=at(1))])
     assert lake.late == 0
     assert lake.versions() == {Version("a", 1, "x", BEGIN, None, "m")}
     # A member that is back begins anew, but for its overwritten values.
@@ -209,10 +209,12 @@ def test_a_null_that_says_nothing_keeps_what_was_told(spark: SparkSession) -> No
     assert lake.published() == lake.built()
 
 
-def test_a_null_says_nothing_of_a_member_that_a_snapshot_lacked(spark: SparkSession) -> None:
+def test_a_null_says_nothing_of_a_member_that_a_snapshot_lacked(
+    spark_nightly: SparkSession,
+) -> None:
     other = [State("b", 2, day, "b", line=9) for day in range(5)]
     lake = follow(
-        spark,
+        spark_nightly,
         "snapshot_partial",
         [told(0, "x", note="n"), other[0]],
         [told(1, None), other[1]],
@@ -241,9 +243,9 @@ def test_an_untracked_value_stays_in_its_version(sail: SparkSession) -> None:
 
 
 def test_a_row_with_a_smaller_number_than_one_that_holds_changes_nothing(
-    spark: SparkSession,
+    spark_nightly: SparkSession,
 ) -> None:
-    lake = follow(spark, "sequence", [told(0, "x", seq=1)], [told(1, "z", seq=9)])
+    lake = follow(spark_nightly, "sequence", [told(0, "x", seq=1)], [told(1, "z", seq=9)])
     lake.run({2: [told(2, "y", seq=5), told(2, "q", line=2, seq=12, since=at(2.5))]})
     assert {(v.brand, v.valid_from) for v in lake.versions()} == {
         ("x", BEGIN),
@@ -321,10 +323,12 @@ def test_a_time_that_is_odd_or_missing_still_gives_whole_versions(sail: SparkSes
     }
 
 
-def test_what_is_current_and_overwritten_is_todays_and_not_the_futures(spark: SparkSession) -> None:
+def test_what_is_current_and_overwritten_is_todays_and_not_the_futures(
+    spark_nightly: SparkSession,
+) -> None:
     price = told(0, "low", note="n", since=at(0))
     future = told(0, "high", note="m", line=2, since=at(3.5))
-    lake = follow(spark, "close_at_effective_time", [price, future])
+    lake = follow(spark_nightly, "close_at_effective_time", [price, future])
     assert flags(lake) == {"low": (True, False), "high": (False, True)}
     assert {v.note for v in lake.versions()} == {"n"}
     # A day that tells of others, and none of them of the future: nothing is built anew.
@@ -366,8 +370,8 @@ def test_a_dimension_that_needs_no_unknown_member_has_none(sail: SparkSession) -
     assert lake.head.num_rows == 1
 
 
-def test_intervals_are_those_in_which_the_key_differs(spark: SparkSession) -> None:
-    lake = follow(spark, "close", [told(0, "x")], [told(4, "y")])
+def test_intervals_are_those_in_which_the_key_differs(spark_nightly: SparkSession) -> None:
+    lake = follow(spark_nightly, "close", [told(0, "x")], [told(4, "y")])
     old = lake.head, lake.tail
     lake.run({2: [told(2, None, gone=True)], 6: [told(6, "z")]})
     # Deleted from the 2nd on, as before from the 4th, another from the 6th.
@@ -383,7 +387,7 @@ def test_intervals_are_those_in_which_the_key_differs(spark: SparkSession) -> No
     ids=lambda names: "-".join(names.values()),
 )
 def test_users_may_call_their_columns_what_they_like(
-    spark: SparkSession, names: dict[str, str]
+    spark_nightly: SparkSession, names: dict[str, str]
 ) -> None:
     config = DimensionConfig.model_validate(
         {
@@ -396,7 +400,7 @@ def test_users_may_call_their_columns_what_they_like(
             "first_version": "at_effective_time",
         }
     )
-    lake = Lake(spark, config, names=names)
+    lake = Lake(spark_nightly, config, names=names)
     in_order = {1: [told(1, "x", note="m"), told(1, "y", line=2, gone=True)], 4: [told(4, "z")]}
     late = {2: [told(2, "y", note="k")]}
     for days in ({0: [told(0, "x", note="n")]}, in_order, late):

@@ -21,6 +21,8 @@ KEYS = [("a", 1), ("a", 11), ("ab", 1), ("ab", 11), ("b", 2)]
 DAYS = range(6)
 # Their plans are the largest, and their parts are those of others.
 NIGHTLY = (
+    "partial_flag",
+    "timed_snapshot_deletes",
     "timed_snapshot_flag",
     "timed_snapshot_keep",
     "two_entities_flag",
