@@ -11,6 +11,8 @@ A subset of Java's `DateTimeFormatter` patterns. The whole text must match the p
 One letter of month, day, hour, minute or second matches one or two digits, two letters match two.
 A year of two digits is one of the hundred years that begin with the pivot. A fraction may have
 digits below a microsecond only where they are truncated.
+
+`compile_patterns` is for values; `day_regexes` is for the day of a value that may be unreadable.
 """
 
 import re
@@ -51,6 +53,20 @@ _MONTH_NAME = (
 )
 # UTC-14:00 to UTC+14:00, the largest offsets in use; Spark accepts 18 hours.
 _ZONE = "(?:Z|[+-](?:0[0-9]|1[0-4]):?[0-5][0-9])"
+# What `day_regexes` accepts for a part, where that is more than a value may have.
+_DAY_PARTS = {
+    "year": "[0-9]{4}",
+    "short_year": "[0-9]{2}",
+    "month_name": "[A-Za-z]{3,9}",
+    "fraction": "[0-9]+",
+    "zone": "(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)",
+}
+_NOT_OF_DAY = ("second", "fraction", "weekday")
+_ISO_DAY = (
+    "(?P<year>[0-9]{4})-(?P<month>[0-9]{1,2})-(?P<day>[0-9]{1,2})"
+    "(?:[T ](?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?::[0-9]{2}(?:[.,][0-9]+)?)?"
+    f" ?(?P<zone>{_DAY_PARTS['zone']})?)?"
+)
 # Neither engine parses a zone after a blank or after minutes.
 _IN_ORDER = re.compile(
     r"<year>-<month>-<day>(?:[ T]<hour>:<minute>(?::<second>(?:\.<fraction>)?(?:<zone>)?)?)?"
@@ -111,6 +127,32 @@ def compile_patterns(
     return tuple(found)
 
 
+@cache
+def day_regexes(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """A regular expression of each pattern, by default ISO 8601, with groups named by parts.
+
+    They match every text that `compile_patterns` reads, and more, such as `Sept` for a month: the
+    day of a text may be readable though its value is not.
+
+    Raises:
+        ConfigError: A pattern has letters outside the subset.
+    """
+    return tuple(map(_day_regex, patterns)) or (_ISO_DAY,)
+
+
+def _day_regex(pattern: str) -> str:
+    regex = ""
+    for token in _TOKEN.finditer(pattern):
+        if letters := token["letters"]:
+            part, part_regex = _part(letters, pattern, _Reading("", "", cuts=True))
+            name = "?:" if part in _NOT_OF_DAY else f"?P<{part}>"
+            regex += f"({name}{_DAY_PARTS.get(part, part_regex)})"
+        else:
+            text = _literal(token)
+            regex += {"[": "(?:", "]": ")?"}.get(text) or re.escape(text)
+    return regex
+
+
 @dataclass(frozen=True)
 class _Reading:
     """How to read two-digit years (century, regex of the years) and long fractions."""
@@ -168,7 +210,7 @@ def _compiled(pattern: str, whole: str, reading: _Reading) -> TimePattern:
             shape += f"<{part}>"
             parts += [] if part == "weekday" else [part]
         else:
-            text = token["other"] if token["quoted"] is None else token["quoted"] or "'"
+            text = _literal(token)
             regex += re.escape(text)
             shape += text
     kinds = [part.replace("short_", "").removesuffix("12").removesuffix("_name") for part in parts]
@@ -180,6 +222,10 @@ def _compiled(pattern: str, whole: str, reading: _Reading) -> TimePattern:
         raise _refused(whole, "has only one of hour (h) and AM/PM (a)", "use h with a, or H alone")
     is_iso = _IN_ORDER.fullmatch(shape) is not None
     return TimePattern(regex, tuple(parts), is_iso, reading.century)
+
+
+def _literal(token: re.Match[str]) -> str:
+    return token["other"] if token["quoted"] is None else token["quoted"] or "'"
 
 
 def _part(letters: str, whole: str, reading: _Reading) -> tuple[str, str]:

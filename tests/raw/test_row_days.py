@@ -87,8 +87,35 @@ def test_noon_and_midnight_are_told_apart_where_an_offset_makes_it_matter() -> N
 
 def test_a_year_of_two_digits_is_one_of_the_hundred_from_the_pivot_on() -> None:
     texts: list[str | None] = ["01DEC10", "01DEC29", "01DEC30", "01DEC99"]
-    years = [2010, 2029, 1930, 1999]
-    assert days(texts, "ddMMMyy", pivot=1930) == [date(year, 12, 1) for year in years]
+    expected = [date(year, 12, 1) for year in (2010, 2029, 1930, 1999)]
+    assert days(texts, "ddMMMyy", pivot=1930) == expected
+    assert days(texts, "ddMMMuu", pivot=1930) == expected
+
+
+def test_an_hour_without_minutes_is_shifted_by_its_offset() -> None:
+    texts: list[str | None] = ["2010-12-01 23 -05:00", "2010-12-01 00 +01:00"]
+    found = days(texts, "yyyy-MM-dd HH XXX", kind="timestamptz")
+    assert found == [date(2010, 12, 2), date(2010, 11, 30)]
+
+
+@pytest.mark.parametrize(
+    ("text", "formats", "kind"),
+    [
+        ("Sept 1, 2010", ("MMM d, yyyy",), "date"),
+        ("2010-09-01 08:26", (), "date"),
+        ("2010-09-01 08:26:00,123", (), "timestamp"),
+        ("2010-09-01T08:26:00+01", (), "timestamp"),
+        ("2010-09-01 25:00", ("yyyy-MM-dd HH:mm",), "timestamp"),
+    ],
+)
+def test_the_day_of_an_unreadable_value_is_read_where_it_can_be(
+    text: str, formats: tuple[str, ...], kind: str
+) -> None:
+    assert days([text], *formats, kind=kind) == [date(2010, 9, 1)]
+
+
+def test_a_year_before_the_first_partition_is_read() -> None:
+    assert days(["0010-12-01"], "yyyy-MM-dd") == [date(10, 12, 1)]
 
 
 @pytest.mark.property
