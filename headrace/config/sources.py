@@ -27,42 +27,41 @@ from headrace.config.model import (
 )
 from headrace.grain import Grain
 from headrace.schema import Column, TableSchema
+from headrace.sources.lineage import LINEAGE, PLACE
 
 _FROM_DOUBLE = ("double", "decimal", "int", "bigint")
 _PERIODS = ("day", "week", "month", "year", "none")
-# Where a row was read: part of the key where the source repeats its own (KeyColumnName).
-PLACE_COLUMNS = {
-    "_source_object": Column(
-        "_source_object", "string", description="File, table or topic partition."
-    ),
-    "_source_position": Column(
-        "_source_position", "bigint", description="Line, row, offset or LSN in it."
-    ),
-}
-OPERATION_DESCRIPTION = "insert, update or delete of a change feed; NULL: a row as it was found."
-# What was delivered later is newer, whichever run captured it; within a file, the later line is.
-SOURCE_ORDER = ("_delivery_order", *PLACE_COLUMNS)
 
 
 class RowRule(StrictModel):
-    """A condition that every processed row keeps; a row that breaks it is quarantined."""
+    """A condition that every processed row meets; a row that does not is quarantined."""
 
     name: Name = Field(description="Lower snake case, at most 48 characters.")
     expect: str = Field(
         description="SQL condition over the entity's columns; NULL passes. "
         "docs/how-to/write-rules-and-conditions.md says what it may use."
     )
-    reason: str = Field(description="What the quarantined row says of itself.")
+    reason: str = Field(description="Reason that the quarantine shows for a row that breaks it.")
 
 
 class QualityConfig(StrictModel):
-    """When a whole partition is held, though its rows could be written."""
+    """Limits beyond which a whole partition is held."""
 
     max_quarantined_share: float = Field(
-        0.05, ge=0, le=1, description="Share of a day's rows that may be quarantined."
+        0.05,
+        ge=0,
+        le=1,
+        description="Largest share of a day's rows that may be quarantined; with more, the day is "
+        "held.",
     )
-    min_rows: int = Field(0, ge=0, description="A day with fewer published rows is held…")
-    allow_empty: bool = Field(True, description="…unless it has none at all and this is true.")
+    min_rows: int = Field(
+        0, ge=0, description="A day with fewer published rows is held; see `allow_empty`."
+    )
+    allow_empty: bool = Field(
+        True,
+        description="Whether a day without rows is published, whatever `min_rows` is; else it is "
+        "held.",
+    )
     max_rows: int | None = Field(None, ge=0, description="A day with more published rows is held.")
 
     @model_validator(mode="after")
@@ -85,55 +84,56 @@ class EntityConfig(StrictModel):
     extract: FileExtract = Field(description="How it is read.")
     partition: Literal["day", "week", "month", "year", "none"] | None = Field(
         None,
-        description="How long a partition of its tables is: `day`, `week` (from Monday), `month`, "
-        "`year`, or `none`: one state of all. Left out it is `day`; of files of which neither name "
-        "nor rows say a day it is `none`, where no fact is made of them: each version that is "
-        "captured counts from the day on which it was written.",
+        description="Length of a partition of its tables: `day`, `week` (from Monday), `month`, "
+        "`year`, or `none` for one partition with everything. By default `day`; `none` for files "
+        "without a day in path and rows, unless a fact is built from them. Each version of such a "
+        "file takes effect on the day on which it was written.",
         examples=["month"],
     )
     where: str | None = Field(
         None,
-        description="SQL condition over the columns. A row for which it is not true is no row of "
-        "this entity: it is counted and left out. For files that tell of several entities.",
+        description="SQL condition over the columns. Rows for which it is not true do not belong "
+        "to this entity: they are counted and left out. For files with rows of several entities.",
         examples=["customer_id is not null"],
     )
     key: tuple[KeyColumnName, ...] = Field(
         min_length=1,
-        description="Natural key: of the rows of a day that agree in it, the latest counts: that "
-        "of the file written last, and of the last line there. Where the source itself repeats a "
-        "key and each row counts, add `_source_position`, the line in the file (and "
-        "`_source_object`, the file, if a day has several).",
+        description="Natural key. Of several rows of a day with one key, only the last one counts: "
+        "the last line of the file that was written last. If the source repeats a key and every "
+        "row counts, add `_source_position`, the line in the file (and `_source_object`, the file, "
+        "if a day has several).",
         examples=[["invoice_no", "stock_code"], ["invoice_no", "_source_position"]],
     )
     duplicates: Literal["keep", "drop"] = Field(
         "keep",
-        description="What becomes of rows of a day that agree in every column, wherever they "
-        "stand: `drop` keeps the first of them. Rows that differ in any column are not touched by "
-        "it; dropped ones are counted (`rows_repeated`).",
+        description="Treatment of rows of a day that are equal in every column, in one file or in "
+        "several. `keep`: all of them count. `drop`: the first one counts; the others are dropped "
+        "and counted (`rows_repeated`).",
     )
     event_time: ColumnName | None = Field(
         None,
-        description="When the row happened. Its day (in `timezone`) must lie in the row's "
-        "partition: a row of another day is quarantined. By default what a fact of the entity "
-        "says, or `partition_by`.",
+        description="Column with the event time. A row whose day (in `timezone`) lies outside its "
+        "partition is quarantined. By default the `event_time` of a fact of the entity, or "
+        "`partition_by`.",
     )
     timezone: str | None = Field(
         None,
-        description="Zone of its local times, by its IANA name. Then a `timestamptz` without an "
-        "offset is local time there, a row's day is the local one, and a `timestamp` or a day is "
-        "compared as the instant that it is. Without it, days are UTC and a `timestamptz` without "
-        "an offset is, too.",
+        description="IANA name of the zone of its local times. A `timestamptz` without an offset "
+        "is then local time of that zone, a row's day is the local day, and a `timestamp` or day "
+        "is compared as an instant of that zone. Without it, days are UTC days, and a "
+        "`timestamptz` without an offset is UTC.",
         examples=["Europe/Berlin"],
     )
-    columns: tuple[ColumnConfig, ...] = Field(min_length=1, description="What it consists of.")
+    columns: tuple[ColumnConfig, ...] = Field(min_length=1, description="Its columns.")
     rules: tuple[RowRule, ...] = Field(
-        (), description="Conditions that every row keeps, besides its columns' types."
+        (), description="Conditions that every row meets, besides the types of its columns."
     )
-    quality: QualityConfig = Field(QualityConfig(), description="When a whole day is held.")
+    quality: QualityConfig = Field(QualityConfig(), description="When a whole partition is held.")
     transform: str | None = Field(
         None,
         pattern=r"^[\w.]+:\w+$",
-        description="package.module:function, DataFrame in, DataFrame out, after typing.",
+        description="`package.module:function` that is called with the typed rows, a DataFrame, "
+        "and returns a DataFrame.",
     )
     owners: tuple[Owner, ...] = Field(
         (), description=f"{OWNERS_DESCRIPTION} By default the source's."
@@ -159,7 +159,7 @@ class EntityConfig(StrictModel):
         days = {place: name for place, name in times.items() if name is not None}
         wanted = {"key": self.key, **{place: (name,) for place, name in days.items()}}
         for place, used in wanted.items():
-            if unknown := sorted({*used} - {*names, *PLACE_COLUMNS}):
+            if unknown := sorted({*used} - {*names, *PLACE}):
                 near = did_you_mean(unknown[0], names)
                 raise ValueError(
                     f"{place}: {', '.join(unknown)}: not among the columns {', '.join(names)}{near}"
@@ -217,30 +217,27 @@ class EntityConfig(StrictModel):
         return Grain(self.partition)
 
     def expects_file(self, partition: date) -> bool:
-        """Whether there is a file of a partition, by the declared weekdays and closed days."""
+        """Whether a file of a partition is expected, by weekdays and closed days."""
         if self.grain == Grain.NONE:
             return not self.extract.optional
         return any(map(self.extract.expects_file, self.grain.days_of(partition)))
 
     def waits_until(self, partition: date) -> datetime | None:
-        """Until when a file of a partition is waited for, UTC: counted from its last day.
-
-        None: for good.
-        """
+        """The deadline for a file of a partition, UTC, counted from its last day; None: none."""
         is_whole = self.grain == Grain.NONE
         last = partition if is_whole else self.grain.end_of(partition) - timedelta(days=1)
         return self.extract.waits_until(last)
 
     def deadlines(self) -> str | None:
-        """The times at which a day's file is due, UTC, as cron; None without a limit.
+        """The deadlines of daily files, UTC, as a cron expression; None without deadlines.
 
-        None of longer partitions too: cron cannot count days from the end of a month.
+        None for longer partitions, too: cron cannot count days from the end of a month.
         """
         return self.extract.deadlines() if self.grain == Grain.DAY else None
 
     @model_validator(mode="after")
     def _periods_are_known(self) -> Self:
-        """Refuse a partition that neither names nor rows of files tell."""
+        """Refuse a partition that follows neither from the path nor from the rows."""
         extract = self.extract
         if extract.day_of_file == "time" and self.partition in ("week", "month", "year"):
             raise ValueError(
@@ -260,7 +257,7 @@ class EntityConfig(StrictModel):
 
     @property
     def day_column(self) -> str | None:
-        """The column whose day is the row's partition; None where only its file says the day."""
+        """The column whose day is the row's partition; None if only its file determines the day."""
         return self.event_time or self.extract.partition_by
 
     @model_validator(mode="after")
@@ -282,13 +279,13 @@ class EntityConfig(StrictModel):
         return {column.name: column for column in self.columns}[name]
 
     def forms_of(self, column: ColumnConfig) -> tuple[Form, ...]:
-        """How texts of a column that look equal are made equal."""
+        """The Unicode normalization of a column's texts."""
         if column.normalize is not None:
             return column.normalize
         return KEY_FORMS if column.type == "string" and column.name in self.key else ()
 
     def with_joined(self, names: Collection[str]) -> Self:
-        """The entity with the columns called `names` normalized as keys are, if they may be."""
+        """The entity with some columns normalized like keys, unless they declare `normalize`."""
         columns = [
             column.model_copy(update={"normalize": KEY_FORMS})
             if column.name in names and column.type == "string" and column.normalize is None
@@ -298,12 +295,12 @@ class EntityConfig(StrictModel):
         return self.model_copy(update={"columns": tuple(columns)})
 
     def processed_column(self, name: str) -> Column:
-        """The column called `name` as processed, those of PLACE_COLUMNS too.
+        """The column called `name` as processed: a declared one, or one of PLACE.
 
         Raises:
             KeyError: There is no such column.
         """
-        return PLACE_COLUMNS[name] if name in PLACE_COLUMNS else self.declared_schema().column(name)
+        return (LINEAGE if name in PLACE else self.declared_schema()).column(name)
 
     def captured_columns(self) -> tuple[Column, ...]:
         """The declared columns as raw keeps them; see `captured_type`."""
@@ -340,9 +337,9 @@ class SourceConfig(StrictModel):
     )
     connector: Literal["files", "parquet_files"] = Field(
         description="The kind of source: `files`, delimited text in the landing zone; or "
-        "`parquet_files`, Parquet there, whose values have types."
+        "`parquet_files`, Parquet files there, whose values have types."
     )
-    description: str = Field("", description="What it is, for people.")
+    description: str = Field("", description="What the source is.")
     entities: tuple[EntityConfig, ...] = Field(
         min_length=1, description="Its tables, file sets or topics."
     )
@@ -352,7 +349,7 @@ class SourceConfig(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _format_of_connector(cls, values: object) -> object:
-        """Parquet's connector reads Parquet without a `format` that says so."""
+        """Set the format's type for the connector `parquet_files`."""
         if not isinstance(values, dict) or values.get("connector") != "parquet_files":
             return values
         entities = values.get("entities")
@@ -372,7 +369,7 @@ class SourceConfig(StrictModel):
         return self
 
     def owned(self, entity: EntityConfig) -> EntityConfig:
-        """The entity with the owners and tags that it has from its source."""
+        """The entity with the owners and tags that it inherits from its source."""
         if not self.owners and not self.tags:
             return entity
         inherited = {
@@ -390,5 +387,5 @@ class SourceConfig(StrictModel):
 
 
 def _second(names: Sequence[str]) -> int | None:
-    """The place of the first name that stands before it already."""
+    """The index of the first repeated name."""
     return next((i for i, name in enumerate(names) if name in names[:i]), None)

@@ -1,4 +1,4 @@
-"""What the star says of sources: every column that it names is there and of a type that fits."""
+"""Checks the star's references to sources: columns exist, and their types fit."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,18 +11,19 @@ from headrace.config.dimension_entities import entity_problems
 from headrace.config.model import did_you_mean, unknown_name
 from headrace.config.outriggers import outrigger_problems
 from headrace.config.partition_grains import grain_problems
-from headrace.config.sources import PLACE_COLUMNS, EntityConfig
+from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig, FactConfig, FactDimension, Scalar, StarConfig
 from headrace.schema import decimal_parts
+from headrace.sources.lineage import PLACE
 
 
 def kind_problems(where: str, fact: FactConfig, entity: EntityConfig) -> Iterator[str]:
-    """Each key of a fact that does not fit its kind, after its path in star.yaml.
+    """Each option of a fact that does not fit its kind, after its path in star.yaml.
 
     Args:
         where: Path of the fact.
         fact: The fact.
-        entity: What its rows come from.
+        entity: Its entity.
     """
     if not fact.is_snapshot:
         yield from _transaction_problems(where, fact)
@@ -54,7 +55,7 @@ def _transaction_problems(where: str, fact: FactConfig) -> Iterator[str]:
 
 
 def _movement_problems(where: str, fact: FactConfig, entity: EntityConfig) -> Iterator[str]:
-    # One row a day stands for many rows: only what they have in common can be told of it.
+    # One row a day sums up many rows: its other columns must be equal in all of them.
     used = [*fact.columns, *fact.dates.values()]
     used += [column for join in fact.dimensions for column in join.natural_key.values()]
     for column in dict.fromkeys(used):
@@ -73,7 +74,7 @@ Clock = Literal["an instant", "a local time without a zone", "a day in UTC"]
 
 @dataclass(frozen=True)
 class _Time:
-    """What is compared: a column of an entity, or its day, and which clock it is of."""
+    """A time that is compared: a column of an entity, or its day, with its clock."""
 
     what: str
     clock: Clock
@@ -89,10 +90,10 @@ def clock_problems(
 ) -> Iterator[str]:
     """A join that would compare a local time with an instant, or days of two zones.
 
-    A day without a zone begins at midnight of whatever clock it is compared with.
+    A day without a zone begins at midnight of the clock that it is compared with.
     """
     if fact.entity not in entities or dim.entity not in entities:
-        return  # said already
+        return  # reported already
     event = None if fact.is_snapshot else join.event_time or fact.event_time
     ours = _time(fact.entity, event, entities[fact.entity])
     theirs = _time(dim.entity, dim.effective_time, entities[dim.entity])
@@ -112,7 +113,7 @@ def clock_problems(
 def _time(name: str, column: str | None, entity: EntityConfig) -> _Time | None:
     kinds = {c.name: c.type for c in entity.columns}
     if column is not None and column not in kinds:
-        return None  # said already
+        return None  # reported already
     kind = "date" if column is None else kinds[column]
     what = f"the day of {name}" if column is None else f"'{column}' of {name}"
     clock: Clock = "an instant"
@@ -122,7 +123,7 @@ def _time(name: str, column: str | None, entity: EntityConfig) -> _Time | None:
 
 
 _TIMES = ("date", "timestamp", "timestamptz")
-# Keys of one kind equal each other on every engine; all others would be cast, each in its own way.
+# Keys of one kind compare alike on both engines. Other pairs would be cast, differently on each.
 _NUMBERS = ("int", "bigint", "double")
 _KINDS = {"int": "whole numbers", "bigint": "whole numbers"}
 
@@ -130,11 +131,11 @@ Entities = Mapping[str, EntityConfig]
 
 
 def star_problems(star: StarConfig, entities: Entities) -> Iterator[str]:
-    """Each name of the star that leads nowhere, after its path in star.yaml.
+    """Each wrong reference of the star, after its path in star.yaml.
 
     Args:
         star: The star.
-        entities: `source.entity` to what it is.
+        entities: By `source.entity`.
     """
     yield from _taken_names(star)
     for i, dim in enumerate(star.dimensions):
@@ -162,7 +163,7 @@ def _no_values(star: StarConfig, entities: Entities) -> Iterator[str]:
 
 
 def _taken_names(star: StarConfig) -> Iterator[str]:
-    """Tables of one name: dimensions, facts and the calendar share a namespace."""
+    """Repeated table names: dimensions, facts and the calendar share a namespace."""
     places = [("calendar", star.calendar.name)]
     places += [(f"dimensions[{i}]", dim.name) for i, dim in enumerate(star.dimensions)]
     places += [(f"facts[{i}]", fact.name) for i, fact in enumerate(star.facts)]
@@ -185,7 +186,7 @@ def _dimension_problems(where: str, dim: DimensionConfig, entities: Entities) ->
         "sequence": [dim.sequence] if dim.sequence else [],
         "source_order": dim.source_order,
     }
-    # A column that another entity has is asked of this one by `entity_problems`.
+    # `entity_problems` checks columns that another entity has.
     further = [entities[name] for name in dim.further_entities if name in entities]
     elsewhere = {column.name for entity in further for column in entity.columns}
     only_here = {key: [c for c in names if c not in elsewhere] for key, names in used.items()}
@@ -206,7 +207,7 @@ def _dimension_problems(where: str, dim: DimensionConfig, entities: Entities) ->
 def _one_change_a_day(
     where: str, dim: DimensionConfig, name: str, entity: EntityConfig
 ) -> Iterator[str]:
-    """A key by which a day's changes of a member would be repeats of one row."""
+    """An entity's key by which deduplication would keep one change of a member a day."""
     if dim.effective_time is None or dim.full_snapshot:
         return
     if {*entity.key} <= {*dim.natural_key.values(), "_source_object"}:
@@ -231,7 +232,7 @@ def _no_sequence(where: str, dim: DimensionConfig, entity: EntityConfig) -> Iter
 
 
 def _other_orders(star: StarConfig) -> Iterator[str]:
-    """Dimensions of one entity that order its rows differently: a day's repeats go by one order."""
+    """Dimensions of one entity with different orders: deduplication of a day needs one order."""
     first: dict[str, DimensionConfig] = {}
     for i, dim in enumerate(star.dimensions):
         for entity in dim.entities if dim.tie_breakers else ():
@@ -285,7 +286,7 @@ def _fact_problems(
 
 
 def _other_days(where: str, fact: FactConfig, entity: EntityConfig) -> Iterator[str]:
-    """The day of a fact's row and the day of its entity's partition are one."""
+    """A fact whose event time is not the column that determines the entity's partitions."""
     if fact.event_time is None:
         return
     if entity.extract.day_of_file == "time":
@@ -301,10 +302,10 @@ def _other_days(where: str, fact: FactConfig, entity: EntityConfig) -> Iterator[
 
 
 def with_event_times(star: StarConfig, entities: Entities) -> dict[str, EntityConfig]:
-    """The entities, those that name no time of their rows with the one that their facts name.
+    """The entities; one without an event time gets that of a fact built from it.
 
-    So a row of another day than its file's is set aside, where a fact would put it into the other
-    day, and the load of either day would drop it or fail for it.
+    A row of another day than its file is then quarantined. Otherwise the fact would have it on the
+    other day, and loading either day would drop it or fail.
     """
     named: dict[str, str] = {}
     for fact in star.facts:
@@ -329,7 +330,7 @@ def _missing(
     if entity not in entities:
         yield f"{where}.entity: {unknown_name(entity, entities)}"
         return
-    known = {*PLACE_COLUMNS, *(column.name for column in entities[entity].columns)}
+    known = {*PLACE, *(column.name for column in entities[entity].columns)}
     for key, columns in used.items():
         for column in dict.fromkeys(columns):
             if column not in known:
@@ -346,7 +347,7 @@ def _no_times(where: str, entity: str, entities: Entities, columns: list[str]) -
 
 def _no_measures(where: str, fact: FactConfig, entities: Entities) -> Iterator[str]:
     if fact.snapshot_of == "movements":
-        return  # headrace.config.star_references asks for more
+        return  # `_movement_problems` checks them
     for measure in dict.fromkeys(fact.measures):
         kind = _type(fact.entity, measure, entities)
         if kind is not None and kind not in _NUMBERS and not decimal_parts(kind):
@@ -394,7 +395,7 @@ def _other_key_types(
         target = dimensions.get(outrigger.dimension)
         for name, column in outrigger.natural_key.items() if target else ():
             if target is None or name not in target.natural_key or column not in columns:
-                continue  # said already
+                continue  # reported already
             ours = _dimension_type(dim, columns[column], entities)
             theirs = _dimension_type(target, target.natural_key[name], entities)
             yield from _clash(
@@ -423,9 +424,9 @@ def _type(entity: str, column: str, entities: Entities) -> str | None:
 def with_joined_columns(
     star: StarConfig, entities: Mapping[str, EntityConfig]
 ) -> dict[str, EntityConfig]:
-    """The entities, their columns normalized as keys where the star joins by them.
+    """The entities; columns by which the star joins are normalized like keys.
 
-    A member that looks like another in one file and is another by its bytes would be inferred.
+    Otherwise a key that looks like another but differs in its bytes would be an inferred member.
 
     Args:
         star: The star.
@@ -445,7 +446,7 @@ def form_problems(
     dim: DimensionConfig,
     entities: Mapping[str, EntityConfig],
 ) -> Iterator[str]:
-    """A join whose sides are normalized differently, so that equal texts would not be equal."""
+    """A join whose sides are normalized differently, so that equal texts may not match."""
     for name, column in join.natural_key.items():
         ours = _forms(fact.entity, column, entities)
         theirs = _forms(dim.entity, dim.natural_key[name], entities)
@@ -469,7 +470,7 @@ def _shown(forms: tuple[Form, ...]) -> str:
 
 
 def joined_columns(star: StarConfig) -> dict[str, frozenset[str]]:
-    """By source.entity: columns that a natural key or a foreign key of the star comes from."""
+    """By source.entity: columns that natural keys and foreign keys of the star are made from."""
     found: dict[str, set[str]] = {}
     for dim in star.dimensions:
         shown = {**dim.natural_key, **dim.attributes, **dim.type1}

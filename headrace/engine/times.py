@@ -40,6 +40,12 @@ def day_of(value: Column, type_name: str, timezone: str | None) -> Column:
     return F.from_utc_timestamp(value, timezone).cast("date")
 
 
+def date_key_of(day: Column) -> Column:
+    """The date key (`headrace.date_keys`) of a date, as int."""
+    # Arithmetic: formatting each date as text takes more CPU.
+    return F.year(day) * 10_000 + F.month(day) * 100 + F.dayofmonth(day)
+
+
 def time_of_text(text: Column, patterns: Sequence[TimePattern], type_name: str) -> Column:
     """Parse trimmed text by the first pattern that matches; NULL if none does."""
     target = sql_type(type_name)

@@ -6,17 +6,16 @@ from typing import Any
 
 from headrace.config.loader import Project
 from headrace.config.settings import PartitionSettings
-from headrace.config.sources import SOURCE_ORDER
 from headrace.config.star import DimensionConfig, FactConfig
 from headrace.grain import Grain, finest
 from headrace.ledger.build_plan import AssetLineage
 from headrace.project.version import code_version
+from headrace.sources.lineage import LINEAGE, SOURCE_ORDER
 from headrace.warehouse.ddl.partitions import first_kept_month
 
 RAW, PROCESSED, QUARANTINE, CURATED = "raw", "processed", "quarantine", "curated"
 WAREHOUSE, MARTS = "warehouse", "marts"
 
-_LINEAGE_COLUMNS = ("_captured_at", *SOURCE_ORDER)
 _BUILT_BY_DBT = ("model", "seed", "snapshot")
 
 
@@ -60,11 +59,11 @@ def lineage_columns_read(project: Project, name: str) -> tuple[str, ...]:
             read |= {*SOURCE_ORDER}
         # A condition may name any of them; one that only looks like it costs a needless build.
         condition = dim.deleted_when or ""
-        read |= {column for column in _LINEAGE_COLUMNS if column in condition}
+        read |= {column for column in LINEAGE.names if column in condition}
     for fact in (fact for fact in project.star.facts if fact.entity == name):
         joined = (column for join in fact.dimensions for column in join.natural_key.values())
         read |= {*fact.grain, *fact.columns, *joined}
-    return tuple(column for column in _LINEAGE_COLUMNS if column in read)
+    return tuple(column for column in LINEAGE.names if column in read)
 
 
 def dimension_lineage(project: Project, config: DimensionConfig) -> AssetLineage:

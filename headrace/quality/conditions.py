@@ -11,12 +11,13 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from headrace.config.model import did_you_mean
-from headrace.config.sources import PLACE_COLUMNS, EntityConfig
+from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig
 from headrace.engine.types import spark_schema
 from headrace.errors import ConfigError
 from headrace.schema import PARTITION_COLUMN, TableSchema
 from headrace.schema import Column as SchemaColumn
+from headrace.sources.lineage import LINEAGE
 
 # One value of each type on which expressions are most likely to fail.
 _PROBE_VALUES = {
@@ -30,11 +31,6 @@ _PROBE_VALUES = {
     "timestamptz": datetime(2000, 1, 1),  # noqa: DTZ001  # in the session's zone, UTC
     "list<string>": ["x"],
 }
-# Columns that come from no file.
-_OF_EVERY_ROW = (
-    SchemaColumn("_captured_at", "timestamptz", description="When the source was read."),
-    SchemaColumn(PARTITION_COLUMN, "date", description="Day of the row, UTC."),
-)
 _IS = "_condition_{}"
 _TOKEN = re.compile(
     r"""'(?:[^'\\]|\\.)*'|"(?P<quoted>[^"]*)"|(?P<word>[A-Za-z_]\w*)(?P<call>\s*\()?"""
@@ -91,8 +87,8 @@ def dimension_conditions(dimension: DimensionConfig) -> list[Condition]:
 
 
 def condition_schema(entity: EntityConfig) -> TableSchema:
-    """The columns that a condition may use: declared ones and lineage columns."""
-    return entity.declared_schema().plus((*PLACE_COLUMNS.values(), *_OF_EVERY_ROW))
+    """The columns that a condition may use: declared ones, lineage columns, the partition's day."""
+    return entity.declared_schema().plus((*LINEAGE, SchemaColumn(PARTITION_COLUMN, "date")))
 
 
 def require_valid_conditions(

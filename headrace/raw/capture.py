@@ -1,4 +1,4 @@
-"""Capture: what a connector reads for some partitions becomes data files, ready to publish."""
+"""One capture: reads some partitions through a connector and writes data files to publish."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -6,15 +6,13 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 
 from headrace import progress
-from headrace.config.sources import OPERATION_DESCRIPTION, EntityConfig
+from headrace.config.sources import EntityConfig
 from headrace.errors import HeadraceError
 from headrace.raw.manifest import CaptureRecord
 from headrace.raw.units import DuplicateObject, UnitCapture, UnitOutcome
 from headrace.raw.writer import DataFolder
 from headrace.schema import PARTITION_COLUMN, Column, TableSchema
 from headrace.sources.base import (
-    OPERATION,
-    POSITION,
     Captured,
     CapturePlan,
     CaptureRun,
@@ -23,9 +21,17 @@ from headrace.sources.base import (
     current_versions,
 )
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD
+from headrace.sources.lineage import (
+    CAPTURED_AT,
+    DELIVERY_ORDER,
+    LINEAGE,
+    OPERATION,
+    POSITION,
+    SOURCE_OBJECT,
+)
 from headrace.staged import StagedPartition
 
-# Arrow, zlib and NumPy leave Python's lock: two units at a time keep two cores busy.
+# Arrow, zlib and NumPy release the GIL: two units at a time keep two cores busy.
 _THREADS = 2
 _NAMED = 5
 
@@ -33,18 +39,14 @@ _LINEAGE = (
     Column(CORRUPT_RECORD, "string", description="Text of a row that has no columns."),
     Column(CORRUPT_REASON, "string", description="Why it has none."),
     Column(POSITION, "bigint", nullable=False, description="Line, row, offset or LSN; 0 no row."),
-    Column(
-        "_source_object", "string", nullable=False, description="File, table or topic partition."
-    ),
-    Column(OPERATION, "string", description=OPERATION_DESCRIPTION),
-    Column(
-        "_delivery_order", "string", description="Orders deliveries: time of the file, then path."
-    ),
+    replace(LINEAGE.column(SOURCE_OBJECT), nullable=False),
+    LINEAGE.column(OPERATION),
+    LINEAGE.column(DELIVERY_ORDER),
     Column(
         "_object_version", "string", nullable=False, description="Times and size, ETag, snapshot."
     ),
     Column("_source", "string", nullable=False, description="Source and entity."),
-    Column("_captured_at", "timestamptz", nullable=False, description="When it was read."),
+    LINEAGE.column(CAPTURED_AT),
     Column("_batch_id", "string", nullable=False, description="Capture that read it."),
     Column("_row_hash", "bigint", nullable=False, description="Hash of the row's text."),
     Column(PARTITION_COLUMN, "date", nullable=False, description="Day of the row, UTC."),
@@ -60,13 +62,13 @@ class CapturedWindow:
         failed: Why a partition could not be captured; the others are not affected.
         rows: By partition in `staged`, the rows of all current versions, earlier captures' too.
         held: Partitions that wait for a delivery, with what they wait for.
-        overdue: Partitions in `staged` whose delivery did not come in time.
+        overdue: Partitions in `staged` whose delivery did not arrive in time.
         duplicates: New objects with the rows of another object of their partition; both count.
-        unplaced: By object, how many rows without a readable day this capture left out, because
-            they belong to the first partition and it was not asked for.
+        unplaced: By object, how many rows without a readable day were left out, because they
+            belong to the first partition and this capture does not include it.
         outside: By object, how many rows are of days outside the partitions.
-        notices: Of the plan: warnings about objects, text and objects.
-        remarks: Of the plan: lines for the run's log alone.
+        notices: See `CapturePlan.notices`.
+        remarks: See `CapturePlan.remarks`.
         state: What the connector stores in the commit.
     """
 
@@ -86,10 +88,10 @@ class CapturedWindow:
         """Lines about what deserves a look though no partition fails for it."""
         rows, unplaced = sum(self.outside.values()), sum(self.unplaced.values())
         named: dict[str, Iterable[str]] = {
-            f"{rows} rows are of days outside the partitions and are passed over": self.outside,
+            f"{rows} rows are of days outside the partitions and are left out": self.outside,
             f"{unplaced} rows have no readable day and belong to the first partition, which this "
             "run does not capture": self.unplaced,
-            "the file did not come in time, and the day is taken as empty": [
+            "the file did not arrive in time, and the day counts as empty": [
                 day.isoformat() for day in self.overdue
             ],
             "files hold the same rows as another file of their day, and all count": [
@@ -131,15 +133,15 @@ def capture(
     partitions: Sequence[date],
     run: CaptureRun,
 ) -> CapturedWindow:
-    """Read what is new for `partitions`, and write it where no table refers to it yet.
+    """Read new versions of objects for `partitions`, and write them to unpublished data files.
 
     Args:
         connector: Reads the entity's source.
-        entity: How rows are split by partition.
-        folder: Where raw's data files lie.
+        entity: The entity; says how rows are split by partition.
+        folder: The folder of raw's data files.
         state: What raw holds.
-        partitions: One and many take the same path.
-        run: Name and time of the capture.
+        partitions: By their first days.
+        run: Id and time of the capture.
 
     Returns:
         A result for each partition. One that failed leaves no data files behind.
@@ -147,7 +149,7 @@ def capture(
     Raises:
         SourceUnavailableError: The source itself does not answer.
         StorageUnavailableError: A data file could not be written.
-        StorageRejectedError: It may not be written.
+        StorageRejectedError: We lack the right to write it.
     """
     plan = connector.plan(partitions, state, run)
     schema = TableSchema((*connector.columns, *_LINEAGE))

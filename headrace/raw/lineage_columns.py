@@ -1,4 +1,4 @@
-"""Lineage columns of raw rows: object, position, version, hash, partition date."""
+"""Adds lineage columns to rows that a connector read, and finds the partition of each row."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -14,14 +14,15 @@ from headrace.grain import Grain
 from headrace.raw.row_days import row_days
 from headrace.raw.row_hash import row_hash
 from headrace.schema import PARTITION_COLUMN, TableSchema
-from headrace.sources.base import OPERATION, POSITION, SourceObject
+from headrace.sources.base import SourceObject
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, set_aside
+from headrace.sources.lineage import OPERATION, POSITION
 
 NO_DAY = "no readable day"
 
 _CONSTANTS = ("_source_object", "_delivery_order", "_object_version", "_source", "_batch_id")
 _NOT_HASHED = (CORRUPT_REASON, POSITION, OPERATION)
-# Repeated per row they would take more room than the rows; Parquet reads them as plain text.
+# As plain text they would need more memory than the rows. In Parquet they are plain text.
 _CONSTANT_TYPE = pa.dictionary(pa.int8(), pa.string())
 
 
@@ -46,7 +47,7 @@ class ObjectStamp:
 
 
 def stored_schema(schema: TableSchema) -> pa.Schema:
-    """Raw's columns as the rows here have them, constants encoded."""
+    """Raw's columns in Arrow, those with one value per object as dictionaries."""
     stored = schema.arrow()
     for name in _CONSTANTS:
         stored = stored.set(stored.get_field_index(name), pa.field(name, _CONSTANT_TYPE))
@@ -56,13 +57,13 @@ def stored_schema(schema: TableSchema) -> pa.Schema:
 def of_day(
     read: pa.RecordBatch, day: date, stamp: ObjectStamp, schema: pa.Schema
 ) -> pa.RecordBatch:
-    """Rows of raw from rows that a connector read and that all belong to `day`."""
+    """Rows of raw, from rows of a connector that all belong to `day`."""
     return _with_lineage(read, pa.repeat(pa.scalar(day, pa.date32()), len(read)), stamp, schema)
 
 
 def marker(day: date, stamp: ObjectStamp, schema: pa.Schema) -> pa.RecordBatch:
-    """One row that stands for no row: NULL in every column of the source, `_source_position` 0."""
-    # A data file without rows has no bounds, and no place in a partition.
+    """A marker row, for "no rows": NULL in every column of the source, `_source_position` 0."""
+    # A data file without rows would have no bounds and no partition.
     fields = [field for field in schema if not field.name.startswith("_")]
     nothing = [pa.nulls(1, field.type) for field in fields]
     no_reason = pa.nulls(1, pa.string())
@@ -78,10 +79,10 @@ class DatedRows:
     """Rows with the day of each.
 
     Attributes:
-        rows: As they were read, those without a day as corrupt records.
-        days: The first day of the partition of each; NaT outside the partitions.
-        without_day: How many have no day that can be read, and belong to the first partition.
-        outside: How many are of a day that is none of the partitions.
+        rows: The rows; those without a readable day are corrupt records.
+        days: The first day of each row's partition; NaT for a day outside the partitions.
+        without_day: Number of rows without a readable day; they belong to the first partition.
+        outside: Number of rows of days outside the partitions.
     """
 
     rows: pa.RecordBatch
@@ -95,9 +96,9 @@ def with_days(
 ) -> DatedRows:
     """Find the partition of each row that a connector read, by the entity's `partition_by` column.
 
-    A row whose day cannot be read belongs to the first partition, as a corrupt record with the
-    reason: it is never lost. One of a day outside the partitions is a good row that nobody asked
-    for: it is counted, and captured once its day exists.
+    A row without a readable day goes to the first partition, as a corrupt record with the reason.
+    A row of a day outside the partitions is left out and counted; it is captured once its day
+    exists.
     """
     column, grain = entity.column(str(entity.extract.partition_by)), entity.grain
     found = row_days(read.column(column.name), column, entity.timezone)
@@ -117,7 +118,7 @@ def with_days(
 def _is_late(
     days: npt.NDArray[np.datetime64], grain: Grain, partitions: PartitionSettings
 ) -> npt.NDArray[np.bool_]:
-    """Which days are no partition yet, or never will be."""
+    """Which days lie after the last partition that exists."""
     if partitions.end is not None:
         return days >= np.datetime64(partitions.end)
     today = datetime.now(UTC).date()
@@ -125,7 +126,8 @@ def _is_late(
         return days >= np.datetime64(today)  # Today is no partition yet.
     if grain == Grain.NONE:
         return np.zeros(days.shape, dtype=bool)
-    # What is left out of a partition that exists, no later capture of an unchanged file would find.
+    # A row that is left out of an existing partition would be lost: no later capture reads an
+    # unchanged file again.
     return days >= np.datetime64(grain.end_of(grain.start_of(today)))
 
 

@@ -1,4 +1,4 @@
-"""The connector contract: what a kind of source implements so that raw captures it.
+"""The connector contract: the interface through which raw captures a kind of source.
 
 A capture asks the connector for a plan, reads the plan's units as Arrow record batches, writes
 them, and commits the data files together with the connector's state.
@@ -16,9 +16,6 @@ from headrace.config.settings import PartitionSettings
 from headrace.errors import HeadraceError
 from headrace.schema import Column
 
-POSITION = "_source_position"
-OPERATION = "_operation"
-
 
 @dataclass(frozen=True)
 class CapturedVersion:
@@ -30,9 +27,9 @@ class CapturedVersion:
         content_id: Identifies the rows in their order: equal for equal deliveries, whatever
             their compression or line ends.
         read_id: See `SourceObject.read_id`.
-        rows: Rows in the partition. 0: the version has none and follows one that had some; its
-            data file then holds one marker row, `_source_position` 0.
-        modified_at: See `SourceObject.modified_at`; None of a version that was captured before
+        rows: Rows in the partition. 0: an earlier version had rows and this one has none; its data
+            file holds one marker row, with `_source_position` 0.
+        modified_at: See `SourceObject.modified_at`; None for a version that was captured before
             this was recorded.
     """
 
@@ -49,19 +46,19 @@ Captured = Mapping[date, Sequence[CapturedVersion]]
 
 @dataclass(frozen=True)
 class SourceObject:
-    """One version of what is read as a whole: a file, a key range of a table, a run of offsets.
+    """One version of a thing that is read whole: a file, a key range of a table, some offsets.
 
     Attributes:
         name: `_source_object`: path, table, or topic partition.
         version: `_object_version`: changes whenever the content changes.
         order: `_delivery_order`: orders the deliveries of an entity, as text.
-        object_id: Identifies the object, 16 hexadecimal digits. Of versions with one id the last
-            one counts, so a source that only appends gives each run of offsets its own id.
+        object_id: Identifies the object, 16 hexadecimal digits. Of several versions with one id
+            the last one counts, so an append-only source gives each range of offsets its own id.
         read_id: Identifies version and reading options (columns, format), 16 hexadecimal digits:
             while it is unchanged, another read gives the same rows.
         modified_at: When the content was written, UTC.
-        locator: What the connector needs to read it; raw passes it back unread.
-        replaces: The version that this one follows where that may lie in another partition.
+        locator: What the connector needs to read it; raw passes it back unchanged.
+        replaces: The previous version of the object, where it may lie in another partition.
     """
 
     name: str
@@ -81,7 +78,7 @@ class ReadUnit:
     Attributes:
         partitions: The partitions that its rows may belong to, by their first days.
         objects: In the order of their deliveries.
-        split_by: Column that says the partition of a row; None: all rows belong to the only
+        split_by: Column that determines the partition of a row; None: all rows belong to the only
             partition of the unit.
     """
 
@@ -92,16 +89,16 @@ class ReadUnit:
 
 @dataclass(frozen=True)
 class CapturePlan:
-    """What to read for some partitions. Every partition is in `units` or in one other field.
+    """What to read for some partitions: each is in one of `units`, `unchanged`, `failed`, `held`.
 
     Attributes:
-        units: What must be read; no partition is in two of them.
-        unchanged: Partitions without anything new.
+        units: What must be read; no partition is in two units.
+        unchanged: Partitions for which the source has nothing new.
         failed: Partitions that cannot be captured now, with the reason.
         held: Partitions that wait for a delivery, with what they wait for.
-        overdue: Partitions (of `units` or `unchanged`) whose delivery did not come in time.
-        notices: Warnings about objects that no partition fails for: text, then the objects.
-        remarks: Lines for the run's log alone.
+        overdue: Partitions (of `units` or `unchanged`) whose delivery did not arrive in time.
+        notices: Warnings that fail no partition: text to the objects that it is about.
+        remarks: Lines that go to the run's log only.
     """
 
     units: tuple[ReadUnit, ...]
@@ -119,7 +116,7 @@ class CaptureState:
 
     Attributes:
         captured: By partition, every version that raw holds.
-        is_empty: Whether nothing was ever captured of the entity.
+        is_empty: Whether the entity was never captured.
         stored: What `Connector.state_after` returned for the last commit.
     """
 
@@ -134,10 +131,10 @@ class CaptureRun:
 
     Attributes:
         source: Source and entity, as in `_source`.
-        batch_id: Names the capture.
+        batch_id: Identifies the capture.
         captured_at: Its time, UTC.
         partitions: The days that exist; rows without a day of their own go to the first.
-        asset: Name for progress.
+        asset: The asset whose progress is reported.
     """
 
     source: str
@@ -165,7 +162,7 @@ class Connector(Protocol):
 
         Raises:
             SourceUnavailableError: The source does not answer.
-            SourceRejectedError: It refuses to.
+            SourceRejectedError: The source refuses access.
         """
         ...
 
@@ -175,29 +172,29 @@ class Connector(Protocol):
         partition: date | None = None,
         columns: Collection[str] | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """The rows of exactly this version, in order, with the memory of a few batches.
+        """The rows of exactly this version, in order, with a few batches in memory at a time.
 
         Args:
             source_object: An object of a plan.
-            partition: The partition of all its rows; None: a column says it.
-            columns: Read these alone; None: all.
+            partition: The partition of all its rows; None: a column determines it.
+            columns: The only columns to read; None: all.
 
         Returns:
             Batches of `columns`, then `_corrupt_record`, `_corrupt_reason` (see
             `sources.corrupt_rows`), `_source_position`, and `_operation` where there is one.
 
         Raises:
-            SourceRejectedError: It cannot be read as declared: object, column and remedy.
-            SourceUnavailableError: It changed since the plan, or the source broke off.
+            SourceRejectedError: The object is not as declared. Names object, column and remedy.
+            SourceUnavailableError: It changed since the plan, or the connection was lost.
         """
         ...
 
     def state_after(self, plan: CapturePlan, state: CaptureState) -> Mapping[str, str]:
-        """The state to store in the commit of what the plan read: a few short texts."""
+        """The state to commit together with the rows that the plan read: a few short texts."""
         ...
 
     def sparse_partitions(self, state: CaptureState, run: CaptureRun) -> set[date]:
-        """The partitions that the source itself names, where the grain is `SPARSE`."""
+        """For grain `SPARSE`: the partitions for which the source has data."""
         ...
 
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from headrace.config.sources import SOURCE_ORDER, EntityConfig
+from headrace.config.sources import EntityConfig
 from headrace.engine import functions as parse
 from headrace.schema import PARTITION_COLUMN
+from headrace.sources.lineage import SOURCE_ORDER
 
 
 def repeated_keys(rows: DataFrame, entity: EntityConfig) -> DataFrame:

@@ -1,4 +1,4 @@
-"""Quarantine: the rules that a typed row may break, and the captured text of rows that do."""
+"""Quarantine: the rules that a typed row may break, and the captured text of rows that do so."""
 
 from collections.abc import Iterator, Sequence
 

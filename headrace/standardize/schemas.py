@@ -5,18 +5,11 @@ from dataclasses import dataclass
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from headrace.config.sources import OPERATION_DESCRIPTION, PLACE_COLUMNS, EntityConfig
+from headrace.config.sources import EntityConfig
 from headrace.schema import PARTITION_COLUMN, TableSchema
 from headrace.schema import Column as SchemaColumn
+from headrace.sources.lineage import LINEAGE
 
-_LINEAGE = (
-    SchemaColumn("_captured_at", "timestamptz", False, "When the source was read."),
-    SchemaColumn(
-        "_delivery_order", "string", True, "Orders deliveries: time of the file, then path."
-    ),
-    *PLACE_COLUMNS.values(),
-    SchemaColumn("_operation", "string", True, OPERATION_DESCRIPTION),
-)
 _AUDIT = (
     SchemaColumn("_processed_at", "timestamptz", False, "When the run that wrote the row began."),
     SchemaColumn("_run_id", "string", False, "Run that wrote the row."),
@@ -36,7 +29,7 @@ class RunStamp:
 
 def processed_schema(entity: EntityConfig) -> TableSchema:
     """The entity's columns, then lineage and audit columns."""
-    return entity.declared_schema().plus((*_LINEAGE, *_AUDIT))
+    return entity.declared_schema().plus((*LINEAGE, *_AUDIT))
 
 
 def quarantine_schema(entity: EntityConfig) -> TableSchema:
@@ -49,7 +42,7 @@ def quarantine_schema(entity: EntityConfig) -> TableSchema:
             ),
             *text,
             SchemaColumn("_corrupt_record", "string", True, "The line, if it does not parse."),
-            *_LINEAGE,
+            *LINEAGE,
             *_AUDIT,
         )
     )
@@ -57,7 +50,7 @@ def quarantine_schema(entity: EntityConfig) -> TableSchema:
 
 def lineage_columns() -> list[Column]:
     """The lineage columns of a captured row."""
-    return [F.col(column.name) for column in _LINEAGE]
+    return [F.col(column.name) for column in LINEAGE]
 
 
 def audit_columns(stamp: RunStamp) -> list[Column]:

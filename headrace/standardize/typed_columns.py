@@ -148,17 +148,16 @@ def _converted(column: ColumnConfig, captured: str, entity: EntityConfig) -> Col
     """A value of the source's type as one of the declared type; NULL if it does not fit."""
     value = F.col(column.name)
     if captured == column.type:
-        # Only of texts do forms make equal what looks equal.
-        return value
+        return value  # Normalization applies to captured text only.
     if captured == "double":
         converted = parse.cast_to(value, column.type, "double")
         if column.kind == "decimal":
-            return converted  # The nearest decimal: a double has no places to lose.
+            return converted  # Rounded to the nearest decimal: a double has no decimal places.
         return F.when(value == F.floor(value), converted)
     if column.type == "date" and captured in ("timestamp", "timestamptz"):
         day = parse.cast_to(value, "date", captured)
-        return F.when(parse.cast_to(day, captured, "date") == value, day)  # At midnight alone.
-    # By its text a value that does not fit is NULL, neither cut nor rounded.
+        return F.when(parse.cast_to(day, captured, "date") == value, day)  # Only at midnight.
+    # By way of its text, a value that does not fit becomes NULL instead of truncated or rounded.
     text = parse.canonical_text(value, captured)
     return parse.parse_declared(column, text, entity.timezone)
 

@@ -3,7 +3,8 @@
 import pytest
 from pyspark.sql import SparkSession
 
-from headrace.quality.conditions import Condition, condition_faults
+from headrace.config.sources import EntityConfig
+from headrace.quality.conditions import Condition, condition_faults, condition_schema
 from headrace.schema import Column, TableSchema
 
 SCHEMA = TableSchema(
@@ -49,6 +50,27 @@ SOUND = (
 def test_what_can_be_judged_of_a_row_is_no_fault(spark: SparkSession) -> None:
     assert why(spark, *SOUND) == []
     assert [each for each in SOUND if why(spark, each)] == []
+
+
+def test_a_condition_may_use_every_lineage_column(spark: SparkSession) -> None:
+    entity = EntityConfig.model_validate(
+        {
+            "name": "orders",
+            "extract": {"mode": "files", "path": "orders.csv"},
+            "key": ["id"],
+            "columns": [{"name": "id", "type": "bigint"}],
+        }
+    )
+    given = [
+        Condition(text, text)
+        for text in (
+            "_operation = 'delete'",
+            "_source_object like 'eu/%' and _source_position > 1",
+            "_captured_at > timestamp '2024-01-01' and _partition_date >= date '2024-01-01'",
+            "_delivery_order is not null",
+        )
+    ]
+    assert list(condition_faults(spark, condition_schema(entity), given)) == []
 
 
 # Sail's words; Spark says the same in others, and is asked only where it is the configured engine.

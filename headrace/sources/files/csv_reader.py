@@ -14,7 +14,6 @@ import pyarrow.csv as pa_csv
 from headrace.config.file_extract import CsvFormat
 from headrace.config.sources import EntityConfig
 from headrace.errors import SourceRejectedError
-from headrace.sources.base import POSITION
 from headrace.sources.corrupt_rows import (
     CORRUPT_REASON,
     CORRUPT_RECORD,
@@ -34,7 +33,7 @@ from headrace.sources.files.csv_header import (
     without_footer,
     without_header,
 )
-from headrace.sources.files.csv_records import RecordBlocks, SoundRecords, Syntax
+from headrace.sources.files.csv_records import RecordBlocks, Syntax, ValidRecords
 from headrace.sources.files.decoding import (
     CHUNK_BYTES,
     UndecodableTextError,
@@ -45,6 +44,7 @@ from headrace.sources.files.decoding import (
 )
 from headrace.sources.files.landing import ByteStream
 from headrace.sources.files.signatures import check_signature
+from headrace.sources.lineage import POSITION
 
 TOO_FEW_FIELDS = "too few fields"
 TOO_MANY_FIELDS = "too many fields"
@@ -52,8 +52,7 @@ TOO_MANY_FIELDS = "too many fields"
 # The longest record. Arrow reads 32 blocks ahead of the batch it returns, however many are asked
 # for: blocks of 1 MiB bound that at 32 MiB a file.
 RECORD_BYTES = 2**20
-# The most that one read of `RecordBlocks` returns. Larger ones cost small files: with 8 MiB one of
-# 14 KB took 0.1 ms more.
+# The most that one read of `RecordBlocks` returns. With 8 MiB, a file of 14 KB takes 0.1 ms more.
 _BLOCK_BYTES = 2 * CHUNK_BYTES
 
 
@@ -66,14 +65,14 @@ def read_csv(
     *,
     day: date | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of a file in its order: the declared columns as text, then what is wrong with them.
+    """The rows of a file in its order: the declared columns as text, then technical columns.
 
-    Texts are as they stand in the file; none is NULL, not even an empty one, but those of a column
-    that the file may lack and lacks. A record with too few or too many fields, or with a NUL
-    character, has its text in `_corrupt_record` and NULL in its columns. Each line that quotes have
-    damaged is such a record. `_source_position` counts records from 1, the header; blank lines and
-    comments do not count, and a record with line breaks in quotes counts once. A record whose
-    fields are all empty is no row: spreadsheets leave them.
+    Texts are those of the file, an empty one included; NULL stands only for a column that the file
+    lacks, as it may. A record with too few or too many fields, or with a NUL character, has its
+    text in `_corrupt_record`, the reason in `_corrupt_reason`, and NULL in its columns; so has each
+    line that a misplaced quote damages. `_source_position` counts records from 1, the header;
+    blank lines and comments do not count, and a record with line breaks in quotes counts once. A
+    record whose fields are all empty, as spreadsheets write them, is skipped.
 
     Args:
         stream: The file's bytes; gzip is recognised by them.
@@ -81,11 +80,12 @@ def read_csv(
         entity: The columns and the format.
         chunk_bytes: How much is read at once.
         record_bytes: The longest record there can be.
-        day: Day of all rows, which says what columns the file may lack; None if rows say theirs.
+        day: Day of all rows, which decides what columns the file may lack; None if rows have days
+            of their own.
 
     Raises:
-        SourceRejectedError: The file cannot be read as declared: file, line, column and remedy.
-        SourceUnavailableError: The landing zone broke off.
+        SourceRejectedError: The file is not as declared. Names file, line, column and remedy.
+        SourceUnavailableError: The connection to the landing zone was lost.
     """
     form = entity.extract.csv
     watch, header = NulWatch(), Header((), 0)
@@ -109,7 +109,7 @@ def read_csv(
         raise SourceRejectedError(
             f"{path}: Arrow cannot parse it", fix="see that it is delimited text"
         ) from None
-    except UnicodeError:  # Of an encoding that does not say where.
+    except UnicodeError:  # Some encodings report no position.
         raise SourceRejectedError(
             f"{path} is not text in {form.encoding}",
             fix=f"deliver the file in {form.encoding}, or declare the format.encoding it is in",
@@ -161,10 +161,10 @@ class _Layout:
 
 
 class _CorruptRecords:
-    """Records that are no rows, as Arrow meets them.
+    """Records that are no rows, collected by Arrow's handler of invalid rows.
 
-    Damaged lines are kept here before Arrow parses, which meets a mark and a number in their place.
-    A mark has another number of fields than a row.
+    Damaged lines are stored here before Arrow parses. It gets a mark and a number in their place,
+    and rejects them, because a mark has another number of fields than a row.
     """
 
     def __init__(self, layout: _Layout) -> None:
@@ -174,8 +174,8 @@ class _CorruptRecords:
         self._damaged: dict[int, tuple[str, str]] = {}
         self._marks = 0
         self._first_line = layout.first_line
-        # One list, appended to at once: Arrow may call from a thread of its own. A record without
-        # a reason is nothing but delimiters, and only counts.
+        # One list, to which append is atomic: Arrow may call from a thread of its own. A record
+        # without a reason consists of delimiters; it is counted and not returned.
         self._records: list[tuple[str, str, int]] = []
 
     @property
@@ -183,7 +183,7 @@ class _CorruptRecords:
         return [line for _, _, line in self._records]
 
     def set_aside(self, line: bytes, reason: str) -> bytes:
-        """Keep a damaged line; returns the line that stands for it."""
+        """Store a damaged line; returns the line that replaces it."""
         self._damaged[self._marks] = (line.decode(), reason)
         self._marks += 1
         return f"{self._mark}{self._marks - 1}\n".encode()
@@ -202,9 +202,9 @@ class _CorruptRecords:
         return "skip"
 
     def take(self, schema: pa.Schema, before: int | None = None) -> pa.RecordBatch | None:
-        """Those before a line, or all that are left, as a batch; each is taken once."""
-        # Arrow parses ahead, by as much as it likes: only what lies before a row that it has
-        # returned is known to be complete.
+        """Remove the records before a line, or all, and return them as a batch; None without."""
+        # Arrow parses ahead, by an unknown amount: only the records before a row that it has
+        # returned are known to be complete.
         count = len(self._records)
         if before is not None:
             count = sum(line < before for line in self.lines)
@@ -242,7 +242,7 @@ def _read_records(
     chunks: Iterable[bytes], layout: _Layout, schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
     corrupt, last = _CorruptRecords(layout), layout.first_line
-    records = SoundRecords(layout.syntax(), corrupt.set_aside).of(chunks)
+    records = ValidRecords(layout.syntax(), corrupt.set_aside).of(chunks)
     blocks = RecordBlocks(records, layout.chunk_bytes)
     with _open(blocks, layout, corrupt) as reader:
         for batch in reader:
@@ -271,11 +271,11 @@ def _open(
 ) -> pa_csv.CSVStreamingReader:
     names = [str(position) for position in range(layout.width)]
     positions = find_columns(layout.header, layout.entity, layout.path)
-    # Undeclared columns, too: a row is empty only if they are.
+    # Undeclared columns, too: a row is empty only if they are empty.
     wanted = list(dict.fromkeys([*(names[position] for position in positions), *names]))
     return pa_csv.open_csv(
         pa.PythonFile(blocks, mode="r"),
-        # Only a single thread knows the numbers of records; files are read side by side instead.
+        # Arrow reports numbers of records in a single thread only; files are read in parallel.
         pa_csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES, column_names=names),
         pa_csv.ParseOptions(
             delimiter=layout.delimiter,
@@ -284,7 +284,7 @@ def _open(
             invalid_row_handler=corrupt,
         ),
         pa_csv.ConvertOptions(
-            check_utf8=False,  # Every byte was looked at already.
+            check_utf8=False,  # Every byte is validated already.
             column_types={name: pa.string() for name in wanted},
             include_columns=wanted,
             strings_can_be_null=False,
@@ -312,15 +312,17 @@ def _lines_after(last: int, count: int, taken: Sequence[int]) -> np.ndarray:
 
 
 def _with_lines(batch: pa.RecordBatch, lines: np.ndarray, schema: pa.Schema) -> pa.RecordBatch:
-    fine = pa.nulls(batch.num_rows, pa.string())
+    no_reason = pa.nulls(batch.num_rows, pa.string())
     columns = batch.columns[: len(schema) - len(_TECHNICAL)]
-    rows = pa.RecordBatch.from_arrays([*columns, fine, fine, pa.array(lines)], schema=schema)
+    rows = pa.RecordBatch.from_arrays(
+        [*columns, no_reason, no_reason, pa.array(lines)], schema=schema
+    )
     is_empty = _is_empty(batch)
     return rows if is_empty is None else rows.filter(pa.array(~is_empty))
 
 
 def _is_empty(batch: pa.RecordBatch) -> npt.NDArray[np.bool_] | None:
-    """Of which rows all fields are empty; None: of none."""
+    """Which rows have only empty fields; None if no row has."""
     is_empty = None
     for position in range(batch.num_columns):
         column = batch.column(position)
@@ -333,10 +335,10 @@ def _is_empty(batch: pa.RecordBatch) -> npt.NDArray[np.bool_] | None:
     return is_empty
 
 
-def _in_order(rows: pa.RecordBatch, misfits: pa.RecordBatch | None) -> pa.RecordBatch:
-    if misfits is None:
+def _in_order(rows: pa.RecordBatch, corrupt: pa.RecordBatch | None) -> pa.RecordBatch:
+    if corrupt is None:
         return rows
-    return pa.concat_batches([rows, misfits]).sort_by(POSITION)
+    return pa.concat_batches([rows, corrupt]).sort_by(POSITION)
 
 
 def _undecodable(
@@ -355,9 +357,9 @@ def _column_at(error: UndecodableTextError, form: CsvFormat, names: Sequence[str
     """The name of the column in which the bad byte lies, if its line is known from the start."""
     if error.line_start is None or not names:
         return None
-    # The end stands for the bad character, so that a field begins where a delimiter ends the line.
+    # `?` stands for the bad character: after a delimiter it is a field of its own.
     line, delimiter = f"{error.line_start}?", form.delimiter
-    if len(delimiter) > 1:  # Python's csv takes one character, and one that no line has will do.
+    if len(delimiter) > 1:  # Python's csv takes one character: use one that no line has.
         line, delimiter = line.replace(delimiter, "\x1f"), "\x1f"
     try:
         fields = next(records_in([line], form, delimiter))

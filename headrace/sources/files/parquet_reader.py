@@ -13,14 +13,14 @@ from headrace.config.columns import ColumnConfig
 from headrace.config.sources import EntityConfig
 from headrace.errors import SourceRejectedError
 from headrace.schema import TYPE_NAMES, arrow_type
-from headrace.sources.base import POSITION
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, without_nuls
 from headrace.sources.files.csv_header import plain, shown
 from headrace.sources.files.decoding import read_chunks
 from headrace.sources.files.landing import ByteStream
+from headrace.sources.lineage import POSITION
 
-# A file up to this size is read from memory, a larger one from a temporary file: Parquet's
-# footer is at its end, and a landing zone gives the bytes from beginning to end only.
+# A file up to this size is read from memory, a larger one from a temporary file: Parquet's footer
+# is at the end of the file, and a landing zone only streams bytes.
 _IN_MEMORY_BYTES = 8 * 2**20
 _BATCH_ROWS = 16_384
 _TECHNICAL = pa.schema(
@@ -45,12 +45,13 @@ def read_parquet(
         stream: The file's bytes.
         path: Its name, for errors.
         entity: The columns and their types (`EntityConfig.captured_columns`).
-        day: Day of all rows, which says what columns the file may lack; None if rows say theirs.
+        day: Day of all rows, which decides what columns the file may lack; None if rows have days
+            of their own.
         batch_rows: The most rows of a batch.
 
     Raises:
-        SourceRejectedError: The file cannot be read as declared: file, column and remedy.
-        SourceUnavailableError: The landing zone broke off.
+        SourceRejectedError: The file is not as declared. Names file, column and remedy.
+        SourceUnavailableError: The connection to the landing zone was lost.
     """
     with SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as copy:
         for chunk in read_chunks(stream):
@@ -89,25 +90,25 @@ def _read(
 def _fields(
     entity: EntityConfig, schema: pa.Schema, day: date | None, path: str
 ) -> dict[str, str | None]:
-    """By declared column its name in the file; None for a column that the file may lack."""
+    """Declared column: its name in the file; None for a column that the file lacks, as it may."""
     known = {plain(name): name for name in schema.names}
     found: dict[str, str | None] = {}
     for column in entity.columns:
-        there = [known[name] for name in map(plain, column.source_names) if name in known]
-        if len(there) > 1:
+        present = [known[name] for name in map(plain, column.source_names) if name in known]
+        if len(present) > 1:
             raise SourceRejectedError(
-                f"{path}: column '{column.name}' is there as {' and as '.join(there)}",
+                f"{path}: column '{column.name}' is there as {' and as '.join(present)}",
                 fix="deliver it once, or declare one name (from: …)",
             )
-        if not there and not column.may_lack(day):
+        if not present and not column.may_lack(day):
             raise SourceRejectedError(
                 f"{path}: column '{column.source_name}' is missing",
                 fix="deliver the file with it; declare its new name (from: [old, new]), since when "
                 "files have it (since: …) or that they may lack it (optional: true)",
             )
-        found[column.name] = there[0] if there else None
-        if there:
-            _check_type(schema.field(there[0]).type, column, entity, path)
+        found[column.name] = present[0] if present else None
+        if present:
+            _check_type(schema.field(present[0]).type, column, entity, path)
     extra = [name for name in schema.names if name not in found.values()]
     if extra and entity.extract.extra_columns == "fail":
         raise SourceRejectedError(
@@ -129,7 +130,7 @@ def _check_type(found: pa.DataType, column: ColumnConfig, entity: EntityConfig, 
 
 
 def _fits(found: pa.DataType, declared: pa.DataType) -> bool:
-    """Whether each value of a type is one of the declared type, without loss."""
+    """Whether every value of a type converts to the declared type without loss."""
     if pa.types.is_dictionary(found):
         return _fits(found.value_type, declared)
     if found.equals(declared) or pa.types.is_null(found):

@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
-from headrace.config.sources import SOURCE_ORDER, EntityConfig
+from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig
 from headrace.engine import functions as parse
-from headrace.engine.times import moment_of
+from headrace.engine.times import date_key_of, moment_of
 from headrace.engine.types import sql_type
 from headrace.schema import PARTITION_COLUMN
+from headrace.sources.lineage import SOURCE_ORDER
 from headrace.star.scd2.entity_union import ENTITY_RANK, IS_DELETE, is_delete
 
 # More than a cluster runs in parallel, and few enough that each has thousands of members.
@@ -104,8 +105,7 @@ def day_start(entity: EntityConfig) -> Column:
 
 def day_number() -> Column:
     """A row's day as a number yyyymmdd."""
-    day = F.col(PARTITION_COLUMN)
-    return (F.year(day) * 10_000 + F.month(day) * 100 + F.dayofmonth(day)).cast("bigint")
+    return date_key_of(F.col(PARTITION_COLUMN)).cast("bigint")
 
 
 def row_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:

@@ -6,10 +6,11 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from headrace.config.sources import SOURCE_ORDER, EntityConfig
+from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig
 from headrace.engine.types import sql_type
 from headrace.schema import PARTITION_COLUMN
+from headrace.sources.lineage import SOURCE_ORDER
 
 # Position of a row's entity in the dimension's list: of changes at one instant, the last holds.
 ENTITY_RANK = "_entity_rank"
