@@ -25,6 +25,7 @@ from benchmarks.scratch import PROJECT, Database, scratch_folder, start_server
 from headrace.cli.output import print_json, print_table
 from headrace.config.loader import Project, load_project
 from headrace.config.star import FactConfig
+from headrace.date_keys import date_key
 from headrace.engine.session import SessionSettings, connect
 from headrace.lake.catalog import LakeCatalog
 from headrace.lake.scan import LakeScan
@@ -35,7 +36,7 @@ from headrace.pipeline.warehouse import StarLoader, fact_table
 from headrace.star.facts import DATE_KEY, lake_fact_schema
 from headrace.warehouse.loading.load_transaction import LoadGroup
 from headrace.warehouse.sessions import connection_factory
-from headrace.warehouse.tables import WarehouseTable, month_of, yyyymmdd
+from headrace.warehouse.tables import WarehouseTable, month_of
 
 ROWS_A_DAY = 4_025  # the demo's year: 1,469,307 rows
 MEMBERS = {"customer_key": 3_000, "product_key": 95_000, "location_key": 460}
@@ -257,7 +258,7 @@ def _day_of_facts(schema: pa.Schema, day: date, random: np.random.Generator) -> 
 
 def _column(field: pa.Field, day: date, rows: int, random: np.random.Generator) -> pa.Array:
     if field.name == DATE_KEY:
-        return pa.array(np.full(rows, yyyymmdd(day), np.int32))
+        return pa.array(np.full(rows, date_key(day), np.int32))
     if pa.types.is_date(field.type):
         return pa.array([day] * rows, field.type)
     if pa.types.is_timestamp(field.type):

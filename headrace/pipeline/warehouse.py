@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 from headrace import progress
 from headrace.config.loader import Project
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
+from headrace.date_keys import date_key, day_of_key
 from headrace.engine.row_diff import differing_keys, rows_with_keys
 from headrace.grain import Grain
 from headrace.lake.scan import LakeScan
@@ -32,7 +33,7 @@ from headrace.quality import registry
 from headrace.quality.pandera_schemas import validate_rows
 from headrace.quality.partition_checks import ROWS
 from headrace.quality.report import PartitionReport, bad_days
-from headrace.star.calendar import calendar_schema, date_key, day_of_key
+from headrace.star.calendar import calendar_schema
 from headrace.star.facts import DATE_KEY, fact_schema
 from headrace.star.scd2.dimensions import dimension_schema
 from headrace.warehouse.loading.staged_loads import StagedLoad

@@ -1,10 +1,11 @@
 """The calendar (date dimension), computed from the configuration."""
 
-from datetime import date, timedelta
+from datetime import timedelta
 
 import pyarrow as pa
 
 from headrace.config.star import CalendarConfig
+from headrace.date_keys import date_key
 from headrace.schema import Column, TableSchema
 
 _FRIDAY = 5
@@ -28,16 +29,6 @@ def calendar_schema(config: CalendarConfig) -> TableSchema:
             Column("is_weekend", "boolean", False, "Saturday or Sunday."),
         )
     )
-
-
-def date_key(day: date) -> int:
-    """The day as a number yyyymmdd, which sorts as dates do and is readable in queries."""
-    return day.year * 10_000 + day.month * 100 + day.day
-
-
-def day_of_key(key: int) -> date:
-    """The day of a date key; the inverse of `date_key`."""
-    return date(key // 10_000, key // 100 % 100, key % 100)
 
 
 def build_calendar(config: CalendarConfig) -> pa.Table:

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig, FactConfig, FactDimension
 from headrace.engine import functions as parse
-from headrace.engine.times import day_of, moment_of
+from headrace.engine.times import date_key_of, day_of, moment_of
 from headrace.schema import PARTITION_COLUMN, TableSchema, decimal_parts
 from headrace.schema import Column as SchemaColumn
 from headrace.star.scd2.dimensions import UNKNOWN_KEY
@@ -159,7 +159,7 @@ def _date_key(column: str, entity: EntityConfig) -> Column:
     kind = "date" if column == PARTITION_COLUMN else entity.column(column).type
     is_shifted = kind == "timestamptz" and entity.timezone is not None
     day = day_of(F.col(column), kind, entity.timezone) if is_shifted else F.col(column)
-    return F.year(day) * 10_000 + F.month(day) * 100 + F.dayofmonth(day)
+    return date_key_of(day)
 
 
 def _source_column(entity: EntityConfig, name: str) -> SchemaColumn:

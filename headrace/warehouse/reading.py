@@ -13,11 +13,12 @@ import pyarrow.csv
 import pyarrow.json
 from psycopg import sql
 
+from headrace.date_keys import date_key
 from headrace.errors import UnpublishedTableError
 from headrace.schema import Column, TableSchema
 from headrace.warehouse.ddl.schema import PublishedTable, look_up, schema_of
 from headrace.warehouse.sessions import Connect, RowsRefusedError, map_errors
-from headrace.warehouse.tables import WarehouseTable, yyyymmdd
+from headrace.warehouse.tables import WarehouseTable
 
 _BLOCK_BYTES = 4 * 2**20
 _LIST = "list<string>"
@@ -96,7 +97,7 @@ def _select(
     if days is None or by is None:
         return query
     is_date = any(c.name == by and c.type == "date" for c in published.columns)
-    values: list[date | int] = [day if is_date else yyyymmdd(day) for day in sorted(days)]
+    values: list[date | int] = [day if is_date else date_key(day) for day in sorted(days)]
     kind = sql.SQL("date" if is_date else "bigint")
     return query + sql.SQL(" where {} = any({}::{}[])").format(
         sql.Identifier(by), sql.Literal(values), kind

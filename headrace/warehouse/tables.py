@@ -7,6 +7,7 @@ from typing import Literal
 
 from psycopg import sql
 
+from headrace.date_keys import date_key
 from headrace.errors import ConfigError, UnknownColumnError
 from headrace.schema import TableSchema
 from headrace.warehouse.identifiers import (
@@ -106,7 +107,7 @@ class WarehouseTable:
     def partition_value(self, day: date) -> date | int:
         """The value of the column of days in rows of `day`."""
         if self.column_of_days and self.schema.column(self.column_of_days).type != "date":
-            return yyyymmdd(day)
+            return date_key(day)
         return day
 
     def month_table(self, month: date) -> str:
@@ -164,11 +165,6 @@ class WarehouseTable:
                 f"{self.label}: upsert without a primary key",
                 fix="name the primary key, or use truncate_and_load",
             )
-
-
-def yyyymmdd(day: date) -> int:
-    """`day` as a number, such as 20170131."""
-    return day.year * 10_000 + day.month * 100 + day.day
 
 
 def month_of(day: date) -> date:

@@ -10,9 +10,10 @@ from pyspark.sql import functions as F
 
 from headrace.config.sources import EntityConfig
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig, StarConfig
+from headrace.date_keys import date_key
 from headrace.engine.types import spark_schema
 from headrace.standardize.schemas import processed_schema
-from headrace.star.calendar import build_calendar, date_key
+from headrace.star.calendar import build_calendar
 from headrace.star.facts import build_fact
 from headrace.star.scd2.dimensions import UNKNOWN_KEY
 

@@ -6,12 +6,13 @@ from datetime import date, timedelta
 import pyarrow as pa
 from psycopg import sql
 
+from headrace.date_keys import date_key
 from headrace.schema import Column, TableSchema
 from headrace.warehouse.loading.load_transaction import LoadResult
 from headrace.warehouse.loading.staged_loads import StagedLoad
 from headrace.warehouse.loading.staging import month_batches
 from headrace.warehouse.sessions import Session
-from headrace.warehouse.tables import WarehouseTable, yyyymmdd
+from headrace.warehouse.tables import WarehouseTable
 from headrace.warehouse.warehouse import Warehouse
 
 Row = Mapping[str, object]
@@ -49,7 +50,7 @@ def day(number: int) -> date:
 
 
 def sale(on: date, product: int, amount: str | None = "1.00") -> Row:
-    return {"date_key": yyyymmdd(on), "product_key": product, "amount": amount}
+    return {"date_key": date_key(on), "product_key": product, "amount": amount}
 
 
 def sales(on: date, count: int, amount: str = "1.00") -> list[Row]:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from headrace.config.loader import Project, load_project
+from headrace.date_keys import date_key
 from headrace.ledger.ledger import Ledger, PartitionRecord
 from headrace.ledger.staleness import read_stale
 from headrace.operations.retention import drop_old_months
@@ -18,7 +19,7 @@ from headrace.pipeline.warehouse import fact_table
 from headrace.project.lineage import warehouse_lineage
 from headrace.warehouse.ddl.partitions import first_kept_month
 from headrace.warehouse.sessions import Session
-from headrace.warehouse.tables import WarehouseTable, yyyymmdd
+from headrace.warehouse.tables import WarehouseTable
 from headrace.warehouse.warehouse import Warehouse
 from jobs.retention import build_retention_job, build_retention_schedule
 from platform_assets.definitions import build_definitions
@@ -48,7 +49,7 @@ def one_row(table: WarehouseTable, day: date) -> pa.Table:
 
     def value(field: pa.Field) -> object:
         if field.name == "date_key":
-            return yyyymmdd(day)
+            return date_key(day)
         if pa.types.is_timestamp(field.type):
             return at if field.type.tz else at.replace(tzinfo=None)
         return str(day) if pa.types.is_string(field.type) else 1
@@ -109,7 +110,7 @@ def test_the_schedule_drops_old_months_once_the_configuration_says_how_many_stay
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
     resources = {"warehouse": WarehouseResource(url=url)}
     assert job.execute_in_process(resources=resources).success
-    assert session.execute(DATE_KEYS).fetchall() == [(yyyymmdd(kept),)]
+    assert session.execute(DATE_KEYS).fetchall() == [(date_key(kept),)]
 
 
 @pytest.mark.parametrize("keep_months", [None, 2])

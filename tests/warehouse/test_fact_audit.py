@@ -9,11 +9,12 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
+from headrace.date_keys import date_key
 from headrace.pipeline.fact_audit import DayTotals, LakeTotals, audit_staged_facts
 from headrace.quality.partition_checks import ROWS
 from headrace.schema import Column, TableSchema
 from headrace.warehouse.loading.staged_loads import StagedLoad
-from headrace.warehouse.tables import Reference, yyyymmdd
+from headrace.warehouse.tables import Reference
 from headrace.warehouse.warehouse import Warehouse
 from tests.warehouse.sales import FACT, PRODUCT, Row, arrow, day, load_all, sale, sales, stage
 
@@ -30,7 +31,7 @@ def expected(days: Mapping[date, Sequence[Row]], members: set[int]) -> dict[int,
     totals: dict[int, Counter[str]] = {}
     for on, rows in days.items():
         for row in rows:
-            of_day = totals.setdefault(yyyymmdd(on), Counter())
+            of_day = totals.setdefault(date_key(on), Counter())
             of_day[ROWS] += 1
             of_day["amount"] += Decimal(str(row["amount"]))  # type: ignore[assignment]
             of_day["orphans"] += row["product_key"] not in members
@@ -107,18 +108,18 @@ def test_sums_that_fit_no_measure_agree_on_both_sides(warehouse: Warehouse) -> N
     )
     table = replace(FACT, schema=TableSchema(columns), indexes=())
     largest, wide = 2**63 - 1, f"{'9' * 36}.99"
-    row = {"date_key": yyyymmdd(day(0)), "rows": largest, "wide": wide}
+    row = {"date_key": date_key(day(0)), "rows": largest, "wide": wide}
     rows = [*[row] * 3, {**row, "rows": None, "wide": "-0.01"}]
     passed_by = LakeTotals(("rows", "wide"))
     slices = [([day(0)], passed_by.counted(arrow(table, rows).to_reader()))]
     load = warehouse.stage(table, [day(0)], slices)
     try:
         staged = audit_staged_facts(warehouse.connect, load, ("rows", "wide"), (), {})[
-            yyyymmdd(day(0))
+            date_key(day(0))
         ]
     finally:
         load.discard()
-    assert staged.totals == passed_by.by_day()[yyyymmdd(day(0))]
+    assert staged.totals == passed_by.by_day()[date_key(day(0))]
     assert staged.totals == {
         ROWS: Decimal(4),
         "rows": Decimal(3 * largest),

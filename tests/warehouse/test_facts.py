@@ -6,10 +6,11 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
+from headrace.date_keys import date_key
 from headrace.errors import ConfigError, HeadraceError, UnknownColumnError
 from headrace.schema import Column, TableSchema
 from headrace.warehouse.sessions import RowsRefusedError, Session
-from headrace.warehouse.tables import WarehouseTable, yyyymmdd
+from headrace.warehouse.tables import WarehouseTable
 from headrace.warehouse.warehouse import Warehouse
 from tests.warehouse.sales import (
     FACT,
@@ -166,7 +167,7 @@ def test_a_row_of_a_day_that_is_not_loaded_is_refused_by_its_day(
     before = {day(0): sales(day(0), 1)}
     load(warehouse, before)
     wanted = day(1) if into_existing_month else day(50)
-    with pytest.raises(RowsRefusedError, match=str(yyyymmdd(day(3)))):
+    with pytest.raises(RowsRefusedError, match=str(date_key(day(3)))):
         stage(warehouse, {wanted: [sale(wanted, 1), sale(day(3), 2)]})
     assert published(session) == rows_of(before)
     assert staging_tables(session) == []

@@ -7,12 +7,13 @@ from datetime import date
 
 import pytest
 
+from headrace.date_keys import date_key
 from headrace.errors import ConfigError
 from headrace.schema import Column, TableSchema
 from headrace.warehouse import identifiers
 from headrace.warehouse.ddl.grants import RoleAccess, RowPolicy, grant
 from headrace.warehouse.sessions import RowsRefusedError, Session
-from headrace.warehouse.tables import Reference, WarehouseTable, yyyymmdd
+from headrace.warehouse.tables import Reference, WarehouseTable
 from headrace.warehouse.warehouse import Warehouse
 from tests.warehouse.sales import FACT, PRODUCT, day, load, load_all, sale
 
@@ -41,7 +42,7 @@ def test_long_names_that_begin_alike_are_two(
     load_all(warehouse, [{"product_key": 1, "brand": "x"}], MEMBER)
     table = wide_fact()
     for on in (first, day(40), day(2)):
-        row = {"date_key": yyyymmdd(on), **dict.fromkeys(ROLES, 1)}
+        row = {"date_key": date_key(on), **dict.fromkeys(ROLES, 1)}
         load(warehouse, {on: [row]}, table)
     keys = "select count(*) from pg_constraint where conrelid = %s::regclass and contype = 'f'"
     assert session.execute(keys, (table.label,)).fetchone() == (2,)
