@@ -34,8 +34,7 @@ from platform_assets.runtime.executor import threads_executor
 from platform_assets.runtime.recorder import LedgerRecorder
 from platform_assets.runtime.warehouse_recorder import WarehouseRecorder
 from platform_assets.warehouse import build_warehouse_assets
-from resources.landing import LandingResource
-from resources.project import ProjectLakeResource, ProjectWarehouseResource
+from resources.project import ProjectLakeResource, ProjectWarehouseResource, landing_resource
 from resources.spark import SparkResource
 from sensors.landing import build_landing_sensor
 from sensors.stale import build_stale_sensor
@@ -120,7 +119,7 @@ def build_resources(project: Project) -> dict[str, Any]:
     recorder = LedgerRecorder(warehouse=warehouse)
     return {
         "lake": lake,
-        "landing": LandingResource.of(project),
+        "landing": landing_resource(project),
         "spark": SparkResource.of_project(project),
         "warehouse": warehouse,
         "recorder": recorder,

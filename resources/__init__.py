@@ -1,1 +1,1 @@
-"""What assets need at run time: databases, the lake, the engine, the landing zone."""
+"""Dagster resources: the lake, the warehouse, the engine, the landing zone."""

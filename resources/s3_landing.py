@@ -12,18 +12,18 @@ from resources.landing import LandingResource
 
 
 class S3LandingResource(LandingResource):
-    """Where sources deliver their files: a bucket, or what lies below a prefix in it.
+    """Where sources deliver their files: a bucket, or a prefix in it.
 
     Attributes:
         uri: `s3://bucket/prefix`.
-        s3: Reaches the bucket. Give keys as `dg.EnvVar`, which Dagster does not show.
+        s3: Access to the bucket. Give keys as `dg.EnvVar`, which Dagster does not show.
     """
 
     s3: dg.ResourceDependency[S3Resource]
 
     @classmethod
     def of_settings(cls, uri: str, settings: S3Settings) -> Self:
-        """The landing zone at `uri`, keys left in the environment."""
+        """The landing zone at `uri`; keys stay in the environment until used."""
         s3 = S3Resource(
             endpoint_url=settings.endpoint,
             region_name=settings.region,

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class SparkResource(PySparkResource):
     """Sail in this process, or with `{"spark.remote": "sc://host:port"}` a cluster.
 
-    Connects when the session is first asked for: a run that only captures needs no engine. All
-    runs of a process share one session.
+    It connects on first use: a run that only captures needs no engine. All runs of a process share
+    one session.
 
     Attributes:
         spark_config: `spark.remote`, and other settings of the session.
@@ -29,7 +29,7 @@ class SparkResource(PySparkResource):
 
     @classmethod
     def of_project(cls, project: Project) -> "SparkResource":
-        """The engine that the configuration names."""
+        """The engine of `project`."""
         remote = project.settings.engine.remote
         return ProjectSparkResource(
             spark_config={"spark.remote": remote} if remote else {},
@@ -39,7 +39,7 @@ class SparkResource(PySparkResource):
         )
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Do nothing yet: PySparkResource would start a session for each run."""
+        """Do nothing: PySparkResource would start a session for each run."""
 
     @property
     def settings(self) -> SessionSettings:
@@ -58,7 +58,7 @@ class SparkResource(PySparkResource):
 
 
 class ProjectSparkResource(SparkResource):
-    """The engine of a configured project, which reaches the lake's bucket.
+    """The engine of a configured project, with access to the lake's bucket.
 
     Keys are looked up when used: Dagster stores the configuration of resources with every run.
     """
