@@ -1,1 +1,1 @@
-"""Capture: what sources deliver becomes data files of raw, every version kept."""
+"""Capture: writes the rows that connectors read as data files of raw, which keeps all versions."""

@@ -1,6 +1,6 @@
 """Manifest of what was captured: names and footers of data files, and a record in the snapshot.
 
-File names are the index: they say what raw holds without reading a file.
+The names alone identify what raw holds, so that no file has to be read.
 """
 
 import json
@@ -141,9 +141,9 @@ def captured_versions(files: Iterable[_HasPath]) -> tuple[CapturedVersion, ...]:
 
 
 def current_files(files: Sequence[File]) -> tuple[File, ...]:
-    """Those of raw's files of one day whose rows count: of each landing file the latest version.
+    """Those of raw's files of one day whose rows count: of each object the latest version.
 
-    A version without rows stands for nothing to read, and is left out.
+    A version without rows is left out.
 
     Raises:
         StagedFileRejectedError: A file was not written by capture.
@@ -156,9 +156,9 @@ def current_files(files: Sequence[File]) -> tuple[File, ...]:
 
 
 def captured_content(files: Iterable[_HasPath]) -> str:
-    """Stands for the rows of one day that count: equal however often and when they were captured.
+    """Identifies the rows of one day that count, however often and whenever they were captured.
 
-    The order of the files' own times is part of it: it says which of rows with one key counts.
+    The order of modification times is part of it: it decides which of several rows of a key counts.
 
     Args:
         files: Raw's files of the day, from `current_files` or all of them.

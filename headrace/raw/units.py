@@ -76,8 +76,8 @@ class UnitCapture:
         An object that cannot be read fails the partitions that its rows may belong to.
 
         Raises:
-            StorageUnavailableError, StorageRejectedError: The rows could not be stored, which is
-                no partition's fault.
+            StorageUnavailableError, StorageRejectedError: The rows could not be stored; no single
+                partition caused it.
         """
         staging = _UnitStaging(self, unit)
         try:
@@ -112,10 +112,10 @@ class UnitCapture:
             named = partitions_of_rows(
                 self.connector, source_object, self.entity, self.run.partitions
             )
-        except Exception:  # noqa: BLE001  # the reason is known already
+        except Exception:  # noqa: BLE001  # the first error is reported
             return frozenset(staging.partitions)
-        held = partitions_held(self.captured, source_object.object_id, with_rows=False)
-        return (named | held) & {*staging.partitions}
+        earlier = partitions_with_object(self.captured, source_object.object_id, with_rows=False)
+        return (named | earlier) & {*staging.partitions}
 
 
 def partitions_of_rows(
@@ -130,7 +130,7 @@ def partitions_of_rows(
 
     Raises:
         SourceRejectedError: The object cannot be read as declared.
-        SourceUnavailableError: It changed since it was listed, or the source broke off.
+        SourceUnavailableError: It changed since it was listed, or the connection was lost.
     """
     found: set[date] = set()
     for batch in connector.read(source_object, columns=[str(entity.extract.partition_by)]):
@@ -139,10 +139,10 @@ def partitions_of_rows(
     return frozenset(found)
 
 
-def partitions_held(
+def partitions_with_object(
     captured: Captured, object_id: str, *, with_rows: bool = True
 ) -> frozenset[date]:
-    """The partitions that hold an earlier version of an object: a new one may leave them out.
+    """The partitions with an earlier version of an object; a new version may have no rows there.
 
     Args:
         captured: By partition, every version that raw holds.
@@ -154,7 +154,7 @@ def partitions_held(
 
 
 class _UnitStaging:
-    """What raw will hold for the partitions of one unit, object by object."""
+    """Stages the new versions of the objects of one unit."""
 
     def __init__(self, capture: UnitCapture, unit: ReadUnit) -> None:
         self.unit = unit
@@ -204,7 +204,7 @@ class _UnitStaging:
 
     def _stamp(self, source_object: SourceObject) -> ObjectStamp:
         run, object_id = self._capture.run, source_object.object_id
-        # A clock that was set back must not make the newer version look like the older.
+        # Even after the clock was set back, a newer version must have a later time.
         known = [held[object_id] for held in self._current.values() if object_id in held]
         at = max([run.captured_at, *(version.captured_at + _TICK for version in known)])
         return ObjectStamp(source_object, run.source, run.batch_id, at)
@@ -243,7 +243,7 @@ class _UnitStaging:
         if before is not None and _is_unchanged(version, before, alone=not with_rows):
             return
         if not version.rows and not (before and before.rows):
-            return  # An object that never had rows in the partition leaves no trace in it.
+            return  # The object never had rows in the partition.
         if version.rows and any(v.content_id == version.content_id for v in with_rows):
             self._duplicates.append(DuplicateObject(day, stamp.source_object.name))
         if written is None or not version.rows:
@@ -268,14 +268,14 @@ def _unexpected(name: str, kind: str) -> SourceRejectedError:
 
 
 def _is_unchanged(version: CapturedVersion, before: CapturedVersion, *, alone: bool) -> bool:
-    """Whether a version has the rows of the version before it.
+    """Whether a version has the same rows as the previous one.
 
-    Its modification time counts only beside other objects of the partition, whose rows it orders.
+    The modification time matters only beside other objects of the partition: it orders their rows.
     """
     if (version.content_id, version.rows) != (before.content_id, before.rows):
         return False
     if not version.rows or version.modified_at == before.modified_at:
         return True
-    # Objects are read in the order of their times: one that is alone so far and has become later
-    # still precedes those that are read after it.
+    # Objects are read in the order of their times: one that is alone so far still precedes those
+    # that are read after it, even if its own time is later than before.
     return alone and (before.modified_at or _LONG_AGO) < (version.modified_at or _LONG_AGO)

@@ -20,21 +20,21 @@ from headrace.errors import StorageRejectedError, StorageUnavailableError
 from headrace.schema import PARTITION_COLUMN
 from headrace.staged import StagedFile
 
-# A day's file is some 100 KB; a file of a day that is larger goes through the disk.
+# A day's file has about 100 KB; a larger one is written to disk first.
 _IN_MEMORY_BYTES = 2**20
-# Rows in memory take some ten times the room of their Parquet.
+# Rows take about ten times as much memory as their Parquet.
 _SHRINKS_BY = 8
-# Rows of all days that wait to become row groups: 32 MiB are some 250,000.
+# Rows of all days that are buffered before they become row groups: 32 MiB are about 250,000 rows.
 _WAITING_BYTES = 32 * 2**20
 # Texts get dictionaries from this many rows on. A day of 4,000 takes a fifth less CPU without, in
 # the same space; 64,000 rows take a tenth more space without. Sail reads both at the same speed.
 _ROWS_FOR_DICTIONARIES = 16_384
-# With fewer rows zstd only takes time to begin: 0.3 ms of a file's 0.7, for the same size.
+# With fewer rows, starting zstd takes 0.3 ms of a file's 0.7 ms, and saves no space.
 _ROWS_FOR_ZSTD = 512
 # Every value differs, so a dictionary only costs.
 _DISTINCT = {"_source_position", "_row_hash"}
-# By their bounds readers find a day's file. Nobody looks for rows by the texts of raw, whose bounds
-# took a fifth of writing it.
+# Readers find a day's file by these bounds. No query filters raw by its texts, whose bounds took a
+# fifth of the time to write it.
 _BOUNDED = (PARTITION_COLUMN,)
 
 
@@ -53,7 +53,7 @@ class DataFolder:
     uri: str
 
     def delete(self, files: Sequence[StagedFile]) -> None:
-        """Delete files of this folder; one that is gone already is no error."""
+        """Delete files of this folder; a missing one is no error."""
         for file in files:
             try:
                 self.filesystem.delete_file(self.path + file.path.removeprefix(self.uri))
@@ -62,7 +62,7 @@ class DataFolder:
 
 
 class _Encoding:
-    """Rows on their way into a Parquet file that has no name yet."""
+    """A Parquet file under construction, in memory or on disk, that has no name yet."""
 
     def __init__(self, schema: pa.Schema, first: pa.Table, *, are_all: bool) -> None:
         self.sink = _sink(first.nbytes if are_all else None)
@@ -92,7 +92,7 @@ class _Encoding:
         return self.sink, size
 
     def discard(self) -> None:
-        # Closing writes what waits, for which there may be no room; it is not wanted any more.
+        # Closing writes buffered rows, for which there may be no space; they are discarded anyway.
         with suppress(OSError):
             self.writer.close()
         with suppress(OSError):
@@ -111,7 +111,7 @@ class PartitionWriter:
 
     @property
     def content_id(self) -> str:
-        """16 hexadecimal digits that stand for the rows, in their order."""
+        """16 hexadecimal digits that identify the rows in their order."""
         return self._content.hexdigest()[:16]
 
     def write(self, batches: Sequence[pa.RecordBatch], *, are_all: bool = True) -> None:
@@ -137,8 +137,8 @@ class PartitionWriter:
             footer: Key-value metadata of the file.
 
         Raises:
-            StorageUnavailableError: It could not be written, and nothing is left of it.
-            StorageRejectedError: It may not be written.
+            StorageUnavailableError: It could not be written; no part of it is left.
+            StorageRejectedError: We lack the right to write it.
         """
         encoding = self._encoding
         if encoding is None:
@@ -174,14 +174,14 @@ class ObjectWriter:
         self.by_partition: dict[date, PartitionWriter] = {}
 
     def add(self, day: date, batch: pa.RecordBatch) -> None:
-        """Take rows of a day."""
+        """Buffer rows of a day."""
         self._waiting.setdefault(day, []).append(batch)
         self._waiting_bytes += batch.nbytes
         if self._waiting_bytes >= _WAITING_BYTES:
             self._write_waiting(are_last=False)
 
     def finish(self) -> None:
-        """Write all rows that wait; there are no more."""
+        """Write the buffered rows; no more follow."""
         self._write_waiting(are_last=True)
 
     def _write_waiting(self, *, are_last: bool) -> None:
@@ -200,14 +200,14 @@ class ObjectWriter:
 
 
 def _temporary() -> str:
-    # Asked when it is needed: Python finds the folder by writing to it.
+    # Not at import: Python finds the folder by writing to it.
     return f"a temporary file in {gettempdir()}"
 
 
 def _sink(all_bytes: int | None) -> Any:
     """Where Parquet is written: memory for few rows if there are no more, else a spooled file."""
     if all_bytes is not None and all_bytes <= _SHRINKS_BY * _IN_MEMORY_BYTES:
-        # Arrow's own: to a file of Python's it writes piece by piece, under Python's lock.
+        # Faster than a Python file, to which Arrow writes in small pieces, each under the GIL.
         return pa.BufferOutputStream()
     return SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)
 
@@ -220,7 +220,7 @@ def _has_dictionary(field: pa.Field, *, has_many: bool) -> bool:
 
 @contextmanager
 def _writing(what: str) -> Iterator[None]:
-    """Name the file that could not be written, and what to do about it."""
+    """Convert an OSError into an error that names the file and the remedy."""
     try:
         yield
     except OSError as error:
@@ -241,6 +241,6 @@ def _created(filesystem: fs.FileSystem, path: str) -> pa.NativeFile:
     try:
         return filesystem.open_output_stream(path)
     except FileNotFoundError:
-        # Only local folders must exist first; asking S3 for one would leave an object behind.
+        # Only a local folder must exist first; on S3, creating one would leave an empty object.
         filesystem.create_dir(path.rpartition("/")[0])
         return filesystem.open_output_stream(path)

@@ -1,1 +1,1 @@
-"""What data comes from: the connector contract and one package a kind of source."""
+"""Sources: the connector contract, and one package for each kind of source."""

@@ -16,15 +16,15 @@ NUL = "a NUL character"
 class NulWatch:
     """Detects NUL characters in a stream of text, in one pass over its bytes.
 
-    PostgreSQL stores no text with a NUL, so that one such value would stop a whole load. Most
-    often it is a field that a program with fixed widths did not fill.
+    PostgreSQL stores no text with a NUL, so that one such value would fail a whole load. Most
+    often it is a field that a program with fixed-width records did not fill.
     """
 
     def __init__(self) -> None:
         self.found = False
 
     def over(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """The same chunks."""
+        """The same chunks; sets `found` once one of them has a NUL."""
         for chunk in chunks:
             self.found = self.found or b"\0" in chunk
             yield chunk
@@ -32,13 +32,13 @@ class NulWatch:
 
 def without_nuls(read: pa.RecordBatch, delimiter: str) -> pa.RecordBatch:
     """The same rows; those with a NUL character in a text column become corrupt rows."""
-    lost = np.zeros(len(read), dtype=bool)
+    is_corrupt = np.zeros(len(read), dtype=bool)
     for name in columns_of(read):
         texts = read.column(name)
         if pa.types.is_string(texts.type):
             has_nul = pc.match_substring(texts, "\0").fill_null(False)  # noqa: FBT003
-            lost |= has_nul.to_numpy(zero_copy_only=False)
-    return set_aside(read, lost, pa.scalar(NUL), delimiter) if lost.any() else read
+            is_corrupt |= has_nul.to_numpy(zero_copy_only=False)
+    return set_aside(read, is_corrupt, pa.scalar(NUL), delimiter) if is_corrupt.any() else read
 
 
 def columns_of(read: pa.RecordBatch) -> list[str]:
@@ -48,25 +48,27 @@ def columns_of(read: pa.RecordBatch) -> list[str]:
 
 def set_aside(
     read: pa.RecordBatch,
-    lost: npt.NDArray[np.bool_],
+    is_corrupt: npt.NDArray[np.bool_],
     reasons: pa.StringArray | pa.StringScalar,
     delimiter: str,
 ) -> pa.RecordBatch:
-    """Make the `lost` rows corrupt: NULL columns, their text in `_corrupt_record`, and a reason.
+    """Make some rows corrupt: NULL columns, their text in `_corrupt_record`, and a reason.
 
     Rows that are corrupt already stay unchanged.
     """
-    is_lost = pa.array(lost & read.column(CORRUPT_RECORD).is_null().to_numpy(zero_copy_only=False))
+    to_corrupt = pa.array(
+        is_corrupt & read.column(CORRUPT_RECORD).is_null().to_numpy(zero_copy_only=False)
+    )
     columns = dict(zip(read.schema.names, read.columns, strict=True))
     names = columns_of(read)
-    # A column that the file lacked has no text in it.
-    there = [name for name in names if columns[name].null_count < len(read)]
-    quoted = [_quoted(_text_of(columns[name]), delimiter) for name in there or names]
+    # The text of the record has no field for a column that the file lacks.
+    present = [name for name in names if columns[name].null_count < len(read)]
+    quoted = [_quoted(_text_of(columns[name]), delimiter) for name in present or names]
     joined = pc.binary_join_element_wise(*quoted, delimiter)
-    columns[CORRUPT_RECORD] = pc.if_else(is_lost, joined, columns[CORRUPT_RECORD])
-    columns[CORRUPT_REASON] = pc.if_else(is_lost, reasons, columns[CORRUPT_REASON])
+    columns[CORRUPT_RECORD] = pc.if_else(to_corrupt, joined, columns[CORRUPT_RECORD])
+    columns[CORRUPT_REASON] = pc.if_else(to_corrupt, reasons, columns[CORRUPT_REASON])
     for name in names:
-        columns[name] = pc.if_else(is_lost, pa.scalar(None, columns[name].type), columns[name])
+        columns[name] = pc.if_else(to_corrupt, pa.scalar(None, columns[name].type), columns[name])
     return pa.RecordBatch.from_arrays(list(columns.values()), schema=read.schema)
 
 

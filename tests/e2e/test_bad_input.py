@@ -176,7 +176,9 @@ def test_a_file_that_no_entity_claims_is_named_with_the_nearest_pattern(
 ) -> None:
     with long_shop.active():
         said = read_unclaimed()
-    assert said.startswith("1 file in the landing zone is no entity's: transactions/Transactions-2")
+    assert said.startswith(
+        "1 file in the landing zone matches no entity: transactions/Transactions-2"
+    )
     assert "nearest: retail.transactions, transactions/transactions-{date:%Y-%m-%d}.csv" in said
 
 

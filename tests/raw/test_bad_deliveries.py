@@ -36,7 +36,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "a missing column": (csv_text(["1,10"], "id,amount"), "line 1: column 'name' is missing"),
     "an extra column": (csv_text(["1,a,1,x"], "id,name,amount,z"), "'z' is not declared"),
     "no header": (csv_text(["2,b,20"], "1,a,10"), "line 1 names none of the columns"),
-    "an empty file": ("", "is empty: it has not even a header"),
+    "an empty file": ("", "is empty: it has no header"),
     "another encoding": (
         "id,name,amount\n1,é,2\n".encode("latin-1"),
         "line 2, character 3 (column",
@@ -132,7 +132,7 @@ ODD: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: path.symlink_to(path.name),
         "cannot be read: Too many levels",
     ),
-    "a link to nothing": (lambda path: path.symlink_to("gone"), "is a link that leads nowhere"),
+    "a link to nothing": (lambda path: path.symlink_to("gone"), "is a link to a missing file"),
 }
 
 

@@ -62,7 +62,7 @@ def test_rows_outside_the_partitions_are_counted_and_no_day_is_the_worse_for_the
     assert (window.rows, window.outside) == ({DAY: 1}, {"orders/dump.csv": 3})
     assert [row["_corrupt_record"] for row in raw.rows()] == [None]
     assert window.warnings() == [
-        "3 rows are of days outside the partitions and are passed over: orders/dump.csv"
+        "3 rows are of days outside the partitions and are left out: orders/dump.csv"
     ]
 
 

@@ -60,7 +60,7 @@ def test_what_an_entity_claims_or_nobody_has_to_is_not_named() -> None:
 
 def test_a_line_names_the_first_of_many() -> None:
     text = unclaimed_text(found(*(f"orders/o{n}.CSV" for n in range(8))))
-    assert text.startswith("8 files in the landing zone are no entity's: orders/o0.CSV (nearest: ")
+    assert text.startswith("8 files in the landing zone match no entity: orders/o0.CSV (nearest: ")
     assert text.endswith(" and 3 more")
     assert unclaimed_text(()) == ""
 
@@ -90,7 +90,9 @@ def test_a_capture_names_what_lies_beside_its_files(raw: Raw) -> None:
     raw.deliver("stock/x.csv", GOOD)
     window = raw.capture(DAY, NEXT, entities=ENTITIES)
     (warning,) = window.remarks
-    said = "1 file in the landing zone is no entity's: orders/orders-2017-01-02.CSV (nearest: shop."
+    said = (
+        "1 file in the landing zone matches no entity: orders/orders-2017-01-02.CSV (nearest: shop."
+    )
     assert warning == f"{said}orders, {ORDERS})"
 
 

@@ -25,7 +25,7 @@ def stale(day: date | None, *runs: str, reason: str = "was never built") -> Stal
 def test_nothing_stale_asks_for_no_run() -> None:
     plan = plan_stale([], (), None, last_day=LAST)
     assert plan.window is None
-    assert plan.reason == "nothing has to be built again"
+    assert plan.reason == "no partition has to be built again"
 
 
 def test_one_run_takes_all_that_is_stale() -> None:
@@ -45,7 +45,7 @@ def test_what_stays_stale_is_asked_for_once() -> None:
     first = plan_stale([stale(FIRST)], (), None, last_day=LAST)
     again = plan_stale([stale(FIRST)], (), first.cursor, last_day=LAST)
     assert again.window is None
-    assert "stayed stale" in again.reason
+    assert "still stale" in again.reason
     for changed in ([stale(FIRST), stale(LAST)], [stale(FIRST, reason="other")]):
         assert plan_stale(changed, (), again.cursor, last_day=LAST).window is not None
 

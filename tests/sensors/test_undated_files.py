@@ -185,7 +185,7 @@ def test_a_tick_says_what_it_looked_at_and_its_cursor_does_not_grow(shop: Shop) 
     assert shop.tick() == [("05", "05")]
     first = shop.cursor
     assert shop.tick() == []
-    assert shop.said == "30 files looked at, no day asked for"
+    assert shop.said == "30 files listed, no day requested"
     assert shop.cursor == first
     assert len(str(shop.cursor)) < 20
 
@@ -193,7 +193,7 @@ def test_a_tick_says_what_it_looked_at_and_its_cursor_does_not_grow(shop: Shop) 
 def test_files_that_no_entity_claims_are_named_by_each_tick(shop: Shop) -> None:
     shop.deliver("1,2017-01-05 10:00:00,1", name="Orders.CSV")
     assert shop.tick() == []
-    assert "1 file in the landing zone is no entity's: Orders.CSV (nearest: " in shop.said
+    assert "1 file in the landing zone matches no entity: Orders.CSV (nearest: " in shop.said
 
 
 def test_rows_outside_the_days_that_exist_are_read_once_and_ask_for_nothing(

@@ -224,7 +224,7 @@ def test_columns_are_found_by_the_names_of_the_source() -> None:
     "content", [b"", b"\n\r\n\n", b"\xef\xbb\xbf", gzip.compress(b"", mtime=0)], ids=str
 )
 def test_an_empty_file_is_rejected(content: bytes) -> None:
-    assert f"{PATH} is empty: it has not even a header | deliver" in rejection(content)
+    assert f"{PATH} is empty: it has no header | deliver" in rejection(content)
 
 
 @pytest.mark.parametrize(

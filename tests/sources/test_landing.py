@@ -128,7 +128,7 @@ def test_a_file_that_is_gone_is_named(zone: Zone) -> None:
     zone.put("a", b"123")
     (file,) = zone.landing.list_files()
     zone.remove("a")
-    with pytest.raises(SourceUnavailableError, match="a is gone since it was listed"):
+    with pytest.raises(SourceUnavailableError, match="a was removed since it was listed"):
         zone.read(file)
 
 

@@ -88,7 +88,7 @@ def test_a_day_without_a_file_is_held_or_empty_as_declared() -> None:
     held = entity(extract={"missing_file": "hold"})
     plan = planned(held, [named(NEXT)], {}, [DAY, NEXT])
     assert plan.held[DAY].startswith(
-        "there is no file orders/orders-2017-01-01.csv; the day waits for it for good"
+        "there is no file orders/orders-2017-01-01.csv; the day waits for it without a limit"
     )
     assert [unit.partitions for unit in plan.units] == [(NEXT,)]
     # What was captured does not go when the source clears its folder.
@@ -176,10 +176,10 @@ def test_a_file_without_a_day_never_goes_back_before_what_was_captured_of_it() -
 
 def test_a_folder_that_cannot_be_looked_into_fails_the_days_whose_files_may_lie_there() -> None:
     by_month = entity(extract={"path": "{date:%Y}/{date:%m}/orders-{date:%d}.csv"})
-    locked = replace(file("2017/01/"), problem="cannot be looked into: Permission denied")
+    locked = replace(file("2017/01/"), problem="cannot be listed: Permission denied")
     plan = planned(by_month, [locked], {}, [FIRST, DAY, NEXT])
     assert [*plan.failed] == [DAY, NEXT]
-    assert "2017/01/ cannot be looked into" in str(plan.failed[DAY])
+    assert "2017/01/ cannot be listed" in str(plan.failed[DAY])
     assert planned(entity(), [locked], {}, [DAY]).failed == {}
 
 

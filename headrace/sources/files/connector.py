@@ -1,4 +1,4 @@
-"""The connector of files in a landing zone; their format says how bytes become rows."""
+"""The connector for files in a landing zone."""
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ from headrace.sources.files.plan import (
 )
 from headrace.sources.files.unclaimed import UnclaimedFile, unclaimed_files, unclaimed_text
 
-# A run that waits longer than this for files to settle keeps others from their partitions.
+# The longest wait of a run for files to settle: it blocks other runs of its partitions meanwhile.
 _LONGEST_WAIT_SECONDS = 15.0
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 LAST_DELIVERY = "last_delivery"
@@ -61,8 +61,8 @@ class FilesConnector:
 
     Attributes:
         settle_seconds: A file that arrived less than this ago may still be being written.
-        entities: All of the project, by `source.entity`: what claims the files.
-        ignore: Shell patterns of files that no entity has to claim.
+        entities: All entities of the project, by `source.entity`, to find files of none of them.
+        ignore: Shell patterns of files that need not belong to an entity.
     """
 
     entity: EntityConfig
@@ -102,14 +102,14 @@ class FilesConnector:
         entity, file = self.entity, source_object.locator
         if columns is not None:
             entity = _with_columns(entity, columns)
-        # Of several files in a partition, each may lack the columns that its own day had not.
+        # In a partition of several days, the file's own day decides which columns it may lack.
         day = next(iter(days_of_file(entity.extract, file.path)), partition)
         read = read_parquet if entity.extract.is_typed else read_csv
         with self.landing.open(file) as stream:
             yield from read(stream, file.path, entity, day=day)
 
     def state_after(self, plan: CapturePlan, state: CaptureState) -> Mapping[str, str]:
-        """The `_delivery_order` of the last file read: for people; plans follow the versions."""
+        """The `_delivery_order` of the last file read, as information: no plan depends on it."""
         read = [o.order for unit in plan.units for o in unit.objects]
         last = max([state.stored.get(LAST_DELIVERY, ""), *read])
         return {LAST_DELIVERY: last} if last else {}
@@ -120,7 +120,7 @@ class FilesConnector:
         try:
             files = self._list([exist.start])
         except HeadraceError:
-            return {exist.start}  # The plan lists the files again, and says what is wrong.
+            return {exist.start}  # The plan lists the files again and reports the error.
         own = [f for f in latest_deliveries(files) if is_file_of(self.entity.extract, f.path)]
         found = {day_of_version(self.entity, file, state.captured, exist) for file in own}
         return found if found or any(state.captured.values()) else {exist.start}
@@ -139,10 +139,10 @@ class FilesConnector:
     def _settled_listing(
         self, partitions: Sequence[date], run: CaptureRun
     ) -> tuple[StoredFile, ...]:
-        """The listing, taken again after a short wait while the youngest file may be unfinished.
+        """The listing, repeated after a short wait if the newest file may be unfinished.
 
-        Whoever delivers a file and runs its day at once expects no failure. After a longer wait
-        than `_LONGEST_WAIT_SECONDS` the partition fails, and is retried.
+        A run that starts right after a delivery should not fail. Where `settle_seconds` exceeds
+        `_LONGEST_WAIT_SECONDS` there is no wait: the partition fails, and is retried.
         """
         extract, grain = self.entity.extract, self.entity.grain
         listing = self._list(partitions)
@@ -157,7 +157,7 @@ class FilesConnector:
             return listing
         time.sleep(wait)
         before = {file.path: file.version for file in listing}
-        # A file that did not change during the wait is settled, whatever the clocks say.
+        # A file that did not change during the wait is settled, even if the clocks differ.
         return tuple(
             replace(file, changed_at=_LONG_AGO) if before.get(file.path) == file.version else file
             for file in self._list(partitions)
@@ -166,7 +166,7 @@ class FilesConnector:
     def _never_a_file(
         self, listing: Sequence[StoredFile], state: CaptureState
     ) -> NoFilesError | None:
-        """The error of an entity whose `path` matches no file, neither now nor ever before."""
+        """The error of an entity whose `path` matches no file and matched none before."""
         entity = self.entity
         if not state.is_empty or entity.extract.optional:
             return None
@@ -175,9 +175,9 @@ class FilesConnector:
         everything = self.landing.list_files()
         if any(is_file_of(entity.extract, file.path) for file in everything):
             return None
-        lost = unclaimed_files(self.entities or {entity.name: entity}, everything, self.ignore)
-        # Those that are nearest to this entity's path first.
-        near = sorted(lost, key=lambda file: file.pattern != entity.extract.path)
+        unclaimed = unclaimed_files(self.entities or {entity.name: entity}, everything, self.ignore)
+        # Files that are most similar to this entity's path first.
+        near = sorted(unclaimed, key=lambda file: file.pattern != entity.extract.path)
         found = unclaimed_text(near) or f"{len(everything)} files are there, all of other entities"
         return NoFilesError(
             f"no file matches the path of {entity.name}, {entity.extract.path}; {found}",
@@ -186,7 +186,7 @@ class FilesConnector:
         )
 
     def _near_misses(self, listing: Sequence[StoredFile]) -> tuple[UnclaimedFile, ...]:
-        """Unclaimed files whose nearest pattern is this entity's."""
+        """Unclaimed files whose most similar pattern is this entity's."""
         found = unclaimed_files(self.entities, listing, self.ignore) if self.entities else ()
         return tuple(file for file in found if file.pattern == self.entity.extract.path)
 

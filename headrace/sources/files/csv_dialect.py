@@ -1,7 +1,7 @@
-"""Dialects that Arrow does not read, written as one that it does.
+"""Rewrites CSV dialects that Arrow cannot parse into one that it can.
 
-Arrow takes a delimiter of one ASCII byte, and its escape character drops what it should keep.
-Placeholders stand for what a dialect has beyond that while Arrow parses, and are taken back after.
+Arrow accepts delimiters of one ASCII byte only, and drops an escape character before any character.
+Placeholders replace other delimiters, escape sequences and bad bytes while Arrow parses.
 """
 
 import re
@@ -19,10 +19,10 @@ from headrace.sources.files.decoding import MARKED_BYTE
 
 BAD_BYTES = "bytes that are no text"
 
-# Control characters that texts hardly ever have. Where they do, a placeholder stands for them, too.
+# Control characters that are rare in text. Where the text has one, a placeholder replaces it, too.
 _RARE = "\x1f\x1e\x1d\x1c\x1b\x1a"
 _BAD = "x"
-# Bounds what is held back of a line that does not end; its record is too long then anyway.
+# The most of an unfinished line that is buffered; a longer record is refused anyway.
 _MAX_LINE_BYTES = 2**22
 
 
@@ -32,7 +32,7 @@ class Placeholders:
 
     Attributes:
         lead: Begins each placeholder; a code follows.
-        delimiter: The one character that stands for the delimiter.
+        delimiter: Replaces the delimiter; the delimiter itself if Arrow reads it.
         codes: By code, the text in the file and the text it means.
     """
 
@@ -43,7 +43,7 @@ class Placeholders:
 
     @classmethod
     def of(cls, form: CsvFormat) -> "Placeholders | None":
-        """The placeholders of a format; None if Arrow reads it as it is."""
+        """The placeholders of a format; None if Arrow reads it without any."""
         is_short = len(form.delimiter) == 1 and form.delimiter.isascii()
         escape = form.escape if form.escape != form.quote else None
         if is_short and escape is None and form.bad_bytes != "quarantine":
@@ -64,28 +64,28 @@ class Placeholders:
     def insert(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """The same text with placeholders, in pieces that end with a line end."""
         special = self._special()
-        held = b""
+        buffered = b""
         for chunk in chunks:
-            held += chunk
-            # A CR at the end may be half of a line end, and half of what is escaped.
-            end = max(held.rfind(b"\n"), held.rfind(b"\r", 0, -1)) + 1
-            if end or len(held) > _MAX_LINE_BYTES:
-                end = end or len(held)
-                yield special.sub(self._placeholder, held[:end])
-                held = held[end:]
-        if held:
-            yield special.sub(self._placeholder, held)
+            buffered += chunk
+            # A CR at the end may be half of a CRLF, which may be escaped as a whole.
+            end = max(buffered.rfind(b"\n"), buffered.rfind(b"\r", 0, -1)) + 1
+            if end or len(buffered) > _MAX_LINE_BYTES:
+                end = end or len(buffered)
+                yield special.sub(self._placeholder, buffered[:end])
+                buffered = buffered[end:]
+        if buffered:
+            yield special.sub(self._placeholder, buffered)
 
     def meaning(self, text: str) -> str:
-        """What a text with placeholders means."""
+        """The meaning of a text with placeholders, without escape characters."""
         return self._restored(text, meant=True)
 
     def as_written(self, text: str) -> str:
-        """The text as it stands in the file, a bad byte as its two hexadecimal digits."""
+        """The text as the file has it, with a bad byte as its two hexadecimal digits."""
         return self._restored(text, meant=False)
 
     def restored(self, read: pa.RecordBatch, entity: EntityConfig) -> pa.RecordBatch:
-        """The rows with the meant texts, those with bad bytes in a column set aside."""
+        """The rows with placeholders replaced; those with bad bytes become corrupt rows."""
         columns = dict(zip(read.schema.names, read.columns, strict=True))
         is_bad = np.zeros(len(read), dtype=bool)
         for column in entity.columns:
@@ -107,7 +107,7 @@ class Placeholders:
             return texts
         bad = f"{self.lead}{_BAD}([0-9a-f]{{2}})"
         texts = pc.replace_substring_regex(texts, bad, r"\\x\1")
-        # The lead's own placeholder last: what it stands for must not begin another one.
+        # The lead's own placeholder last: the lead that replaces it must not begin another one.
         for code, (_, meant) in reversed(self.codes.items()):
             texts = pc.replace_substring(texts, self.lead + code, meant)
         return texts
@@ -121,7 +121,7 @@ class Placeholders:
         return text
 
     def _special(self) -> re.Pattern[bytes]:
-        # Longer texts first: an escaped delimiter is no escape before a delimiter's first half.
+        # Longer texts first: an escaped delimiter is not an escape and part of a delimiter.
         written = sorted((text for text, _ in self.codes.values()), key=len, reverse=True)
         parts = [re.escape(text.encode()) for text in written]
         parts += [re.escape(self.form.delimiter.encode()), MARKED_BYTE.pattern]

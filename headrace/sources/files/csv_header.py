@@ -17,15 +17,15 @@ from headrace.config.sources import EntityConfig
 from headrace.errors import SourceRejectedError
 from headrace.sources.files.csv_dialect import Placeholders
 
-# A longer first line is a file of another kind, or has a quote that is never closed.
+# A longer first line means that the file is no text, or that a quote is never closed.
 _MAX_BYTES = 2**20
 _BYTE_ORDER_MARK = "\ufeff".encode()
 # Most headers are shorter.
 _LIKELY_BYTES = 4096
 _SHOWN = 60
-# Those that files have most often.
+# Common delimiters, the most frequent ones first.
 _DELIMITERS = (";", "\t", ",", "|", "::", "||", ":", "~", "^", "\x01", "\x1f", "§", " ")
-# Characters without a shape, which editors and spreadsheets leave in names.
+# Invisible characters that editors and spreadsheets leave in names.
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 
 
@@ -34,8 +34,8 @@ class Header:
     """The fields of a file.
 
     Attributes:
-        names: By position; `plain` ones, as `find_columns` compares them.
-        line: Where they stand in the file, from 1; 0 if the configuration gives them.
+        names: By position, normalized by `plain`.
+        line: The line of the names in the file, from 1; 0 if the configuration gives them.
     """
 
     names: tuple[str, ...]
@@ -49,8 +49,8 @@ def split_header(
 
     Args:
         chunks: The file as UTF-8, from its start.
-        form: How it is written.
-        placeholders: What stands for its delimiter and escapes, if something does.
+        form: Its format.
+        placeholders: Those of its dialect, if it needs any.
         path: Its name, for errors.
 
     Raises:
@@ -71,15 +71,15 @@ def split_header(
         )
     if found is None:
         raise SourceRejectedError(
-            f"{path} is empty: it has not even a header",
-            fix="deliver the file again; a day without rows has a header alone",
+            f"{path} is empty: it has no header",
+            fix="deliver the file again; for a day without rows, with a header only",
         )
     header, length = found
     return header, chain([head[length:]], rest)
 
 
 def without_header(chunks: Iterable[bytes], form: CsvFormat) -> Iterator[bytes]:
-    """The bytes of a file that has no header, less its byte order mark and the lines to skip."""
+    """The bytes of a file that has no header, without byte order mark and lines to skip."""
     rest, head = iter(chunks), b""
     for chunk in rest:
         head += chunk
@@ -96,22 +96,22 @@ def without_header(chunks: Iterable[bytes], form: CsvFormat) -> Iterator[bytes]:
 def without_footer(
     chunks: Iterable[bytes], form: CsvFormat, placeholders: Placeholders | None, path: str
 ) -> Iterator[bytes]:
-    """The same bytes, less the lines of the footer.
+    """The same bytes without the lines of the footer.
 
     Raises:
-        SourceRejectedError: The file ends without it.
+        SourceRejectedError: The file ends without a footer.
     """
     lines = 1 if isinstance(form.footer, str) else form.footer
-    held = b""
+    buffered = b""
     for chunk in chunks:
-        held += chunk
-        start = _last_lines(held, lines)[0]
-        yield held[:start]
-        held = held[start:]
-        if len(held) > lines * _MAX_BYTES:
+        buffered += chunk
+        start = _last_lines(buffered, lines)[0]
+        yield buffered[:start]
+        buffered = buffered[start:]
+        if len(buffered) > lines * _MAX_BYTES:
             raise _without_its_footer(path)
-    start, count = _last_lines(held, lines)
-    text = held[start:].decode(errors="replace")
+    start, count = _last_lines(buffered, lines)
+    text = buffered[start:].decode(errors="replace")
     text = placeholders.as_written(text) if placeholders else text
     if count < lines or not text.startswith(form.footer if isinstance(form.footer, str) else ""):
         raise _without_its_footer(path)
@@ -121,20 +121,20 @@ def find_columns(header: Header, entity: EntityConfig, path: str) -> tuple[int, 
     """The position of each declared column, in their declared order.
 
     Raises:
-        SourceRejectedError: A declared column is missing or there twice, or one that is not
-            declared is there and `extra_columns` is `fail`.
+        SourceRejectedError: A declared column is missing or repeated, or the file has a column that
+            is not declared and `extra_columns` is `fail`.
     """
     names, where = header.names, f"{path}: line {header.line}"
     declared = tuple([column.source_name for column in entity.columns])
     wanted = declared if declared == names else tuple(map(plain, declared))
     if wanted == names and len(set(names)) == len(names):
         return tuple(range(len(names)))
-    if not header.line:  # The configuration's own names, which it has checked.
+    if not header.line:  # Names of `format.header`, which the configuration has checked.
         return tuple(names.index(name) for name in wanted)
     missing = [name for name in wanted if name not in names]
     spelt = {_letters(name) for name in names}
     if len(missing) == len(wanted) and not any(_letters(name) in spelt for name in wanted):
-        # Then the line may be a row, and its fields are not shown.
+        # The line may be a row of data, so the error does not show its fields.
         raise SourceRejectedError(
             f"{where} names none of the columns {', '.join(wanted)}",
             fix=_no_names_fix(wanted, names, entity.extract.csv.delimiter),
@@ -165,7 +165,7 @@ def _without_its_footer(path: str) -> SourceRejectedError:
 
 
 def plain(name: str) -> str:
-    """A name as names are compared: composed, trimmed, without invisible characters."""
+    """A name normalized for comparison: composed, trimmed, without invisible characters."""
     if name.isascii():
         return name.strip()
     return _INVISIBLE.sub("", unicodedata.normalize("NFC", name)).strip()
@@ -179,7 +179,7 @@ def shown(name: str) -> str:
 def records_in(
     lines: Iterable[str], form: CsvFormat, delimiter: str | None = None
 ) -> Iterator[list[str]]:
-    """The fields of each record, by Python's own reader: for a few lines, not for a file."""
+    """The fields of each record, by Python's slow CSV reader: for a few lines only."""
     delimiter = delimiter or form.delimiter
     if form.quote is None:
         return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
@@ -193,7 +193,7 @@ def _first_record(
     start = _skip_lines(head, _mark_length(head), form.skip_lines)
     if start is None:
         return None
-    # Decoding a whole chunk for its first line took a tenth of reading it.
+    # Decoding a whole chunk for its first line takes a tenth of the time to read it.
     end = start + _LIKELY_BYTES
     if end < len(head) and (found := _first_record_in(head, start, end, form, placeholders)):
         return found
@@ -203,7 +203,7 @@ def _first_record(
 def _first_record_in(
     head: bytes, start: int, stop: int, form: CsvFormat, placeholders: Placeholders | None
 ) -> tuple[Header, int] | None:
-    """The header between two places; None: it is not there, or not known to end there."""
+    """The header between two offsets; None if there is none, or it may go on after them."""
     text = head[start:stop].decode(errors="ignore")  # A character may be cut at the end.
     consumed = 0
 
@@ -236,17 +236,17 @@ def _mark_length(head: bytes) -> int:
 
 
 def _skip_lines(head: bytes, start: int, count: int) -> int | None:
-    """Where the text begins behind `count` lines; None if they do not end in it."""
+    """The offset after `count` lines; None if `head` does not have their ends."""
     for _ in range(count):
         ends = [end for sign in (b"\n", b"\r") if (end := head.find(sign, start)) >= 0]
         if not ends or (head[min(ends) :] == b"\r"):
-            return None  # Half a line end, perhaps.
+            return None  # The CR may be half of a CRLF.
         start = min(ends) + (2 if head.startswith(b"\r\n", min(ends)) else 1)
     return start
 
 
 def _last_lines(text: bytes, count: int) -> tuple[int, int]:
-    """Where the last lines that are not blank begin, and how many there are: `count` at most."""
+    """The offset of the last lines that are not blank, and their number, at most `count`."""
     start, found = len(text), 0
     while found < count:
         end = len(text[:start].rstrip(b"\r\n"))
@@ -289,7 +289,7 @@ def _no_names_fix(wanted: Sequence[str], names: Sequence[str], delimiter: str) -
 
 
 def _letters(name: str) -> str:
-    """Letters and digits alone, for finding a name that was written a little differently."""
+    """Letters and digits only, to find a name with a slightly different spelling."""
     folded = unicodedata.normalize("NFKD", name).casefold()
     return "".join(letter for letter in folded if letter.isalnum())
 
@@ -297,14 +297,14 @@ def _letters(name: str) -> str:
 def entity_of_file(
     entity: EntityConfig, names: Sequence[str], day: date | None, path: str
 ) -> EntityConfig:
-    """The entity as one file has it: without columns that it lacks, each by its name in this file.
+    """The entity as one file has it: each column by its name there, without absent ones.
 
-    A column that the file must not lack stays.
+    A column that the file must not lack stays, so that `find_columns` reports it.
 
     Args:
         entity: As declared.
-        names: The fields of the file's header, `plain` ones.
-        day: Day of all rows of the file; None if each row says its own.
+        names: The fields of the file's header, normalized by `plain`.
+        day: Day of all rows of the file; None if rows have days of their own.
         path: The file's name, for errors.
 
     Raises:
@@ -332,14 +332,14 @@ def _named(
     column: ColumnConfig, names: set[str], day: date | None, path: str
 ) -> ColumnConfig | None:
     known = [plain(name) for name in column.source_names]
-    there = [name for name in known if name in names]
-    if len(there) > 1:
+    present = [name for name in known if name in names]
+    if len(present) > 1:
         raise SourceRejectedError(
-            f"{path}: the header has {' and '.join(there)}, both of which are '{column.name}'",
-            fix="take one of them from its `from`, and declare it as a column of its own",
+            f"{path}: the header has {' and '.join(present)}, both of which are '{column.name}'",
+            fix="remove one of them from its `from`, and declare it as a column of its own",
         )
-    if there:
-        return column.model_copy(update={"source": there[0]})
+    if present:
+        return column.model_copy(update={"source": present[0]})
     if column.may_lack(day):
         return None
     if len(known) > 1:

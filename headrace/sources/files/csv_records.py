@@ -1,7 +1,7 @@
-"""Which records of a delimited text are whole, and which lines are damaged.
+"""Splits delimited text into valid records and damaged lines.
 
 A quote that is left open, or not doubled within quotes, makes a parser join rows without an error.
-Such lines are set aside before Arrow parses the rest, of which each record is then sound.
+Such lines are set aside first, so that Arrow parses valid records only.
 """
 
 import re
@@ -21,7 +21,7 @@ ESCAPED_QUOTE = "text after a closing quote: declare format.escape if \\ escapes
 OPEN_QUOTE = "a quote is opened and never closed"
 TOO_MANY_LINE_BREAKS = "more line breaks in quotes than format.max_line_breaks"
 
-# If so many lines after an open quote are rows by themselves, the quote alone is wrong.
+# If this many lines after an open quote are valid rows, only the quote is wrong.
 _ROWS_AFTER_STRAY_QUOTE = 10
 
 _LF, _CR = b"\n\r"
@@ -29,20 +29,20 @@ _LINE = re.compile(rb"[^\r\n]+")
 
 
 class RecordTooLongError(Exception):
-    """A record is longer than one may be. Never shown: its reader knows the line."""
+    """A record exceeds the limit. Internal: the reader converts it into an error with the line."""
 
 
 @dataclass(frozen=True)
 class Syntax:
-    """What the records of a text are made of.
+    """How the records of a text are written.
 
     Attributes:
         delimiter: One byte.
         quote: One byte, or None.
-        comment: What a line that is no row begins with, if there are such lines.
-        width: How many fields a row has.
-        max_line_breaks: How many a quoted field may have.
-        record_bytes: How long a record may be.
+        comment: Prefix of lines that are comments, if there are such lines.
+        width: Fields of a row.
+        max_line_breaks: Most line breaks in a quoted field.
+        record_bytes: Most bytes of a record.
     """
 
     delimiter: bytes
@@ -55,12 +55,12 @@ class Syntax:
 
 @dataclass(frozen=True)
 class _Record:
-    """A record as it is read from its start.
+    """A record, parsed by itself.
 
     Attributes:
-        end: Behind its line end; None: it may go on behind the text at hand.
-        fields: How many it has.
-        breaks: The most line breaks that one of its quoted fields has.
+        end: Offset after its line end; None if it may go on after the text at hand.
+        fields: Number of its fields.
+        breaks: The most line breaks in one of its quoted fields.
         damage: The reason to set it aside, if text follows a closing quote.
         is_open: The text at hand ends within quotes.
     """
@@ -72,23 +72,24 @@ class _Record:
     is_open: bool = False
 
 
-class SoundRecords:
-    """Lets sound records pass, and puts a line of `set_aside` in the place of each damaged line.
+class ValidRecords:
+    """Passes valid records through, and replaces damaged lines.
 
     Args:
         syntax: How the text is written.
-        set_aside: Takes a damaged line without its end, and the reason; returns a line for it.
+        set_aside: Called with a damaged line, without its end, and the reason; returns the line
+            that replaces it.
     """
 
     def __init__(self, syntax: Syntax, set_aside: Callable[[bytes, str], bytes]) -> None:
         self.syntax = syntax
         self.set_aside = set_aside
 
-    # Most texts have no quotes and need none of these.
+    # Computed on first use: most texts have no quotes and need none of these.
 
     @cached_property
     def is_border(self) -> Flags:
-        """By byte, whether fields begin behind it and end before it."""
+        """By byte, whether it separates fields: the delimiter, CR and LF."""
         is_border = np.zeros(256, dtype=bool)
         is_border[[*b"\r\n", *self.syntax.delimiter]] = True
         return is_border
@@ -114,7 +115,7 @@ class SoundRecords:
         return tuple(re.compile(end + comment) for end in (b"", b"\n", b"\r"))
 
     def of(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """The text in pieces that end with a record.
+        """The text in pieces, each of which ends at the end of a record.
 
         Raises:
             RecordTooLongError: A record is longer than `record_bytes`.
@@ -131,7 +132,7 @@ class SoundRecords:
         yield from pieces
 
     def _split(self, text: bytes, *, is_last: bool) -> tuple[list[bytes], int]:
-        """What stands for the whole records at the start of `text`, and where they end."""
+        """The complete records at the start of `text`, damaged lines replaced, and their end."""
         if self.syntax.quote is not None and self.syntax.quote in text:
             quoted = _QuotedText(self, text, is_last=is_last)
             if quoted.has_fields:
@@ -147,9 +148,9 @@ class SoundRecords:
         return pieces, end
 
     def comments_in(self, text: bytes) -> list[tuple[int, int]]:
-        """Where comments stand, less their line ends.
+        """The spans of lines that look like comments, without their line ends.
 
-        Some may be within quotes, and the last may go on behind the text.
+        Some may be within quotes, and the last may go on after the text.
         """
         if self.syntax.comment is None:
             return []
@@ -192,25 +193,25 @@ class SoundRecords:
         return self.syntax.comment is not None and line.startswith(self.syntax.comment)
 
     def is_row(self, line: bytes) -> bool:
-        """Whether a line is by itself a sound record with the fields of a row."""
+        """Whether a line is by itself a valid record with as many fields as a row."""
         record = self.record_at(line, 0, is_last=True)
-        is_sound = record.end is not None and record.damage is None
-        return is_sound and record.fields == self.syntax.width > 1
+        is_valid = record.end is not None and record.damage is None
+        return is_valid and record.fields == self.syntax.width > 1
 
 
 class RecordBlocks:
-    """Records as the file that Arrow reads from.
+    """Records as a file object for Arrow's CSV reader.
 
-    Arrow takes what one read returns as a block. A CR at the end of a block swallows an LF at the
-    beginning of the next (apache/arrow#51368), so that blocks end and begin with records.
+    The result of one read is one block to Arrow. After a block that ends with CR, Arrow drops an LF
+    at the start of the next one (apache/arrow#51368), so blocks begin and end with records.
 
     Args:
-        records: Pieces that end with a record.
-        block_bytes: How much a read returns about.
+        records: Pieces that end at the end of a record.
+        block_bytes: Approximate size of a block.
 
     Attributes:
-        ends_too_soon: A record is too long, and the file ends before it: Arrow reads ahead, and the
-            number of the record is known once all before it are parsed.
+        ends_too_soon: A record is too long, and the file object ends before it. Arrow reads ahead,
+            so the record's number is known only when all records before it are parsed.
     """
 
     def __init__(self, records: Iterable[bytes], block_bytes: int) -> None:
@@ -222,7 +223,7 @@ class RecordBlocks:
         self.closed = False
 
     def readable(self) -> bool:
-        """Arrow asks."""
+        """Whether it can be read; required by Arrow."""
         return True
 
     def read(self, size: int) -> bytes:
@@ -230,8 +231,8 @@ class RecordBlocks:
         block = self._rest or self._next_block()
         if not self._has_begun:
             self._has_begun = True
-            # Arrow has an error for nothing at all. And it drops a byte order mark before its first
-            # character: the file's is gone already, so that one here is the first row's.
+            # Arrow rejects an empty file. It also drops a byte order mark at the start: that of the
+            # file is removed already, so one here is part of the first row and is doubled.
             block = (BOM_UTF8 + block if block.startswith(BOM_UTF8) else block) or b"\n"
         end = size
         if len(block) > size and block[size - 1 : size + 1] == b"\r\n":
@@ -240,7 +241,7 @@ class RecordBlocks:
         return block[:end]
 
     def close(self) -> None:
-        """Nothing to close: the records belong to whoever made them."""
+        """Required by Arrow; there is nothing to close."""
         self.closed = True
 
     def _next_block(self) -> bytes:
@@ -248,7 +249,7 @@ class RecordBlocks:
         filled = 0
         try:
             while filled <= self._enough and (piece := next(self._records, None)) is not None:
-                # Blank lines; an LF among them may be the half of a line end.
+                # Drop blank lines at the start; an LF there may be the second half of a CRLF.
                 if part := piece if parts else piece.lstrip(b"\r\n"):
                     parts.append(part)
                     filled += len(part)
@@ -258,29 +259,30 @@ class RecordBlocks:
 
 
 class _QuotedText:
-    """A text with quotes, which begins with a record.
+    """A text with quotes that begins at the start of a record.
 
-    Quotes open and close by turns, unless one opens behind something else than a delimiter or a
-    line end, or closes before something else. Where all keep to that, nothing else is looked at.
-    The record of one that does not is read by itself, and the turns begin anew behind it.
+    In a valid text, quotes alternately open and close a field: an opening one follows a delimiter
+    or line end, a closing one precedes a delimiter or line end. This is checked for all quotes at
+    once. Only the record of a quote that fails the check is parsed by itself; the alternation
+    starts again after that record.
     """
 
-    def __init__(self, records: SoundRecords, text: bytes, *, is_last: bool) -> None:
+    def __init__(self, records: ValidRecords, text: bytes, *, is_last: bool) -> None:
         self._records, self._text, self._is_last = records, text, is_last
         self._octets = np.frombuffer(text, np.uint8)
         self._quotes = np.flatnonzero(self._octets == (records.syntax.quote or b'"')[0])
         self._opens = self._follow_border(self._quotes)
         self.has_fields = bool(self._opens.any())
-        self._in_text = np.empty(0, dtype=np.intp)  # Quotes that are most likely text.
+        self._in_text = np.empty(0, dtype=np.intp)  # Quotes that most likely are plain text.
         self._failing: dict[int, Numbers] = {}
         self._comments: list[tuple[int, int]] = []
-        self._start = 0  # Of a record;
-        self._turn = 0  # the number of the first quote behind it;
-        self._written = 0  # how much of the text is in the pieces.
+        self._start = 0  # Start of the current record.
+        self._turn = 0  # Index of the first quote at or after it.
+        self._written = 0  # Up to here the text is in the pieces.
         self._pieces: list[bytes] = []
 
     def split(self) -> tuple[list[bytes], int]:
-        """See SoundRecords."""
+        """See ValidRecords."""
         if self._is_regular():
             self._failing[0] = np.empty(0, dtype=np.intp)
         else:
@@ -297,7 +299,7 @@ class _QuotedText:
                 end = len(self._text) if self._is_last else self._start_of_record(count)
                 break
             start = self._start_of_record(failing)
-            after = self._judge(start)
+            after = self._check_record(start)
             if after is None:
                 end = start
                 break
@@ -306,9 +308,9 @@ class _QuotedText:
         return self._pieces, end
 
     def _is_regular(self) -> bool:
-        """Whether all quotes keep to the turns."""
+        """Whether all quotes alternate as the class describes."""
         opening, closing = self._quotes[0::2], self._quotes[1::2]
-        # Closed and opened again: a quote in quotes.
+        # Closed and opened again: a doubled quote, which is text.
         is_next = opening[1:] == closing[: len(opening) - 1] + 1
         opens, closes = self._opens[0::2].copy(), self._precede_border(closing)
         opens[1:] |= is_next
@@ -325,7 +327,7 @@ class _QuotedText:
         self._in_text, self._quotes = self._quotes[~is_kept], self._quotes[is_kept]
 
     def _failing_by(self, parity: int) -> Numbers:
-        """The numbers of quotes that break turns in which those of a parity open."""
+        """Indexes of the quotes that fail the check if those with a parity open a field."""
         if parity not in self._failing:
             is_next = np.diff(self._quotes) == 1
             opens, closes = self._follow_border(self._quotes), self._precede_border(self._quotes)
@@ -347,7 +349,7 @@ class _QuotedText:
         return np.asarray(self._records.is_border[after] | (quotes == last))
 
     def _next_failing(self) -> int | None:
-        """The number of the next quote at which the turns do not go on, or go on for too long."""
+        """Index of the next quote that fails the check or opens a field of too many lines."""
         failing = self._failing_by(self._turn % 2)
         at = int(np.searchsorted(failing, self._turn))
         limit = int(failing[at]) if at < len(failing) else len(self._quotes)
@@ -359,7 +361,7 @@ class _QuotedText:
         return limit - 1 if is_open and self._is_last else None
 
     def _next_too_long(self, limit: int) -> int | None:
-        """The number of the first quote before `limit` that opens a field of too many lines."""
+        """Index of the first quote before `limit` that opens a field of too many lines."""
         opening = self._quotes[self._turn : limit : 2]
         closing = self._quotes[self._turn + 1 : limit : 2]
         if not len(opening):
@@ -367,7 +369,7 @@ class _QuotedText:
         if len(opening) > len(closing):
             closing = np.append(closing, len(self._text))
         allowed = self._records.syntax.max_line_breaks
-        # A field with so many line breaks has as many characters.
+        # A field has at least as many characters as line breaks.
         if closing[-1] - opening[0] <= allowed:
             return None
         is_field = np.ones(len(opening), dtype=bool)
@@ -381,7 +383,7 @@ class _QuotedText:
         return None
 
     def _drop_comment(self, failing: int | None) -> bool:
-        """Drop the next comment, if it is not behind a quote that fails."""
+        """Drop the next comment, unless a failing quote precedes it; False if none is dropped."""
         while self._comments:
             start, end = self._comments[0]
             quote = int(np.searchsorted(self._quotes, start))
@@ -396,7 +398,7 @@ class _QuotedText:
         return False
 
     def _start_of_record(self, quote: int) -> int:
-        """Where the record begins that holds a quote, or the text's end for the number behind."""
+        """Start of the record with a quote; of the last record, for the index after the last."""
         if (quote - self._turn) % 2 == 1:
             quote -= 1
         is_end = quote == len(self._quotes)
@@ -409,10 +411,10 @@ class _QuotedText:
             end = int(self._quotes[quote])
         return _line_start(self._text, self._start, end) or self._start
 
-    def _judge(self, start: int) -> int | None:
-        """Where to go on behind the record at `start`, its lines set aside if it is not sound.
+    def _check_record(self, start: int) -> int | None:
+        """Parse the record at `start`, set its lines aside if it is damaged, and return its end.
 
-        None: the record may go on behind the text.
+        None: the record may go on after the text.
         """
         records, text = self._records, self._text
         record = records.record_at(text, start, is_last=self._is_last)
@@ -435,7 +437,7 @@ class _QuotedText:
         return end
 
     def _is_stray_quote(self, start: int, end: int) -> bool:
-        """Whether the lines behind the first are rows by themselves, so that it alone is wrong."""
+        """Whether the lines after the first are valid rows, so that only the first is damaged."""
         rows = 0
         lines = _LINE.finditer(self._text, start, end)
         next(lines)
@@ -467,7 +469,7 @@ def _line_breaks(text: bytes, start: int, end: int) -> int:
 
 
 def _line_start(text: bytes, start: int, end: int) -> int:
-    """Behind the last line end between two places; 0 if there is none."""
+    """Offset after the last line end between two offsets; 0 if there is none."""
     return max(text.rfind(b"\n", start, end), text.rfind(b"\r", start, end)) + 1
 
 

@@ -1,4 +1,4 @@
-"""From the bytes of a file to chunks of valid UTF-8, with bounded memory."""
+"""Decodes the bytes of a file into chunks of valid UTF-8, with bounded memory."""
 
 import codecs
 import gzip
@@ -21,25 +21,27 @@ CHUNK_BYTES = 2**20
 MARKED_BYTE = re.compile(rb"\xed[\xb0-\xb3][\x80-\xbf]")
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_KEPT_AS_THEY_ARE = {"utf-8", "ascii"}
+_PASSED_THROUGH = {"utf-8", "ascii"}
 _UNICODE = ("utf-", "utf_", "ascii")
 _MARKING = "headrace.marked_bytes"
 _HIGH_BYTES = re.compile(rb"[\x80-\xff]+")
 _CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-# So many places with high bytes are looked at to guess an encoding.
+# The runs of high bytes that are examined to guess an encoding.
 _GUESSED_BY = 200
 # Western words have one or two letters outside ASCII in a row; other alphabets whole words.
 _HIGH_RUN = 2
 
 
 class UndecodableTextError(Exception):
-    """A byte is not text in the declared encoding. Never shown: its reader knows the columns.
+    """A byte is not text in the declared encoding.
+
+    Internal: the reader of the file converts it into an error that names the column.
 
     Attributes:
         line: Its line in the file, from 1.
         character: Its position in the line, from 1.
-        line_start: The line before it; None when too much of it is gone.
-        suggestion: An encoding in which the bytes around it are text, if one is likely.
+        line_start: The part of the line before it; None if the line began in an earlier chunk.
+        suggestion: The encoding that the bytes around it are most likely in, if there is one.
     """
 
     def __init__(
@@ -73,20 +75,20 @@ def as_utf8(
     encoding: str,
     bad_bytes: Literal["fail", "quarantine", "replace"] = "fail",
 ) -> Iterator[bytes]:
-    """The same text in UTF-8. What is UTF-8 already is looked at and passed on untouched.
+    """Convert text to UTF-8. Text in UTF-8 is validated and passed through.
 
     Bytes that are not text in `encoding` are marked (MARKED_BYTE) for `quarantine`.
 
     Raises:
-        UndecodableTextError: Such a byte is met, and `bad_bytes` says `fail`.
+        UndecodableTextError: The text has such a byte, and `bad_bytes` is `fail`.
     """
     name = codecs.lookup(encoding).name
-    name = "utf-8" if name == "utf-8-sig" else name  # The reader drops the mark itself.
+    name = "utf-8" if name == "utf-8-sig" else name  # The reader removes the byte order mark.
     decoder = codecs.getincrementaldecoder(name)(_error_handler(bad_bytes))
     at_rest, place = decoder.getstate(), _Place()
     for chunk in chain(chunks, [b""]):
         state = decoder.getstate()
-        if name in _KEPT_AS_THEY_ARE and state == at_rest and chunk.isascii():
+        if name in _PASSED_THROUGH and state == at_rest and chunk.isascii():
             place.pass_ascii(chunk)
             yield chunk
             continue
@@ -99,24 +101,24 @@ def as_utf8(
             yield before.encode()
             raise place.undecodable(before, state[0] + chunk, name) from None
         place.pass_text(text)
-        is_same = name in _KEPT_AS_THEY_ARE and bad_bytes == "fail"
+        is_same = name in _PASSED_THROUGH and bad_bytes == "fail"
         yield chunk if is_same else text.encode("utf-8", "surrogatepass")
 
 
 def without_hidden_utf8(chunks: Iterable[bytes], encoding: str, path: str) -> Iterable[bytes]:
-    """The same bytes, unless all that are not ASCII are UTF-8 though `encoding` is another.
+    """The same bytes; refuses a file in UTF-8 for which a single-byte encoding is declared.
 
-    A single-byte encoding reads every UTF-8 text without an error, and each of its letters wrong.
+    A single-byte encoding decodes UTF-8 without an error, but each letter outside ASCII wrong.
 
     Raises:
-        SourceRejectedError: The file has letters outside ASCII, and is UTF-8 from end to end.
+        SourceRejectedError: The file has letters outside ASCII, and is valid UTF-8 as a whole.
     """
     is_unicode = codecs.lookup(encoding).name.startswith(_UNICODE)
     return chunks if is_unicode else _never_utf8(chunks, encoding, path)
 
 
 class _Place:
-    """How many lines have passed, and how many characters of the line that has not ended."""
+    """A position in the text: complete lines, and characters of the line that follows them."""
 
     def __init__(self) -> None:
         self._lines = 0
@@ -154,7 +156,7 @@ def _never_utf8(chunks: Iterable[bytes], encoding: str, path: str) -> Iterator[b
         yield chunk
     if has_letters and is_utf8 and not decoder.getstate()[0]:
         raise SourceRejectedError(
-            f"{path} is text in utf-8, not in {encoding}: all of its letters outside ASCII are",
+            f"{path} is text in utf-8, not in {encoding}: the whole file is valid utf-8",
             fix=f"declare format.encoding: utf-8, or deliver the file in {encoding}",
         )
 
@@ -211,7 +213,7 @@ def _marked(error: UnicodeError) -> tuple[str, int]:
 
 
 def _likely_encoding(chunk: bytes, declared: str) -> str | None:
-    """The encoding that the bytes around a bad one are most likely in; None: no guess is good."""
+    """The encoding that the bytes around a bad one are most likely in; None without a guess."""
     if declared != "utf-8" and _is_utf8(chunk):
         return "utf-8"
     return "cp1252" if declared != "cp1252" and _is_cp1252(chunk) else None
@@ -226,10 +228,11 @@ def _is_utf8(chunk: bytes) -> bool:
 
 
 def _is_cp1252(chunk: bytes) -> bool:
-    """Whether the high bytes are letters and signs of cp1252 where western text has them."""
+    """Whether the high bytes are letters and signs of cp1252, in places usual in western text."""
     places = list(islice(_HIGH_BYTES.finditer(chunk), _GUESSED_BY))
     fits = sum(_fits_cp1252(chunk, found) for found in places)
-    # Every tenth may be a slip. Binary data has controls, and UTF-8 with a slip has no such places.
+    # One in ten may be an error. Binary data has control characters; the high bytes of UTF-8 with
+    # a few errors do not fit cp1252.
     return bool(places) and not _CONTROLS.search(chunk) and fits * 10 >= len(places) * 9
 
 

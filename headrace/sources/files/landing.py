@@ -13,8 +13,8 @@ from typing import Protocol
 
 from headrace.errors import SourceRejectedError, SourceUnavailableError
 
-# What copying programs call a file until it is whole: rsync's and our own dot files, WinSCP's
-# .filepart, Hadoop's _COPYING_, and editors' backups.
+# Endings of files that a program is still copying (WinSCP's .filepart, Hadoop's _COPYING_), and of
+# editors' backups. rsync and Headrace itself write hidden files.
 _UNFINISHED = (".tmp", ".part", ".filepart", "_COPYING_", "~")
 _Folders = tuple[tuple[int, int], ...]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -30,12 +30,12 @@ class StoredFile:
         path: Its path below the landing zone, with `/`.
         size_bytes: Its size.
         version: Changes whenever its bytes change: times and size, or S3's ETag.
-        modified_at: When it was last written, UTC, as its source or the program that copied it
-            says.
-        changed_at: When it was last written, renamed or moved here, UTC, as the landing zone says;
-            None where that is the same.
-        problem: Why it cannot be read; None of a file. A folder that cannot be looked into is
-            listed too: its path ends in `/`.
+        modified_at: When it was last written, UTC (mtime), as set by the source or by the program
+            that copied it.
+        changed_at: When it was last written, renamed or moved here, UTC (ctime); None on S3, where
+            `modified_at` says so.
+        problem: Why it cannot be read; None for a readable file. A folder that cannot be listed is
+            an entry, too; its path ends in `/`.
     """
 
     path: str
@@ -47,15 +47,15 @@ class StoredFile:
 
     @property
     def arrived_at(self) -> datetime:
-        """Since when the landing zone has had it as it is, UTC."""
+        """When this version arrived in the landing zone, UTC."""
         return self.changed_at or self.modified_at
 
     @property
     def logical_path(self) -> str:
         """Equal for all deliveries of one file: composed Unicode (NFC), without `.gz`.
 
-        A source that packs a file once it is old, and a Mac that writes an accent as a character of
-        its own, have delivered nothing else.
+        Compressing a file later does not make it another one, and neither does the decomposed
+        Unicode that a Mac writes.
         """
         return unicodedata.normalize("NFC", self.path).removesuffix(".gz")
 
@@ -70,7 +70,11 @@ class ByteStream(Protocol):
     """Bytes from beginning to end."""
 
     def read(self, size: int, /) -> bytes:
-        """At most `size` bytes; none at the end. SourceUnavailableError: the source broke off."""
+        """At most `size` bytes; none at the end.
+
+        Raises:
+            SourceUnavailableError: The connection was lost.
+        """
         ...
 
 
@@ -80,11 +84,11 @@ class Landing(Protocol):
     def list_files(self, prefix: str = "") -> tuple[StoredFile, ...]:
         """The files whose path begins with `prefix`, by path; unfinished ones are left out.
 
-        What lies there and cannot be read (`StoredFile.problem`) is listed too.
+        Entries that cannot be read are listed with their `StoredFile.problem`.
 
         Raises:
-            SourceUnavailableError: The landing zone itself does not answer or is not there.
-            SourceRejectedError: It may not be listed.
+            SourceUnavailableError: The landing zone does not answer or does not exist.
+            SourceRejectedError: We lack the right to list it.
         """
         ...
 
@@ -92,49 +96,49 @@ class Landing(Protocol):
         """The bytes of exactly this version.
 
         Raises:
-            SourceUnavailableError: The file changed since it was listed, even while it was read:
-                then on leaving the block.
-            SourceRejectedError: It may not be read.
+            SourceUnavailableError: The file changed since it was listed; on leaving the block, if
+                it changed while it was read.
+            SourceRejectedError: We lack the right to read it.
         """
         ...
 
 
 def _counted(digits: re.Match[str]) -> str:
-    # 9 comes before 10 as text once each number says first how long it is.
+    # With its length in front of each number, 9 sorts before 10 as text.
     number = digits[0].lstrip("0")
     return f"{len(number):03d}{number}"
 
 
 def is_finished(path: str) -> bool:
-    """Whether no part of the name says that the file is hidden or still being written."""
+    """Whether a path is neither hidden nor named like a file that is still being written."""
     parts = path.split("/")
     return not parts[-1].endswith(_UNFINISHED) and not any(p.startswith(".") for p in parts)
 
 
 def changed_error(path: str) -> SourceUnavailableError:
-    """The file is not what the listing said."""
+    """The file has another version than the listing."""
     return SourceUnavailableError(
         f"{path} changed while it was captured: it is still being written",
         fix="capture the day again once the file is whole; deliver under another name and rename",
     )
 
 
-def gone_error(path: str) -> SourceUnavailableError:
-    """The file was listed, and is no longer there."""
+def removed_error(path: str) -> SourceUnavailableError:
+    """The file was listed and does not exist any more."""
     return SourceUnavailableError(
-        f"{path} is gone since it was listed", fix="deliver it again, then capture its day"
+        f"{path} was removed since it was listed", fix="deliver it again, then capture its day"
     )
 
 
 def forbidden_error(path: str) -> SourceRejectedError:
-    """The file is there, and closed to us."""
+    """The file exists, but we lack the right to read it."""
     return SourceRejectedError(
         f"{path} may not be read", fix="give the user that runs Headrace the right to read it"
     )
 
 
 def problem_error(file: StoredFile) -> SourceRejectedError:
-    """What lies at a path is not a file that can be read."""
+    """The entry at a path is not a readable file."""
     return SourceRejectedError(
         f"{file.path} {file.problem}", fix="replace it by a file that can be read, or remove it"
     )
@@ -142,14 +146,14 @@ def problem_error(file: StoredFile) -> SourceRejectedError:
 
 @dataclass(frozen=True)
 class LocalLanding:
-    """A folder, links followed. A file's version is its times (ns) and its size."""
+    """A folder; symbolic links are followed. A file's version is mtime, ctime (ns) and size."""
 
     root: Path
 
     def list_files(self, prefix: str = "") -> tuple[StoredFile, ...]:
         """See Landing."""
         if not self.root.is_dir():
-            # An unmounted landing zone must not look like a year without deliveries.
+            # An empty listing of an unmounted landing zone would mean a year without deliveries.
             raise SourceUnavailableError(
                 f"the landing zone {self.root} is not a folder",
                 fix="create or mount it, or correct landing.uri",
@@ -170,13 +174,13 @@ class LocalLanding:
             try:
                 yield _LocalBytes(stream.fileno(), file.path)
             except SourceRejectedError:
-                # Half a file is often malformed; that it is half is the better reason.
+                # An unfinished file is often malformed, too: the change is the better reason.
                 self._check_unchanged(file)
                 raise
             self._check_unchanged(file)
 
     def _walk(self, folder: str, prefix: str, above: _Folders) -> Iterator[StoredFile]:
-        """The files below a folder; `above` are the folders that lead to it, lest it be endless."""
+        """The files below a folder; `above` has its parents, so that a cycle of links ends."""
         try:
             here = _identity(self.root / folder)
             entries = [] if here in above else sorted(os.scandir(self.root / folder), key=_name)
@@ -185,7 +189,7 @@ class LocalLanding:
         except OSError as error:
             if not folder:
                 raise _unreadable(str(self.root), error) from error
-            yield _unlisted(f"{folder}/", f"cannot be looked into: {error.strerror}")
+            yield _unlisted(f"{folder}/", f"cannot be listed: {error.strerror}")
             return
         for entry in entries:
             path = f"{folder}/{entry.name}" if folder else entry.name
@@ -235,11 +239,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:
-        return False  # A link to itself: its own stat says so.
+        return False  # A link to itself: `_listed` reports it.
 
 
 def _printable(path: str) -> str:
-    """The path as text that can be written anywhere: a byte that is not UTF-8 as its number."""
+    """The path as valid text; a byte that is not UTF-8 is written as an escape sequence."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -251,16 +255,16 @@ def _listed(file: Path, shown: str) -> StoredFile | None:
     try:
         found = file.stat()
     except FileNotFoundError:
-        # A link that leads nowhere stays; a file that was taken away while we looked does not.
-        return _unlisted(shown, "is a link that leads nowhere") if file.is_symlink() else None
+        # A broken link is an entry; a file that was removed during the listing is not.
+        return _unlisted(shown, "is a link to a missing file") if file.is_symlink() else None
     except OSError as error:
         return _unlisted(shown, f"cannot be read: {error.strerror}")
     if not stat.S_ISREG(found.st_mode):
         return _unlisted(shown, "is no file but a pipe, a socket or a device")
     if os.fsencode(file) != str(file).encode("utf-8", "replace"):
         return _unlisted(shown, _BAD_NAME)
-    # Programs set the time of a file as they like (rsync -t, mv, cp -p), that of its last change
-    # they cannot: a replacement of equal size and time is seen by it.
+    # Programs set mtime (rsync -t, mv, cp -p) but cannot set ctime, which differs after a
+    # replacement of equal size and mtime.
     version = f"{found.st_mtime_ns}-{found.st_size}-{found.st_ctime_ns}"
     return StoredFile(
         shown, found.st_size, version, _time(found.st_mtime_ns), _time(found.st_ctime_ns)
@@ -275,7 +279,7 @@ def _unreadable(path: str, error: OSError) -> SourceUnavailableError | SourceRej
     if isinstance(error, PermissionError):
         return forbidden_error(path)
     if isinstance(error, FileNotFoundError):
-        return gone_error(path)
+        return removed_error(path)
     return SourceUnavailableError(
         f"{path} cannot be read: {error.strerror}", fix="see that its disk is mounted and healthy"
     )

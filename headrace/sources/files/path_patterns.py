@@ -1,4 +1,4 @@
-"""Which files of the landing zone belong to which days."""
+"""Maps files of the landing zone to partitions, by the `path` pattern of an entity."""
 
 import os
 import re
@@ -20,19 +20,19 @@ _NAME_OR_NUMBER = r"\w+?"
 def listing_prefix(
     extract: FileExtract, partitions: Sequence[date], grain: Grain = Grain.DAY
 ) -> str:
-    """What the paths of all files of some partitions begin with: one listing of it finds them all.
+    """The common prefix of the paths of all files of some partitions, for one listing.
 
-    One day's prefix is often the file itself, a year's its folder.
+    For one day it is often the whole path of its file, for a year the folder.
     """
     codes = {code for field in extract.date_fields for code in _codes(field)}
     if grain == Grain.NONE or not codes <= _CODES.keys():
-        # A month's name is matched in any case, and S3 compares exactly.
+        # Names of months match in any case, but S3's prefixes are case-sensitive.
         fixed = extract.path.partition("{date:")[0].partition("*")[0]
         return re.split(r"[^\x00-\x7f]", fixed, maxsplit=1)[0]
     days = (day for start in partitions for day in grain.days_of(start))
     starts = {extract.path_of(day).partition("*")[0] for day in days}
-    # Characters, not folders: the month's or the year's digits narrow S3's listing too. What is
-    # not ASCII may be there in another form of Unicode.
+    # By characters, not by folders: digits of the month or year narrow S3's listing, too. Text
+    # outside ASCII may be stored in another normalization form of Unicode.
     common = os.path.commonprefix(sorted(starts))  # noqa: RUF071
     return re.split(r"[^\x00-\x7f]", common, maxsplit=1)[0]
 
@@ -44,17 +44,17 @@ def files_by_partition(
     grain: Grain = Grain.DAY,
     existing: PartitionSettings | None = None,
 ) -> dict[date, tuple[StoredFile, ...]]:
-    """The listed files of each of some partitions, by path; one without a file has none.
+    """The listed files of each partition, by path; empty for a partition without files.
 
-    Where the path has no date, a file may hold rows of any day and belongs to all of them. A path
-    matches with `.gz` after it, too.
+    Without a date in the pattern, a file may hold rows of any day and belongs to all partitions. A
+    path matches with `.gz` after it, too.
 
     Args:
         extract: The entity's pattern.
         listing: Files, other entities' among them.
         partitions: Their first days.
         grain: Of the entity.
-        existing: The days that exist: a file that names another one belongs to none.
+        existing: The days that exist: a file of another day belongs to no partition.
     """
     found: dict[date, list[StoredFile]] = {start: [] for start in partitions}
     pattern = _pattern(extract)
@@ -71,20 +71,20 @@ def files_by_partition(
 
 
 def _exists(extract: FileExtract, day: date, existing: PartitionSettings) -> bool:
-    """Whether some of the period that a file names exists; it is named by its first day."""
+    """Whether a day of the period in a file's name exists; `day` is its first day."""
     last = Grain(extract.named_period or "day").end_of(day) - timedelta(days=1)
     return existing.start <= last and (existing.end is None or day < existing.end)
 
 
 def days_of_file(extract: FileExtract, path: str) -> frozenset[date]:
-    """The day that a path names: none if it is no file of the entity, or its rows say the day."""
+    """The day in a path; empty if the path does not match, or the pattern has no date."""
     match = _pattern(extract).fullmatch(_normal(path))
     day = _day_named(extract, match.groups()) if match and extract.date_fields else None
     return frozenset() if day is None else frozenset([day])
 
 
 def is_file_of(extract: FileExtract, path: str) -> bool:
-    """Whether a path is one of the entity's, whatever day it names; it has to name one."""
+    """Whether a path matches, with a valid date of any day where the pattern has a date."""
     match = _pattern(extract).fullmatch(_normal(path))
     if match is None:
         return False
@@ -94,7 +94,7 @@ def is_file_of(extract: FileExtract, path: str) -> bool:
 def partitions_below(
     extract: FileExtract, folder: str, partitions: Iterable[date], grain: Grain = Grain.DAY
 ) -> frozenset[date]:
-    """Those of some partitions of which files may lie in a folder, whose path ends in `/`."""
+    """The partitions whose files may lie below a folder; its path ends in `/`."""
     depth = folder.count("/")
     return frozenset(
         start
@@ -112,7 +112,7 @@ def _leads_to(path: str, folder: str, depth: int) -> bool:
 
 
 def _normal(path: str) -> str:
-    # A Mac writes an accent as a character of its own.
+    # A Mac writes paths in decomposed Unicode (NFD).
     return unicodedata.normalize("NFC", path)
 
 
@@ -138,12 +138,12 @@ def _date_regex(field: str) -> str:
 
 
 def _day_named(extract: FileExtract, texts: Sequence[str]) -> date | None:
-    """The day that the texts of the path's date codes name together."""
+    """The day that the texts of the path's date codes give together; None without a valid one."""
     codes = [code for field in extract.date_fields for code in _codes(field)]
     named: dict[str, str] = {}
     for code, text in zip(codes, texts, strict=True):
         if named.setdefault(code, text) != text:
-            return None  # The folder says one day and the name another.
+            return None  # The folder and the file's name have different days.
     try:
         return datetime.strptime(" ".join(named.values()), " ".join(named)).date()  # noqa: DTZ007
     except ValueError:

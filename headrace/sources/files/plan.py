@@ -33,13 +33,13 @@ def plan_files(
     run: CaptureRun,
     settle_seconds: float = 0.0,
 ) -> CapturePlan:
-    """Choose the files to read for `days`. Pure: looks at nothing but its arguments.
+    """Choose the files to read for `days`. Pure.
 
     Args:
         entity: The entity whose files they are.
         listing: Files of the landing zone; those of other entities are ignored.
-        captured: By partition, every version that raw holds; of all partitions where the day of a
-            file is that of its modification time.
+        captured: By partition, every version that raw holds; all partitions are needed where the
+            day of a file is that of its modification time.
         days: Partitions by their first days, in any order.
         run: The days that exist, and the time.
         settle_seconds: A file that arrived less than this ago may still be being written: its
@@ -71,7 +71,7 @@ def plan_files(
 
 
 class _Planned:
-    """The plan, day by day."""
+    """Collects the plan, day by day."""
 
     def __init__(
         self, entity: EntityConfig, captured: Captured, run: CaptureRun, settle_seconds: float
@@ -117,18 +117,18 @@ class _Planned:
 
 
 def latest_deliveries(listing: Iterable[StoredFile]) -> tuple[StoredFile, ...]:
-    """Of files that are one file by `StoredFile.logical_path`, the one delivered last."""
+    """Of the files with one `StoredFile.logical_path`, the one delivered last."""
     return tuple({f.logical_path: f for f in sorted(listing, key=_order)}.values())
 
 
 def day_of_version(
     entity: EntityConfig, file: StoredFile, captured: Captured, partitions: PartitionSettings
 ) -> date:
-    """The day to which a file belongs that says none, and whose rows say none.
+    """The day of a file that has no day in its path or rows.
 
-    Its first version belongs to the first partition: what is known of products now is the best
-    that is known of them then. Each later one belongs to the day on which it was written, and to
-    none before that of the version before it.
+    The first version belongs to the first partition: today's product list is the best that is
+    known of earlier days. A later version belongs to the day on which it was written, or to the
+    previous version's day if that is later.
     """
     before = latest_version(file, captured)
     if before is None:
@@ -137,7 +137,7 @@ def day_of_version(
     if version.read_id == listing_id(file, entity, partitions):
         return day
     written = file.modified_at.date()
-    # Days that were declared to end do not come; those that have not come yet do.
+    # There will be no day after a declared end; without one, later days will come.
     last = partitions.end - timedelta(days=1) if partitions.end else written
     return max(day, min(written, last))
 
@@ -152,12 +152,12 @@ def latest_version(file: StoredFile, captured: Captured) -> tuple[date, Captured
 
 
 def listing_id(file: StoredFile, entity: EntityConfig, partitions: PartitionSettings) -> str:
-    """Stands for a listed file and for how it is read: columns, format and where rows go.
+    """Identifies a listed version and how it is read: columns, format, partitions of its rows.
 
     Args:
         file: As it is listed.
-        entity: Whose it is.
-        partitions: Rows whose day cannot be read belong to the first; those of others to none.
+        entity: The entity that it belongs to.
+        partitions: The days that exist: rows without a readable day go to the first.
     """
     columns = [_column_id(column) for column in entity.columns]
     how = [*entity.extract.format.reading_id]
@@ -168,25 +168,25 @@ def listing_id(file: StoredFile, entity: EntityConfig, partitions: PartitionSett
         how += [str(option) for option in (column.pivot, entity.timezone) if option is not None]
         how.append(partitions.start.isoformat())
         if entity.grain != Grain.DAY:
-            # A longer partition has lost the rows of days that did not exist when it was captured.
+            # A capture of a longer partition left out rows of days that did not exist yet.
             how += [entity.grain, str(partitions.end)]
     written = file.modified_at.isoformat()
     return short_id(file.version, written, str(file.size_bytes), *how, *columns)
 
 
 def _column_id(column: ColumnConfig) -> str:
-    # Ids of files that raw holds must stay the same, so an option at its default is not part of it.
+    # Ids of files in raw must not change with a release, so options at their default are left out.
     absence = f"?{column.optional} {column.since} {column.until}" if column.may_be_absent else ""
     return f"{column.name}={'|'.join(column.source_names)}{absence}"
 
 
 def path_id(file: StoredFile) -> str:
-    """Stands for a landing path, whichever of its spellings (`StoredFile.logical_path`)."""
+    """Identifies a path of the landing zone, in any spelling (`StoredFile.logical_path`)."""
     return short_id(file.logical_path)
 
 
 def settled_time(now: datetime, settle_seconds: float) -> datetime | None:
-    """Before when a file must have arrived to count as finished; None: any time will do."""
+    """A file that arrived before this time counts as finished; None: every file does."""
     return now - timedelta(seconds=settle_seconds) if settle_seconds else None
 
 
@@ -197,7 +197,7 @@ def _files_of_days(
     days: Sequence[date],
     partitions: PartitionSettings,
 ) -> tuple[dict[date, tuple[StoredFile, ...]], dict[str, date]]:
-    """The files of each day, and the days of those that belong to no one of `days`."""
+    """The files of each day, and of files that belong to none of `days`, their day."""
     extract = entity.extract
     if extract.day_of_file != "time":
         return files_by_partition(extract, listing, days, entity.grain, partitions), {}
@@ -228,7 +228,7 @@ def _units(
         return tuple(ReadUnit((day,), objects(files)) for day, files in new.items())
     if not new:
         return ()
-    # A day that has all of these files is read again with them: its rows turn out to be the same.
+    # Each file is read for every day, also for days that have it: their rows prove unchanged.
     all_files = {file for files in new.values() for file in files}
     return (ReadUnit(tuple(new), objects(_by_arrival(all_files)), entity.extract.partition_by),)
 
@@ -237,7 +237,7 @@ def source_object(
     file: StoredFile, entity: EntityConfig, partitions: PartitionSettings, captured: Captured
 ) -> SourceObject:
     """A listed file as an object to read."""
-    # The day of a file by its modification time: the version before may lie on any day.
+    # Where the modification time is a file's day, its previous version may lie on any day.
     by_time = entity.extract.day_of_file == "time"
     before = latest_version(file, captured) if by_time else None
     return SourceObject(
@@ -270,13 +270,13 @@ def _unsettled(files: Iterable[StoredFile], settled_before: datetime | None) -> 
 def _still_written(file: StoredFile) -> SourceUnavailableError:
     return SourceUnavailableError(
         f"{file.path} was written at {file.arrived_at:%H:%M:%S.%f} UTC and may still be written",
-        fix="capture the day again once the file has been left alone for a while",
+        fix="capture the day again once the file has not changed for a while",
     )
 
 
 def _missing(path: str, until: datetime | None) -> str:
-    waits = "for good" if until is None else f"until {until:%Y-%m-%d %H:%M} UTC"
+    waits = "without a limit" if until is None else f"until {until:%Y-%m-%d %H:%M} UTC"
     return (
-        f"there is no file {path}; the day waits for it {waits} (deliver it, or declare what is "
-        "so: expected_by, expected_on, closed_on, or missing_file: empty)"
+        f"there is no file {path}; the day waits for it {waits} (deliver it, or declare "
+        "expected_by, expected_on, closed_on, or missing_file: empty)"
     )

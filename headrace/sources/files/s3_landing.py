@@ -13,8 +13,8 @@ from headrace.sources.files.landing import (
     StoredFile,
     changed_error,
     forbidden_error,
-    gone_error,
     is_finished,
+    removed_error,
 )
 
 _FORBIDDEN = {401, 403}
@@ -46,7 +46,7 @@ class S3Landing:
         try:
             objects = [found for page in pages for found in page.get("Contents", ())]
         except (ClientError, BotoCoreError) as error:
-            raise _translated(error, f"s3://{self.bucket}/{self._key(prefix)}") from error
+            raise _mapped_error(error, f"s3://{self.bucket}/{self._key(prefix)}") from error
         listed = (self._listed(found) for found in objects)
         # A key that ends in a slash stands for a folder.
         finished = (f for f in listed if is_finished(f.path) and not f.path.endswith("/"))
@@ -54,13 +54,13 @@ class S3Landing:
 
     @contextmanager
     def open(self, file: StoredFile) -> Iterator[ByteStream]:
-        """See Landing. S3 reads one version to its end, whatever is put there meanwhile."""
+        """See Landing. S3 returns one version to its end, even if it is replaced meanwhile."""
         try:
             answer = self.client.get_object(
                 Bucket=self.bucket, Key=self._key(file.path), IfMatch=f'"{file.version}"'
             )
         except (ClientError, BotoCoreError) as error:
-            raise _translated(error, file.path) from error
+            raise _mapped_error(error, file.path) from error
         with answer["Body"] as body:
             yield _S3Bytes(body, file.path)
 
@@ -82,12 +82,12 @@ class _S3Bytes:
         try:
             chunk: bytes = self.body.read(size)
         except BotoCoreError as error:
-            raise _translated(error, self.path) from error
+            raise _mapped_error(error, self.path) from error
         return chunk
 
 
-def _translated(error: ClientError | BotoCoreError, path: str) -> HeadraceError:
-    """What a failed call means; boto3 has tried again already where that could help."""
+def _mapped_error(error: ClientError | BotoCoreError, path: str) -> HeadraceError:
+    """The error for a failed call; boto3 has already retried what can be retried."""
     if isinstance(error, BotoCoreError):
         return SourceUnavailableError(
             f"{path}: S3 did not answer: {type(error).__name__}",
@@ -100,8 +100,8 @@ def _translated(error: ClientError | BotoCoreError, path: str) -> HeadraceError:
     if status in _FORBIDDEN:
         return forbidden_error(path)
     if status == _NOT_FOUND and code != "NoSuchBucket":
-        return gone_error(path)
+        return removed_error(path)
     what = f"{path}: S3 answered {status} {code}"
     if status >= _SERVER_ERROR or status in _TRANSIENT:
-        return SourceUnavailableError(what, fix="try again once the server is well")
+        return SourceUnavailableError(what, fix="try again once the server works")
     return SourceRejectedError(what, fix="correct landing.uri or landing.s3")

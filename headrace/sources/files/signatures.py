@@ -1,4 +1,4 @@
-"""What a file is by its first bytes: kinds that are no text, and text in another encoding."""
+"""Detects by a file's first bytes that it is not text, or text in another encoding."""
 
 import codecs
 from collections.abc import Iterable, Iterator
@@ -6,7 +6,7 @@ from itertools import chain
 
 from headrace.errors import SourceRejectedError
 
-# Enough for the names of a workbook's first parts, which tell Excel's zip files from others.
+# Enough for the names of a workbook's first parts, which distinguish Excel's zip files from others.
 SAMPLE_BYTES = 4096
 
 _UNPACK = "deliver the file itself, plain or compressed by gzip"
@@ -35,7 +35,7 @@ _MARKUP = (
     (b"<html", "a web page"),
     (b"<?xml", "an XML document"),
 )
-# UTF-32's marks before UTF-16's, which they begin with.
+# UTF-32's byte order marks begin with those of UTF-16, so they come first.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8", {"utf-8", "utf-8-sig"}),
     (codecs.BOM_UTF32_LE, "utf-32", {"utf-32", "utf-32-le"}),
@@ -44,22 +44,22 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16", {"utf-16", "utf-16-be"}),
 )
 _WIDE = {"utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"}
-# With these no kind above begins, and no mark.
+# No signature and no byte order mark above begins with one of these.
 _PLAIN_STARTS = frozenset(bytes([byte]) for byte in b'abcdefghijklmnopqrstuvwxyz"0123456')
-# Half of the bytes of Latin text in UTF-16 are NULs, and all of them on one side of their pairs.
+# Half of the bytes of Latin text in UTF-16 are NULs, all of them the same byte of their pairs.
 _NUL_SHARE = 0.3
 
 
 def check_signature(
     chunks: Iterable[bytes], encoding: str, path: str
 ) -> tuple[Iterator[bytes], str]:
-    """The same bytes, and the encoding they are in: the byte order of UTF-16 without a mark.
+    """The same bytes, and their encoding; for UTF-16 without a mark, with the byte order found.
 
     Raises:
         SourceRejectedError: The file is no text, or text in another encoding than `encoding`.
     """
     sample, whole = peek(chunks, SAMPLE_BYTES)
-    # Most files, for which all that follows took a tenth of reading a small one.
+    # True for most files. The checks below take a tenth of the time to read a small file.
     is_plain = sample[:1] in _PLAIN_STARTS and b"\0" not in sample
     if not sample or (is_plain and codecs.lookup(encoding).name not in _WIDE):
         return whole, encoding

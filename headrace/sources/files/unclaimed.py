@@ -1,4 +1,4 @@
-"""Files that no entity claims, or that are of no day, and what they may have been meant for."""
+"""Files that match no entity's path or no existing day, and the entity they may be meant for."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from headrace.config.sources import EntityConfig
 from headrace.sources.files.landing import StoredFile
 from headrace.sources.files.path_patterns import days_of_file, is_file_of
 
-# Less than this in common, and a pattern is no suggestion.
+# Similarity below which a pattern is not suggested.
 _NEAR = 0.6
 _NAMED = 5
 _ANY_DAY = date(2017, 11, 23)
@@ -24,8 +24,8 @@ class UnclaimedFile:
 
     Attributes:
         path: Its path there.
-        entity: The entity whose pattern is the nearest; None if none is near.
-        pattern: That pattern.
+        entity: The entity with the most similar pattern; None if none is similar enough.
+        pattern: Its pattern.
     """
 
     path: str
@@ -41,35 +41,32 @@ class UnclaimedFile:
 def unclaimed_files(
     entities: Mapping[str, EntityConfig], listing: Iterable[StoredFile], ignore: Sequence[str] = ()
 ) -> tuple[UnclaimedFile, ...]:
-    """The listed files that no entity claims, by path.
+    """The listed files that match no entity's path, by path.
 
     Args:
         entities: All of the project, by `source.entity`.
-        listing: What lies in the landing zone.
-        ignore: Shell patterns of paths that nobody has to claim; `*` stands for `/` too.
+        listing: Files of the landing zone.
+        ignore: Shell patterns of paths to leave out; `*` matches `/`, too.
     """
     extracts = [entity.extract for entity in entities.values()]
-    lost = (
+    unclaimed = (
         file.path
         for file in listing
         if not any(is_file_of(extract, file.path) for extract in extracts)
         and not any(fnmatchcase(file.path, pattern) for pattern in ignore)
         and not file.path.endswith("/")
     )
-    return tuple(_with_nearest(path, entities) for path in sorted(lost))
+    return tuple(_with_nearest(path, entities) for path in sorted(unclaimed))
 
 
 def unclaimed_text(found: Sequence[UnclaimedFile]) -> str:
-    """One line that names the first of them; empty without any."""
+    """One line with the first few files; empty without any."""
     if not found:
         return ""
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    are = (
-        "1 file in the landing zone is"
-        if len(found) == 1
-        else (f"{len(found)} files in the landing zone are")
-    )
-    return f"{are} no entity's: {'; '.join(map(str, found[:_NAMED]))}{more}"
+    one = "1 file in the landing zone matches"
+    match = one if len(found) == 1 else f"{len(found)} files in the landing zone match"
+    return f"{match} no entity: {'; '.join(map(str, found[:_NAMED]))}{more}"
 
 
 def outside_text(
@@ -78,13 +75,14 @@ def outside_text(
     partitions: PartitionSettings,
     today: date,
 ) -> str:
-    """One line that names files of days that do not exist, such as of a mistyped year.
+    """One line with files of days that do not exist, such as of a mistyped year.
 
     Args:
         entities: All of the project, by `source.entity`.
-        listing: What lies in the landing zone.
+        listing: Files of the landing zone.
         partitions: The days that exist.
-        today: Where the days have no end, a file may be of this day, and of the next in the east.
+        today: The current day in UTC. Where the days have no end, files of this day are valid, and
+            of the next, which has begun in zones east of UTC.
     """
     end = partitions.end or today + timedelta(days=2)
     extracts = [entity.extract for entity in entities.values()]
@@ -114,5 +112,5 @@ def _with_nearest(path: str, entities: Mapping[str, EntityConfig]) -> UnclaimedF
 
 
 def _shape(path: str) -> str:
-    """What makes paths alike: neither case nor which numbers they have."""
+    """A path for comparison, without case and with 0 for every number."""
     return re.sub(r"\d+", "0", path.lower()).replace("*", "")
