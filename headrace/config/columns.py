@@ -1,4 +1,4 @@
-"""Model of one column of an entity: its text in the source, its type once processed."""
+"""Model of a column of an entity: its form in the source, and its type once processed."""
 
 import math
 import re
@@ -21,7 +21,7 @@ from headrace.errors import ConfigError
 from headrace.schema import decimal_parts
 
 Form = Literal["nfc", "strip_invisible", "casefold"]
-# Of keys, unless their column says otherwise.
+# Normalization of keys, unless their column declares another one.
 KEY_FORMS: tuple[Form, ...] = ("nfc", "strip_invisible")
 
 _NUMBERS = ("int", "bigint", "double", "decimal")
@@ -36,8 +36,7 @@ _USED_BY = {
     "pivot": TIMES,
     "normalize": ("string",),
 }
-# strftime's codes, and the letters of Postgres, Oracle and moment.js, as this pattern language has
-# them.
+# The letters of our patterns for strftime's codes, and for those of Postgres, Oracle and moment.js.
 _STRFTIME = {"Y": "yyyy", "m": "MM", "d": "dd", "y": "yy", "H": "HH", "I": "hh", "M": "mm"}
 _STRFTIME |= {"S": "ss", "f": "SSSSSS", "p": "a", "b": "MMM", "B": "MMMM", "a": "EEE", "z": "XXX"}
 _STRFTIME |= {"F": "yyyy-MM-dd", "T": "HH:mm:ss", "D": "MM/dd/yy", "A": "EEEE", "%": "%"}
@@ -45,15 +44,12 @@ _OTHER_LETTERS = (
     *(("YYYY", "yyyy"), ("YY", "yy"), ("DD", "dd"), ("D", "d"), ("HH24", "HH"), ("HH12", "hh")),
     *(("MI", "mm"), ("Mon", "MMM"), ("SS", "ss"), ("AM", "a"), ("A", "a"), ("TT", "a")),
 )
-# What a number is made of cannot stand between its groups.
+# Characters of numbers, which cannot be a mark between groups of digits.
 _OF_NUMBERS = "+-0123456789eE()"
 
 
 class ColumnConfig(StrictModel):
-    """One column of an entity: its text in the source, its type once processed.
-
-    An option that the column's type does not use is an error.
-    """
+    """One column of an entity. An option that the column's type does not use is an error."""
 
     name: ColumnName = Field(
         description="Its name in the lake. Lower snake case, at most 63 characters."
@@ -61,39 +57,41 @@ class ColumnConfig(StrictModel):
     source: str | tuple[str, ...] | None = Field(
         None,
         alias="from",
-        description="Its name in the source, when that differs from `name`. A list if the source "
+        description="Its name in the source, if that differs from `name`. A list if the source "
         "renamed it: a file has one of these names.",
         examples=["TotalAmount", ["amount", "total_amount"]],
     )
-    type: TypeName = Field(description="string, boolean, int, bigint, double, decimal(p,s), …")
+    type: TypeName = Field(
+        description="`string`, `boolean`, `int`, `bigint`, `double`, `decimal(p,s)`, `date`, "
+        "`timestamp` (local time) or `timestamptz` (instant)."
+    )
     source_type: TypeName | None = Field(
         None,
-        description="Its type in a source whose values have types (Parquet), where that is another "
-        "one than `type`: the value is converted, and the row is quarantined where it does not "
-        "fit.",
+        description="Its type in a source whose values have types (Parquet), if that differs from "
+        "`type`. The value is converted; a row with a value that does not fit is quarantined.",
         examples=["double"],
     )
-    required: bool = Field(False, description="A row without it is quarantined.")
+    required: bool = Field(False, description="Whether a row without a value is quarantined.")
     optional: bool = Field(
-        False,
-        description="Whether a file may lack it. By default such a file fails, with its name.",
+        False, description="Whether a file may lack the column. By default, such a file fails."
     )
     since: date | None = Field(
-        None, description="First day whose files have it; files of days before may lack it."
+        None, description="First day whose files have it; files of earlier days may lack it."
     )
     until: date | None = Field(
-        None, description="First day whose files need no longer have it, such as a dropped column."
+        None,
+        description="First day whose files may lack it again, because the source dropped it.",
     )
     null_texts: tuple[str, ...] = Field(
         (),
-        description="Texts of this column that mean NULL, besides the empty one and those of "
-        "`format`: as the source writes `never` or `for ever`.",
+        description="Texts of this column that mean NULL, besides the empty text and those of "
+        "`format`; such as the date that the source writes for `never`.",
         examples=[["9999-12-31", "0000-00-00", "-"]],
     )
     default: str | None = Field(
         None,
-        description="Value of rows whose file lacks the column, which are NULL without it. As ISO "
-        "writes it, whatever `formats` and `decimal_mark` say.",
+        description="Value in rows of files that lack the column; without it, NULL. In ISO form "
+        "(2024-01-31, 1.5), whatever `formats` and `decimal_mark` are.",
         examples=["web", "0", "2024-01-01"],
     )
     formats: tuple[str, ...] = Field(
@@ -110,21 +108,21 @@ class ColumnConfig(StrictModel):
     )
     round: Literal["half_up", "down"] | None = Field(
         None,
-        description="What becomes of a value with more places than its type has. By default the "
-        "row is quarantined (zeros are no places: 1.500 fits decimal(12,2)). `half_up` rounds a "
-        "decimal, half a unit of the last place away from zero; `down` cuts a time to "
-        "microseconds. The values that change are counted (`values_rounded`).",
+        description="Treatment of a value with more decimal places than its type has. By default "
+        "the row is quarantined (trailing zeros do not count: 1.500 fits decimal(12,2)). `half_up` "
+        "rounds a decimal, half a unit of the last place away from zero; `down` truncates a time "
+        "to microseconds. Values that change are counted (`values_rounded`).",
     )
     decimal_mark: Literal[".", ","] | None = Field(
         None,
-        description="Character before the fraction of a number. By default `.`, and `,` where "
+        description="Character before the fraction of a number. By default `.`, or `,` if "
         "`grouping` is `.`.",
     )
     grouping: str = Field(
         "",
         max_length=1,
-        description="Thousands separator, if any. A number is not read unless its groups have "
-        "three digits and the first begins with 1 to 9: `1,23` and `0,001` are quarantined.",
+        description="Thousands separator, if any. Groups must have three digits (or those of "
+        "`group_sizes`), and the first must begin with 1 to 9: `1,23` and `0,001` are quarantined.",
     )
     group_sizes: tuple[int, ...] = Field(
         (3,),
@@ -133,16 +131,16 @@ class ColumnConfig(StrictModel):
     )
     currency: str = Field(
         "",
-        description="Currency sign or unit to drop, such as $; then (5.00) is -5.00, as "
-        "accountants write.",
+        description="Currency sign or unit to remove, such as $. With one, (5.00) is -5.00, as in "
+        "accounting.",
     )
     normalize: tuple[Form, ...] | None = Field(
         None,
-        description="How texts that look equal are made equal. `nfc`: letters and accents composed "
-        "(Unicode NFC; but Hangul). `strip_invisible`: no zero-width and control characters, every "
-        "kind of blank a space. `casefold`: lower case, `ß` as `ss`. By default `[nfc, "
-        "strip_invisible]` in columns of a key or of a join of the star, and nothing elsewhere; "
-        "`[]`: nothing.",
+        description="Normalization of texts, so that those that look equal are equal. `nfc`: "
+        "accents are composed with their letters (Unicode NFC, except for Hangul). "
+        "`strip_invisible`: zero-width and control characters are removed, and every kind of blank "
+        "becomes a space. `casefold`: lower case, `ß` as `ss`. By default `[nfc, strip_invisible]` "
+        "for columns of a key or of a join of the star, and none for others. `[]`: none.",
         examples=[["nfc", "strip_invisible", "casefold"]],
     )
     description: str = Field("", description="What it holds; shown in Dagster's UI.")
@@ -202,11 +200,11 @@ class ColumnConfig(StrictModel):
 
     @property
     def has_always_a_value(self) -> bool:
-        """Whether no good row is without a value: a row that lacks a required one is not good."""
+        """Whether every good row has a value: a row without a required value is quarantined."""
         return self.required and (self.default is not None or not self.may_be_absent)
 
     def may_lack(self, day: date | None) -> bool:
-        """Whether a file of a day may lack it; of a file with rows of several days: of some day."""
+        """Whether a file of a day may lack it; without a day, whether a file of any day may."""
         before = self.since is not None and (day is None or day < self.since)
         after = self.until is not None and (day is None or day >= self.until)
         return self.optional or before or after
@@ -264,14 +262,14 @@ class ColumnConfig(StrictModel):
 
 
 def _pattern_meant(pattern: str) -> str | None:
-    """The pattern in this language that one of another language most likely means."""
+    """The pattern of ours that a pattern in another language most likely means."""
     if "%" in pattern:
         meant = re.sub(r"%-?(.)", lambda code: _STRFTIME.get(code[1], "?"), pattern)
     else:
         meant = pattern
         for theirs, ours in _OTHER_LETTERS:
             meant = meant.replace(theirs, ours)
-        # Minutes beside a year, where no hour is: the month was meant.
+        # `mm` without an hour: the month was meant.
         if "M" not in meant and "h" not in meant.lower():
             meant = meant.replace("mm", "MM")
     try:
@@ -282,7 +280,7 @@ def _pattern_meant(pattern: str) -> str | None:
 
 
 def _text_of(value: object) -> object:
-    """A scalar of YAML as its source writes it: without quotes, 9999-12-31 is a date there."""
+    """A scalar of YAML as text: without quotes, YAML reads 9999-12-31 as a date."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, int | float | date) else value

@@ -1,4 +1,4 @@
-"""Dimensions of several entities: the columns of their rows, and how the entities must agree."""
+"""Dimensions of several entities: the columns of their rows, and checks that the entities fit."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -13,8 +13,8 @@ def united_entity(dimension: DimensionConfig, entities: Sequence[EntityConfig]) 
     A column always has a value only if it has one in all of them.
 
     Args:
-        dimension: Which columns are taken.
-        entities: Those of the dimension, in its order.
+        dimension: The dimension.
+        entities: Its entities, in their order.
     """
     first = entities[0]
     if len(entities) == 1:

@@ -1,4 +1,4 @@
-"""One YAML file of the configuration: its values, and the line on which each of them stands."""
+"""A YAML file of the configuration: its values, and the line of each value."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ Place = tuple[str | int, ...]
 
 _KEY_TAGS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}
 _NO_TAG = re.compile(r"could not determine a constructor for the tag '(?:tag:yaml.org,2002:)?(.*)'")
-# What an entry of a list is called by, the first that it has.
+# Keys that name an entry of a list; the first one that it has counts.
 _LABELS = ("name", "role", "dimension")
 _SYNTAX = "correct the syntax there: indentation by spaces, a blank after each colon"
 _AS_TEXT = "save it as UTF-8, without control characters"
@@ -30,7 +30,7 @@ class Document:
     root: yaml.Node | None
 
     def line_of(self, place: Place) -> int | None:
-        """The line of a value, from 1: of the entry that it is in where it is not there itself."""
+        """The line of a value, from 1; of a missing value, that of the entry it belongs to."""
         return _deepest(self.root, place)[0]
 
     def holds(self, place: Place) -> bool:
@@ -42,7 +42,7 @@ def read_document(path: Path) -> Document:
     """Read one file.
 
     Raises:
-        ConfigError: It is no YAML, holds no keys, or gives one of them twice.
+        ConfigError: It is not YAML, is not a mapping, or repeats a key.
     """
     text = _text_of(path)
     root: yaml.Node | None = None
@@ -92,7 +92,7 @@ def _text_of(path: Path) -> str:
 
 
 def _in_words(error: yaml.MarkedYAMLError) -> str:
-    """What the parser met, without its names of tokens."""
+    """The parser's error without names of tokens."""
     problem = str(error.problem or error.context)
     begun = error.context_mark.line + 1 if error.context_mark else None
     if found := _NO_TAG.search(problem):
@@ -112,10 +112,10 @@ def _in_words(error: yaml.MarkedYAMLError) -> str:
 
 
 def _refuse_other_keys(node: yaml.Node | None, seen: set[int]) -> None:
-    """A key that YAML reads as a number, a truth value or a list: no key here is one.
+    """Refuse keys that YAML reads as a number, a boolean or a list: no valid key is one.
 
     Raises:
-        MarkedYAMLError: There is one; its mark says where.
+        MarkedYAMLError: There is one; its mark has the line.
     """
     if node is None or id(node) in seen:
         return
@@ -136,7 +136,7 @@ def _refuse_other_keys(node: yaml.Node | None, seen: set[int]) -> None:
 
 
 def _line_of_bad_scalar(node: yaml.Node | None, seen: frozenset[int] = frozenset()) -> str:
-    """`:12` of the first value that YAML takes for a date or a number, and that is none."""
+    """`:12`, for the line of the first value that looks like a date or number and is invalid."""
     if isinstance(node, yaml.ScalarNode):
         try:
             yaml.SafeLoader("").construct_object(node)
@@ -167,7 +167,7 @@ def show_place(values: object, place: Place) -> str:
 
 
 def read_place(values: object, text: str) -> Place:
-    """The path that `text` shows, entries of lists by number or by name."""
+    """Parse a path as `show_place` writes it, with entries of lists by number or by name."""
     place: list[str | int] = []
     at = values
     for entry, key in _STEP.findall(text):
@@ -187,7 +187,7 @@ def _child(at: object, part: str | int) -> object:
 
 
 def _label(entries: object, index: int) -> str:
-    """What an entry of a list is called, if no other is called so; else its number."""
+    """The name of an entry of a list if it is unique, else its number."""
     if not isinstance(entries, list) or index >= len(entries):
         return str(index)
     names = [_name(entry) for entry in entries]
@@ -217,13 +217,13 @@ def _step(node: yaml.Node | None, part: str | int) -> tuple[yaml.Node, yaml.Node
     if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
         return node.value[part], node.value[part]
     if isinstance(node, yaml.MappingNode):
-        # The last: what `<<` brings is put before the keys of the mapping itself.
+        # The last one: keys merged by `<<` come before the keys of the mapping itself.
         return next(((k, v) for k, v in reversed(node.value) if k.value == part), None)
     return None
 
 
 def _repeated_keys(node: yaml.Node, seen: set[int]) -> Iterator[tuple[str, int, int]]:
-    """Each key that stands twice in one mapping, with both lines; anchors are looked at once."""
+    """Each key that a mapping has twice, with both lines; an anchored node is visited once."""
     if id(node) in seen:
         return
     seen.add(id(node))

@@ -1,4 +1,4 @@
-"""Files as a source delivers them: their path, partition and arrival, and how they are read."""
+"""Models of the files of an entity: path, day, arrival, and format."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 MonthDay = Annotated[str, StringConstraints(pattern=r"^(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])$")]
 _A_MONDAY = date(2024, 1, 1)
 _WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
-# A day, and first days of periods, by which it is seen what a date in a path tells.
+# A day, and first days of periods, to find the shortest period that a date in a path determines.
 _PROBES: Mapping[Literal["day", "month", "year"], date] = {
     "day": date(2017, 11, 23),
     "month": date(2017, 11, 1),
@@ -49,8 +49,8 @@ class CsvFormat(StrictModel):
         None,
         max_length=1,
         description="Character that makes the quote, delimiter, line end or escape character after "
-        "it part of the text, such as \\ in MySQL's exports. Before anything else it stays as it "
-        "is; null: none.",
+        "it part of the text, such as \\ in MySQL's exports. Before any other character it is text "
+        "itself. null: none.",
     )
     header: bool | tuple[str, ...] = Field(
         True,
@@ -58,30 +58,30 @@ class CsvFormat(StrictModel):
         "their order. A list: the fields are these, in this order.",
         examples=[["id", "sold_at", "unused", "amount"]],
     )
-    skip_lines: int = Field(0, ge=0, description="Lines before the header that are no rows.")
+    skip_lines: int = Field(0, ge=0, description="Number of lines to skip before the header.")
     footer: Annotated[int, Field(ge=0)] | Annotated[str, Field(min_length=1)] = Field(
         0,
-        description="How many lines at the end are no rows; blank ones do not count. A text: the "
-        "last line begins with it and is no row, and a file without that line was cut off.",
+        description="Number of lines to skip at the end, not counting blank ones. A text: the last "
+        "line begins with it and is skipped; a file without that line is incomplete and fails.",
         examples=[1, "TRAILER|"],
     )
     comment: str | None = Field(
-        None, min_length=1, description="A line that begins with this text is no row."
+        None, min_length=1, description="Prefix of comment lines, which are skipped."
     )
     encoding: str = Field("utf-8", description="Python's name of the encoding, such as cp1252.")
     bad_bytes: Literal["fail", "quarantine", "replace"] = Field(
         "fail",
-        description="What becomes of bytes that are no text in `encoding`: the file fails, their "
-        "row is quarantined, or the character U+FFFD takes their place.",
+        description="Treatment of bytes that are invalid in `encoding`: the file fails, their row "
+        "is quarantined, or the character U+FFFD replaces them.",
     )
     max_line_breaks: int = Field(
         100,
         ge=0,
-        description="Line breaks that a quoted field may have. A field with more is taken for a "
-        "quote that was left open, and its lines are quarantined. 0: no field has line breaks.",
+        description="Most line breaks in a quoted field. With more, the quote counts as never "
+        "closed, and the lines are quarantined. 0: no field has line breaks.",
     )
     null_texts: tuple[str, ...] = Field(
-        (), description="Texts that mean NULL, besides the empty one."
+        (), description="Texts that mean NULL, besides the empty text."
     )
 
     @field_validator("quote", "escape")
@@ -138,7 +138,7 @@ class CsvFormat(StrictModel):
 
     @property
     def reading_id(self) -> tuple[str, ...]:
-        """What a file's rows depend on: options that are not the default, and the first four."""
+        """Options that the rows depend on: the first four, and those that differ from defaults."""
         first = (self.type, self.delimiter, str(self.quote), self.encoding)
         fields = type(self).model_fields
         others = (
@@ -157,7 +157,7 @@ class ParquetFormat(StrictModel):
 
     @property
     def reading_id(self) -> tuple[str, ...]:
-        """What a file's rows depend on, besides the columns."""
+        """Options that the rows depend on."""
         return (self.type,)
 
 
@@ -171,7 +171,7 @@ FileFormat = Annotated[
     Discriminator(_format_of),
 ]
 
-# Ids of files that raw holds must stay the same, so an option at its default is not part of them.
+# Ids of files in raw must not change with a release, so options at their default are left out.
 _READING_OPTIONS = (
     "escape",
     "header",
@@ -184,57 +184,62 @@ _READING_OPTIONS = (
 
 
 class FileExtract(StrictModel):
-    """Files in the landing zone: where an entity's files lie and which days they belong to."""
+    """Files in the landing zone: their paths, and the days that they belong to."""
 
     mode: Literal["files"] = Field(description="Files in the landing zone.")
     path: str = Field(
-        description="Path below the landing zone. `{date:%Y-%m-%d}` stands for the day (strftime "
-        "codes %Y %m %d %y %b %j; several fields may name it together), `*` for any run of "
-        "characters but `/`. The same path with .gz after it matches too; gzip is known by a "
-        "file's bytes.",
+        description="Path below the landing zone. `{date:%Y-%m-%d}` is the day (strftime codes %Y "
+        "%m %d %y %b %j; several fields may give it together), `*` any characters except `/`. The "
+        "same path with `.gz` after it matches, too; gzip is detected by the file's first bytes.",
         examples=["orders/orders-{date:%Y-%m-%d}.csv", "{date:%Y}/{date:%m}/sales-{date:%d}.csv"],
     )
     partition_by: ColumnName | None = Field(
         None,
         description="Date or timestamp column whose day is the row's partition, where `path` has "
         "no {date:…}. Rows whose day cannot be read are captured as corrupt records of the first "
-        "partition; rows of days outside the partitions are counted and passed over. With neither, "
-        "the files are reference data, such as a product list: a file's first version belongs to "
-        "the first partition, each later one to the day of its modification time.",
+        "partition; rows of days outside the partitions are counted and left out. With neither "
+        "{date:…} nor `partition_by`, the files are reference data, such as a product list: a "
+        "file's first version belongs to the first partition, each later one to the day of its "
+        "modification time.",
     )
     format: FileFormat = Field(
-        CsvFormat(), description="How bytes become rows. By default that of the connector."
+        CsvFormat(), description="Format of the files. By default that of the connector."
     )
     missing_file: Literal["hold", "empty"] = Field(
         "hold",
-        description="A day without a file is held until one comes, or is an empty day. Asked only "
-        "where `path` has {date:…}.",
+        description="Whether a day without a file is held until the file arrives, or is empty. "
+        "Applies only where `path` has {date:…}.",
     )
     expected_on: tuple[Weekday, ...] = Field(
         _WEEKDAYS,
         min_length=1,
-        description="Days of the week of which there is a file; the others are empty without one.",
+        description="Weekdays for which a file is expected. Other days are empty without a file.",
         examples=[["mon", "tue", "wed", "thu", "fri"]],
     )
     closed_on: tuple[date | MonthDay, ...] = Field(
         (),
-        description="Days of which there is no file: dates, or `MM-DD` for every year.",
+        description="Days for which no file is expected: dates, or `MM-DD` for every year.",
         examples=[["12-25", "2024-03-29"]],
     )
     expected_by: str | None = Field(
         None,
         pattern=r"^(?:\d{1,3}d )?(?:[01]\d|2[0-3]):[0-5]\d$",
-        description="Until when a day without a file is held: a time (UTC) on the day after it, or "
-        "so many days after it. Then it is empty, with a warning. Without it, it is held for good. "
-        "In a longer partition the days count from its last day. For partitions of a day it is the "
-        "asset's freshness policy in Dagster.",
+        description="Deadline for the file of a day: a time (UTC) on the next day, or a number of "
+        "days later and a time. A day without a file is held until then; afterwards it is empty, "
+        "with a warning. Without a deadline, it stays held. For longer partitions, days are "
+        "counted from the last day. For daily partitions, it is also the freshness policy of the "
+        "asset in Dagster.",
         examples=["06:00", "3d 12:00"],
     )
     optional: bool = Field(
-        False, description="Whether there may be no file at all; otherwise that fails every day."
+        False,
+        description="Whether it is valid that no file has ever matched `path`; otherwise that "
+        "fails every day.",
     )
     extra_columns: Literal["fail", "ignore"] = Field(
-        "fail", description="A file with a column that is not declared fails, or loses that column."
+        "fail",
+        description="Whether a file with a column that is not declared fails, or the column is "
+        "ignored.",
     )
 
     @field_validator("path")
@@ -259,20 +264,20 @@ class FileExtract(StrictModel):
         return f"{value // 60:02d}:{value % 60:02d}" if isinstance(value, int) else value
 
     def expects_file(self, day: date) -> bool:
-        """Whether there is a file of `day`, by what is declared of weekdays and closed days."""
+        """Whether a file of `day` is expected, by weekdays and closed days."""
         closed = {day, f"{day:%m-%d}"} & {*self.closed_on}
         return _WEEKDAYS[day.weekday()] in self.expected_on and not closed
 
     def waits_until(self, day: date) -> datetime | None:
-        """Until when a file of `day` is waited for, UTC; None: for good."""
+        """The deadline for a file of `day`, UTC; None: none."""
         if self.expected_by is None:
             return None
         days, _, time = self.expected_by.rpartition("d ")
-        at = datetime.strptime(time, "%H:%M").time()  # noqa: DTZ007  # UTC is put on below
+        at = datetime.strptime(time, "%H:%M").time()  # noqa: DTZ007  # UTC is added below
         return datetime.combine(day + timedelta(days=int(days or 1)), at, UTC)
 
     def deadlines(self) -> str | None:
-        """The times at which a file is due, UTC, as cron says it; None where there is no limit."""
+        """The deadlines of files, UTC, as a cron expression; None without deadlines."""
         due = self.waits_until(_A_MONDAY)
         if due is None or self.day_of_file != "name":
             return None
@@ -283,7 +288,7 @@ class FileExtract(StrictModel):
 
     @property
     def day_of_file(self) -> Literal["name", "rows", "time"]:
-        """What says the day: the name of a file, its rows, or when it was written."""
+        """What determines the day of a row: its file's path, the row, or the modification time."""
         if self.date_fields:
             return "name"
         return "rows" if self.partition_by is not None else "time"
@@ -307,7 +312,7 @@ class FileExtract(StrictModel):
 
     @property
     def date_fields(self) -> tuple[str, ...]:
-        """The strftime patterns in `path`; together they name the day. None: see `day_of_file`."""
+        """The strftime patterns in `path`, which give the day together; empty without a date."""
         return tuple(_DATE_FIELD.findall(self.path))
 
     def path_of(self, day: date) -> str:
@@ -333,7 +338,7 @@ class FileExtract(StrictModel):
 
     @property
     def named_period(self) -> Literal["day", "month", "year"] | None:
-        """The shortest period that the date in a file's name tells; None: not even a year."""
+        """The shortest period that the date in a path determines; None: not even a year."""
         for period, day in _PROBES.items():
             if _name_one(self.date_fields, day):
                 return period
@@ -341,7 +346,7 @@ class FileExtract(StrictModel):
 
 
 def _name_one(fields: Sequence[str], probe: date) -> bool:
-    # Each code once: a day that is in the folder and in the name is no contradiction.
+    # Each code once: folder and file name may both have the day.
     pattern = " ".join(dict.fromkeys(re.findall(r"%.", "".join(fields))))
     try:
         return datetime.strptime(probe.strftime(pattern), pattern).date() == probe  # noqa: DTZ007

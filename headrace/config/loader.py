@@ -1,4 +1,4 @@
-"""From YAML files to checked models, with errors that name file, path and fix."""
+"""Loads YAML files into validated models; errors name file, line, path and remedy."""
 
 import os
 import re
@@ -23,22 +23,22 @@ from headrace.errors import ConfigError
 
 ENVIRONMENTS = ("development", "staging", "production")
 _REFERENCE = "see docs/reference/configuration.md"
-# `facts[0].grain: what is wrong`, as the modules say it that know no lines.
+# `facts[0].grain: message`, the form in which modules that know no lines report a problem.
 _PLACED = re.compile(r"([a-z_][\w.\[\]]*): (.*)", re.DOTALL)
-# As headrace.warehouse.ddl.views takes it.
+# Names that headrace.warehouse.ddl.views accepts.
 _VIEW = re.compile(r"[a-z][a-z0-9_]{0,50}")
 Model = TypeVar("Model", bound=StrictModel)
 
 
 @dataclass(frozen=True)
 class Project:
-    """Everything that a user configured, checked as a whole.
+    """The whole configuration, validated.
 
     Attributes:
-        home: Where this installation's state lives.
-        folder: Where the configuration lies.
+        home: Folder of this installation's state.
+        folder: Folder of the configuration.
         environment: One of ENVIRONMENTS.
-        source_files: File to the source that it declares.
+        source_files: By file, the source that it declares.
     """
 
     home: Path
@@ -55,11 +55,11 @@ class Project:
 
     @property
     def views(self) -> Path:
-        """Folder of the SQL files that become views of the warehouse; it need not be there."""
+        """Folder of the SQL files that become views of the warehouse; it may not exist."""
         return self.folder / "views"
 
     def entities(self) -> dict[str, tuple[SourceConfig, EntityConfig]]:
-        """`source.entity` to both, in the order of the files."""
+        """By `source.entity`, source and entity, in the order of the files."""
         sources = {f"{s.name}.{e.name}": s for s in self.sources for e in s.entities}
         declared = {f"{s.name}.{e.name}": s.owned(e) for s in self.sources for e in s.entities}
         dated = with_partitions(self.star, with_event_times(self.star, declared))
@@ -67,7 +67,7 @@ class Project:
         return {name: (source, entities[name]) for name, source in sources.items()}
 
     def dimension_entity(self, dimension: DimensionConfig) -> EntityConfig:
-        """What a dimension's rows are: of several entities, the columns that it takes of them."""
+        """The entity of a dimension's rows; of several, one with the columns that it reads."""
         entities = self.entities()
         return united_entity(dimension, [entities[name][1] for name in dimension.entities])
 
@@ -117,7 +117,7 @@ def load_project(environ: Mapping[str, str] = os.environ) -> Project:
     """Read the whole configuration; every problem of every file is reported at once.
 
     Raises:
-        ConfigError: One line a problem: file and line, path in the file, what is wrong.
+        ConfigError: One line for each problem: file and line, path in the file, message.
     """
     folder = config_folder(environ)
     environment = environ.get("PIPELINE_ENV") or "development"
@@ -160,13 +160,13 @@ def located(path: Path, what: str) -> str:
 
     Args:
         path: The file.
-        what: The path in it, `: `, and what is wrong there.
+        what: The path in it, `: `, and the message.
     """
     return _said([read_document(path)], what)
 
 
 class _Problems:
-    """Collects ConfigErrors so that a user sees them all in one go."""
+    """Collects ConfigErrors, so that a user sees all of them at once."""
 
     def __init__(self) -> None:
         self.errors: list[ConfigError] = []
@@ -185,7 +185,7 @@ class _Problems:
 
 
 def _refuse_unread_files(folder: Path) -> None:
-    """A file that nothing reads is most often one whose name is a little wrong."""
+    """Refuse files that nothing reads: most often, their name is misspelt."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     lines = [
         f"{path}: nothing reads this file{why}"
@@ -197,7 +197,7 @@ def _refuse_unread_files(folder: Path) -> None:
 
 
 def _why_unread(file: Path) -> str | None:
-    """What is wrong with the name of a file of the configuration's folder; None: it is read."""
+    """The fault in the name of a file of the configuration's folder; None if it is read."""
     *folders, _ = file.parts
     if folders == ["views"] and file.suffix == ".sql" and not _VIEW.fullmatch(file.stem):
         return ": a view's name is lower snake case"
@@ -253,7 +253,7 @@ def _validated(values: dict[str, Any], model: type[Model], documents: Sequence[D
 
 
 def _said(documents: Sequence[Document], what: str) -> str:
-    """A line for a fault that begins with its path, or with the name of an entry of a list."""
+    """The line for a message that begins with a path, or with the name of a list's entry."""
     found = _PLACED.fullmatch(what)
     values = documents[0].values
     if found is None:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, m
 from headrace.errors import ConfigError
 from headrace.schema import TYPE_NAMES, arrow_type, decimal_parts
 
-# A name of which half is right is worth showing; below that, suggestions are noise.
+# Similarity below which a name is not suggested.
 _CUTOFF = 0.55
 
 
@@ -23,9 +23,9 @@ _RENAMED = {
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like `word`, whatever its case; None where none is near.
+    """The known name that is most similar to `word`, ignoring case; None if none is similar.
 
-    A word that only one name begins with is near to it, however short: `op` to `operation`.
+    If only one name begins with `word`, it counts as similar: `operation` for `op`.
     """
     if word in _RENAMED:
         return _RENAMED[word]
@@ -36,7 +36,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean amount?`, or nothing where no known name is near."""
+    """`; did you mean amount?`, or nothing if no known name is similar."""
     near = nearest(word, known)
     return f"; did you mean {near}?" if near else ""
 
@@ -48,16 +48,16 @@ def unknown_name(word: str, known: Iterable[str]) -> str:
 
 
 class StrictModel(BaseModel):
-    """Frozen, and a key that it does not know is an error: a typo must not become a default."""
+    """Frozen; an unknown key is an error, so that a misspelt option is not silently a default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     @model_validator(mode="before")
     @classmethod
     def _leave_out_empty_sections(cls, values: Any) -> Any:
-        """A section without keys, as it is left when its lines are commented out, is no section.
+        """Drop sections without keys, such as one whose lines are all commented out.
 
-        YAML reads it as null. Where null is a value of its own, it stays.
+        YAML reads them as null. A null stays where the field accepts it.
         """
         if not isinstance(values, dict) or None not in values.values():
             return values
@@ -72,7 +72,7 @@ class StrictModel(BaseModel):
         }
 
 
-# What other systems call our types.
+# Names of our types in other systems.
 _TYPES_ELSEWHERE = {
     **dict.fromkeys(("integer", "int4", "smallint", "int32", "tinyint", "short"), "int"),
     **dict.fromkeys(("long", "int8", "int64", "serial", "bigserial"), "bigint"),
@@ -85,7 +85,7 @@ _TYPES_ELSEWHERE = {
 }
 
 
-# As Dagster takes them: an address, or a team.
+# As Dagster accepts them: an email address, or a team.
 Owner = Annotated[
     str,
     StringConstraints(
@@ -96,8 +96,8 @@ TagName = Annotated[
     str, StringConstraints(pattern=r"^(?:[A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}$")
 ]
 TagValue = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{0,63}$")]
-OWNERS_DESCRIPTION = "Who answers for it: addresses, or `team:name`; shown in Dagster's UI."
-TAGS_DESCRIPTION = "Tags by which Dagster's UI finds its assets, such as `domain: sales`."
+OWNERS_DESCRIPTION = "Owners: email addresses, or `team:name`; shown in Dagster's UI."
+TAGS_DESCRIPTION = "Tags of its assets, by which Dagster's UI filters, such as `domain: sales`."
 
 
 def _known_type(name: str) -> str:

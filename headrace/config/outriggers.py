@@ -9,26 +9,26 @@ from headrace.config.model import ColumnName, Name, StrictModel, did_you_mean, u
 
 
 class Outrigger(StrictModel):
-    """Another dimension that a dimension's columns name: a key to its current version.
+    """Another dimension that a dimension's columns refer to, by the key of its current version.
 
-    The key is a column of the view `bi.<dimension>`, found when it is read.
+    The key is a column of the view `bi.<dimension>`, looked up at query time.
     """
 
     dimension: Name = Field(description="Name of the other dimension.")
     natural_key: dict[ColumnName, ColumnName] = Field(
         min_length=1,
-        description="Natural key column of the other dimension: column of this one. A change of it "
-        "is a change of an attribute like any other.",
+        description="Natural key column of the other dimension: column of this one, which is "
+        "versioned like any attribute.",
     )
     role: Name | None = Field(
         None,
-        description="What it is to this dimension, where one is named several times: `birth_city` "
-        "gives the key birth_city_key.",
+        description="Role of the other dimension, where this one refers to it several times: "
+        "`birth_city` gives the key birth_city_key.",
     )
 
 
 class HasOutriggers(Protocol):
-    """What is asked of a dimension here."""
+    """The properties of a dimension that this module reads."""
 
     @property
     def name(self) -> str:
@@ -48,7 +48,7 @@ class HasOutriggers(Protocol):
 
     @property
     def outriggers(self) -> tuple[Outrigger, ...]:
-        """The dimensions that it names."""
+        """The dimensions that it refers to."""
 
 
 def outrigger_key(outrigger: Outrigger, target: HasOutriggers) -> str:
@@ -57,7 +57,7 @@ def outrigger_key(outrigger: Outrigger, target: HasOutriggers) -> str:
 
 
 def outrigger_problems(dimensions: Sequence[HasOutriggers]) -> Iterator[str]:
-    """Each outrigger that leads nowhere or round in a circle, after its path in star.yaml."""
+    """Each outrigger with an unknown target or in a cycle, after its path in star.yaml."""
     by_name = {dimension.name: dimension for dimension in dimensions}
     for i, dim in enumerate(dimensions):
         where = f"dimensions[{i}].outriggers"
@@ -89,7 +89,7 @@ def _problems_of(
 
 
 def _circle(start: HasOutriggers, by_name: Mapping[str, HasOutriggers]) -> list[str]:
-    """The way from a dimension back to itself, by names; empty if there is none."""
+    """Names of the dimensions in a cycle that begins with `start`; empty if there is none."""
     ways = [[start]]
     seen: set[str] = set()
     while ways:

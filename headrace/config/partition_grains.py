@@ -1,4 +1,4 @@
-"""Partitions that the star can be built from: defaults, and grains that do not fit a use."""
+"""Grains of partitions that the star can be built from: the default, and grains that do not fit."""
 
 from collections.abc import Iterator, Mapping
 
@@ -10,9 +10,9 @@ Entities = Mapping[str, EntityConfig]
 
 
 def with_partitions(star: StarConfig, entities: Entities) -> dict[str, EntityConfig]:
-    """The entities, those with undated files and rows that no fact is made of without days.
+    """The entities, with `partition: none` for undated ones that no fact is built from.
 
-    A fact has rows on the days of its entity: without days it would lose their order.
+    Undated: neither path nor rows have a day. A fact needs the days of its entity.
     """
     of_facts = {fact.entity for fact in star.facts}
     return {

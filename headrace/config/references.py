@@ -1,4 +1,4 @@
-"""What the files of a configuration say of each other: names and days that must agree."""
+"""Checks across the files of a configuration: names and days that must agree."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
@@ -20,12 +20,12 @@ _OF_A_FACT = 1
 def project_problems(
     settings: Settings, star: StarConfig, sources: Mapping[Path, SourceConfig]
 ) -> Iterator[Fault]:
-    """Each fault, as the file's name below the configuration's folder and what is wrong in it.
+    """Each fault: the file's path below the configuration's folder, and the message.
 
     Args:
         settings: Of the environment.
         star: The star.
-        sources: File to what it declares.
+        sources: By file.
     """
     yield from _source_problems(sources)
     entities = {f"{s.name}.{e.name}": e for s in sources.values() for e in s.entities}
@@ -40,12 +40,12 @@ def project_problems(
 def calendar_problems(
     calendar: CalendarConfig, partitions: PartitionSettings, today: date | None = None
 ) -> Iterator[str]:
-    """Days that exist and that the calendar lacks: their facts would point to no row of it.
+    """Days that exist but are not in the calendar, so that their facts would refer to no row.
 
     Args:
         calendar: The date dimension.
         partitions: The days that exist.
-        today: The day after the last one, where `partitions` has no end; None: not looked at.
+        today: The day after the last one, if `partitions` has no end; None: no check of the end.
     """
     if calendar.start > partitions.start:
         yield (
@@ -91,7 +91,7 @@ def target_problems(star: StarConfig) -> Iterator[str]:
 
 
 def _names_of_parts(star: StarConfig) -> Iterator[str]:
-    """Tables whose names those of another's months and indexes may be: they share a namespace."""
+    """Table names that monthly partitions or indexes of another table may have, too."""
     places = [("calendar", star.calendar.name)]
     places += [(f"dimensions[{i}]", dim.name) for i, dim in enumerate(star.dimensions)]
     places += [(f"facts[{i}]", fact.name) for i, fact in enumerate(star.facts)]

@@ -1,4 +1,4 @@
-"""Models of base.yaml and the environments' overlays: where things are and how they run."""
+"""Models of base.yaml and the overlays of environments: places, connections and schedules."""
 
 from datetime import date
 from typing import Annotated, Self
@@ -21,7 +21,7 @@ class PartitionSettings(StrictModel):
     """The days that exist: half-open, UTC."""
 
     start: date = Field(description="First day.")
-    end: date | None = Field(None, description="First day that no longer exists; null: today.")
+    end: date | None = Field(None, description="The day after the last one; null: today.")
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
@@ -63,9 +63,9 @@ class LandingSettings(StorageSettings):
 
     ignore: tuple[str, ...] = Field(
         ("_SUCCESS", "*/_SUCCESS"),
-        description="Files that no entity has to claim: shell patterns of paths below it, where "
-        "`*` stands for `/` too. Others that no entity's `path` matches are named by runs, by "
-        "`headrace status` and by the sensor.",
+        description="Files that need not belong to an entity: shell patterns of paths below the "
+        "landing zone, in which `*` matches `/`, too. Runs, `headrace status` and the sensor "
+        "report all other files that match no entity's `path`.",
         examples=[["*/_SUCCESS", "*.md5", "archive/*"]],
     )
 
@@ -98,7 +98,7 @@ _CRON = (
 
 
 def _cron_line(line: str) -> str:
-    """A cron line of five fields: Dagster would refuse a wrong one only as it loads everything."""
+    """Check a cron line: Dagster would refuse a wrong one only when it loads the definitions."""
     fields = line.lower().split()
     if len(fields) != len(_CRON):
         raise ValueError(f"needs five fields, minute hour day month weekday, and has {len(fields)}")
@@ -129,50 +129,53 @@ class ScheduleSettings(StrictModel):
         "0 2 * * *", description="When the daily run begins, UTC; it takes the day before."
     )
     max_retries: int = Field(
-        2, ge=0, description="How often a step is tried again where that may help."
+        2, ge=0, description="Most retries of a step that failed with a transient error."
     )
-    retry_delay_seconds: int = Field(300, ge=0, description="Wait before each repetition.")
+    retry_delay_seconds: int = Field(300, ge=0, description="Wait before each retry.")
     retention_cron: CronLine = Field(
         "0 5 * * *",
-        description="When old months are dropped, UTC; only where a fact says `keep_months`.",
+        description="When old months are dropped, UTC; only if a fact has `keep_months`.",
     )
 
 
 class MaintenanceSettings(StrictModel):
-    """The daily maintenance of the lake: old snapshots go, and files that nothing refers to."""
+    """The daily maintenance of the lake: it expires old snapshots and deletes orphan files."""
 
     cron: str = Field("30 5 * * *", description="When it begins, UTC.")
     keep_hours: int = Field(
         24,
         ge=1,
-        description="Snapshots that were current within these hours stay, for readers that planned "
-        "on them and for a look at how a table was. Runs under way keep theirs however long.",
+        description="Hours for which snapshots are kept after they were current, for readers that "
+        "still use them and for time travel. Those that a run in progress reads are kept longer.",
     )
     keep_attempts_days: int = Field(
-        400, ge=1, description="The ledger's history of attempts goes back so many days."
+        400, ge=1, description="Days for which the ledger keeps its history of attempts."
     )
     max_minutes: int = Field(
-        60, ge=1, description="After these minutes no further table is begun; the next day goes on."
+        60,
+        ge=1,
+        description="Minutes after which no further table is started; the next day continues.",
     )
 
 
 class SensorSettings(StrictModel):
-    """The watch on the landing zone."""
+    """The sensor of the landing zone."""
 
-    interval_seconds: int = Field(5, ge=1, description="Least time between two looks.")
+    interval_seconds: int = Field(5, ge=1, description="Least time between two evaluations.")
     settle_seconds: float = Field(
         2.0,
         ge=0,
-        description="A file younger than this may still be written: the sensor asks for it later, "
-        "and a run waits for it, or fails its day for now if that takes longer than 15 s.",
+        description="A file that arrived less than this ago may be incomplete. The sensor requests "
+        "its day later; a run waits until it is older, or, if this setting exceeds 15 s, fails the "
+        "day, which may be retried.",
     )
     max_days_per_tick: int = Field(
-        500, ge=1, description="Most days that one look asks for; the next goes on."
+        500, ge=1, description="Most days that one evaluation requests; the next one continues."
     )
 
 
 class Settings(StrictModel):
-    """All of one environment."""
+    """The settings of one environment."""
 
     partitions: PartitionSettings = Field(description="The days that exist.")
     landing: LandingSettings = Field(
@@ -189,7 +192,7 @@ class Settings(StrictModel):
     dagster: PostgresSettings = Field(PostgresSettings(), description="Dagster's storage.")
     dbt_project: str = Field("../dbt", description="dbt project, from the configuration's folder.")
     schedule: ScheduleSettings = Field(ScheduleSettings(), description="The daily run.")
-    sensor: SensorSettings = Field(SensorSettings(), description="The watch on the landing zone.")
+    sensor: SensorSettings = Field(SensorSettings(), description="The sensor of the landing zone.")
     maintenance: MaintenanceSettings = Field(
         MaintenanceSettings(), description="The daily maintenance of the lake."
     )

@@ -246,7 +246,7 @@ class DimensionConfig(StrictModel):
 
     @property
     def entities(self) -> tuple[str, ...]:
-        """All entities that tell of its members, in the order in which they are declared."""
+        """All entities with rows of its members, in the order in which they are declared."""
         return (self.entity, *self.further_entities)
 
     @property
