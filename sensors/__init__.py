@@ -1,1 +1,1 @@
-"""Sensors: pure plans from cursor and listing to requests and cursor, wrapped thinly."""
+"""Sensors: they request runs for files that arrive, and for stale partitions."""

@@ -1,4 +1,4 @@
-"""Files that arrive: which days they ask for."""
+"""The sensor of the landing zone: it requests runs for the days of new and changed files."""
 
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -22,33 +22,39 @@ from resources.landing import LandingResource
 from resources.warehouse import WarehouseResource
 from sensors.undated_files import UndatedFiles
 
-# How long after its end a day that waited for its file is looked for.
+# For how long after a file's deadline its held partition is requested.
 _OVERDUE = timedelta(days=7)
 _NEVER = datetime.min.replace(tzinfo=UTC)
-# A look waits this long for files to settle; what takes longer is the next one's. Dagster's daemon
-# looks every 5 s at most, so that a file of a moment ago would wait 5 s more.
+# The longest wait of an evaluation for files to settle. Dagster's daemon evaluates a sensor every
+# 5 s at most, so a file that is left to the next evaluation waits 5 s more.
 _WAIT_AT_MOST_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
 class FilesSeen:
-    """Path to version of every file that was asked for."""
+    """By path, the version of each file whose days were requested."""
 
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def is_new(self, file: StoredFile) -> bool:
-        """Whether no earlier tick asked for this version of the file."""
+        """Whether no earlier tick requested this version of the file."""
         return self.versions.get(file.path) != _version(file)
 
     def changes_since(self, before: "FilesSeen") -> tuple[dict[str, str], list[str]]:
-        """What is new in it, and the paths that are gone from it."""
+        """New and changed files with their versions, and the paths that are removed."""
         new = {p: v for p, v in self.versions.items() if before.versions.get(p) != v}
         return new, [path for path in before.versions if path not in self.versions]
 
 
 @dataclass(frozen=True)
 class ArrivalPlan:
-    """Days to run, as windows with both ends included, and what to remember."""
+    """The result of `plan_arrivals`.
+
+    Attributes:
+        windows: Windows of days to run, both ends included.
+        seen: The files to record as requested.
+        waiting: Number of new files that are left to later ticks.
+    """
 
     windows: tuple[tuple[date, date], ...]
     seen: FilesSeen
@@ -66,16 +72,16 @@ def plan_arrivals(
 ) -> ArrivalPlan:
     """Choose the days of new and changed files, oldest first.
 
-    A file is new by its path, size and version, never by its age: a listing that starts after
-    the newest name or time misses files that are replaced or that come late.
+    A file is new by its path, size and version, not by its age: a listing that starts after the
+    newest name or time misses files that are replaced or arrive late.
 
     Args:
-        seen: What earlier ticks asked for.
-        listing: Every file with the partitions it belongs to.
+        seen: Files that earlier ticks requested.
+        listing: Every file with the days it belongs to.
         now: The time, UTC.
-        settle_seconds: A file modified less than this ago may still be written; it waits.
-        max_days: Days of one tick; the next tick goes on with the rest.
-        idle: Files that were read and have no row of a day that exists: they need not be again.
+        settle_seconds: A file that arrived less than this ago may be incomplete; it waits.
+        max_days: Most days of one tick; the next tick continues.
+        idle: Files that were read and have no row of an existing day: they are recorded as seen.
     """
     settled_before = _settled_before(now, settle_seconds)
     fresh = [(file, days) for file, days in listing if days and seen.is_new(file)]
@@ -97,7 +103,7 @@ def plan_arrivals(
 def seconds_to_wait(
     seen: FilesSeen, files: Sequence[StoredFile], *, now: datetime, settle_seconds: float
 ) -> float:
-    """How long a look should wait until new files have settled; 0 where that takes too long."""
+    """How long to wait until new files have settled; 0 if that exceeds `_WAIT_AT_MOST_SECONDS`."""
     settled_before = _settled_before(now, settle_seconds)
     unsettled = [
         (file.arrived_at - settled_before).total_seconds()
@@ -110,9 +116,9 @@ def seconds_to_wait(
 def seen_before(
     listing: Sequence[tuple[StoredFile, frozenset[date]]], published_at: Mapping[date, datetime]
 ) -> FilesSeen:
-    """What the first tick need not ask for: files older than the publication of all their days.
+    """Files that the first tick need not request: older than the publication of all their days.
 
-    A sensor is most often turned on after a backfill, which has read what lay there already.
+    A sensor is usually turned on after a backfill, which has read the files that existed then.
 
     Args:
         listing: Every file with the partitions it belongs to.
@@ -130,7 +136,7 @@ def seen_before(
 def build_landing_sensor(
     project: Project, job: dg.JobDefinition, partitions: dg.DailyPartitionsDefinition
 ) -> dg.SensorDefinition:
-    """Asks for the days of files that arrived or changed."""
+    """The sensor that requests the days of new and changed files."""
     settings = project.settings.sensor
 
     @dg.sensor(
@@ -147,8 +153,9 @@ def build_landing_sensor(
         warehouse: WarehouseResource,
     ) -> dg.SensorResult:
         known = days_of(partitions.get_partition_keys())
-        watch = _Watch(project, landing.landing(), lake, warehouse, known, datetime.now(UTC))
-        tick = watch.look(context.cursor)
+        now = datetime.now(UTC)
+        evaluation = _Evaluation(project, landing.landing(), lake, warehouse, known, now)
+        tick = evaluation.run(context.cursor)
         for warning in tick.warnings:
             context.log.warning(warning)
         are_days = are_all_daily(project)
@@ -157,36 +164,44 @@ def build_landing_sensor(
             for window in tick.windows
         ]
         requests += [
-            # A day is asked for once: if it is held again, there is another reason.
+            # The run key makes it one request: if the day is held again, the reason is another one.
             dg.RunRequest(
                 run_key=f"overdue {name} {day}",
                 tags=range_tags(day, day, are_days_partitions=are_days),
             )
             for name, day in tick.overdue
         ]
-        # One that names requests may not say why it has none.
-        said = None if requests else dg.SkipReason(tick.said)
+        # Dagster allows a skip reason only without requests.
+        skipped = None if requests else dg.SkipReason(tick.summary)
         if requests:
-            context.log.info(tick.said)
-        return dg.SensorResult(run_requests=requests, skip_reason=said, cursor=tick.cursor)
+            context.log.info(tick.summary)
+        return dg.SensorResult(run_requests=requests, skip_reason=skipped, cursor=tick.cursor)
 
     return new_files
 
 
 @dataclass(frozen=True)
 class _Tick:
-    """What a look at the landing zone found: days to run, and what to tell and to remember."""
+    """The result of one evaluation.
+
+    Attributes:
+        windows: Windows of days to run, both ends included.
+        overdue: Entity and day of held partitions whose file's deadline has passed.
+        summary: One line for the log or the skip reason.
+        warnings: Lines to log as warnings.
+        cursor: The sensor's next cursor.
+    """
 
     windows: tuple[tuple[date, date], ...]
     overdue: tuple[tuple[str, date], ...]
-    said: str
+    summary: str
     warnings: tuple[str, ...]
     cursor: str
 
 
 @dataclass(frozen=True)
-class _Watch:
-    """One look at the landing zone."""
+class _Evaluation:
+    """One evaluation of the sensor; `known` are the days that exist."""
 
     project: Project
     landing: Landing
@@ -196,8 +211,8 @@ class _Watch:
     now: datetime
     may_wait: bool = True
 
-    def look(self, cursor: str | None) -> _Tick:
-        """Look, and note what is asked for."""
+    def run(self, cursor: str | None) -> _Tick:
+        """List the files, plan the requests, and record the requested files."""
         settings, files = self.project.settings.sensor, self.landing.list_files()
         mark, seen, warnings = self._before(cursor)
         if self.may_wait and (
@@ -206,7 +221,7 @@ class _Watch:
             )
         ):
             time.sleep(seconds)
-            return replace(self, now=datetime.now(UTC), may_wait=False).look(cursor)
+            return replace(self, now=datetime.now(UTC), may_wait=False).run(cursor)
         undated = UndatedFiles(self.project, self.landing, self.lake, self.known)
         settled = _settled_before(self.now, settings.settle_seconds)
         fresh = [file for file in files if seen.is_new(file) and file.arrived_at <= settled]
@@ -220,24 +235,24 @@ class _Watch:
             now=self.now,
             settle_seconds=settings.settle_seconds,
             max_days=settings.max_days_per_tick,
-            # Days that are yet to come are run by the schedule, which reads such files.
+            # Later days are run by the schedule, which then reads these files.
             idle=[file for file, days in of_rows.items() if not days & {*self.known}],
         )
         lost = self._unclaimed(files)
-        said = f"{len(files)} files looked at, {_days(plan.windows)} asked for"
+        summary = f"{len(files)} files listed, {_days(plan.windows)} requested"
         waiting = f"; {plan.waiting} files wait" if plan.waiting else ""
         return _Tick(
             plan.windows,
             self._overdue(),
-            f"{said}{waiting}{f'; {lost}' if lost else ''}",
+            f"{summary}{waiting}{f'; {lost}' if lost else ''}",
             (*warnings, *([lost] if lost and plan.windows else [])),
-            str(self._noted(mark, plan.seen)),
+            str(self._recorded(mark, plan.seen)),
         )
 
     def _before(self, cursor: str | None) -> tuple[SeenMark, FilesSeen, list[str]]:
-        """The watch's mark, what it has seen, and what is wrong with its cursor."""
+        """The cursor's mark, the files seen up to it, and a warning about an invalid cursor."""
         if not cursor or cursor.startswith("{"):
-            # Earlier releases kept the files themselves there, by versions that told less.
+            # Earlier releases had the files in the cursor, by versions that lacked the times.
             return SeenMark.begin(), FilesSeen(), []
         mark = SeenMark.parse(cursor)
         if mark is None:
@@ -245,11 +260,11 @@ class _Watch:
             return SeenMark.begin(), FilesSeen(), [warning]
         return mark, FilesSeen(self.warehouse.seen_files().read(mark)), []
 
-    def _noted(self, mark: SeenMark, seen: FilesSeen) -> SeenMark:
+    def _recorded(self, mark: SeenMark, seen: FilesSeen) -> SeenMark:
         table = self.warehouse.seen_files()
         before = FilesSeen(table.read(mark) if mark.tick else {})
-        new, gone = seen.changes_since(before)
-        return table.write(mark, new, gone) if new or gone or not mark.tick else mark
+        new, removed = seen.changes_since(before)
+        return table.write(mark, new, removed) if new or removed or not mark.tick else mark
 
     def _entities(self) -> list[EntityConfig]:
         return [entity for _, entity in self.project.entities().values()]
@@ -269,13 +284,13 @@ class _Watch:
         return _published_at(self.warehouse, facts)
 
     def _overdue(self) -> tuple[tuple[str, date], ...]:
-        """Held days whose file was waited for until now: their run takes them as empty."""
+        """Held partitions whose deadline has passed: their next run treats them as empty."""
         found: list[tuple[str, date]] = []
         for name, (_, entity) in self.project.entities().items():
             ended = overdue_partitions(entity, self.known, self.now)
             if ended:
                 states = self.warehouse.ledger().states(name_of(raw_key(name)), ended)
-                # A run is asked for by days that exist; a period may begin before the first one.
+                # Runs are requested by existing days; a period may begin before the first one.
                 found += [
                     (name, max(start, self.known[0]))
                     for start in ended
@@ -285,10 +300,10 @@ class _Watch:
 
 
 def overdue_partitions(entity: EntityConfig, days: Sequence[date], now: datetime) -> list[date]:
-    """The partitions whose file was waited for until a short while ago.
+    """The partitions whose file's deadline passed within the last 7 days.
 
     Args:
-        entity: Whose files they are.
+        entity: The entity of the files.
         days: The days that exist, in order.
         now: UTC.
     """
@@ -311,7 +326,7 @@ def _days(windows: Sequence[tuple[date, date]]) -> str:
 
 
 def _published_at(warehouse: WarehouseResource, facts: Sequence[str]) -> dict[date, datetime]:
-    """By day, when the last of the facts was published; days on which one is not are absent."""
+    """By day, when the first of the facts was published; only days on which all facts are."""
     found: list[dict[date, datetime]] = []
     for fact in facts:
         states = warehouse.ledger().states(fact).values()
@@ -339,13 +354,13 @@ def _with_days(
 
 
 def _day_of_run(grain: Grain, day: date, known: Sequence[date]) -> date:
-    """A day whose run builds the partition that a file's day lies in."""
+    """A day whose run builds the partition to which a file's day belongs."""
     if not known or grain == Grain.DAY:
         return day
     if grain == Grain.NONE:
         return known[-1]
     first = grain.start_of(day)
-    # The last period may have begun on a day that is no partition of days yet.
+    # A period may begin before the first day that exists.
     return max(first, known[0]) if grain.end_of(first) > known[0] else first
 
 

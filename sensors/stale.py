@@ -1,4 +1,4 @@
-"""Partitions that are stale: when a run has to build them."""
+"""The sensor of stale partitions: it requests runs that build them again."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ _UNDER_WAY = [
 
 @dataclass(frozen=True)
 class StalePlan:
-    """What a tick does.
+    """The result of a tick.
 
     Attributes:
-        window: First and last day of the run that is asked for; None: no run.
-        cursor: Stands for what was asked for last.
-        reason: Why no run is asked for, in words.
+        window: First and last day of the run to request; None: no run.
+        cursor: Identifies the partitions that were requested last.
+        reason: Why no run is requested.
     """
 
     window: tuple[date, date] | None
@@ -44,25 +44,25 @@ def plan_stale(
     *,
     last_day: date,
 ) -> StalePlan:
-    """Ask for one run of what is stale, once: what is stale still afterwards waits for a person.
+    """Request one run of the stale partitions; those that are stale after it are not repeated.
 
     Args:
-        stale: All that has to be built.
-        alive: Runs that are under way: what they published, they bring further themselves.
-        cursor: Of the tick before.
-        last_day: The day of a run whose assets have to follow whole tables only.
+        stale: All stale partitions.
+        alive: Runs in progress: they build what depends on their own publications.
+        cursor: Of the previous tick.
+        last_day: The day to run if only assets without partitions are stale.
     """
     due = [one for one in stale if not one.runs & {*alive}]
     known = cursor or ""
     if not due:
-        waiting = f": {len(stale)} partitions wait for runs under way" if stale else ""
-        return StalePlan(None, known, f"nothing has to be built again{waiting}")
-    asked = content_id(*(f"{one.asset} {one.partition} {one.reason}" for one in due))
-    if asked == known:
-        why = f"{len(due)} partitions stayed stale after a run that was to build them"
-        return StalePlan(None, known, f"{why}; headrace status says which")
+        waiting = f": {len(stale)} partitions wait for runs in progress" if stale else ""
+        return StalePlan(None, known, f"no partition has to be built again{waiting}")
+    requested = content_id(*(f"{one.asset} {one.partition} {one.reason}" for one in due))
+    if requested == known:
+        why = f"{len(due)} partitions are still stale after the run that was requested for them"
+        return StalePlan(None, known, f"{why}; headrace status shows them")
     days = [one.partition for one in due if one.partition is not None] or [last_day]
-    return StalePlan((min(days), max(days)), asked)
+    return StalePlan((min(days), max(days)), requested)
 
 
 def build_stale_sensor(
@@ -71,7 +71,7 @@ def build_stale_sensor(
     partitions: dg.DailyPartitionsDefinition,
     lineages: Mapping[str, AssetLineage],
 ) -> dg.SensorDefinition:
-    """Asks for a run of the partitions that are stale."""
+    """The sensor that requests a run of the partitions that are stale."""
 
     @dg.sensor(
         name="stale_partitions",
@@ -86,7 +86,7 @@ def build_stale_sensor(
     ) -> dg.SensorResult | dg.SkipReason:
         under_way = dg.RunsFilter(statuses=_UNDER_WAY, tags={ONLY_TAG: STALE})
         if context.instance.get_runs_count(under_way):
-            return dg.SkipReason("a run of stale partitions is under way")
+            return dg.SkipReason("a run of stale partitions is in progress")
         ledger = warehouse.ledger()
         stale = all_stale(ledger, lineages, project.settings.partitions)
         alive = ledger.alive({run for one in stale for run in one.runs})

@@ -1,4 +1,4 @@
-"""Files whose names say no day: which days their rows ask for."""
+"""Finds the days of files whose names have none, for the sensor of the landing zone."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from headrace.config.loader import Project
 from headrace.config.sources import EntityConfig
 from headrace.errors import SourceUnavailableError
 from headrace.raw.manifest import captured_versions
-from headrace.raw.units import partitions_held, partitions_of_rows
+from headrace.raw.units import partitions_of_rows, partitions_with_object
 from headrace.sources.base import Captured
 from headrace.sources.files.connector import FilesConnector
 from headrace.sources.files.landing import Landing, StoredFile
@@ -23,20 +23,20 @@ from resources.lake import LakeResource
 
 log = structlog.get_logger(__name__)
 
-# Dagster ends a tick after 60 s. A file of this size takes about two; a larger one is not read
-# but asks for all days, which raw then tells apart by itself.
+# Dagster ends a tick after 60 s. Reading a file of this size takes about two seconds. A larger file
+# is not read: all days are requested, and the capture finds those that changed.
 _READ_BYTES = 64 * 2**20
 _TICK_SECONDS = 20
 
 
 @dataclass(frozen=True)
 class UndatedFiles:
-    """Finds the days of files that have none in their names: by their rows, or their own time.
+    """Finds the days of files without a day in their names, by their rows or modification time.
 
     Attributes:
-        project: Whose entities they belong to.
-        landing: Where they lie.
-        lake: Whose raw tables say what was captured of them before.
+        project: The project with their entities.
+        landing: The landing zone.
+        lake: The lake, whose raw tables say what was captured of them before.
         known: The days that exist.
     """
 
@@ -46,10 +46,10 @@ class UndatedFiles:
     known: Sequence[date]
 
     def days(self, files: Iterable[StoredFile]) -> Mapping[StoredFile, frozenset[date]]:
-        """The days of those of `files` whose names say none, the days that they leave included.
+        """The days of the `files` without a day in their names.
 
-        A file that is left out has to wait for a later tick: the budget is spent, or it is still
-        being written.
+        They include days from which a new version removes the file's rows. A file that is not in
+        the result waits for a later tick: it is still being written, or this tick's time is spent.
         """
         found: dict[StoredFile, frozenset[date]] = {}
         ends_at = time.monotonic() + _TICK_SECONDS
@@ -76,24 +76,24 @@ class UndatedFiles:
     ) -> frozenset[date]:
         partitions, grain = self.project.settings.partitions, entity.grain
         if not grain.has_periods:
-            # Any run builds what has no periods.
+            # Every run builds an asset without periods.
             return frozenset(self.known[-1:])
         if entity.extract.day_of_file == "time":
             return frozenset([day_of_version(entity, file, captured(name), partitions)])
         connector = FilesConnector(entity, self.landing)
         read = connector.object_of(file, captured(name), partitions)
-        before = partitions_held(captured(name), read.object_id)
+        before = partitions_with_object(captured(name), read.object_id)
         if file.size_bytes > _READ_BYTES:
             return before | frozenset(self.known)
         try:
             found = before | partitions_of_rows(connector, read, entity, partitions)
-            # The day on which a period begins may lie before the first that exists.
+            # A period may begin before the first day that exists.
             return frozenset(max(day, partitions.start) for day in found)
         except SourceUnavailableError:
             raise
-        except Exception as error:  # noqa: BLE001  # whatever it is, other files are not to blame
+        except Exception as error:  # noqa: BLE001  # one bad file must not stop the others
             log.warning("file_unreadable", file=file.path, error=type(error).__name__)
-            # It asks for a day all the same, whose run says what is wrong with it.
+            # A day is requested all the same: its run reports the error.
             return before | {partitions.start}
 
     def _captured(self, name: str) -> Captured:
