@@ -122,7 +122,7 @@ def _report(project: Project, result: BackfillResult | None) -> None:
     members = run_query(_DIMENSIONS)
     output.print_table(members.columns, members.rows, title="\nMembers and their versions")
     product = run_query(_ONE_PRODUCT)
-    title = "\nOne product's history, and what was sold of each version"
+    title = "\nOne product's history, and the sales of each version"
     output.print_table(product.columns, product.rows, title=title)
     mart = run_query(_MART)
     output.print_table(mart.columns, mart.rows, title="\nmarts.mart_daily_department, the year")

@@ -117,7 +117,7 @@ class WarehouseTable:
     def _check_limits(self) -> None:
         if taken := sorted(SYSTEM_COLUMNS & {*self.schema.names}):
             raise ConfigError(
-                f"{self.label}: column {taken[0]}: Postgres has a system column of this name",
+                f"{self.label}: column {taken[0]}: the name is taken by a Postgres system column",
                 fix="give the column another name",
             )
         if long := [n for n in self.schema.names if len(n.encode()) > LONGEST_NAME_BYTES]:
