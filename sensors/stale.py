@@ -88,7 +88,9 @@ def build_stale_sensor(
         if context.instance.get_runs_count(under_way):
             return dg.SkipReason("a run of stale partitions is in progress")
         ledger = warehouse.ledger()
-        stale = all_stale(ledger, lineages, project.settings.partitions)
+        # The landing sensor asks for a run when the file of a held partition arrives or is overdue.
+        found = all_stale(ledger, lineages, project.settings.partitions)
+        stale = [one for one in found if not one.waits]
         alive = ledger.alive({run for one in stale for run in one.runs})
         known = days_of(partitions.get_partition_keys())
         plan = plan_stale(stale, alive, context.cursor, last_day=known[-1])

@@ -50,7 +50,8 @@ class AssetStatus:
         held: Partitions that failed their audit last time.
         failed: Partitions that failed with an error last time.
         missing: Partitions without an attempt.
-        stale: Partitions whose inputs or code have changed since they were built.
+        stale: Partitions whose inputs or code have changed since they were built; one that waits
+            for its file counts as held only.
         rows: Rows that readers see; None for a mart that is a view.
         last_run: When the last run ended; None for an asset that is declared and was never built.
         partition: Grain of its partitions: `day`, `month`, …, `none`.
@@ -82,7 +83,8 @@ def read_status() -> list[AssetStatus]:
     project = load_project()
     prepare_home(project)
     ledger, lineages = ledger_of(project), read_lineages(project)
-    stale = Counter(one.asset for one in all_stale(ledger, lineages, project.settings.partitions))
+    found = all_stale(ledger, lineages, project.settings.partitions)
+    stale = Counter(one.asset for one in found if not one.waits)
     built = {asset.asset: asset for asset in ledger.summary()}
     rows = _rows_in_tables(project, [*built])
     assets = []

@@ -33,12 +33,15 @@ class StalePartition:
             follow whole tables.
         reason: In words.
         runs: The runs that published what changed; while one of them is alive, it goes on here.
+        waits: Whether it is held because its file has not arrived. A run may try it again, but
+            only a delivery or a person can change the outcome.
     """
 
     asset: str
     partition: date | None
     reason: str
     runs: frozenset[str] = frozenset()
+    waits: bool = False
 
 
 def read_states(
@@ -161,7 +164,7 @@ def _state_of(
         return None
     above = (states.get(name, _NEVER).get(day) for name in changed)
     runs = frozenset(s.published_run_id for s in above if s and s.published_run_id)
-    return StalePartition(lineage.name, day, why, runs)
+    return StalePartition(lineage.name, day, why, runs, waits=_waits(lineage, own))
 
 
 def _why_stale(
@@ -175,12 +178,20 @@ def _why_stale(
     is_published = own.status == "published"
     read = own.inputs if is_published else own.attempted_inputs
     if read is None:
-        why = "what it was built from is unknown" if is_published else "may pass when tried again"
-        return why, lineage.read
+        if is_published:
+            return "what it was built from is unknown", lineage.read
+        waits = _waits(lineage, own)
+        return ("waits for its file" if waits else "may pass when tried again"), lineage.read
     if lineage.code_version != (own.published_code_version if is_published else own.code_version):
         return "its code_version changed", ()
     changed = [name for name in lineage.read if read.get(name) != now.get(name)]
     return (f"{', '.join(changed)} has other content" if changed else None), changed
+
+
+def _waits(lineage: AssetLineage, own: PartitionState | None) -> bool:
+    """Whether a partition is held for its file, which is recorded as an error that may pass."""
+    is_held = own is not None and own.status == "held" and own.attempted_inputs is None
+    return is_held and not lineage.read
 
 
 def _why_shut(lineage: AssetLineage, states: States, day: date | None) -> str | None:

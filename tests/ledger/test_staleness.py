@@ -117,6 +117,20 @@ def test_a_bad_day_is_tried_again_when_something_changed_and_not_before(ledger: 
     assert reasons(ledger, ROWS) == {MONDAY: "may pass when tried again"}
 
 
+def test_a_day_that_is_held_for_its_file_waits_and_one_that_failed_does_not(
+    ledger: Ledger,
+) -> None:
+    for status, waits in (("held", True), ("failed", False)):
+        ledger.record([PartitionRecord(RAW.name, MONDAY, status, "run-1", code_version="raw-1")])
+        (found,) = read_stale(ledger, RAW)
+        assert (found.waits, found.reason == "waits for its file") == (waits, waits)
+        # Without inputs, a day of rows is one of a ledger from before they were recorded.
+        publish(ledger, RAW, "v1")
+        record = PartitionRecord(ROWS.name, MONDAY, status, "run-1", code_version="rows-1")
+        ledger.record([record])
+        assert [one.waits for one in read_stale(ledger, ROWS)] == [False]
+
+
 def test_a_day_that_a_dead_run_was_at_is_stale_and_one_of_a_live_run_is_not(
     ledger: Ledger,
 ) -> None:

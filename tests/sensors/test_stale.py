@@ -60,12 +60,13 @@ def test_the_sensor_asks_for_stale_days_only() -> None:
     partitions = daily_partitions(project.settings.partitions)
     job = mock.create_autospec(dg.JobDefinition, instance=True)
     job.name = "daily"
-    lineages = {"x/stale": AssetLineage("x/stale", "2")}
+    lineages = {name: AssetLineage(name, "2") for name in ("x/stale", "x/waits")}
     sensor = build_stale_sensor(project, job, partitions, lineages)
     warehouse = WarehouseResource(url=servers.postgres().uri("warehouse"))
     ledger: Ledger = warehouse.ledger()
     record = PartitionRecord("x/stale", FIRST, "published", "r", code_version="1", inputs={})
-    ledger.record([record])
+    waits = PartitionRecord("x/waits", LAST, "held", "r", code_version="1")
+    ledger.record([record, waits])
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_sensor_context(
             instance=instance, resources={"warehouse": warehouse}, sensor_name=sensor.name
@@ -74,5 +75,6 @@ def test_the_sensor_asks_for_stale_days_only() -> None:
         assert isinstance(found, dg.SensorResult)
         (request,) = found.run_requests or ()
         assert request.tags["headrace/only"] == "stale"
+        # A day that waits for its file is the landing sensor's.
         assert request.tags["dagster/partition"] == str(FIRST)
         assert found.cursor
