@@ -1,6 +1,7 @@
 """`headrace check`: SQL conditions, transform functions and the dbt project, beside the YAML."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -69,19 +70,20 @@ def _condition_problems(project: Project) -> Iterator[tuple[str, str]]:
         for entity in source.entities
     ]
     found += [
-        (
-            "star.yaml",
-            f"for rows of {name}, " if dim.further_entities else "",
-            entities[name][1],
-            conditions.dimension_conditions(dim),
-        )
+        ("star.yaml", name, entities[name][1], conditions.dimension_conditions(dim))
         for dim in project.star.dimensions
         for name in dim.entities
     ]
-    for file, rows, entity, declared in found:
+    read_by = Counter(one.place for *_, declared in found for one in declared)
+    faults: dict[tuple[str, str, str], list[str]] = {}
+    for file, name, entity, declared in found:
         schema = conditions.condition_schema(entity)
         for place, why in conditions.condition_faults(spark, schema, declared):
-            yield file, f"{place}: {rows}{why}"
+            faults.setdefault((file, place, why), []).append(name)
+    for (file, place, why), names in faults.items():
+        # Of a dimension of several entities, those in which the condition does not work.
+        rows = f"for rows of {', '.join(names)}, " if len(names) < read_by[place] else ""
+        yield file, f"{place}: {rows}{why}"
 
 
 def _stamp(project: Project) -> str | None:

@@ -220,10 +220,15 @@ class DimensionStep:
             stale: Other days that were published since the dimension was.
 
         Raises:
-            ConfigError: The engine refuses the condition of `deletes`.
+            ConfigError: The engine refuses `deleted_when`.
         """
         for source in self.sources:
-            require_valid_conditions(self.spark, source.entity, dimension_conditions(self.config))
+            require_valid_conditions(
+                self.spark,
+                source.entity,
+                dimension_conditions(self.config),
+                rows_of=source.name if len(self.sources) > 1 else "",
+            )
         properties = self.table.snapshot_properties()
         published = self._published(properties, days)
         latest = properties.get(_LATEST_FOLDER, "")

@@ -38,6 +38,35 @@ _TOKEN = re.compile(
 _WITH_NULL = re.compile(r"(?<![<=])(?:==?|<>|!=|<=|>=|<|>)\s*null\b", re.IGNORECASE)
 _AMONG_NULL = re.compile(r"\bnot\s+in\s*\((?:[^()]*,)?\s*null\s*[,)]", re.IGNORECASE)
 _NOT_ROW_BY_ROW = {"over": "a window function", "select": "a query"}
+_AT = "_captured_at, when the source was read"
+_ON = "cast(_captured_at as date), the day on which the source was read"
+_DIFFERS = "has another value in each run, so a rebuild would give other rows"
+_BY_VALUE = "a value of the row, such as pmod(id, 10)"
+# Functions whose value differs between runs, and the replacement.
+_DIFFERENT_IN_EACH_RUN = {
+    "current_timestamp": _AT,
+    "localtimestamp": _AT,
+    "current_date": _ON,
+    "current_time": _AT,
+    "now": _AT,
+    "curdate": _ON,
+    **dict.fromkeys(
+        ("rand", "random", "randn", "randstr", "uniform", "uuid", "shuffle"), _BY_VALUE
+    ),
+    **dict.fromkeys(("monotonically_increasing_id", "spark_partition_id"), "_source_position"),
+    "input_file_name": "_source_object",
+    **dict.fromkeys(("current_user", "session_user", "user"), "a column"),
+}
+_CALLED_WITHOUT_PARENTHESES = (
+    "current_timestamp",
+    "localtimestamp",
+    "current_date",
+    "current_user",
+)
+_NOW = re.compile(
+    r"\b(?:unix_timestamp\s*\(\s*\)|(?:date|timestamp)\s*'(?:now|today|yesterday|tomorrow)')",
+    re.IGNORECASE,
+)
 _MAKES_ROWS = {"explode", "explode_outer", "posexplode", "posexplode_outer", "inline", "stack"}
 
 _NO_COLUMN = re.compile(r"attribute ObjectName\(\[(.*?)\]\) is missing")
@@ -45,13 +74,15 @@ _IDENTIFIER = re.compile(r'Identifier\("(.*?)"\)')
 _NO_FUNCTION = re.compile(r"unknown function: (\w+)")
 _SYNTAX = re.compile(r"found (.+?) (?:at (\d+):(\d+) )?expected")
 _MAX_MESSAGE = 160
+# Names of so few letters are codes rather than misspelt columns.
+_SHORT = 3
 
 # Functions and operators of other dialects, and their equivalent here.
 _EQUIVALENTS = {
     "~": "rlike",
     "[": "names without brackets",
-    "getdate": "current_timestamp()",
-    "sysdate": "current_timestamp()",
+    "getdate": _AT,
+    "sysdate": _AT,
     "isnumeric": "try_cast(… as double) is not null",
     "iif": "if(…, …, …)",
     "regexp_matches": "… rlike '…'",
@@ -92,15 +123,22 @@ def condition_schema(entity: EntityConfig) -> TableSchema:
 
 
 def require_valid_conditions(
-    spark: SparkSession, entity: EntityConfig, conditions: Sequence[Condition]
+    spark: SparkSession, entity: EntityConfig, conditions: Sequence[Condition], rows_of: str = ""
 ) -> None:
     """Check that the engine accepts all conditions.
+
+    Args:
+        spark: The engine.
+        entity: The entity whose rows the conditions read.
+        conditions: The conditions.
+        rows_of: The entity's name, for a dimension of several entities.
 
     Raises:
         ConfigError: One line for each condition that it rejects.
     """
     faults = condition_faults(spark, condition_schema(entity), conditions)
-    if lines := [f"{place}: {why}" for place, why in faults]:
+    rows = f"for rows of {rows_of}, " if rows_of else ""
+    if lines := [f"{place}: {rows}{why}" for place, why in faults]:
         raise ConfigError("\n".join(lines), fix="headrace check names file and line")
 
 
@@ -162,7 +200,18 @@ def _textual_fault(text: str, names: Collection[str]) -> str | None:
             return f"holds {_NOT_ROW_BY_ROW[word]}: a condition reads one row only"
         if word in _MAKES_ROWS and token["call"]:
             return f"{word} turns one row into several: a condition reads one row only"
-    return None
+    return _difference_between_runs(text, names)
+
+
+def _difference_between_runs(text: str, names: Collection[str]) -> str | None:
+    """A function whose value differs between runs: a rebuild would give other rows."""
+    for token in _TOKEN.finditer(text):
+        word = (token["word"] or "").lower()
+        is_called = token["call"] or (word in _CALLED_WITHOUT_PARENTHESES and word not in names)
+        if word in _DIFFERENT_IN_EACH_RUN and is_called:
+            return f"{word}() {_DIFFERS}: use {_DIFFERENT_IN_EACH_RUN[word]}"
+    found = _NOW.search(text)
+    return f"{found[0]} {_DIFFERS}: use {_AT}" if found else None
 
 
 def _fault_of(frame: DataFrame, text: str, names: Collection[str]) -> str | None:
@@ -171,7 +220,7 @@ def _fault_of(frame: DataFrame, text: str, names: Collection[str]) -> str | None
         result = frame.select(F.expr(f"({text})").alias("_is"), F.col(frame.columns[0]))
         kind = result.schema["_is"].dataType.simpleString()
     except PySparkException as error:
-        return _message_of(error, names)
+        return _message_of(error, text, names)
     if kind not in {"boolean", "void"}:
         return f"is a {kind}, not true or false: compare it with a value"
     for is_probe in (False, True):
@@ -179,7 +228,7 @@ def _fault_of(frame: DataFrame, text: str, names: Collection[str]) -> str | None
         try:
             part.select(F.expr(f"({text})").alias("_is"), F.col(frame.columns[0])).collect()
         except PySparkException as error:
-            message = _message_of(error, names)
+            message = _message_of(error, text, names)
             if not is_probe:
                 return message
             return f"{message}; one such row would fail its whole partition: {_SAFE}"
@@ -193,14 +242,14 @@ def _is_probe_row(frame: DataFrame) -> Column:
     return F.col(frame.columns[0]).isNotNull()
 
 
-def _message_of(error: PySparkException, names: Collection[str]) -> str:
+def _message_of(error: PySparkException, text: str, names: Collection[str]) -> str:
     """The engine's error as a message for users."""
     message = str(error)
     if found := _NO_COLUMN.search(message):
         parts = _IDENTIFIER.findall(found[1])
         if len(parts) > 1:
             return f"'{'.'.join(parts)}': write columns without a table name"
-        return f"there is no column '{parts[0]}'{did_you_mean(parts[0], names)}"
+        return f"there is no column '{parts[0]}'{_instead_of_column(parts[0], text, names)}"
     if found := _NO_FUNCTION.search(message):
         return f"there is no function {found[1]}{_instead(found[1]) or _near_function(found[1])}"
     if "No field named" in message:
@@ -209,6 +258,15 @@ def _message_of(error: PySparkException, names: Collection[str]) -> str:
         at = f" at character {found[2]}" if found[2] else ""
         return f"cannot be read as SQL: unexpected {found[1]}{at}{_instead(found[1])}"
     return f"the engine rejects it: {message.splitlines()[0][:_MAX_MESSAGE]}"
+
+
+def _instead_of_column(name: str, text: str, names: Collection[str]) -> str:
+    """A name after a comparison is most often a text without its quotes."""
+    is_compared = rf"(?:[=<>]|\blike|\bin\s*\([^()]*)\s*`?{re.escape(name)}\b"
+    if re.search(is_compared, text, re.IGNORECASE):
+        near = did_you_mean(name, names) if len(name) > _SHORT else ""
+        return f": put a text in quotes, '{name}'{near}"
+    return did_you_mean(name, names)
 
 
 def _instead(word: str) -> str:

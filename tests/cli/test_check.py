@@ -88,6 +88,12 @@ def test_a_condition_on_deletes_is_read_against_each_entity_of_its_dimension(
         check_project(loaded(folder))
     [line] = str(caught.value).splitlines()
     assert "dimensions[dim_customer].deleted_when: for rows of retail.members, there is no" in line
+    # What is wrong for the rows of all is one line.
+    edit(folder / "star.yaml", ("deleted_when: operation = 'D'", "deleted_when: household_id == D"))
+    with pytest.raises(ConfigError) as caught:
+        check_project(loaded(folder))
+    [line] = str(caught.value).splitlines()
+    assert line.endswith("deleted_when: there is no column 'D': put a text in quotes, 'D'")
 
 
 @pytest.mark.usefixtures("sail")

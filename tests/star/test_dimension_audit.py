@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 
 from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig
+from headrace.errors import ConfigError
 from headrace.lake.catalog import LakeCatalog
 from headrace.lake.staging import stage_batches
 from headrace.lake.storage import LakeSettings
@@ -83,6 +84,25 @@ def test_a_member_may_have_the_natural_key_of_the_unknown_one(
     by_key = {row["member_key"]: {name: row[name] for name in NAMES.values()} for row in rows}
     assert by_key.pop(UNKNOWN_KEY) == unknown
     assert sorted(by_key.values(), key=str) == sorted([unknown, other], key=str)
+
+
+def test_a_condition_that_one_of_two_entities_cannot_answer_names_that_one(
+    sail: SparkSession, lake: LakeCatalog
+) -> None:
+    also = {"further_entities": ("crm.people",), "deleted_when": f"{NAMES['boolean']} and op = 'D'"}
+    config = CONFIG.model_copy(update=also)
+    column = {"name": "op", "type": "string"}
+    declared = ENTITY.model_dump(exclude_unset=True)
+    columns = [*declared["columns"], column]
+    shop = EntityConfig.model_validate({**declared, "columns": columns})
+    processed, table = (lake.table(f"n_{uuid4().hex[:12]}", name) for name in ("rows", "dim"))
+    sources = [
+        DimensionSource(processed, "s.members", shop),
+        DimensionSource(processed, "crm.people", ENTITY),
+    ]
+    step = DimensionStep(sail, config, shop, table, sources, (), "code")
+    with pytest.raises(ConfigError, match=r"deleted_when: for rows of crm\.people, .* column 'op'"):
+        step.stage([DAY])
 
 
 def publish(processed: LakeTable, members: Sequence[Mapping[str, object]]) -> None:
