@@ -18,6 +18,11 @@ _NO_TAG = re.compile(r"could not determine a constructor for the tag '(?:tag:yam
 _LABELS = ("name", "role", "dimension")
 _SYNTAX = "correct the syntax there: indentation by spaces, a blank after each colon"
 _AS_TEXT = "save it as UTF-8, without control characters"
+# A sign whose # YAML reads as the beginning of a comment.
+_LOST_SIGN = re.compile(
+    r"[{,\s](?P<key>comment|delimiter|escape|grouping|quote):[ \t]+#[ \t]*[,}]?[ \t]*$",
+    re.MULTILINE,
+)
 _STEP = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
 
 
@@ -45,6 +50,7 @@ def read_document(path: Path) -> Document:
         ConfigError: It is not YAML, is not a mapping, or repeats a key.
     """
     text = _text_of(path)
+    _refuse_lost_signs(path, text)
     root: yaml.Node | None = None
     try:
         loader = yaml.SafeLoader(text)
@@ -89,6 +95,18 @@ def _text_of(path: Path) -> str:
         ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not YAML: {error}", fix=_AS_TEXT) from None
+
+
+def _refuse_lost_signs(path: Path, text: str) -> None:
+    """A sign # without quotes, which YAML reads as a comment, so that the key has no value.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    if lost := _LOST_SIGN.search(text):
+        line = text.count("\n", 0, lost.start("key")) + 1
+        what = f"{lost['key']}: YAML reads # as the beginning of a comment"
+        raise ConfigError(f"{path}:{line}: {what}: write '#'", fix="put the sign in quotes")
 
 
 def _in_words(error: yaml.MarkedYAMLError) -> str:

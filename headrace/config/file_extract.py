@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from encodings.aliases import aliases
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import (
@@ -17,6 +18,7 @@ from pydantic import (
 from headrace.config.model import (
     ColumnName,
     StrictModel,
+    did_you_mean,
 )
 
 _BRACES = re.compile(r"\{[^{}]*\}?|\}")
@@ -114,7 +116,8 @@ class CsvFormat(StrictModel):
         try:
             "".encode(value)
         except LookupError:
-            raise ValueError(f"'{value}' is not an encoding that Python knows") from None
+            near = did_you_mean(value.replace("-", "_"), aliases.values())
+            raise ValueError(f"is not an encoding that Python knows{near}") from None
         return value
 
     @model_validator(mode="after")
@@ -208,17 +211,19 @@ class FileExtract(StrictModel):
     missing_file: Literal["hold", "empty"] = Field(
         "hold",
         description="Whether a day without a file is held until the file arrives, or is empty. "
-        "Applies only where `path` has {date:…}.",
+        "This and the next three options are for a `path` with {date:…} only.",
     )
     expected_on: tuple[Weekday, ...] = Field(
         _WEEKDAYS,
         min_length=1,
-        description="Weekdays for which a file is expected. Other days are empty without a file.",
+        description="Weekdays for which a file is expected. Other days are empty without a file. "
+        "Not for partitions longer than a week.",
         examples=[["mon", "tue", "wed", "thu", "fri"]],
     )
     closed_on: tuple[date | MonthDay, ...] = Field(
         (),
-        description="Days for which no file is expected: dates, or `MM-DD` for every year.",
+        description="Days for which no file is expected: dates, or `MM-DD` for every year. Not for "
+        "partitions longer than a week.",
         examples=[["12-25", "2024-03-29"]],
     )
     expected_by: str | None = Field(
@@ -328,7 +333,10 @@ class FileExtract(StrictModel):
                 "run of characters"
             )
         if fields and self.partition_by is not None:
-            raise ValueError("the day is in the path or in a row: give {date:…} or partition_by")
+            raise ValueError(
+                "partition_by: the path names the day already: drop it, or drop {date:…} from the "
+                "path"
+            )
         if fields and self.named_period is None:
             raise ValueError(
                 f"path: {{date:{'} {date:'.join(fields)}}} does not name one day: year, month and "

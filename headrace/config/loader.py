@@ -17,7 +17,11 @@ from headrace.config.references import project_problems
 from headrace.config.settings import Secret, Settings
 from headrace.config.sources import EntityConfig, SourceConfig
 from headrace.config.star import DimensionConfig, StarConfig
-from headrace.config.star_references import with_event_times, with_joined_columns
+from headrace.config.star_references import (
+    with_event_times,
+    with_fact_times,
+    with_joined_columns,
+)
 from headrace.config.validation_messages import faults_in
 from headrace.errors import ConfigError
 
@@ -141,6 +145,8 @@ def load_project(environ: Mapping[str, str] = os.environ) -> Project:
     sources = {path: problems.collect(lambda p=path: load_source(p)) for path in paths}
     star = problems.collect(lambda: _load(folder / "star.yaml", StarConfig))
     problems.raise_if_any()
+    entities = {f"{s.name}.{e.name}": e for s in sources.values() for e in s.entities}
+    star = with_fact_times(star, entities)
     project = Project(home_folder(environ), folder, environment, settings, sources, star)
     lines = [
         located(folder / name, what) for name, what in project_problems(settings, star, sources)

@@ -1,10 +1,18 @@
 """What every configuration model shares: strictness and the shapes of names."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from headrace.errors import ConfigError
 from headrace.schema import TYPE_NAMES, arrow_type, decimal_parts
@@ -70,6 +78,22 @@ class StrictModel(BaseModel):
         return {
             key: value for key, value in values.items() if value is not None or key not in left_out
         }
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic would read `true` as 1, and YAML reads `yes` and `on` as `true`."""
+        types = set(_types_in(cls.model_fields[info.field_name or ""].annotation))
+        has_bool = any(isinstance(v, bool) for v in (value if isinstance(value, list) else [value]))
+        if has_bool and types & {int, float} and bool not in types:
+            raise ValueError("must be a number, not true or false")
+        return value
+
+
+def _types_in(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for inner in get_args(annotation):
+        yield from _types_in(inner)
 
 
 # Names of our types in other systems.

@@ -141,7 +141,7 @@ class ScheduleSettings(StrictModel):
 class MaintenanceSettings(StrictModel):
     """The daily maintenance of the lake: it expires old snapshots and deletes orphan files."""
 
-    cron: str = Field("30 5 * * *", description="When it begins, UTC.")
+    cron: CronLine = Field("30 5 * * *", description="When it begins, UTC.")
     keep_hours: int = Field(
         24,
         ge=1,

@@ -31,6 +31,10 @@ from headrace.sources.lineage import LINEAGE, PLACE
 
 _FROM_DOUBLE = ("double", "decimal", "int", "bigint")
 _PERIODS = ("day", "week", "month", "year", "none")
+# How a path names each period.
+_CODES = {"day": "{date:%Y-%m-%d}", "month": "{date:%Y-%m}", "year": "{date:%Y}"}
+# Options of an extract that say until when a partition waits for a file.
+_WAITING = ("missing_file", "expected_by", "expected_on", "closed_on")
 
 
 class RowRule(StrictModel):
@@ -168,8 +172,8 @@ class EntityConfig(StrictModel):
             raise ValueError(f"key: {', '.join(self.key)}: names a column twice")
         if self.event_time is not None and self.extract.day_of_file == "time":
             raise ValueError(
-                f"extract: a path without {{date:…}} needs partition_by: {self.event_time}, "
-                "since a row's day is that of its event_time"
+                f"extract.path: names no day: add {{date:…}}, or partition_by: {self.event_time} "
+                "beside it, since a row's day is that of its event_time"
             )
         for place, name in days.items():
             if self.column(name).type not in TIMES:
@@ -204,7 +208,9 @@ class EntityConfig(StrictModel):
                 )
         by = self.extract.partition_by
         if by is not None and self.column(by).may_be_absent:
-            raise ValueError(f"partition_by: '{by}' says the day of a row: no file may lack it")
+            raise ValueError(
+                f"extract.partition_by: '{by}' says the day of a row: no file may lack it"
+            )
         return self
 
     @property
@@ -244,14 +250,46 @@ class EntityConfig(StrictModel):
                 f"partition: {self.partition}: neither files nor rows say a day: give the path "
                 "{date:…} or the extract partition_by, or leave partition out"
             )
-        if not extract.date_fields:
-            return self
-        named = extract.named_period
-        if named is None or _PERIODS.index(named) > _PERIODS.index(self.partition or "day"):
+        named, wanted = extract.named_period, self.partition or "day"
+        if named is not None and _PERIODS.index(named) > _PERIODS.index(wanted):
             fields = "} {date:".join(extract.date_fields)
+            period = wanted if wanted in _CODES else "day"
             raise ValueError(
-                f"extract.path: {{date:{fields}}} does not name one {self.partition or 'day'}: "
-                "year, month and day in strftime's codes, such as {date:%Y-%m-%d}"
+                f"extract.path: {{date:{fields}}} does not name one {wanted}, but a {named}: write "
+                f"`partition: {named}` beside `extract`, or name the {period} in the path, such as "
+                f"{_CODES[period]}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _waiting_options_have_a_use(self) -> Self:
+        """Refuse options that say until when a file is waited for, where none is."""
+        extract = self.extract
+        given = [name for name in _WAITING if name in extract.model_fields_set]
+        if given and extract.day_of_file != "name":
+            day = "rows say the day" if extract.partition_by else "files name no day"
+            raise ValueError(
+                f"extract.{given[0]}: is for a path with {{date:…}}; here {day}, and no partition "
+                f"waits for a file: drop {' and '.join(given)}"
+            )
+        useless = [name for name in given if name != "missing_file"]
+        if useless and extract.missing_file == "empty":
+            raise ValueError(
+                f"extract.{useless[0]}: has no effect beside `missing_file: empty`, by which every "
+                f"partition without a file is empty at once: drop {' and '.join(useless)}, or "
+                "missing_file"
+            )
+        useless = [name for name in ("expected_on", "closed_on") if name in given]
+        if useless and self.partition in ("month", "year", "none"):
+            raise ValueError(
+                f"extract.{useless[0]}: says of which days there is a file; with `partition: "
+                f"{self.partition}` one file is expected whatever the days: drop "
+                f"{' and '.join(useless)}"
+            )
+        if self.partition == "none" and "expected_by" in given:
+            raise ValueError(
+                "extract.expected_by: counts from the last day of a partition, and `partition: "
+                "none` has none: drop it"
             )
         return self
 
@@ -269,8 +307,10 @@ class EntityConfig(StrictModel):
                 count = sum(fields.count(name) for name in column.source_names)
                 if count > 1 or (not count and not column.may_be_absent):
                     times = "more than once" if count else "not"
+                    near = "" if count else did_you_mean(column.source_name, fields)
                     raise ValueError(
-                        f"{column.source_name} is {times} among the fields of format.header"
+                        f"extract.format.header: {column.source_name} is {times} among the fields "
+                        f"of format.header{near}"
                     )
         return self
 

@@ -1,5 +1,6 @@
 """Models of `config/star.yaml`: the dimensions and facts of the star schema."""
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Literal, Self
 
@@ -191,18 +192,17 @@ class DimensionConfig(StrictModel):
 
     @model_validator(mode="after")
     def _columns_are_consistent(self) -> Self:
-        columns = [self.key_column, *self.natural_key, *self.attributes]
-        columns += [*self.untracked, *self.type1]
-        columns += _VALIDITY
-        if repeated := sorted({name for name in columns if columns.count(name) > 1}):
-            raise ValueError(f"columns named twice: {', '.join(repeated)}")
+        if problem := _repeated_column(self):
+            raise ValueError(problem)
         if unknown := sorted({*self.unknown_values} - {*self.shown}):
             near = did_you_mean(unknown[0], self.shown)
             raise ValueError(f"unknown: {', '.join(unknown)}: not among the attributes{near}")
         if self.unknown is False and self.missing == "unknown":
             raise ValueError("missing: unknown needs the unknown member: drop `unknown: false`")
         if self.max_vanished_share is not None and not self.full_snapshot:
-            raise ValueError("max_vanished_share is for dimensions with `full_snapshot: true` only")
+            raise ValueError(
+                "max_vanished_share: is for dimensions with `full_snapshot: true` only: drop it"
+            )
         can_delete = self.deleted_when is not None or self.full_snapshot
         if "on_delete" in self.model_fields_set and not can_delete:
             raise ValueError(
@@ -212,8 +212,14 @@ class DimensionConfig(StrictModel):
 
     @model_validator(mode="after")
     def _further_entities_fit(self) -> Self:
-        if repeated := sorted({e for e in self.entities if self.entities.count(e) > 1}):
-            raise ValueError(f"further_entities: {', '.join(repeated)} stands there twice")
+        for i, name in enumerate(self.further_entities):
+            if name == self.entity:
+                raise ValueError(
+                    f"further_entities[{i}]: {name} is the dimension's `entity` already: leave it "
+                    "out here"
+                )
+            if name in self.further_entities[:i]:
+                raise ValueError(f"further_entities[{i}]: {name} stands there twice: drop one")
         if self.further_entities and self.full_snapshot:
             raise ValueError(
                 "further_entities: goes without `full_snapshot`: a member may be absent in one "
@@ -236,7 +242,10 @@ class DimensionConfig(StrictModel):
                 f"ignore_nulls: {', '.join(unknown)}: not among attributes and type1{near}"
             )
         if self.sequence is not None and self.full_snapshot:
-            raise ValueError("sequence: rows of full snapshots are ordered by their days")
+            raise ValueError(
+                "sequence: rows of full snapshots are ordered by their days: drop it, or drop "
+                "`full_snapshot` if the rows are changes"
+            )
         return self
 
     @property
@@ -393,8 +402,9 @@ class FactConfig(StrictModel):
     )
     event_time: ColumnName | None = Field(
         None,
-        description="Entity column with the event time, as of which dimensions are joined. "
-        "Required except for a periodic snapshot, which is joined as of the day's end.",
+        description="Entity column with the event time, as of which dimensions are joined. By "
+        "default the entity's `event_time` or `partition_by`; one of these is required. A periodic "
+        "snapshot has none: it is joined as of the day's end.",
     )
     dates: dict[ColumnName, ColumnName] = Field(
         default_factory=dict,
@@ -457,26 +467,14 @@ class StarConfig(StrictModel):
     @model_validator(mode="after")
     def _facts_name_columns_once(self) -> Self:
         dimensions = {dimension.name: dimension for dimension in self.dimensions}
-        for fact in self.facts:
+        for i, fact in enumerate(self.facts):
             keys = [
                 join.key_column(dimensions[join.dimension])
                 for join in fact.dimensions
                 if join.dimension in dimensions
             ]
-            columns = [*keys, *fact.dates, "date_key", *fact.columns, *fact.measures]
-            if repeated := sorted({name for name in columns if columns.count(name) > 1}):
-                raise ValueError(
-                    f"{fact.name}: columns named twice: {', '.join(repeated)}; a dimension that is "
-                    "joined twice needs a role"
-                )
-            sources = {*fact.grain, *fact.dates.values(), fact.event_time}
-            for join in fact.dimensions:
-                sources |= {*join.natural_key.values(), join.event_time}
-            if taken := sorted({*filter(None, sources)} & {*keys, *fact.dates, "date_key"}):
-                raise ValueError(
-                    f"{fact.name}: {', '.join(taken)}: a column of the entity has a key's name; "
-                    "give the join a role, or the key another name"
-                )
+            if problem := _named_twice(fact, keys) or key_of_a_column(fact, keys):
+                raise ValueError(f"facts[{i}].{problem}")
         return self
 
     @model_validator(mode="after")
@@ -512,3 +510,56 @@ class StarConfig(StrictModel):
     def dimension(self, name: str) -> DimensionConfig:
         """The dimension called `name`; KeyError if there is none."""
         return {dimension.name: dimension for dimension in self.dimensions}[name]
+
+
+def _repeated_column(dimension: DimensionConfig) -> str | None:
+    """A column that a dimension would have twice, after the key that names it again."""
+    own = {dimension.key_column: "its surrogate key"}
+    own |= dict.fromkeys(_VALIDITY, "a column of every dimension")
+    named: dict[str, str] = {}
+    for place in ("natural_key", "attributes", "untracked", "type1"):
+        for name in getattr(dimension, place):
+            if name in own:
+                return f"{place}.{name}: '{name}' is {own[name]}: give the column another name"
+            if (other := named.setdefault(name, place)) != place:
+                return f"{place}.{name}: columns named twice: {name} is in {other} too: keep one"
+    return None
+
+
+def _named_twice(fact: FactConfig, keys: Sequence[str]) -> str | None:
+    """A column that a fact would have twice, after the key of the fact that names it again."""
+    named = {"date_key": "every fact"}
+    places = {"dimensions": keys, "dates": [*fact.dates]}
+    places |= {"columns": fact.columns, "measures": fact.measures}
+    for place, names in places.items():
+        for name in names:
+            other = named.setdefault(name, place)
+            if names.count(name) > 1 or other != place:
+                where = "" if other == place else f" ({other} has it too)"
+                remedy = "a dimension that is joined twice needs a role"
+                if other == "every fact":
+                    remedy = "give the entity's column another name"
+                elif place != "dimensions":
+                    remedy = "keep one of them"
+                return f"{place}: columns named twice: {name}{where}: {remedy}"
+    return None
+
+
+def key_of_a_column(fact: FactConfig, keys: Sequence[str]) -> str | None:
+    """A column of the entity that has the name of a key that is made from it or from another."""
+    taken = {*keys, *fact.dates, "date_key"}
+    places = {"grain": [*fact.grain], "dates": [*fact.dates.values()]}
+    places["event_time"] = [fact.event_time] if fact.event_time else []
+    places["dimensions"] = [
+        name
+        for join in fact.dimensions
+        for name in (*join.natural_key.values(), join.event_time)
+        if name
+    ]
+    for place, names in places.items():
+        if found := [name for name in names if name in taken]:
+            return (
+                f"{place}: {found[0]}: a column of the entity has a key's name: give the join a "
+                "role, or the key another name"
+            )
+    return None

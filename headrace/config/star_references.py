@@ -12,7 +12,14 @@ from headrace.config.model import did_you_mean, unknown_name
 from headrace.config.outriggers import outrigger_problems
 from headrace.config.partition_grains import grain_problems
 from headrace.config.sources import EntityConfig
-from headrace.config.star import DimensionConfig, FactConfig, FactDimension, Scalar, StarConfig
+from headrace.config.star import (
+    DimensionConfig,
+    FactConfig,
+    FactDimension,
+    Scalar,
+    StarConfig,
+    key_of_a_column,
+)
 from headrace.schema import decimal_parts
 from headrace.sources.lineage import PLACE
 
@@ -49,7 +56,10 @@ def kind_problems(where: str, fact: FactConfig, entity: EntityConfig) -> Iterato
 
 def _transaction_problems(where: str, fact: FactConfig) -> Iterator[str]:
     if fact.event_time is None:
-        yield f"{where}.event_time: is missing: which column says when a row happened?"
+        yield (
+            f"{where}.event_time: is missing: name the column that says when a row happened, here "
+            f"or as event_time of {fact.entity}"
+        )
     for key in sorted({"snapshot_of", "additive"} & fact.model_fields_set):
         yield f"{where}.{key}: is for facts of kind periodic_snapshot only"
 
@@ -210,7 +220,9 @@ def _one_change_a_day(
     """An entity's key by which deduplication would keep one change of a member a day."""
     if dim.effective_time is None or dim.full_snapshot:
         return
-    if {*entity.key} <= {*dim.natural_key.values(), "_source_object"}:
+    # What the dimension shows of a member is no number of a change, unless it orders changes.
+    shown = {*dim.natural_key.values(), *dim.shown.values()} - {*dim.tie_breakers}
+    if {*entity.key} <= shown - {dim.effective_time} | {"_source_object"}:
         yield (
             f"{where}.effective_time: of a day's rows with one {', '.join(entity.key)} only the "
             f"last is kept, so earlier changes of a member would be lost: add "
@@ -262,6 +274,7 @@ def _fact_problems(
     if fact.entity in entities:
         yield from kind_problems(where, fact, entities[fact.entity])
         yield from _other_days(where, fact, entities[fact.entity])
+    yield from _taken_key(where, fact, dimensions)
     lacking = [name for name in fact.grain if name not in fact.columns]
     if repeated := sorted({name for name in fact.grain if fact.grain.count(name) > 1}):
         yield f"{where}.grain: {', '.join(repeated)} stands there twice"
@@ -285,6 +298,16 @@ def _fact_problems(
         yield from _no_times(f"{where}.{key}", fact.entity, entities, columns)
 
 
+def _taken_key(
+    where: str, fact: FactConfig, dimensions: Mapping[str, DimensionConfig]
+) -> Iterator[str]:
+    """A default event time whose name is that of a key; StarConfig refuses declared names."""
+    joins = [join for join in fact.dimensions if join.dimension in dimensions]
+    keys = [join.key_column(dimensions[join.dimension]) for join in joins]
+    if what := key_of_a_column(fact, keys):
+        yield f"{where}.{what}"
+
+
 def _other_days(where: str, fact: FactConfig, entity: EntityConfig) -> Iterator[str]:
     """A fact whose event time is not the column that determines the entity's partitions."""
     if fact.event_time is None:
@@ -299,6 +322,19 @@ def _other_days(where: str, fact: FactConfig, entity: EntityConfig) -> Iterator[
             f"{where}.event_time: is {fact.event_time}, but a row of {fact.entity} is of the day "
             f"of its {entity.day_column}: use that, and declare {fact.event_time} under `dates`"
         )
+
+
+def with_fact_times(star: StarConfig, entities: Entities) -> StarConfig:
+    """The star, facts that name no event time with the column by which their entity has days."""
+
+    def dated(fact: FactConfig) -> FactConfig:
+        entity = entities.get(fact.entity)
+        column = entity.day_column if entity is not None and not fact.is_snapshot else None
+        if fact.event_time is not None or column is None:
+            return fact
+        return fact.model_copy(update={"event_time": column})
+
+    return star.model_copy(update={"facts": tuple(map(dated, star.facts))})
 
 
 def with_event_times(star: StarConfig, entities: Entities) -> dict[str, EntityConfig]:

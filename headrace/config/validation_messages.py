@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from headrace.config.document import Place, read_place
 from headrace.config.model import did_you_mean, nearest
+from headrace.config.settings import Secret
 
 _MONTH_DAY = r"^(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])$"
 # What a pattern of headrace.config.model means; pydantic would show the regular expression.
@@ -32,9 +33,21 @@ _SHAPES = {
     "most 63",
     r"^[A-Za-z0-9_.-]{0,63}$": "must be letters, digits, _ . or -, at most 63",
 }
-_SCALARS = {"string_type": "text", "int_type": "a whole number", "bool_type": "true or false"}
+# What a value of another type must be, by the kind of pydantic's error.
+_TYPES = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number, such as 0.05"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    **dict.fromkeys(
+        ("date_type", "date_parsing", "date_from_datetime_parsing", "date_from_datetime_inexact"),
+        "a date, such as 2024-01-31",
+    ),
+    **dict.fromkeys(("tuple_type", "list_type"), "a list"),
+    **dict.fromkeys(("dict_type", "model_type"), "keys and values"),
+    "string_type": "text",
+}
 # pydantic's names of members of a union, in its locations.
-_TAGS = {"csv", "parquet", "str", "int", "bool", "float", "date", "constrained-str"}
+_TAGS = {"csv", "parquet", "str", "int", "bool", "float", "date"}
 # Keys of earlier versions: the keys that replace them.
 _RENAMED_KEYS = {
     "overwritten": ("type1",),
@@ -42,6 +55,50 @@ _RENAMED_KEYS = {
     "deletes": ("deleted_when", "on_delete"),
     "slice_bytes": ("batch_bytes",),
 }
+# What other tools call our keys; the first that exists at a place is suggested there.
+_KEYS_ELSEWHERE = {
+    "grain": ("partition",),
+    "granularity": ("partition", "grain"),
+    "primary_key": ("key", "natural_key"),
+    "unique_key": ("key", "natural_key"),
+    "business_key": ("natural_key", "key"),
+    "fields": ("columns",),
+    "schema": ("columns",),
+    "filter": ("where",),
+    "checks": ("rules",),
+    "tests": ("rules",),
+    "condition": ("expect",),
+    "sql": ("expect",),
+    "message": ("reason",),
+    "file": ("path",),
+    "pattern": ("path", "formats"),
+    "glob": ("path",),
+    "separator": ("delimiter",),
+    "sep": ("delimiter",),
+    "charset": ("encoding",),
+    "quotechar": ("quote",),
+    "null_values": ("null_texts",),
+    "skip_rows": ("skip_lines",),
+    "nullable": ("required",),
+    "not_null": ("required",),
+    "date_format": ("formats",),
+    "format": ("formats",),
+    "tz": ("timezone",),
+    "timestamp": ("event_time", "effective_time"),
+    "valid_from": ("effective_time",),
+    "updated_at": ("effective_time",),
+    "scd1": ("type1",),
+    "scd2": ("attributes",),
+    "type2": ("attributes",),
+    "joins": ("dimensions",),
+    "foreign_keys": ("dimensions",),
+    "metrics": ("measures",),
+    "materialized": ("load",),
+}
+_BY_ENVIRONMENT = (
+    "must be {env: NAME}, with the name of an environment variable that holds the value; a name is "
+    "capitals, digits and _, such as WAREHOUSE_URL"
+)
 _FOLLOWS = {"too_short", "missing"}
 # A key below a model's own, such as `min_rows` or `columns[2].name`.
 _PATH = re.compile(r"\w+(?:\[\d+\])?(?:\.\w+)*")
@@ -77,12 +134,31 @@ def faults_in(error: ValidationError, values: object, model: type[BaseModel]) ->
         deeper = any(len(p) > len(place) and p[: len(place)] == place for p in places)
         if deeper and (problem["type"] in _FOLLOWS or _is_member(problem, values, place)):
             continue
-        kinds = [p["type"] for p, where in zip(problems, places, strict=True) if where == place]
-        if len(kinds) > 1 and {*kinds} <= {*_SCALARS}:
-            found[place, f"must be {' or '.join(_SCALARS[kind] for kind in kinds)}"] = None
-            continue
-        found[_narrowed(values, place, _explain(problem, model))] = None
+        of_union = [p for p, where in zip(problems, places, strict=True) if where == place]
+        if len(of_union) > 1 and all(map(_type_wanted, of_union)):
+            found[place, _of_no_type(of_union)] = None
+        elif len(of_union) == 1 or problem["type"] not in _TYPES:
+            # The member of a union whose type the value has explains what is wrong with it.
+            found[_narrowed(values, place, _explain(problem, model))] = None
     return [Fault(place, what) for place, what in found]
+
+
+def _type_wanted(problem: Mapping[str, Any]) -> str | None:
+    """What a value of another type must be; None for a value that has the type."""
+    if problem["type"] == "literal_error":
+        return str(problem["ctx"]["expected"]).replace("True", "true").replace("False", "false")
+    return _TYPES.get(problem["type"])
+
+
+def _of_no_type(problems: Sequence[Mapping[str, Any]]) -> str:
+    """A value that has none of the types of a union."""
+    wanted = " or ".join(dict.fromkeys(filter(None, map(_type_wanted, problems))))
+    value, kinds = problems[0].get("input"), [problem["type"] for problem in problems]
+    return f"{_shown(value)}must be {wanted}{_near_bool(kinds, value)}"
+
+
+def _near_bool(kinds: Sequence[str], value: object) -> str:
+    return did_you_mean(str(value), ("true", "false")) if "bool_parsing" in kinds else ""
 
 
 def _is_month_day(problem: Mapping[str, Any]) -> bool:
@@ -141,7 +217,7 @@ def place_in(values: object, loc: Sequence[str | int]) -> Place:
 
 def _is_tag(part: str) -> bool:
     """Whether a step of a location is a union's member, such as `literal[False]` or `dict[…]`."""
-    return "[" in part or part in _TAGS
+    return "[" in part or part in _TAGS or part.startswith("constrained-")
 
 
 def _is_member(problem: Mapping[str, Any], values: object, place: Place) -> bool:
@@ -156,27 +232,45 @@ def _is_member(problem: Mapping[str, Any], values: object, place: Place) -> bool
 def _explain(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
     kind, value = problem["type"], problem.get("input")
     if kind == "extra_forbidden":
-        if now := _renamed(problem, model):
-            return f"is not a key that exists here; it is now called {now}"
-        near = _near_key(problem, model)
-        keys = "the keys here are " + ", ".join(_keys_at(model, problem["loc"][:-1]))
-        return f"is not a key that exists here; {f'did you mean {near}?' if near else keys}"
+        return _no_such_key(problem, model)
+    if kind != "missing" and Secret in _models_at(model, problem["loc"]):
+        return _BY_ENVIRONMENT  # The value may be the secret itself.
     if kind in {"literal_error", "union_tag_invalid"}:
         return _not_one_of(problem)
     if kind == "string_pattern_mismatch":
         shape = _SHAPES.get(problem["ctx"]["pattern"], problem["msg"])
-        return f"{value!r} {shape}{did_you_mean(str(value), ())}"
+        return f"{_quoted(value)} {shape}{did_you_mean(str(value), ())}"
     if kind == "missing" or value is None:
         return "is missing" if kind == "missing" else "is empty: give it a value, or drop the key"
     said = str(problem["msg"]).removeprefix("Value error, ")
     message = _WANTED.get(kind) or said.replace("Input should be", "must be")
+    if kind == "string_too_long":
+        message = _too_long(str(value), problem["ctx"]["max_length"])
     return f"{_shown(value)}{message}{_written(kind, value)}"
+
+
+def _no_such_key(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
+    if now := _renamed(problem, model):
+        return f"is not a key that exists here; it is now called {now}"
+    near = _near_key(problem, model)
+    keys = "the keys here are " + ", ".join(_keys_at(model, problem["loc"][:-1]))
+    return f"is not a key that exists here; {f'did you mean {near}?' if near else keys}"
+
+
+def _too_long(value: str, most: int) -> str:
+    if most > 1:
+        return f"must have at most {most} characters, not {len(value)}"
+    if {*value} == {"\\"}:
+        return "must be one character: in single quotes YAML keeps every backslash, so write '\\'"
+    return f"must be one character, not {len(value)}"
 
 
 def _written(kind: str, value: object) -> str:
     """The same value in the form that is wanted."""
     if kind in {"tuple_type", "list_type"} and isinstance(value, str | int | float):
         return f": write [{value}]"
+    if kind == "bool_parsing":
+        return _near_bool([kind], value)
     if kind == "dict_type" and isinstance(value, list) and value:
         names = [f"{name}: {name}" for name in value if isinstance(name, str)]
         return f": write {{{', '.join(names)}}}" if len(names) == len(value) else ""
@@ -184,27 +278,23 @@ def _written(kind: str, value: object) -> str:
 
 
 _WANTED = {
-    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
-    **dict.fromkeys(("float_type", "float_parsing"), "must be a number, such as 0.05"),
-    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
-    **dict.fromkeys(
-        ("date_type", "date_parsing", "date_from_datetime_parsing", "date_from_datetime_inexact"),
-        "must be a date, such as 2024-01-31",
-    ),
+    **{kind: f"must be {wanted}" for kind, wanted in _TYPES.items()},
     "too_short": "is empty: at least one is needed",
-    "tuple_type": "must be a list",
-    "list_type": "must be a list",
-    "dict_type": "must be keys and values",
-    "model_type": "must be keys and values",
     "string_type": "must be text: put it in quotes, as YAML reads it as something else",
     "string_too_short": "must not be empty",
 }
 
 
 def _shown(value: object) -> str:
+    return f"{_quoted(value)}: " if isinstance(value, str | int | float) and value != "" else ""
+
+
+def _quoted(value: object) -> str:
+    """A scalar as YAML has it: `true`, `1`, and a text in single quotes, without escapes."""
     if isinstance(value, bool):
-        return f"{str(value).lower()}: "
-    return f"{value!r}: " if isinstance(value, str | int | float) and value != "" else ""
+        return str(value).lower()
+    is_plain = isinstance(value, str) and value.isprintable() and "'" not in value
+    return f"'{value}'" if is_plain else repr(value)
 
 
 def _not_one_of(problem: Mapping[str, Any]) -> str:
@@ -213,7 +303,11 @@ def _not_one_of(problem: Mapping[str, Any]) -> str:
     word = context.get("tag") or problem.get("input")
     names = [name.strip("' ") for name in expected.replace(" or ", ",").split(",")]
     shown = ", ".join(names)
-    return f"{word!r} is not one of {shown}{did_you_mean(str(word), names)}"
+    if isinstance(word, bool):
+        spelled = "yes and on" if word else "no and off"
+        none = ": write none" if "none" in names and not word else ""
+        return f"{_quoted(word)}, as YAML reads {spelled}, is not one of {shown}{none}"
+    return f"{_quoted(word)} is not one of {shown}{did_you_mean(str(word), names)}"
 
 
 def _renamed(problem: Mapping[str, Any], model: type[BaseModel]) -> str | None:
@@ -223,7 +317,9 @@ def _renamed(problem: Mapping[str, Any], model: type[BaseModel]) -> str | None:
 
 
 def _near_key(problem: Mapping[str, Any], model: type[BaseModel]) -> str | None:
-    return nearest(str(problem["loc"][-1]), _keys_at(model, problem["loc"][:-1]))
+    word, keys = str(problem["loc"][-1]), _keys_at(model, problem["loc"][:-1])
+    elsewhere = _KEYS_ELSEWHERE.get(word.lower(), ())
+    return next((key for key in elsewhere if key in keys), None) or nearest(word, keys)
 
 
 def _keys_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:

@@ -132,11 +132,15 @@ def test_the_rules_for_one_entity_hold_for_each() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"further_entities": ["shop.customers"]}, "shop.customers stands there twice"),
+        (
+            {"further_entities": ["crm.people", "shop.customers"]},
+            r"further_entities\[1\]: shop.customers is the dimension's `entity` already: leave it",
+        ),
+        ({"further_entities": ["crm.people", "crm.people"]}, "crm.people stands there twice"),
         ({"full_snapshot": True}, "further_entities: goes without `full_snapshot`"),
         ({"sequence": "tier"}, "further_entities: goes without `sequence`"),
     ],
-    ids=["twice", "snapshot", "sequence"],
+    ids=["itself", "twice", "snapshot", "sequence"],
 )
 def test_what_several_entities_cannot_say_is_refused(
     changes: dict[str, Any], expected: str

@@ -144,7 +144,7 @@ def test_a_fact_that_names_an_unknown_dimension_is_refused(folder: Path) -> None
         (
             "natural_key: {product_id: product_id}\n",
             "natural_key: {product_id: product_id}\n    type1: {brand: brand}\n",
-            "dimensions[dim_product]: columns named twice: brand",
+            "dimensions[dim_product].type1.brand: columns named twice: brand",
         ),
         (
             "natural_key: {product_id: product_id}\n",
@@ -184,6 +184,29 @@ def test_the_time_of_a_facts_rows_is_that_of_its_entitys_rows(folder: Path) -> N
     assert entities["retail.products"][1].event_time is None
 
 
+def test_the_time_of_a_facts_rows_is_by_default_that_of_its_entitys(folder: Path) -> None:
+    said = "    event_time: transaction_timestamp\n"
+    edit(folder / "star.yaml", said, "")
+    (fact,) = load_project(environ(folder)).star.facts
+    assert fact.event_time == "transaction_timestamp"
+    edit(folder / "sources/retail.yaml", said, "")
+    assert "facts[fact_sales].event_time: is missing: name the column that says when" in str(
+        problem(folder)
+    )
+
+
+def test_a_default_event_time_has_no_name_of_a_key(folder: Path) -> None:
+    source = (
+        (folder / "sources/retail.yaml").read_text().replace("transaction_timestamp", "date_key")
+    )
+    (folder / "sources/retail.yaml").write_text(source)
+    edit(folder / "star.yaml", "    event_time: transaction_timestamp\n", "")
+    edit(folder / "star.yaml", "[basket_id, transaction_timestamp]", "[basket_id]")
+    assert "facts[fact_sales].event_time: date_key: a column of the entity has a key's name" in str(
+        problem(folder)
+    )
+
+
 def test_a_fact_cannot_say_another_day_of_a_row_than_its_entity(folder: Path) -> None:
     other = "{name: week, type: timestamp"
     edit(folder / "sources/retail.yaml", "{name: week, type: int", other)
@@ -195,7 +218,7 @@ def test_a_fact_cannot_say_another_day_of_a_row_than_its_entity(folder: Path) ->
 
 def test_a_path_that_names_no_day_needs_a_column_that_does(folder: Path) -> None:
     edit(folder / "sources/retail.yaml", "transactions-{date:%Y-%m-%d}.csv", "transactions.csv")
-    assert "needs partition_by" in str(problem(folder))
+    assert "or partition_by: transaction_timestamp" in str(problem(folder))
 
 
 @pytest.mark.parametrize("pattern", ["%Y-%m", "%H", "%Y"])

@@ -103,7 +103,111 @@ PATH = "path: transactions/transactions-{date:%Y-%m-%d}.csv"
         (SOURCE, PATH, PATH.replace("%Y-%m-%d", "YYYY-MM-DD"), "{date:YYYY-MM-DD} does not name"),
         (SOURCE, '"decimal(12,2)"', '"decimal(50,2)"', "a decimal has at most 38 digits"),
         (SOURCE, "_share: 0.01", "_share: 1%", "share: '1%': must be a number, such as 0.05"),
+        (
+            SOURCE,
+            PATH,
+            PATH + "\n      format: {footer: -1}",
+            "entities[transactions].extract.format.footer: -1: must be greater than or equal to 0",
+        ),
+        (
+            SOURCE,
+            PATH,
+            PATH + "\n      format: {header: flase}",
+            ".extract.format.header: 'flase': must be true or false or a list; did you mean false?",
+        ),
+        (
+            SOURCE,
+            PATH,
+            PATH + "\n      format: {escape: '\\\\'}",
+            r"in single quotes YAML keeps every backslash, so write '\'",
+        ),
+        (
+            SOURCE,
+            PATH,
+            PATH + "\n      format: {skip_lines: yes}",
+            "true: must be a number, not true",
+        ),
+        (
+            SOURCE,
+            PATH,
+            PATH + "\n      format: {encoding: uft-8}",
+            "Python knows; did you mean utf_8?",
+        ),
+        (SOURCE, "_share: 0.01", "_share: yes", "true: must be a number, not true or false"),
+        (SOURCE, PATH, PATH + "\n      optional: ture", "'ture': must be true or false; did you m"),
+        (
+            SOURCE,
+            PATH,
+            PATH + "\n      format:\n        comment: #",
+            "yaml:12: comment: YAML reads # as the beginning of a comment: write '#'",
+        ),
+        (
+            SOURCE,
+            PATH,
+            PATH + "\n      format: {header: [household_id, store_id]}",
+            "yaml:11: entities[transactions].extract.format.header: basket_id is not among",
+        ),
+        (
+            SOURCE,
+            PATH,
+            PATH + "\n      partition_by: transaction_timestamp",
+            "yaml:11: entities[transactions].extract.partition_by: the path names the day already",
+        ),
+        (
+            SOURCE,
+            PATH,
+            "path: transactions/transactions.csv",
+            "yaml:10: entities[transactions].extract.path: names no day: add {date:…}, or parti",
+        ),
+        (
+            SOURCE,
+            "key: [store_id]",
+            "key: [store_id]\n    partition: no",
+            "yaml:74: entities[stores].partition: false, as YAML reads no and off, is not one of",
+        ),
+        (
+            SOURCE,
+            "key: [store_id]",
+            "key: [store_id]\n    grain: month",
+            "entities[stores].grain: is not a key that exists here; did you mean partition?",
+        ),
+        (
+            STAR,
+            "unknown: {department: Unknown}",
+            "unknown: {department: Unknown}\n    max_vanished_share: 0.1",
+            "dimensions[dim_product].max_vanished_share: is for dimensions with `full_snapshot",
+        ),
+        (
+            STAR,
+            "unknown: {department: Unknown}",
+            "untracked: {department: department}",
+            "dimensions[dim_product].untracked.department: columns named twice: department is in a",
+        ),
+        (
+            STAR,
+            "unknown: {department: Unknown}",
+            "untracked: {valid_to: department}",
+            "dimensions[dim_product].untracked.valid_to: 'valid_to' is a column of every dimension",
+        ),
+        (
+            STAR,
+            "    measures: [quantity,",
+            "    measures: [quantity, quantity,",
+            "facts[fact_sales].measures: columns named twice: quantity: keep one of them",
+        ),
+        (
+            STAR,
+            "    measures: [quantity,",
+            "    dates: {basket_id: transaction_timestamp}\n    measures: [quantity,",
+            "facts[fact_sales].columns: columns named twice: basket_id (dates has it too): keep",
+        ),
         (BASE, '"0 2 * * *"', '"0 25 * * *"', "schedule.cron: '0 25 * * *': '25' is none of 0 to"),
+        (
+            BASE,
+            "schedule:",
+            "maintenance: {cron: nightly}\nschedule:",
+            "maintenance.cron: 'nightly'",
+        ),
         (BASE, '"0 2 * * *"', "daily", "needs five fields, minute hour day month weekday, and ha"),
         (SOURCE, "name: stores", "name: Stores", "'Stores' must be lower snake case"),
         (SOURCE, "name: stores", "name: no", "false: must be text: put it in quotes"),
@@ -400,6 +504,41 @@ def test_one_mistake_is_one_line(folder: Path) -> None:
         "facts[0].nam",
     ]
     assert lines[3].endswith("is not a key that exists here; did you mean name?")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        (SOURCE, PATH, PATH + "\n      format: {footer: -1}"),
+        (SOURCE, PATH, PATH + "\n      format: {footer: ''}"),
+        (SOURCE, PATH, PATH + "\n      format: {footer: 1.5}"),
+        (SOURCE, PATH, PATH + "\n      format: {header: flase}"),
+        (SOURCE, PATH, PATH + "\n      format: {header: {id: 1}}"),
+        (STAR, "unknown: {department: Unknown}", "unknown: 5"),
+        (STAR, "unknown: {department: Unknown}", "unknown: true"),
+        (STAR, "unknown: {department: Unknown}", "unknown: {department: 1.5}"),
+    ],
+)
+def test_a_value_of_no_type_of_a_union_is_one_line(
+    folder: Path, file: str, old: str, new: str
+) -> None:
+    edit(folder / file, (old, new))
+    (line,) = faults(folder)
+    assert "constrained" not in line
+    assert "None" not in line
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:canary@host/db", "{env: 'postgresql://u:canary@host/db'}", "[canary]"]
+)
+def test_a_secret_that_is_written_into_the_configuration_is_not_shown(
+    folder: Path, url: str
+) -> None:
+    edit(folder / BASE, ("schedule:", f"warehouse: {{url: {url}}}\nschedule:"))
+    (line,) = faults(folder)
+    assert "warehouse.url" in line
+    assert "must be {env: NAME}" in line
+    assert "canary" not in line
 
 
 def test_a_fault_of_an_overlay_is_named_with_the_overlays_line(folder: Path) -> None:

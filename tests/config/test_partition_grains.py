@@ -61,7 +61,10 @@ def refusal(folder: Path) -> str:
     ("changes", "where", "remedy"),
     [
         pytest.param(
-            {"transactions": {"partition": "month"}, "fact_balance": BALANCE},
+            {
+                "transactions": {"partition": "month", "extract": {"closed_on": None}},
+                "fact_balance": BALANCE,
+            },
             "facts[fact_balance].entity: retail.transactions has partition: month, but a periodic",
             "say partition: day",
             id="a balance of each day from months",
@@ -117,9 +120,23 @@ def refusal(folder: Path) -> str:
         ),
         pytest.param(
             {"transactions": {"extract": {"path": "sales-{date:%Y}.csv"}}},
-            "extract.path: {date:%Y} does not name one day",
-            "such as {date:%Y-%m-%d}",
+            "extract.path: {date:%Y} does not name one day, but a year",
+            "write `partition: year` beside `extract`, or name the day in the path, such as "
+            "{date:%Y-%m-%d}",
             id="days of files that name years",
+        ),
+        pytest.param(
+            {"transactions": {"extract": {"path": "sales-{date:%Y-%m}.csv"}}},
+            "extract.path: {date:%Y-%m} does not name one day, but a month",
+            "write `partition: month` beside",
+            id="days of files that name months",
+        ),
+        pytest.param(
+            {"transactions": {"partition": "month", "extract": {"path": "{date:%Y}.csv"}}},
+            "extract.path: {date:%Y} does not name one month, but a year",
+            "write `partition: year` beside `extract`, or name the month in the path, such as "
+            "{date:%Y-%m}",
+            id="months of files that name years",
         ),
     ],
 )
@@ -129,6 +146,56 @@ def test_a_partition_that_does_not_fit_is_refused_with_its_remedy(
     said = refusal(configured(tmp_path, **changes))
     assert where in said
     assert remedy in said
+
+
+DATED = {"path": "{date:%Y-%m-%d}.csv", "missing_file": None, "closed_on": None}
+WAITS = {"expected_by": "06:00"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "why"),
+    [
+        ({"extract": DATED | WAITS | {"missing_file": "empty"}}, "expected_by", "no effect beside"),
+        ({"extract": DATED | {"missing_file": "empty", "closed_on": ["12-25"]}}, "closed_on", "at"),
+        ({"extract": BY_ROWS | {"missing_file": "hold"}}, "missing_file", "rows say the day"),
+        ({"extract": BY_ROWS | WAITS}, "expected_by", "rows say the day, and no partition waits"),
+        ({"extract": BY_ROWS | {"expected_on": ["mon"]}}, "expected_on", "rows say the day"),
+        ({"extract": BY_ROWS | {"closed_on": ["12-25"]}}, "closed_on", "rows say the day"),
+        (
+            {"event_time": None, "extract": UNDATED | {"missing_file": "empty"}},
+            "missing_file",
+            "files name no day, and no partition waits for a file: drop missing_file",
+        ),
+        (
+            {"partition": "month", "extract": DATED | {"expected_on": ["mon"]}},
+            "expected_on",
+            "one file is expected whatever the days: drop expected_on",
+        ),
+        ({"partition": "year", "extract": DATED | {"closed_on": ["12-25"]}}, "closed_on", "year`"),
+        ({"partition": "none", "extract": DATED | WAITS}, "expected_by", "has none: drop it"),
+    ],
+)
+def test_an_option_of_waiting_that_does_nothing_is_refused(
+    tmp_path: Path, changes: dict[str, Any], key: str, why: str
+) -> None:
+    said = refusal(configured(tmp_path, transactions=changes))
+    assert f"entities[transactions].extract.{key}: " in said
+    assert why in said
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"extract": DATED | WAITS | {"closed_on": ["12-25"], "expected_on": ["mon"]}},
+        {"partition": "week", "extract": DATED | {"closed_on": ["12-25"]}},
+        {"partition": "month", "extract": DATED | WAITS | {"missing_file": "hold"}},
+    ],
+)
+def test_an_option_of_waiting_that_has_a_use_is_taken(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    folder = configured(tmp_path, transactions=changes)
+    assert load_project({"HEADRACE_CONFIG": str(folder), "HEADRACE_HOME": "/scratch"}).star.facts
 
 
 @pytest.mark.parametrize(

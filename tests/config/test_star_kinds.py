@@ -60,10 +60,6 @@ def test_a_balance_and_an_outrigger_are_no_problem(tmp_path: Path) -> None:
     [
         ({"kind": "snapshot"}, "facts[fact_balance].kind: 'snapshot' is not one of transaction"),
         (
-            {"kind": None, "snapshot_of": None},
-            "facts[fact_balance].event_time: is missing: which column",
-        ),
-        (
             {"kind": None, "event_time": "transaction_timestamp"},
             "facts[fact_balance].snapshot_of: is for facts of kind periodic_snapshot only",
         ),

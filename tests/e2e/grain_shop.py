@@ -56,6 +56,7 @@ def _change(entity: dict[str, Any], partition: str | None, dated: str) -> None:
     extract.pop("closed_on", None)
     extract["path"] = f"sales-{{date:{dated}}}.csv" if dated else "sales*.csv"
     if not dated:
+        extract.pop("missing_file", None)
         extract["partition_by"] = entity.pop("event_time")
     if partition is not None:
         entity["partition"] = partition

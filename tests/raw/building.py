@@ -40,8 +40,9 @@ NEXT_FILE = "orders/orders-2017-01-02.csv"
 def entity(**changes: Any) -> EntityConfig:
     """Orders by day: id, name, amount. `extract` replaces parts of the extract alone."""
     extract = {"mode": "files", "path": "orders/orders-{date:%Y-%m-%d}.csv"}
-    extract |= {"missing_file": "empty"}
     extract |= changes.pop("extract", {})
+    if "{date" in extract["path"] and not extract.keys() & {"expected_by", "expected_on"}:
+        extract.setdefault("missing_file", "empty")
     columns = [
         {"name": "id", "type": "bigint"},
         {"name": "name", "type": "string"},

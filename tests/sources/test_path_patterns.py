@@ -109,5 +109,5 @@ def test_a_pattern_that_names_no_day_is_refused(path: str) -> None:
 
 
 def test_a_day_comes_from_the_path_or_from_the_row_never_from_both() -> None:
-    with pytest.raises(ValidationError, match=r"give .* or partition_by"):
+    with pytest.raises(ValidationError, match=r"partition_by: the path names the day already"):
         FileExtract(mode="files", path="s-{date:%Y-%m-%d}.csv", partition_by="sold_at")

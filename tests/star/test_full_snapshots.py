@@ -233,7 +233,7 @@ def test_snapshots_with_times_go_on_from_what_is_published(
     processed, keys, table = (lake.table(namespace, name) for name in ("c", "keys", "dim"))
     since = {"name": "since", "type": "timestamp"}
     columns = [{"name": "customer_id", "type": "int"}, {"name": "score", "type": "int"}, since]
-    declared = {**ENTITY.model_dump(exclude={"columns"}), "columns": columns}
+    declared = {**ENTITY.model_dump(exclude={"columns"}, exclude_unset=True), "columns": columns}
     entity = EntityConfig.model_validate(declared)
     config = CONFIG.model_copy(update={"effective_time": "since"})
     step = DimensionStep(

@@ -139,7 +139,9 @@ def test_a_sum_of_movements_is_right_or_unknown(spark: SparkSession) -> None:
         {"name": "sku", "type": "bigint"},
         {"name": "pieces", "type": "bigint"},
     ]
-    entity = EntityConfig.model_validate({**ENTITY.model_dump(), "columns": columns})
+    entity = EntityConfig.model_validate(
+        {**ENTITY.model_dump(exclude_unset=True), "columns": columns}
+    )
     config = MOVEMENTS.model_copy(update={"measures": ("pieces",)})
     half = 2**62
     rows = [("a", half), ("a", half), ("a", -half), ("b", half), ("b", half), ("c", None)]
