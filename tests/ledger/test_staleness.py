@@ -120,7 +120,8 @@ def test_a_bad_day_is_tried_again_when_something_changed_and_not_before(ledger: 
 def test_a_day_that_is_held_for_its_file_waits_and_one_that_failed_does_not(
     ledger: Ledger,
 ) -> None:
-    for status, waits in (("held", True), ("failed", False)):
+    cases: list[tuple[Status, bool]] = [("held", True), ("failed", False)]
+    for status, waits in cases:
         ledger.record([PartitionRecord(RAW.name, MONDAY, status, "run-1", code_version="raw-1")])
         (found,) = read_stale(ledger, RAW)
         assert (found.waits, found.reason == "waits for its file") == (waits, waits)
