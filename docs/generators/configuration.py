@@ -133,4 +133,4 @@ def _yaml(value: Any) -> str:
 
 
 def _examples(field: FieldInfo) -> str:
-    return f" Such as {', '.join(code(e) for e in field.examples)}." if field.examples else ""
+    return f" For example {', '.join(code(e) for e in field.examples)}." if field.examples else ""

@@ -48,7 +48,7 @@ TITLES = {
     "Settings": "Settings",
     "PartitionSettings": "Partitions",
     "StorageSettings": "Storage",
-    "LandingSettings": "landing zone",
+    "LandingSettings": "Landing zone",
     "S3Settings": "S3",
     "Secret": "Secret",
     "EngineSettings": "Engine",

@@ -85,7 +85,7 @@ class ColumnConfig(StrictModel):
     null_texts: tuple[str, ...] = Field(
         (),
         description="Texts of this column that mean NULL, besides the empty text and those of "
-        "`format`; such as the date that the source writes for `never`.",
+        "`format`, as a source writes `never` or `unknown`.",
         examples=[["9999-12-31", "0000-00-00", "-"]],
     )
     default: str | None = Field(

@@ -89,9 +89,9 @@ class EntityConfig(StrictModel):
     partition: Literal["day", "week", "month", "year", "none"] | None = Field(
         None,
         description="Length of a partition of its tables: `day`, `week` (from Monday), `month`, "
-        "`year`, or `none` for one partition with everything. By default `day`; `none` for files "
-        "without a day in path and rows, unless a fact is built from them. Each version of such a "
-        "file takes effect on the day on which it was written.",
+        "`year`, or `none` for one partition with the current state. By default `day`; `none` for "
+        "files without a day in path and rows, unless a fact is built from them. Each version of "
+        "such a file takes effect on the day on which it was written.",
         examples=["month"],
     )
     where: str | None = Field(
