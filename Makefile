@@ -74,9 +74,9 @@ test-crash: setup ## killed at every named point, the long round included
 test-nightly: setup ## what make test leaves out, for an hour or two
 	@$(PYTEST) -m slow
 
-bench: setup ## the platform against a hand-written floor; HEADRACE_REFEREE=DIR: and another benchmark's files and checks
+bench: setup ## the platform against a hand-written baseline; HEADRACE_EXTERNAL_BENCHMARK=DIR: and another benchmark's files and checks
 	@$(BIN)/python -m benchmarks.run
-	@if [ -n "$$HEADRACE_REFEREE" ]; then $(BIN)/python -m benchmarks.external; fi
+	@if [ -n "$$HEADRACE_EXTERNAL_BENCHMARK" ]; then $(BIN)/python -m benchmarks.external; fi
 
 check: lint types imports test ## all that a change must pass
 

@@ -1,1 +1,1 @@
-"""The benchmark: the platform against a script written by hand for the same files."""
+"""The benchmark: the platform against a hand-written script for the same files."""

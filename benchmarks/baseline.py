@@ -1,8 +1,8 @@
-"""The floor: the demo's year from files to star and marts by a script that can do nothing else.
+"""The baseline: a script for one purpose, the demo's year from files to star and marts.
 
 A month is the unit of work. A worker reads its files with DuckDB, encodes them with pgpq, and
-copies them into a table of its own, made in the same transaction: `FREEZE` spares the index builds
-the first visit of every row, and an index of one month sorts within the processor's cache. The
+copies them into a new table in the transaction that creates it. This allows `COPY ... FREEZE`, with
+which index builds need not set hint bits, and sorts of one month fit in the processor's cache. The
 months are attached to `fact_sales` at the end.
 """
 
@@ -25,7 +25,7 @@ from benchmarks import baseline_sql
 
 FOREIGN_KEYS = ("customer_key", "product_key", "location_key", "date_key")
 
-# One more than cores: a worker waits while its server process works, and the other way round.
+# One more than cores, because a worker and its server process alternate.
 _WORKERS = (os.cpu_count() or 1) + 1
 _ROWS_A_MESSAGE = 16_384
 _SETTINGS = (
@@ -43,18 +43,18 @@ class Month:
 
     @property
     def table(self) -> sql.Identifier:
-        """Where its facts are."""
+        """The month's partition of the facts."""
         return sql.Identifier("warehouse", f"fact_sales_{self.name}")
 
     @property
     def bounds(self) -> tuple[sql.Literal, sql.Literal]:
-        """Its first date key, and one above all of its own and below the next month's."""
+        """Lower (included) and upper bound (excluded) of its date keys."""
         first = int(self.name) * 100
         return sql.Literal(first), sql.Literal(first + 32)
 
 
 def build(landing: Path, url: str) -> None:
-    """Fill an empty database: namespaces `warehouse` and `marts`, as the platform fills them.
+    """Fill the namespaces `warehouse` and `marts` of an empty database, as the platform does.
 
     Args:
         landing: Folder that demo.stage filled.
@@ -87,7 +87,7 @@ def _months(landing: Path) -> list[Month]:
 
 
 def _load_month(engine: duckdb.DuckDBPyConnection, month: Month, url: str) -> Month:
-    """Facts and marts of one month; `engine` is this worker's own cursor."""
+    """Load facts and marts of one month; `engine` is the worker's own cursor."""
     engine.execute(baseline_sql.READ_SALES, {"files": list(month.files)})
     engine.execute(baseline_sql.COLLECT)
     marts = _results(engine, baseline_sql.MONTHLY_MARTS)
@@ -139,7 +139,7 @@ def _names(columns: Iterable[str]) -> sql.Composed:
 def _indexes_and_bounds(month: Month) -> sql.Composed:
     create = sql.SQL("create index on {} ({})")
     first, end = month.bounds
-    # The constraint is what attaching asks for: without it, it would read the rows to know.
+    # With this constraint, ATTACH PARTITION does not scan the table.
     check = sql.SQL("alter table {} add check (date_key >= {} and date_key < {})")
     return sql.SQL(";").join(
         (
@@ -157,7 +157,7 @@ def _attachment(month: Month) -> sql.Composed:
 
 
 def _index(key: str) -> sql.Composed:
-    """The whole table's index: Postgres takes up the months' own, which are there already."""
+    """An index of the whole table, to which Postgres attaches the existing ones of the months."""
     return sql.SQL("create index on warehouse.fact_sales ({})").format(sql.Identifier(key))
 
 

@@ -1,4 +1,4 @@
-"""The floor's queries: DuckDB's, and the tables that they fill."""
+"""The baseline's SQL: tables of Postgres, and DuckDB's queries that fill them."""
 
 TABLES = """
 create schema warehouse;
@@ -43,12 +43,12 @@ create table marts.mart_product_month (
 )
 """
 
-# Members with their versions. Of what is told of one instant, the later file counts; a row that
-# changes nothing is no version, and one of a delete only ends the version before it. The first
-# version also holds before: facts need no other one.
+# Members with their versions. Of several rows for one instant, that of the latest file counts. A
+# row without a change begins no version; a delete ends the version before it. The first version
+# begins at 1900, so that facts need no inferred one.
 _VERSIONS = """
 create table {table} as
-with told as (
+with changes as (
     select *
     from read_csv(
         $landing || '/{files}/*.csv', header = true, auto_detect = false, quote = '"',
@@ -60,7 +60,7 @@ with told as (
 
 compared as (
     select *, row({state}, operation = 'D') as state, lag(state) over in_time as before
-    from told
+    from changes
     window in_time as (partition by {key} order by changed_at)
 ),
 
@@ -170,10 +170,10 @@ DIMENSIONS = {
     """,
 }
 
-# `not (…)` of the two rules in config/sources/retail.yaml is what the platform quarantines. No
-# distinct: the landing folder repeats no line, and to look for repeats is the platform's work. No
-# sale falls into the absence of a member, so that who has no version is not known at all: their
-# keys are made of their numbers, below all others.
+# Without the rows that break one of the two rules in config/sources/retail.yaml: the platform
+# quarantines them. Without distinct, because the demo's files repeat no line. No sale falls into
+# the absence of a member, so that a sale without a version is of a member that no file has: its key
+# is computed from its number, below all other keys.
 READ_SALES = """
 create temp table sales as
 select

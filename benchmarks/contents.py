@@ -1,4 +1,4 @@
-"""Do two warehouses say the same? Their keys may differ, what the keys lead to may not."""
+"""Compares two warehouses, with natural keys in place of surrogate keys."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,10 +11,10 @@ from psycopg.rows import dict_row
 
 from benchmarks.baseline import FOREIGN_KEYS
 
-# What a difference shows: enough to see its kind, however many rows differ.
+# Number of differing rows in a message.
 _SHOWN = 3
 
-# To a table, the columns by which its rows are known where databases number them differently.
+# Surrogate key columns by table, which are not compared.
 _SURROGATES = {
     "warehouse.dim_customer": "customer_key",
     "warehouse.dim_product": "product_key",
@@ -29,8 +29,8 @@ _LISTED = (
 )
 _FACTS = "warehouse.fact_sales"
 
-# Order does not matter to a sum of hashes, and a row that is there twice counts twice. A key that
-# leads nowhere gives null for the natural key, and with it another hash.
+# A sum of hashes does not depend on the order of rows, and counts repeated rows. A key without a
+# member gives NULL for the natural key, and so another hash.
 _FACTS_BY_DAY = """
 select
     sales.date_key,
@@ -82,7 +82,7 @@ select
     sum(sales_value) as net_sales
 from warehouse.fact_sales
 """
-# Counted in the files: 29 lines took 12.52 for no units; all lines together took 4,596,039.58.
+# Counted in the files: 29 lines have 12.52 of money and no units; all lines have 4,596,039.58.
 _YEAR = {
     "raw_rows": 1_469_307,
     "quarantined_rows": 29,
@@ -93,7 +93,7 @@ _YEAR = {
 
 @dataclass(frozen=True)
 class Difference:
-    """Something that one warehouse says and the other does not.
+    """A difference between two warehouses.
 
     Attributes:
         table: Namespace and name.
@@ -104,31 +104,31 @@ class Difference:
     what: str
 
 
-def compare(floor: psycopg.Connection, warehouse: psycopg.Connection) -> list[Difference]:
-    """Everything in which a warehouse differs from the floor's; empty if nothing.
+def compare(baseline: psycopg.Connection, warehouse: psycopg.Connection) -> list[Difference]:
+    """The differences of a warehouse from the baseline's.
 
-    The floor's tables and columns are compared; what the platform has beyond them is its own.
-    Facts are compared by day: their number, the sum of every measure, and a fingerprint of the
-    rows with natural keys and versions' starts in the place of surrogate keys. All other tables are
-    compared row by row. Every foreign key of the facts must be indexed.
+    Only the baseline's tables and columns are compared. Facts are compared by day: their number,
+    the sum of every measure, and a hash of the rows with natural keys and starts of versions in
+    place of surrogate keys. Other tables are compared row by row. Every foreign key of the facts
+    must be indexed.
     """
     found = [
         difference
         for table in (*_LISTED, _FACTS)
-        for difference in _type_differences(table, floor, warehouse)
+        for difference in _type_differences(table, baseline, warehouse)
     ]
     if found:
         # Their rows cannot be compared column by column.
         return found
     for table in _LISTED:
-        found += _row_differences(table, floor, warehouse)
-    return [*found, *_fact_differences(floor, warehouse), *_missing_indexes(warehouse)]
+        found += _row_differences(table, baseline, warehouse)
+    return [*found, *_fact_differences(baseline, warehouse), *_missing_indexes(warehouse)]
 
 
 def compare_with_year(warehouse: psycopg.Connection) -> list[Difference]:
-    """Everything in which the platform's totals differ from those of the demo's year.
+    """The differences of the platform's totals from those of the demo's year.
 
-    They are known from the files alone: what floor and platform both got wrong is found here.
+    The expected totals are counted in the files, so errors of both baseline and platform are found.
     """
     cursor = warehouse.cursor(row_factory=dict_row)
     found = cursor.execute(_TOTALS).fetchone() or {}
@@ -140,31 +140,31 @@ def compare_with_year(warehouse: psycopg.Connection) -> list[Difference]:
 
 
 def _type_differences(
-    table: str, floor: psycopg.Connection, warehouse: psycopg.Connection
+    table: str, baseline: psycopg.Connection, warehouse: psycopg.Connection
 ) -> Iterator[Difference]:
     types: dict[str, str] = dict(warehouse.execute(_TYPES, (table,)).fetchall())
-    for column, expected in floor.execute(_TYPES, (table,)):
+    for column, expected in baseline.execute(_TYPES, (table,)):
         found = types.get(column, "missing")
         if found != expected:
-            yield Difference(table, f"{column} is {found}, {expected} at the floor")
+            yield Difference(table, f"{column} is {found}, {expected} in the baseline")
 
 
 def _row_differences(
-    table: str, floor: psycopg.Connection, warehouse: psycopg.Connection
+    table: str, baseline: psycopg.Connection, warehouse: psycopg.Connection
 ) -> Iterator[Difference]:
     columns = [
-        name for name, _ in floor.execute(_TYPES, (table,)) if name != _SURROGATES.get(table)
+        name for name, _ in baseline.execute(_TYPES, (table,)) if name != _SURROGATES.get(table)
     ]
     query = sql.SQL("copy (select {} from {}) to stdout").format(
         sql.SQL(", ").join(map(sql.Identifier, columns)), sql.Identifier(*table.split("."))
     )
-    wanted, given = (Counter(_lines(session, query)) for session in (floor, warehouse))
+    wanted, given = (Counter(_lines(session, query)) for session in (baseline, warehouse))
     if wanted != given:
         missing, extra = wanted - given, given - wanted
         yield Difference(
             table,
             f"{missing.total()} rows are missing ({_some(missing)}), "
-            f"{extra.total()} are not the floor's ({_some(extra)})",
+            f"{extra.total()} are not in the baseline ({_some(extra)})",
         )
 
 
@@ -180,9 +180,9 @@ def _some(rows: Counter[bytes]) -> str:
 
 
 def _fact_differences(
-    floor: psycopg.Connection, warehouse: psycopg.Connection
+    baseline: psycopg.Connection, warehouse: psycopg.Connection
 ) -> Iterator[Difference]:
-    wanted, columns = _by_day(floor)
+    wanted, columns = _by_day(baseline)
     given, _ = _by_day(warehouse)
     days = sorted(wanted.keys() | given.keys())
     differing = [day for day in days if wanted.get(day) != given.get(day)]
@@ -206,9 +206,9 @@ def _in_which(
     given: tuple[object, ...] | None,
 ) -> str:
     if wanted is None or given is None:
-        return "no facts" if given is None else "facts where the floor has none"
+        return "no facts" if given is None else "facts where the baseline has none"
     return ", ".join(
-        f"{name} {value}, {expected} at the floor"
+        f"{name} {value}, {expected} in the baseline"
         for name, expected, value in zip(columns, wanted, given, strict=True)
         if value != expected
     )

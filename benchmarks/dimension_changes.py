@@ -1,15 +1,14 @@
-"""Changes of a type 2 dimension applied: this warehouse against `dbt snapshot`, on one Postgres.
+"""Changes of a type 2 dimension: this warehouse against `dbt snapshot`, on one Postgres.
 
-Each way starts with the same versions, and ends with the same number: checked. dbt is given what it
-needs, a table with today's state of every member, and closes and adds versions by comparing all of
-it with what it has (`strategy: check`) or what is newer (`timestamp`). The platform is given the
-rows that came and went in the lake, as it knows them from its files. What it takes to find them
-there is measured elsewhere; `contenders` is where another way is added.
+Each method starts with the same versions and must end with the same number. dbt reads a table with
+the current state of every member, and compares all of it with its snapshot (`strategy: check`), or
+only newer rows (`timestamp`). The platform gets the rows that were added to and removed from the
+lake; finding them is not measured here. Further methods are added to `contenders`.
 
-`the least` is no way to load anything: it does what no way can leave out, and nothing else. The
-ends of versions and the new ones are copied to tables without a log, one UPDATE sets the ends, one
-INSERT adds the new ones to the table with its two indexes, one commit. Nothing is compared, nobody
-is kept out, a repeated or lost change is not noticed. What it takes bounds the rate from above.
+`the least` is a lower bound, not a load: it copies the ended and the new versions to temporary
+tables, which have no write-ahead log, and runs one UPDATE and one INSERT into the table with its
+two indexes, in one commit. It compares nothing, locks nothing, and detects no repeated or lost
+change.
 """
 
 import argparse
@@ -63,12 +62,12 @@ DIMENSION = WarehouseTable(
 
 @dataclass(frozen=True)
 class Case:
-    """A history and what changes in it.
+    """A history and its changes.
 
     Attributes:
-        members: Members; every one has as many versions as the others.
-        versions: Versions in all.
-        changes: Members of which a new version comes.
+        members: Number of members; all have the same number of versions.
+        versions: Total number of versions.
+        changes: Number of members with a new version.
     """
 
     members: int
@@ -77,18 +76,18 @@ class Case:
 
     @property
     def stride(self) -> int:
-        """Every member of which the number divides by it changes: all over the table."""
+        """Every member whose number is a multiple of it changes: spread over the table."""
         return self.members // self.changes
 
     @property
     def now(self) -> datetime:
-        """When the changes take effect: after every version there is."""
+        """Effective time of the changes: after all existing versions."""
         return START + timedelta(days=self.versions // self.members + 1)
 
 
 @dataclass(frozen=True)
 class Applied:
-    """What one way took."""
+    """The measurement of one method."""
 
     way: str
     changes: int
@@ -96,7 +95,7 @@ class Applied:
 
     @property
     def rate(self) -> float:
-        """Changes a second."""
+        """Changes per second."""
         return self.changes / self.seconds
 
 
@@ -126,7 +125,7 @@ def main() -> int:
 
 
 def compare(database: Database, folder: Path, case: Case, rounds: int) -> list[Applied]:
-    """Every way on the same case, in turn; the best of the rounds counts."""
+    """Measure every method on the same case, in turn; the best of the rounds counts."""
     best: dict[str, float] = {}
     for _ in range(rounds):
         for way, prepare_and_apply in contenders(folder).items():
@@ -136,11 +135,11 @@ def compare(database: Database, folder: Path, case: Case, rounds: int) -> list[A
 
 
 def contenders(folder: Path) -> dict[str, Callable[[Database, Case], float]]:
-    """Name to what sets the case up, applies the changes and gives the seconds of the latter."""
+    """By name, functions that prepare the case, apply the changes, and return the seconds."""
     check = {"strategy": "check", "check_cols": list(ATTRIBUTES)}
     return {
         "the least: COPY, one UPDATE, one INSERT": _by_the_least,
-        "headrace: rows that came and went": _by_platform,
+        "headrace: added and removed rows": _by_platform,
         "dbt snapshot, timestamp": lambda database, case: _by_dbt(
             database, case, folder, {"strategy": "timestamp", "updated_at": "changed_at"}
         ),
@@ -155,8 +154,8 @@ def _with_history(database: Database, case: Case) -> Warehouse:
     with psycopg.connect(database.url, autocommit=True) as session:
         session.execute("drop table if exists warehouse.dim_item")
     warehouse = Warehouse(connection_factory(database.url))
-    slices = [((), _versions(case).to_reader())]
-    warehouse.publish([warehouse.stage(DIMENSION, (), slices)])
+    batches = [((), _versions(case).to_reader())]
+    warehouse.publish([warehouse.stage(DIMENSION, (), batches)])
     database.checkpoint()
     return warehouse
 
@@ -179,12 +178,12 @@ def _by_the_least(database: Database, case: Case) -> float:
             ).rowcount
         seconds = time.monotonic() - began
     if (updated, inserted) != (case.changes, case.changes):
-        raise PermanentError(f"changed {updated}, added {inserted}", fix="mend the benchmark")
+        raise PermanentError(f"changed {updated}, added {inserted}", fix="fix the benchmark")
     return seconds
 
 
 def _copy(session: psycopg.Connection, name: str, rows: pa.Table) -> None:
-    """Into a temporary table, which has no log."""
+    """Copy into a temporary table, which has no write-ahead log."""
     columns = [f"{c} {postgres_type(DIMENSION.schema.column(c).type)}" for c in rows.column_names]
     session.execute(f"create temporary table {name} ({', '.join(columns)})")
     relation = sql.Identifier("pg_temp", name)
@@ -196,12 +195,13 @@ def _by_platform(database: Database, case: Case) -> float:
     warehouse = _with_history(database, case)
     closed, opened = _changed(case)
     began = time.monotonic()
-    come = pa.concat_tables([closed, opened]).to_reader()
-    gone = closed.select(["item_key"]).to_reader()
-    publication = warehouse.publish([warehouse.stage(DIMENSION, (), [((), come)], deletes=gone)])[0]
+    upserts = [((), pa.concat_tables([closed, opened]).to_reader())]
+    deletes = closed.select(["item_key"]).to_reader()
+    load = warehouse.stage(DIMENSION, (), upserts, deletes=deletes)
+    result = warehouse.publish([load])[0]
     seconds = time.monotonic() - began
-    if (publication.rows_updated, publication.rows_inserted) != (case.changes, case.changes):
-        raise PermanentError(f"applied {publication}", fix="mend the benchmark")
+    if (result.rows_updated, result.rows_inserted) != (case.changes, case.changes):
+        raise PermanentError(f"applied {result}", fix="fix the benchmark")
     return seconds
 
 
@@ -225,7 +225,7 @@ def _by_dbt(
     with psycopg.connect(database.url, autocommit=True) as session:
         session.execute("drop schema if exists bench cascade; create schema bench")
         _copy_state(session, case, changed=False)
-        # The first run makes the table as dbt wants it; the versions before today's are added.
+        # The first run creates dbt's table; then earlier versions are added.
         _run_dbt(snapshot)
         session.execute(
             "insert into bench.item_history select h.*, md5(item_id::text || n::text),"
@@ -243,12 +243,12 @@ def _by_dbt(
         seconds = time.monotonic() - began
         row = session.execute("select count(*) from bench.item_history").fetchone()
     if row != (case.versions + case.changes,):
-        raise PermanentError(f"dbt made {row} versions", fix="mend the benchmark")
+        raise PermanentError(f"dbt created {row} versions", fix="fix the benchmark")
     return seconds
 
 
 def _copy_state(session: psycopg.Connection, case: Case, *, changed: bool) -> None:
-    """Today's state of every member, as a source table shows it."""
+    """The current state of every member, as in a source table."""
     session.execute(
         "create table if not exists bench.item (item_id bigint primary key, department text,"
         " brand text, category text, size text, changed_at timestamp)"
@@ -277,7 +277,7 @@ def _run_dbt(arguments: Sequence[str]) -> None:
 
 
 def _run_command(arguments: Sequence[str]) -> None:
-    """As most people run it, in a process of its own, which imports dbt first."""
+    """Run dbt as a command, which includes its imports."""
     dbt = Path(sys.executable).with_name("dbt")
     subprocess.run([dbt, *arguments], check=True, stdout=subprocess.DEVNULL)  # noqa: S603  # ours
 
@@ -329,7 +329,7 @@ def _write_profile(project: Path, database: Database) -> None:
 
 
 def _versions(case: Case) -> pa.Table:
-    """Every version there is, the last of each member open."""
+    """All versions; the last one of each member is open."""
     each = case.versions // case.members
     ids = np.repeat(np.arange(case.members), each)
     number = np.tile(np.arange(each), case.members)
@@ -337,7 +337,7 @@ def _versions(case: Case) -> pa.Table:
 
 
 def _changed(case: Case) -> tuple[pa.Table, pa.Table]:
-    """The versions that end, as they are then, and those that begin."""
+    """The versions that end, with their ends, and the versions that begin."""
     each = case.versions // case.members
     ids = np.arange(case.changes) * case.stride
     last = np.full(case.changes, each - 1)
@@ -348,7 +348,7 @@ def _changed(case: Case) -> tuple[pa.Table, pa.Table]:
 def _table(ids: np.ndarray, number: np.ndarray, *, is_open: np.ndarray) -> pa.Table:
     day = np.datetime64(START, "us") + number * np.timedelta64(86_400_000_000, "us")
     ends = pa.array(day + np.timedelta64(86_400_000_000, "us"), mask=is_open)
-    # A key as a hash would be: neighbours lie far apart.
+    # Keys distributed like hashes.
     keys = (ids * 1_000 + number).astype(np.uint64) * np.uint64(11_400_714_819_323_198_485)
     texts = [
         pa.array([f"{letter}{n % of}" for n in ids.tolist()])

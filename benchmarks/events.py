@@ -1,4 +1,4 @@
-"""What Dagster's events of a run cost by themselves: the run's own events, stored once more."""
+"""The cost of Dagster's events: stores the events of a run again, and measures that."""
 
 import tempfile
 import time
@@ -16,7 +16,7 @@ from platform_assets.runtime import events
 
 _Value = int | float | str
 
-# Of the run that stored most: the year's, whatever was run on the home since.
+# Events of the run with the most events, which is the year's.
 _OF_LARGEST_RUN = """
 select event from event_logs
 where run_id = (select run_id from event_logs group by run_id order by count(*) desc limit 1)
@@ -25,12 +25,12 @@ order by id
 
 
 class EventsDifferError(PermanentError):
-    """What was stored is not what the run had stored."""
+    """The number of stored events differs from the run's."""
 
 
 @dataclass(frozen=True)
 class StoredEvents:
-    """How many events of a run were stored, and the seconds that storing them took."""
+    """Number of stored events, and the seconds."""
 
     count: int
     seconds: float
@@ -38,7 +38,7 @@ class StoredEvents:
 
 @dataclass
 class _Recorded:
-    """A run's events, in the form in which the platform's steps hand them over."""
+    """A run's events, as arguments of `platform_assets.runtime.events`."""
 
     materialized: dict[dg.AssetKey, dict[str | None, events.Materialization]] = field(
         default_factory=dict
@@ -49,7 +49,7 @@ class _Recorded:
     def add(self, entry: dg.EventLogEntry) -> None:
         data = entry.dagster_event.event_specific_data if entry.dagster_event else None
         if isinstance(data, dg.AssetCheckEvaluation):
-            self.checked.setdefault(data.asset_key, []).append(_judged(data))
+            self.checked.setdefault(data.asset_key, []).append(_check_evaluation(data))
         elif materialization := entry.asset_materialization:
             values = {n: cast(_Value, v.value) for n, v in materialization.metadata.items()}
             days = self.materialized.setdefault(materialization.asset_key, {})
@@ -59,7 +59,7 @@ class _Recorded:
             self.others.append(entry)
 
 
-def _judged(found: dg.AssetCheckEvaluation) -> events.CheckEvaluation:
+def _check_evaluation(found: dg.AssetCheckEvaluation) -> events.CheckEvaluation:
     values = {name: cast(_Value, value.value) for name, value in found.metadata.items()}
     return events.CheckEvaluation(
         found.asset_key, found.check_name, found.passed, found.partition, values
@@ -67,17 +67,17 @@ def _judged(found: dg.AssetCheckEvaluation) -> events.CheckEvaluation:
 
 
 def store_again(recorded: Database, empty: Database) -> StoredEvents:
-    """Store the events of the largest run of one database in another, and time that alone.
+    """Store the events of a database's largest run in another one, and measure the seconds.
 
-    They go the way they went: an asset's materializations and checks by the day in few statements,
-    Dagster's own (a step began, a step ended) one by one.
+    As in a run, materializations and checks of an asset are stored in few statements, and Dagster's
+    own events (such as start and end of a step) one by one.
 
     Args:
         recorded: Dagster's database of a home.
-        empty: Where they are stored again.
+        empty: The other database.
 
     Raises:
-        EventsDifferError: Not as many were stored as were read.
+        EventsDifferError: The number of stored events differs.
     """
     found = _Recorded()
     with psycopg.connect(recorded.url) as session:
@@ -131,8 +131,8 @@ def _count(database: Database) -> int:
 
 
 def describe(stored: StoredEvents) -> str:
-    """One line for people."""
+    """One line for a report."""
     return (
-        f"Dagster's events of the year, stored by themselves: {stored.count:,} in "
+        f"Dagster's events of the year, stored separately: {stored.count:,} in "
         f"{stored.seconds:.1f} s (aim: under 4 s)"
     )

@@ -1,4 +1,4 @@
-"""How soon Dagster is there, starts a run, and brings a file to a mart; what it takes when idle."""
+"""Latency of `headrace dev`: its start, launches, files to a mart; and its idle consumption."""
 
 import argparse
 import json
@@ -29,14 +29,14 @@ from headrace.cli.output import messages, print_error, print_json, print_table
 from headrace.errors import HeadraceError
 
 _POLL_SECONDS = 0.05
-# The run that brought a day still writes its last events when its marts are there.
-_CALM_SECONDS = 10
+# A run still writes its last events when its marts are visible.
+_SETTLE_SECONDS = 10
 _END_SECONDS = 40
 _START_SECONDS = 300
 _SOLD_ON = date(2017, 12, 30)
 _MIB = 2**20
 _EMPTY_PROJECT = "import dagster as dg\n\ndefs = dg.Definitions()\n"
-# Foreign to a project of Dagster's own: what an installation of the caller's would say.
+# Prefixes of variables of the caller's own installation, which the empty project must not inherit.
 _FOREIGN = ("HEADRACE_", "DAGSTER_", "PIPELINE_ENV")
 
 _HAS_DAY = "select exists (select from marts.mart_daily_department where date = %s)"
@@ -70,7 +70,7 @@ mutation ($params: ExecutionParams!) { launchPipelineExecution(executionParams: 
 
 @dataclass(frozen=True)
 class Arrival:
-    """One file's way: seconds from its appearance to each layer, and to the mart's rows."""
+    """Seconds from the appearance of a file to its publication in each layer and in the mart."""
 
     day: date
     layers: Mapping[str, float]
@@ -79,7 +79,7 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Launch:
-    """A day of all assets from the UI: seconds from the request to the first step and the end."""
+    """A launch of a day of all assets from the UI: seconds to the first step and to the end."""
 
     first_step_seconds: float
     end_seconds: float
@@ -87,12 +87,12 @@ class Launch:
 
 @dataclass(frozen=True)
 class Idle:
-    """What all processes take while nothing happens, Postgres included.
+    """Consumption of all processes, including Postgres, while no run is active.
 
     Attributes:
-        cpu_share: Of one core.
-        memory_bytes: Proportional: a page that several share counts once in all.
-        log_bytes_a_minute: Of Postgres' write-ahead log.
+        cpu_share: CPU as a share of one core.
+        memory_bytes: Proportional memory (PSS): a shared page counts once.
+        log_bytes_a_minute: Bytes of Postgres's write-ahead log.
     """
 
     cpu_share: float
@@ -102,7 +102,7 @@ class Idle:
 
 @dataclass(frozen=True)
 class Latency:
-    """All figures; seconds."""
+    """All measurements, in seconds."""
 
     empty_project_usable_seconds: float
     usable_seconds: float
@@ -159,9 +159,9 @@ def _print(found: Latency) -> None:
 def _measure(scratch: Scratch, options: argparse.Namespace) -> Latency:
     first = DAY_AFTER_LAST
     start = max(FIRST_DAY, first - timedelta(days=options.history))
-    # The day that is sold again must be among the files, however short the history is.
+    # The files must include the day whose sales are delivered again.
     stage_landing(scratch.landing, start=min(start, _SOLD_ON))
-    # A day without its file would be tried again and again, and take a place of the queue.
+    # Runs of a day without a file would be retried, and occupy the queue.
     scratch.configure(start=start, end=first + timedelta(days=options.files))
     home = scratch.home("home")
     warehouse = start_server(home)
@@ -181,8 +181,8 @@ def _measure(scratch: Scratch, options: argparse.Namespace) -> Latency:
     with _serving(command, environment, scratch.root / "dev.log") as (ui, usable_seconds):
         messages.print(f"headrace dev: usable after {usable_seconds:.1f} s")
         watch = _Watch(warehouse, ui, options.limit)
-        # The forkserver's imports and the sensors' first look are no idling.
-        time.sleep(3 * _CALM_SECONDS)
+        # Exclude the forkserver's imports and the sensors' first tick.
+        time.sleep(3 * _SETTLE_SECONDS)
         idle = _idle(ui, warehouse, options.idle)
         launches = [_launch(watch, _SOLD_ON) for _ in range(options.launches)]
         days = [first + timedelta(days=number) for number in range(options.files)]
@@ -191,7 +191,7 @@ def _measure(scratch: Scratch, options: argparse.Namespace) -> Latency:
 
 
 def _idle(ui: "_Ui", warehouse: Database, seconds: float) -> Idle:
-    """What everything takes in so many seconds of idling."""
+    """Measure the idle consumption over some seconds."""
     roots = (ui.process.pid, warehouse.server_pid)
     before, position, began = _cpu(roots), _log_position(warehouse), time.monotonic()
     time.sleep(seconds)
@@ -207,7 +207,7 @@ def _processes(roots: Sequence[int]) -> list[psutil.Process]:
 
 
 def _cpu(roots: Sequence[int]) -> float:
-    """CPU seconds of all processes, and of those among them that have ended."""
+    """CPU seconds of all processes, including child processes that have ended."""
     total = 0.0
     for process in _processes(roots):
         used = process.cpu_times()
@@ -244,7 +244,7 @@ def _launch(watch: "_Watch", day: date) -> Launch:
     messages.print(
         f"launch: first step {launch.first_step_seconds:.2f} s, end {launch.end_seconds:.1f} s"
     )
-    time.sleep(_CALM_SECONDS)
+    time.sleep(_SETTLE_SECONDS)
     return launch
 
 
@@ -253,7 +253,7 @@ def _drop(scratch: Scratch, watch: "_Watch", day: date) -> Arrival:
     deliver_again(scratch.landing, _SOLD_ON, day)
     seconds = watch.until_there(day)
     messages.print(f"{day}: {seconds:.1f} s")
-    time.sleep(_CALM_SECONDS)
+    time.sleep(_SETTLE_SECONDS)
     with psycopg.connect(watch.warehouse.url) as session:
         published = session.execute(_PUBLISHED, (day,)).fetchall()
     return Arrival(
@@ -263,14 +263,14 @@ def _drop(scratch: Scratch, watch: "_Watch", day: date) -> Arrival:
 
 @dataclass(frozen=True)
 class _Ui:
-    """A web server of Dagster's, started by `process`."""
+    """Dagster's web server, started by `process`."""
 
     process: "subprocess.Popen[str]"
     url: str
     log: Path
 
     def ask(self, query: str, **variables: object) -> Any:
-        """The data of an answer."""
+        """The `data` of the response to a GraphQL query."""
         body = json.dumps({"query": query, "variables": variables}).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(self.url, body, headers)  # noqa: S310 - our own server
@@ -278,7 +278,7 @@ class _Ui:
             return json.load(answer)["data"]
 
     def is_usable(self) -> bool:
-        """Whether it shows the definitions."""
+        """Whether the code location is loaded."""
         try:
             entries = self.ask(_LOCATIONS)["workspaceOrError"]["locationEntries"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -339,13 +339,13 @@ def _has_day(session: psycopg.Connection, day: date) -> bool:
     try:
         row = session.execute(_HAS_DAY, (day,)).fetchone()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-        return False  # the first run makes the marts
+        return False  # the first run creates the marts
     return bool(row and row[0])
 
 
 @contextmanager
 def _empty_project(folder: Path) -> Iterator[tuple[_Ui, float]]:
-    """`dagster dev` over definitions without anything, on an instance of its own."""
+    """`dagster dev` with empty definitions, on its own instance."""
     folder.mkdir()
     (folder / "empty.py").write_text(_EMPTY_PROJECT)
     (folder / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
@@ -360,7 +360,7 @@ def _empty_project(folder: Path) -> Iterator[tuple[_Ui, float]]:
 def _serving(
     command: Sequence[str], environment: Mapping[str, str], log: Path
 ) -> Iterator[tuple[_Ui, float]]:
-    """A command that serves Dagster's UI, and the seconds until it could be used."""
+    """A command that serves Dagster's UI, and the seconds until the UI was usable."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -390,16 +390,16 @@ def _serving(
             try:
                 process.wait(_END_SECONDS)
             except subprocess.TimeoutExpired:
-                messages.print("it did not end by itself")
+                messages.print("it did not stop after SIGINT, and is killed")
             end_group(process)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.latency",
-        description="Measure headrace dev: its start, idling, launches, and files on their way.",
+        description="Measure headrace dev: its start, idle consumption, launches, files to a mart.",
     )
-    parser.add_argument("--history", type=int, default=366, help="days that are there before")
+    parser.add_argument("--history", type=int, default=366, help="days that are loaded before")
     parser.add_argument("--files", type=int, default=5, help="files to drop, one by one")
     parser.add_argument("--launches", type=int, default=5, help="runs to launch, one by one")
     parser.add_argument("--idle", type=float, default=120, help="seconds of idling to measure")

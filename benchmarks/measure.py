@@ -1,4 +1,4 @@
-"""What a command takes: seconds, and memory at its peak."""
+"""Measures a command: seconds, CPU seconds, peak memory."""
 
 import os
 import resource
@@ -16,29 +16,27 @@ import psutil
 from headrace.errors import PermanentError
 
 _SAMPLE_SECONDS = 0.1
-# What takes long to look at, and would slow down what is measured: finding the processes, for which
-# the system's whole list is read, and the memory of Postgres. It shares its buffers, so that only
-# PSS, which divides them, can be summed.
-_SAMPLES_A_CLOSE_LOOK = 10
+# Only every tenth sample finds the processes, which reads the system's whole process table, and the
+# memory of Postgres: more would slow the command down. Postgres shares its buffers, so that only
+# PSS, which divides shared pages, can be summed.
+_SAMPLES_BETWEEN_SCANS = 10
 
 
 class CommandFailedError(PermanentError):
-    """A command of the benchmark ended badly."""
+    """A command of the benchmark failed."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one command took.
+    """The measurements of one command.
 
     Attributes:
         seconds: From the start of its process to the end.
-        cpu_seconds: Of its processes and of the server's, together: what other programs on the
-            machine do hardly changes them.
-        rss_bytes: Peak of the memory of its processes, summed; pages that they share count more
-            than once.
-        postgres_bytes: Peak of the proportional memory of the server's processes; None where the
-            system does not tell (macOS).
-        stdout: What it printed.
+        cpu_seconds: CPU of its processes and the server's; depends little on other load.
+        rss_bytes: Peak of the summed memory of its processes; shared pages count several times.
+        postgres_bytes: Peak of the proportional memory of the server's processes; None if the
+            system does not report it (macOS).
+        stdout: Its output.
     """
 
     seconds: float
@@ -56,17 +54,17 @@ def measure(
     server_pid: int,
     limit_seconds: float,
 ) -> Measured:
-    """Run a command to its end.
+    """Run a command to its end, and measure it.
 
     Args:
         command: Program and arguments.
         environment: All of its variables.
-        folder: Where it runs.
-        server_pid: The Postgres it uses, which is none of its children.
-        limit_seconds: When it is ended.
+        folder: Working directory.
+        server_pid: The Postgres that it uses, which is not its child process.
+        limit_seconds: It is killed after this time.
 
     Raises:
-        CommandFailedError: It ended with another code than 0, or not in time.
+        CommandFailedError: Its exit code is not 0, or it was killed.
     """
     cpu_before = _own_cpu() + _server_cpu(server_pid)
     began = time.monotonic()
@@ -95,14 +93,14 @@ def measure(
     if process.returncode:
         raise CommandFailedError(
             f"{_shown(command)} ended with code {process.returncode}:\n{stderr}{stdout}".rstrip(),
-            fix="run it again with --keep, and look into the folder that is named then",
+            fix="run it again with --keep, and read the logs in the folder that it names",
         )
     cpu_seconds = _own_cpu() + _server_cpu(server_pid) - cpu_before
     return Measured(seconds, cpu_seconds, watch.rss_bytes, watch.postgres_bytes, stdout)
 
 
 def end_group(process: "subprocess.Popen[str]") -> None:
-    """End what a process of `start_new_session` left running, and itself."""
+    """Kill the process group of a process with `start_new_session`."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -111,7 +109,7 @@ def end_group(process: "subprocess.Popen[str]") -> None:
 
 
 class _Watch(threading.Thread):
-    """Looks at the memory of a command and of its server until it is told to end."""
+    """Samples the memory of a command and its server until `end`."""
 
     def __init__(self, command_pid: int, server_pid: int) -> None:
         super().__init__(daemon=True)
@@ -125,7 +123,7 @@ class _Watch(threading.Thread):
         for sample in count():
             if self._ended.wait(_SAMPLE_SECONDS):
                 return
-            if sample % _SAMPLES_A_CLOSE_LOOK == 0:
+            if sample % _SAMPLES_BETWEEN_SCANS == 0:
                 processes = _tree(self._command)
                 found = max(self.postgres_bytes or 0, _pss(_tree(self._postgres)))
                 self.postgres_bytes = found or None
@@ -137,13 +135,13 @@ class _Watch(threading.Thread):
 
 
 def _own_cpu() -> float:
-    """Of all commands that ended; one runs at a time."""
+    """CPU seconds of all commands that have ended; one runs at a time."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def _server_cpu(pid: int) -> float:
-    """Of a server's processes, those that ended included where the system adds them up (Linux)."""
+    """CPU seconds of a server's processes; on Linux including processes that have ended."""
     server, *sessions = _tree(pid)
     ended = server.cpu_times()
     total: float = getattr(ended, "children_user", 0.0) + getattr(ended, "children_system", 0.0)

@@ -1,18 +1,18 @@
-"""One more day of sales than the demo has: an earlier day's receipts with another date."""
+"""Sales of a day after the demo's year: an earlier day's receipts with another date."""
 
 import csv
 from datetime import date
 from pathlib import Path
 
-# Above all numbers of the year, so that no receipt has two days.
+# Added to basket numbers; larger than all of the year's, so that no receipt has two days.
 _LATER_BASKETS = 10_000_000_000
 
 
 def deliver_again(landing: Path, sold_on: date, day: date) -> Path:
-    """Put the sales of `sold_on` into the landing folder once more, as those of `day`.
+    """Write the sales of `sold_on` to the landing folder again, as sales of `day`.
 
-    The same lines at the same times of day, on receipts with new numbers. The file is complete
-    when it appears under its name.
+    Lines and times of day are the same; receipts have new numbers. The file is renamed when it is
+    complete.
 
     Returns:
         The new file.

@@ -1,4 +1,4 @@
-"""What the benchmark found: tables for people, one JSON document for programs."""
+"""Reports of the benchmark: tables, and one JSON document."""
 
 import os
 import platform
@@ -16,29 +16,29 @@ _MIB = 2**20
 
 
 def print_rounds(rounds: Sequence[Round]) -> None:
-    """The figures, medians of the rounds; then where the platform's time goes."""
-    floors = [floor for one in rounds for floor in one.floors]
-    floor_seconds = _median(rounds, lambda one: one.floor_seconds)
-    columns = ("", "seconds", "x floor", "CPU s", "RSS MiB", "Postgres MiB", "aim")
+    """Print the medians of the rounds, then the seconds of each step."""
+    baselines = [baseline for one in rounds for baseline in one.baselines]
+    baseline_seconds = _median(rounds, lambda one: one.baseline_seconds)
+    columns = ("", "seconds", "x baseline", "CPU s", "RSS MiB", "Postgres MiB", "aim")
     rows = [
-        _row("floor: the year", floors, floor_seconds, ""),
+        _row("baseline: the year", baselines, baseline_seconds, ""),
         _row(
             "platform: the year",
             [one.year.measured for one in rounds],
-            floor_seconds,
+            baseline_seconds,
             "5 x, 2,048 MiB",
         ),
         _row(
             "platform: one more day",
             [one.next_day.measured for one in rounds],
-            floor_seconds,
+            baseline_seconds,
             "6 s",
         ),
-        _row("platform: a day again", [one.rerun.measured for one in rounds], floor_seconds, ""),
+        _row("platform: a day again", [one.rerun.measured for one in rounds], baseline_seconds, ""),
     ]
     print_table(columns, rows, title=_title(rounds))
     first_start = _median(rounds, lambda one: one.first_start_seconds)
-    messages.print(f"Not in these: the first start of a home's Postgres, {first_start:.1f} s")
+    messages.print(f"Not included: the first start of a home's Postgres, {first_start:.1f} s")
     for title, pick in _BACKFILLS.items():
         print_table(
             ("step", "seconds", "share"),
@@ -48,7 +48,7 @@ def print_rounds(rounds: Sequence[Round]) -> None:
 
 
 def as_document(rounds: Sequence[Round]) -> dict[str, Any]:
-    """Everything measured, with the medians on top; seconds and bytes."""
+    """All measurements, in seconds and bytes; the medians come first."""
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": VERSION,
@@ -57,7 +57,7 @@ def as_document(rounds: Sequence[Round]) -> dict[str, Any]:
         "python": platform.python_version(),
         "ratio": round(_median(rounds, lambda one: one.ratio), 2),
         "cpu_ratio": round(_median(rounds, lambda one: one.cpu_ratio), 2),
-        "floor_seconds": round(_median(rounds, lambda one: one.floor_seconds), 2),
+        "baseline_seconds": round(_median(rounds, lambda one: one.baseline_seconds), 2),
         "year_seconds": round(_median(rounds, lambda one: one.year.seconds), 2),
         "next_day_seconds": round(_median(rounds, lambda one: one.next_day.seconds), 2),
         "rerun_seconds": round(_median(rounds, lambda one: one.rerun.seconds), 2),
@@ -76,18 +76,18 @@ _BACKFILLS: dict[str, Callable[[Round], Backfill]] = {
 def _title(rounds: Sequence[Round]) -> str:
     ratio = _median(rounds, lambda one: one.ratio)
     return (
-        f"The platform's cold year takes {ratio:.1f} times the floor's "
+        f"The platform's cold year takes {ratio:.1f} times the baseline's "
         f"(rounds: {len(rounds)}, cores: {os.cpu_count()})"
     )
 
 
-def _row(name: str, runs: Sequence[Measured], floor_seconds: float, aim: str) -> tuple[str, ...]:
+def _row(name: str, runs: Sequence[Measured], baseline_seconds: float, aim: str) -> tuple[str, ...]:
     seconds = statistics.median(run.seconds for run in runs)
     postgres = [run.postgres_bytes for run in runs if run.postgres_bytes]
     return (
         name,
         f"{seconds:.2f}",
-        f"{seconds / floor_seconds:.2f}",
+        f"{seconds / baseline_seconds:.2f}",
         f"{statistics.median(run.cpu_seconds for run in runs):.1f}",
         f"{max(run.rss_bytes for run in runs) / _MIB:,.0f}",
         f"{max(postgres) / _MIB:,.0f}" if postgres else "unknown",
@@ -96,7 +96,7 @@ def _row(name: str, runs: Sequence[Measured], floor_seconds: float, aim: str) ->
 
 
 def _steps(runs: Sequence[Backfill]) -> list[tuple[str, str, str]]:
-    """Each step's median over the rounds, the longest first, and what lies outside of them."""
+    """The median of each step over the rounds, longest first, and the time outside of steps."""
     whole = statistics.median(run.seconds for run in runs)
     seconds: dict[str, list[float]] = {}
     for run in runs:
@@ -117,7 +117,7 @@ def _round_document(one: Round) -> dict[str, Any]:
     return {
         "ratio": round(one.ratio, 2),
         "first_start_of_postgres_seconds": round(one.first_start_seconds, 2),
-        "floors": [_measured_document(floor) for floor in one.floors],
+        "baselines": [_measured_document(baseline) for baseline in one.baselines],
         "year": _backfill_document(one.year),
         "next_day": _backfill_document(one.next_day),
         "rerun": _backfill_document(one.rerun),

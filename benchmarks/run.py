@@ -1,4 +1,4 @@
-"""`make bench`: the platform against the floor, over the same files, with equal contents."""
+"""`make bench`: the platform against the baseline, over the same files, with equal tables."""
 
 import argparse
 import json
@@ -16,9 +16,9 @@ from headrace.errors import HeadraceError
 
 
 def main() -> int:
-    """Run the rounds, print what they took, say what differs."""
+    """Run the rounds, print the figures and the differences."""
     options = _options()
-    # By default it would end us at once, and leave servers behind.
+    # The default handler would exit at once, and leave servers running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         rounds = _run(options)
@@ -40,32 +40,37 @@ def main() -> int:
 def _run(options: argparse.Namespace) -> list[Round]:
     with scratch_folder(keep=options.keep) as scratch:
         if options.keep:
-            messages.print(f"working in {scratch.root}, which stays")
+            messages.print(f"working in {scratch.root}, which is kept")
         staged = stage_landing(scratch.landing)
         messages.print(f"staged {len(staged.files)} files, {staged.rows('transactions'):,} sales")
-        floor = start_server(scratch.home("floor"))
-        bench = Bench(scratch, floor, options.limit, messages.print)
+        baseline = start_server(scratch.home("baseline"))
+        bench = Bench(
+            scratch=scratch,
+            limit_seconds=options.limit,
+            say=messages.print,
+            baseline=baseline,
+        )
         rounds = [bench.run_round(number) for number in range(1, options.rounds + 1)]
-        messages.print(events.describe(_stored_events(scratch, floor)))
+        messages.print(events.describe(_stored_events(scratch, baseline)))
         return rounds
 
 
-def _stored_events(scratch: Scratch, floor: Database) -> events.StoredEvents:
-    """What the first round's year had Dagster remember, stored by itself on the floor's server."""
+def _stored_events(scratch: Scratch, baseline: Database) -> events.StoredEvents:
+    """Store the Dagster events of the first round again, on the baseline's server."""
     home = start_server(scratch.home("home-1"))
-    return events.store_again(replace(home, name="dagster"), floor.emptied("events"))
+    return events.store_again(replace(home, name="dagster"), baseline.emptied("events"))
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.run",
-        description="Measure the platform against a script written by hand for the same files.",
+        description="Measure the platform against a hand-written script for the same files.",
     )
-    parser.add_argument("--rounds", type=int, default=1, help="how often all is measured")
+    parser.add_argument("--rounds", type=int, default=1, help="number of rounds")
     parser.add_argument("--out", type=Path, help="also write all figures to this file, as JSON")
     parser.add_argument("--keep", action="store_true", help="leave the scratch folder")
     parser.add_argument(
-        "--limit", type=float, default=900, help="seconds after which a command is ended"
+        "--limit", type=float, default=900, help="seconds after which a command is killed"
     )
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""Where the benchmark works: one folder with everything that it makes, and nothing left of it."""
+"""The benchmark's scratch folder with homes and servers, which is deleted afterwards."""
 
 import os
 import shutil
@@ -21,19 +21,19 @@ from headrace.project.home import Home
 
 PROJECT = Path(__file__).resolve().parent.parent
 
-# What the caller's shell says about an installation of his own must not reach the scratch one.
+# Prefixes of variables of the caller's own installation, which commands must not inherit.
 _FOREIGN = ("HEADRACE_", "DAGSTER_", "PIPELINE_ENV", "DBT_")
 
 
 @dataclass(frozen=True)
 class Scratch:
-    """A folder with a landing folder, a configuration, homes, and servers that end with it."""
+    """A folder with a landing folder, a configuration, homes and their servers."""
 
     root: Path
 
     @property
     def landing(self) -> Path:
-        """The files that the floor and every home read."""
+        """The files that the baseline and every home read."""
         return self.root / "landing"
 
     @property
@@ -52,7 +52,7 @@ class Scratch:
         (self.config / "development.yaml").write_text(yaml.safe_dump(overlay))
 
     def environment(self, home: Home) -> dict[str, str]:
-        """Variables for a command on `home`, whatever the caller's own say."""
+        """Variables for a command on `home`, without those of the caller's installation."""
         own = {
             "HEADRACE_HOME": str(home.root),
             "HEADRACE_CONFIG": str(self.config),
@@ -61,34 +61,34 @@ class Scratch:
         return {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)} | own
 
     def home(self, name: str) -> Home:
-        """An installation's folder; nothing is made yet."""
+        """A home by name; it is not created."""
         return Home(self.root / name)
 
     def stop(self) -> None:
-        """End the servers of all homes."""
+        """Stop the servers of all homes."""
         for home in self.root.glob("*/postgres"):
             server.stop(home)
 
 
 @dataclass(frozen=True)
 class Database:
-    """A server, and the database on it that a warehouse is in."""
+    """A database on a server."""
 
     postgres: EmbeddedPostgres
     name: str = "warehouse"
 
     @property
     def url(self) -> str:
-        """For psycopg."""
+        """URL for psycopg."""
         return self.postgres.uri(self.name)
 
     @property
     def server_pid(self) -> int:
-        """Process id of the server's first process; its sessions are its children."""
+        """Process id of the postmaster; its sessions are child processes."""
         return int((self.postgres.data_directory / "postmaster.pid").read_text().split()[0])
 
     def emptied(self, name: str) -> "Database":
-        """A new, empty database on the same server, in the place of one of the same name."""
+        """Create an empty database on the same server; one of the same name is dropped."""
         database = sql.Identifier(name)
         with psycopg.connect(self.postgres.uri("postgres"), autocommit=True) as session:
             session.execute(sql.SQL("drop database if exists {} with (force)").format(database))
@@ -96,19 +96,16 @@ class Database:
         return replace(self, name=name)
 
     def checkpoint(self) -> None:
-        """Write out what is due, so that it does not fall into what is timed next."""
+        """Run a checkpoint, so that none falls into the next measurement."""
         with psycopg.connect(self.postgres.uri("postgres"), autocommit=True) as session:
             session.execute("checkpoint")
 
 
 @contextmanager
 def scratch_folder(*, keep: bool = False) -> Iterator[Scratch]:
-    """A folder in the system's place for temporary files; gone afterwards, unless it is kept.
-
-    Its servers end in any case.
-    """
+    """A temporary folder, deleted after the block unless `keep`; its servers are stopped."""
     root = Path(tempfile.mkdtemp(prefix="headrace-bench-"))
-    # For root, Postgres runs as a user of its own, who must be able to pass through.
+    # If root runs this, Postgres runs as another user, who needs access to the folder.
     root.chmod(0o711)
     scratch = Scratch(root)
     try:
@@ -120,7 +117,7 @@ def scratch_folder(*, keep: bool = False) -> Iterator[Scratch]:
 
 
 def start_server(home: Home) -> Database:
-    """The Postgres of a home, with its databases; made if it is not there."""
+    """Start the Postgres of a home; it is created if it does not exist."""
     return Database(server.start(home.postgres))
 
 

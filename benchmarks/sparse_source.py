@@ -1,7 +1,7 @@
 """A sparse source: small reference files and two facts in undated files over six years.
 
-`python -m benchmarks.sparse_source FOLDER [none|day|…]` prints what one `headrace backfill` of all
-days took: seconds, CPU seconds of the command and of PostgreSQL, memory, disk.
+`python -m benchmarks.sparse_source FOLDER [none|day|…]` measures one `headrace backfill` of all
+days: seconds, CPU seconds of the command and of PostgreSQL, memory, disk.
 """
 
 import json
@@ -39,7 +39,7 @@ def make(folder: Path, partition: str = "none") -> None:
     """Write the landing zone and the configuration of an installation into a folder.
 
     Args:
-        folder: HEADRACE_HOME becomes `home` in it, the configuration `config`.
+        folder: Its `home` is HEADRACE_HOME, its `config` the configuration.
         partition: Grain of the facts' entities.
     """
     drawn = random.Random(20180101)  # noqa: S311  # the same files each time
@@ -136,9 +136,9 @@ def _dump(path: Path, values: dict[str, Any]) -> None:
 
 
 def measure(folder: Path) -> dict[str, Any]:
-    """Run all days once by the command line, with the first start of PostgreSQL.
+    """Run all days once by the command line, including the first start of PostgreSQL.
 
-    The peak is that of the largest process; the disk holds the home and PostgreSQL's files.
+    `peak_mib` is of the largest process; `disk_mb` includes PostgreSQL's files.
     """
     home = folder / "home"
     environment = {

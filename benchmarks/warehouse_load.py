@@ -1,9 +1,9 @@
 """Facts into the warehouse: the platform against a bare COPY with the same indexes.
 
-Both read the same Parquet files of the lake and end with the same rows under the same indexes. The
-bare way is one session with pgpq's binary COPY, then CREATE INDEX; for a day, a COPY into the
-month's table with its indexes. The platform's way has all that a load has: guard, staging, totals
-and foreign keys audited, publication in one transaction, statistics.
+Both read the same Parquet files of the lake, and produce the same rows and indexes. The bare load
+is one session with pgpq's binary COPY, then CREATE INDEX; for a day, a COPY into the month's table
+with its indexes. The platform's load is complete: validation, staging, audit of totals and foreign
+keys, publication in one transaction, statistics.
 """
 
 import argparse
@@ -46,7 +46,7 @@ _ROWS_A_MESSAGE = 16_384
 
 @dataclass(frozen=True)
 class Loads:
-    """Both ways over the same rows: the best of some rounds, in seconds."""
+    """Both loads of the same rows: the best of some rounds, in seconds."""
 
     what: str
     rows: int
@@ -55,7 +55,7 @@ class Loads:
 
     @property
     def ratio(self) -> float:
-        """The platform's rate as a share of the bare one; 0.7 is aimed at."""
+        """The platform's rate as a share of the bare one; the target is 0.7."""
         return self.bare_seconds / self.platform_seconds
 
 
@@ -83,13 +83,13 @@ def main() -> int:
 
 
 def compare(database: Database, lake: Path, days: int, rounds: int) -> list[Loads]:
-    """Load `days` days at once and then single days, each both ways, in turn."""
+    """Load `days` days at once, then single days, by both loads in turn."""
     bench = _Bench(database, lake, [FIRST + timedelta(days=n) for n in range(days)])
     return [bench.all_at_once(rounds), bench.day_by_day()]
 
 
 class _Bench:
-    """A fact in the lake, its dimensions in Postgres, and the two ways to load it."""
+    """A fact in the lake, its dimensions in Postgres, and the two loads."""
 
     def __init__(self, database: Database, lake: Path, days: Sequence[date]) -> None:
         self._project = _project()
@@ -103,7 +103,7 @@ class _Bench:
             _make_dimensions(session)
 
     def all_at_once(self, rounds: int) -> Loads:
-        """Every day into a table that is not there."""
+        """Load all days into a new table."""
         bare, platform = [], []
         for _ in range(rounds):
             with self._without_facts():
@@ -113,10 +113,10 @@ class _Bench:
         return Loads(f"{len(self._days)} days", self._rows(self._days), min(bare), min(platform))
 
     def day_by_day(self) -> Loads:
-        """The last month's days, in turn by one way and the other, into a table with the others.
+        """Load the last month's days, by both loads in turn, into a table with the other days.
 
-        Every day has the same number of rows; each way finds the table as the other left it. The
-        month's first day is there before: what a day costs, not what a new month costs.
+        Every day has the same number of rows. The month's first day is loaded before, so that the
+        cost of a new month is not included.
         """
         last = [day for day in self._days if month_of(day) == month_of(self._days[-1])][1:]
         bare, platform = [], []

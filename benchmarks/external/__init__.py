@@ -1,6 +1,6 @@
-"""The platform before a referee: a benchmark folder that is not ours, with its floor and checks.
+"""The platform on an external benchmark, with that benchmark's data, baseline and checks.
 
-The folder holds `stage.py` (data and expected answers), `peer_floor.py` (the floor), `verify.py`
-(is a warehouse right?) and `run_all.py` (other programs that do the same). Nothing of it is copied
-here; what is here is the platform's configuration for its files, YAML alone.
+Its folder has `stage.py` (data and expected answers), `peer_floor.py` (the baseline), `verify.py`
+(checks of a warehouse) and `run_all.py` (other programs for the same task). This package has only
+the platform's configuration for its files.
 """

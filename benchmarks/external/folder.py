@@ -1,4 +1,4 @@
-"""The referee's folder: its data, its floor, its verdicts."""
+"""The external benchmark's folder: its data, its baseline, its checks."""
 
 import json
 import os
@@ -22,35 +22,35 @@ _PROGRAMS = ("stage.py", "peer_floor.py", "verify.py", "schema.py")
 
 
 @dataclass(frozen=True)
-class Referee:
-    """The folder, and where it staged its data.
+class BenchmarkFolder:
+    """An external benchmark.
 
     Attributes:
-        bench: The folder with the programs.
-        work: Its data: `landing`, `increment`, `expected.json`.
+        bench: The folder with its programs.
+        work: The folder for its data: `landing`, `increment`, `expected.json`.
     """
 
     bench: Path
     work: Path
 
     def require(self) -> None:
-        """Raise ConfigError unless the folder holds the programs that are called here."""
+        """Raise ConfigError if a program is missing in the folder."""
         if missing := [name for name in _PROGRAMS if not (self.bench / name).is_file()]:
             raise ConfigError(
-                f"{self.bench}: there is no {', '.join(missing)} here",
-                fix="give the benchmark's folder: --bench DIR, or HEADRACE_REFEREE=DIR",
+                f"{self.bench}: missing {', '.join(missing)}",
+                fix="give the benchmark's folder: --bench DIR, or HEADRACE_EXTERNAL_BENCHMARK=DIR",
             )
 
     def stage(self, say: Callable[[str], None]) -> None:
-        """Have the folder write its data and its expected answers, unless they are there.
+        """Generate the data and the expected answers, unless they exist.
 
         Raises:
-            ConfigError: What its program needs cannot be installed.
+            ConfigError: A package that its program needs cannot be installed.
             CommandFailedError: Its program failed.
         """
         if (self.work / "expected.json").is_file():
             return
-        say(f"staging the referee's data in {self.work}: once, about a minute")
+        say(f"staging the external benchmark's data in {self.work}: once, about a minute")
         self.work.mkdir(parents=True, exist_ok=True)
         packages = self._packages()
         command = [sys.executable, str(self.bench / "stage.py"), "--out", str(self.work)]
@@ -63,25 +63,25 @@ class Referee:
         return date.fromisoformat(expected["increment_day"])
 
     def deliver_year(self, landing: Path) -> None:
-        """Copy the year's files, with their times."""
+        """Copy the year's files, with their modification times."""
         shutil.copytree(self.work / "landing", landing)
 
     def deliver_day(self, landing: Path) -> None:
         """Add the files of the day after."""
         shutil.copytree(self.work / "increment", landing, dirs_exist_ok=True)
 
-    def floor(self, landing: Path, url: str, state: State) -> list[str]:
-        """The command of the floor: the year into an empty database, or the day on top of it."""
+    def baseline(self, landing: Path, url: str, state: State) -> list[str]:
+        """The command of the baseline: the year into an empty database, or the day on top of it."""
         command = [sys.executable, str(self.bench / "peer_floor.py")]
         command += ["--landing", str(landing), "--pg", url]
         return command if state == "year" else [*command, "--increment", str(self.day)]
 
     def differences(self, url: str, state: State) -> tuple[str, ...]:
-        """What the folder finds wrong with a warehouse; empty when every check passes.
+        """The failed checks of a warehouse.
 
         Args:
-            url: Whose search path leads to the tables.
-            state: Which answers it must give.
+            url: URL of the database, with a search path to the tables.
+            state: The expected state.
         """
         command = [sys.executable, str(self.bench / "verify.py"), "--pg", url]
         command += ["--expected", str(self.work / "expected.json"), "--state", state]
@@ -89,22 +89,22 @@ class Referee:
         lines = answer.stdout.split("\n") if answer.stdout else []
         found = tuple(line for line in lines if line and line != "OK")
         if answer.returncode and not found:
-            # It broke off: a table or a column is not there at all.
+            # The program failed: a table or a column is missing.
             return (answer.stderr.strip().split("\n")[-1],)
         return found
 
     def run_peers(self, names: str, results: Path) -> list[dict[str, Any]]:
-        """Run other programs with the folder's own runner, on a server of its own.
+        """Run other programs with the benchmark's own runner and server.
 
         Args:
-            names: As the runner knows them, commas between.
+            names: Names of programs, separated by commas.
             results: File for the figures.
 
         Returns:
-            One document a run, those of its floor included.
+            One document a run, including runs of its baseline.
 
         Raises:
-            ConfigError: The folder's environment for them is not set up.
+            ConfigError: The environments of the programs are not set up.
         """
         python = self.work / "venv-base/bin/python"
         if not python.exists():
@@ -118,14 +118,14 @@ class Referee:
         return runs
 
     def _packages(self) -> Path:
-        """Folder of the one package that the folder's staging wants and the project does not."""
+        """Folder with polars, which `stage.py` needs and the project does not."""
         packages = self.work / "stage-packages"
         uv = shutil.which("uv") or str(PROJECT / ".venv-uv/bin/uv")
         try:
             _run([uv, "pip", "install", "--quiet", "--target", str(packages), "polars"])
         except (CommandFailedError, FileNotFoundError) as error:
             raise ConfigError(
-                "polars, with which the referee stages, could not be installed",
+                "polars, which the external benchmark's stage.py needs, could not be installed",
                 fix=f"{self.bench / 'setup.sh'} {self.work}",
             ) from error
         return packages
@@ -142,5 +142,5 @@ def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
     if answer.returncode:
         raise CommandFailedError(
             f"{' '.join(command)} ended with code {answer.returncode}:\n{answer.stderr.rstrip()}",
-            fix="see what the referee's program says there",
+            fix="see the output of the external benchmark's program",
         )

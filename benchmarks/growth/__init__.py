@@ -1,5 +1,5 @@
-"""Does a day in order cost more when history is longer?
+"""The cost of one more day after a history, and after a history ten times as long.
 
-A shop with few products that change often, loaded for some days and for ten times as many. Then
-the next days, each timed: the columns of the two histories should be the same.
+A shop with few products that change often is loaded for both numbers of days; then the next days
+are measured. The cost should not depend on the length of the history.
 """

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.growth`: one more day after a history, and after ten times as much."""
+"""`python -m benchmarks.growth`: one more day after a history, and after one ten times as long."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ from headrace.project.home import Home
 
 FIRST = date(2016, 1, 1)
 PRODUCTS, CHANGED, SOLD = 20_000, 2_000, 2_000
-# The first day after the history also pays for what a process does once.
+# The first of these is not reported: it includes the start-up work of the process.
 NEXT_DAYS = 4
 SELECT = "+group:warehouse"
 _CONFIG = Path(__file__).parent / "config"
@@ -29,12 +29,12 @@ _CONFIG = Path(__file__).parent / "config"
 
 @dataclass(frozen=True)
 class Day:
-    """What one more day took.
+    """The measurements of one run.
 
     Attributes:
-        seconds: In all, and by step.
-        bytes_read: What the process read from files (Linux's rchar).
-        peak_bytes: The most memory that the process held meanwhile (Linux's VmHWM).
+        seconds: Total seconds, and seconds of each step.
+        bytes_read: Bytes that the process read from files (Linux's rchar).
+        peak_bytes: Peak memory of the process (Linux's VmHWM).
     """
 
     seconds: dict[str, float]
@@ -44,18 +44,18 @@ class Day:
 
 @dataclass(frozen=True)
 class Grown:
-    """A history, loaded in one run, and some days after it."""
+    """A history that was loaded in one run, and some days after it."""
 
     history: Day
     days: list[Day]
 
 
 def deliver(landing: Path, number: int) -> None:
-    """Write the files of a day, numbered from 0: the first one has all products."""
+    """Write the files of a day, numbered from 0; day 0 has all products."""
     random = Random(number)  # noqa: S311  # reproducible
     day = FIRST + timedelta(days=number)
-    told = range(PRODUCTS) if number == 0 else sorted(random.sample(range(PRODUCTS), CHANGED))
-    products = [f"{n},{random.choice('ABCD')},{random.randrange(1000)}" for n in told]
+    changed = range(PRODUCTS) if number == 0 else sorted(random.sample(range(PRODUCTS), CHANGED))
+    products = [f"{n},{random.choice('ABCD')},{random.randrange(1000)}" for n in changed]
     sales = [
         f"{number * SOLD + n},{random.randrange(PRODUCTS)},{day} 12:00:00,{random.randrange(99)}.50"
         for n in range(SOLD)
@@ -65,8 +65,8 @@ def deliver(landing: Path, number: int) -> None:
 
 
 def measure(landing: Path, history: int) -> Grown:
-    """Load a history of so many days in this process, then some more days, each by itself."""
-    # Here, because the environment has to be set before.
+    """Load a history of some days in this process, then the next days one by one."""
+    # Imported here, after the environment is set.
     from headrace.cli.backfill import run_backfill  # noqa: PLC0415
 
     for number in range(history):
@@ -74,7 +74,7 @@ def measure(landing: Path, history: int) -> Grown:
 
     def run(start: int, end: int) -> Day:
         began, read = perf_counter(), _bytes_read()
-        _forget_peak()
+        _reset_peak()
         days = (FIRST + timedelta(days=start), FIRST + timedelta(days=end))
         result = run_backfill(*days, select=SELECT, quiet=True)
         if result.exit_code:
@@ -91,7 +91,7 @@ def measure(landing: Path, history: int) -> Grown:
 
 
 def report(found: dict[int, Grown]) -> list[str]:
-    """Lines of a table: medians of the days after each history, and peaks of memory."""
+    """Lines of a table: medians of the days after each history, and peak memory."""
     short, long = sorted(found)
     lines = [f"{'one more day after':<34}{short:>7} days{long:>7} days    ratio"]
     for step in found[short].days[0].seconds:
@@ -113,7 +113,7 @@ def report(found: dict[int, Grown]) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run both histories, each in a process of its own."""
+    """Run both histories, each in its own process."""
     parser = argparse.ArgumentParser(prog="benchmarks.growth", description=__doc__)
     parser.add_argument("--days", type=int, default=36, help="days of the short history")
     parser.add_argument("--factor", type=int, default=10, help="how much longer the long one is")
@@ -157,7 +157,7 @@ def _write(path: Path, header: str, lines: Sequence[str]) -> None:
     scratch.replace(path)
 
 
-def _forget_peak() -> None:
+def _reset_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 

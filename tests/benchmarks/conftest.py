@@ -21,30 +21,30 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def built(landing: Path) -> Database:
-    """What the floor makes of the four days; read only."""
-    database = Database(servers.postgres()).emptied("floor_of_four_days")
+    """The baseline's tables of the four days; read only."""
+    database = Database(servers.postgres()).emptied("baseline_of_four_days")
     baseline.build(landing, database.url)
     return database
 
 
 @pytest.fixture
-def floor_session(built: Database) -> Iterator[psycopg.Connection]:
-    """Reads what the floor made."""
+def baseline_session(built: Database) -> Iterator[psycopg.Connection]:
+    """Reads the baseline's tables."""
     with psycopg.connect(built.url) as session:
         yield session
 
 
 @pytest.fixture(scope="session")
 def built_again(landing: Path) -> Database:
-    """The same in another database: changing a table must not wait for who reads the first."""
-    database = Database(servers.postgres()).emptied("floor_of_four_days_again")
+    """The same tables in another database, so that DDL does not wait for readers of the first."""
+    database = Database(servers.postgres()).emptied("baseline_of_four_days_again")
     baseline.build(landing, database.url)
     return database
 
 
 @pytest.fixture
 def warehouse(built_again: Database) -> Iterator[psycopg.Connection]:
-    """Holds what the floor made; what a test changes is seen in this session and then undone."""
+    """The baseline's tables, in a transaction that is rolled back after the test."""
     with psycopg.connect(built_again.url) as session:
         yield session
         session.rollback()

@@ -37,12 +37,12 @@ def as_of(versions: dict[int, list[Version]], member: str, at: str) -> str:
     return str(starts[0]) if starts else "1900-01-01 00:00:00"
 
 
-def test_the_floor_has_every_sale_with_the_versions_of_its_time(
-    floor_session: psycopg.Connection, sold: list[Line], landing: Path
+def test_the_baseline_has_every_sale_with_the_versions_of_its_time(
+    baseline_session: psycopg.Connection, sold: list[Line], landing: Path
 ) -> None:
     products = read_versions(landing, "products", "product_id")
     households = read_versions(landing, "households", "household_id")
-    found = floor_session.execute(
+    found = baseline_session.execute(
         """
         select basket_id, customer_id, dim_customer.valid_from, product_id, dim_product.valid_from,
                store_id, date, transaction_timestamp::text,
@@ -74,15 +74,15 @@ def test_the_floor_has_every_sale_with_the_versions_of_its_time(
     assert later, "no sale has a product that changed before: the files say nothing of history"
 
 
-def test_the_floors_dimension_has_the_versions_of_the_files(
-    floor_session: psycopg.Connection, landing: Path
+def test_the_baselines_dimension_has_the_versions_of_the_files(
+    baseline_session: psycopg.Connection, landing: Path
 ) -> None:
     expected = {
         (str(product), *map(str, (v.valid_from, v.valid_to)), v.attributes["package_size"])
         for product, versions in read_versions(landing, "products", "product_id").items()
         for v in versions
     }
-    found = floor_session.execute(
+    found = baseline_session.execute(
         """
         select product_id::text, valid_from::text, coalesce(valid_to::text, 'None'),
                coalesce(package_size, '')
@@ -93,8 +93,8 @@ def test_the_floors_dimension_has_the_versions_of_the_files(
     assert set(found) == expected
 
 
-def test_the_floors_customers_are_scored_by_what_they_bought(
-    floor_session: psycopg.Connection, sold: list[Line]
+def test_the_baselines_customers_are_scored_by_what_they_bought(
+    baseline_session: psycopg.Connection, sold: list[Line]
 ) -> None:
     baskets: defaultdict[str, set[str]] = defaultdict(set)
     money: defaultdict[str, Decimal] = defaultdict(Decimal)
@@ -104,7 +104,7 @@ def test_the_floors_customers_are_scored_by_what_they_bought(
         baskets[customer].add(line["basket_id"])
         money[customer] += Decimal(line["sales_value"])
         last[customer] = max(last[customer], line["transaction_timestamp"][:10])
-    found = floor_session.execute(
+    found = baseline_session.execute(
         "select customer_id, last_purchase_date, frequency, monetary from marts.mart_customer_rfm",
     )
     assert {tuple(map(str, row)) for row in found} == {
@@ -113,8 +113,8 @@ def test_the_floors_customers_are_scored_by_what_they_bought(
     }
 
 
-def test_the_floors_marts_add_up_to_its_sales(
-    floor_session: psycopg.Connection, sold: list[Line]
+def test_the_baselines_marts_add_up_to_its_sales(
+    baseline_session: psycopg.Connection, sold: list[Line]
 ) -> None:
     days, months = Totals(), Totals()
     for line in sold:
@@ -123,11 +123,11 @@ def test_the_floors_marts_add_up_to_its_sales(
             lines, units, money = totals.get(period, (0, 0, Decimal(0)))
             sales = money + Decimal(line["sales_value"])
             totals[period] = (lines + 1, units + int(line["quantity"]), sales)
-    by_day = floor_session.execute(
+    by_day = baseline_session.execute(
         "select date::text, sum(lines), sum(units), sum(sales)"
         " from marts.mart_daily_department group by date"
     )
-    by_month = floor_session.execute(
+    by_month = baseline_session.execute(
         "select month::text, sum(lines), sum(units), sum(sales)"
         " from marts.mart_product_month group by month"
     )

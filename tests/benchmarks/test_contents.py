@@ -73,7 +73,7 @@ CHANGES: dict[str, tuple[LiteralString, str]] = {
 
 
 def test_keys_may_differ_where_they_lead_to_the_same(
-    floor_session: psycopg.Connection, warehouse: psycopg.Connection
+    baseline_session: psycopg.Connection, warehouse: psycopg.Connection
 ) -> None:
     for table, key in (
         ("dim_product", "product_key"),
@@ -86,16 +86,16 @@ def test_keys_may_differ_where_they_lead_to_the_same(
             renumber.format(sql.Identifier("warehouse", table), key=sql.Identifier(key))
         )
     warehouse.execute("alter table warehouse.dim_product add column _more text")
-    assert compare(floor_session, warehouse) == []
+    assert compare(baseline_session, warehouse) == []
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_difference_is_found(
-    floor_session: psycopg.Connection, warehouse: psycopg.Connection, change: str
+    baseline_session: psycopg.Connection, warehouse: psycopg.Connection, change: str
 ) -> None:
     statement, table = CHANGES[change]
     warehouse.execute(statement)
-    assert {found.table for found in compare(floor_session, warehouse)} == {table}
+    assert {found.table for found in compare(baseline_session, warehouse)} == {table}
 
 
 def test_what_both_got_wrong_is_found_by_the_years_totals(warehouse: psycopg.Connection) -> None:

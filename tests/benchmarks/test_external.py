@@ -1,4 +1,4 @@
-"""The configuration for the referee's files, on a few lines of the same kind."""
+"""The configuration for the external benchmark's files, on a few lines of the same kind."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from benchmarks.external.match import configure
+from benchmarks.external.comparison import configure
 from benchmarks.scratch import PROJECT, Scratch, headrace, scratch_folder, start_server
 
 SALE = (
@@ -121,8 +121,8 @@ def test_only_products_have_an_unknown_member(shop: psycopg.Connection) -> None:
     assert unknown == (-1, "Unknown", date(1900, 1, 1))
 
 
-def test_without_a_folder_it_says_what_to_give() -> None:
-    environment = {k: v for k, v in os.environ.items() if k != "HEADRACE_REFEREE"}
+def test_without_a_folder_the_error_names_the_option_and_the_variable() -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "HEADRACE_EXTERNAL_BENCHMARK"}
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.external"],
         env=environment,
@@ -132,4 +132,4 @@ def test_without_a_folder_it_says_what_to_give() -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "--bench DIR, or HEADRACE_REFEREE=DIR" in done.stderr
+    assert "--bench DIR, or HEADRACE_EXTERNAL_BENCHMARK=DIR" in done.stderr
