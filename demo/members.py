@@ -1,4 +1,4 @@
-"""The shop's products and households through the year: a full file first, then files of changes."""
+"""Files of products and households: a full file on the first day, then change files."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
@@ -23,8 +23,8 @@ _CHANGING = {
 _UNITS = ("OZ", "LB", "CT", "ML")
 _USUAL_SIZE = 12
 _SHARE_REPACKED = 0.8
-# Who leaves is chosen among those whose sales pause for so many days: no sale falls into an
-# absence, so that what a department sold stays what it sold.
+# Deleted members are chosen among those whose sales pause for so many days: no sale falls into an
+# absence, so that the sales of departments do not change.
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 28, 90
 _EPOCH = date(1970, 1, 1)
 _MANY_DAYS = 100_000
@@ -33,7 +33,7 @@ _MANY_DAYS = 100_000
 def products_of_the_year(
     products: pa.Table, lines: pa.Table, first_day: date, end: date
 ) -> Iterator[tuple[date, pa.Table]]:
-    """Days and the rows that their files hold; about 5 % of products change, never departments."""
+    """The rows of each day's file; about 5 % of products change, but never their department."""
     history = History(
         name="product",
         key="product_id",
@@ -43,13 +43,13 @@ def products_of_the_year(
         first_day=first_day,
         last_day=end - timedelta(days=1),
     )
-    return _files(products, lines, history, away=24)
+    return _files(products, lines, history, absent=24)
 
 
 def households_of_the_year(
     households: pa.Table, lines: pa.Table, first_day: date, end: date
 ) -> Iterator[tuple[date, pa.Table]]:
-    """Days and the rows that their files hold; about 10 % of households change."""
+    """The rows of each day's file; about 10 % of households change."""
     history = History(
         name="household",
         key="household_id",
@@ -59,7 +59,7 @@ def households_of_the_year(
         first_day=first_day,
         last_day=end - timedelta(days=1),
     )
-    return _files(households, lines, history, away=8)
+    return _files(households, lines, history, absent=8)
 
 
 def _change_product(dice: Dice, product: Member) -> Member:
@@ -67,7 +67,7 @@ def _change_product(dice: Dice, product: Member) -> Member:
         return product | {"brand": "Private" if product["brand"] == "National" else "National"}
     content, _, unit = (product["package_size"] or "").partition(" ")
     size = int(content) if content.isdecimal() else _USUAL_SIZE
-    # Never as a list: some packages are said to hold tens of millions.
+    # A range, not a list: some package sizes are tens of millions.
     sizes = range(max(1, size * 3 // 4), size * 5 // 4 + 2)
     if size in sizes and str(size) == content:
         repacked = dice.pick(sizes[:-1])
@@ -84,22 +84,22 @@ def _change_household(dice: Dice, household: Member) -> Member:
 
 
 def _files(
-    table: pa.Table, lines: pa.Table, history: History, *, away: int
+    table: pa.Table, lines: pa.Table, history: History, *, absent: int
 ) -> Iterator[tuple[date, pa.Table]]:
     keys = table[history.key].to_pylist()
-    absences = _absences(lines, history.key, away)
+    absences = _absences(lines, history.key, absent)
     known = pa.array([not history.is_new(key) for key in keys])
     has_changes = pa.array([key in absences or history.is_chosen(key) for key in keys])
     yield history.first_day, _first_file(table.filter(known), history.first_day)
     changes = history.changes(table.filter(has_changes).to_pylist(), absences)
-    for day, rows in groupby(changes, key=lambda change: change.told_on):
+    for day, rows in groupby(changes, key=lambda change: change.delivered_on):
         yield day, _file_of_changes(list(rows), table.schema)
 
 
 def _first_file(table: pa.Table, day: date) -> pa.Table:
     midnight = pa.scalar(datetime.combine(day, time()), pa.timestamp("s"))
-    told = table.append_column("operation", pa.repeat(INSERT, len(table)))
-    return told.append_column("changed_at", pa.repeat(midnight, len(table)))
+    inserted = table.append_column("operation", pa.repeat(INSERT, len(table)))
+    return inserted.append_column("changed_at", pa.repeat(midnight, len(table)))
 
 
 def _file_of_changes(changes: Sequence[Change], schema: pa.Schema) -> pa.Table:
@@ -113,13 +113,13 @@ def _file_of_changes(changes: Sequence[Change], schema: pa.Schema) -> pa.Table:
 
 
 def _absences(lines: pa.Table, key: str, count: int) -> Mapping[Any, tuple[date, date]]:
-    """`count` of the members whose sales pause for a month or two, and the days of the pause.
+    """Draw `count` members whose sales pause for a month or two.
 
     Returns:
-        By key, the first and the last day of the pause: no sale falls between their mornings.
+        By key, the first and last day of the pause, without sales.
     """
     days = lines["transaction_timestamp"].cast(pa.date32()).cast(pa.int32()).to_numpy()
-    # Key and day as one number: sorting that takes a third of sorting by both.
+    # Key and day as one number, which sorts in a third of the time.
     keys, sold = np.divmod(np.sort(lines[key].to_numpy() * _MANY_DAYS + days), _MANY_DAYS)
     pause = np.diff(sold)
     paused = (np.diff(keys) == 0) & (pause >= _SHORTEST_PAUSE) & (pause <= _LONGEST_PAUSE)
@@ -130,5 +130,5 @@ def _absences(lines: pa.Table, key: str, count: int) -> Mapping[Any, tuple[date,
         )
         for i in np.flatnonzero(paused)
     }
-    away = sorted(found, key=lambda member: drawn(f"{key} {member}"))[:count]
-    return {member: found[member] for member in sorted(away)}
+    absent = sorted(found, key=lambda member: drawn(f"{key} {member}"))[:count]
+    return {member: found[member] for member in sorted(absent)}

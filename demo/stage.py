@@ -1,4 +1,4 @@
-"""Puts the demo's files into a landing folder, as a shop's nightly delivery would."""
+"""Writes the demo's files to a landing folder."""
 
 import hashlib
 import json
@@ -24,8 +24,8 @@ class LandedFile:
     """One file of the demo in the landing folder.
 
     Attributes:
-        path: Below the landing folder, with slashes.
-        rows: Lines less the header.
+        path: Path below the landing folder, with slashes.
+        rows: Lines without the header.
         size_bytes: Its size.
         modified_ns: Its modification time, nanoseconds since 1970.
     """
@@ -36,7 +36,7 @@ class LandedFile:
     modified_ns: int
 
     def is_in(self, landing: Path) -> bool:
-        """Whether the folder holds this file as it was staged, to judge by size and time."""
+        """Whether the folder has this file unchanged, by size and modification time."""
         try:
             found = (landing / self.path).stat()
         except FileNotFoundError:
@@ -46,12 +46,12 @@ class LandedFile:
 
 @dataclass(frozen=True)
 class StagedLanding:
-    """What the landing folder holds for the demo.
+    """The demo's files in a landing folder.
 
     Attributes:
         landing: The folder.
-        files: All files of the demo, those included that were there before.
-        written: How many of them this staging wrote; the others were as they should be.
+        files: All files of the demo, including unchanged ones.
+        written: Number of files that this staging wrote.
     """
 
     landing: Path
@@ -70,17 +70,16 @@ def stage_landing(
     end: date = DAY_AFTER_LAST,
     progress: Progress | None = None,
 ) -> StagedLanding:
-    """Write the demo's files for the days from `start` up to, not including, `end`.
+    """Write the demo's files for the days from `start` to `end` (exclusive).
 
-    The same wheel gives the same bytes. A file that already is what it should be keeps its
-    modification time; one that differs is written again. A file appears under its name only when
-    it is complete.
+    The same wheel produces the same bytes. A file that is up to date is not written, and keeps its
+    modification time. A file is renamed when it is complete.
 
     Args:
-        landing: Folder, made if missing; other files in it are left alone.
+        landing: The folder, created if missing; other files in it are unchanged.
         start: First day of sales.
         end: Day after the last day of sales.
-        progress: Called with (files done, files in all) as they are done.
+        progress: Called with (files done, all files) after each file.
 
     Raises:
         ConfigError: The demo's data is not installed.
@@ -102,7 +101,7 @@ def stage_landing(
 def _land(
     landing: Path, deliveries: list[Delivery], progress: Progress | None
 ) -> Iterator[tuple[LandedFile, bool]]:
-    """Land the files on all cores: Arrow renders CSV without holding Python's lock."""
+    """Write the files with a thread for each core: Arrow releases Python's interpreter lock."""
     for folder in {(landing / delivery.path).parent for delivery in deliveries}:
         folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -114,7 +113,7 @@ def _land(
 
 
 def _land_file(landing: Path, delivery: Delivery) -> tuple[LandedFile, bool]:
-    """The file as it now lies there, and whether it had to be written."""
+    """Write a file if it differs; returns it, and whether it was written."""
     path, content = landing / delivery.path, _as_csv(delivery.table)
     is_new = not (path.exists() and path.read_bytes() == content)
     if is_new:
@@ -125,7 +124,7 @@ def _land_file(landing: Path, delivery: Delivery) -> tuple[LandedFile, bool]:
 
 
 def _as_csv(table: pa.Table) -> bytes:
-    """CSV with a header; no value of this data needs quotes, and Arrow fails if one ever does."""
+    """CSV with a header, without quotes; Arrow fails if a value needs them."""
     sink = pa.BufferOutputStream()
     csv.write_csv(table, sink, csv.WriteOptions(quoting_style="none", quoting_header="none"))
     content: bytes = sink.getvalue().to_pybytes()
@@ -133,14 +132,14 @@ def _as_csv(table: pa.Table) -> bytes:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write beside, then rename: a sensor sees the old file, or none, or the whole new one."""
+    """Write to a temporary name, then rename, so that a sensor never sees a part of a file."""
     unfinished = path.with_name(f".{path.name}.unfinished")
     unfinished.write_bytes(content)
     unfinished.replace(path)
 
 
 def _recipe(journey: Journey, *, start: date, end: date) -> str:
-    """Names everything that the bytes of the files depend on, so that a change is noticed."""
+    """Identifies everything that the bytes of the files depend on."""
     code = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         code.update(source.read_bytes())
@@ -148,7 +147,7 @@ def _recipe(journey: Journey, *, start: date, end: date) -> str:
 
 
 def _read_manifest(landing: Path, recipe: str) -> tuple[LandedFile, ...]:
-    """What the last staging of this recipe left here; empty if there is no such record."""
+    """The files of the last staging with this recipe; empty without a record of one."""
     try:
         manifest = json.loads((landing / _MANIFEST).read_bytes())
         if manifest["recipe"] != recipe:

@@ -1,4 +1,4 @@
-"""The history in the staged files, computed by a naive oracle without the engine."""
+"""A naive oracle: the versions of members, computed from the staged files without the engine."""
 
 import csv
 from collections import defaultdict
@@ -15,7 +15,7 @@ _NO_ATTRIBUTES = ("operation", "changed_at")
 
 @dataclass(frozen=True)
 class Version:
-    """A state of a member: attributes as text, '' where there is none; `valid_to` is exclusive."""
+    """A version: attributes as text, empty for NULL; `valid_to` is exclusive."""
 
     attributes: Mapping[str, str]
     valid_from: datetime
@@ -23,26 +23,26 @@ class Version:
 
 
 def read_versions(landing: Path, name: str, key: str) -> dict[int, list[Version]]:
-    """By key, the versions of every member that a file of `name` tells of, the earliest first.
+    """The versions of every member, by key, in order of time.
 
     Args:
-        landing: Folder that demo.stage filled.
+        landing: Landing folder of `demo.stage`.
         name: `products` or `households`.
-        key: Their column that identifies one.
+        key: Their key column.
     """
-    told: defaultdict[int, dict[datetime, dict[str, str]]] = defaultdict(dict)
-    # By the names' dates: what a later file says of the same instant counts.
+    changes: defaultdict[int, dict[datetime, dict[str, str]]] = defaultdict(dict)
+    # In order of the dates in names: of rows for one instant, that of the latest file counts.
     for path in sorted((landing / name).glob(f"{name}-*.csv")):
         with path.open(newline="") as lines:
             for row in csv.DictReader(lines):
-                told[int(row[key])][datetime.fromisoformat(row["changed_at"])] = row
-    return {member: list(_versions(rows, key)) for member, rows in told.items()}
+                changes[int(row[key])][datetime.fromisoformat(row["changed_at"])] = row
+    return {member: list(_versions(rows, key)) for member, rows in changes.items()}
 
 
-def _versions(told: Mapping[datetime, dict[str, str]], key: str) -> Iterator[Version]:
-    """The first version also holds before; a row that changes nothing begins none."""
+def _versions(changes: Mapping[datetime, dict[str, str]], key: str) -> Iterator[Version]:
+    """The first version begins at BEGINNING; a row without a change begins no version."""
     states: list[tuple[datetime, dict[str, str] | None]] = []
-    for at, row in sorted(told.items(), key=lambda pair: pair[0]):
+    for at, row in sorted(changes.items(), key=lambda pair: pair[0]):
         state = None
         if row["operation"] != DELETE:
             state = {k: v for k, v in row.items() if k not in (key, *_NO_ATTRIBUTES)}

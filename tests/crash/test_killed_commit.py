@@ -50,7 +50,7 @@ def _shop() -> Iterator[HistoryShop]:
         deliver(made, "customers", day, "customer_id,city", "1,A")
         deliver(made, "products", day, "product_id,size,brand,changed_at,operation")
         deliver_sales(made, day, 1, 2)
-    deliver_size(made, DAYS[0], "S", told_on=DAYS[0])
+    deliver_size(made, DAYS[0], "S", delivered_on=DAYS[0])
     try:
         yield made
     finally:
@@ -77,10 +77,10 @@ def deliver_sales(shop: HistoryShop, day: date, *numbers: int) -> None:
 
 
 def deliver_size(
-    shop: HistoryShop, since: date, size: str, *, told_on: date, hour: int = 8
+    shop: HistoryShop, since: date, size: str, *, delivered_on: date, hour: int = 8
 ) -> None:
     header = "product_id,size,brand,changed_at,operation"
-    deliver(shop, "products", told_on, header, f"1,{size},X,{since} {hour:02}:00:00,U")
+    deliver(shop, "products", delivered_on, header, f"1,{size},X,{since} {hour:02}:00:00,U")
 
 
 def rows(shop: HistoryShop, table: str) -> tuple[list[str], list[str]]:
@@ -98,7 +98,7 @@ def behind(shop: HistoryShop) -> set[str]:
 
 
 def test_a_dimension_whose_commit_was_not_written_down_follows(shop: HistoryShop) -> None:
-    deliver_size(shop, DAYS[1], "M", told_on=DAYS[3])
+    deliver_size(shop, DAYS[1], "M", delivered_on=DAYS[3])
     kill_after_commit(
         shop.shop, "curated/dim_product", DAYS[3], select='+key:"curated/dim_product"'
     )
@@ -111,7 +111,7 @@ def test_a_dimension_whose_commit_was_not_written_down_follows(shop: HistoryShop
 
 def test_days_of_facts_whose_commit_was_not_written_down_follow(shop: HistoryShop) -> None:
     # The run's own day is emptied; it moves keys of the day before, and balances of days after.
-    deliver_size(shop, DAYS[0], "L", told_on=DAYS[1], hour=10)
+    deliver_size(shop, DAYS[0], "L", delivered_on=DAYS[1], hour=10)
     deliver_sales(shop, DAYS[1])
     kill_after_commit(shop.shop, "curated/fact_sales", DAYS[1], select='+key:"curated/fact_sales"')
     kill_after_commit(

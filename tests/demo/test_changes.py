@@ -38,18 +38,18 @@ def instants(rows: list[Change]) -> dict[tuple[int, datetime], list[Change]]:
 
 
 def days_late(row: Change) -> int:
-    return (row.told_on - row.changed_at.date()).days
+    return (row.delivered_on - row.changed_at.date()).days
 
 
 def test_rows_come_by_day_then_time_then_key(rows: list[Change]) -> None:
-    order = [(row.told_on, row.changed_at, row.member["id"]) for row in rows]
+    order = [(row.delivered_on, row.changed_at, row.member["id"]) for row in rows]
     assert order == sorted(order)
 
 
 def test_nothing_is_told_after_the_last_day_or_before_it_happened(rows: list[Change]) -> None:
-    assert {row.told_on for row in rows} <= {FIRST + timedelta(days=n) for n in range(1, 365)}
+    assert {row.delivered_on for row in rows} <= {FIRST + timedelta(days=n) for n in range(1, 365)}
     assert min(map(days_late, rows)) == 0
-    assert rows[-1].told_on == LAST
+    assert rows[-1].delivered_on == LAST
 
 
 def test_members_change_while_the_shop_is_open(
@@ -83,8 +83,10 @@ def test_what_is_told_wrong_is_told_right_one_to_twenty_days_later(
     corrected = [told for told in instants.values() if len(told) > 1]
     assert len(corrected) / len(instants) == pytest.approx(0.05, abs=0.02)
     assert all(wrong.member != right.member for wrong, right in corrected)
-    assert {(right.told_on - wrong.told_on).days for wrong, right in corrected} <= {*range(1, 21)}
-    assert max((right.told_on - wrong.told_on).days for wrong, right in corrected) > 10
+    assert {(right.delivered_on - wrong.delivered_on).days for wrong, right in corrected} <= {
+        *range(1, 21)
+    }
+    assert max((right.delivered_on - wrong.delivered_on).days for wrong, right in corrected) > 10
 
 
 def test_some_are_told_again_without_a_change(
@@ -109,7 +111,7 @@ def test_a_member_is_away_from_one_night_to_another_and_comes_back_changed(
     back = [row for row in away if row.operation == INSERT]
     assert len(gone) + len(back) == len(away)
     assert {row.changed_at for row in gone} == {datetime.combine(LEFT, NIGHT)}
-    assert {(row.changed_at, row.told_on) for row in back} == {
+    assert {(row.changed_at, row.delivered_on) for row in back} == {
         (datetime.combine(BACK, NIGHT), BACK)
     }
     assert [row.member | {"id": 0} for row in gone] == [
@@ -123,7 +125,9 @@ def test_a_new_member_is_told_of_within_two_months_and_does_not_change(rows: lis
     new = [row for row in rows if HISTORY.is_new(row.member["id"])]
     assert len({row.member["id"] for row in new}) == len(new)
     assert {row.operation for row in new} == {INSERT}
-    assert {row.changed_at for row in new} == {datetime.combine(row.told_on, NIGHT) for row in new}
-    days = {(row.told_on - FIRST).days for row in new}
+    assert {row.changed_at for row in new} == {
+        datetime.combine(row.delivered_on, NIGHT) for row in new
+    }
+    days = {(row.delivered_on - FIRST).days for row in new}
     assert days <= {*range(1, 61)}
     assert max(days) > 50
