@@ -1,4 +1,4 @@
--- Customers as they are known today, one row each.
+-- Current version of each customer.
 select
     customer_id,
     age,

@@ -1,6 +1,5 @@
--- Products as they were on a day: one row a product and day of the calendar, to be filtered by
--- date, as in "where date = '2017-03-04'". A product that changed within a day is shown as it was
--- at the day's end.
+-- Products as of the end of each day: one row for each product and day of the calendar. Filter by
+-- date, as in "where date = '2017-03-04'".
 select
     dates.date,
     products.product_id,

@@ -1,4 +1,4 @@
--- Sales by department and month, kept ready.
+-- Sales by department and month, materialised.
 -- materialized: month, department
 select
     date_trunc('month', date)::date as month,

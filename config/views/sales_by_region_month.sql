@@ -1,4 +1,4 @@
--- Sales by region and month, each sale in the region of its store when it happened.
+-- Sales by month and region of the store at the time of the sale.
 select
     locations.region,
     dates.month,

@@ -1,7 +1,7 @@
 {#
-    Incremental strategy `replace_window`: delete the rows of the window, insert those just built,
-    in the model's one transaction: readers see all of it or nothing. Unlike dbt's delete+insert,
-    it also deletes days of which nothing is left.
+    Incremental strategy `replace_window`: delete the rows of the window and insert the built rows,
+    in the transaction of the model. Unlike dbt's delete+insert, it also empties days that have no
+    rows any more.
 
     The window is the model's `meta.window` (macros/window.sql).
 #}
@@ -12,7 +12,7 @@
 {% endmacro %}
 
 
-{# The statements that make a table hold `source`'s rows in the window of the build. #}
+{# Statements that replace the rows of a table in the build's window by the rows of `source`. #}
 {% macro replace_window_sql(target, source, columns) %}
     {% set window = model_window() %}
     {% set sql %}
@@ -25,8 +25,8 @@
 
 
 {#
-    Fails if the model built a row that the replacement would add to what is there: its window says
-    which rows are deleted, and a row outside would be counted twice.
+    Fails if a built row lies outside the build's window: only rows in the window are deleted, so it
+    would be counted twice.
 #}
 {% macro require_rows_in_window(relation) %}
     {% set window = model_window() %}

@@ -1,12 +1,12 @@
 {#
-    What of a model one build replaces, from the model's own `meta`, for the model and its tests:
+    The rows of a model that a build replaces, declared in the model's `meta`:
 
         meta={'window': {'column': 'date'}}                       the days of the build
-        meta={'window': {'column': 'month', 'grain': 'month'}}    all months in which they lie
+        meta={'window': {'column': 'month', 'grain': 'month'}}    all months of these days
         no `window`                                               the whole table
 
-    column: a date of the model, anywhere in its unit: the day, the week's Monday, a month's first.
-    grain: day (left out), week (ISO, from Monday), month, quarter or year. `whole_months: true` is
+    column: a date column of the model, such as the day, the Monday of a week, the first of a month.
+    grain: day (default), week (ISO, from Monday), month, quarter or year. `whole_months: true` is
     an older spelling of `grain: month`.
 
     Returns the column and the grain, or none.
@@ -21,7 +21,7 @@
 {% endmacro %}
 
 
-{# A window as it is declared, with its grain filled in; fails on a key or a grain that is none. #}
+{# A declared window, with its default grain; fails on an unknown key or grain. #}
 {% macro checked_window(window, name) %}
     {% set grains = ['day', 'week', 'month', 'quarter', 'year'] %}
     {% set form = "meta={'window': {'column': 'month', 'grain': 'month'}}" %}
@@ -41,9 +41,9 @@
 
 
 {#
-    The window of a test, which is that of its model.
+    The window of a test, which is its model's.
 
-    given: What the test names itself; it may, and must then name the same.
+    given: The test's own `window`; if given, it must equal the model's.
 #}
 {% macro tested_window(given=none) %}
     {% set window = model_window() %}
@@ -55,11 +55,11 @@
 
 
 {#
-    The days of a build, ascending: `days`, a list of ISO dates, or all days from `start` up to,
-    not including, `end`. None, when neither is given: all history. The dates are parsed here, so
-    that nothing but a date gets from a variable into the SQL.
+    The days of a build, ascending, from the variables `days` (a list of ISO dates) or `start` and
+    `end` (exclusive). None without variables: all history. The dates are parsed, so that a variable
+    cannot inject SQL.
 
-    grain: all days of the weeks, months, quarters or years in which these days lie.
+    grain: extends the days to all days of their weeks, months, quarters or years.
 #}
 {% macro window_days(grain='day') %}
     {% set date = modules.datetime.date %}
@@ -82,7 +82,7 @@
         {% endfor %}
         {% set days = [] %}
         {% for first in units %}
-            {# The longest unit's days and one more lie in the next unit. #}
+            {# A date in the next unit: the number of days of the longest unit later. #}
             {% set longest = {'week': 7, 'month': 31, 'quarter': 92, 'year': 366}[grain] %}
             {% set after = unit_start(first + modules.datetime.timedelta(days=longest), grain) %}
             {% do days.extend(days_between(first, after)) %}
@@ -92,7 +92,7 @@
 {% endmacro %}
 
 
-{# The first day of the week, month, quarter or year in which a day lies. #}
+{# The first day of a day's week, month, quarter or year. #}
 {% macro unit_start(day, grain) %}
     {% if grain == 'week' %}
         {{ return(day - modules.datetime.timedelta(days=day.weekday())) }}
@@ -107,7 +107,7 @@
 {% endmacro %}
 
 
-{# The days from `start` up to, not including, `end`. #}
+{# The days from `start` to `end` (exclusive). #}
 {% macro days_between(start, end) %}
     {% set days = [] %}
     {% for ordinal in range(start.toordinal(), end.toordinal()) %}
@@ -118,10 +118,10 @@
 
 
 {#
-    Condition: the column lies in the window of the build; true if the window is all history.
+    Condition: the column lies in the build's window; `true` for all history.
 
-    column: SQL expression: a date, or a date_key (yyyymmdd, an int) with is_key=true.
-    grain: the window's units; left out: those of the model's `meta.window`.
+    column: SQL expression of a date, or of a date_key (yyyymmdd, an int) with is_key=true.
+    grain: grain of the window; by default that of the model's `meta.window`.
     whole_months: an older spelling of grain='month'.
 #}
 {% macro in_window(column, is_key=false, whole_months=false, grain=none) %}
@@ -139,18 +139,18 @@
 {% endmacro %}
 
 
-{# `in_window` for a model: a table that is built anew takes all history, whatever the window. #}
+{# `in_window` for models: `true` if the build creates the table, which then has all history. #}
 {% macro in_build(column, is_key=false, whole_months=false, grain=none) %}
     {{- in_window(column, is_key, whole_months, grain) if is_incremental() else 'true' -}}
 {% endmacro %}
 
 
 {#
-    Query: the months of the build, one row each with its first and last date_key in the build.
+    Query: the months of the build, with the first and last date_key of each in the build.
 
-    Models aggregate month by month (`from months cross join lateral (...)`): a month's sales are
-    sorted or hashed within work_mem, so memory does not grow with the window, and the year takes
-    half the time of one sort over everything (1.0 s instead of 1.9 s, products by month).
+    Models aggregate by month (`from months cross join lateral (...)`): the sales of a month are
+    sorted or hashed within work_mem, so that memory does not grow with the window. A year takes
+    half the time of one sort over all sales (1.0 s instead of 1.9 s, products by month).
 #}
 {% macro months_of_build(whole_months=false) %}
     select
@@ -164,10 +164,10 @@
 
 
 {#
-    `materialized` or `not materialized`, for a CTE with all members of a dimension: hashed once if
-    the window is long; few sales are quicker to look up in its index, one by one.
+    `materialized` or `not materialized`, for a CTE with all members of a dimension. For a long
+    window the CTE is hashed once; for a short one, index lookups for each sale are faster.
 #}
-{% macro set_aside() %}
+{% macro cte_materialization() %}
     {%- set grain = (model_window() or {}).get('grain', 'day') -%}
     {%- set days = window_days(grain) if is_incremental() else none -%}
     {{- 'materialized' if days is none or days | length > 7 else 'not materialized' -}}

@@ -1,16 +1,16 @@
 {#
-    Write, audit, publish: a build's rows are tested before readers see them.
+    Write-audit-publish: the rows of a build are tested before they are visible.
 
     Headrace builds in two commands (headrace/marts/builder.py); a shell can do the same:
 
         dbt build --vars '{"phase": "stage", "days": ["2024-01-31"]}'
         dbt run --vars '{"phase": "publish", "days": ["2024-01-31"]}' --select <models that passed>
 
-    stage: each model's rows go to `<schema>_staged.<model>__rows`. The view
-    `<schema>_staged.<model>` shows the table as it would be afterwards: what is published outside
-    the window, and the staged rows. Tests and models below read it in place of the table.
+    stage: the rows of each model are written to `<schema>_staged.<model>__rows`. The view
+    `<schema>_staged.<model>` shows the table after the publication: the published rows outside the
+    window, and the staged rows. Tests and downstream models read the view in place of the table.
     publish: the staged rows replace the window, or the whole table, in one transaction.
-    Without `phase` dbt works as ever: it replaces, then tests.
+    Without `phase`, dbt replaces the rows and then tests them, as by default.
 #}
 {% macro ref() %}
     {% set relation = builtins.ref(*varargs, **kwargs) %}
@@ -18,7 +18,7 @@
 {% endmacro %}
 
 
-{# The view that stands for a model which the build stages; other relations are themselves. #}
+{# The staged view of a model that the build stages; other relations are unchanged. #}
 {% macro staged_view_of(relation) %}
     {% set name = relation | string %}
     {% for unique_id in selected_resources %}
@@ -43,7 +43,7 @@
 {% endmacro %}
 
 
-{# Whether a test is of a model whose table this build makes anew: then all of it is tested. #}
+{# Whether the test's model is rebuilt, so that the whole table is tested. #}
 {% macro is_tested_whole() %}
     {% if not execute or model.resource_type != 'test' or var('phase', none) != 'stage' %}
         {{ return(false) }}
@@ -77,7 +77,7 @@
 {% endmaterialization %}
 
 
-{# A view is published by dbt as ever: it holds no rows that could be replaced. #}
+{# Views have no rows to stage: dbt's default publishes them. #}
 {% materialization view, adapter='postgres' %}
     {{ return(stage_view() if var('phase', none) == 'stage' else dbt.materialization_view_default()) }}
 {% endmaterialization %}
@@ -92,9 +92,9 @@
     {% set view, rows = staged_view(this), staged_rows(this) %}
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
-    {% do make_room(view, rows) %}
+    {% do drop_staged(view, rows) %}
     {% if is_incremental() %}
-        {# Unlogged: gone after a crash, and the build with it. #}
+        {# Unlogged: a crash of the server empties it, but also ends the build. #}
         {% call statement('main') %}
             create unlogged table {{ rows }}
             {% if config.get('contract') and config.get('contract').enforced %}
@@ -108,7 +108,7 @@
         {% endcall %}
         {% do require_same_columns(rows) %}
         {% do require_rows_in_window(rows) %}
-        {# What a unique index of the table would refuse is refused here. #}
+        {# Unique indexes of the table, so that repeated keys fail before the publication. #}
         {% for index in config.get('indexes', default=[]) if index.get('unique') %}
             {% do run_query(get_create_index_sql(rows, index)) %}
         {% endfor %}
@@ -134,7 +134,7 @@
 {% macro stage_view() %}
     {% set view = staged_view(this) %}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
-    {% do make_room(view, staged_rows(this)) %}
+    {% do drop_staged(view, staged_rows(this)) %}
     {% call statement('main') %}
         create view {{ view }} as {{ sql }}
     {% endcall %}
@@ -143,9 +143,9 @@
 {% endmacro %}
 
 
-{# The schema of staged relations, and none of this model's in it: those of a build that failed. #}
-{% macro make_room(view, rows) %}
-    {# Two sessions that make one schema at once collide, even with `if not exists`. #}
+{# Create the schema of staged relations, and drop this model's relations of a failed build. #}
+{% macro drop_staged(view, rows) %}
+    {# `if not exists` fails when two sessions create the schema at the same time. #}
     {% do run_query(
         "select pg_advisory_xact_lock(hashtextextended('" ~ view.schema ~ "', 0))"
         ~ " where to_regnamespace('" ~ view.without_identifier().include(database=False) ~ "') is null"
@@ -155,7 +155,7 @@
 {% endmacro %}
 
 
-{# Fails if the built columns are not the table's: old rows would lack the new ones in silence. #}
+{# Fails if the built columns are not the table's: old rows would silently lack new columns. #}
 {% macro require_same_columns(rows) %}
     {% set described %}
         select attname || ' ' || format_type(atttypid, atttypmod) from pg_attribute
@@ -166,17 +166,17 @@
     {% if built != published %}
         {% do exceptions.raise_compiler_error(
             "the model's columns are not those of " ~ this.include(database=False) ~ ": new "
-            ~ (built | reject('in', published) | join(', ') or 'none') ~ "; gone "
+            ~ (built | reject('in', published) | join(', ') or 'none') ~ "; missing "
             ~ (published | reject('in', built) | join(', ') or 'none')
-            ~ ". Build it anew, all days at once: headrace backfill --rebuild --select 'key:\"marts/" ~ model.name ~ "\"'"
+            ~ ". Rebuild the table from all days: headrace backfill --rebuild --select 'key:\"marts/" ~ model.name ~ "\"'"
         ) %}
     {% endif %}
 {% endmacro %}
 
 
 {#
-    What was staged takes its place, in one transaction. Rows of a window are in an unlogged table;
-    a table that was built whole is logged, and becomes the published one.
+    Publish the staged rows in one transaction. Rows of a window are in an unlogged table, and are
+    inserted; a whole table is logged, and replaces the published one.
 #}
 {% macro publish_model() %}
     {% set view, rows = staged_view(this), staged_rows(this) %}
@@ -195,13 +195,13 @@
             {{ replace_window_sql(this, rows, columns) }}
         {% endcall %}
     {% else %}
-        {% do run_query(remember_rights_sql(this)) %}
+        {% do run_query(save_privileges_sql(this)) %}
         {% if existing is not none %}
-            {# By the adapter, which also forgets the views that go with it. #}
+            {# By the adapter, which also removes dropped views from dbt's cache. #}
             {% do adapter.drop_relation(existing) %}
         {% endif %}
         {% call statement('main') %}
-            {{ take_place_sql(this, rows) }}
+            {{ replace_table_sql(this, rows) }}
         {% endcall %}
     {% endif %}
     {% do run_query('drop view if exists ' ~ view ~ ' cascade; drop table if exists ' ~ rows ~ ' cascade') %}
@@ -214,10 +214,10 @@
 
 
 {#
-    Rights of the table that goes, and the default rights of its schema, which Postgres gives only
-    to what is made there.
+    Save the privileges of the table that is dropped, and the default privileges of its schema,
+    which Postgres grants only on tables that are created in it.
 #}
-{% macro remember_rights_sql(target) %}
+{% macro save_privileges_sql(target) %}
     create temporary table staged_rights on commit drop as
     select distinct item.grantee, item.privilege_type
     from (
@@ -232,8 +232,8 @@
 {% endmacro %}
 
 
-{# The staged table becomes the published one, with the rights that were remembered. #}
-{% macro take_place_sql(target, rows) %}
+{# Rename the staged table to the published one, and grant the saved privileges. #}
+{% macro replace_table_sql(target, rows) %}
     alter table {{ rows }} set schema {{ target.without_identifier().include(database=False) }};
     alter table {{ target.incorporate(path={'identifier': rows.identifier}) }} rename to {{ adapter.quote(target.identifier) }};
     do $rights$

@@ -157,7 +157,7 @@ def test_a_column_that_is_new_fails_until_the_table_is_built_anew(
     added = "count(*)::int as lines, max(quantity) as most"
     path.write_text(path.read_text().replace("count(*) as lines", added))
     failed = by_period.build(["mart_day"], [DAYS[0]])[0]
-    assert "new lines integer, most integer; gone lines bigint" in failed.message
+    assert "new lines integer, most integer; missing lines bigint" in failed.message
     assert "headrace backfill --rebuild --select 'key:\"marts/mart_day\"'" in failed.message
     assert "called by" not in failed.message
     assert star.mart("mart_day") == before

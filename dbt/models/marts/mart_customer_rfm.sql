@@ -1,7 +1,7 @@
 {{ config(indexes=[{'columns': ['customer_id'], 'unique': true}]) }}
 
--- Replaced whole at every build: one more day moves everybody's recency and scores. It reads one
--- row a basket, not a line.
+-- Every build replaces the whole table, because one more day changes all recencies and scores. It
+-- reads baskets, not lines.
 with customers as (
     select
         customer_id,
@@ -10,7 +10,7 @@ with customers as (
         count(distinct basket_id) as frequency,
         sum(sales)::numeric(14, 2) as monetary
     from {{ ref('int_customer_basket') }}
-    -- Sales to nobody known are no customer's.
+    -- Without the unknown customer.
     where customer_id <> -1
     group by customer_id
 ),

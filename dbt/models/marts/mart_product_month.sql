@@ -3,8 +3,8 @@
     indexes=[{'columns': ['month', 'product_id']}],
 ) }}
 
--- A product's versions in one department are one product here, and a basket with two of them is
--- one basket: their sales are counted under one of their keys.
+-- All versions of a product in one department are counted under one of their keys, so that a basket
+-- with two versions counts once.
 with products as (
     select
         product_key,
@@ -14,8 +14,8 @@ with products as (
     from {{ ref('stg_warehouse__products') }}
 ),
 
--- Few products have several versions, so that joining these to every sale costs next to nothing;
--- joining all products, to group by product_id and department, took twice as long.
+-- Few products have several versions, so that a join of these to every sale is cheap. A join of all
+-- products, to group by product_id and department, took twice as long.
 other_versions as (
     select
         product_key,
@@ -39,8 +39,8 @@ ranked as (
         month_products.sales,
         month_products.sales_rank
     from months
-    -- Ranked within the month: departments are compared by their first bytes there, which a sort by
-    -- month and department cannot do.
+    -- Ranked within the month: a sort by department alone uses abbreviated keys, which a sort by
+    -- month and department cannot.
     cross join lateral ( -- noqa: ST05
         with sold as (
             select

@@ -1,6 +1,6 @@
 {#
-    Lines, units and money of the model are those of the fact table, over the model's window
-    (macros/window.sql): nothing was lost in a join and nothing counted twice.
+    Sums of lines, units and money of the model equal those of the fact table, over the model's
+    window (macros/window.sql): a join has neither lost nor repeated rows.
 #}
 {% test adds_up_to_sales(model, window=none) %}
 {%- set window = tested_window(window) -%}

@@ -1,7 +1,7 @@
 {#
-    Every row satisfies the condition; one for which it is NULL does not.
+    Every row satisfies the condition; NULL does not satisfy it.
 
-    Of a model with a `meta.window` only what the build replaces is looked at (macros/window.sql).
+    With a `meta.window`, only the rows that the build replaces are tested (macros/window.sql).
 #}
 {% test holds(model, condition, window=none) %}
 {%- set window = tested_window(window) -%}

@@ -1,10 +1,10 @@
 {#
-    The columns identify a row: none of them is NULL and no two rows agree in all of them.
-    One query for dbt's not_null and unique, because each test costs a build about 20 ms.
+    The columns are a key: not NULL, and unique together. One query in place of dbt's not_null and
+    unique, because each test takes about 20 ms of a build.
 
-    columns: on a model; on a column, that column.
-    Of a model with a `meta.window` only what the build replaces is looked at (macros/window.sql),
-    unless the key lacks the window's column: such a row may have its like on any day.
+    columns: for a test of a model; a test of a column has that column.
+    With a `meta.window`, only the rows that the build replaces are tested (macros/window.sql),
+    unless the key lacks the window's column: then a duplicate may be on any day.
 #}
 {% test is_key(model, columns=none, column_name=none, window=none) %}
 {%- set window = tested_window(window) -%}
