@@ -1,1 +1,1 @@
-"""Jobs and schedules, and running a backfill from the command line."""
+"""Dagster jobs and schedules, and backfills from the command line."""

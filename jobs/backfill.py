@@ -1,4 +1,4 @@
-"""Running a window of days in this process, from the command line."""
+"""Runs a window of days in this process, for the command line."""
 
 import re
 import warnings
@@ -13,13 +13,20 @@ from platform_assets.partitions import range_tags
 from platform_assets.runtime.events import close_connections, pool_connections
 from platform_assets.runtime.executor import execute_in_this_process
 
-# Dagster prints every event; whoever wants them reads the run in the UI.
+# Dagster's console logger prints every event, which the UI shows.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @dataclass(frozen=True)
 class RangeRun:
-    """A finished run over a window: its id, and whether every step of it succeeded."""
+    """A finished run over a window.
+
+    Attributes:
+        run_id: Dagster's id.
+        success: Whether every step succeeded.
+        steps: Each successful step and its seconds.
+        error: Message of the first failed step; None without one.
+    """
 
     run_id: str
     success: bool
@@ -39,18 +46,18 @@ def run_range(
     """Run the selected assets for the days from `start` to `end`, both included, in one run.
 
     Args:
-        definitions: Makes the definitions.
+        definitions: Builds the definitions.
         start: First day.
         end: Last day.
-        select: Assets, in Dagster's syntax.
-        rebuild: Whether tables are made anew, with other columns or types if so declared.
-        only_stale: Whether each asset builds just the days that are stale when it is their turn.
+        select: Assets, in Dagster's selection syntax.
+        rebuild: Whether tables are rebuilt, possibly with incompatible columns or types.
+        only_stale: Whether each asset builds only the days that are stale when its step starts.
 
     Raises:
-        ConfigError: `select` names no asset, or a day is none of the partitions.
+        ConfigError: `select` names no asset.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # beta warnings tell a user nothing that he could act on
+        warnings.simplefilter("ignore")  # beta warnings, which require no action of a user
         job = _job(definitions(), select)
         tags = range_tags(
             start,
@@ -75,9 +82,9 @@ def _job(definitions: dg.Definitions, select: str) -> dg.JobDefinition:
         selection = dg.AssetSelection.from_string(select)
         whole = definitions.resolve_implicit_global_asset_job_def()
         keys = selection.resolve(definitions.resolve_asset_graph())
-    # Dagster has an error of its own for each way to misspell a selection, not all of them public.
+    # Dagster has a class for each kind of invalid selection, and not all are public.
     except (dg.DagsterError, NotImplementedError, ValueError) as error:
-        what = (str(error) or "Dagster does not take this attribute").splitlines()[0]
+        what = (str(error) or "Dagster does not support this attribute").splitlines()[0]
         raise ConfigError(
             f"--select {select}: {what}",
             fix='headrace status lists the assets; write key:"raw/shop_orders", key:"raw/*" or '
@@ -109,6 +116,6 @@ def _first_error(result: dg.ExecuteInProcessResult) -> str | None:
             error = event.step_failure_data.error
             while error.cause is not None and error.cls_name != "Failure":
                 error = error.cause
-            # Python's name of the class tells a user nothing: dagster._core….Failure.
+            # Without the class name, such as dagster._core….Failure.
             return re.sub(rf"^[\w.]*\b{error.cls_name}: ", "", error.message.strip())
     return None

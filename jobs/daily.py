@@ -1,4 +1,4 @@
-"""The daily job: every layer for one day, at night."""
+"""The daily job and its schedule: every layer for one day."""
 
 from datetime import date, timedelta
 from typing import Any
@@ -11,21 +11,21 @@ from platform_assets.partitions import are_all_daily, days_of, range_tags
 from platform_assets.runtime.mixed_grains import MixedGrainsJob
 
 DAILY_JOB = "daily"
-# What define_asset_job returns; Dagster exports no name for it.
+# The result of define_asset_job, for which Dagster exports no name.
 UnresolvedJob = Any
 
 
 def build_daily_job(settings: ScheduleSettings) -> UnresolvedJob:
-    """Every asset, each with its own partitions.
+    """A job of all assets, each with its own partitions.
 
-    What may pass by itself is tried again: a source that does not answer, a day whose file is
-    still to come. Days that are bad are not, and the good ones stay published meanwhile.
+    Transient failures are retried: a source that does not answer, a day whose file has not arrived.
+    Days that fail an audit are not; other days of the step stay published.
     """
     return MixedGrainsJob(
         DAILY_JOB,
         selection=dg.AssetSelection.all(),
         description="Every layer, from the sources to the marts, for a run of days.",
-        # Permanent failures raise dg.Failure(allow_retries=False): the policy leaves them alone.
+        # Permanent failures raise dg.Failure(allow_retries=False), which the policy respects.
         op_retry_policy=dg.RetryPolicy(
             max_retries=settings.max_retries, delay=settings.retry_delay_seconds
         ),
@@ -37,14 +37,14 @@ def build_daily_schedule(
     job: UnresolvedJob,
     partitions: dg.DailyPartitionsDefinition,
 ) -> dg.ScheduleDefinition:
-    """The day before, once it is over, and what is stale."""
+    """A schedule that runs the day before, and another run of all stale days."""
 
     @dg.schedule(
         name="daily_at_night",
         job=job,
         cron_schedule=project.settings.schedule.cron,
         execution_timezone="UTC",
-        # As the sensor: whoever starts the daemon expects the days to come by themselves.
+        # Running by default, like the landing sensor.
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Runs every layer for the day before, and for the days that are stale.",
     )
@@ -56,9 +56,9 @@ def build_daily_schedule(
             return dg.SkipReason(f"{day} is outside the configured partitions")
         known, are_days = days_of(partitions.get_partition_keys()), are_all_daily(project)
         stale = range_tags(known[0], known[-1], only_stale=True, are_days_partitions=are_days)
-        asked = date.fromisoformat(day)
-        of_day = range_tags(asked, asked, are_days_partitions=are_days)
-        # Dagster refuses several requests of one tick without keys that tell them apart.
+        requested = date.fromisoformat(day)
+        of_day = range_tags(requested, requested, are_days_partitions=are_days)
+        # Dagster requires distinct run keys for several requests of one tick.
         return [
             dg.RunRequest(run_key=f"day {day}", tags=of_day),
             dg.RunRequest(run_key=f"stale {day}", tags=stale),

@@ -1,4 +1,4 @@
-"""Maintenance by itself: each day the lake loses old snapshots and files that nothing refers to."""
+"""The maintenance job and its schedule: expires snapshots and deletes orphan files, each day."""
 
 from dataclasses import asdict
 
@@ -11,7 +11,7 @@ MAINTENANCE_JOB = "maintenance"
 
 
 def build_maintenance_job(project: Project) -> dg.JobDefinition:
-    """Maintains every table of the lake."""
+    """A job that maintains every table of the lake."""
 
     @dg.op(name="maintain_lake", tags={"kind": "iceberg"})
     def maintain_lake(context: dg.OpExecutionContext) -> None:
@@ -21,7 +21,7 @@ def build_maintenance_job(project: Project) -> dg.JobDefinition:
         ]
         context.add_output_metadata(
             {
-                "tables looked at": len(done),
+                "tables checked": len(done),
                 "files deleted": sum(table.files_deleted for table in done),
                 "bytes deleted": sum(table.bytes_deleted for table in done),
                 "tables changed": dg.MetadataValue.json(changed),
@@ -30,7 +30,7 @@ def build_maintenance_job(project: Project) -> dg.JobDefinition:
 
     @dg.job(
         name=MAINTENANCE_JOB,
-        description="Forgets old snapshots of the lake and deletes files that nothing refers to.",
+        description="Expires old snapshots of the lake's tables and deletes orphan files.",
         op_retry_policy=dg.RetryPolicy(
             max_retries=project.settings.schedule.max_retries,
             delay=project.settings.schedule.retry_delay_seconds,
@@ -43,12 +43,12 @@ def build_maintenance_job(project: Project) -> dg.JobDefinition:
 
 
 def build_maintenance_schedule(project: Project, job: dg.JobDefinition) -> dg.ScheduleDefinition:
-    """Each day after the daily run; it is on by itself."""
+    """A schedule once a day, running by default."""
     return dg.ScheduleDefinition(
         name=MAINTENANCE_JOB,
         job=job,
         cron_schedule=project.settings.maintenance.cron,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Keeps the lake lean.",
+        description="Expires old snapshots of the lake's tables and deletes orphan files.",
     )

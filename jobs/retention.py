@@ -1,4 +1,4 @@
-"""Retention by itself: old months of the warehouse go, where a fact is not kept for ever."""
+"""The retention job and its schedule: drops old months of facts with `keep_months`."""
 
 import dagster as dg
 
@@ -10,7 +10,7 @@ RETENTION_JOB = "retention"
 
 
 def build_retention_job(project: Project) -> dg.JobDefinition | None:
-    """Drops what is older than it is kept; None where every fact keeps all."""
+    """A job that drops old months of the warehouse; None if no fact has `keep_months`."""
     if not facts_with_retention(project):
         return None
 
@@ -23,7 +23,7 @@ def build_retention_job(project: Project) -> dg.JobDefinition | None:
     @dg.job(
         name=RETENTION_JOB,
         description="Drops the months of facts that are older than their keep_months.",
-        # A month that somebody reads for long stays in the way for as long; the next run gets it.
+        # A month that a long query reads cannot be detached; a retry, or the next run, drops it.
         op_retry_policy=dg.RetryPolicy(
             max_retries=project.settings.schedule.max_retries,
             delay=project.settings.schedule.retry_delay_seconds,
@@ -36,12 +36,12 @@ def build_retention_job(project: Project) -> dg.JobDefinition | None:
 
 
 def build_retention_schedule(project: Project, job: dg.JobDefinition) -> dg.ScheduleDefinition:
-    """After the daily run; it is on by itself, since whoever writes keep_months asks for it."""
+    """A schedule once a day, running by default."""
     return dg.ScheduleDefinition(
         name=RETENTION_JOB,
         job=job,
         cron_schedule=project.settings.schedule.retention_cron,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Drops old months of the warehouse.",
+        description="Drops the months of facts that are older than their keep_months.",
     )

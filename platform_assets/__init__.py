@@ -1,1 +1,1 @@
-"""Dagster assets: one module a layer, made from configuration."""
+"""Dagster assets, built from the configuration: one module a layer."""

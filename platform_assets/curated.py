@@ -1,4 +1,4 @@
-"""Curated: the star schema in the lake."""
+"""Assets of curated: the star schema in the lake."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
@@ -22,11 +22,7 @@ from headrace.star.calendar import calendar_schema
 from headrace.star.facts import lake_fact_schema
 from headrace.star.scd2.dimensions import dimension_schema
 from platform_assets.keys import CURATED, PROCESSED, curated_key, name_of, processed_key, table_of
-from platform_assets.metadata import (
-    check_outputs,
-    check_specs,
-    table_metadata,
-)
+from platform_assets.metadata import Declarations, check_outputs
 from platform_assets.partitions import partitions_of
 from platform_assets.runtime.recorder import LedgerRecorder
 from platform_assets.runtime.run_context import properties_of
@@ -35,11 +31,11 @@ from resources.spark import SparkResource
 
 
 def build_dimension_asset(
-    project: Project, config: DimensionConfig, *, for_ui: bool
+    project: Project, config: DimensionConfig, declarations: Declarations
 ) -> dg.AssetsDefinition:
-    """A dimension with history; a partition of it is the changes that its day brought."""
+    """A dimension; a partition stands for the change events of its day."""
     entity, key = project.dimension_entity(config), curated_key(config.name)
-    # Facts of whose members the source has not told bring them along.
+    # Facts from which members are inferred.
     facts = [
         fact.entity for fact in project.star.facts if config.infers_members and _joins(fact, config)
     ]
@@ -57,10 +53,10 @@ def build_dimension_asset(
         description=config.description,
         owners=[*config.owners],
         tags=config.tags,
-        metadata=table_metadata(
-            f"{CURATED}.{config.name}", dimension_schema(config, entity), for_ui=for_ui
+        metadata=declarations.table_metadata(
+            f"{CURATED}.{config.name}", dimension_schema(config, entity)
         ),
-        check_specs=check_specs(key, "dimension", for_ui=for_ui),
+        check_specs=declarations.check_specs(key, "dimension"),
         code_version=version,
     )
     def dimension(
@@ -88,7 +84,7 @@ def build_dimension_asset(
                 ),
             )
             staged = step.stage(days, plan.stale)
-            # By name: in the UI's definitions, checks are outputs too.
+            # With the output's name, because declared checks are outputs too.
             late = {"late_members": staged.late_members}
             context.add_output_metadata(late, output_name="result")
             return AuditedTable(
@@ -99,8 +95,8 @@ def build_dimension_asset(
                 restated=staged.restated,
             )
 
-        # Held until the table is published: of two runs that rebuild it at once, the later commit
-        # must have read what the earlier one read, or it would take its days out again.
+        # Until the table is published: of two concurrent runs, the later one must read all that
+        # the earlier one has read, or its commit would remove the earlier run's days.
         with recorder.lock(context, name_of(key)):
             plan = recorder.plan(context, lineage, with_stale=True)
             yield dg.Output(recorder.stage(context, plan, stage))
@@ -109,8 +105,8 @@ def build_dimension_asset(
     return dimension
 
 
-def build_calendar_asset(project: Project, *, for_ui: bool) -> dg.AssetsDefinition:
-    """The date dimension: computed from the configuration; a partition of it is its days' rows."""
+def build_calendar_asset(project: Project, declarations: Declarations) -> dg.AssetsDefinition:
+    """The date dimension; a partition stands for the rows of its days."""
     config, lineage = project.star.calendar, calendar_lineage(project)
     key = curated_key(config.name)
     version = lineage.code_version
@@ -125,7 +121,7 @@ def build_calendar_asset(project: Project, *, for_ui: bool) -> dg.AssetsDefiniti
         description=config.description,
         owners=[*config.owners],
         tags=config.tags,
-        metadata=table_metadata(f"{CURATED}.{config.name}", calendar_schema(config), for_ui=for_ui),
+        metadata=declarations.table_metadata(f"{CURATED}.{config.name}", calendar_schema(config)),
         code_version=version,
     )
     def calendar(
@@ -142,8 +138,10 @@ def build_calendar_asset(project: Project, *, for_ui: bool) -> dg.AssetsDefiniti
     return calendar
 
 
-def build_fact_asset(project: Project, config: FactConfig, *, for_ui: bool) -> dg.AssetsDefinition:
-    """A fact: one row a processed row, or one a key and day, with the keys valid then."""
+def build_fact_asset(
+    project: Project, config: FactConfig, declarations: Declarations
+) -> dg.AssetsDefinition:
+    """A fact with surrogate keys: a row for each processed row, or for each key and day."""
     entity = project.entities()[config.entity][1]
     dimensions = {j.dimension: project.star.dimension(j.dimension) for j in config.dimensions}
     key, lineage = curated_key(config.name), fact_lineage(project, config)
@@ -177,8 +175,8 @@ def build_fact_asset(project: Project, config: FactConfig, *, for_ui: bool) -> d
         description=config.description,
         owners=[*config.owners],
         tags=config.tags,
-        metadata=table_metadata(f"{CURATED}.{config.name}", schema, for_ui=for_ui),
-        check_specs=check_specs(key, kind, for_ui=for_ui),
+        metadata=declarations.table_metadata(f"{CURATED}.{config.name}", schema),
+        check_specs=declarations.check_specs(key, kind),
         code_version=version,
     )
     def fact(
@@ -204,7 +202,7 @@ def build_fact_asset(project: Project, config: FactConfig, *, for_ui: bool) -> d
             days_moved = sum(report.rows_rekeyed > 0 for report in rekeyed.values())
             counts = {"days_rekeyed": days_moved, "rows_rekeyed": moved}
             if config.accumulates:
-                counts["days_followed"] = len(rekeyed) - days_moved
+                counts["days_rebuilt"] = len(rekeyed) - days_moved
             context.add_output_metadata(counts, output_name="result")
             published = {
                 **{day: staged.rekeyed.partitions[day] for day in passed_days(rekeyed)},
@@ -221,8 +219,8 @@ def build_fact_asset(project: Project, config: FactConfig, *, for_ui: bool) -> d
                 is_current=staged.is_current,
             )
 
-        # Held until the fact is published: what one run moves to late versions, another one that
-        # began before must not move back.
+        # Until the fact is published: a concurrent run with older versions of the dimensions must
+        # not undo the re-keying of this one.
         with recorder.lock(context, name_of(key)):
             recorder.reconcile(context, lineage, table)
             plan = recorder.plan(context, lineage)

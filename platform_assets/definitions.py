@@ -1,6 +1,6 @@
-"""The code location: everything that Dagster is told, assembled from the configuration.
+"""The code location: assembles all definitions from the configuration.
 
-Loading it reads the configuration and dbt's manifest; no network, no database, nothing written.
+Loading it reads the configuration and dbt's manifest, and connects to nothing.
 """
 
 import json
@@ -27,6 +27,7 @@ from platform_assets.curated import (
     build_fact_asset,
 )
 from platform_assets.marts import build_mart_assets
+from platform_assets.metadata import FOR_UI, Declarations
 from platform_assets.partitions import daily_partitions
 from platform_assets.processed import build_processed_asset
 from platform_assets.raw import build_raw_asset
@@ -43,25 +44,24 @@ from sensors.stale import build_stale_sensor
 def build_definitions(
     project: Project,
     resources: Mapping[str, Any] | None = None,
-    *,
-    for_ui: bool = True,
+    declarations: Declarations = FOR_UI,
 ) -> dg.Definitions:
-    """Definitions of one configured project; fresh ones each time, for tests.
+    """Build new definitions of a configured project.
 
     Args:
         project: The configuration.
         resources: Replaces resources by name.
-        for_ui: False for runs from the command line (see platform_assets.metadata).
+        declarations: Extent of the assets' declarations.
     """
     partitions = daily_partitions(project.settings.partitions)
     daily = build_daily_job(project.settings.schedule)
     retention = build_retention_job(project)
     maintenance = build_maintenance_job(project)
-    # Parsed beforehand by `headrace env` and its like; parsed here only after an edit.
+    # `headrace env`, `dev` and others have parsed it; it is parsed here only after an edit.
     manifest = mart_builder(project).ensure_manifest()
     lineages = project_lineage(project, json.loads(manifest.read_text()))
     return dg.Definitions(
-        assets=build_assets(project, manifest, lineages, for_ui=for_ui),
+        assets=build_assets(project, manifest, lineages, declarations),
         jobs=[daily, maintenance, *([retention] if retention else [])],
         schedules=[
             build_daily_schedule(project, daily, partitions),
@@ -81,39 +81,32 @@ def build_assets(
     project: Project,
     manifest: Path,
     lineages: Mapping[str, AssetLineage],
-    *,
-    for_ui: bool,
+    declarations: Declarations,
 ) -> list[dg.AssetsDefinition]:
-    """One asset a table and layer, in the order of the layers."""
+    """One asset for each table, in the order of the layers."""
     entities = {name: entity for name, (_, entity) in project.entities().items()}
     star = project.star
-    # The long way: what facts are made of.
+    # The critical path of a run goes through the facts' entities.
     of_facts = {fact.entity for fact in star.facts}
     return [
         *(
-            build_raw_asset(project, name, for_ui=for_ui, is_first=name in of_facts)
+            build_raw_asset(project, name, declarations, is_first=name in of_facts)
             for name in entities
         ),
         *(
-            build_processed_asset(project, name, for_ui=for_ui, is_first=name in of_facts)
+            build_processed_asset(project, name, declarations, is_first=name in of_facts)
             for name in entities
         ),
-        *(build_dimension_asset(project, d, for_ui=for_ui) for d in star.dimensions),
-        build_calendar_asset(project, for_ui=for_ui),
-        *(build_fact_asset(project, fact, for_ui=for_ui) for fact in star.facts),
-        build_warehouse_assets(project, for_ui=for_ui),
-        build_mart_assets(
-            manifest,
-            mart_builder(project),
-            lineages,
-            project,
-            for_ui=for_ui,
-        ),
+        *(build_dimension_asset(project, d, declarations) for d in star.dimensions),
+        build_calendar_asset(project, declarations),
+        *(build_fact_asset(project, fact, declarations) for fact in star.facts),
+        build_warehouse_assets(project, declarations),
+        build_mart_assets(manifest, mart_builder(project), lineages, project, declarations),
     ]
 
 
 def build_resources(project: Project) -> dict[str, Any]:
-    """What assets need at run time; made here, connected when first used."""
+    """Resources of the assets; they connect on first use."""
     lake = ProjectLakeResource.of_project(project)
     warehouse = ProjectWarehouseResource.of_project(project)
     recorder = LedgerRecorder(warehouse=warehouse)
@@ -133,19 +126,19 @@ def build_resources(project: Project) -> dict[str, Any]:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """What Dagster loads, made when it asks: importing `build_definitions` makes nothing."""
+    """The definitions of the configured project, which Dagster loads."""
     with warnings.catch_warnings():
-        # Dagster's, of arguments that are in beta: 62 lines at each load that ask for nothing.
+        # 62 lines at each load, about arguments that are in beta.
         warnings.simplefilter("ignore", dg.BetaWarning)
         warnings.simplefilter("ignore", dg.PreviewWarning)
         return build_definitions(_project())
 
 
 def _project() -> Project:
-    """The configuration; what is wrong with it is the whole message that the UI shows.
+    """The configuration.
 
     Raises:
-        dg.DagsterInvalidDefinitionError: It cannot be loaded.
+        dg.DagsterInvalidDefinitionError: It is invalid; the UI shows only the message.
     """
     try:
         return load_project()

@@ -1,4 +1,4 @@
-"""Marts: which days of them are built, and what became of these."""
+"""Assets of the marts: which partitions of dbt's models are built, and their outcomes."""
 
 import hashlib
 import json
@@ -20,37 +20,34 @@ from headrace.quality.report import CheckResult, PartitionReport
 from headrace.warehouse.ddl import views
 from io_managers.contexts import REBUILD_TAG
 from platform_assets.keys import MARTS, mart_key, name_of, warehouse_key
+from platform_assets.metadata import Declarations
 from platform_assets.partitions import with_partitions
 from platform_assets.runtime import events
 from platform_assets.runtime.recorder import LedgerRecorder
 
 _BUILT = ("model", "seed", "snapshot")
 
-_Compute = Callable[..., Iterator[dg.Output[None]]]
 
-
-def dbt_models(manifest: Path, *, for_ui: bool) -> Callable[[_Compute], dg.AssetsDefinition]:
-    """Decorates what builds the models: one asset a model, dbt's tests as checks of it.
+def dbt_models(
+    manifest: Path, declarations: Declarations
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """A decorator for the function that builds the models: one asset a model, tests as checks.
 
     Args:
-        manifest: dbt's manifest, parsed before.
-        for_ui: False for runs from the command line: no checks (see
-            `platform_assets.metadata.check_specs`), and without importing dagster-dbt, which brings
-            all of dbt along and takes a second of each command.
+        manifest: dbt's parsed manifest.
+        declarations: Extent of the assets' declarations.
     """
     parsed = json.loads(manifest.read_text())
-    options: Mapping[str, Any] = {
-        "name": "marts",
-        "backfill_policy": dg.BackfillPolicy.single_run(),
-    }
-    if not for_ui:
-        return dg.multi_asset(specs=_specs(parsed), can_subset=True, **options)
-    from dagster_dbt import dbt_assets  # noqa: PLC0415
-
-    return dbt_assets(manifest=parsed, dagster_dbt_translator=_translator(), **options)
+    return declarations.dbt_assets(
+        parsed,
+        lambda: _specs(parsed),
+        _translator,
+        name="marts",
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
 
 
-def _translator() -> Any:  # dagster-dbt's class is imported only when it is needed
+def _translator() -> Any:  # dagster-dbt is imported only if it is needed
     from dagster_dbt import (  # noqa: PLC0415
         DagsterDbtTranslator,
         DagsterDbtTranslatorSettings,
@@ -58,7 +55,7 @@ def _translator() -> Any:  # dagster-dbt's class is imported only when it is nee
     )
 
     class Translator(DagsterDbtTranslator):
-        """Keys and groups as everywhere else: the layer, then the table."""
+        """Keys and groups as in the other layers: the layer, then the table."""
 
         def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
             return _key(dbt_resource_props)
@@ -89,19 +86,19 @@ def _translator() -> Any:  # dagster-dbt's class is imported only when it is nee
 
 
 def _test_description(node: Mapping[str, Any]) -> str:
-    """What a test of dbt says of itself, or else its kind and arguments."""
+    """The description of a dbt test, or else its kind and arguments."""
     if node.get("description"):
         return str(node["description"])
     kind = node.get("test_metadata") or {}
     arguments = {
         name: value for name, value in (kind.get("kwargs") or {}).items() if name != "model"
     }
-    said = ", ".join(f"{name}: {value}" for name, value in arguments.items())
-    return f"dbt test {kind.get('name') or node['name']}" + (f" ({said})" if said else "")
+    shown = ", ".join(f"{name}: {value}" for name, value in arguments.items())
+    return f"dbt test {kind.get('name') or node['name']}" + (f" ({shown})" if shown else "")
 
 
 def _specs(manifest: Mapping[str, Any]) -> list[dg.AssetSpec]:
-    """What dagster-dbt makes of the manifest, as far as a run looks at it."""
+    """The assets that dagster-dbt would make of the manifest, with what a run needs of them."""
     nodes = {**manifest["nodes"], **manifest["sources"]}
     return [
         dg.AssetSpec(
@@ -117,7 +114,7 @@ def _specs(manifest: Mapping[str, Any]) -> list[dg.AssetSpec]:
 
 
 def _parents(node: Mapping[str, Any], nodes: Mapping[str, Any]) -> Iterator[str]:
-    """What a model reads, also through models that are only text in others."""
+    """The parents of a model; ephemeral models are replaced by their own parents."""
     for name in node.get("depends_on", {}).get("nodes", ()):
         if _is_ephemeral(nodes[name]):
             yield from _parents(nodes[name], nodes)
@@ -139,38 +136,37 @@ def build_mart_assets(
     builder: MartBuilder,
     lineages: Mapping[str, AssetLineage],
     project: Project,
-    *,
-    for_ui: bool,
+    declarations: Declarations,
 ) -> dg.AssetsDefinition:
-    """Every dbt model; a run builds the partitions that the warehouse holds of its window.
+    """All dbt models. A run builds the partitions of its window that the warehouse has.
 
-    It also builds those whose facts, or what these point to, changed since a mart was built.
+    It also builds stale partitions: their facts, or the members of these, have changed.
 
     Args:
-        manifest: dbt's manifest, parsed before.
+        manifest: dbt's parsed manifest.
         builder: Runs dbt.
-        lineages: By asset: the facts that it is built from.
-        project: Its partitions, and the views that follow what is built.
-        for_ui: See `platform_assets.marts`.
+        lineages: Lineage by asset.
+        project: Its partitions, and its views, which are refreshed after a build.
+        declarations: Extent of the assets' declarations.
     """
 
-    @dbt_models(manifest, for_ui=for_ui)
+    @dbt_models(manifest, declarations)
     def marts(
         context: dg.AssetExecutionContext, recorder: LedgerRecorder
     ) -> Iterator[dg.Output[None]]:
         step = context.get_step_execution_context()
-        # A model after those that it reads: its event says which of theirs it has seen.
+        # In topological order: a model's event names the versions of its upstream models.
         in_order = step.job_def.asset_layer.asset_graph.toposorted_asset_keys
         keys = [key for key in in_order if key in context.selected_asset_keys]
         if not keys:
-            # A check's Execute button: its tests are run on what is published.
+            # The Execute button of a check: run its tests on the published tables.
             checks = sorted(context.selected_asset_check_keys)
             results = builder.test([check.name for check in checks])
             checked = [check.asset_key for check in checks]
-            events.log_checks(step, _judged(checked, [DaysBuilt((), results)]))
+            events.log_checks(step, _check_evaluations(checked, [DaysBuilt((), results)]))
             yield from _outputs(context, {})
             return
-        # Before the facts are read: a load in between makes its days stale, and is never missed.
+        # Planned before dbt reads the facts: a load in between makes the partition stale again.
         plans = {
             key: recorder.plan(context, lineages[name_of(key)], with_stale=True) for key in keys
         }
@@ -185,10 +181,10 @@ def build_mart_assets(
                 builds = builder.build_days(names, days, rebuild=rebuild) if partitions else []
                 for key in some:
                     facts_of = _facts_of(recorder.ledger(), plans[key].lineage, partitions)
-                    judged = _reports(key, builds, facts_of, plans[key].lineage)
-                    recorder.record_reports(step, key, plans[key], judged)
-                    reports += judged.values()
-                events.log_checks(step, _judged(some, builds))
+                    own = _reports(key, builds, facts_of, plans[key].lineage)
+                    recorder.record_reports(step, key, plans[key], own)
+                    reports += own.values()
+                events.log_checks(step, _check_evaluations(some, builds))
             views.refresh(recorder.warehouse.connection_factory(), project.views, [MARTS])
             progress.report("marts", planned, planned)
         recorder.end(step, keys, reports)
@@ -202,9 +198,9 @@ def build_mart_assets(
 def _by_partitions(
     plans: Mapping[dg.AssetKey, BuildPlan],
 ) -> list[tuple[list[date], list[dg.AssetKey]]]:
-    """Models that are built for the same partitions, together; what others may read comes first.
+    """Group models that are built for the same partitions; upstream models come first.
 
-    A model that reads another one has all facts of that one, and so at most as many partitions.
+    A model has all facts of its upstream models as inputs, and so at most as many partitions.
     """
     together: dict[tuple[object, ...], list[dg.AssetKey]] = {}
     partitions: dict[tuple[object, ...], list[date]] = {}
@@ -218,9 +214,9 @@ def _by_partitions(
 
 
 def _days_of(lineage: AssetLineage, partitions: Sequence[date]) -> list[date] | None:
-    """The days of a model that its partitions stand for; None: all of them.
+    """The days that are built for a model's partitions; None: all days.
 
-    A longer partition of a fact that begins in one of the model's has all its days built.
+    If a longer partition of a fact begins on one of them, all its days are built.
     """
     days: set[date] = set()
     for partition in partitions:
@@ -234,7 +230,7 @@ def _days_of(lineage: AssetLineage, partitions: Sequence[date]) -> list[date] | 
 
 
 def _facts_of(ledger: Ledger, lineage: AssetLineage, days: Sequence[date]) -> dict[date, int]:
-    """By day, the facts that a model is built from."""
+    """By day, the number of fact rows that a model is built from."""
     states = [ledger.states(name, days) for name in lineage.inputs]
     return {day: sum(some[day].rows_out for some in states if day in some) for day in days}
 
@@ -245,9 +241,9 @@ def _reports(
     facts_of: Mapping[date, int],
     lineage: AssetLineage,
 ) -> dict[date, PartitionReport]:
-    """What became of a model's partitions: those of one build fare alike.
+    """A report of each partition of a model; partitions of one build have the same outcome.
 
-    A partition's rows are the facts that went into it: a mart's own rows may stand for many days.
+    A partition counts the rows of its facts, because a row of a mart may stand for many days.
     """
     model, reports = key.path[-1], dict[date, PartitionReport]()
     for build in builds:
@@ -255,15 +251,15 @@ def _reports(
         if built is None:
             continue
         why = _not_built(built, build.results)
-        broken = [r for r in build.results if r.kind == "test" and model in r.models]
-        checks = tuple(_check(test) for test in broken if not test.passed) if why is None else ()
-        holds_all = model in build.anew and why is None and not checks
-        for partition in _covered(lineage, facts_of, None if holds_all else build.days):
+        tests = [r for r in build.results if r.kind == "test" and model in r.models]
+        checks = tuple(_check(test) for test in tests if not test.passed) if why is None else ()
+        has_all_days = model in build.rebuilt and why is None and not checks
+        for partition in _covered(lineage, facts_of, None if has_all_days else build.days):
             rows = facts_of[partition]
             report = PartitionReport(
                 partition, rows, rows, checks=checks, error=why, counts_are_inputs=True
             )
-            # Of a partition whose days are in several builds, one that failed is what counts.
+            # If the days of a partition are in several builds, a failed one decides.
             if partition not in reports or report.outcome != "passed":
                 reports[partition] = report
     return reports
@@ -272,7 +268,7 @@ def _reports(
 def _covered(
     lineage: AssetLineage, partitions: Collection[date], days: Collection[date] | None
 ) -> list[date]:
-    """The partitions that some days are of; None stands for all days."""
+    """The partitions that contain some of the days; None: all days."""
     if days is None:
         return [*partitions]
     some = {*days}
@@ -280,28 +276,28 @@ def _covered(
 
 
 def _not_built(model: NodeResult, results: Sequence[NodeResult]) -> str | None:
-    """Why dbt made no rows of a model; None if it did."""
+    """Why dbt did not build a model; None if it did."""
     if model.status == "success":
         return None
     if model.status != "skipped":
         return f"dbt: {model.message}"
     causes = sorted(r.name for r in results if r.status in {"fail", "error"})
-    return f"dbt skipped it, because of {', '.join(causes) or 'what it reads'}"
+    return f"dbt skipped it, because of {', '.join(causes) or 'an upstream model'}"
 
 
 def _check(test: NodeResult) -> CheckResult:
-    """A failed test: it holds the model's days, whose rows stay what they were."""
+    """The check of a failed test, which holds the model's partitions."""
     found = test.message if test.failures is None else f"{test.failures} failing rows"
     return CheckResult(dbt_test(test.name), test.passed, "no failing rows", found)
 
 
-def _judged(
+def _check_evaluations(
     keys: Sequence[dg.AssetKey], builds: Sequence[DaysBuilt]
 ) -> Iterator[events.CheckEvaluation]:
-    """Dbt's tests as Dagster's checks; a test that never ran says nothing."""
+    """Results of tests as Dagster's check evaluations; tests that did not run have none."""
     built = {key.path[-1]: key for key in keys}
     tests: dict[str, list[NodeResult]] = {}
-    about = _span([day for build in builds for day in build.days or ()])
+    days = _span([day for build in builds for day in build.days or ()])
     for build in builds:
         for test in build.results:
             is_ours = test.kind == "test" and test.models and test.models[0] in built
@@ -310,8 +306,8 @@ def _judged(
     for some in tests.values():
         found = {"failing_rows": sum(test.failures or 0 for test in some)}
         key, passed = built[some[0].models[0]], all(test.passed for test in some)
-        told = f"{about}: expected no failing rows, found {found['failing_rows']}"
-        yield events.CheckEvaluation(key, some[0].name, passed, None, found, told)
+        text = f"{days}: expected no failing rows, found {found['failing_rows']}"
+        yield events.CheckEvaluation(key, some[0].name, passed, None, found, text)
 
 
 def _span(days: Sequence[date]) -> str:

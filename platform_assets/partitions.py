@@ -1,4 +1,4 @@
-"""Partitions: Dagster's definition for each grain, and the days that a run is about."""
+"""Partitions: Dagster's definition for each grain, and the tags of a run's window."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
@@ -16,8 +16,8 @@ PARTITION_TAG = "dagster/partition"
 DAYS_TAG = "headrace/days"
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
-# Tag of a run that builds, of the days of its range, those that are stale when a step comes to
-# them: what an earlier step of it published makes more of them stale.
+# Tag of a run whose steps build only the stale days of its range. Each step finds them when it
+# starts, because earlier steps of the run may make more days stale.
 ONLY_TAG = "headrace/only"
 STALE = "stale"
 _CRON = {Grain.WEEK: "0 0 * * 1", Grain.MONTH: "0 0 1 * *", Grain.YEAR: "0 0 1 1 *"}
@@ -32,7 +32,7 @@ def daily_partitions(settings: PartitionSettings) -> dg.DailyPartitionsDefinitio
 def partitions_of(grain: Grain, settings: PartitionSettings) -> dg.PartitionsDefinition | None:
     """UTC periods of a grain, named by their first days; None for a grain without periods.
 
-    Of weeks, months and years the one that has not ended exists too.
+    The current week, month or year is a partition too.
     """
     if grain == Grain.DAY:
         return daily_partitions(settings)
@@ -53,7 +53,7 @@ def with_partitions(
 ) -> dg.AssetsDefinition:
     """Assets of one step, each with the partitions of its grain."""
     periods = {grain for grain in grains.values() if grain.has_periods}
-    # One step has one definition, besides none: days are fine enough for all.
+    # The assets of a step share one definition (or have none): with several grains it is by day.
     common = periods.pop() if len(periods) == 1 else Grain.DAY
     definition = partitions_of(common, settings)
     return assets.map_asset_specs(
@@ -64,13 +64,13 @@ def with_partitions(
 
 
 def are_all_daily(project: Project) -> bool:
-    """Whether no table has partitions of weeks, months or years, which tags of days do not name."""
+    """Whether no entity has partitions of weeks, months or years, which tags cannot name by day."""
     grains = {entity.grain for _, entity in project.entities().values()}
     return not grains & {Grain.WEEK, Grain.MONTH, Grain.YEAR}
 
 
 def grains_in(job: dg.JobDefinition) -> Callable[[str], Grain]:
-    """Gives the grain of an asset of a job by its name, as far as Dagster knows it."""
+    """A function from the name of a job's asset to its grain, by its partitions definition."""
     layer = job.asset_layer
 
     def grain_of(name: str) -> Grain:
@@ -90,9 +90,9 @@ def days_of(keys: Iterable[str]) -> list[date]:
 
 
 def window_of(run: dg.DagsterRun) -> tuple[date, date] | None:
-    """First and last day that a run is about, by its tags; of longer periods, their first days.
+    """First and last day of a run's window, by its tags; for longer periods, their first days.
 
-    None where it names none, as a run of checks alone does, or one of assets without partitions.
+    None for a run without a window, such as one of checks only or of assets without partitions.
     """
     if days := run.tags.get(DAYS_TAG):
         first, _, last = days.partition("...")
@@ -113,17 +113,17 @@ def range_tags(
     only_stale: bool = False,
     are_days_partitions: bool = True,
 ) -> dict[str, str]:
-    """Run tags that ask for the days from `start` to `end`, both included.
+    """Run tags for the days from `start` to `end`, both included.
 
-    A run of one day has it as its partition, by which the UI lists and filters runs.
+    A run of one day has the tag of its partition, by which the UI lists and filters runs.
 
     Args:
         start: First day.
         end: Last day.
-        rebuild: Whether tables are made anew.
-        only_stale: Whether each asset builds just what is stale.
-        are_days_partitions: False where some partitions are longer: Dagster would look for the
-            days among them, and fail or take the period after.
+        rebuild: Whether tables are rebuilt.
+        only_stale: Whether each asset builds only its stale partitions.
+        are_days_partitions: False if some partitions are longer: Dagster would look for the days
+            among their keys, and fail or take the next period.
     """
     more = {REBUILD_TAG: "true"} if rebuild else {}
     more |= {ONLY_TAG: STALE} if only_stale else {}
@@ -142,9 +142,9 @@ def range_tags(
 def own_tags(
     tags: Mapping[str, str], definition: dg.PartitionsDefinition[str]
 ) -> dict[str, str] | None:
-    """Tags by which Dagster finds the partitions of an asset that a run's days lie in.
+    """Range tags of an asset's partitions that contain the run's days.
 
-    None where the run has such tags already, or names no days.
+    None if the run has such tags already, or has no window.
     """
     if DAYS_TAG not in tags or RANGE_START_TAG in tags or PARTITION_TAG in tags:
         return None
@@ -154,5 +154,5 @@ def own_tags(
 
 
 def takes_stale_days_only(run: dg.DagsterRun) -> bool:
-    """Whether a run builds just the stale days of its range."""
+    """Whether a run builds only the stale days of its range."""
     return run.tags.get(ONLY_TAG) == STALE

@@ -1,4 +1,4 @@
-"""Processed: typed, deduplicated rows; what resists goes to quarantine."""
+"""Assets of processed: typed, deduplicated rows. Rows that break a rule go to quarantine."""
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import date
@@ -22,11 +22,7 @@ from platform_assets.keys import (
     raw_key,
     table_of,
 )
-from platform_assets.metadata import (
-    check_outputs,
-    check_specs,
-    table_metadata,
-)
+from platform_assets.metadata import Declarations, check_outputs
 from platform_assets.partitions import partitions_of
 from platform_assets.runtime.executor import starts_first
 from platform_assets.runtime.recorder import LedgerRecorder
@@ -38,11 +34,11 @@ from resources.spark import SparkResource
 def build_processed_asset(
     project: Project,
     name: str,
+    declarations: Declarations,
     *,
-    for_ui: bool,
     is_first: bool = False,
 ) -> dg.AssetsDefinition:
-    """One entity: captured versions in; typed, deduplicated, audited rows out."""
+    """The typed, deduplicated and audited rows of one entity."""
     entity, uses = project.entities()[name][1], project.star.uses_of(name)
     key, lineage = processed_key(name), processed_lineage(project, name)
     version = lineage.code_version
@@ -60,10 +56,10 @@ def build_processed_asset(
         description=entity.description,
         owners=[*entity.owners],
         tags=entity.tags,
-        metadata=table_metadata(
-            f"{PROCESSED}.{table_of(name)}", processed_schema(entity), for_ui=for_ui
+        metadata=declarations.table_metadata(
+            f"{PROCESSED}.{table_of(name)}", processed_schema(entity)
         ),
-        check_specs=check_specs(key, kind, for_ui=for_ui),
+        check_specs=declarations.check_specs(key, kind),
         code_version=version,
         op_tags=starts_first() if is_first else None,
     )
@@ -94,11 +90,11 @@ def build_processed_asset(
             published = recorder.built_from_other_inputs(plan)
             staged = step.stage(name_of(key), lake.scan(RAW, table_of(name), days), published)
 
-            def set_aside(some: Collection[date]) -> None:
+            def publish_quarantine(some: Collection[date]) -> None:
                 rows = {day: rows for day, rows in staged.quarantined.items() if day in some}
                 quarantine.replace(rows, schema=quarantine_schema(entity), properties={})
                 if audit is not None:
-                    # Of published days only: a held one keeps its rows, and those set aside.
+                    # For published days only: a held day keeps its published rows and keys.
                     good = [day for day in passed_days(staged.reports) if day in some]
                     audit.publish_keys(staged.quarantined_keys, good)
 
@@ -108,7 +104,7 @@ def build_processed_asset(
                 bad_days(staged.reports),
                 properties_of(context.run, version),
                 reports=staged.reports,
-                set_aside=set_aside,
+                publish_quarantine=publish_quarantine,
                 unchanged=staged.unchanged,
             )
 

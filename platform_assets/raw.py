@@ -1,4 +1,4 @@
-"""Raw: what the sources delivered, as captured."""
+"""Assets of raw: captured rows, unchanged."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
@@ -14,7 +14,7 @@ from headrace.quality.report import AuditedOutput, AuditedTable
 from headrace.raw.capture import raw_schema
 from headrace.sources.files.connector import files_connector
 from platform_assets.keys import RAW, name_of, raw_key, table_of
-from platform_assets.metadata import table_metadata
+from platform_assets.metadata import Declarations
 from platform_assets.partitions import partitions_of
 from platform_assets.runtime.executor import one_at_a_time, starts_first
 from platform_assets.runtime.recorder import LedgerRecorder
@@ -26,11 +26,11 @@ from resources.landing import LandingResource
 def build_raw_asset(
     project: Project,
     name: str,
+    declarations: Declarations,
     *,
-    for_ui: bool,
     is_first: bool = False,
 ) -> dg.AssetsDefinition:
-    """One entity's captured versions: an append-only log, one file a version and partition."""
+    """The captured versions of one entity: append-only, one file a version and partition."""
     entities = {known: entity for known, (_, entity) in project.entities().items()}
     entity, key, lineage = entities[name], raw_key(name), raw_lineage(project, name)
     version = lineage.code_version
@@ -46,7 +46,7 @@ def build_raw_asset(
         description=f"{entity.description} As captured, with file and line.",
         owners=[*entity.owners],
         tags=entity.tags,
-        metadata=table_metadata(f"{RAW}.{table_of(name)}", raw_schema(entity), for_ui=for_ui),
+        metadata=declarations.table_metadata(f"{RAW}.{table_of(name)}", raw_schema(entity)),
         code_version=version,
         freshness_policy=_freshness(entity),
         op_tags=one_at_a_time("capture") | (starts_first() if is_first else {}),
@@ -73,7 +73,7 @@ def build_raw_asset(
                 context.log.warning(warning)
             return output
 
-        # Of files without a day, their versions say the partitions.
+        # Undated files have the partitions of their versions.
         days = step.sparse_partitions() if lineage.grain == Grain.SPARSE else None
         plan = recorder.plan(context, lineage, partitions=days, sources=sources)
         yield dg.Output(recorder.stage(context, plan, stage))
@@ -82,7 +82,7 @@ def build_raw_asset(
 
 
 def _freshness(entity: EntityConfig) -> dg.FreshnessPolicy | None:
-    """Fresh is an entity of which a day was published since the deadline before the last one."""
+    """An entity is fresh if a day was published since the last but one deadline."""
     cron = entity.deadlines()
     if cron is None:
         return None

@@ -1,4 +1,4 @@
-"""Warehouse: the star in Postgres, published as one."""
+"""Assets of the warehouse: the star in Postgres, published in one transaction."""
 
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ import dagster as dg
 from headrace.config.loader import Project
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
 from headrace.ledger.build_plan import BuildPlan
-from headrace.ledger.ledger import PartitionState
+from headrace.ledger.records import PartitionState
 from headrace.pipeline import warehouse_views
 from headrace.pipeline.warehouse import (
     DimensionRows,
@@ -26,16 +26,12 @@ from headrace.project.version import code_version
 from headrace.quality.registry import TableKind
 from headrace.quality.report import PartitionReport
 from headrace.warehouse.ddl.comments import ColumnComments
-from headrace.warehouse.ddl.partitions import first_kept_month
+from headrace.warehouse.ddl.partitions import first_retained_month
 from headrace.warehouse.loading.load_transaction import LoadGroup
 from headrace.warehouse.tables import WarehouseTable
 from io_managers.contexts import REBUILD_TAG
 from platform_assets.keys import CURATED, WAREHOUSE, curated_key, name_of, warehouse_key
-from platform_assets.metadata import (
-    check_outputs,
-    check_specs,
-    table_metadata,
-)
+from platform_assets.metadata import Declarations, check_outputs
 from platform_assets.partitions import window_of, with_partitions
 from platform_assets.runtime import partition_events
 from platform_assets.runtime.recorder import LedgerRecorder
@@ -49,8 +45,8 @@ StarTable = DimensionConfig | CalendarConfig | FactConfig
 _DIMENSIONS_AT_ONCE = 2
 
 
-def build_warehouse_assets(project: Project, *, for_ui: bool) -> dg.AssetsDefinition:
-    """Dimensions, calendar and facts: readers see the star before a load or after it."""
+def build_warehouse_assets(project: Project, declarations: Declarations) -> dg.AssetsDefinition:
+    """Dimensions, calendar and facts in Postgres: one step loads all of them atomically."""
     star = project.star
     declared: list[StarTable] = [*star.dimensions, star.calendar, *star.facts]
     configs = {config.name: config for config in declared}
@@ -67,13 +63,13 @@ def build_warehouse_assets(project: Project, *, for_ui: bool) -> dg.AssetsDefini
 
     @dg.multi_asset(
         name=WAREHOUSE,
-        outs={name: _out(configs[name], tables[name], for_ui=for_ui) for name in tables},
+        outs={name: _out(configs[name], tables[name], declarations) for name in tables},
         internal_asset_deps={name: {curated_key(name)} for name in tables},
         deps=[curated_key(name) for name in tables],
         check_specs=[
             spec
             for fact in star.facts
-            for spec in check_specs(warehouse_key(fact.name), _kind_of(fact), for_ui=for_ui)
+            for spec in declarations.check_specs(warehouse_key(fact.name), _kind_of(fact))
         ],
         backfill_policy=dg.BackfillPolicy.single_run(),
         can_subset=True,
@@ -87,10 +83,10 @@ def build_warehouse_assets(project: Project, *, for_ui: bool) -> dg.AssetsDefini
         recorder: LedgerRecorder,
     ) -> Iterator[dg.Output[Any]]:
         if not context.selected_asset_keys:
-            yield from _checks_alone(context, project, lake, warehouse, spark, recorder)
+            yield from _run_checks(context, project, lake, warehouse, spark, recorder)
             return
         names = [key.path[-1] for key in sorted(context.selected_asset_keys)]
-        # Held until the star is published: of two loads, the later must know what the earlier did.
+        # Until the star is published: of two concurrent loads, the later must see the earlier.
         with recorder.lock(context, WAREHOUSE):
             plans = {
                 name: recorder.plan(context, lineages[name], with_stale=True) for name in names
@@ -111,8 +107,8 @@ def build_warehouse_assets(project: Project, *, for_ui: bool) -> dg.AssetsDefini
                             group.member(name),
                             star.states,
                             plans,
-                            {n: _among(r, plans[n].days) for n, r in staged.reports.items()},
-                            {n: _not_among(r, plans[n].days) for n, r in staged.reports.items()},
+                            {n: _of_days(r, plans[n].days) for n, r in staged.reports.items()},
+                            {n: _of_others(r, plans[n].days) for n, r in staged.reports.items()},
                             facts,
                             key_views,
                             column_comments,
@@ -122,7 +118,7 @@ def build_warehouse_assets(project: Project, *, for_ui: bool) -> dg.AssetsDefini
                         output_name=name,
                     )
             finally:
-                # Published, there is nothing left to drop; ended before, nobody else would.
+                # No effect after a publication; otherwise it drops the staging tables.
                 staged.discard()
         yield from check_outputs(context)
 
@@ -133,7 +129,7 @@ def build_warehouse_assets(project: Project, *, for_ui: bool) -> dg.AssetsDefini
     )
 
 
-def _checks_alone(
+def _run_checks(
     context: dg.AssetExecutionContext,
     project: Project,
     lake: LakeResource,
@@ -141,9 +137,9 @@ def _checks_alone(
     spark: SparkResource,
     recorder: LedgerRecorder,
 ) -> Iterator[dg.Output[None]]:
-    """Judge what is published, without loading: a check's Execute button asks for that.
+    """Audit published days without a load, for the Execute button of a check.
 
-    Of the run's days, or of all; a day that the lake has published anew since its load is left out.
+    Covers the run's days, or all; days that the lake has published again since are left out.
     """
     loader = StarLoader(warehouse.connection_factory(), project, spark.session)
     selected, window = context.selected_asset_check_keys, window_of(context.run)
@@ -171,7 +167,7 @@ def _checks_alone(
 
 @dataclass
 class _StarLoad:
-    """Stages the star from the lake, and remembers what was read there."""
+    """Stages the star from the lake; `states` has the snapshots that were read."""
 
     loader: StarLoader
     lake: LakeResource
@@ -180,8 +176,8 @@ class _StarLoad:
     states: dict[str, LakeState] = field(default_factory=dict)
 
     def stage(self, configs: Mapping[str, StarTable]) -> None:
-        """Stage each table; dimensions first, as facts are judged by them."""
-        # One waits for the engine or for Postgres while Python is busy with another.
+        """Stage each table; dimensions first, because the audit of facts reads them."""
+        # While one thread waits for the engine or Postgres, Python works for another.
         with ThreadPoolExecutor(_DIMENSIONS_AT_ONCE) as pool:
             staging = [
                 pool.submit(self._stage_dimension, name, config)
@@ -196,35 +192,35 @@ class _StarLoad:
 
     def _stage_dimension(self, name: str, config: DimensionConfig | CalendarConfig) -> None:
         if not self.lake.table(CURATED, name).exists():
-            return  # No run published it yet: the other tables do not wait for it.
+            return  # Never published: the other tables are loaded without it.
         scan = self.lake.scan(CURATED, name)
         table = _table(self.loader.project, config)
-        loaded = self.recorder.ledger().loaded_snapshot(name_of(warehouse_key(name)))
+        loaded = self.recorder.ledger().watermarks.loaded_snapshot(name_of(warehouse_key(name)))
         rows = DimensionRows(scan)
         needs_all = self.loader.rebuild
         if not needs_all and scan.snapshot_id is not None and loaded == scan.snapshot_id:
             rows = DimensionRows(None)
         elif not needs_all and loaded is not None and table.mode == "upsert":
-            # Only what came and went: a history of ten times the length costs the same.
+            # Only changed files: the cost does not grow with the history.
             changes = self.lake.table(CURATED, name).changes_since(loaded)
             if changes is not None:
                 scan = changes.added
-                came_or_went = DimensionRows(changes.added, changes.removed)
-                rows = came_or_went if changes else DimensionRows(None)
-        is_taken = self.loader.stage_dimension(table, rows, self._brought(name, config))
-        self.states[name] = LakeState(loaded, scan.snapshot_id if is_taken else loaded, {})
+                changed = DimensionRows(changes.added, changes.removed)
+                rows = changed if changes else DimensionRows(None)
+        is_accepted = self.loader.stage_dimension(table, rows, self._source_rows(name, config))
+        self.states[name] = LakeState(loaded, scan.snapshot_id if is_accepted else loaded, {})
 
     def _stage_fact(self, name: str, config: FactConfig) -> None:
-        """Stage the run's days, and those that the lake has published anew since their load."""
+        """Stage the run's days, and days that the lake has published again since their load."""
         if not self.lake.table(CURATED, name).exists():
-            return  # No run published it yet: the other tables do not wait for it.
+            return  # Never published: the other tables are loaded without it.
         plan = self.plans[name]
         if config.load == "truncate_and_load" and not (plan.days or plan.stale):
-            return  # What is there stays: nothing to load would else be a whole table anew.
+            return  # Nothing is stale: do not load the whole table again.
         key, ledger = name_of(curated_key(name)), self.recorder.ledger()
-        loaded = ledger.loaded_snapshot(name_of(warehouse_key(name)))
-        # The ledger before the lake: a publication in between is loaded then, and taken for an
-        # older one, which costs one more load. The other way round it would be missed.
+        loaded = ledger.watermarks.loaded_snapshot(name_of(warehouse_key(name)))
+        # Read the ledger before the lake: a publication in between is loaded, and recorded with
+        # the older version, which costs one more load. In the other order it would be missed.
         states = ledger.states(key)
         open_days = {*plan.days}
         if config.load == "truncate_and_load":
@@ -232,31 +228,31 @@ class _StarLoad:
             published = {day: {key: version} for day, version in known.items() if version}
             plan = self.plans[name] = replace(plan, stale={**published, **plan.stale})
             open_days |= {*published}
-        kept_from = first_kept_month(config.keep_months)
-        open_days |= {day for day in plan.stale if day >= kept_from}
+        retained_from = first_retained_month(config.keep_months)
+        open_days |= {day for day in plan.stale if day >= retained_from}
         if self.loader.rebuild:
-            # A backfill of old days brings months back that were dropped; a rebuild must not.
-            open_days = {day for day in open_days if day >= kept_from}
+            # A backfill of old days restores months that retention dropped; a rebuild must not.
+            open_days = {day for day in open_days if day >= retained_from}
         scan = self.lake.scan(CURATED, name, sorted(open_days))
         self.loader.stage_fact(config, scan, sorted(open_days))
         of_days = {day: states[day].snapshot_id for day in open_days if day in states}
         self.states[name] = LakeState(loaded, scan.snapshot_id, of_days)
 
-    def _brought(self, name: str, config: StarTable) -> dict[date, int]:
-        """The partitions that are loaded, and the rows that each brought to the dimension."""
+    def _source_rows(self, name: str, config: StarTable) -> dict[date, int]:
+        """The partitions of the load, with the number of rows that curated read for each."""
         days = [*self.plans[name].days, *self.plans[name].stale]
         states = self.recorder.ledger().states(name_of(curated_key(config.name)), days)
         return {day: states[day].rows_out for day in days if day in states}
 
 
-def _among(
+def _of_days(
     reports: Mapping[date, PartitionReport], days: Collection[date]
 ) -> dict[date, PartitionReport]:
     wanted = frozenset(days)
     return {day: report for day, report in reports.items() if day in wanted}
 
 
-def _not_among(
+def _of_others(
     reports: Mapping[date, PartitionReport], days: Collection[date]
 ) -> dict[date, PartitionReport]:
     unwanted = frozenset(days)
@@ -279,7 +275,7 @@ def _kind_of(fact: FactConfig) -> TableKind:
     return "warehouse_fact_by_upsert" if fact.load == "upsert" else "warehouse_fact"
 
 
-def _out(config: StarTable, table: WarehouseTable, *, for_ui: bool) -> dg.AssetOut:
+def _out(config: StarTable, table: WarehouseTable, declarations: Declarations) -> dg.AssetOut:
     return dg.AssetOut(
         key=warehouse_key(config.name),
         io_manager_key="warehouse_io",
@@ -287,7 +283,7 @@ def _out(config: StarTable, table: WarehouseTable, *, for_ui: bool) -> dg.AssetO
         owners=[*config.owners],
         tags=config.tags,
         kinds={"postgres"},
-        metadata=table_metadata(table.label, table.schema, for_ui=for_ui),
+        metadata=declarations.table_metadata(table.label, table.schema),
         code_version=code_version(config),
         is_required=False,
     )

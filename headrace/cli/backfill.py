@@ -101,13 +101,14 @@ def run_backfill(
         # Dagster takes seconds to import; other commands do without it.
         from jobs.backfill import run_range
         from platform_assets.definitions import build_definitions
+        from platform_assets.metadata import FOR_COMMANDS
     with using(project.home, "command", "headrace backfill"):
         prepare_home(project)
         if select == "*" and project.settings.engine.remote is None:
             engine.prepare(engine.SessionSettings())
         with nullcontext() if quiet else progress_bars():
             run = run_range(
-                lambda: build_definitions(project, for_ui=False),
+                lambda: build_definitions(project, declarations=FOR_COMMANDS),
                 first,
                 last,
                 select=select,

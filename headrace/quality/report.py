@@ -113,8 +113,8 @@ class AuditedOutput(StagedPartitions):
             snapshots.
         versions: Called after publication: content versions of partitions that do not follow from
             their inputs.
-        set_aside: Publishes the quarantine of partitions. Called before their rows are published,
-            so that a visible partition always has its quarantine; called for held ones too.
+        publish_quarantine: Publishes the quarantine of partitions. Called before their rows are
+            published, so that a visible partition always has its quarantine; also for held ones.
         plan: The partitions that the step was to build.
     """
 
@@ -125,7 +125,7 @@ class AuditedOutput(StagedPartitions):
     unchanged: Mapping[date, str] = field(default_factory=_no_runs)
     is_current: bool = True
     versions: Callable[[Collection[date]], Mapping[date, str]] | None = None
-    set_aside: Callable[[Collection[date]], None] | None = None
+    publish_quarantine: Callable[[Collection[date]], None] | None = None
     plan: BuildPlan | None = None
 
 

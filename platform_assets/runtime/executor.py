@@ -1,8 +1,7 @@
-"""Steps of a run side by side, in threads of its process.
+"""The executor: runs the steps of a run concurrently, in threads of its process.
 
-A process a step, which is Dagster's way to run several at once, costs 3 s of imports and an engine
-each. The engine and Postgres work outside of Python: while one step waits for them, another plans,
-commits or writes down.
+Dagster's multiprocess executor needs 3 s of imports and an engine for each step. The engine and
+Postgres work outside of Python: while one step waits for them, another can plan, commit or record.
 """
 
 import ctypes
@@ -61,11 +60,11 @@ from platform_assets.partitions import own_tags
 
 DEFINITIONS_MODULE = "platform_assets.definitions"
 LOCATION_NAME = "platform"
-# More steps at once than this hold more memory than they save time.
-_MOST = 4
+# More concurrent steps need more memory and save no time.
+_MAX_STEPS = 4
 _ONE_AT_A_TIME = "headrace/one_at_a_time"
-# How soon an interrupt is seen; the events of steps are seen at once.
-_LOOK_SECONDS = 0.2
+# Interval of checks for interrupts; events of steps are handled without delay.
+_POLL_SECONDS = 0.2
 
 _MAX_CONCURRENT = dg.Field(
     dg.Noneable(int),
@@ -77,10 +76,10 @@ _MAX_CONCURRENT = dg.Field(
 
 @dg.executor(name="threads", config_schema={"max_concurrent": _MAX_CONCURRENT})
 def threads_executor(context: InitExecutorContext) -> Executor:
-    """Steps whose inputs are there run side by side, in threads of the run's process."""
-    wanted = context.executor_config.get("max_concurrent")
-    cores = os.cpu_count() or 1
-    return _ThreadsExecutor(wanted if isinstance(wanted, int) else min(_MOST, max(2, cores)))
+    """Runs steps whose inputs are ready concurrently, in threads of the run's process."""
+    configured = context.executor_config.get("max_concurrent")
+    default = min(_MAX_STEPS, max(2, os.cpu_count() or 1))
+    return _ThreadsExecutor(configured if isinstance(configured, int) else default)
 
 
 def execute_in_this_process(
@@ -90,10 +89,10 @@ def execute_in_this_process(
     tags: Mapping[str, str],
     run_config: Mapping[str, object],
 ) -> dg.ExecuteInProcessResult:
-    """Run a job by its own executor, as a run of the code location that the UI shows.
+    """Run a job in this process by its own executor, as a run of the code location.
 
-    `JobDefinition.execute_in_process` takes step after step, and its runs belong to no location:
-    the UI's overview leaves them out, and cannot execute them again.
+    `JobDefinition.execute_in_process` runs one step at a time, and its runs have no code location:
+    the UI's overview omits them, and cannot re-execute them.
     """
     in_memory = InMemoryJob(job)
     stored = instance.get_ref() if instance.is_persistent else None
@@ -129,21 +128,21 @@ def execute_in_this_process(
 
 
 def _origin_of(job: str) -> RemoteJobOrigin:
-    """Where the UI finds the job: by the names in pyproject.toml and workspace.yaml."""
+    """The origin by which the UI finds the job; names as in pyproject.toml and workspace.yaml."""
     target = LoadableTargetOrigin(executable_path=sys.executable, module_name=DEFINITIONS_MODULE)
     location = ManagedGrpcPythonEnvCodeLocationOrigin(target, LOCATION_NAME)
     return RemoteJobOrigin(RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME), job)
 
 
 def starts_first() -> dict[str, str]:
-    """The tag of a step that starts before others that could: a long way goes through it."""
+    """The tag of a step on the critical path, which starts before other ready steps."""
     return {PRIORITY_TAG: "1"}
 
 
 def one_at_a_time(what: str) -> dict[str, str]:
-    """The tag of steps that keep Python busy: two of them would wait for its lock, not for data.
+    """The tag of steps that are bound by Python's interpreter lock: only one of them runs.
 
-    A year took an eighth longer with the files of several entities read side by side.
+    A year took an eighth longer when the files of several entities were read concurrently.
     """
     return {_ONE_AT_A_TIME: what}
 
@@ -162,11 +161,11 @@ class _ThreadsExecutor(Executor):
         self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
     ) -> Iterator[DagsterEvent]:
         steps = execution_plan.step_keys_to_execute
-        said = EngineEventData.in_process(os.getpid(), steps)
+        process = EngineEventData.in_process(os.getpid(), steps)
         yield DagsterEvent.engine_event(
             plan_context,
             f"Executing steps in {self._max_concurrent} threads (pid: {os.getpid()})",
-            event_specific_data=said,
+            event_specific_data=process,
         )
         yield from ExecuteRunWithPlanIterable(
             execution_plan=plan_context.execution_plan,
@@ -183,7 +182,7 @@ class _ThreadsExecutor(Executor):
             ),
         )
         yield DagsterEvent.engine_event(
-            plan_context, f"Finished steps (pid: {os.getpid()})", event_specific_data=said
+            plan_context, f"Finished steps (pid: {os.getpid()})", event_specific_data=process
         )
 
 
@@ -203,23 +202,23 @@ def _events(
             ],
             instance_concurrency_context=concurrency,
         ) as active,
-        # What steps print is one log: the process has one stdout.
+        # One compute log for all steps: the process has one stdout.
         logs.capture_logs(log_key) as captured,
         ThreadPoolExecutor(max_concurrent, thread_name_prefix="step") as pool,
     ):
         keys = [step.key for step in plan.get_steps_to_execute_in_topo_order()]
         yield DagsterEvent.capture_logs(context, keys, log_key, captured)
         running = _Running(context, active, pool)
-        while running.under_way or not active.is_complete:
+        while running.steps or not active.is_complete:
             yield from running.advance()
 
 
 def _with_own_partitions(
     context: PlanExecutionContext, step: ExecutionStep
 ) -> PlanExecutionContext:
-    """The context; where the run names only days, with the periods of a step's assets in its tags.
+    """The context, with range tags of the step's own partitions if the run names only days.
 
-    Dagster looks for the partitions of a step's inputs and outputs there.
+    Dagster reads the partitions of a step's inputs and outputs from the run's tags.
     """
     assets = context.job_def.asset_layer.get_assets_def_for_node(step.node_handle)
     definition = assets.partitions_def if assets else None
@@ -234,7 +233,7 @@ def _with_own_partitions(
 
 @dataclass
 class _Step:
-    """A step under way; `future` is done once it gave its last event, however it ended."""
+    """A running step; `future` is done after its last event, even if it failed."""
 
     context: StepExecutionContext
     future: Future[None]
@@ -243,29 +242,29 @@ class _Step:
 
 @dataclass
 class _Running:
-    """The steps under way by key, what they have to tell, and the threads that can be interrupted.
+    """The running steps by key, the queue of their events, and the ids of their threads.
 
-    None in `told` only wakes who waits: that a step ended is known by its future, which an
-    interrupt at the wrong moment cannot lose.
+    None in `queue` only wakes the reader. The end of a step is read from its future, because an
+    interrupt may prevent the thread from queueing a last element.
     """
 
     context: PlanExecutionContext
     active: ActiveExecution
     pool: ThreadPoolExecutor
-    told: SimpleQueue[tuple[str, DagsterEvent] | None] = field(default_factory=SimpleQueue)
-    under_way: dict[str, _Step] = field(default_factory=dict)
+    queue: SimpleQueue[tuple[str, DagsterEvent] | None] = field(default_factory=SimpleQueue)
+    steps: dict[str, _Step] = field(default_factory=dict)
     threads: dict[str, int] = field(default_factory=dict)
     error: BaseException | None = None
 
     def advance(self) -> Iterator[DagsterEvent]:
-        """Start what can start, and hand on one event, or what the end of a step brings about."""
-        self._look_for_interrupt()
+        """Start ready steps; then yield one event of a step, or the events after its end."""
+        self._check_for_interrupt()
         if self.error is None:
             for step in self.active.get_steps_to_execute():
                 context = _with_own_partitions(self.context, step)
                 self._start(context.for_step(step, self.active.get_known_state()))
             yield from self.active.concurrency_event_iterator(self.context)
-        if not self.under_way:
+        if not self.steps:
             if self.error is not None:
                 raise self.error
             yield from self.active.plan_events_iterator(self.context)
@@ -275,32 +274,32 @@ class _Running:
         yield from self._next()
 
     def _next(self) -> Iterator[DagsterEvent]:
-        # Looked at first: what ended steps had to tell is then in the queue, or was handed on.
-        ended = [key for key, step in self.under_way.items() if step.future.done()]
+        # Futures before the queue: all events of these steps are then queued or yielded already.
+        ended = [key for key, step in self.steps.items() if step.future.done()]
         try:
-            told = self.told.get(block=not ended, timeout=_LOOK_SECONDS)
+            queued = self.queue.get(block=not ended, timeout=_POLL_SECONDS)
         except Empty:
             for key in ended:
-                yield from self._end(self.under_way.pop(key))
+                yield from self._end(self.steps.pop(key))
             return
-        if told is not None:
-            key, event = told
-            self.under_way[key].events.append(event)
-            # Handed on first: whoever looks at the run then finds it as far as the plan is.
+        if queued is not None:
+            key, event = queued
+            self.steps[key].events.append(event)
+            # Yielded, and so stored, before the plan starts steps that depend on it.
             yield event
             self.active.handle_event(event)
 
     def _start(self, step: StepExecutionContext) -> None:
-        # Dagster keeps what a step is about in context variables.
+        # Dagster stores the current step in context variables.
         future = self.pool.submit(copy_context().run, self._run, step)
-        self.under_way[step.step.key] = _Step(step, future)
-        future.add_done_callback(lambda _: self.told.put(None))
+        self.steps[step.step.key] = _Step(step, future)
+        future.add_done_callback(lambda _: self.queue.put(None))
 
     def _run(self, step: StepExecutionContext) -> None:
         self.threads[step.step.key] = get_ident()
         try:
             for event in dagster_event_sequence_for_step(step):
-                self.told.put((step.step.key, event))
+                self.queue.put((step.step.key, event))
         finally:
             self.threads.pop(step.step.key, None)
 
@@ -310,8 +309,8 @@ class _Running:
         yield from self.active.plan_events_iterator(self.context)
         yield from _trigger_hook(step.context, step.events)
 
-    def _look_for_interrupt(self) -> None:
-        """Ask the steps to end: each is interrupted where it is in Python, and cleans up."""
+    def _check_for_interrupt(self) -> None:
+        """After an interrupt, raise an exception in the thread of each step, which cleans up."""
         if not self.active.check_for_interrupts():
             return
         self.active.mark_interrupted()

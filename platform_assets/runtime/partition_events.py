@@ -6,7 +6,8 @@ from datetime import date
 
 import dagster as dg
 
-from headrace.ledger.ledger import Ledger, PartitionState
+from headrace.ledger.ledger import Ledger
+from headrace.ledger.records import PartitionState
 from headrace.quality.report import PartitionReport, passed_days
 from platform_assets.keys import name_of
 from platform_assets.partitions import grains_in

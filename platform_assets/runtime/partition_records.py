@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import date
 
 from headrace.ledger.build_plan import BuildPlan, content_id
-from headrace.ledger.ledger import PartitionRecord, PartitionState
+from headrace.ledger.records import PartitionRecord, PartitionState
 from headrace.quality.report import AuditedOutput, PartitionReport
 from platform_assets.runtime.events import Step
 

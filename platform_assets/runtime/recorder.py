@@ -11,8 +11,9 @@ from headrace.errors import HeadraceError, UnpublishedTableError
 from headrace.lake.commit import Commit
 from headrace.lake.table import LakeTable
 from headrace.ledger.build_plan import AssetLineage, BuildPlan, Gate, content_id
-from headrace.ledger.ledger import Ledger, PartitionRecord, PartitionState
+from headrace.ledger.ledger import Ledger
 from headrace.ledger.reconciliation import unrecorded_partitions
+from headrace.ledger.records import PartitionRecord, PartitionState
 from headrace.ledger.staleness import is_overtaken, read_states
 from headrace.quality import registry
 from headrace.quality.report import (
@@ -235,8 +236,8 @@ class LedgerRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         with self.warehouse.lock(f"publish {plan.lineage.name}"):
             output, overtaken = self._without_overtaken(step, output, plan)
             try:
-                if isinstance(output, AuditedOutput) and output.set_aside:
-                    output.set_aside(output.reports)
+                if isinstance(output, AuditedOutput) and output.publish_quarantine:
+                    output.publish_quarantine(output.reports)
                 published = commit(output)
             except Exception as error:  # noqa: BLE001  # any error fails these partitions
                 failed = failed_reports(step, passed_days(output.reports), error)
@@ -279,7 +280,7 @@ class LedgerRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         ledger.record(restated, own)
         has_read = not isinstance(output, AuditedOutput) or output.is_current
         if plan.table_versions and has_read:
-            ledger.record_followed(plan.lineage.name, plan.table_versions)
+            ledger.watermarks.record_versions_read(plan.lineage.name, plan.table_versions)
         if overtaken:
             ledger.end(plan.lineage.name, overtaken, step.run_id)
             step.log.warning(

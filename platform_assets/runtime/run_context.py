@@ -1,4 +1,4 @@
-"""The run as the library needs it: audit stamps and snapshot properties."""
+"""Values of a run that tables store: audit columns and snapshot properties."""
 
 from datetime import UTC, datetime
 
@@ -13,5 +13,5 @@ def stamp_of(run: dg.DagsterRun, code_version: str) -> RunStamp:
 
 
 def properties_of(run: dg.DagsterRun, code_version: str) -> dict[str, str]:
-    """What a snapshot records of the run that published it."""
+    """The snapshot properties that name the run and its code version."""
     return {"headrace.run-id": run.run_id, "headrace.code-version": code_version}

@@ -218,8 +218,8 @@ class ForkRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
         current = self._instance.get_run_by_id(run.run_id)
         if current is not None and current.is_finished:
             return CheckRunHealthResult(WorkerStatus.SUCCESS, run_worker_id=str(worker.pid))
-        gone = f"process {worker.pid} is gone"
-        return CheckRunHealthResult(WorkerStatus.NOT_FOUND, gone, run_worker_id=str(worker.pid))
+        text = f"process {worker.pid} does not exist"
+        return CheckRunHealthResult(WorkerStatus.NOT_FOUND, text, run_worker_id=str(worker.pid))
 
     @override
     def get_run_worker_debug_info(

@@ -9,7 +9,8 @@ import dagster as dg
 from headrace.grain import WHOLE, Grain
 from headrace.ledger import liveness
 from headrace.ledger.build_plan import AssetLineage, BuildPlan, Gate
-from headrace.ledger.ledger import Ledger, PartitionRecord
+from headrace.ledger.ledger import Ledger
+from headrace.ledger.records import PartitionRecord
 from headrace.ledger.staleness import gate, read_stale, read_states
 from headrace.warehouse.sessions import HeldLock
 from io_managers.contexts import REBUILD_TAG
@@ -55,7 +56,7 @@ def plan_step(
     plan = BuildPlan(
         lineage,
         _restricted(found, in_run),
-        ledger.table_versions(lineage.table_inputs) if lineage.table_inputs else {},
+        ledger.watermarks.current_versions(lineage.table_inputs) if lineage.table_inputs else {},
         {day: read for day, read in found.open.items() if day not in in_run},
     )
     _record_skipped(ledger, step, plan)

@@ -11,7 +11,7 @@ import structlog
 from headrace.errors import CommitConflictError
 from headrace.grain import Grain
 from headrace.ledger.build_plan import BuildPlan
-from headrace.ledger.ledger import PartitionRecord
+from headrace.ledger.records import PartitionRecord
 from headrace.quality.report import PartitionReport, passed_days
 from headrace.staged import new_token
 from headrace.star.facts import DATE_KEY
@@ -106,7 +106,7 @@ class WarehouseRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         ledger = self.recorder.ledger()
         for name, reports in star.reports.items():
             key, state = warehouse_key(name), star.states[name]
-            if ledger.loaded_snapshot_in(session, name_of(key)) != state.loaded:
+            if ledger.watermarks.loaded_snapshot_in(session, name_of(key)) != state.loaded:
                 raise CommitConflictError(
                     f"{name_of(key)} was loaded by another run since this load was staged",
                     fix="run it again",
@@ -118,10 +118,12 @@ class WarehouseRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
                 changed = _own_changed_days(star, name, publications)
                 records = [_with_content(record, changed) for record in records]
             ledger.record_in(session, records)
-            # If rows were kept for facts that were not loaded, the next load starts here again.
-            kept = name in publications and publications[name].rows_kept
-            if state.snapshot is not None and not kept:
-                ledger.record_loaded_in(session, name_of(key), state.snapshot, context.run_id)
+            # Rows that stay for facts of an older load: the next load must compare them again.
+            is_behind = name in publications and publications[name].rows_referenced
+            if state.snapshot is not None and not is_behind:
+                ledger.watermarks.record_loaded_in(
+                    session, name_of(key), state.snapshot, context.run_id
+                )
         for fact in star.facts:
             days = star.partitions(
                 fact.name, _days_of_restated_members(session, fact, publications)

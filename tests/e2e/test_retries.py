@@ -16,6 +16,7 @@ from headrace.project.connections import ledger_of
 from headrace.project.home_setup import prepare_environment
 from headrace.sources.files.landing import Landing
 from platform_assets.definitions import build_definitions
+from platform_assets.metadata import FOR_COMMANDS
 from platform_assets.partitions import range_tags
 from resources.landing import LandingResource
 from tests.e2e.installation import FIRST, HEADER, Installation, good_lines
@@ -66,7 +67,7 @@ def _run_daily(
             patch.setenv(name, value)
         path = shop.landing / f"transactions/transactions-{days[1]}.csv"
         landing = FilesComeLate(uri=str(shop.landing), path=str(path), late_file=late_file)
-        definitions = build_definitions(load_project(), {"landing": landing}, for_ui=False)
+        definitions = build_definitions(load_project(), {"landing": landing}, FOR_COMMANDS)
         with dg.DagsterInstance.get() as instance:
             return (
                 definitions.resolve_job_def("daily")

@@ -89,9 +89,10 @@ _BOTH = """
 import json, sys
 from headrace.config.loader import load_project
 from platform_assets.definitions import build_definitions
+from platform_assets.metadata import FOR_COMMANDS, FOR_UI
 
-def told(*, for_ui):
-    specs = build_definitions(load_project(), for_ui=for_ui).resolve_all_asset_specs()
+def described(declarations):
+    specs = build_definitions(load_project(), None, declarations).resolve_all_asset_specs()
     return {
         spec.key.to_user_string(): [
             sorted(dep.asset_key.to_user_string() for dep in spec.deps),
@@ -100,9 +101,9 @@ def told(*, for_ui):
         for spec in specs
     }
 
-by_command = told(for_ui=False)
+by_command = described(FOR_COMMANDS)
 imported = "dagster_dbt" in sys.modules
-print(json.dumps([by_command, told(for_ui=True), imported]))
+print(json.dumps([by_command, described(FOR_UI), imported]))
 """
 
 

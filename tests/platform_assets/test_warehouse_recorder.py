@@ -36,7 +36,7 @@ def test_a_load_whose_base_was_replaced_meanwhile_changes_nothing() -> None:
     states = {name: LakeState(1, 3, {})}
     output = StarPublication(group.member(name), states, {name: plan}, {name: {}}, {}, ())
     with connect() as session:
-        ledger.record_loaded_in(session, f"warehouse.{name}", 2, "other run")
+        ledger.watermarks.record_loaded_in(session, f"warehouse.{name}", 2, "other run")
     recorder = WarehouseRecorder(recorder=LedgerRecorder(warehouse=resource), views="")
     with pytest.raises(CommitConflictError, match="by another run"):
         group.publish(
@@ -44,7 +44,7 @@ def test_a_load_whose_base_was_replaced_meanwhile_changes_nothing() -> None:
                 dg.build_output_context(), output, session, changes
             )
         )
-    assert ledger.loaded_snapshot(f"warehouse.{name}") == 2
+    assert ledger.watermarks.loaded_snapshot(f"warehouse.{name}") == 2
     with connect() as session:
         found = session.execute(f"select k from warehouse.{name}").fetchall()
     assert found == [(1,)]

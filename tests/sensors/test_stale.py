@@ -8,7 +8,8 @@ import pytest
 
 from headrace.config.loader import load_project
 from headrace.ledger.build_plan import AssetLineage
-from headrace.ledger.ledger import Ledger, PartitionRecord
+from headrace.ledger.ledger import Ledger
+from headrace.ledger.records import PartitionRecord
 from headrace.ledger.staleness import StalePartition
 from platform_assets.partitions import daily_partitions
 from resources.warehouse import WarehouseResource

@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 from headrace.config.loader import Project, load_project
-from headrace.ledger.ledger import PartitionRecord
+from headrace.ledger.records import PartitionRecord
 from headrace.pipeline.raw import RawStep
 from headrace.raw.units import partitions_of_rows
 from headrace.sources.base import Connector, SourceObject
 from headrace.sources.files.connector import files_connector
+from platform_assets.metadata import FOR_COMMANDS
 from platform_assets.partitions import (
     PARTITION_TAG,
     RANGE_END_TAG,
@@ -250,7 +251,7 @@ def test_a_day_that_waited_for_its_file_in_vain_is_asked_for_once_that_time_is_o
     # The first one is long over, the third was never tried, the last one still has time.
     assert shop.tick() == [(f"{days[1]}"[-2:], f"{days[1]}"[-2:])]
     # The same time is the asset's freshness policy in Dagster.
-    (spec,) = build_raw_asset(shop.project, entity, for_ui=False).specs
+    (spec,) = build_raw_asset(shop.project, entity, FOR_COMMANDS).specs
     assert spec.freshness_policy == dg.FreshnessPolicy.cron(
         "0 0 * * 0,1,2,3,4,5,6", timedelta(days=1)
     )

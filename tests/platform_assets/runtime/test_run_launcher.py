@@ -273,7 +273,7 @@ def test_a_killed_host_is_started_again_and_monitoring_finds_its_dead_run(
     until(lambda: not worker.is_alive())
     monitor(deployment)
     deployment.await_status(asleep, dg.DagsterRunStatus.FAILURE)
-    assert f"process {worker.pid} is gone" in deployment.events(asleep)
+    assert f"process {worker.pid} does not exist" in deployment.events(asleep)
 
 
 def monitor(deployment: Deployment) -> None:
