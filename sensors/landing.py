@@ -10,7 +10,7 @@ import dagster as dg
 from headrace.config.loader import Project
 from headrace.config.sources import EntityConfig
 from headrace.grain import Grain
-from headrace.ledger.ledger import PartitionState
+from headrace.ledger.records import PartitionState
 from headrace.ledger.seen_files import SeenMark
 from headrace.sources.files.landing import Landing, StoredFile
 from headrace.sources.files.path_patterns import days_of_file

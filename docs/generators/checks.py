@@ -1,4 +1,4 @@
-"""docs/reference/checks.md: the registry of checks, by layer."""
+"""Generates docs/reference/checks.md from the registry of checks."""
 
 from typing import get_args
 

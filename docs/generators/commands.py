@@ -1,4 +1,4 @@
-"""docs/reference/cli.md: every command's help, as Typer prints it."""
+"""Generates docs/reference/cli.md from the help of every command."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from docs.generators.markdown import MADE, table
 from docs.generators.wording import COMMANDS, EXIT_CODES
 from headrace.cli.app import app
 
-# Help must not depend on the terminal of whoever makes it.
+# The help must not depend on the terminal.
 _TERMINAL = {"COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1", "FORCE_COLOR": None}
 
 
@@ -24,7 +24,7 @@ def page() -> str:
 
 
 def command_names() -> Iterator[list[str]]:
-    """Every command below `headrace`, as the words that follow it."""
+    """The words of every command, without `headrace`."""
     yield from _below(app, [])
 
 

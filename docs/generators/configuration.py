@@ -1,4 +1,4 @@
-"""docs/reference/configuration.md: every key of every file, from the models that check it."""
+"""Generates docs/reference/configuration.md from the models of the configuration."""
 
 import types
 import typing
@@ -45,7 +45,7 @@ def page() -> str:
 
 
 def models_below(root: type[BaseModel]) -> list[type[BaseModel]]:
-    """The model and those of its keys, the outer before the inner, each once."""
+    """A model and the models of its keys, outer ones first, each once."""
     found: dict[type[BaseModel], None] = {root: None}
     for field in root.model_fields.values():
         for model in _models_in(field.annotation):
@@ -79,7 +79,7 @@ def _section(model: type[BaseModel]) -> str:
 
 
 def shown_type(kind: Any) -> str:
-    """A type in YAML's words; models are links to their section."""
+    """A type as the page shows it; a model is a link to its section."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return f"[{title_of(kind)}](#{anchor(title_of(kind))})"
     inner = typing.get_args(kind)

@@ -1,11 +1,11 @@
-"""docs/reference/ledger.md: the columns of the ledger, from the module that makes its tables."""
+"""Generates docs/reference/ledger.md from the DDL of the ledger's tables."""
 
 import inspect
 import re
 
 from docs.generators.markdown import MADE, code, table
 from docs.generators.wording import LEDGER, LEDGER_COLUMNS
-from headrace.ledger.ledger import PartitionRecord
+from headrace.ledger.records import PartitionRecord
 from headrace.ledger.tables import TABLES
 
 _TABLE = re.compile(r"create table if not exists (\S+) \((.*?)\n\);", re.DOTALL)
@@ -36,7 +36,7 @@ def _row(relation: str, match: re.Match[str]) -> tuple[str, str, str, str]:
 
 
 def _attributes(record: type) -> dict[str, str]:
-    """What a dataclass's docstring says of each attribute."""
+    """The description of each attribute in a dataclass's docstring."""
     _, _, listed = inspect.getdoc(record).partition("Attributes:\n")  # type: ignore[union-attr]
     return {
         m["name"]: " ".join(m["text"].split())

@@ -1,4 +1,4 @@
-"""docs/reference/schemas: JSON Schemas by which editors complete and check the YAML files."""
+"""Generates docs/reference/schemas: JSON Schemas with which editors check the YAML files."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def files() -> dict[str, str]:
     """Name and text of each schema."""
     made = {
         "settings.json": _schema(Settings),
-        # development.yaml and its like say only what differs from base.yaml.
+        # Overlays such as development.yaml have only the keys that differ from base.yaml.
         "overlay.json": _with_nothing_required(_schema(Settings)),
         "source.json": _schema(SourceConfig),
         "star.json": _schema(StarConfig),
@@ -36,7 +36,7 @@ def _schema(root: type[BaseModel]) -> dict[str, Any]:
 def _with_nothing_required(schema: dict[str, Any]) -> dict[str, Any]:
     for part in _parts(schema):
         part.pop("required", None)
-    # The name of a secret's variable is all that a secret has: it stays required.
+    # A secret has no other key than the name of its variable.
     schema["$defs"]["Secret"]["required"] = ["env"]
     return schema
 

@@ -1,12 +1,12 @@
-"""Words of the reference that the code does not say: introductions, titles, exit codes."""
+"""Texts of the reference that are not in the code: introductions, titles, exit codes."""
 
 CONFIGURATION = """\
-Everything a user configures is YAML in the folder `config/`. `headrace check` reads all of it and
-reports every problem at once, with file, path and remedy. A key that does not exist is an error: a
-typo never becomes a default.
+The configuration is YAML in the folder `config/`. `headrace check` validates all files and reports
+every problem at once, with file, path and remedy. An unknown key is an error, so a typo never
+becomes a default.
 
-Editors that know the YAML language server complete and check the files as you type, with the
-[JSON Schemas](schemas/) beside this page. The first line of a file names its schema:
+Editors with the YAML language server complete and validate the files with the
+[JSON Schemas](schemas/) in this folder. The first line of a file names its schema:
 
 ```yaml
 # yaml-language-server: $schema=../docs/reference/schemas/settings.json
@@ -21,17 +21,17 @@ Editors that know the YAML language server complete and check the files as you t
 """
 
 VARIABLES = {
-    "`HEADRACE_HOME`": "Folder of this installation's state; `.headrace` by default. Two homes "
-    "never meet: each has its own Postgres, lake and Dagster.",
+    "`HEADRACE_HOME`": "Folder of this installation's state; `.headrace` by default. Each home has "
+    "its own Postgres, lake and Dagster.",
     "`HEADRACE_CONFIG`": "Folder of the configuration; `config` by default.",
-    "`PIPELINE_ENV`": "`development` (the default), `staging` or `production`: which overlay is "
-    "laid over `base.yaml`.",
+    "`PIPELINE_ENV`": "`development` (the default), `staging` or `production`: the overlay that "
+    "overrides keys of `base.yaml`.",
 }
 
 CONFIGURATION_FILES = {
     "base.yaml and its overlays": """\
-`config/base.yaml` is read first; `development.yaml`, `staging.yaml` or `production.yaml` is laid
-over it key by key. What both leave out has the default below.
+`config/base.yaml` is read first; `development.yaml`, `staging.yaml` or `production.yaml` overrides
+it key by key. Keys that are in neither have the default below.
 """,
     "sources/*.yaml": """\
 One file a source. Each entity in it becomes the tables `raw.<source>_<entity>`,
@@ -89,27 +89,28 @@ TYPES = {
 
 COMMANDS = """\
 `make setup` installs the command as `.venv/bin/headrace`. Data goes to stdout, everything else to
-stderr; `--json` prints one JSON document and nothing else. `NO_COLOR` is respected. Where state and
-configuration lie is said by [environment variables](configuration.md#environment-variables).
+stderr; `--json` prints one JSON document. `NO_COLOR` is respected.
+[Environment variables](configuration.md#environment-variables) name the folders of state and
+configuration.
 """
 
 EXIT_CODES = {
     0: "Everything was published.",
-    1: "Something unexpected.",
-    2: "The command line, the configuration or the query is wrong.",
-    3: "Finished, with days held or failed: each is named, and keeps its last published state.",
+    1: "Unexpected error.",
+    2: "The command line, the configuration or the query is invalid.",
+    3: "Finished, with days held or failed: each is listed, and keeps its last published state.",
 }
 
 LEDGER = """\
-What became of every day of every asset, in the warehouse's database. `headrace status` sums it up;
-query it as any table:
+The outcome of every partition of every asset, in the warehouse's database. `headrace status`
+summarizes it; it can also be queried:
 
 ```
 headrace sql "select asset, partition, error from platform.partition_ledger where error is not null"
 ```
 
-A row is a claim, not the thing: it is written after the publication (in the same transaction where
-that is in Postgres), and whoever reads it looks whether the published thing is there. Why:
+A row is written after the publication, or in its transaction if that is in Postgres. It is no proof
+that the published data still exists, so readers check that first. Why:
 [the gate](../explanation/gate.md).
 """
 
@@ -117,38 +118,40 @@ LEDGER_COLUMNS = {
     "platform.partition_ledger": {
         "partition": "First day of the period, UTC; 1900-01-01 for `partition: none`; null for an "
         "asset without partitions.",
-        "status": "Of the last attempt: `published`; `held`: a check failed; `failed`: it could "
-        "not even be staged; `skipped`: an input was not published, and it never was; `running`: a "
-        "run is at it for the first time. Published with `rows_out` 0 is a day known to be empty.",
-        "attempted_inputs": "By input, the data version that the last attempt read; null: unknown.",
-        "running_run_id": "The run that began with it and has not ended; if it died, it is stale.",
-        "snapshot_id": "The lake's snapshot that publishes what readers see; null where there is "
-        "none.",
-        "attempted_at": "When the last attempt was written down.",
-        "published_rows": "Rows that readers see; null if none were ever published.",
-        "published_run_id": "The run that published what readers see.",
-        "published_at": "When that was written down.",
-        "published_code_version": "Of the code that built what readers see.",
-        "data_version": "Stands for the content that readers see: equal content, equal version.",
-        "inputs": "By input, the data version that what readers see was built from.",
+        "status": "Outcome of the last attempt: `published`; `held`: a check failed; `failed`: it "
+        "could not be staged; `skipped`: an input was not published, and neither was this "
+        "partition before; `running`: a run builds it for the first time. `published` with "
+        "`rows_out` 0 is an empty partition.",
+        "attempted_inputs": "By input, the content version that the last attempt read; null: "
+        "unknown.",
+        "running_run_id": "A run that has begun the partition; if the run died, it is stale.",
+        "snapshot_id": "The lake's snapshot that publishes it; of the warehouse, the snapshot it "
+        "was loaded from; null for marts.",
+        "attempted_at": "Time at which the last attempt was recorded.",
+        "published_rows": "Rows that readers see; null before the first publication.",
+        "published_run_id": "The run of the last publication.",
+        "published_at": "Time at which the last publication was recorded.",
+        "published_code_version": "Code version of the last publication.",
+        "data_version": "Content version of the last publication: equal for equal content.",
+        "inputs": "By input, the content version that the last publication was built from.",
     },
     "platform.partition_attempt": {
         "partition": "First day of the period, UTC; 1900-01-01 for `partition: none`; null for an "
         "asset without partitions.",
-        "status": "`published`, `held`, `failed`, `skipped`; `superseded`: a newer run published "
-        "it meanwhile, from newer inputs; `interrupted`: the run died.",
-        "ended_at": "When it was written down.",
+        "status": "`published`, `held`, `failed`, `skipped`; `superseded`: another run attempted "
+        "it with newer inputs; `interrupted`: the run died.",
+        "ended_at": "Time at which it was recorded.",
     },
     "platform.table_input": {
         "asset": "The asset, such as `curated/fact_sales`.",
-        "input": "The asset that it follows as a whole, such as `curated/dim_product`.",
-        "data_version": "Stands for the content of that asset's partitions that it has followed.",
+        "input": "An asset that it reads as a whole table, such as `curated/dim_product`.",
+        "data_version": "Hash of the content versions of that asset's partitions, when it was read.",
     },
     "platform.loaded_snapshot": {
         "relation": "The table, as namespace.name.",
-        "snapshot_id": "The lake's snapshot that the table was made equal to.",
-        "run_id": "The run that did so.",
-        "loaded_at": "When.",
+        "snapshot_id": "The lake's snapshot that the table was loaded from.",
+        "run_id": "The run that loaded it.",
+        "loaded_at": "Time of the load.",
     },
 }
 

@@ -17,7 +17,7 @@ from headrace.errors import HeadraceError
 from headrace.grain import Grain
 from headrace.ledger.build_plan import AssetLineage
 from headrace.ledger.causes import BadPartition
-from headrace.ledger.ledger import Attempt, PartitionState
+from headrace.ledger.records import Attempt, PartitionState
 from headrace.ledger.staleness import all_stale
 from headrace.project.connections import lake_of, landing_of, ledger_of, postgres_url
 from headrace.project.home_setup import mart_builder, prepare_home

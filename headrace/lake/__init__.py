@@ -1,1 +1,1 @@
-"""The lake: Iceberg tables whose files an engine writes and whose commits are made here."""
+"""The lake: Iceberg tables. Engines write the files; this package commits them."""

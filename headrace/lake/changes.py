@@ -79,11 +79,11 @@ def _path(table: Table, snapshot_id: int) -> list[Snapshot] | None:
     """The snapshots after `snapshot_id`, oldest first; None if one of them is expired."""
     path: list[Snapshot] = []
     by_id = {snapshot.snapshot_id: snapshot for snapshot in table.snapshots()}
-    here = table.current_snapshot()
-    while here is not None and here.snapshot_id != snapshot_id:
-        path.append(here)
-        here = by_id.get(here.parent_snapshot_id or -1)
-    return path[::-1] if here is not None else None
+    snapshot = table.current_snapshot()
+    while snapshot is not None and snapshot.snapshot_id != snapshot_id:
+        path.append(snapshot)
+        snapshot = by_id.get(snapshot.parent_snapshot_id or -1)
+    return path[::-1] if snapshot is not None else None
 
 
 def _own_entries(

@@ -288,20 +288,20 @@ def _commit(
     published = {file.file_path: file for file in _published(table, request)}
     layout = FileLayout.of(metadata)
     new = [e for e in opened if e.file.path not in published]
-    staying = {e.file.path for e in opened}
-    leaving = (
+    requested = {e.file.path for e in opened}
+    removed = (
         []
         if request.mode == "append"
-        else [file for path, file in published.items() if path not in staying]
+        else [file for path, file in published.items() if path not in requested]
     )
     snapshot = table.current_snapshot()
-    if snapshot and opened and not (new or leaving or change):
+    if snapshot and opened and not (new or removed or change):
         snapshot_id = snapshot.snapshot_id  # These files are published: a repeated call.
     else:
         snapshot_id = commit_snapshot(
             table,
             transaction,
-            removed=leaving,
+            removed=removed,
             added=[layout.data_file(e.file, e.footer, e.day) for e in new],
             properties=request.properties,
         )
@@ -312,7 +312,7 @@ def _commit(
         rows=sum(e.file.rows for e in new),
         size_bytes=sum(e.file.size_bytes for e in new),
         files_added=len(new),
-        files_removed=len(leaving),
+        files_removed=len(removed),
     )
 
 
@@ -321,9 +321,9 @@ def _require_all_days(
 ) -> None:
     """Check that no published file keeps a column whose type changes."""
     published = {partition_day(file) for file in planned_files(table, None)}
-    if change.removed and (staying := sorted(published - {*request.files}, key=str)):
+    if change.removed and (others := sorted(published - {*request.files}, key=str)):
         raise IncompatibleSchemaError(
-            f"{name}: {len(staying)} published days are not in the rebuild, such as {staying[0]}; "
+            f"{name}: {len(others)} published days are not in the rebuild, such as {others[0]}; "
             f"they would keep the old type of {', '.join(change.removed)}; nothing changed",
             fix="run headrace status to see why they fail, correct them, and rebuild again; or "
             f"drop the table: headrace reset {name.replace('.', '/', 1)}",

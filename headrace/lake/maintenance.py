@@ -63,7 +63,7 @@ def remove_orphans(
 
 
 def _expirable(table: Table, older_than: datetime, needed: Collection[int]) -> list[int]:
-    kept = {reference.snapshot_id for reference in table.refs().values()} | {*needed}
+    retained = {reference.snapshot_id for reference in table.refs().values()} | {*needed}
     limit = older_than.timestamp() * 1000
     ended: dict[int, int] = {}
     for entry, following in pairwise(table.history()):
@@ -73,7 +73,7 @@ def _expirable(table: Table, older_than: datetime, needed: Collection[int]) -> l
         for snapshot in table.snapshots()
         # A snapshot that never was current counts as replaced when it was created.
         if ended.get(snapshot.snapshot_id, snapshot.timestamp_ms) < limit
-        and snapshot.snapshot_id not in kept
+        and snapshot.snapshot_id not in retained
     ]
 
 

@@ -268,15 +268,15 @@ class LakeScan:
     def _verified(self, days: Collection[date] | None) -> Sequence[StagedFile]:
         chosen = self._chosen(days)
         sizes = self.storage.sizes([file.path for file in chosen])
-        lost = [file for file in chosen if sizes.get(file.path) != file.size_bytes]
-        if lost:
-            found = sizes.get(lost[0].path)
+        damaged = [file for file in chosen if sizes.get(file.path) != file.size_bytes]
+        if damaged:
+            found = sizes.get(damaged[0].path)
             state = "is missing" if found is None else f"has {found} bytes"
             raise PublishedFileMissingError(
-                f"{self.table}: {len(lost)} data files of snapshot {self.snapshot_id} are lost; "
-                f"{lost[0].path}, {lost[0].size_bytes} bytes, {state}",
+                f"{self.table}: {len(damaged)} data files of snapshot {self.snapshot_id} are lost; "
+                f"{damaged[0].path}, {damaged[0].size_bytes} bytes, {state}",
                 fix="restore the files, or publish their days again: "
-                + ", ".join(self._days_with(lost) or ["the whole table"]),
+                + ", ".join(self._days_with(damaged) or ["the whole table"]),
             )
         return chosen
 
@@ -292,8 +292,8 @@ class LakeScan:
             groups.setdefault(key, []).append(path)
         return list(groups.values())
 
-    def _days_with(self, lost: Sequence[StagedFile]) -> list[str]:
-        paths = {file.path for file in lost}
+    def _days_with(self, damaged: Sequence[StagedFile]) -> list[str]:
+        paths = {file.path for file in damaged}
         days = self.files_by_day.items()
         return [str(day) for day, files in days if any(file.path in paths for file in files)]
 

@@ -22,7 +22,7 @@ B = TypeVar("B")
 # from the files, and Iceberg would read NULL.
 DAY_FOLDER = "_pd="
 
-# An object store answers in 5-50 ms and serves requests in parallel; a disk is no faster.
+# An object store responds in 5-50 ms and serves many requests in parallel; a disk does not.
 REMOTE_THREADS = 16
 LOCAL_THREADS = 4
 # One listing returns up to 1,000 names, so it is faster than single requests from a few files on.

@@ -1,1 +1,1 @@
-"""The ledger: what became of every partition, from which inputs it was built, what is stale."""
+"""The ledger: outcome and inputs of every partition, and which partitions are stale."""

@@ -1,4 +1,4 @@
-"""What a step sets out to build: an asset, its days, and the versions of what it reads."""
+"""The plan of a step: its asset, the days to build, and the versions of their inputs."""
 
 import hashlib
 import time
@@ -8,29 +8,29 @@ from datetime import date
 
 from headrace.grain import Grain
 
-# Data versions by the name of the input.
+# Content versions by the name of the input.
 Inputs = Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class AssetLineage:
-    """One asset, and what a partition of it is built from.
+    """One asset, and the inputs of its partitions.
 
     Attributes:
-        name: As in the ledger: `curated/fact_sales`.
-        code_version: Of the code and the configuration that build it.
-        inputs: Assets whose partition of the same day is read; without one the day waits. On days
-            that begin no partition of an input, there is nothing to read of it.
-        optional_inputs: Assets whose partition of the same day is read if it was published.
-        gates: Assets that must have published what begins in the partition, or else holds on its
-            first day, though they are followed as whole tables.
-        inferring: Those of `gates` that infer members from this asset's inputs: they must have read
-            the day's as they are now.
-        table_inputs: Assets that are followed whole: a change moves whatever days it touches.
-        is_partitioned: False where one state is all there is.
-        grain: Of its partitions; a partition is named by its first day.
-        grains: By input or gate: its grain, where that is not `grain`.
-        kept_from: Days before it were dropped on purpose; None: all days are kept.
+        name: Name in the ledger, such as `curated/fact_sales`.
+        code_version: Version of the code and configuration that build it.
+        inputs: Assets whose partition of the same day is read and must be published. An input with
+            a longer grain is read only on the first day of its partitions.
+        optional_inputs: Assets whose partition of the same day is read if it is published.
+        gates: Assets that are read as whole tables, and must have published every partition that
+            begins within this asset's partition or contains its first day.
+        inferring: The gates that infer members from this asset's inputs: they must have read the
+            current version of the day's inputs.
+        table_inputs: Assets that are read as whole tables: a change may affect any day.
+        is_partitioned: False for an asset that has one state.
+        grain: Grain of its partitions; a partition is named by its first day.
+        grains: Grain of each input or gate that differs from `grain`.
+        retained_from: Retention has dropped all days before; None without retention.
     """
 
     name: str
@@ -41,7 +41,7 @@ class AssetLineage:
     inferring: tuple[str, ...] = ()
     table_inputs: tuple[str, ...] = ()
     is_partitioned: bool = True
-    kept_from: date | None = None
+    retained_from: date | None = None
     grain: Grain = Grain.DAY
     grains: Mapping[str, Grain] = field(default_factory=dict)
 
@@ -57,11 +57,11 @@ class AssetLineage:
 
 @dataclass(frozen=True)
 class Gate:
-    """The days that may be built, with the versions that they will read, and those that wait.
+    """The days of a run that can be built, and those that cannot.
 
     Attributes:
-        open: By day: the data version of each input.
-        shut: By day: which input is not there, and why.
+        open: By day that can be built, the content version of each input.
+        shut: By day that cannot, the reason: an input that is not published.
     """
 
     open: Mapping[date, Inputs] = field(default_factory=dict)
@@ -70,15 +70,15 @@ class Gate:
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """What a step has to build, and the versions of its inputs, found out before it reads them.
+    """The partitions that a step builds, and the versions of their inputs, read before the inputs.
 
     Attributes:
         lineage: The asset.
-        gate: The days of the run: those that are built, and those that wait.
-        table_versions: Content of the whole tables that the asset follows.
-        stale: Days besides the run's that have to be built, with what they read; only of assets
-            that take these up in every run.
-        began: When it was made, by a clock that only durations are taken of, in seconds.
+        gate: The days of the run.
+        table_versions: Content version of each whole-table input.
+        stale: Stale days outside the run, with their inputs; only for assets that build these in
+            every run.
+        began: Time of the plan on the monotonic clock, in seconds.
     """
 
     lineage: AssetLineage
@@ -93,15 +93,15 @@ class BuildPlan:
         return sorted(self.gate.open)
 
     def inputs(self, day: date) -> Inputs | None:
-        """The versions that a day was built from; None for a day that was not planned."""
+        """The input versions of a day; None for a day that is not in the plan."""
         return self.gate.open.get(day, self.stale.get(day))
 
     def derived_version(self, day: date) -> str:
-        """Stands for the content of a day that is a function of its inputs and of the code."""
+        """Content version of a day whose rows are a function of its inputs and the code."""
         read = self.inputs(day) or {}
         return content_id(self.lineage.code_version, *(f"{k}={v}" for k, v in sorted(read.items())))
 
 
 def content_id(*parts: str) -> str:
-    """16 hexadecimal digits that stand for some texts."""
+    """A hash of some texts, as 16 hexadecimal digits."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Bad partitions folded: one line a cause, days as ranges, assets as a list."""
+"""Groups partitions that were not published: one line a cause, with ranges of days and assets."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -7,13 +7,13 @@ from datetime import date
 
 from headrace.grain import Grain
 
-# Days, counts, shares and lines differ from day to day; the cause is the same.
+# Reasons that differ only in numbers (days, counts, shares, lines) have one cause.
 _FIGURE = re.compile(r"\d+(?:[.,:-]\d+)*")
 
 
 @dataclass(frozen=True)
 class BadPartition:
-    """A partition that was not published, and why."""
+    """A partition that was not published, with the reason."""
 
     asset: str
     partition: date | None
@@ -23,7 +23,7 @@ class BadPartition:
 
     @property
     def label(self) -> str:
-        """The partition as people write it."""
+        """The partition's label; empty for an asset without partitions."""
         return "" if self.partition is None else self.grain.label(self.partition)
 
 
@@ -32,8 +32,8 @@ class Cause:
     """Partitions that were not published for one reason.
 
     Attributes:
-        why: The reason in the words of the first day.
-        varies: Whether other days give it with other figures.
+        why: The reason, with the figures of the first day.
+        varies: Whether other days have other figures.
     """
 
     status: str
@@ -44,7 +44,7 @@ class Cause:
     grain: Grain = Grain.DAY
 
     def line(self) -> str:
-        """For people: `failed raw/shop_orders 2024-01-02 to 2024-01-05: …`."""
+        """One line for a message: `failed raw/shop_orders 2024-01-02 to 2024-01-05: …`."""
         named = ", ".join(self.assets)
         on = f" {day_ranges(self.days, self.grain)}" if self.days else ""
         more = " (the first day's figures)" if self.varies else ""
@@ -52,9 +52,9 @@ class Cause:
 
 
 def fold(partitions: Iterable[BadPartition]) -> list[Cause]:
-    """Each cause once, in the order in which it is first met.
+    """Group partitions by cause, in order of first occurrence.
 
-    Assets are named together where the same days of them failed for the same reason.
+    Assets whose same days failed for the same reason are in one cause.
     """
     by_reason: dict[tuple[str, str, Grain], dict[str, list[BadPartition]]] = {}
     for each in partitions:
@@ -68,7 +68,7 @@ def fold(partitions: Iterable[BadPartition]) -> list[Cause]:
 
 
 def day_ranges(days: Collection[date], grain: Grain = Grain.DAY) -> str:
-    """`2024-01-02 to 2024-01-05, 2024-01-09 (5 days)`; a single day alone. Of months, alike."""
+    """Days as ranges: `2024-01-02 to 2024-01-05, 2024-01-09 (5 days)`; a single day alone."""
     runs = [[grain.label(day) for day in run] for run in _runs(sorted(days), grain)]
     shown = [run[0] if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
     unit = grain if grain.has_periods else "partition"
@@ -88,7 +88,7 @@ def _causes(status: str, grain: Grain, found: dict[str, list[BadPartition]]) -> 
 
 
 def _runs(days: Sequence[date], grain: Grain) -> Iterator[list[date]]:
-    """Partitions in a row."""
+    """Runs of consecutive partitions."""
     run: list[date] = []
     for day in days:
         if run and grain.end_of(run[-1]) != day:

@@ -1,28 +1,24 @@
-"""The ledger: what became of every partition of every asset, and whether it may be read.
+"""The ledger: the outcome of every partition of every asset, and the history of attempts.
 
-A row is a claim. It is written after the publication, or with it where that is in Postgres too;
-whoever reads it looks whether the published thing is there.
+A row is written after the publication, or in its transaction if that is in Postgres too. A row is
+no proof that the published data still exists: readers check that first.
 """
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
-from decimal import Decimal
-from typing import Literal
 
 from psycopg import sql
 from psycopg.rows import class_row
 
 from headrace.ledger import liveness
-from headrace.ledger.build_plan import Inputs
+from headrace.ledger.records import AssetSummary, Attempt, PartitionRecord, PartitionState
+from headrace.ledger.table_watermarks import TableWatermarks
 from headrace.ledger.tables import ensure_tables
 from headrace.warehouse.pool import Borrow
 from headrace.warehouse.sessions import Session, map_errors
 
-# `skipped`: an input was not published; `superseded`: a newer run published it meanwhile;
-# `running` and `interrupted`: a run began with it and has not ended, or died.
-Status = Literal["published", "held", "failed", "skipped", "superseded", "running", "interrupted"]
 _UNNESTED = """
 select
     asset, partition, status, run_id, snapshot_id, code_version, rows_in, rows_out,
@@ -82,7 +78,7 @@ left join platform.partition_ledger as known
     on new.asset = known.asset
     and coalesce(new.partition, date '0001-01-01') = coalesce(known.partition, date '0001-01-01')
 where new.status <> 'superseded' and (new.status <> 'skipped' or known.published_at is null)
--- In one order: two runs that write the same rows would else wait for each other.
+-- All runs write rows in this order. Otherwise two runs with the same rows may deadlock.
 order by new.asset, new.partition
 on conflict (asset, (coalesce(partition, date '0001-01-01'))) do update set
 status = excluded.status,
@@ -113,7 +109,7 @@ inputs = case
 end
 """  # noqa: S608  # of constants alone
 
-# A partition that nobody tried before gets a row, so that it is found if this run dies.
+# A partition without attempts gets a row, so that it counts as stale if this run dies.
 _BEGIN = """
 insert into platform.partition_ledger (
     asset, partition, status, run_id, code_version, rows_in, rows_out, rows_quarantined,
@@ -137,7 +133,7 @@ select asset, partition, 'interrupted', running_run_id, '', 0, 0, 0, 0, clock_ti
 from platform.partition_ledger
 where asset = %s and partition = any(%s) and running_run_id = any(%s)
 """
-# Days on which a partition may be stale: all but those that were built from what is there now.
+# Days whose partition may be stale: all but those that were built from the current inputs and code.
 _CANDIDATES = """
 with own as (
     select partition, status, code_version, published_code_version, running_run_id, inputs
@@ -185,128 +181,26 @@ order by asset
 """
 
 
-@dataclass(frozen=True)
-class PartitionRecord:
-    """What became of one attempt at a partition.
-
-    Attributes:
-        asset: Name of the asset, such as `processed/retail_transactions`.
-        partition: The day; None for an asset without partitions.
-        status: `published` with `rows_out` 0 means: known to be empty.
-        run_id: Who tried.
-        snapshot_id: The lake's snapshot that publishes it; of the warehouse, the one it was loaded
-            from; of a mart, the number of the warehouse's load that it was built from.
-        code_version: Of the code that made the rows.
-        rows_in: Rows read.
-        rows_out: Rows published, or that would have been.
-        rows_quarantined: Rows set aside with their reasons.
-        quality_score: Share of good rows, 0 to 1.
-        error: Why it was held, failed or skipped; never row contents.
-        data_version: Stands for the content that was published: equal content, equal version.
-        content: `same`: what was published before; its version stays, and nothing that was built
-            from it becomes stale. `derived`: a function of inputs and code; the same if these are.
-            `new`: another content than before.
-        seconds: From the beginning of the step to this record.
-        inputs: By input, the data version that was read; None: unknown, so that it is tried again.
-        checks: Every check with what was expected and found.
-    """
-
-    asset: str
-    partition: date | None
-    status: Status
-    run_id: str
-    snapshot_id: int | None = None
-    code_version: str = ""
-    rows_in: int = 0
-    rows_out: int = 0
-    rows_quarantined: int = 0
-    quality_score: float = 1.0
-    error: str | None = None
-    data_version: str | None = None
-    content: Literal["derived", "same", "new"] = "derived"
-    seconds: float | None = None
-    inputs: Inputs | None = None
-    checks: Sequence[Mapping[str, object]] = ()
-
-
 _WRITTEN = tuple(one.name for one in fields(PartitionRecord))
 _AS_JSON = ("inputs", "checks")
 
 
 @dataclass(frozen=True)
-class PartitionState:
-    """A row of the ledger: the last attempt, and the publication that readers see.
-
-    `snapshot_id` and what follows it are those of the last attempt that was published; None if
-    none ever was. The others are of the last attempt, as in PartitionRecord; `running_run_id` is
-    the run that began with it since.
-    """
-
-    asset: str
-    partition: date | None
-    status: Status
-    run_id: str
-    code_version: str
-    rows_in: int
-    rows_out: int
-    rows_quarantined: int
-    quality_score: Decimal
-    error: str | None
-    attempted_at: datetime
-    attempted_inputs: Inputs | None
-    running_run_id: str | None
-    snapshot_id: int | None
-    published_rows: int | None
-    published_run_id: str | None
-    published_at: datetime | None
-    published_code_version: str | None
-    data_version: str | None
-    inputs: Inputs | None
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One attempt at a partition, as the history has it."""
-
-    asset: str
-    partition: date | None
-    status: Status
-    run_id: str
-    rows_in: int
-    rows_out: int
-    rows_quarantined: int
-    error: str | None
-    seconds: float | None
-    ended_at: datetime
-
-
-@dataclass(frozen=True)
-class AssetSummary:
-    """An asset's partitions by state; `rows` are those that readers see."""
-
-    asset: str
-    is_partitioned: bool
-    published: int
-    empty: int
-    held: int
-    failed: int
-    rows: int
-    rows_quarantined: int
-    last_run_id: str
-    last_run_at: datetime
-
-
-@dataclass(frozen=True)
 class Ledger:
-    """Reads and writes the ledger of one warehouse; its tables are made when first needed."""
+    """Reads and writes the ledger of one warehouse; creates its tables on first use."""
 
     connect: Borrow
 
-    def record(self, *attempts: Iterable[PartitionRecord]) -> None:
-        """Write attempts down, all or none; of two for one partition the later one counts.
+    @property
+    def watermarks(self) -> TableWatermarks:
+        """The versions of whole tables that assets have read."""
+        return TableWatermarks(self.connect)
 
-        Those of each argument come after those of the one before: one that failed then leaves
-        what an earlier one published.
+    def record(self, *attempts: Iterable[PartitionRecord]) -> None:
+        """Record attempts, all or none; of two for one partition the later one counts.
+
+        The arguments are recorded in order: a failure in a later one leaves the publication of an
+        earlier one in place.
         """
         with (
             map_errors("writing the ledger"),
@@ -317,7 +211,7 @@ class Ledger:
                 self.record_in(session, records)
 
     def record_in(self, session: Session, records: Iterable[PartitionRecord]) -> None:
-        """As `record`, in the transaction of `session`."""
+        """Record attempts in the transaction of `session`."""
         last = {(r.asset, r.partition): r for r in records}
         if not last:
             return
@@ -325,9 +219,9 @@ class Ledger:
         session.execute(_RECORD, [_column([*last.values()], name) for name in _WRITTEN])
 
     def begin(self, asset: str, days: Collection[date], run_id: str) -> None:
-        """Note that a run begins with `days`: if it dies before it records them, they are stale.
+        """Record that a run starts to build `days`; if it dies before `record`, they are stale.
 
-        What an earlier run began and did not end, because it died, enters the history.
+        Partitions that a dead run started enter the history as interrupted.
         """
         with (
             map_errors("writing the ledger"),
@@ -341,25 +235,25 @@ class Ledger:
             session.execute(_BEGIN, {"asset": asset, "run_id": run_id, "days": sorted(days)})
 
     def expect(self, asset: str, days: Collection[date], run_id: str) -> None:
-        """As `begin`, of days that the run comes to later; those that it was at already stay."""
+        """Record that a run will build `days` later; days that it has attempted are unchanged."""
         with map_errors("writing the ledger"), self.connect() as session:
             ensure_tables(session)
             values = {"asset": asset, "run_id": run_id, "days": sorted(days)}
             session.execute(_EXPECT, values)
 
     def end(self, asset: str, days: Collection[date], run_id: str) -> None:
-        """Note that a run is done with `days` that it began and has not recorded."""
+        """Record that a run has finished `days` that it began, without an attempt to record."""
         with map_errors("writing the ledger"), self.connect() as session:
             session.execute(_END, (run_id, asset, [*days]))
 
     def dead_runs(self) -> frozenset[str]:
-        """Runs that began with partitions, did not record them, and are no more."""
+        """Runs that began partitions, did not record them, and are not alive."""
         with map_errors("reading the ledger"), self.connect() as session:
             ensure_tables(session)
             return self._dead(session, None)
 
     def alive(self, run_ids: Collection[str]) -> frozenset[str]:
-        """Those of some runs that a process works on."""
+        """The runs among `run_ids` that are alive."""
         with map_errors("reading the ledger"), self.connect() as session:
             return liveness.alive(session, run_ids)
 
@@ -373,16 +267,17 @@ class Ledger:
         return frozenset(running - liveness.alive(session, running))
 
     def publishable(self, asset: str, days: Collection[date]) -> frozenset[date]:
-        """Those of `days` that may be read: their last attempt was published."""
+        """The days among `days` that may be read: their last attempt was published."""
         states = self.states(asset, days)
-        return frozenset(day for day in days if day in states and _is_open(states[day]))
+        return frozenset(day for day in days if day in states and states[day].status == "published")
 
     def states(
         self, asset: str, days: Collection[date] | None = None
     ) -> Mapping[date | None, PartitionState]:
-        """The last state of each of `days`, or of all; a day that nobody tried is missing.
+        """The state of each of `days`, or of all; days without attempts are missing.
 
-        An asset without partitions has one state, under None, that only a call without days gives.
+        An asset without partitions has one state under None, which only a call without days
+        returns.
         """
         chosen = None if days is None else list(days)
         found = self._states(
@@ -394,14 +289,14 @@ class Ledger:
     def candidate_partitions(
         self, asset: str, inputs: Collection[str], code_version: str
     ) -> set[date]:
-        """The days on which a partition may be stale (headrace.ledger.staleness); no other is."""
+        """The days whose partition may be stale, for `headrace.ledger.staleness`."""
         values = {"asset": asset, "inputs": [*inputs], "code_version": code_version}
         with map_errors("reading the ledger"), self.connect() as session:
             ensure_tables(session)
             return {row[0] for row in session.execute(_CANDIDATES, values)}
 
     def published_range(self) -> tuple[date, date] | None:
-        """First and last day that any asset has published; None while none has."""
+        """First and last day that any asset has published; None before the first publication."""
         with map_errors("reading the ledger"), self.connect() as session:
             ensure_tables(session)
             row = session.execute(
@@ -411,7 +306,7 @@ class Ledger:
             return None if row is None or row[0] is None else (row[0], row[1])
 
     def forget(self, asset: str, before: date) -> None:
-        """Delete the rows of an asset's days before `before`: their data was dropped."""
+        """Delete the ledger's rows of days before `before`, whose data was dropped."""
         with map_errors("writing the ledger"), self.connect() as session:
             ensure_tables(session)
             session.execute(
@@ -420,7 +315,7 @@ class Ledger:
             )
 
     def recorded_snapshots(self, asset: str, snapshot_ids: Collection[int]) -> frozenset[int]:
-        """Those of `snapshot_ids` that publish a partition of an asset, by what is written here."""
+        """The snapshots among `snapshot_ids` that the ledger names for partitions of an asset."""
         with map_errors("reading the ledger"), self.connect() as session:
             ensure_tables(session)
             found = session.execute(
@@ -433,7 +328,7 @@ class Ledger:
     def attempts(
         self, *, run_id: str | None = None, asset: str | None = None, partition: date | None = None
     ) -> list[Attempt]:
-        """The history, oldest first: of a run, of an asset, or of one of its partitions."""
+        """The attempts of a run, of an asset or of one of its partitions, oldest first."""
         where = (
             "where (%s::text is null or run_id = %s) and (%s::text is null or asset = %s)"
             " and (%s::date is null or partition = %s)"
@@ -447,19 +342,16 @@ class Ledger:
                 return cursor.execute(query.format(names, sql.SQL(where)), values).fetchall()
 
     def last_of_run(self, run_id: str) -> list[Attempt]:
-        """The last attempt of a run at each of its partitions, by asset and day.
-
-        A step that is tried again attempts its partitions again.
-        """
+        """A run's last attempt at each of its partitions, by asset and day; retries come later."""
         last = {(a.asset, a.partition): a for a in self.attempts(run_id=run_id)}
         return [last[key] for key in sorted(last, key=lambda k: (k[0], k[1] or date.min))]
 
     def bad_of_run(self, run_id: str) -> list[Attempt]:
-        """What a run tried and did not publish, by asset and day; nor did a newer run for it."""
+        """The partitions that a run held or failed, by asset and day."""
         return [a for a in self.last_of_run(run_id) if a.status in ("held", "failed")]
 
     def skipped_of_run(self, run_id: str) -> list[Attempt]:
-        """What a run could not build because an input was not published, by asset and day."""
+        """The partitions whose inputs were not published, by asset and day."""
         return [a for a in self.last_of_run(run_id) if a.status == "skipped"]
 
     def not_published(self) -> list[PartitionState]:
@@ -467,52 +359,19 @@ class Ledger:
         return self._states("where status in ('held', 'failed')", ())
 
     def published_of_run(self, run_id: str) -> int:
-        """How many partitions a run published."""
+        """Number of partitions that a run published."""
         return sum(attempt.status == "published" for attempt in self.last_of_run(run_id))
 
     def forget_attempts(self, before: datetime) -> int:
-        """Delete the history of before a time; returns the number of rows."""
+        """Delete attempts that ended before a time; returns their number."""
         with map_errors("writing the ledger"), self.connect() as session:
             ensure_tables(session)
             return session.execute(
                 "delete from platform.partition_attempt where ended_at < %s", (before,)
             ).rowcount
 
-    def table_versions(self, assets: Collection[str]) -> dict[str, str]:
-        """By asset, what stands for the content of all its published partitions."""
-        with map_errors("reading the ledger"), self.connect() as session:
-            ensure_tables(session)
-            found = session.execute(
-                "select asset, md5(string_agg(concat(partition, ' ', data_version), ','"
-                " order by partition)) from platform.partition_ledger"
-                " where asset = any(%s) and data_version is not null group by asset",
-                ([*assets],),
-            )
-            return dict.fromkeys(assets, "") | {row[0]: row[1] for row in found}
-
-    def followed(self, asset: str) -> dict[str, str]:
-        """By whole table that an asset follows: the content that it has followed."""
-        with map_errors("reading the ledger"), self.connect() as session:
-            ensure_tables(session)
-            found = session.execute(
-                "select input, data_version from platform.table_input where asset = %s", (asset,)
-            )
-            return {row[0]: row[1] for row in found}
-
-    def record_followed(self, asset: str, inputs: Inputs) -> None:
-        """Note the content of the whole tables that an asset has followed."""
-        with map_errors("writing the ledger"), self.connect() as session:
-            ensure_tables(session)
-            session.execute(
-                "insert into platform.table_input"
-                " select %s, input, data_version from unnest(%s::text [], %s::text [])"
-                " as read (input, data_version)"
-                " on conflict (asset, input) do update set data_version = excluded.data_version",
-                (asset, list(inputs), list(inputs.values())),
-            )
-
     def renew_in(self, session: Session, asset: str, days: Collection[date], version: str) -> None:
-        """Give published days another content, in the transaction of `session` that changes it."""
+        """Set the content version of published days, in the transaction that changes their rows."""
         session.execute(
             "update platform.partition_ledger set data_version = %s"
             " where asset = %s and partition = any(%s) and published_at is not null",
@@ -526,39 +385,6 @@ class Ledger:
             with session.cursor(row_factory=class_row(AssetSummary)) as cursor:
                 return cursor.execute(_SUMMARY).fetchall()
 
-    def loaded_snapshot(self, relation: str) -> int | None:
-        """The lake's snapshot that a table of the warehouse holds; None if unknown.
-
-        Args:
-            relation: As namespace/name or namespace.name. A table that is gone holds nothing.
-        """
-        with map_errors("reading the ledger"), self.connect() as session:
-            return self.loaded_snapshot_in(session, relation)
-
-    def loaded_snapshot_in(self, session: Session, relation: str) -> int | None:
-        """As `loaded_snapshot`, as the transaction of `session` sees it."""
-        ensure_tables(session)
-        namespace, _, name = _dotted(relation).partition(".")
-        row = session.execute(
-            "select snapshot_id from platform.loaded_snapshot"
-            " where relation = %s and to_regclass(format('%%I.%%I', %s::text, %s::text))"
-            " is not null",
-            (_dotted(relation), namespace, name),
-        ).fetchone()
-        return None if row is None else int(row[0])
-
-    def record_loaded_in(
-        self, session: Session, relation: str, snapshot_id: int, run_id: str
-    ) -> None:
-        """Note in the transaction of `session` which snapshot a table is made equal to in it."""
-        ensure_tables(session)
-        session.execute(
-            "insert into platform.loaded_snapshot values (%s, %s, %s, statement_timestamp())"
-            " on conflict (relation) do update set snapshot_id = excluded.snapshot_id,"
-            " run_id = excluded.run_id, loaded_at = excluded.loaded_at",
-            (_dotted(relation), snapshot_id, run_id),
-        )
-
     def _states(self, where: str, values: tuple[object, ...]) -> list[PartitionState]:
         query = sql.SQL("select {} from platform.partition_ledger {} order by asset, partition")
         names = sql.SQL(", ").join(sql.Identifier(f.name) for f in fields(PartitionState))
@@ -568,17 +394,9 @@ class Ledger:
                 return cursor.execute(query.format(names, sql.SQL(where)), values).fetchall()
 
 
-def _is_open(state: PartitionState) -> bool:
-    return state.status == "published"
-
-
 def _column(records: Sequence[PartitionRecord], name: str) -> list[object]:
-    """One attribute of all records, in the form in which the statement takes it."""
+    """One attribute of all records, as a parameter of the statement."""
     values = [getattr(record, name) for record in records]
     if name not in _AS_JSON:
         return values
     return [None if value is None else json.dumps(value) for value in values]
-
-
-def _dotted(relation: str) -> str:
-    return relation.replace("/", ".")

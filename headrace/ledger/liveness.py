@@ -1,4 +1,4 @@
-"""Which runs are alive: each holds an advisory lock that the server frees when its process dies."""
+"""Liveness of runs: each run holds an advisory lock, which ends with its process."""
 
 import atexit
 import os
@@ -23,9 +23,9 @@ where locktype = 'advisory' and objsubid = 1 and granted
 
 
 def hold(connect: Connect, run_id: str) -> None:
-    """Show that this process works on a run, until it releases the run or ends.
+    """Take the lock of a run, until `release` or the end of this process.
 
-    A lock is shared: the steps of a run may have processes of their own.
+    The lock is shared, because steps of a run may have their own processes.
     """
     held = _sessions(os.getpid())
     with _HOLDING:
@@ -39,13 +39,13 @@ def hold(connect: Connect, run_id: str) -> None:
 
 
 def release(run_id: str) -> None:
-    """Free the lock of a run that has ended in this process; one that is not held stays so."""
+    """Release this process's lock of a run, if it holds one."""
     if session := _sessions(os.getpid()).pop(run_id, None):
         session.close()
 
 
 def alive(session: Session, run_ids: Collection[str]) -> frozenset[str]:
-    """Those of `run_ids` that some process works on."""
+    """The runs among `run_ids` whose lock a process holds."""
     if not run_ids:
         return frozenset()
     held = {row[0] for row in session.execute(_HELD)}
@@ -54,7 +54,7 @@ def alive(session: Session, run_ids: Collection[str]) -> frozenset[str]:
 
 @cache
 def _sessions(process: int) -> dict[str, Session]:
-    """By run: the sessions of one process; a fork has none of its parent's."""
+    """The sessions of one process, by run; a forked process starts without any."""
     sessions: dict[str, Session] = {}
     atexit.register(_close_all, process, sessions)
     return sessions
@@ -62,7 +62,7 @@ def _sessions(process: int) -> dict[str, Session]:
 
 def _close_all(process: int, sessions: dict[str, Session]) -> None:
     if process != os.getpid():
-        return  # A fork that ends must not end what its parent holds.
+        return  # A forked process must not close its parent's sessions.
     for session in sessions.values():
         with suppress(psycopg.Error):
             session.close()

@@ -1,8 +1,8 @@
 """Reconciliation of lake and ledger after a crash between commit and ledger row.
 
-Every publication of a fact is written down in one transaction, under the fact's lock. So a current
-snapshot that no row of the ledger names was left by a run that was killed; what it restated, no
-later run would find: the snapshot says that it has followed the dimensions.
+A fact's publication is recorded in one transaction, under the fact's lock. A current snapshot that
+the ledger does not name is therefore from a killed run. Later runs would not find the days that it
+re-keyed, because its snapshot already has the dimensions' watermarks.
 """
 
 from collections.abc import Sequence
@@ -17,24 +17,24 @@ from headrace.quality.report import PartitionReport
 def unrecorded_partitions(
     asset: str, table: LakeTable, ledger: Ledger
 ) -> tuple[int, dict[date, PartitionReport]] | None:
-    """What publications brought that came after the last one that the ledger names.
+    """Find the partitions that were published after the last snapshot that the ledger names.
 
-    A day that had no rows and has none is not found: nothing was published that a reader sees.
+    Days that were and are empty are not found.
 
     Args:
         asset: Name of the asset, such as `curated/fact_sales`.
-        table: Its table, with partitions. The caller keeps others from publishing to it.
-        ledger: Where publications are written down.
+        table: Its table, with partitions. The caller holds the asset's publication lock.
+        ledger: The ledger.
 
     Returns:
-        The current snapshot, and by day what is published; None if all is written down.
+        The current snapshot, and a report of each published day; None if the ledger is complete.
     """
     current = table.current_snapshot_id()
     if current is None or ledger.recorded_snapshots(asset, [current]):
         return None
     days = _days_since(table, _last_recorded(asset, table.snapshot_ids(), ledger))
     if days is None:
-        # The ledger's snapshots are expired, or it has none: all that is there is news.
+        # The ledger's snapshots are expired, or it names none: report every day.
         known = ledger.states(asset).items()
         days = {*table.scan().days, *(day for day, state in known if day and state.published_at)}
     now = table.scan(days)
@@ -52,5 +52,5 @@ def _days_since(table: LakeTable, snapshot_id: int | None) -> set[date] | None:
 
 
 def _as_published(now: LakeScan, day: date) -> PartitionReport:
-    # Its audit passed, or it would not be there; what was read for it, nobody knows any more.
+    # Only partitions that passed their audit are published; the number of rows read is unknown.
     return PartitionReport(day, rows_in=now.rows(day), rows_out=now.rows(day))

@@ -1,4 +1,4 @@
-"""What the watch on the landing zone has asked for: path and version of each file."""
+"""Files for which the landing sensor has requested a run: path and version of each."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ create table if not exists platform.seen_file (
     primary key (watch, path)
 );
 comment on table platform.seen_file is
-'Files of the landing zone whose days were asked for; one of a tick that its sensor''s cursor has
-not reached yet counts as never seen.';
+'Files of the landing zone for which the sensor has requested runs. Rows of a tick after the
+sensor''s cursor do not count: that tick did not finish.';
 """
 
 
 @dataclass(frozen=True)
 class SeenMark:
-    """How far a watch has come: its cursor.
+    """The landing sensor's cursor.
 
     Attributes:
-        watch: Names the watch since it was begun, or begun anew.
-        tick: Its last tick that saw something new.
+        watch: Random name; a reset of the cursor begins a new one.
+        tick: Number of the last tick that found new files.
     """
 
     watch: str
@@ -36,30 +36,31 @@ class SeenMark:
 
     @classmethod
     def begin(cls) -> "SeenMark":
-        """A watch that has seen nothing."""
+        """The cursor of a sensor that has seen no file."""
         return cls(uuid4().hex[:8], 0)
 
     @classmethod
     def parse(cls, cursor: str) -> "SeenMark | None":
-        """The mark that a cursor holds; None if it holds something else."""
+        """Parse a cursor; None if it has another form."""
         watch, _, tick = cursor.partition(":")
         return cls(watch, int(tick)) if watch.isalnum() and tick.isdecimal() else None
 
     def __str__(self) -> str:
-        """As a cursor."""
+        """The cursor as Dagster stores it."""
         return f"{self.watch}:{self.tick}"
 
 
 @dataclass(frozen=True)
 class SeenFiles:
-    """Reads and writes the table in one warehouse; it is made when first needed."""
+    """Reads and writes the table in one warehouse; creates it on first use."""
 
     connect: Borrow
 
     def read(self, mark: SeenMark) -> dict[str, str]:
-        """Path to version of all files that a watch has seen up to its mark.
+        """The version of each file seen up to the mark, by path.
 
-        What a later tick wrote and its cursor never said was not asked for: the tick broke off.
+        Rows of later ticks are ignored: Dagster did not store their cursor, so their runs were not
+        requested.
         """
         with map_errors("reading the files seen"), self.connect() as session:
             _ensure_table(session)
@@ -70,7 +71,7 @@ class SeenFiles:
             return dict(found.fetchall())
 
     def write(self, mark: SeenMark, seen: Mapping[str, str], deleted: Collection[str]) -> SeenMark:
-        """Note files and forget the deleted ones; returns the next mark."""
+        """Record files, and remove deleted ones; returns the next mark."""
         after = SeenMark(mark.watch, mark.tick + 1)
         with (
             map_errors("writing the files seen"),

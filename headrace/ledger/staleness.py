@@ -1,12 +1,12 @@
-"""The one rule of staleness, and the gate that reads the ledger by it.
+"""The rule by which a partition is stale, and the gate that decides what can be built.
 
-A published partition records which versions of its inputs, and which code, it was built from. It is
-stale while one of them is another now. What was never built, and could be, is stale too; so is what
-a run was at when it died. Late rows, corrected files, late dimensions, changed rules and killed
-runs are all found by this, in every layer; nothing else decides what has to follow.
+A published partition records the content versions of its inputs and the code version. It is stale
+if one of these differs from the current one. A partition is also stale if it can be built and never
+was, or if a run died while it built it. This rule alone finds late rows, corrected files, late
+dimensions, changed configuration and killed runs, in every layer.
 
-Partitions are named by their first day. An asset has at least the grain of what it reads, so what
-it reads of an input begins on the same day; on other days it reads nothing of that input.
+Partitions are named by their first day. An asset's grain is at least as fine as its inputs', so it
+reads an input only on the first day of the input's partition.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -16,7 +16,8 @@ from datetime import date
 from headrace.config.settings import PartitionSettings
 from headrace.grain import WHOLE, Grain
 from headrace.ledger.build_plan import AssetLineage, Gate, Inputs
-from headrace.ledger.ledger import Ledger, PartitionState
+from headrace.ledger.ledger import Ledger
+from headrace.ledger.records import PartitionState
 
 # The last state of each partition, by asset.
 States = Mapping[str, Mapping[date | None, PartitionState]]
@@ -25,14 +26,14 @@ _NEVER: Mapping[date | None, PartitionState] = {}
 
 @dataclass(frozen=True)
 class StalePartition:
-    """A partition that has to be built, and why.
+    """A partition that has to be built, with the reason.
 
     Attributes:
         asset: Its asset.
-        partition: The day; None for an asset without partitions, and for one whose partitions
-            follow whole tables.
-        reason: In words.
-        runs: The runs that published what changed; while one of them is alive, it goes on here.
+        partition: Its first day; None for an asset without partitions, and for a changed
+            whole-table input, which may affect any partition.
+        reason: The reason, for messages.
+        runs: The runs that published the changed inputs; one that is alive builds this asset too.
         waits: Whether it is held because its file has not arrived. A run may try it again, but
             only a delivery or a person can change the outcome.
     """
@@ -47,15 +48,15 @@ class StalePartition:
 def read_states(
     ledger: Ledger, lineage: AssetLineage, days: Collection[date] | None = None
 ) -> dict[str, Mapping[date | None, PartitionState]]:
-    """What the rule needs to know of an asset: its own states, and those of all that it reads."""
+    """The states that the rule needs: those of the asset, its inputs and its gates."""
     names = dict.fromkeys((lineage.name, *lineage.read, *lineage.gates))
-    # What begins in a partition of another grain, the days of this one do not tell.
+    # Partitions of a gate with another grain begin on other days: read all of them.
     others = {name for name in lineage.gates if lineage.grain_of(name) != lineage.grain}
     return {name: ledger.states(name, None if name in others else days) for name in names}
 
 
 def gate(lineage: AssetLineage, states: States, days: Collection[date]) -> Gate:
-    """Which of some days may be built: those whose inputs are all published, and agree."""
+    """Open the days whose inputs are all published and whose gates are open."""
     opened: dict[date, Inputs] = {}
     shut: dict[date, str] = {}
     for day in sorted(days):
@@ -68,7 +69,7 @@ def gate(lineage: AssetLineage, states: States, days: Collection[date]) -> Gate:
 
 
 def read_stale(ledger: Ledger, lineage: AssetLineage) -> list[StalePartition]:
-    """The partitions of an asset that have to be built; reads only the days that may be stale."""
+    """The stale partitions of an asset; reads only days that may be stale."""
     days = ledger.candidate_partitions(lineage.name, lineage.read, lineage.code_version)
     if lineage.is_partitioned and not days:
         return []
@@ -79,13 +80,14 @@ def read_stale(ledger: Ledger, lineage: AssetLineage) -> list[StalePartition]:
 def all_stale(
     ledger: Ledger, lineages: Mapping[str, AssetLineage], partitions: PartitionSettings
 ) -> list[StalePartition]:
-    """Everything that has to be built among the days that exist, in the order of `lineages`."""
+    """All stale partitions among those that exist, in the order of `lineages`."""
     found: list[StalePartition] = []
     for lineage in lineages.values():
         found += read_stale(ledger, lineage)
         if lineage.table_inputs:
-            followed = ledger.followed(lineage.name)
-            found += stale_tables(lineage, followed, ledger.table_versions(lineage.table_inputs))
+            read = ledger.watermarks.versions_read(lineage.name)
+            current = ledger.watermarks.current_versions(lineage.table_inputs)
+            found += stale_tables(lineage, read, current)
     return [
         one
         for one in found
@@ -94,7 +96,7 @@ def all_stale(
 
 
 def exists(grain: Grain, partition: date, partitions: PartitionSettings) -> bool:
-    """Whether a partition is among those of the days that exist."""
+    """Whether a partition lies within the configured partitions."""
     if not grain.has_periods or partition == WHOLE:
         return True
     first, after = grain.start_of(partitions.start), partitions.end or date.max
@@ -104,45 +106,46 @@ def exists(grain: Grain, partition: date, partitions: PartitionSettings) -> bool
 def stale_partitions(
     lineage: AssetLineage, states: States, dead_runs: Collection[str] = ()
 ) -> list[StalePartition]:
-    """The partitions of an asset that have to be built, by day.
+    """The stale partitions of an asset, by day.
 
     Args:
-        lineage: The asset as declared now.
-        states: From `read_states`, of all days.
-        dead_runs: Runs that died while they were at partitions.
+        lineage: The asset, from the current configuration.
+        states: Of `read_states`, for all days.
+        dead_runs: Runs that died while they built partitions.
     """
     days = {day for name in (lineage.name, *lineage.read) for day in states.get(name, _NEVER)}
     if lineage.is_partitioned:
-        first = lineage.grain.start_of(lineage.kept_from) if lineage.kept_from else date.min
+        since = lineage.retained_from
+        first = lineage.grain.start_of(since) if since else date.min
         days = {day for day in days if day is not None and day >= first}
     found = (_state_of(lineage, states, day, dead_runs) for day in days)
     return sorted((one for one in found if one), key=lambda one: one.partition or date.min)
 
 
-def stale_tables(lineage: AssetLineage, followed: Inputs, versions: Inputs) -> list[StalePartition]:
-    """Whole tables that an asset has to follow, because they changed since it did.
+def stale_tables(lineage: AssetLineage, read: Inputs, current: Inputs) -> list[StalePartition]:
+    """Whole-table inputs of an asset that changed since it read them.
 
     Args:
-        lineage: The asset as declared now.
-        followed: What it has followed; empty while it was never published.
-        versions: What its tables hold now.
+        lineage: The asset, from the current configuration.
+        read: Versions that it has read; empty before its first publication.
+        current: The current versions.
     """
     return [
         StalePartition(lineage.name, None, f"{name} has changed since")
         for name in lineage.table_inputs
-        if followed and followed.get(name) != versions.get(name)
+        if read and read.get(name) != current.get(name)
     ]
 
 
 def is_overtaken(lineage: AssetLineage, states: States, day: date, read: Inputs, run: str) -> bool:
-    """Whether a run that read some inputs must give way: a newer one has been at the day since.
+    """Whether another run has attempted a day with newer inputs, so that this one must not publish.
 
     Args:
         lineage: The asset.
-        states: Of now, in the transaction or under the lock that publishes.
+        states: The current states, read under the lock that publishes.
         day: The partition.
-        read: The versions that the run read.
-        run: The run.
+        read: The input versions that this run has read.
+        run: This run.
     """
     own = states.get(lineage.name, _NEVER).get(day)
     if own is None or own.run_id == run or own.attempted_inputs is None:
@@ -170,18 +173,18 @@ def _state_of(
 def _why_stale(
     lineage: AssetLineage, own: PartitionState | None, now: Inputs
 ) -> tuple[str | None, Sequence[str]]:
-    """Why a partition whose inputs are there is stale, and the inputs that make it so."""
+    """Why a partition whose inputs are published is stale, and the inputs that changed."""
     if own is None or own.status == "skipped":
         return ("was never built" if lineage.inputs else None), lineage.read
     if own.status == "running":
-        return None, ()  # A run is at it.
+        return None, ()  # A run is building it.
     is_published = own.status == "published"
     read = own.inputs if is_published else own.attempted_inputs
     if read is None:
         if is_published:
-            return "what it was built from is unknown", lineage.read
+            return "its inputs are unknown", lineage.read
         waits = _waits(lineage, own)
-        return ("waits for its file" if waits else "may pass when tried again"), lineage.read
+        return ("waits for its file" if waits else "a retry may succeed"), lineage.read
     if lineage.code_version != (own.published_code_version if is_published else own.code_version):
         return "its code_version changed", ()
     changed = [name for name in lineage.read if read.get(name) != now.get(name)]
@@ -208,7 +211,7 @@ def _why_shut(lineage: AssetLineage, states: States, day: date | None) -> str | 
 
 
 def _why_behind(lineage: AssetLineage, states: States, day: date | None) -> str | None:
-    """What a dimension infers from a fact's rows must be there before the fact is."""
+    """Why a dimension has not inferred the members of a day yet; None if it has."""
     versions = _versions(lineage, states, day)
     for name in lineage.inferring:
         own, label = states[name].get(day), _label(lineage.grain_of(name), day)
@@ -216,7 +219,7 @@ def _why_behind(lineage: AssetLineage, states: States, day: date | None) -> str 
             return f"{name} {label} was never built"
         behind = [i for i in lineage.inputs if (own.inputs or {}).get(i) != versions.get(i)]
         if behind:
-            return f"{name} {label} has not read {behind[0]} as it is now"
+            return f"{name} {label} was not built from the current {behind[0]}"
     return None
 
 
@@ -226,7 +229,7 @@ def _why_closed(
     states: Mapping[date | None, PartitionState],
     day: date | None,
 ) -> str | None:
-    """Why a gate is closed for a partition: what begins in it, or holds as it begins."""
+    """Why a gate is closed: a partition that begins in this one, or contains its first day."""
     grain = lineage.grain_of(name)
     if day is None or (grain == lineage.grain and grain != Grain.SPARSE):
         return _why_unread(name, grain, day, states.get(day))
@@ -250,7 +253,7 @@ def _why_unread(
 
 
 def _begins(grain: Grain, day: date | None) -> bool:
-    """Whether a partition of a grain must begin on a day."""
+    """Whether a partition of this grain begins on a day, so that it must exist."""
     if day is None:
         return True
     if grain == Grain.SPARSE or (day == WHOLE and grain != Grain.NONE):

@@ -1,11 +1,11 @@
-"""The tables of the ledger: what they consist of, and making them when they are first needed."""
+"""DDL of the ledger's tables, which are created on first use."""
 
 from headrace.warehouse.sessions import Session, advisory_key, ensure_namespace
 
 NAMESPACE = "platform"
 
-# One row an asset and partition; `partition` is null for an asset without partitions. A null is
-# equal to no other, so the key is an index on an expression instead of a primary key.
+# One row an asset and partition; `partition` is NULL for an asset without partitions. The unique
+# key is an index on an expression, because a primary key admits no NULL.
 TABLES = """
 create table if not exists platform.partition_ledger (
     asset text not null,
@@ -32,7 +32,7 @@ create table if not exists platform.partition_ledger (
 create unique index if not exists partition_ledger_key
 on platform.partition_ledger (asset, (coalesce(partition, date '0001-01-01')));
 comment on table platform.partition_ledger is
-'Last attempt of every partition; from snapshot_id on: of the state that readers see.';
+'Last attempt at every partition; from snapshot_id on: the publication that readers see.';
 
 create table if not exists platform.partition_attempt (
     asset text not null,
@@ -54,7 +54,7 @@ create index if not exists partition_attempt_run on platform.partition_attempt (
 create index if not exists partition_attempt_partition
 on platform.partition_attempt (asset, partition, ended_at);
 comment on table platform.partition_attempt is
-'Every attempt at a partition; maintenance.keep_attempts_days says for how long.';
+'Every attempt at a partition, for maintenance.keep_attempts_days days.';
 
 create table if not exists platform.table_input (
     asset text not null,
@@ -63,7 +63,7 @@ create table if not exists platform.table_input (
     primary key (asset, input)
 );
 comment on table platform.table_input is
-'Of an asset that follows whole tables: the content of each of them that it has followed.';
+'Content version of each whole table that an asset depends on, as the asset last read it.';
 
 create table if not exists platform.loaded_snapshot (
     relation text primary key,
@@ -72,10 +72,10 @@ create table if not exists platform.loaded_snapshot (
     loaded_at timestamptz not null
 );
 comment on table platform.loaded_snapshot is
-'The snapshot of the lake that a table of the warehouse was last made equal to.';
+'The lake snapshot that a table of the warehouse was last loaded from.';
 """
 
-# Ledgers that were made before these columns: a partition without versions counts as stale once.
+# Ledgers that were created before these columns: a partition without versions is stale once.
 _SINCE = """
 alter table platform.partition_ledger
 drop constraint if exists partition_ledger_status_check,
@@ -89,22 +89,22 @@ drop table if exists platform.changed_day;
 
 
 def ensure_tables(session: Session) -> None:
-    """Make the tables, unless they are there; two sessions at once make them once."""
+    """Create the tables if they do not exist; safe for concurrent sessions."""
     found = session.execute("select to_regclass('platform.table_input')").fetchone()
     if found and found[0] is not None:
         return
     with session.transaction():
         key = advisory_key("namespace", "ledger")
         session.execute("select pg_advisory_xact_lock(%s)", (key,))
-        # Made by now by another session, they are in use, and ALTER would wait for its users.
-        if not _are_there(session):
+        # If another session has created them, they are in use, and ALTER would wait for locks.
+        if not _exist(session):
             ensure_namespace(session, NAMESPACE)
             session.execute(TABLES)
             session.execute(_SINCE)
 
 
-def _are_there(session: Session) -> bool:
-    # By the catalog's rows: to_regclass may answer from a cache of before the lock.
+def _exist(session: Session) -> bool:
+    # From pg_class: to_regclass may use a catalog cache that is older than the lock.
     found = session.execute(
         "select 1 from pg_class where relname = 'table_input'"
         " and relnamespace = (select oid from pg_namespace where nspname = 'platform')"

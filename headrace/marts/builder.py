@@ -1,4 +1,4 @@
-"""Marts: models and tests of a dbt project, built for some days."""
+"""Builds the models and tests of a dbt project for a window of days."""
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class NodeResult:
-    """What became of one model or test.
+    """The result of one model or test.
 
     Attributes:
         unique_id: dbt's identifier, as in the manifest.
@@ -34,11 +34,12 @@ class NodeResult:
         name: The node's name; of a test, also the name of its Dagster check.
         status: A model's `success`, `error` or `skipped`; a test's `pass`, `warn`, `fail`, `error`
             or `skipped`.
-        models: The model itself; the model that a test is attached to, or else all that it reads.
+        models: The model itself; for a test, the model that it is attached to, or all that it
+            reads.
         rows_affected: Rows that a model wrote; None for tests and for models that did not run.
-        seconds: Time it took.
-        message: dbt's words, less what Postgres quotes of rows.
-        failures: Rows that break a test; None for models and for tests that did not run.
+        seconds: Duration.
+        message: dbt's message, without rows that Postgres quotes.
+        failures: Rows that fail a test; None for models and for tests that did not run.
     """
 
     unique_id: str
@@ -53,16 +54,16 @@ class NodeResult:
 
     @property
     def passed(self) -> bool:
-        """Whether it did what it should; a warning is no failure."""
+        """Whether it succeeded; a warning is no failure."""
         return self.status in {"success", "pass", "warn", "no-op"}
 
     @property
     def is_about_rows(self) -> bool:
-        """Whether it failed by what is in rows, which may be those of one day."""
+        """Whether rows, possibly of a single day, made it fail."""
         return self.status == "fail" or self.message.startswith("Database Error")
 
 
-# What became of each node, and the seconds that all took.
+# Results of all nodes, and the total seconds.
 Built = tuple[tuple[NodeResult, ...], float]
 
 _UNIT_STARTS: Mapping[str, Callable[[date], date]] = {
@@ -73,18 +74,18 @@ _UNIT_STARTS: Mapping[str, Callable[[date], date]] = {
     "year": lambda day: day.replace(month=1, day=1),
 }
 _GRAINS = (*_UNIT_STARTS,)
-# Builds that may follow one whose tests failed: enough to find one bad day of a year.
+# Limit of repeated builds after a failed test: enough to bisect a year down to one day.
 _REPEATED_BUILDS = 20
 
 
 @dataclass(frozen=True)
 class Mart:
-    """A model whose rows are in a table.
+    """A model that is materialized as a table.
 
     Attributes:
         schema: Its schema in Postgres.
-        table: Its table there.
-        grain: Units in which a build replaces its rows; None: a build replaces the whole table.
+        table: Its table in the schema.
+        grain: Grain of the rows that a build replaces; None: a build replaces the whole table.
     """
 
     schema: str
@@ -97,14 +98,14 @@ class DaysBuilt:
     """One build of models and tests.
 
     Attributes:
-        days: The days that it was about; None: all.
-        results: What became of each node, less those that were built again for fewer days.
-        anew: Models whose table was made: it holds all history, whatever the days.
+        days: The days of the build; None: all.
+        results: Results of all nodes, except those that were built again for fewer days.
+        rebuilt: Models whose table was created, with all history, whatever the days.
     """
 
     days: tuple[date, ...] | None
     results: tuple[NodeResult, ...]
-    anew: frozenset[str] = frozenset()
+    rebuilt: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -112,11 +113,11 @@ class MartBuilder:
     """Builds the models of one dbt project.
 
     Attributes:
-        project_dir: The project, its profiles.yml included; nothing is written there.
-        target_path: Folder for what dbt parses and compiles; several processes may share it.
-        url: Asked at each build for the warehouse's postgresql:// URL, and never before.
-        database: The warehouse's database, as far as the URL is not asked for or names none.
-        worker: Asked at each use for the process in which dbt runs; None: it runs in this one.
+        project_dir: The project with its profiles.yml; nothing is written to it.
+        target_path: Folder for parsed and compiled files; several processes may share it.
+        url: Returns the warehouse's postgresql:// URL; called at each build only.
+        database: The warehouse's database, if the URL is unknown or names none.
+        worker: Returns the process in which dbt runs; None: it runs in this one.
     """
 
     project_dir: Path
@@ -126,19 +127,19 @@ class MartBuilder:
     worker: Callable[[], DbtWorker | None] = lambda: None
 
     def ensure_manifest(self) -> Path:
-        """The project's manifest.json, parsed anew if a file of the project changed.
+        """The project's manifest.json; parses the project if one of its files has changed.
 
         Raises:
             ConfigError: The project cannot be parsed; the message names the file.
         """
-        # Asked in dbt's process, it would wait for what runs there.
-        known = self._project.parsed_before(self.database)
-        return Path(known or self._run(self._project.parsed, self.database)) / MANIFEST
+        # Looked up here first: a call to the worker waits for its current task.
+        cached = self._project.parsed_before(self.database)
+        return Path(cached or self._run(self._project.parsed, self.database)) / MANIFEST
 
     def warm_up(self) -> None:
-        """Have dbt used once in its process, without the database, while this one goes on.
+        """Run dbt once in the worker, without the database and without waiting for it.
 
-        It saves the first build a second. What fails here fails again, and is raised, in `build`.
+        This makes the first build a second faster. Errors are raised by `build`, not here.
         """
         if worker := self.worker():
             worker.prepare(DbtProject.warm_up, self._project, profile_of("", self.database))
@@ -152,29 +153,28 @@ class MartBuilder:
     ) -> tuple[NodeResult, ...]:
         """Build models for some days, and run their tests; waits while another build runs.
 
-        A model's rows are staged, tested, and published if its tests pass; one whose tests fail
-        keeps what is published, and what was staged stays in `<schema>_staged`. A project without
-        `dbt/macros/write_audit_publish.sql` replaces the rows first and tests them then.
+        A model's rows are staged, tested, and published if its tests pass. If a test fails, the
+        published rows stay, and the staged rows remain in `<schema>_staged`. A project without
+        `dbt/macros/write_audit_publish.sql` replaces the rows before it tests them.
 
         Args:
-            select: dbt selectors, most simply names of models; empty for the whole project.
-            days: Days whose rows are replaced; None for all history. A model that has no table
-                yet takes all history, whatever the days.
-            full_refresh: Make the tables anew.
+            select: dbt selectors, such as names of models; empty for the whole project.
+            days: Days whose rows are replaced; None for all history. A model without a table is
+                built from all history, whatever the days.
+            full_refresh: Recreate the tables.
 
         Returns:
-            Every selected node, failed and skipped ones too: that a model or a test fails is no
-            exception.
+            Results of all selected nodes, including failed and skipped ones.
 
         Raises:
             ConfigError: The project cannot be parsed, or nothing matches `select`.
-            WarehouseUnavailableError: Postgres did not answer, or broke off.
+            WarehouseUnavailableError: Postgres does not answer, or the connection was lost.
         """
         url = self.url()
         audits_first = audits_before_it_replaces(self.ensure_manifest())
         task = run_audited if audits_first else run_nodes
         options = _Options(tuple(select), None if days is None else tuple(days), full_refresh)
-        # Builds at the same time would collide where a model has no table yet, or is made anew.
+        # Concurrent builds would collide if they create the same table.
         with locked(connection_factory(url), "marts"):
             profile = profile_of(url, self.database)
             built: Built = self._run(task, self._project, options, profile)
@@ -194,11 +194,11 @@ class MartBuilder:
         return results
 
     def test(self, tests: Sequence[str]) -> tuple[NodeResult, ...]:
-        """Run tests by name on what is published, whole tables; nothing is built.
+        """Run tests by name on the whole published tables; nothing is built.
 
         Raises:
             ConfigError: The project cannot be parsed.
-            WarehouseUnavailableError: Postgres did not answer, or broke off.
+            WarehouseUnavailableError: Postgres does not answer, or the connection was lost.
         """
         profile = profile_of(self.url(), self.database)
         tested: Built = self._run(run_tests, self._project, tuple(tests), profile)
@@ -208,42 +208,42 @@ class MartBuilder:
     def build_days(
         self, select: Sequence[str], days: Sequence[date] | None, *, rebuild: bool = False
     ) -> list[DaysBuilt]:
-        """As `build`; models that fail are built again in halves, so that good days pass.
+        """Build models; bisect the days of models that fail, so that good days are published.
 
-        A bad day then holds itself and, of a mart by month, its month. A model that replaces its
+        A bad day then holds only itself, or its month in a mart by month. A model that replaces its
         whole table, or has none yet, is built once.
 
         Args:
             select: Names of models.
             days: In order; None for all history, which is built at once.
-            rebuild: Make the tables anew, from all history.
+            rebuild: Recreate the tables, from all history.
 
         Returns:
-            The builds that decided: for each day and model there is one.
+            The final builds: one for each day and model.
         """
         marts = marts_of(self.ensure_manifest())
-        anew = frozenset(select) & {*marts} if rebuild else self.without_table(marts)
+        rebuilt = frozenset(select) & {*marts} if rebuild else self.without_table(marts)
         if days is None:
-            return [DaysBuilt(None, self.build(select, full_refresh=rebuild), anew)]
-        grains = {name: m.grain for name, m in marts.items() if m.grain and name not in anew}
-        decided: list[DaysBuilt] = []
-        todo = [(tuple(select), tuple(days))]
-        left = _REPEATED_BUILDS
-        while todo:
-            names, some = todo.pop(0)
+            return [DaysBuilt(None, self.build(select, full_refresh=rebuild), rebuilt)]
+        grains = {name: m.grain for name, m in marts.items() if m.grain and name not in rebuilt}
+        final: list[DaysBuilt] = []
+        pending = [(tuple(select), tuple(days))]
+        allowed = _REPEATED_BUILDS
+        while pending:
+            names, some = pending.pop(0)
             results = self.build(names, some, full_refresh=rebuild)
             # A mart by month whose days are of one month cannot be divided; one by day can.
             failed = [name for name in _failed(results, grains) if _halves(some, [grains[name]])]
             halves = _halves(some, [grains[name] for name in failed])
-            if failed and len(halves) <= left:
-                left -= len(halves)
-                todo = [*((tuple(failed), half) for half in halves), *todo]
+            if failed and len(halves) <= allowed:
+                allowed -= len(halves)
+                pending = [*((tuple(failed), half) for half in halves), *pending]
                 results = tuple(r for r in results if not {r.name, *r.models} & {*failed})
-            decided.append(DaysBuilt(some, results, anew))
-        return decided
+            final.append(DaysBuilt(some, results, rebuilt))
+        return final
 
     def without_table(self, marts: Mapping[str, Mart]) -> frozenset[str]:
-        """Those of the models that have no table yet: a build takes all history."""
+        """The models without a table yet, which are built from all history."""
         names = [*marts]
         with map_errors("looking for the marts"), connection_factory(self.url())() as session:
             found = session.execute(
@@ -265,14 +265,14 @@ class MartBuilder:
 
 @dataclass(frozen=True)
 class _Options:
-    """What a build is about, in values that another process can take."""
+    """Options of a build, as picklable values."""
 
     select: tuple[str, ...]
     days: tuple[date, ...] | None
     full_refresh: bool
 
     def arguments(self, command: str, phase: str | None = None) -> list[str]:
-        """The command and its options, as dbt's command line takes them."""
+        """The arguments of dbt's command line."""
         variables: dict[str, object] = {} if phase is None else {"phase": phase}
         if self.days is not None:
             variables["days"] = [day.isoformat() for day in self.days]
@@ -285,15 +285,15 @@ class _Options:
 
 
 def audits_before_it_replaces(manifest: Path) -> bool:
-    """Whether the project's models can be staged: it has the macros for that."""
+    """Whether the project has the macros that stage models."""
     return b".publish_model" in manifest.read_bytes()
 
 
 def marts_of(manifest: Path) -> dict[str, Mart]:
-    """The models that have tables, by name.
+    """The models that are materialized as tables, by name.
 
     Raises:
-        ConfigError: A `meta.window` has unknown keys, no column, or a grain that is none.
+        ConfigError: A `meta.window` has unknown keys, no column, or an unknown grain.
     """
     nodes = json.loads(manifest.read_bytes())["nodes"].values()
     return {
@@ -305,7 +305,7 @@ def marts_of(manifest: Path) -> dict[str, Mart]:
 
 
 def missing_tables(manifest: Path, schema: str, tables: Collection[str]) -> list[str]:
-    """One line for each table of a schema that models read and that is none of `tables`."""
+    """One message for each table of a schema that models read and `tables` lacks."""
     parsed = json.loads(manifest.read_bytes())
     read = {
         name
@@ -329,7 +329,7 @@ def _grain_of(node: Mapping[str, Any]) -> str | None:
     where, form = node["original_file_path"], "{'column': 'month', 'grain': 'month'}"
     if not isinstance(window, dict) or not isinstance(window.get("column"), str):
         raise ConfigError(f"dbt {where}: meta.window names no column", fix=f"write {form}")
-    columns = [name for name in node.get("columns", ()) if _is_whole(node)]
+    columns = [name for name in node.get("columns", ()) if _declares_all_columns(node)]
     if columns and window["column"] not in columns:
         near = did_you_mean(window["column"], columns)
         raise ConfigError(
@@ -350,13 +350,13 @@ def _grain_of(node: Mapping[str, Any]) -> str | None:
     return str(grain)
 
 
-def _is_whole(node: Mapping[str, Any]) -> bool:
-    """Whether a model declares all its columns: an enforced contract does."""
+def _declares_all_columns(node: Mapping[str, Any]) -> bool:
+    """Whether a model has an enforced contract, which declares all columns."""
     return bool((node["config"].get("contract") or {}).get("enforced"))
 
 
 def _failed(results: Sequence[NodeResult], grains: Mapping[str, str]) -> tuple[str, ...]:
-    """Models by window of which rows failed, and those that dbt skipped because of them."""
+    """Models with a window whose rows failed, and models that dbt skipped because of them."""
     bad = {
         name
         for result in results
@@ -370,7 +370,7 @@ def _failed(results: Sequence[NodeResult], grains: Mapping[str, str]) -> tuple[s
 
 
 def _halves(days: Sequence[date], grains: Sequence[str]) -> list[tuple[date, ...]]:
-    """The days in two parts, between units of the longest grain; none if they are one unit."""
+    """Split the days in two, at a boundary of the longest grain; empty if they have none."""
     start = _UNIT_STARTS[max(grains, key=_GRAINS.index, default="day")]
     units = sorted({start(day) for day in days})
     if len(units) == 1:
@@ -381,24 +381,24 @@ def _halves(days: Sequence[date], grains: Sequence[str]) -> list[tuple[date, ...
 
 
 def run_nodes(project: DbtProject, options: _Options, profile: Mapping[str, str]) -> Built:
-    """Run dbt here: what became of each node, in values that another process can take, and seconds.
+    """Run dbt in this process; returns picklable results, and the seconds.
 
     Raises:
-        ConfigError: dbt refused the project or the options.
-        WarehouseUnavailableError: Postgres did not answer.
+        ConfigError: dbt rejects the project or the options.
+        WarehouseUnavailableError: Postgres does not answer.
     """
     found = project.run(options.arguments("build"), profile)
     return tuple(_node_result(node) for node in found.results), found.elapsed_time
 
 
 def run_tests(project: DbtProject, tests: Sequence[str], profile: Mapping[str, str]) -> Built:
-    """As `run_nodes`, tests alone."""
+    """Run tests only; see `run_nodes`."""
     found = project.run(["test", "--select", *tests], profile)
     return tuple(_node_result(node) for node in found.results), found.elapsed_time
 
 
 def run_audited(project: DbtProject, options: _Options, profile: Mapping[str, str]) -> Built:
-    """As `run_nodes`, but readers see a model's rows only once its tests have passed."""
+    """Stage and test, then publish the models whose tests passed; see `run_nodes`."""
     staged = project.run(options.arguments("build", "stage"), profile)
     results = tuple(_node_result(node) for node in staged.results)
     passed = publishable(results)
@@ -412,13 +412,13 @@ def run_audited(project: DbtProject, options: _Options, profile: Mapping[str, st
 
 
 def publishable(results: Sequence[NodeResult]) -> tuple[str, ...]:
-    """Names of the models that were built and of which no test failed."""
+    """Names of the models that were built and whose tests all passed."""
     bad = {model for test in results if not test.passed for model in test.models}
     return tuple(r.name for r in results if r.kind == "model" and r.passed and r.name not in bad)
 
 
 def _published(staged: NodeResult, published: NodeResult | None) -> NodeResult:
-    """One result for both commands; what was staged and could not be published has an error."""
+    """One result of both commands; the error of the publication if it failed."""
     if published is None:
         return staged
     seconds = staged.seconds + published.seconds
@@ -442,7 +442,7 @@ def _node_result(found: Any) -> NodeResult:
 
 
 def _models_of(node: Any) -> tuple[str, ...]:
-    """Names of the models that a node is about; a unique id is `model.<project>.<name>`."""
+    """Names of a node's models, from unique ids `model.<project>.<name>`."""
     unique_ids = [node.unique_id]
     if node.resource_type == "test":
         attached = getattr(node, "attached_node", None)
@@ -451,7 +451,7 @@ def _models_of(node: Any) -> tuple[str, ...]:
 
 
 def _require_connection(results: Sequence[NodeResult]) -> None:
-    """Raise if a model or test failed because Postgres was lost, and not by its own fault."""
+    """Raise if a model or test failed because the connection to Postgres was lost."""
     for result in results:
         if result.status == "error" and (lost := lost_connection(result.message)):
             raise lost

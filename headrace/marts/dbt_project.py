@@ -1,7 +1,7 @@
 """One dbt project: its parsed manifest, cached until a file changes, and its commands.
 
 dbt's own command line takes 12 s for a build of 0.6 s, because it imports and parses everything
-again. Here dbt is imported once a process.
+each time. Here, a process imports dbt once.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from headrace.errors import ConfigError, WarehouseUnavailableError
 MANIFEST = "manifest.json"
 # dbt's own cache of the manifest; dbt cannot read the JSON back completely.
 _PARSED = "partial_parse.msgpack"
-_PARSED_KEPT = 3
+_MAX_CACHED = 3
 _MADE_BY_DBT = {"target", "logs", "dbt_packages"}
 # Tests call the macros that models call, and compile without introspecting the database.
 _WARM_UP = ("compile", "--no-introspect", "--no-populate-cache", "--select", "test_type:data")
@@ -52,15 +52,15 @@ class DbtProject:
     """One dbt project and the folder of its parsed manifests.
 
     Attributes:
-        folder: The project, its profiles.yml included; nothing is written there.
-        target: Folder for what dbt parses and compiles; several processes may share it.
+        folder: The project with its profiles.yml; nothing is written to it.
+        target: Folder for parsed and compiled files; several processes may share it.
     """
 
     folder: Path
     target: Path
 
     def parsed(self, database: str) -> Path:
-        """The folder that holds MANIFEST; its name is a hash of everything that parsing depends on.
+        """The folder with MANIFEST; its name is a hash of everything that affects parsing.
 
         Args:
             database: Name of the database, with which the manifest qualifies every table.
@@ -68,16 +68,16 @@ class DbtProject:
         Raises:
             ConfigError: The project cannot be parsed; the message names the file.
         """
-        kept = self._kept(database)
+        cached = self._cached(database)
         with _ONE_AT_A_TIME:
-            if not kept.exists():
-                self._parse(kept, database)
-        return kept
+            if not cached.exists():
+                self._parse(cached, database)
+        return cached
 
     def parsed_before(self, database: str) -> Path | None:
         """The same folder if it exists; does not import dbt."""
-        kept = self._kept(database)
-        return kept if kept.exists() else None
+        cached = self._cached(database)
+        return cached if cached.exists() else None
 
     def run(self, arguments: Sequence[str], profile: Mapping[str, str]) -> Any:
         """The result of a dbt command; failed models and tests are part of it.
@@ -117,7 +117,7 @@ class DbtProject:
         manifest.build_flat_graph()
         return manifest
 
-    def _parse(self, kept: Path, database: str) -> None:
+    def _parse(self, cached: Path, database: str) -> None:
         """Parse into a temporary folder and rename it when it is complete."""
         self.target.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".parsing-", dir=self.target) as scratch:
@@ -127,12 +127,12 @@ class DbtProject:
             for name in (MANIFEST, _PARSED):
                 Path(scratch, name).rename(whole / name)
             try:
-                whole.rename(kept)
+                whole.rename(cached)
             except OSError:
-                if not kept.exists():
+                if not cached.exists():
                     raise  # Otherwise another process has parsed the same files.
         by_age = sorted(self.target.glob("parsed-*"), key=lambda path: path.stat().st_mtime)
-        for outdated in by_age[:-_PARSED_KEPT]:
+        for outdated in by_age[:-_MAX_CACHED]:
             shutil.rmtree(outdated, ignore_errors=True)
 
     def _invoke(
@@ -176,11 +176,11 @@ class DbtProject:
             f"dbt project {self.folder}: {what}", fix="correct the project; nothing was built"
         )
 
-    def _kept(self, database: str) -> Path:
+    def _cached(self, database: str) -> Path:
         return self.target / f"parsed-{self._key(database)}"
 
     def _key(self, database: str) -> str:
-        """A short hash of the project's files, their place, dbt's release and the database."""
+        """A hash of the project's files and folder, dbt's release and the database."""
         content = hashlib.sha256()
         releases = [f"{package} {version(package)}" for package in ("dbt-core", "dbt-postgres")]
         content.update("\n".join([str(self.folder.resolve()), database, *releases]).encode())
@@ -203,12 +203,12 @@ def profile_of(url: str, database: str) -> dict[str, str]:
 
 
 def without_rows(message: str) -> str:
-    """A message of dbt's without rows that Postgres quotes and without the macros' call stack."""
+    """A message of dbt without the rows that Postgres quotes and the macros' call stack."""
     return _VALUE.sub(": (a value)", _DETAIL.sub("", _CALLERS.sub("", message))).strip()
 
 
 def lost_connection(message: str) -> WarehouseUnavailableError | None:
-    """The error to raise if a message of dbt's reports a lost connection; else None."""
+    """The error to raise if dbt's message reports a lost connection; else None."""
     if not _LOST.search(message):
         return None
     return WarehouseUnavailableError(

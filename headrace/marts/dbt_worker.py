@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 from headrace.errors import HeadraceError, TransientError
 
 _DBT = "dbt.cli.main"
-# Exit code of a process whose parent is gone; nobody is left to read it.
+# Exit code after the parent has ended.
 _ORPHANED = 1
 _END_SECONDS = 5.0
 

@@ -48,15 +48,15 @@ def maintain(project: Project, *, now: datetime | None = None) -> list[Maintaine
         CatalogUnavailableError: The lake's catalog does not answer.
     """
     settings, now = project.settings.maintenance, now or datetime.now(UTC)
-    keep_from = min([now - timedelta(hours=settings.keep_hours), *_running_since(project, now)])
+    older_than = min([now - timedelta(hours=settings.keep_hours), *_running_since(project, now)])
     lake, ledger = lake_of(project), ledger_of(project)
     ledger.forget_attempts(now - timedelta(days=settings.keep_attempts_days))
     try:
-        # Each night starts with another table, for lakes that one night is too short for.
+        # Start with another table each night: max_minutes may not suffice for all tables.
         turn = now.toordinal()
         return maintain_lake(
             lake,
-            keep_from,
+            older_than,
             needed=needed_snapshots(lake, ledger),
             turn=turn,
             until=time.monotonic() + settings.max_minutes * 60,
@@ -67,7 +67,7 @@ def maintain(project: Project, *, now: datetime | None = None) -> list[Maintaine
 
 def maintain_lake(
     lake: LakeCatalog,
-    keep_from: datetime,
+    older_than: datetime,
     *,
     needed: Mapping[str, Collection[int]],
     turn: int = 0,
@@ -78,7 +78,7 @@ def maintain_lake(
 
     Args:
         lake: The tables.
-        keep_from: Snapshots and files since then stay.
+        older_than: Snapshots that were replaced, and files that were modified, later stay.
         needed: By table, snapshots that stay regardless of age.
         turn: Rotates the order of tables.
         until: Time on `clock` after which no further table is started.
@@ -92,8 +92,8 @@ def maintain_lake(
             break
         table = lake.table(namespace, name)
         began = time.monotonic()
-        expired = expire_snapshots(table, keep_from, needed=needed.get(table.name, ()))
-        deleted = remove_orphans(table, keep_from, limit=_FILES_A_TABLE)
+        expired = expire_snapshots(table, older_than, needed=needed.get(table.name, ()))
+        deleted = remove_orphans(table, older_than, limit=_FILES_A_TABLE)
         size = sum(file.size_bytes for file in deleted)
         seconds = round(time.monotonic() - began, 3)
         done.append(MaintainedTable(table.name, expired, len(deleted), size, seconds))
@@ -107,8 +107,9 @@ def needed_snapshots(lake: LakeCatalog, ledger: Ledger) -> dict[str, set[int]]:
         table = lake.table(namespace, name)
         for upstream, snapshot in snapshots_read(table.snapshot_properties()).items():
             needed[upstream].add(snapshot)
-        loaded = ledger.loaded_snapshot(f"warehouse/{name}") if namespace == "curated" else None
-        needed[table.name] |= {loaded} if loaded is not None else set()
+        if namespace == "curated":
+            loaded = ledger.watermarks.loaded_snapshot(f"warehouse/{name}")
+            needed[table.name] |= set() if loaded is None else {loaded}
         needed[table.name] |= _last_recorded(ledger, table, f"{namespace}/{name}")
     return dict(needed)
 

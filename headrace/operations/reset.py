@@ -13,8 +13,8 @@ from headrace.warehouse.sessions import Session, connection_factory, locked, map
 
 _LAKE = ("raw", "processed", "curated")
 # Namespaces with further tables of a processed asset: quarantined rows, and their keys.
-_BESIDE = ("quarantine", "quarantined_keys")
-# Attempts stay, as history.
+_QUARANTINES = ("quarantine", "quarantined_keys")
+# Column of the asset's name, by table of the ledger. The history of attempts stays.
 _LEDGER = {
     "partition_ledger": "asset",
     "table_input": "asset",
@@ -38,10 +38,10 @@ class Reset:
     @property
     def warning(self) -> str:
         """One sentence on what is dropped, for the person who confirms it."""
-        lost = f"drops {', '.join(self.tables)} and the ledger's entries of {self.asset}"
+        text = f"drops {', '.join(self.tables)} and the ledger's entries of {self.asset}"
         if self.asset.startswith("raw/"):
-            lost += "; files that are no longer in the landing zone are lost permanently"
-        return lost
+            text += "; files that are no longer in the landing zone are lost permanently"
+        return text
 
 
 def plan_reset(project: Project, asset: str) -> Reset:
@@ -54,10 +54,12 @@ def plan_reset(project: Project, asset: str) -> Reset:
     known = {summary.asset for summary in ledger_of(project).summary()}
     tables: tuple[str, ...] = (f"{layer}.{name}",)
     if layer in _LAKE:
-        there = {*lake_of(project).tables()}
-        beside = [(namespace, name) for namespace in _BESIDE] if layer == "processed" else []
-        tables = tuple(f"{n}.{t}" for n, t in [(layer, name), *beside] if (n, t) in there)
-        known |= {f"{n}/{t}" for n, t in there if n in _LAKE}
+        existing = {*lake_of(project).tables()}
+        own = [(layer, name)]
+        if layer == "processed":
+            own += [(namespace, name) for namespace in _QUARANTINES]
+        tables = tuple(f"{n}.{t}" for n, t in own if (n, t) in existing)
+        known |= {f"{n}/{t}" for n, t in existing if n in _LAKE}
     if asset not in known:
         near = get_close_matches(asset, known, 1)
         raise ConfigError(
@@ -95,8 +97,8 @@ def reset(project: Project, plan: Reset) -> None:
 def _forget(session: Session, asset: str) -> None:
     for table, column in _LEDGER.items():
         relation = sql.Identifier("platform", table)
-        there = session.execute("select to_regclass(%s)", (relation.as_string(),)).fetchone()
-        if there is None or there[0] is None:
+        found = session.execute("select to_regclass(%s)", (relation.as_string(),)).fetchone()
+        if found is None or found[0] is None:
             continue
         session.execute(
             sql.SQL("delete from {} where {} in (%s, %s)").format(relation, sql.Identifier(column)),

@@ -6,7 +6,7 @@ from headrace.config.loader import Project
 from headrace.config.star import FactConfig
 from headrace.ledger.ledger import Ledger
 from headrace.pipeline.warehouse import NAMESPACE, fact_table
-from headrace.warehouse.ddl.partitions import drop_months, first_kept_month
+from headrace.warehouse.ddl.partitions import drop_months, first_retained_month
 from headrace.warehouse.sessions import Connect
 
 
@@ -34,8 +34,8 @@ def drop_old_months(
     """
     dropped = {}
     for fact in facts_with_retention(project):
-        kept_from = first_kept_month(fact.keep_months, today)
-        dropped[fact.name] = drop_months(connect, fact_table(project, fact), kept_from)
+        retained_from = first_retained_month(fact.keep_months, today)
+        dropped[fact.name] = drop_months(connect, fact_table(project, fact), retained_from)
         # Otherwise a rebuilt mart would read these days as empty and lose its rows.
-        Ledger(connect).forget(f"{NAMESPACE}/{fact.name}", kept_from)
+        Ledger(connect).forget(f"{NAMESPACE}/{fact.name}", retained_from)
     return dropped

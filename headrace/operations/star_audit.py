@@ -21,7 +21,8 @@ from headrace.grain import Grain
 from headrace.lake.scan import LakeScan
 from headrace.lake.staging import stage_batches
 from headrace.lake.table import LakeTable
-from headrace.ledger.ledger import Ledger, PartitionState
+from headrace.ledger.ledger import Ledger
+from headrace.ledger.records import PartitionState
 from headrace.pipeline.dimensions import all_inputs, dimension_sources, now_of
 from headrace.pipeline.full_snapshots import NAMESPACE as QUARANTINED_KEYS
 from headrace.pipeline.inferred_members import inferring_facts
@@ -289,7 +290,7 @@ class StarAudit:
 
 
 def _days_of(grain: Grain, partitions: Sequence[date]) -> list[date] | None:
-    """The days of some partitions; None: all of them."""
+    """The days of some partitions; None: all days."""
     if grain == Grain.NONE:
         return None
     return [day for partition in partitions for day in grain.days_of(partition)]

@@ -1,1 +1,1 @@
-"""One module a layer: what a run of it reads, stages and audits."""
+"""The steps of a run, one module a layer: read, transform, stage, audit."""

@@ -1,4 +1,4 @@
-"""Stages the calendar in the lake: computed from the configuration, published with every day."""
+"""Stages the calendar (date dimension) in the lake."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ _CODE = "headrace.code-version"
 
 @dataclass(frozen=True)
 class CalendarStep:
-    """Stages the calendar; a partition of it is the rows of its days.
+    """Stages the calendar.
 
-    With the partitions of the facts it needs no run of its own: Dagster makes several runs of a
-    backfill over assets with and without partitions.
+    It has the partitions of the facts, because Dagster splits a backfill over assets with and
+    without partitions into several runs.
     """
 
     config: CalendarConfig
@@ -29,11 +29,11 @@ class CalendarStep:
     grain: Grain = Grain.DAY
 
     def stage(self, days: Sequence[date], properties: Mapping[str, str]) -> AuditedTable:
-        """The whole calendar and one report a partition; days outside of the calendar are empty.
+        """Stage the whole table, with a report of each partition; it is empty outside the calendar.
 
         Args:
             days: The first days of the run's partitions.
-            properties: Recorded with the snapshot.
+            properties: Snapshot properties.
         """
         rows = {day: self.rows_of(day) for day in days}
         reports = {
@@ -43,7 +43,7 @@ class CalendarStep:
         return AuditedTable(calendar_schema(self.config), files, properties, reports=reports)
 
     def rows_of(self, partition: date) -> int:
-        """How many days of the calendar are in a partition."""
+        """Number of days of the calendar in a partition."""
         first = self.config.start if self.grain == Grain.NONE else partition
         end = min(self.grain.end_of(partition), self.config.end + timedelta(days=1))
         return max((end - max(first, self.config.start)).days, 0)

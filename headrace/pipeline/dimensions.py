@@ -60,7 +60,7 @@ _HISTORY_FILES = 32
 _SMALL_BYTES = 32 * 2**20
 # Reported although nothing changed: Dagster's UI shows a check without a result as skipped.
 _UNCHANGED = tuple(
-    CheckResult(check, passed=True, expected="what was published before", found="no change")
+    CheckResult(check, passed=True, expected="the published state", found="no change")
     for check in (registry.UNIQUE_SURROGATE_KEY, registry.ONE_CURRENT_VERSION)
 )
 
@@ -82,7 +82,7 @@ class DimensionSource:
     Attributes:
         table: The processed table.
         name: source.entity.
-        entity: What its rows are.
+        entity: The entity.
     """
 
     table: LakeTable
@@ -98,7 +98,7 @@ def dimension_sources(
     Args:
         project: The entities.
         config: The dimension.
-        processed: Gives the processed table of source.entity.
+        processed: Returns the processed table of source.entity.
     """
     entities = project.entities()
     return tuple(
@@ -108,7 +108,7 @@ def dimension_sources(
 
 @dataclass(frozen=True)
 class _Published:
-    """The published state, and what happened since to the tables that it was made from."""
+    """The published state, and the changes of its input tables since."""
 
     latest: LakeScan
     history: LakeScan
@@ -127,7 +127,7 @@ class _Published:
 
 @dataclass(frozen=True)
 class _Written:
-    """Files of the next state; `new` has those that this run wrote."""
+    """Files of the next state; `new` has the files that this run wrote."""
 
     latest: tuple[StagedFile, ...]
     latest_folder: str
@@ -157,10 +157,10 @@ def all_inputs(
 
 
 def _published_scans(sources: Sequence[DimensionSource]) -> list[LakeScan | None]:
-    """The whole processed tables; None for one that was never published, as others were.
+    """Scans of the whole processed tables; None for a table that was never published.
 
     Raises:
-        UnpublishedTableError: None of them was ever published.
+        UnpublishedTableError: No table was ever published.
     """
     scans = [scan_if_published(source.table) for source in sources]
     return scans if any(scans) else [sources[0].table.scan()]
@@ -193,14 +193,13 @@ def _time(text: str | None) -> datetime | None:
 
 @dataclass(frozen=True)
 class DimensionStep:
-    """Stages a dimension from the published rows of its entities, whatever run brought them.
+    """Stages a dimension from the published rows of its entities, whatever run published them.
 
     Attributes:
         entity: Types of the columns; of several entities, `united_entity`.
         sources: Its entities, in its order.
         facts: Facts for whose unknown natural keys the dimension infers members.
-        quarantined_keys: Of full snapshots: keys of rows that were set aside, whose members were
-            there all the same.
+        quarantined_keys: For full snapshots: keys of quarantined rows, whose members are present.
     """
 
     spark: SparkSession
@@ -213,14 +212,14 @@ class DimensionStep:
     quarantined_keys: LakeTable | None = None
 
     def stage(self, days: Sequence[date], stale: Collection[date] = ()) -> AuditedDimension:
-        """Stage the dimension, which follows all that is published, whatever run it is from.
+        """Stage the dimension from all rows that are published, also outside the run's days.
 
         Args:
             days: The run's days.
-            stale: Other days that were published since the dimension was.
+            stale: Other days whose inputs were published after the dimension.
 
         Raises:
-            ConfigError: The engine refuses `deleted_when`.
+            ConfigError: The engine rejects `deleted_when`.
         """
         for source in self.sources:
             require_valid_conditions(
@@ -258,7 +257,7 @@ class DimensionStep:
         )
 
     def _next_change(self, written: _Written, published: _Published | None) -> datetime | None:
-        """The first change that lies in the future; None without one."""
+        """Time of the first change that lies in the future; None without one."""
         if published is not None and not written.new:
             return published.next_change
         if not self.config.has_future:
@@ -514,7 +513,7 @@ class DimensionStep:
             CheckResult(
                 registry.ONE_CURRENT_VERSION,
                 latest["rows"] == latest["members"] and not found["reversed"],
-                f"one latest version of each of {latest['members']} members, none ending first",
-                f"{latest['rows']} latest versions, {found['reversed'] or 0} that end first",
+                f"one latest version of each of {latest['members']} members, no reversed interval",
+                f"{latest['rows']} latest versions, {found['reversed'] or 0} reversed intervals",
             ),
         )

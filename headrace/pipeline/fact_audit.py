@@ -24,7 +24,7 @@ from headrace.warehouse.tables import Reference, WarehouseTable
 
 Totals = Mapping[str, Decimal]
 
-# Engines type the sum of a decimal(p) as decimal(p + 10), and have 38 digits.
+# Engines return the sum of a decimal(p) as decimal(p + 10), with at most 38 digits.
 _DIGITS_WITH_ROOM = 28
 _LONG_DIGITS = 20
 # Digits of one half of a decimal whose sum would not fit.
@@ -304,15 +304,15 @@ class _Lookup:
             missing = [self._is_null("m")]
         else:
             # The dimension's future state: published rows less deletes, plus upserts.
-            went = sql.SQL("(select distinct {} from {})").format(
+            deleted = sql.SQL("(select distinct {} from {})").format(
                 sql.Identifier(reference.key), staged.deletes_relation()
             )
-            joins = (("m", published), ("deleted", went), ("upserted", staged.relation()))
+            joins = (("m", published), ("deleted", deleted), ("upserted", staged.relation()))
             self.joins = sql.SQL(" ").join(self._joined(*each) for each in joins)
-            stays = sql.SQL("({} or {} is not null)").format(
+            absent = sql.SQL("({} or {} is not null)").format(
                 self._is_null("m"), self._key("deleted")
             )
-            missing = [stays, self._is_null("upserted")]
+            missing = [absent, self._is_null("upserted")]
         self.is_missing = sql.SQL(" and ").join(
             [sql.SQL("{} is not null").format(column), *missing]
         )

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import reduce
+from operator import or_
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -183,8 +184,10 @@ class SnapshotAudit:
         rows = self._read([*keys.values()], self.schema)
         if rows is None:
             return {}
-        lost = reduce(lambda a, b: a | b, (F.col(name).isNull() for name in snapshot.key))
-        counted = rows.where(lost).groupBy(PARTITION_COLUMN).agg(F.count(F.lit(1)).alias("rows"))
+        is_unreadable = reduce(or_, (F.col(name).isNull() for name in snapshot.key))
+        counted = (
+            rows.where(is_unreadable).groupBy(PARTITION_COLUMN).agg(F.count(F.lit(1)).alias("rows"))
+        )
         return {row[PARTITION_COLUMN]: row["rows"] for row in counted.collect()}
 
     def _read(self, partitions: Sequence[StagedPartition], schema: TableSchema) -> DataFrame | None:

@@ -160,7 +160,7 @@ class _DayStager:
         rows = states(self._changes(days[-1]), days, fact.config, fact.entity)
         rows_in = {day: self.rows.rows(day) if day in self.rows.files_by_day else 0 for day in days}
         staged = fact.stage_rows(rows, self.versions, rows_in, self.expected)
-        # Only the state is read on, not the surrogate keys, so a day held for its keys is fine.
+        # The next batch reads the states, not the surrogate keys: a day held for its keys serves.
         self.last = days[-1]
         self.before = fact.read({self.last: staged.partitions[self.last]})
         return staged

@@ -19,7 +19,7 @@ from headrace.engine.types import spark_schema
 from headrace.errors import PublishedFileMissingError
 from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
-from headrace.ledger.ledger import PartitionState
+from headrace.ledger.records import PartitionState
 from headrace.pipeline.full_snapshots import SnapshotAudit
 from headrace.quality import partition_checks as check
 from headrace.quality import registry
@@ -313,8 +313,8 @@ class ProcessedStep:
     def _rewrite_latest(
         self, staged: Mapping[date, StagedPartition], days: Sequence[date]
     ) -> dict[date, StagedPartition]:
-        # Most sources repeat no key: only days with repeated keys are written again, from their
-        # staged files.
+        # Most sources repeat no key: only days with repeated keys are rewritten, from their staged
+        # files.
         if not days:
             return {}
         some = {day: staged[day] for day in days}
@@ -347,8 +347,8 @@ class ProcessedStep:
         if report.outcome != "passed" or report.rows_out != published.published_rows:
             return False
         # In a full snapshot, quarantined rows also show which members are present.
-        is_free = not (report.rows_quarantined or published.rows_quarantined)
-        return self.snapshots is None or (is_free and self.snapshots.has_no_keys(report.partition))
+        is_clean = not (report.rows_quarantined or published.rows_quarantined)
+        return self.snapshots is None or (is_clean and self.snapshots.has_no_keys(report.partition))
 
     def _unchanged(
         self, staged: Mapping[date, StagedPartition], published: Mapping[date, PartitionState]
@@ -375,8 +375,8 @@ class ProcessedStep:
         before = scan.frame(self.spark, [*runs])
         rows = self._read_staged({day: staged[day] for day in runs}, processed_schema(self.entity))
         # Rows of a run that was killed after its commit, which no downstream table has read.
-        wrote = before.select(PARTITION_COLUMN, "_run_id").distinct().collect()
-        unread = {r[0] for r in wrote if r["_run_id"] != runs[r[0]]}
+        writers = before.select(PARTITION_COLUMN, "_run_id").distinct().collect()
+        unread = {r[0] for r in writers if r["_run_id"] != runs[r[0]]}
         differing = differing_days(before, rows, self._contents, PARTITION_COLUMN)
         if "_delivery_order" in self.lineage_read:
             order = _files_in_order(before), _files_in_order(rows)

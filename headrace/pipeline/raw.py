@@ -1,4 +1,4 @@
-"""Sources to raw: what was delivered, captured as it is."""
+"""Sources to raw: captures what is new in a source, unchanged."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class RawStep:
-    """Captures days of one entity into its raw table."""
+    """Captures partitions of one entity into its raw table."""
 
     asset: str
     source: str
@@ -42,19 +42,20 @@ class RawStep:
     run_id: str
 
     def stage(self, days: Sequence[date], properties: Mapping[str, str]) -> AuditedOutput:
-        """Capture what is new for `days`; a day without anything new is staged as it is.
+        """Capture what is new for `days`; a day without new objects is staged with no files.
 
-        What a day holds is known after its publication: another run may capture it at once.
+        Content versions are computed after the publication, because another run may capture the
+        same day at the same time.
 
         Raises:
-            SourceUnavailableError: The landing zone itself does not answer.
-            ConfigError: What was captured before has partitions of another grain.
+            SourceUnavailableError: The landing zone does not answer.
+            ConfigError: The table was captured with partitions of another grain.
         """
         self._require_grain()
         run = self._run()
         window = capture(self.connector, self.entity, self._folder(), self._state(days), days, run)
         for warning in window.warnings():
-            log.warning("look_at_the_files", entity=self.source, what=warning)
+            log.warning("files_suspected", entity=self.source, what=warning)
         reports = {day: self._report(day, window) for day in days}
         bad = bad_days(reports)
         staged = {day: some for day, some in window.staged.items() if day not in bad}
@@ -72,13 +73,13 @@ class RawStep:
             },
             mode="append",
             reports=reports,
-            # The command line names files that no entity claims once, at its end.
+            # The command line lists files that no entity claims once, at its end.
             warnings=(*window.warnings(), *window.remarks),
             versions=self._versions,
         )
 
     def sparse_partitions(self) -> set[date]:
-        """The partitions that the source itself names; see Connector."""
+        """The partitions that the source has itself; see Connector."""
         return self.connector.sparse_partitions(self._state(()), self._run())
 
     def _state(self, partitions: Sequence[date]) -> CaptureState:
@@ -90,14 +91,14 @@ class RawStep:
     def _captured(self, days: Sequence[date]) -> dict[date, Sequence[CapturedVersion]]:
         if not self.table.exists():
             return {}
-        # Where a file's modification time says its day, its version before may be of any day.
+        # If the modification time gives a file's day, its earlier version may be on any day.
         by_time = self.entity.extract.day_of_file == "time"
-        held = self.table.scan(None if by_time else days).files_by_day
-        return {day: captured_versions(files) for day, files in held.items()}
+        captured = self.table.scan(None if by_time else days).files_by_day
+        return {day: captured_versions(files) for day, files in captured.items()}
 
     def _require_grain(self) -> None:
         before = self.table.snapshot_properties().get(_GRAIN, Grain.DAY)
-        # Versions of undated files lie on days either way.
+        # Versions of undated files have days as partitions with both grains.
         days = {Grain.DAY, Grain.SPARSE}
         if before == self.entity.grain or {before, self.entity.grain} <= days:
             return
@@ -107,10 +108,10 @@ class RawStep:
         raise ConfigError(
             f"{self.source} was captured with partition: {before}, and has now "
             f"{self.entity.grain}: rows would be in two partitions",
-            fix=f"say partition: {before}; or drop what was built from it, one asset a command "
+            fix=f"say partition: {before}; or reset the assets that are built from it, one by one "
             f"(headrace reset raw/{table}, headrace reset processed/{table}, then curated/… and "
-            "warehouse/… of the facts and dimensions made of it, and marts/… that read them), and "
-            "run all days again: raw of files that left the landing zone is lost",
+            "warehouse/… of its facts and dimensions, and marts/… that read them), and run all "
+            "days again: rows of files that are no longer in the landing zone are lost",
         )
 
     def _captured_ever(self) -> bool:
@@ -126,8 +127,8 @@ class RawStep:
         )
 
     def _versions(self, days: Collection[date]) -> dict[date, str]:
-        held = self.table.scan(days).files_by_day if self.table.exists() else {}
-        return {day: captured_content(held.get(day, ())) for day in days}
+        files = self.table.scan(days).files_by_day if self.table.exists() else {}
+        return {day: captured_content(files.get(day, ())) for day in days}
 
     def _folder(self) -> DataFolder:
         uri = f"{self.table.location}/data"
@@ -139,7 +140,7 @@ class RawStep:
             passes = isinstance(error, TransientError)
             return PartitionReport(day, error=f"{error} ({error.fix})", is_transient=passes)
         if waits := window.held.get(day):
-            # The file may come before the schedule has given up trying.
+            # The file may arrive before the retries are used up.
             return PartitionReport(day, error=waits, is_transient=True, waits=True)
         rows = window.rows[day]
         return PartitionReport(day, rows_in=rows, rows_out=rows)

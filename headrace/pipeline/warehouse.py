@@ -155,14 +155,14 @@ class StarLoader:
     _reports: dict[str, Mapping[date, PartitionReport]] = field(default_factory=dict)
 
     def stage_dimension(
-        self, table: WarehouseTable, rows: DimensionRows, brought: Mapping[date, int]
+        self, table: WarehouseTable, rows: DimensionRows, source_rows: Mapping[date, int]
     ) -> bool:
         """Stage a dimension: the changes since the last load, or all rows if they are unknown.
 
         Args:
             table: The target.
             rows: The lake's rows; nothing is staged if they have not changed.
-            brought: The run's days, with the number of source rows of each.
+            source_rows: The run's days, with the number of source rows of each.
 
         Returns:
             Whether Postgres accepted the rows. If not, the dimension keeps its published state and
@@ -172,11 +172,12 @@ class StarLoader:
             self._stage_rows(replace(table, rebuild=self.rebuild), rows)
         except RowsRefusedError as error:
             why = f"{error} ({error.fix})"
-            failed = {day: PartitionReport(day, rows_in=n, error=why) for day, n in brought.items()}
-            self._reports[table.name] = failed
+            self._reports[table.name] = {
+                day: PartitionReport(day, rows_in=n, error=why) for day, n in source_rows.items()
+            }
             return False
         self._reports[table.name] = {
-            day: PartitionReport(day, rows_in=n, rows_out=n) for day, n in brought.items()
+            day: PartitionReport(day, rows_in=n, rows_out=n) for day, n in source_rows.items()
         }
         return True
 
@@ -200,7 +201,7 @@ class StarLoader:
         return min(upserts.total_rows, deletes.total_rows) >= _ROWS_TO_COMPARE
 
     def stage_fact(self, config: FactConfig, scan: LakeScan, days: Sequence[date]) -> None:
-        """Stage partitions of a fact; those that fail their audit are left out again.
+        """Stage partitions of a fact, without the partitions that fail their audit.
 
         Args:
             config: The fact.
@@ -397,15 +398,15 @@ class StarLoader:
         staged, in_lake = self._by_partition(config, found), self._by_partition(config, expected)
         reports = {}
         for day in days:
-            here = reduce(DayTotals.plus, staged.get(day, ()), nothing)
-            there = reduce(plus, in_lake.get(day, ()), nothing.totals)
+            in_postgres = reduce(DayTotals.plus, staged.get(day, ()), nothing)
+            wanted = reduce(plus, in_lake.get(day, ()), nothing.totals)
             reports[day] = PartitionReport(
                 day,
                 rows_in=scan.rows(day),
-                rows_out=int(here.totals[ROWS]),
+                rows_out=int(in_postgres.totals[ROWS]),
                 checks=(
-                    check.same_totals(registry.LOADED_TOTALS, there, here.totals),
-                    check.referential_integrity(here.orphans),
+                    check.same_totals(registry.LOADED_TOTALS, wanted, in_postgres.totals),
+                    check.referential_integrity(in_postgres.orphans),
                     *keyed,
                 ),
             )

@@ -1,1 +1,1 @@
-"""A configured installation: its home folder, connections, lineage and version."""
+"""A configured installation: home folder, connections, lineage, code versions."""

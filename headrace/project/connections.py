@@ -1,7 +1,7 @@
-"""Where a configured project's databases and folders are, found out when they are used.
+"""URLs of a project's databases and storage, resolved when they are used.
 
-A URL with a password must not pass through Dagster, which stores resources' configuration with
-every run: resources hold the name of the setting, and ask here at the moment of use.
+Dagster stores the configuration of resources with every run, so resources must not contain a URL
+with a password: they call these functions instead.
 """
 
 from dataclasses import replace
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 Database = Literal["warehouse", "lake", "dagster"]
 
-# Dagster commits each of its events: of 256 flushes of one more day 215 were its own, and a year
-# took 5 and 13% longer with them. A server that crashes may forget its last 0.6 s, but nothing of
-# what happened before lake or warehouse published: their commits wait, and its log is one.
-_DAGSTER_WAITS_FOR_NO_DISK = "options=-csynchronous_commit%3Doff"
+# Dagster commits each event: 215 of the 256 flushes of one more day were for events, and a year
+# took 5 to 13 % longer with them. A server crash may lose the last 0.6 s of events. Events from
+# before a publication are safe: the publication's commit flushes the same write-ahead log.
+_ASYNCHRONOUS_COMMIT = "options=-csynchronous_commit%3Doff"
 
 
 def postgres_url(project: Project, database: Database, driver: str | None = None) -> str:
-    """URL of one of the three databases, with SQLAlchemy's name of a driver if one is given.
+    """URL of one of the three databases, with SQLAlchemy's driver name if one is given.
 
     Raises:
-        ConfigError: The environment variable that holds it is not set.
+        ConfigError: The environment variable with the URL is not set.
     """
     settings = {
         "warehouse": project.settings.warehouse,
@@ -42,14 +42,14 @@ def postgres_url(project: Project, database: Database, driver: str | None = None
     }[database]
     if settings.url is None:
         url = start(Home(project.home).postgres).uri(database, driver=driver)
-        return f"{url}&{_DAGSTER_WAITS_FOR_NO_DISK}" if database == "dagster" else url
+        return f"{url}&{_ASYNCHRONOUS_COMMIT}" if database == "dagster" else url
     url = resolve_secret(settings.url)
     scheme, _, rest = url.partition("://")
     return f"{scheme.partition('+')[0]}+{driver}://{rest}" if driver else url
 
 
 def lake_settings(project: Project) -> LakeSettings:
-    """Where the lake is and how it is reached."""
+    """Location of the lake, its catalog and its credentials."""
     storage = project.settings.lake
     return LakeSettings(
         catalog_uri=postgres_url(project, "lake", "psycopg2"),
@@ -69,7 +69,7 @@ def s3_settings(configured: S3Settings) -> S3Access:
 
 
 def engine_settings(project: Project, declared: SessionSettings) -> SessionSettings:
-    """The engine's settings, with what the embedded one needs to reach the lake's bucket."""
+    """The engine's settings; for an embedded engine with access to the lake's bucket."""
     lake = project.settings.lake
     if declared.remote or not lake.uri.startswith("s3://"):
         return declared
@@ -78,7 +78,7 @@ def engine_settings(project: Project, declared: SessionSettings) -> SessionSetti
 
 def lake_of(project: Project) -> "LakeCatalog":
     """The project's lake."""
-    # With PyIceberg come pandas and SQLAlchemy: who only asks the warehouse must not wait for them.
+    # PyIceberg imports pandas and SQLAlchemy, which commands without the lake need not load.
     from headrace.lake.catalog import LakeCatalog  # noqa: PLC0415
 
     return LakeCatalog(lake_settings(project))
@@ -95,7 +95,7 @@ def landing_of(project: Project) -> Landing:
     uri = project.expand(storage.uri)
     if not uri.startswith("s3://"):
         return LocalLanding(Path(uri.removeprefix("file://")).expanduser().absolute())
-    # boto3 takes a second to import: only where the files are on S3.
+    # boto3 takes a second to import, and is needed for S3 only.
     import boto3  # type: ignore[import-untyped]  # noqa: PLC0415
 
     from headrace.sources.files.s3_landing import S3Landing  # noqa: PLC0415
@@ -117,7 +117,7 @@ def _value(secret: Secret | None) -> str | None:
 
 
 def _environment(s3: S3Access) -> dict[str, str]:
-    """The variables that Sail reads; without keys, it looks for the machine's own."""
+    """The variables that Sail reads; without keys, it uses the machine's credentials."""
     found = {"AWS_REGION": s3.region}
     if s3.access_key_id and s3.secret_access_key:
         found |= {
@@ -128,7 +128,7 @@ def _environment(s3: S3Access) -> dict[str, str]:
         found |= {
             "AWS_ENDPOINT": s3.endpoint,
             "AWS_ALLOW_HTTP": str(s3.endpoint.startswith("http://")).lower(),
-            # A server other than AWS has no host name a bucket.
+            # Servers other than AWS have no host name for each bucket.
             "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false",
         }
     return found

@@ -1,4 +1,4 @@
-"""HEADRACE_HOME: what lies where in it, and variables in the form that shells take."""
+"""Folders below HEADRACE_HOME, and environment variables as shell commands."""
 
 import shlex
 from collections.abc import Mapping
@@ -24,17 +24,17 @@ class Home:
 
     @property
     def dbt(self) -> Path:
-        """What dbt compiles and logs."""
+        """Compiled files and logs of dbt."""
         return self.root / "dbt"
 
     @property
     def conditions_seen(self) -> Path:
-        """A hash of the SQL conditions that the engine took when it was last asked."""
+        """File with a hash of the SQL conditions that the engine has accepted."""
         return self.root / "conditions.seen"
 
 
 def shell_exports(variables: Mapping[str, str], *, first_on_path: Path) -> str:
-    """Commands by which a shell takes the variables as they are, for `eval`."""
+    """Shell commands, for `eval`, that export the variables."""
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     lines.append(f'export PATH={shlex.quote(str(first_on_path))}:"$PATH"')
     return "\n".join(lines)

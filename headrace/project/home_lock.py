@@ -1,4 +1,4 @@
-"""Who uses an installation now: locks that end with the process that holds them."""
+"""Locks that show which processes use a home; they end with their process."""
 
 import fcntl
 import os
@@ -11,26 +11,26 @@ from headrace.errors import ConfigError
 
 Use = Literal["dev", "command"]
 
-# `headrace dev` runs the daemon: of two daemons, each would launch what the schedule asks for.
-_ALONE: frozenset[Use] = frozenset({"dev"})
+# `headrace dev` runs Dagster's daemon: two daemons would launch each scheduled run twice.
+_EXCLUSIVE: frozenset[Use] = frozenset({"dev"})
 _USES: tuple[Use, ...] = ("dev", "command")
 
 
 @contextmanager
 def using(home: Path, use: Use, note: str) -> Iterator[int]:
-    """Hold the lock of a use; gives the file descriptor, for children that shall hold it too.
+    """Hold a lock during the block; yields its file descriptor, for child processes.
 
     Args:
         home: HEADRACE_HOME.
-        use: What for; `dev` has one holder at a time, `command` any number.
-        note: The command, as messages to others name it.
+        use: `dev` is exclusive, `command` is shared.
+        note: The command, for messages of other processes.
 
     Raises:
-        ConfigError: Another process holds a lock that has one holder.
+        ConfigError: Another process holds the exclusive lock.
     """
     path = _path(home, use)
     path.parent.mkdir(parents=True, exist_ok=True)
-    mode = fcntl.LOCK_EX if use in _ALONE else fcntl.LOCK_SH
+    mode = fcntl.LOCK_EX if use in _EXCLUSIVE else fcntl.LOCK_SH
     with path.open("a+") as lock:
         try:
             fcntl.flock(lock, mode | fcntl.LOCK_NB)
@@ -46,10 +46,10 @@ def using(home: Path, use: Use, note: str) -> Iterator[int]:
 
 
 def require_unused(home: Path) -> None:
-    """See that nobody holds a lock on the installation.
+    """Check that no process holds a lock on the home.
 
     Raises:
-        ConfigError: Somebody does; the message names the command and its process.
+        ConfigError: A process does; the message names its command and process id.
     """
     held = [_note(_path(home, use)) for use in _USES if _is_held(home, use)]
     if held:

@@ -1,4 +1,4 @@
-"""Making HEADRACE_HOME ready: Postgres runs, Dagster has its configuration, dbt its manifest."""
+"""Preparation of HEADRACE_HOME: starts Postgres, writes `dagster.yaml` and dbt's manifest."""
 
 import os
 from pathlib import Path
@@ -13,11 +13,11 @@ from headrace.marts.builder import MartBuilder
 from headrace.project.connections import postgres_url
 from headrace.project.home import Home
 
-# The URL of Dagster's storage where none is configured: the port of the embedded server may change.
+# Variable with the URL of Dagster's storage on the embedded server, whose port may change.
 _EMBEDDED_URL = "HEADRACE_EMBEDDED_DAGSTER_URL"
-# Without it a run over a range announces each partition of each asset by itself: 38.8 s a year.
+# Without it, Dagster stores a planned event for each partition of each asset: 38.8 s a year.
 _SUBSET_EVENTS = "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"
-# The first line of files that versions before 0.2 wrote anew at each command.
+# The first line of files that versions before 0.2 overwrote at each command.
 _FORMER_HEADER = "# Written by headrace; changes are overwritten."
 _DAGSTER_YAML = """\
 # Dagster's instance: https://docs.dagster.io/deployment/oss/dagster-yaml
@@ -73,9 +73,9 @@ compute_logs:
 
 
 def environment_of(project: Project) -> dict[str, str]:
-    """Variables under which Dagster's own commands work on this installation.
+    """Environment variables for Dagster's own commands.
 
-    Starts the embedded Postgres if Dagster's storage is there.
+    Starts the embedded Postgres if it holds Dagster's storage.
     """
     storage = {}
     if project.settings.dagster.url is None:
@@ -92,17 +92,17 @@ def environment_of(project: Project) -> dict[str, str]:
 
 
 def prepare_environment() -> dict[str, str]:
-    """Prepare the configured home; returns the variables for Dagster's own commands."""
+    """Prepare the configured home; returns `environment_of` it."""
     project = load_project()
     prepare_home(project)
     return environment_of(project)
 
 
 def prepare_home(project: Project) -> None:
-    """Make the installation ready for Dagster.
+    """Prepare a home for Dagster.
 
     Raises:
-        ConfigError: The home cannot be used, a secret is missing, or `dagster.yaml` is wrong.
+        ConfigError: The home cannot be used, a secret is missing, or `dagster.yaml` is invalid.
     """
     home = Home(project.home)
     home.root.mkdir(parents=True, exist_ok=True)
@@ -116,10 +116,10 @@ def prepare_home(project: Project) -> None:
 
 
 def ensure_dagster_yaml(project: Project) -> None:
-    """Write `dagster.yaml` if it is not there; one that is there is checked, and left as it is.
+    """Write `dagster.yaml` if it does not exist; an existing file is checked, not changed.
 
     Raises:
-        ConfigError: Dagster's storage is not in a Postgres that can be found.
+        ConfigError: Dagster's storage is not a Postgres database with a known URL.
     """
     path = Home(project.home).dagster / "dagster.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +138,7 @@ def ensure_dagster_yaml(project: Project) -> None:
 
 
 def mart_builder(project: Project) -> MartBuilder:
-    """The runner of this project's dbt; it asks for the warehouse's URL when it builds."""
+    """The builder of this project's marts; it resolves the warehouse's URL when it builds."""
     return MartBuilder(
         project.dbt_project(),
         Home(project.home).dbt,
@@ -156,7 +156,7 @@ def _logs(project: Project) -> str:
 
 
 def _check_storage(path: Path, text: str, variable: str) -> None:
-    """See that Dagster's storage is in a Postgres whose URL is known.
+    """Check that Dagster's storage is a Postgres database with a known URL.
 
     Raises:
         ConfigError: It is not; the message names the file and the entry.
@@ -183,7 +183,7 @@ def _check_storage(path: Path, text: str, variable: str) -> None:
 
 
 def _at(document: Any, *path: str) -> Any:
-    """The value at a path of keys; None where there is none."""
+    """The value at a path of keys; None without one."""
     for key in path:
         document = document.get(key) if isinstance(document, dict) else None
     return document

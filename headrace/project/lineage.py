@@ -1,4 +1,4 @@
-"""What each asset of a project is built from: its inputs, and the version of its code."""
+"""Lineage of each asset of a project: its inputs and its code version."""
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -11,7 +11,7 @@ from headrace.grain import Grain, finest
 from headrace.ledger.build_plan import AssetLineage
 from headrace.project.version import code_version
 from headrace.sources.lineage import LINEAGE, SOURCE_ORDER
-from headrace.warehouse.ddl.partitions import first_kept_month
+from headrace.warehouse.ddl.partitions import first_retained_month
 
 RAW, PROCESSED, QUARANTINE, CURATED = "raw", "processed", "quarantine", "curated"
 WAREHOUSE, MARTS = "warehouse", "marts"
@@ -25,10 +25,10 @@ def table_of(entity: str) -> str:
 
 
 def raw_lineage(project: Project, name: str) -> AssetLineage:
-    """The captured rows of `source.entity`; which files they are from, its source says."""
+    """Lineage of the captured rows of `source.entity`; its connector records the inputs."""
     entity, partitions = project.entities()[name][1], project.settings.partitions
     read = [(column.name, *column.source_names, column.may_be_absent) for column in entity.columns]
-    # What has no day of its own belongs to the first partition.
+    # Files without a date belong to the first partition, so that its start matters.
     is_undated = entity.extract.day_of_file != "name"
     window = [PartitionSettings(start=partitions.start)] if is_undated else []
     how = [entity.extract, read, *window, *([entity.partition] if entity.partition else [])]
@@ -36,9 +36,9 @@ def raw_lineage(project: Project, name: str) -> AssetLineage:
 
 
 def processed_lineage(project: Project, name: str) -> AssetLineage:
-    """The typed rows of `source.entity`."""
+    """Lineage of the typed rows of `source.entity`."""
     table, entity = table_of(name), project.entities()[name][1]
-    # Another use by the star gives other rows, or other reasons to hold a day.
+    # The star's use of an entity affects its rows, and the checks that hold a day.
     uses = project.star.uses_of(name)
     version = code_version(entity, *([uses] if uses else []))
     return AssetLineage(
@@ -47,17 +47,17 @@ def processed_lineage(project: Project, name: str) -> AssetLineage:
 
 
 def lineage_columns_read(project: Project, name: str) -> tuple[str, ...]:
-    """Those columns of where a row of `source.entity` was read that the star is made from.
+    """The lineage columns of `source.entity` that affect the star.
 
-    Where a dimension may find several rows of a member on one day, the last one holds: then these
-    are `_delivery_order`, `_source_object` and `_source_position`, by which they are ordered.
+    If a dimension may have several rows of a member on one day, the last one counts: then these
+    include the columns of the source order.
     """
     entity = project.entities()[name][1]
     read = {*entity.key}
     for dim in (dim for dim in project.star.dimensions if name in dim.entities):
         if not {*entity.key} <= {*dim.natural_key.values()}:
             read |= {*SOURCE_ORDER}
-        # A condition may name any of them; one that only looks like it costs a needless build.
+        # By text: a condition that only resembles a column's name causes an unnecessary build.
         condition = dim.deleted_when or ""
         read |= {column for column in LINEAGE.names if column in condition}
     for fact in (fact for fact in project.star.facts if fact.entity == name):
@@ -67,7 +67,7 @@ def lineage_columns_read(project: Project, name: str) -> tuple[str, ...]:
 
 
 def dimension_lineage(project: Project, config: DimensionConfig) -> AssetLineage:
-    """A dimension; facts bring members that its sources have not delivered."""
+    """Lineage of a dimension; facts are optional inputs, from which members are inferred."""
     entities = [project.entities()[name][1] for name in config.entities]
     own = tuple(f"{PROCESSED}/{table_of(name)}" for name in config.entities)
     facts = {
@@ -89,7 +89,7 @@ def dimension_lineage(project: Project, config: DimensionConfig) -> AssetLineage
 
 
 def calendar_lineage(project: Project) -> AssetLineage:
-    """The date dimension, computed from the configuration: with the grain of the facts."""
+    """Lineage of the date dimension, which has no inputs; its grain is the facts' finest."""
     config, entities = project.star.calendar, project.entities()
     grain = finest(entities[fact.entity][1].grain for fact in project.star.facts)
     return AssetLineage(
@@ -100,7 +100,7 @@ def calendar_lineage(project: Project) -> AssetLineage:
 
 
 def fact_lineage(project: Project, config: FactConfig) -> AssetLineage:
-    """A fact: its rows come from one entity, its keys from dimensions, which it follows whole."""
+    """Lineage of a fact: rows of one entity, and keys of dimensions, read as whole tables."""
     entity = project.entities()[config.entity][1]
     dimensions = {j.dimension: project.star.dimension(j.dimension) for j in config.dimensions}
     own = f"{PROCESSED}/{table_of(config.entity)}"
@@ -126,7 +126,7 @@ def fact_lineage(project: Project, config: FactConfig) -> AssetLineage:
 
 
 def warehouse_lineage(project: Project) -> dict[str, AssetLineage]:
-    """The star in Postgres, by table."""
+    """Lineage of the tables of the star in Postgres, by table."""
     star = project.star
     copied = {
         each.name: (code_version(each), dimension_lineage(project, each).grain)
@@ -144,20 +144,20 @@ def warehouse_lineage(project: Project) -> dict[str, AssetLineage]:
             f"{WAREHOUSE}/{fact.name}",
             code_version(fact),
             inputs=(f"{CURATED}/{fact.name}",),
-            kept_from=first_kept_month(fact.keep_months) if fact.keep_months else None,
+            retained_from=first_retained_month(fact.keep_months) if fact.keep_months else None,
             grain=project.entities()[fact.entity][1].grain,
         )
     return found
 
 
 def mart_lineage(project: Project, manifest: Mapping[str, Any]) -> dict[str, AssetLineage]:
-    """The marts, by model; each is built from the facts of its day that it reads.
+    """Lineage of the marts, by model: the facts that a model reads, directly or through others.
 
-    A model that reads no fact, neither itself nor through others, is built with all facts.
+    A model that reads no fact has all facts as inputs.
 
     Args:
         project: The star.
-        manifest: dbt's, parsed.
+        manifest: dbt's parsed manifest.
     """
     nodes = {**manifest["nodes"], **manifest["sources"]}
     tests: dict[str, list[str]] = {}
@@ -190,11 +190,11 @@ def mart_lineage(project: Project, manifest: Mapping[str, Any]) -> dict[str, Ass
 
 
 def project_lineage(project: Project, manifest: Mapping[str, Any]) -> dict[str, AssetLineage]:
-    """Every asset of a project, by name, in the order in which they are built.
+    """Lineage of every asset of a project, by name, in build order.
 
     Args:
         project: The configuration.
-        manifest: dbt's, parsed.
+        manifest: dbt's parsed manifest.
     """
     found: Iterable[AssetLineage] = (
         *(raw_lineage(project, name) for name in project.entities()),
@@ -211,13 +211,13 @@ def project_lineage(project: Project, manifest: Mapping[str, Any]) -> dict[str, 
 def _model_version(
     node: Mapping[str, Any], nodes: Mapping[str, Any], tests: Collection[str]
 ) -> str:
-    """Of a model's text and of its tests: what a changed test held back may pass now."""
+    """Code version of a model: a hash of its SQL and its tests, by which a held day may pass."""
     code = "\0".join([*sorted(_code(node, nodes)), *sorted(tests)])
     return hashlib.sha256(code.encode()).hexdigest()[:12]
 
 
 def _sources_of(unique_id: str, nodes: Mapping[str, Any]) -> set[str]:
-    """Names of the tables of the warehouse that a model reads, itself or through other models."""
+    """Names of the warehouse tables that a model reads, directly or through other models."""
     found: set[str] = set()
     for name in nodes[unique_id].get("depends_on", {}).get("nodes", ()):
         if nodes[name]["resource_type"] == "source":
@@ -228,7 +228,7 @@ def _sources_of(unique_id: str, nodes: Mapping[str, Any]) -> set[str]:
 
 
 def _code(node: Mapping[str, Any], nodes: Mapping[str, Any]) -> Iterator[str]:
-    """A model's text, and that of models that are only text in it."""
+    """The SQL of a model, and of the ephemeral models that are inlined in it."""
     yield str(node["raw_code"])
     for name in node.get("depends_on", {}).get("nodes", ()):
         if name in nodes and _is_ephemeral(nodes[name]):

@@ -1,4 +1,4 @@
-"""Versions: of Headrace, and of the code and configuration that a table was made with."""
+"""Version of Headrace, and code versions: hashes of the configuration that builds an asset."""
 
 import hashlib
 import json
@@ -8,18 +8,18 @@ from pydantic import BaseModel
 
 VERSION = "0.1.0"
 
-# What these say changes no row: a new owner must not make every day stale.
+# These keys change no row: a new owner must not make every day stale.
 _DESCRIPTIVE = frozenset({"description", "owners", "tags"})
 
 
 def code_version(*configured: BaseModel | Sequence[object]) -> str:
-    """A short name of this release together with what the user configured, descriptions apart."""
+    """This release and a hash of the configuration, without descriptions, owners and tags."""
     text = json.dumps([_of_rows(model) for model in configured], sort_keys=True, default=str)
     return f"{VERSION}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def _of_rows(value: object) -> object:
-    """A configured value as JSON has it, less what describes it."""
+    """A configured value as JSON, without its descriptive keys."""
     if isinstance(value, BaseModel):
         names = type(value).model_fields.keys() - _DESCRIPTIVE
         return {name: _of_rows(getattr(value, name)) for name in names}

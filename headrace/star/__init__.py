@@ -1,1 +1,1 @@
-"""The star schema: dimensions with history, facts with keys as of their event time."""
+"""Star schema: type 2 dimensions, and facts with the keys valid at their event time."""

@@ -15,10 +15,13 @@ from headrace.schema import Column as SchemaColumn
 from headrace.star.scd2.dimensions import UNKNOWN_KEY
 
 DATE_KEY = "date_key"
-# The day on which the source delivered a state that a periodic snapshot of changes carries on.
+# In a periodic snapshot of changes, the day on which the source delivered a row's state.
 STATE_DATE = "_told_on"
 
-_LEVEL = "A level: adds up over everything but days; over days take the last one or the average."
+_SEMI_ADDITIVE = (
+    "Semi-additive: sum it over all dimensions but the date; over days take the last value or the "
+    "average."
+)
 _MOST_DIGITS = 38
 
 
@@ -172,7 +175,7 @@ def _measure(config: FactConfig, entity: EntityConfig, name: str) -> SchemaColum
     if name not in config.levels:
         return column
     kind = sum_type(column.type) if config.snapshot_of == "movements" else column.type
-    return replace(column, type=kind, description=f"{column.description} {_LEVEL}".strip())
+    return replace(column, type=kind, description=f"{column.description} {_SEMI_ADDITIVE}".strip())
 
 
 def sum_type(kind: str) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from headrace.grain import WHOLE, Grain, finest
 from headrace.ledger.build_plan import AssetLineage
-from headrace.ledger.ledger import PartitionState, Status
+from headrace.ledger.records import PartitionState, Status
 from headrace.ledger.staleness import gate, stale_partitions
 
 FIRST = date(2024, 2, 26)

@@ -10,7 +10,8 @@ import pytest
 from headrace.lake.catalog import LakeCatalog
 from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
-from headrace.ledger.ledger import Ledger, PartitionRecord
+from headrace.ledger.ledger import Ledger
+from headrace.ledger.records import PartitionRecord
 from headrace.operations.lake_maintenance import maintain_lake, needed_snapshots
 from headrace.pipeline.full_snapshots import NAMESPACE as QUARANTINED_KEYS
 from headrace.pipeline.watermarks import as_read, changes_since_read
@@ -57,7 +58,7 @@ def test_snapshots_that_a_follower_the_warehouse_or_the_ledger_need_stay(
     assert loaded is not None
     with ledger.connect() as session:
         session.execute("create schema warehouse; create table warehouse.fact_sales ()")
-        ledger.record_loaded_in(session, "warehouse/fact_sales", loaded, "r")
+        ledger.watermarks.record_loaded_in(session, "warehouse/fact_sales", loaded, "r")
     between = published(source, 1)
     recorded = published(source, 2)
     ledger.record([_record("processed/shop_sales", day(2), recorded)])

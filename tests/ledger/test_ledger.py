@@ -8,7 +8,8 @@ from decimal import Decimal
 
 import pytest
 
-from headrace.ledger.ledger import Ledger, PartitionRecord, Status
+from headrace.ledger.ledger import Ledger
+from headrace.ledger.records import PartitionRecord, Status
 
 ASSET = "processed/shop_orders"
 MONDAY, TUESDAY, WEDNESDAY = (date(2017, 1, 2) + timedelta(days=n) for n in range(3))
@@ -36,7 +37,7 @@ def test_an_empty_ledger_knows_nothing(ledger: Ledger) -> None:
     assert ledger.states(ASSET) == {}
     assert ledger.publishable(ASSET, [MONDAY]) == frozenset()
     assert ledger.summary() == []
-    assert ledger.loaded_snapshot("warehouse/dim_product") is None
+    assert ledger.watermarks.loaded_snapshot("warehouse/dim_product") is None
     ledger.record([])
     assert ledger.summary() == []
 
@@ -129,7 +130,7 @@ def test_rows_are_written_with_the_transaction_they_belong_to(ledger: Ledger) ->
     with ledger.connect() as session:
         with session.transaction(force_rollback=True):
             ledger.record_in(session, [record(MONDAY)])
-            ledger.record_loaded_in(session, "warehouse/dim_product", 7, "run-1")
+            ledger.watermarks.record_loaded_in(session, "warehouse/dim_product", 7, "run-1")
         assert ledger.states(ASSET)[MONDAY].status == "failed"
         with session.transaction():
             ledger.record_in(session, [record(MONDAY)])
@@ -139,13 +140,13 @@ def test_rows_are_written_with_the_transaction_they_belong_to(ledger: Ledger) ->
 def test_a_loaded_snapshot_counts_as_long_as_its_table_is_there(ledger: Ledger) -> None:
     with ledger.connect() as session:
         for snapshot in (2**62, 7):
-            ledger.record_loaded_in(session, "warehouse/dim_product", snapshot, "run-1")
-        assert ledger.loaded_snapshot("warehouse/dim_product") is None
+            ledger.watermarks.record_loaded_in(session, "warehouse/dim_product", snapshot, "run-1")
+        assert ledger.watermarks.loaded_snapshot("warehouse/dim_product") is None
         session.execute("create schema warehouse; create table warehouse.dim_product ()")
-        assert ledger.loaded_snapshot("warehouse/dim_product") == 7
-        assert ledger.loaded_snapshot("warehouse.dim_product") == 7
+        assert ledger.watermarks.loaded_snapshot("warehouse/dim_product") == 7
+        assert ledger.watermarks.loaded_snapshot("warehouse.dim_product") == 7
         session.execute("drop table warehouse.dim_product")
-    assert ledger.loaded_snapshot("warehouse/dim_product") is None
+    assert ledger.watermarks.loaded_snapshot("warehouse/dim_product") is None
 
 
 def test_writers_that_come_first_at_once_make_one_ledger(ledger: Ledger) -> None:

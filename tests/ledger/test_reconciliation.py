@@ -11,8 +11,9 @@ from headrace.lake.catalog import LakeCatalog
 from headrace.lake.maintenance import expire_snapshots
 from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
-from headrace.ledger.ledger import Ledger, PartitionRecord
+from headrace.ledger.ledger import Ledger
 from headrace.ledger.reconciliation import unrecorded_partitions
+from headrace.ledger.records import PartitionRecord
 from tests import servers
 from tests.lake.writing import day, publish
 

@@ -8,7 +8,8 @@ from uuid import uuid4
 
 from headrace.ledger import liveness
 from headrace.ledger.build_plan import AssetLineage
-from headrace.ledger.ledger import Ledger, PartitionRecord, Status
+from headrace.ledger.ledger import Ledger
+from headrace.ledger.records import PartitionRecord, Status
 from headrace.ledger.staleness import (
     gate,
     is_overtaken,
@@ -114,7 +115,7 @@ def test_a_bad_day_is_tried_again_when_something_changed_and_not_before(ledger: 
     publish(ledger, ROWS, "", status="failed")
     with ledger.connect() as session:
         session.execute("update platform.partition_ledger set attempted_inputs = null")
-    assert reasons(ledger, ROWS) == {MONDAY: "may pass when tried again"}
+    assert reasons(ledger, ROWS) == {MONDAY: "a retry may succeed"}
 
 
 def test_a_day_that_is_held_for_its_file_waits_and_one_that_failed_does_not(
@@ -173,7 +174,9 @@ def test_a_fact_waits_for_a_dimension_that_has_not_read_its_rows(ledger: Ledger)
         publish(ledger, MEMBERS, "d1", {"processed/m": "m1", **read})
         assert gate(FACT, read_states(ledger, FACT, [MONDAY]), [MONDAY]).open
         found = gate(inferred, read_states(ledger, FACT, [MONDAY]), [MONDAY])
-        assert found.shut == {MONDAY: f"curated/d {MONDAY} has not read processed/a as it is now"}
+        assert found.shut == {
+            MONDAY: f"curated/d {MONDAY} was not built from the current processed/a"
+        }
     publish(ledger, MEMBERS, "d1", {"processed/m": "m1", "processed/a": "w1"})
     assert gate(inferred, read_states(ledger, FACT, [MONDAY]), [MONDAY]).open
 
@@ -217,19 +220,20 @@ def test_an_attempt_that_gives_way_changes_no_state(ledger: Ledger) -> None:
     assert ledger.bad_of_run("run-old") == []
 
 
-def test_whole_tables_are_followed_by_their_content(ledger: Ledger) -> None:
-    fact = replace(FACT, table_inputs=("curated/d",))
+def test_a_whole_table_makes_a_fact_stale_when_its_content_changes(ledger: Ledger) -> None:
+    fact, watermarks = replace(FACT, table_inputs=("curated/d",)), ledger.watermarks
     publish(ledger, MEMBERS, "d1")
-    versions = ledger.table_versions(fact.table_inputs)
-    assert stale_tables(fact, ledger.followed(fact.name), versions) == [], "never published"
-    ledger.record_followed(fact.name, versions)
-    assert stale_tables(fact, ledger.followed(fact.name), versions) == []
+    versions = watermarks.current_versions(fact.table_inputs)
+    assert stale_tables(fact, watermarks.versions_read(fact.name), versions) == [], "unpublished"
+    watermarks.record_versions_read(fact.name, versions)
+    assert stale_tables(fact, watermarks.versions_read(fact.name), versions) == []
     publish(ledger, MEMBERS, "d2")
-    changed = stale_tables(fact, ledger.followed(fact.name), ledger.table_versions(["curated/d"]))
+    current = watermarks.current_versions(["curated/d"])
+    changed = stale_tables(fact, watermarks.versions_read(fact.name), current)
     assert [stale.reason for stale in changed] == ["curated/d has changed since"]
 
 
 def test_days_that_were_dropped_on_purpose_are_not_stale(ledger: Ledger) -> None:
     publish(ledger, RAW, "v1")
-    assert reasons(ledger, replace(ROWS, kept_from=MONDAY)) != {}
-    assert reasons(ledger, replace(ROWS, kept_from=MONDAY + timedelta(days=1))) == {}
+    assert reasons(ledger, replace(ROWS, retained_from=MONDAY)) != {}
+    assert reasons(ledger, replace(ROWS, retained_from=MONDAY + timedelta(days=1))) == {}

@@ -116,13 +116,13 @@ def test_a_member_stays_for_as_long_as_facts_point_to_it(
     load_all(warehouse, [product(n) for n in range(3)], members)
     load(warehouse, {day(0): [sale(day(0), 1)], day(1): [sale(day(1), 2)]}, POINTING)
     kept = load_all(warehouse, [product(0)], members)
-    assert (kept.rows_deleted - kept.rows_inserted, kept.rows_kept) == (0, 2)
+    assert (kept.rows_deleted - kept.rows_inserted, kept.rows_referenced) == (0, 2)
     assert [key for key, _ in published(session, "warehouse.dim_product")] == [0, 1, 2]
     loads = [
         warehouse.stage(members, (), [((), arrow(members, [product(0)]).to_reader())]),
         stage(warehouse, {day(1): [sale(day(1), 0)]}, POINTING),
     ]
-    assert warehouse.publish(loads)[0].rows_kept == 1
+    assert warehouse.publish(loads)[0].rows_referenced == 1
     assert [key for key, _ in published(session, "warehouse.dim_product")] == [0, 1]
 
 

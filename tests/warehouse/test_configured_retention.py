@@ -12,12 +12,13 @@ import yaml
 
 from headrace.config.loader import Project, load_project
 from headrace.date_keys import date_key
-from headrace.ledger.ledger import Ledger, PartitionRecord
+from headrace.ledger.ledger import Ledger
+from headrace.ledger.records import PartitionRecord
 from headrace.ledger.staleness import read_stale
 from headrace.operations.retention import drop_old_months
 from headrace.pipeline.warehouse import fact_table
 from headrace.project.lineage import warehouse_lineage
-from headrace.warehouse.ddl.partitions import first_kept_month
+from headrace.warehouse.ddl.partitions import first_retained_month
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import WarehouseTable
 from headrace.warehouse.warehouse import Warehouse
@@ -82,7 +83,7 @@ def test_months_that_are_no_longer_kept_leave_the_table_and_the_ledger(
     assert sorted(filter(None, ledger.states("warehouse/fact_sales"))) == DAYS[2:]
     # The lake has its own retention, and its days are no reason to load a dropped one again.
     assert sorted(filter(None, ledger.states("curated/fact_sales"))) == DAYS
-    lineage = replace(warehouse_lineage(project)["fact_sales"], kept_from=date(2017, 2, 1))
+    lineage = replace(warehouse_lineage(project)["fact_sales"], retained_from=date(2017, 2, 1))
     assert {stale.partition for stale in read_stale(ledger, lineage)} <= {*DAYS[2:]}
     assert drop_old_months(project, warehouse.connect, TODAY) == {"fact_sales": []}
 
@@ -101,7 +102,7 @@ def test_the_schedule_drops_old_months_once_the_configuration_says_how_many_stay
     warehouse: Warehouse, session: Session, url: str, tmp_path: Path
 ) -> None:
     project = configured(tmp_path, 2)
-    kept = first_kept_month(2)
+    kept = first_retained_month(2)
     load_days(warehouse, project, [date(2017, 1, 31), kept])
     job = build_retention_job(project)
     assert job is not None

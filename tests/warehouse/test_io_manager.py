@@ -15,7 +15,8 @@ import pyarrow as pa
 import pytest
 
 from headrace.embedded_postgres import server
-from headrace.ledger.ledger import Ledger, PartitionRecord
+from headrace.ledger.ledger import Ledger
+from headrace.ledger.records import PartitionRecord
 from headrace.warehouse.loading.load_transaction import GroupMember, LoadGroup, LoadResult
 from headrace.warehouse.sessions import Session, connection_factory
 from headrace.warehouse.warehouse import Warehouse

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from headrace.errors import CommitConflictError
-from headrace.warehouse.ddl.partitions import drop_months, first_kept_month
+from headrace.warehouse.ddl.partitions import drop_months, first_retained_month
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import Reference
 from headrace.warehouse.warehouse import Warehouse
@@ -41,7 +41,7 @@ def months(session: Session) -> list[str]:
 def test_the_current_month_counts_among_those_that_are_kept(
     keep: int | None, today: date, first: date
 ) -> None:
-    assert first_kept_month(keep, today) == first
+    assert first_retained_month(keep, today) == first
 
 
 def test_months_before_the_first_kept_one_are_dropped(

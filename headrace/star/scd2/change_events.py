@@ -113,7 +113,7 @@ def row_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) -
 
     Args:
         rows: Processed rows of the entity; of several entities, their `union_of_entities`.
-        config: Which columns they give, when they hold, and which tell of deletes.
+        config: Natural key, attributes, effective time, and the condition for deletes.
         entity: Types of the columns.
 
     Returns:
@@ -291,9 +291,9 @@ def last_event_per_instant(
         current = _with_states_of_deletes(current, in_order, config, entity)
     else:
         current = current.withColumn("_has_values", F.lit(False))
-    followed = current.withColumn("_next_at", in_order.lead("_at"))
+    with_next = current.withColumn("_next_at", in_order.lead("_at"))
     differs = F.col("_next_at").isNull() | (F.col("_at") != F.col("_next_at"))
-    found = followed.where((F.col("_kind") == REFERENCE) | differs).drop("_tie", "_next_at")
+    found = with_next.where((F.col("_kind") == REFERENCE) | differs).drop("_tie", "_next_at")
     if not config.has_sequence:
         return found
     return found.withColumn("_sequence", F.col("_largest")).drop("_largest")
@@ -396,8 +396,8 @@ def absences(
 
     Args:
         events: Events of members, one at an instant.
-        days: `_day`: midnight of each day that has a snapshot. Where events of kind PUBLISHED
-            stand for what was told before, BEGINNING stands for the snapshots before.
+        days: `_day`: midnight of each day that has a snapshot. If events of kind PUBLISHED stand
+            for earlier events, BEGINNING stands for the earlier snapshots.
         presence: Events of kind PRESENT, in any number; None: no row was quarantined.
         config: The natural key.
         entity: Types of the columns.
@@ -426,7 +426,7 @@ def absences(
 
 
 def _in_snapshots(presence: DataFrame, days: DataFrame) -> DataFrame:
-    # A day without a good row is no snapshot: its quarantined rows say nothing either.
+    # A day without a good row is no snapshot, so its quarantined rows do not count.
     return days.join(presence.withColumn("_day", F.col("_at")), "_day").select(*presence.columns)
 
 

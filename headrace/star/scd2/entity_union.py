@@ -12,7 +12,7 @@ from headrace.engine.types import sql_type
 from headrace.schema import PARTITION_COLUMN
 from headrace.sources.lineage import SOURCE_ORDER
 
-# Position of a row's entity in the dimension's list: of changes at one instant, the last holds.
+# Position of a row's entity in the dimension's list: of changes at one instant, the last counts.
 ENTITY_RANK = "_entity_rank"
 # Whether a row states a delete, by the columns of its own entity.
 IS_DELETE = "_is_delete"
@@ -25,12 +25,12 @@ def union_of_entities(
 ) -> DataFrame:
     """The rows of all frames, in the columns that the dimension reads.
 
-    The rows of a dimension of one entity stay as they are. Otherwise a column that an entity lacks
-    is NULL in its rows, and `ENTITY_RANK` and `IS_DELETE` are added.
+    With one entity, the rows are unchanged. With several, a column that an entity lacks is NULL in
+    its rows, and `ENTITY_RANK` and `IS_DELETE` are added.
 
     Args:
-        frames: Processed rows, the `source.entity` that they are of, and its columns; at least one
-            frame, and any number of an entity.
+        frames: Processed rows, the name of their `source.entity`, and its columns; at least one
+            frame, and any number of frames of an entity.
         config: The dimension.
         united: Types of the columns (`united_entity`).
     """

@@ -121,9 +121,9 @@ def update_dimension(
     schema = lake_dimension_schema(config, entity)
     is_published = F.col(config.key_column).isNotNull()
     untouched = is_published & ~F.col("_is_late") & ~F.col("_is_several")
-    enough = classified.where(F.col("_is_single") | untouched)
+    simple = classified.where(F.col("_is_single") | untouched)
     latest = [
-        next_latest_versions(enough, schema, config, entity),
+        next_latest_versions(simple, schema, config, entity),
         unknown_member(classified.sparkSession, config, entity),
     ]
     history = []

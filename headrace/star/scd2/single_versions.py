@@ -85,16 +85,16 @@ def _with_outcome(
     old = parse.hash_key([(F.col(name), types[name]) for name in config.attributes])
     new = parse.hash_key([(_new(n, config), types[n]) for n in config.attributes])
     differs = old != new if config.attributes else F.lit(False)
-    single, was_there = F.col("_is_single"), _was_there(config)
+    single, is_live = F.col("_is_single"), _is_live(config)
     flags = F.lit(config.delete_action == "flag")
-    on_state = ~was_there | differs
-    on_delete = flags & was_there
+    on_state = ~is_live | differs
+    on_delete = flags & is_live
     begins = F.when(_is_delete(), on_delete).otherwise(on_state)
     return classified.withColumns(
         {
             "_exists": exists,
             "_begins": single & begins,
-            "_ends": single & _is_delete() & was_there & ~flags,
+            "_ends": single & _is_delete() & is_live & ~flags,
         }
     )
 
@@ -107,7 +107,7 @@ def _first_start(config: DimensionConfig) -> Column:
     return instant(BEGINNING) if config.first_version == "from_beginning" else F.col(_AT)
 
 
-def _was_there(config: DimensionConfig) -> Column:
+def _is_live(config: DimensionConfig) -> Column:
     """Whether the member is published and not deleted."""
     is_deleted = F.col("valid_to").isNotNull()
     if config.delete_action == "flag":
@@ -122,7 +122,7 @@ def _new(name: str, config: DimensionConfig) -> Column:
         return value
     if name in config.type1:
         return F.coalesce(value, F.col(name))
-    return F.coalesce(value, F.when(_was_there(config), F.col(name)))
+    return F.coalesce(value, F.when(_is_live(config), F.col(name)))
 
 
 def _attribute(name: str, config: DimensionConfig) -> Column:

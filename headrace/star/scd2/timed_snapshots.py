@@ -95,9 +95,9 @@ def retracted_until(
         F.max((F.col("_kind") == STATE).cast("int")).alias("_has_state"),
         F.max("_sequence").alias("_sequence"),
     )
-    is_ripe = F.col("_first_state").isNotNull()
+    is_effective = F.col("_first_state").isNotNull()
     may_lack = (F.col("_has_state") == 1) & (
-        ~is_ripe | F.coalesce(F.col("_first_delete") <= F.col("_first_state"), F.lit(False))
+        ~is_effective | F.coalesce(F.col("_first_delete") <= F.col("_first_state"), F.lit(False))
     )
     found = members.agg(
         F.max(may_lack.cast("int")).alias("may_lack"), F.max("_sequence").alias("last")
@@ -127,9 +127,9 @@ def _in_snapshots(events: DataFrame, days: DataFrame, entity: EntityConfig) -> D
         F.lead("_number").over(in_order).alias("_next_number"),
     )
     # The last snapshot lacks the member of a published version without a row hash.
-    was_there = (F.col("_kind") == PUBLISHED) & F.col("_row_hash").isNotNull()
+    was_present = (F.col("_kind") == PUBLISHED) & F.col("_row_hash").isNotNull()
     day = F.when(F.col("_kind").isin(STATE, DELETE, PRESENT), day_start(entity))
-    day = F.when(was_there, instant(BEGINNING)).otherwise(day)
+    day = F.when(was_present, instant(BEGINNING)).otherwise(day)
     # Days on the left: Sail builds the hash table from that side and streams the other.
     placed = snapshots.join(events.withColumn("_day", day), "_day", "right")
     # A day without a good row is no snapshot, so its quarantined rows do not count.
@@ -158,5 +158,5 @@ def _with_last_row(events: DataFrame, config: DimensionConfig) -> DataFrame:
     found = events.withColumns({"_last_number": last, "_vanished_number": vanished})
     is_last = is_row & (F.col("_sequence") == F.col("_last_number"))
     row_hash = F.max(F.when(is_last, F.col("_row_hash"))).over(member)
-    is_there = F.coalesce(F.col("_vanished_number") < F.col("_last_number"), F.lit(True))
-    return found.withColumn("_row_hash", F.when(is_there, row_hash))
+    is_present = F.coalesce(F.col("_vanished_number") < F.col("_last_number"), F.lit(True))
+    return found.withColumn("_row_hash", F.when(is_present, row_hash))

@@ -189,8 +189,8 @@ def _closed(
     is_last = next_at.isNull()
     if closes:
         is_last = is_last | (next_is_delete & in_time.lead("_at", 2).isNull())
-    kept = (*config.attributes, *config.untracked)
-    before = {f"_before_{n}": in_time.lag(n) for n in kept}
+    versioned = (*config.attributes, *config.untracked)
+    before = {f"_before_{n}": in_time.lag(n) for n in versioned}
     rows = events.withColumns(
         {
             "_next_at": next_at,
@@ -227,7 +227,7 @@ def _is_current(valid_from: Column, valid_to: Column, now: datetime | None) -> C
 
 
 def _value(name: str, type_name: str, config: DimensionConfig) -> Column:
-    """Value of a version: of a delete the state before it, of an inferred one as configured."""
+    """Value of a version: for a delete, of the state before it; for an inferred one, configured."""
     unknown = parse.cast_to(F.lit(config.unknown_values.get(name)), type_name)
     value = F.col(name)
     if name in config.type1:

@@ -233,7 +233,9 @@ def _revoke(session: Session, table: str, roles: Sequence[str]) -> None:
 
 
 @contextmanager
-def set_aside(session: Session, table: WarehouseTable, columns: Collection[str]) -> Iterator[None]:
+def without_dependents(
+    session: Session, table: WarehouseTable, columns: Collection[str]
+) -> Iterator[None]:
     """Drop the views and policies that read the columns; restore them after the block."""
     if not columns:
         yield

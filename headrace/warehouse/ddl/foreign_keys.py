@@ -10,8 +10,8 @@ from headrace.warehouse.tables import Reference, WarehouseTable
 
 
 @dataclass(frozen=True)
-class Pointer:
-    """A column of another table that references this one."""
+class ReferencingColumn:
+    """A column of another table with a foreign key to this one."""
 
     table: sql.Identifier
     column: str
@@ -51,7 +51,7 @@ def declare(session: Session, table: WarehouseTable) -> bool:
     return declared
 
 
-def pointers(session: Session, table: WarehouseTable) -> list[Pointer]:
+def referencing_columns(session: Session, table: WarehouseTable) -> list[ReferencingColumn]:
     """The foreign keys that reference a table; of a partitioned table once, not by partition."""
     found = session.execute(
         """
@@ -66,7 +66,7 @@ def pointers(session: Session, table: WarehouseTable) -> list[Pointer]:
         """,
         (_quoted(table.namespace, table.name),),
     ).fetchall()
-    return [Pointer(sql.Identifier(namespace, name), column) for namespace, name, column in found]
+    return [ReferencingColumn(sql.Identifier(n, name), column) for n, name, column in found]
 
 
 def _is_key(session: Session, namespace: str, reference: Reference) -> bool:

@@ -1,6 +1,6 @@
 """Grants and row-level security for the readers of the warehouse.
 
-A restricted role sees some members of a dimension, and the facts that point to them: by policies on
+A restricted role sees some members of a dimension, and the facts that refer to them: by policies on
 the dimension and on each fact with its key. It is granted facts but not their partitions, marts or
 materialised views, to which policies do not apply. Default privileges grant new tables to the other
 roles. A restricted role gets a new table together with its policy, after the load that created it
@@ -108,10 +108,10 @@ def grant_new_tables(connect: Connect, access: Mapping[str, RoleAccess]) -> list
     if not access:
         return []
     with map_errors("looking for tables without grants"), connect() as session:
-        behind = [role for role, some in access.items() if _lacks_tables(session, role, some)]
-    for role in behind:
+        lacking = [role for role, some in access.items() if _lacks_tables(session, role, some)]
+    for role in lacking:
         grant(connect, role, access[role])
-    return behind
+    return lacking
 
 
 def _lacks_tables(session: Session, role: str, access: RoleAccess) -> bool:

@@ -17,7 +17,7 @@ from headrace.warehouse.sessions import (
 )
 from headrace.warehouse.tables import WarehouseTable, next_month
 
-# Shorter than Postgres's deadlock_timeout (1 s): in a deadlock with readers the load gives way.
+# Shorter than Postgres's deadlock_timeout (1 s): of a deadlock with readers, the load is cancelled.
 _ATTACH_LOCK_TIMEOUT = "300ms"
 _DROP_LOCK_TIMEOUT = "3s"
 _MONTHS_PER_YEAR = 12
@@ -114,7 +114,7 @@ def set_lock_timeout(session: Session, timeout: str) -> None:
     session.execute(sql.SQL("set local lock_timeout = {}").format(sql.Literal(timeout)))
 
 
-def first_kept_month(keep_months: int | None, today: date | None = None) -> date:
+def first_retained_month(keep_months: int | None, today: date | None = None) -> date:
     """First day of the oldest retained month; `date.min` without a limit.
 
     Args:
@@ -128,8 +128,8 @@ def first_kept_month(keep_months: int | None, today: date | None = None) -> date
     return date(number // _MONTHS_PER_YEAR, number % _MONTHS_PER_YEAR + 1, 1)
 
 
-def drop_months(connect: Connect, table: WarehouseTable, kept_from: date) -> list[date]:
-    """Drop the months before `kept_from`; returns their first days, oldest first.
+def drop_months(connect: Connect, table: WarehouseTable, retained_from: date) -> list[date]:
+    """Drop the months before `retained_from`; returns their first days, oldest first.
 
     Each month is detached concurrently and then dropped, in separate transactions; an interrupted
     call is completed by the next one. Running queries are not disturbed.
@@ -144,7 +144,7 @@ def drop_months(connect: Connect, table: WarehouseTable, kept_from: date) -> lis
         session.execute(sql.SQL("set lock_timeout = {}").format(sql.Literal(_DROP_LOCK_TIMEOUT)))
         dropped = []
         for month, name in sorted(_months(session, table).items()):
-            if month < kept_from:
+            if month < retained_from:
                 _detach(session, table, name)
                 session.execute(
                     sql.SQL("drop table {}").format(sql.Identifier(table.namespace, name))

@@ -24,7 +24,7 @@ class LoadResult:
         rows_updated: Of a replaced day: the smaller of rows deleted and rows inserted.
         rows_deleted: Rows deleted without a replacement.
         seconds: Duration of the transaction, the same for all of its loads.
-        rows_kept: Rows that are not in the load and stay, because a foreign key points to them.
+        rows_referenced: Rows missing from the load that stay because a foreign key refers to them.
         rows_restated: Rows whose attributes changed under an unchanged key.
         changed_days: Rows written, by day.
     """
@@ -34,19 +34,19 @@ class LoadResult:
     rows_updated: int
     rows_deleted: int
     seconds: float
-    rows_kept: int = 0
+    rows_referenced: int = 0
     rows_restated: int = 0
     changed_days: Mapping[date, int] = field(default_factory=dict)
 
     def metadata(self) -> dict[str, str | int | float]:
-        """The figures for an orchestrator to show."""
+        """Metadata for Dagster."""
         return {
             "table": self.table,
             "rows_inserted": self.rows_inserted,
             "rows_updated": self.rows_updated,
             "rows_deleted": self.rows_deleted,
             "publish_seconds": round(self.seconds, 3),
-            **({"rows_kept": self.rows_kept} if self.rows_kept else {}),
+            **({"rows_referenced": self.rows_referenced} if self.rows_referenced else {}),
         }
 
 
@@ -88,7 +88,7 @@ def publish(
     finally:
         for load in loads:
             load.discard()
-    return tuple(_publication(change, seconds) for change in changes)
+    return tuple(_load_result(change, seconds) for change in changes)
 
 
 def _with_months(
@@ -114,19 +114,19 @@ def _in_one_transaction(
         _lock_tables(session, [load.table for load in loads])
         for change in changes:
             change.change_rows()
-        # Members are deleted after the facts, which point to them.
+        # Members are deleted after the facts that refer to them.
         for change in changes:
             change.delete_absent()
         for change in changes:
             change.add_months()
         restore(session, [change.dependents for change in changes if change.dependents])
         if before_commit:
-            before_commit(session, [_publication(change, 0.0) for change in changes])
+            before_commit(session, [_load_result(change, 0.0) for change in changes])
         drop_with_publication(session, [name for load in loads for name in load.table_names])
     return changes
 
 
-def _publication(change: TableChange, seconds: float) -> LoadResult:
+def _load_result(change: TableChange, seconds: float) -> LoadResult:
     rows = change.rows
     return LoadResult(
         table=change.label,
@@ -134,7 +134,7 @@ def _publication(change: TableChange, seconds: float) -> LoadResult:
         rows_updated=rows["updated"],
         rows_deleted=rows["deleted"],
         seconds=seconds,
-        rows_kept=rows["kept"],
+        rows_referenced=rows["referenced"],
         rows_restated=rows["restated"],
         changed_days=MappingProxyType(dict(change.changed_days)),
     )
@@ -150,8 +150,8 @@ def _lock_tables(session: Session, tables: Iterable[WarehouseTable]) -> None:
 class LoadGroup:
     """Tables whose loads are published in one transaction, with the last of them.
 
-    An orchestrator passes its outputs to an IO manager one by one; readers must not see the first
-    without the last.
+    Dagster passes outputs to an IO manager one by one; readers must not see the first without the
+    last.
 
     Attributes:
         connect: Opens sessions with the warehouse.

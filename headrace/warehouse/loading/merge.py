@@ -25,7 +25,7 @@ def restated_keys(table: str) -> sql.Identifier:
 def days_of_restated_members(
     session: Session, fact: WarehouseTable, day_column: str, reference: Reference
 ) -> set[date]:
-    """Days of a fact's rows that point to members whose attributes the load changed.
+    """Days of a fact's rows that refer to members whose attributes the load changed.
 
     Args:
         session: The session of the load, inside its transaction.
@@ -129,8 +129,7 @@ class TableMerge:
     def delete_absent(self) -> tuple[int, int]:
         """Delete the rows that are in the table, or among the load's deletes, and not staged.
 
-        A row that a foreign key still points to stays: facts of a day that is held keep their
-        members.
+        A row that a foreign key refers to stays: facts of a held day may refer to its member.
 
         Returns:
             Rows deleted, and rows that stay because of a foreign key.
@@ -163,10 +162,10 @@ class TableMerge:
             is_absent=is_absent,
             unreferenced=self._unreferenced(),
         )
-        kept = self._execute(
+        referenced = self._execute(
             "select from {target} as t join {absent} as a on {is_absent}", is_absent=is_absent
         )
-        return deleted, kept
+        return deleted, referenced
 
     def _create_restated(self, query: LiteralString, **parts: sql.Composable) -> int:
         created = sql.SQL("create temporary table {restated} on commit drop as ").format(
@@ -196,16 +195,16 @@ class TableMerge:
         )
 
     def _unreferenced(self) -> sql.Composable:
-        """Condition: no row of any table points to row t."""
+        """Condition: no row of any table refers to row t."""
         if len(self._table.primary_key) != 1:
             return sql.SQL("true")
         conditions = [
             sql.SQL("not exists (select from {} as f where f.{} = t.{})").format(
-                pointer.table,
-                sql.Identifier(pointer.column),
+                referencing.table,
+                sql.Identifier(referencing.column),
                 sql.Identifier(self._table.primary_key[0]),
             )
-            for pointer in foreign_keys.pointers(self._session, self._table)
+            for referencing in foreign_keys.referencing_columns(self._session, self._table)
         ]
         return sql.SQL(" and ").join([sql.SQL("true"), *conditions])
 

@@ -38,7 +38,7 @@ from headrace.warehouse.sessions import Connect, RowsRefusedError, Session, map_
 from headrace.warehouse.tables import WarehouseTable, by_month, month_of, next_month
 
 _NONE: Mapping[date, int] = MappingProxyType({})
-_NAMED_AT_MOST = 5
+_SHOWN = 5
 
 # Days and a stream of their rows, in any order. Batches of whole months load fastest.
 StagingBatch = tuple[Collection[date], pa.RecordBatchReader]
@@ -128,7 +128,7 @@ class _Stager:
         self._days = days
         self._by_month = by_month(days)
         self._load_id = load_id
-        self._months_there = published.month_tables if published else frozenset()
+        self._existing_months = published.month_tables if published else frozenset()
         self._columns = plan_change(table, published).columns
         # Binary COPY takes no narrower type than the column's.
         loaded = {column.name: column for column in self._columns}
@@ -221,7 +221,7 @@ class _Stager:
         )
 
     def _becomes_partition(self, month: date | None) -> bool:
-        return month is not None and self._table.month_table(month) not in self._months_there
+        return month is not None and self._table.month_table(month) not in self._existing_months
 
     def _create(
         self,
@@ -330,8 +330,8 @@ class _Router:
     def _check(self, counted: Counter[date | int | None]) -> None:
         others = sorted(str(value) for value in counted if value not in self._days)
         if others:
-            shown = ", ".join(others[:_NAMED_AT_MOST])
-            more = len(others) - _NAMED_AT_MOST
+            shown = ", ".join(others[:_SHOWN])
+            more = len(others) - _SHOWN
             raise RowsRefusedError(
                 f"{self._table.label}: rows of {shown}{f' and {more} more' if more > 0 else ''} in "
                 f"column {self._table.column_of_days}, which this load does not replace",

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from headrace.errors import CommitConflictError, IncompatibleSchemaError
 from headrace.warehouse.ddl import foreign_keys, indexes, partitions
-from headrace.warehouse.ddl.dependent_views import Dependents, set_aside
+from headrace.warehouse.ddl.dependent_views import Dependents, without_dependents
 from headrace.warehouse.ddl.schema import (
     PublishedTable,
     SchemaChange,
@@ -49,7 +49,7 @@ class TableChange:
     """One load within the transaction.
 
     Attributes:
-        rows: Rows inserted, updated, deleted, kept and restated; see `LoadResult`.
+        rows: Rows inserted, updated, deleted, referenced and restated; see `LoadResult`.
         changed_days: Rows written, by day; empty for a table without partitions.
         dependents: Dependent objects of a table that was dropped, to be restored.
     """
@@ -114,15 +114,15 @@ class TableChange:
         table = self._table
         if table.column_of_days is not None:
             values = [table.partition_value(day) for day in self._load.days]
-            left = self._session.execute(
+            other = self._session.execute(
                 sql.SQL("select {day} from {table} where not ({day} = any(%s)) limit 1").format(
                     day=sql.Identifier(table.column_of_days), table=table.identifier
                 ),
                 (values,),
             ).fetchone()
-            if left is not None:
+            if other is not None:
                 raise IncompatibleSchemaError(
-                    f"{self.label} holds rows of {left[0]}, which is not in the rebuild; nothing "
+                    f"{self.label} holds rows of {other[0]}, which is not in the rebuild; nothing "
                     "changed",
                     fix="run headrace status to see why the day fails, correct it, rebuild again",
                 )
@@ -136,9 +136,9 @@ class TableChange:
         """Delete absent rows of a table with a primary key, after the changes of all tables."""
         if self._is_there and self._table.primary_key and self._table.partition_column is None:
             rows = TableMerge(self._session, self._load)
-            deleted, kept = rows.delete_absent()
+            deleted, referenced = rows.delete_absent()
             self._count(deleted)
-            self.rows["kept"] += kept
+            self.rows["referenced"] += referenced
             self.changed_days.update(rows.changed_days)
 
     def add_months(self) -> None:
@@ -173,7 +173,7 @@ class TableChange:
         if change.is_needed:
             partitions.set_lock_timeout(self._session, _CHANGE_TIMEOUT)
             widened = [column.name for column in change.widened]
-            with set_aside(self._session, self._table, widened):
+            with without_dependents(self._session, self._table, widened):
                 apply_change(self._session, self._table, change)
             partitions.set_lock_timeout(self._session, "0")
         indexes.drop_too_narrow(self._session, self._load)
