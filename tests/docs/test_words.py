@@ -15,7 +15,6 @@ UNUSED_WORDS = frozenset(
         *("followed", "floor", "referee", "anew"),
     }
 )
-# Names of packages that still have such a word, and how many. A number may only shrink.
 # Number of such names that a package still has. A number may only shrink.
 REMAINING: dict[str, int] = {}
 # Packages beside headrace's own.
