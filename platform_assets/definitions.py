@@ -36,6 +36,7 @@ from platform_assets.runtime.recorder import LedgerRecorder
 from platform_assets.runtime.warehouse_recorder import WarehouseRecorder
 from platform_assets.warehouse import build_warehouse_assets
 from resources.project import ProjectLakeResource, ProjectWarehouseResource, landing_resource
+from resources.sources import SourcesResource
 from resources.spark import SparkResource
 from sensors.landing import build_landing_sensor
 from sensors.stale import build_stale_sensor
@@ -69,7 +70,7 @@ def build_definitions(
             *([build_retention_schedule(project, retention)] if retention else []),
         ],
         sensors=[
-            build_landing_sensor(project, daily, partitions),
+            *([build_landing_sensor(project, daily, partitions)] * bool(project.file_entities())),
             build_stale_sensor(project, daily, partitions, lineages),
         ],
         resources={**build_resources(project), **(resources or {})},
@@ -110,9 +111,11 @@ def build_resources(project: Project) -> dict[str, Any]:
     lake = ProjectLakeResource.of_project(project)
     warehouse = ProjectWarehouseResource.of_project(project)
     recorder = LedgerRecorder(warehouse=warehouse)
+    landing = landing_resource(project)
     return {
         "lake": lake,
-        "landing": landing_resource(project),
+        "landing": landing,
+        "sources": SourcesResource(landing=landing),
         "spark": SparkResource.of_project(project),
         "warehouse": warehouse,
         "recorder": recorder,

@@ -12,7 +12,6 @@ from headrace.pipeline.raw import RawStep
 from headrace.project.lineage import raw_lineage
 from headrace.quality.report import AuditedOutput, AuditedTable
 from headrace.raw.capture import raw_schema
-from headrace.sources.files.connector import files_connector
 from platform_assets.keys import RAW, name_of, raw_key, table_of
 from platform_assets.metadata import Declarations
 from platform_assets.partitions import partitions_of
@@ -20,7 +19,7 @@ from platform_assets.runtime.executor import one_at_a_time, starts_first
 from platform_assets.runtime.recorder import LedgerRecorder
 from platform_assets.runtime.run_context import properties_of
 from resources.lake import LakeResource
-from resources.landing import LandingResource
+from resources.sources import SourcesResource
 
 
 def build_raw_asset(
@@ -31,10 +30,11 @@ def build_raw_asset(
     is_first: bool = False,
 ) -> dg.AssetsDefinition:
     """The captured versions of one entity: append-only, one file a version and partition."""
-    entities = {known: entity for known, (_, entity) in project.entities().items()}
-    entity, key, lineage = entities[name], raw_key(name), raw_lineage(project, name)
+    entities = project.entities()
+    source, entity = entities[name]
+    key, lineage = raw_key(name), raw_lineage(project, name)
     version = lineage.code_version
-    sources = {one.name: one for one in (raw_lineage(project, known) for known in entities)}
+    lineages = {one.name: one for one in (raw_lineage(project, known) for known in entities)}
 
     @dg.asset(
         key=key,
@@ -42,7 +42,7 @@ def build_raw_asset(
         backfill_policy=dg.BackfillPolicy.single_run(),
         io_manager_key="lake_io",
         group_name=RAW,
-        kinds={entity.extract.format.type, "iceberg"},
+        kinds={source.kind_of(entity), "iceberg"},
         description=f"{entity.description} As captured, with file and line.",
         owners=[*entity.owners],
         tags=entity.tags,
@@ -53,7 +53,7 @@ def build_raw_asset(
     )
     def raw(
         context: dg.AssetExecutionContext,
-        landing: LandingResource,
+        sources: SourcesResource,
         lake: LakeResource,
         recorder: LedgerRecorder,
     ) -> Iterator[dg.Output[AuditedOutput | AuditedTable]]:
@@ -61,7 +61,7 @@ def build_raw_asset(
             asset=name_of(key),
             source=name,
             entity=entity,
-            connector=files_connector(project, name, landing.landing()),
+            connector=sources.connector(project, name),
             table=lake.table(RAW, table_of(name)),
             partitions=project.settings.partitions,
             run_id=context.run.run_id,
@@ -73,9 +73,9 @@ def build_raw_asset(
                 context.log.warning(warning)
             return output
 
-        # Undated files have the partitions of their versions.
+        # Undated objects have the partitions of their versions.
         days = step.sparse_partitions() if lineage.grain == Grain.SPARSE else None
-        plan = recorder.plan(context, lineage, partitions=days, sources=sources)
+        plan = recorder.plan(context, lineage, partitions=days, sources=lineages)
         yield dg.Output(recorder.stage(context, plan, stage))
 
     return raw

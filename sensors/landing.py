@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
+from headrace.config.file_source import FileEntity
 from headrace.config.loader import Project
 from headrace.config.sources import EntityConfig
 from headrace.grain import Grain
@@ -266,11 +267,11 @@ class _Evaluation:
         new, removed = seen.changes_since(before)
         return table.write(mark, new, removed) if new or removed or not mark.tick else mark
 
-    def _entities(self) -> list[EntityConfig]:
-        return [entity for _, entity in self.project.entities().values()]
+    def _entities(self) -> list[FileEntity]:
+        return [*self.project.file_entities().values()]
 
     def _unclaimed(self, files: Sequence[StoredFile]) -> str:
-        entities = {name: entity for name, (_, entity) in self.project.entities().items()}
+        entities = self.project.file_entities()
         lost = unclaimed_text(
             unclaimed_files(entities, files, self.project.settings.landing.ignore)
         )
@@ -286,7 +287,7 @@ class _Evaluation:
     def _overdue(self) -> tuple[tuple[str, date], ...]:
         """Held partitions whose deadline has passed: their next run treats them as empty."""
         found: list[tuple[str, date]] = []
-        for name, (_, entity) in self.project.entities().items():
+        for name, entity in self.project.file_entities().items():
             ended = overdue_partitions(entity, self.known, self.now)
             if ended:
                 states = self.warehouse.ledger().states(name_of(raw_key(name)), ended)
@@ -338,7 +339,7 @@ def _published_at(warehouse: WarehouseResource, facts: Sequence[str]) -> dict[da
 
 def _with_days(
     listing: Sequence[StoredFile],
-    entities: Sequence[EntityConfig],
+    entities: Sequence[FileEntity],
     known: Sequence[date],
     of_rows: Mapping[StoredFile, frozenset[date]],
 ) -> list[tuple[StoredFile, frozenset[date]]]:

@@ -8,8 +8,8 @@ from functools import cache
 
 import structlog
 
+from headrace.config.file_source import FileEntity
 from headrace.config.loader import Project
-from headrace.config.sources import EntityConfig
 from headrace.errors import SourceUnavailableError
 from headrace.raw.manifest import captured_versions
 from headrace.raw.units import partitions_of_rows, partitions_with_object
@@ -64,21 +64,21 @@ class UndatedFiles:
                 found[file] = frozenset().union(*asked)
         return found
 
-    def _entities_of(self, file: StoredFile) -> dict[str, EntityConfig]:
+    def _entities_of(self, file: StoredFile) -> dict[str, FileEntity]:
         return {
             name: entity
-            for name, (_, entity) in self.project.entities().items()
-            if entity.extract.day_of_file != "name" and is_file_of(entity.extract, file.path)
+            for name, entity in self.project.file_entities().items()
+            if entity.extract.day_of_object != "name" and is_file_of(entity.extract, file.path)
         }
 
     def _asked(
-        self, name: str, entity: EntityConfig, file: StoredFile, captured: Callable[[str], Captured]
+        self, name: str, entity: FileEntity, file: StoredFile, captured: Callable[[str], Captured]
     ) -> frozenset[date]:
         partitions, grain = self.project.settings.partitions, entity.grain
         if not grain.has_periods:
             # Every run builds an asset without periods.
             return frozenset(self.known[-1:])
-        if entity.extract.day_of_file == "time":
+        if entity.extract.day_of_object == "time":
             return frozenset([day_of_version(entity, file, captured(name), partitions)])
         connector = FilesConnector(entity, self.landing)
         read = connector.object_of(file, captured(name), partitions)

@@ -13,15 +13,18 @@ from pydantic_core import PydanticUndefined
 from docs.generators.markdown import MADE, anchor, code, sentence, table
 from docs.generators.wording import CONFIGURATION, CONFIGURATION_FILES, TITLES, TYPES, VARIABLES
 from headrace.config.settings import Settings
-from headrace.config.sources import SourceConfig
+from headrace.config.source_models import MODELS
+from headrace.config.sources import EntityConfig, SourceConfig
 from headrace.config.star import StarConfig
 from headrace.schema import TYPE_NAMES
 
-ROOTS: dict[str, type[BaseModel]] = {
-    "base.yaml and its overlays": Settings,
-    "sources/*.yaml": SourceConfig,
-    "star.yaml": StarConfig,
+ROOTS: dict[str, tuple[type[BaseModel], ...]] = {
+    "base.yaml and its overlays": (Settings,),
+    "sources/*.yaml": (SourceConfig, *dict.fromkeys(MODELS.values())),
+    "star.yaml": (StarConfig,),
 }
+# Models of connectors derive from these, whose keys are listed once.
+_COMMON = (SourceConfig, EntityConfig)
 _SCALARS = {
     str: "text",
     int: "integer",
@@ -36,21 +39,30 @@ def page() -> str:
     """The page."""
     parts = [MADE, "# Configuration\n", CONFIGURATION]
     parts += ["## Environment variables\n", table(("variable", "meaning"), list(VARIABLES.items()))]
-    for title, root in ROOTS.items():
+    for title, roots in ROOTS.items():
         parts += [f"## {title}\n", CONFIGURATION_FILES[title]]
-        parts += [_section(model) for model in models_below(root)]
+        parts += [_section(model) for model in models_below(*roots)]
     kinds = [(code(name), TYPES[name]) for name in TYPE_NAMES]
     parts += ["## Column types\n", table(("type", "what it holds"), kinds)]
     return "\n".join(parts)
 
 
-def models_below(root: type[BaseModel]) -> list[type[BaseModel]]:
-    """A model and the models of its keys, outer ones first, each once."""
-    found: dict[type[BaseModel], None] = {root: None}
-    for field in root.model_fields.values():
-        for model in _models_in(field.annotation):
-            found |= dict.fromkeys(models_below(model))
+def models_below(*roots: type[BaseModel]) -> list[type[BaseModel]]:
+    """The models and the models of their keys, outer ones first, each once."""
+    found: dict[type[BaseModel], None] = {}
+    for root in roots:
+        found[root] = None
+        for field in root.model_fields.values():
+            for model in _models_in(field.annotation):
+                found |= dict.fromkeys(models_below(model))
     return list(found)
+
+
+def own_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The keys of a model's section: of a connector's models those that not all have."""
+    if model in _COMMON or not issubclass(model, _COMMON):
+        return model.model_fields
+    return {name: model.model_fields[name] for name in model.__annotations__}
 
 
 def key_of(name: str, field: FieldInfo) -> str:
@@ -71,7 +83,7 @@ def _section(model: type[BaseModel]) -> str:
             _default(field),
             (field.description or "") + _examples(field),
         )
-        for name, field in model.model_fields.items()
+        for name, field in own_fields(model).items()
     ]
     what = sentence(model.__doc__ or "")
     heading = f"### {title_of(model)}\n"

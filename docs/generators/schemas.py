@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from headrace.config.settings import Settings
-from headrace.config.sources import SourceConfig
+from headrace.config.source_models import source_schema
 from headrace.config.star import StarConfig
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -19,7 +19,7 @@ def files() -> dict[str, str]:
         "settings.json": _schema(Settings),
         # Overlays such as development.yaml have only the keys that differ from base.yaml.
         "overlay.json": _with_nothing_required(_schema(Settings)),
-        "source.json": _schema(SourceConfig),
+        "source.json": {"$schema": _DIALECT, **source_schema()},
         "star.json": _schema(StarConfig),
     }
     return {

@@ -184,7 +184,9 @@ def bad_partitions(
 def read_unclaimed() -> str:
     """One line on files that no entity claims or whose day is no partition; else empty."""
     project = load_project()
-    entities = {name: entity for name, (_, entity) in project.entities().items()}
+    entities = project.file_entities()
+    if not entities:
+        return ""
     try:
         listing = landing_of(project).list_files()
     except HeadraceError as error:
@@ -202,8 +204,9 @@ def read_first_steps() -> list[str]:
     last = (partitions.end or datetime.now(UTC).date()) - timedelta(days=1)
     steps = []
     landing = project.expand(project.settings.landing.uri)
-    if "://" not in landing and not any(path.is_file() for path in Path(landing).rglob("*")):
-        expected = [entity.extract.path for _, entity in project.entities().values()]
+    expected = [entity.extract.path for entity in project.file_entities().values()]
+    is_empty = "://" not in landing and not any(p.is_file() for p in Path(landing).rglob("*"))
+    if expected and is_empty:
         steps.append(f"there is no file in {landing}: deliver {', '.join(expected)}")
     steps.append(f"headrace backfill --from {partitions.start} --to {last}   runs all days")
     steps.append("headrace dev   opens Dagster's UI; its sensors run the days of files that arrive")

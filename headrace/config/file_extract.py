@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from headrace.config.extract import Extract
 from headrace.config.model import (
     ColumnName,
     StrictModel,
@@ -186,7 +187,7 @@ _READING_OPTIONS = (
 )
 
 
-class FileExtract(StrictModel):
+class FileExtract(Extract):
     """Files in the landing zone: their paths, and the days that they belong to."""
 
     mode: Literal["files"] = Field(description="Files in the landing zone.")
@@ -284,7 +285,7 @@ class FileExtract(StrictModel):
     def deadlines(self) -> str | None:
         """The deadlines of files, UTC, as a cron expression; None without deadlines."""
         due = self.waits_until(_A_MONDAY)
-        if due is None or self.day_of_file != "name":
+        if due is None or self.day_of_object != "name":
             return None
         later = (due.date() - _A_MONDAY).days
         # Cron counts from Sunday.
@@ -292,7 +293,7 @@ class FileExtract(StrictModel):
         return f"{due.minute} {due.hour} * * {','.join(map(str, days))}"
 
     @property
-    def day_of_file(self) -> Literal["name", "rows", "time"]:
+    def day_of_object(self) -> Literal["name", "rows", "time"]:
         """What determines the day of a row: its file's path, the row, or the modification time."""
         if self.date_fields:
             return "name"
@@ -302,6 +303,28 @@ class FileExtract(StrictModel):
     def delimiter(self) -> str:
         """Text between the columns of a corrupt record."""
         return self.format.delimiter if isinstance(self.format, CsvFormat) else ","
+
+    @property
+    def null_texts(self) -> tuple[str, ...]:
+        """See Extract."""
+        return self.format.null_texts
+
+    @property
+    def day_remedy(self) -> str:
+        """See Extract."""
+        return "give the path {date:…} or the extract partition_by"
+
+    def no_day_of(self, event_time: str) -> str:
+        """See Extract."""
+        return (
+            f"extract.path: names no day: add {{date:…}}, or partition_by: {event_time} beside it, "
+            "since a row's day is that of its event_time"
+        )
+
+    @property
+    def expects_any(self) -> bool:
+        """See Extract."""
+        return not self.optional
 
     @property
     def csv(self) -> CsvFormat:

@@ -11,10 +11,12 @@ from pydantic import ValidationError
 
 from headrace.config.dimension_entities import united_entity
 from headrace.config.document import Document, Place, read_document, read_place, show_place
+from headrace.config.file_source import FileEntity
 from headrace.config.model import StrictModel, nearest
 from headrace.config.partition_grains import with_partitions
 from headrace.config.references import project_problems
 from headrace.config.settings import Secret, Settings
+from headrace.config.source_models import source_model
 from headrace.config.sources import EntityConfig, SourceConfig
 from headrace.config.star import DimensionConfig, StarConfig
 from headrace.config.star_references import (
@@ -69,6 +71,11 @@ class Project:
         dated = with_partitions(self.star, with_event_times(self.star, declared))
         entities = with_joined_columns(self.star, dated)
         return {name: (source, entities[name]) for name, source in sources.items()}
+
+    def file_entities(self) -> dict[str, FileEntity]:
+        """Those of `entities` that are files in the landing zone."""
+        found = {name: entity for name, (_, entity) in self.entities().items()}
+        return {name: entity for name, entity in found.items() if isinstance(entity, FileEntity)}
 
     def dimension_entity(self, dimension: DimensionConfig) -> EntityConfig:
         """The entity of a dimension's rows; of several, one with the columns that it reads."""
@@ -158,7 +165,8 @@ def load_project(environ: Mapping[str, str] = os.environ) -> Project:
 
 def load_source(path: Path) -> SourceConfig:
     """Read one source file; every problem in it is reported at once, as one ConfigError."""
-    return _load(path, SourceConfig)
+    document = read_document(path)
+    return _validated(document.values, source_model(document.values), [document])
 
 
 def located(path: Path, what: str) -> str:

@@ -1,7 +1,7 @@
 """What every configuration model shares: strictness and the shapes of names."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, get_args
 
 from pydantic import (
@@ -88,6 +88,19 @@ class StrictModel(BaseModel):
         if has_bool and types & {int, float} and bool not in types:
             raise ValueError("must be a number, not true or false")
         return value
+
+
+def tag_of(key: str) -> Callable[[Any], Any]:
+    """Reads the key by which a member of a union is chosen.
+
+    pydantic's own discriminators refuse models that validate values before their fields.
+    """
+
+    def tag(value: Any) -> Any:
+        return value.get(key) if isinstance(value, dict) else getattr(value, key, None)
+
+    tag.__name__ = key
+    return tag
 
 
 def _types_in(annotation: Any) -> Iterator[Any]:

@@ -18,7 +18,7 @@ def with_partitions(star: StarConfig, entities: Entities) -> dict[str, EntityCon
     return {
         name: entity.model_copy(update={"partition": "none"})
         if entity.partition is None
-        and entity.extract.day_of_file == "time"
+        and entity.extract.day_of_object == "time"
         and name not in of_facts
         else entity
         for name, entity in entities.items()

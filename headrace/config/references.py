@@ -4,10 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
+from headrace.config.model import unknown_name
 from headrace.config.settings import PartitionSettings, Settings
 from headrace.config.sources import SourceConfig
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig, StarConfig
 from headrace.config.star_references import star_problems
+from headrace.config.table_source import DatabaseSource
 from headrace.warehouse.identifiers import MOST_COLUMNS, MOST_KEY_COLUMNS, SYSTEM_COLUMNS
 
 Fault = tuple[str, str]
@@ -28,6 +30,7 @@ def project_problems(
         sources: By file.
     """
     yield from _source_problems(sources)
+    yield from _connection_problems(settings, sources)
     entities = {f"{s.name}.{e.name}": e for s in sources.values() for e in s.entities}
     for what in star_problems(star, entities):
         yield "star.yaml", what
@@ -79,6 +82,15 @@ def _source_problems(sources: Mapping[Path, SourceConfig]) -> Iterator[Fault]:
             if other != whole:
                 both = f"{whole} and {other} would share the table {table}: rename one of them"
                 yield place, f"entities[{i}].name: {both}"
+
+
+def _connection_problems(
+    settings: Settings, sources: Mapping[Path, SourceConfig]
+) -> Iterator[Fault]:
+    for path, source in sources.items():
+        if isinstance(source, DatabaseSource) and source.connection not in settings.connections:
+            what = unknown_name(source.connection, settings.connections)
+            yield f"sources/{path.name}", f"connection: {what} under `connections` in base.yaml"
 
 
 def target_problems(star: StarConfig) -> Iterator[str]:

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from headrace.config.model import StrictModel
+from headrace.config.model import Name, StrictModel
 
 
 class Secret(StrictModel):
@@ -74,6 +74,19 @@ class PostgresSettings(StrictModel):
     """A Postgres database; without a URL, the embedded server in HEADRACE_HOME."""
 
     url: Secret | None = Field(None, description="Environment variable with a postgresql:// URL.")
+
+
+class ConnectionSettings(StrictModel):
+    """A database that sources read from."""
+
+    url: Secret = Field(
+        description="Environment variable with the URL, such as "
+        "`postgresql://user:password@host:5432/database?sslmode=verify-full`. The user needs to "
+        "read only."
+    )
+    statement_timeout_seconds: int = Field(
+        3600, ge=1, description="A statement that takes longer is cancelled."
+    )
 
 
 class EngineSettings(StrictModel):
@@ -180,6 +193,12 @@ class Settings(StrictModel):
     partitions: PartitionSettings = Field(description="The days that exist.")
     landing: LandingSettings = Field(
         LandingSettings(uri="{home}/landing"), description="Where sources deliver their files."
+    )
+    connections: dict[Name, ConnectionSettings] = Field(
+        default_factory=dict,
+        description="Databases that sources read from, by the name that a source's `connection` "
+        "gives.",
+        examples=[{"shop": {"url": {"env": "SHOP_URL"}}}],
     )
     lake: StorageSettings = Field(
         StorageSettings(uri="{home}/lake"), description="Where the lake's tables are."

@@ -7,12 +7,13 @@ from zoneinfo import available_timezones
 
 from pydantic import (
     Field,
+    SerializeAsAny,
     field_validator,
     model_validator,
 )
 
 from headrace.config.columns import KEY_FORMS, TIMES, ColumnConfig, Form
-from headrace.config.file_extract import CsvFormat, FileExtract
+from headrace.config.extract import Extract
 from headrace.config.model import (
     OWNERS_DESCRIPTION,
     TAGS_DESCRIPTION,
@@ -33,8 +34,6 @@ _FROM_DOUBLE = ("double", "decimal", "int", "bigint")
 _PERIODS = ("day", "week", "month", "year", "none")
 # How a path names each period.
 _CODES = {"day": "{date:%Y-%m-%d}", "month": "{date:%Y-%m}", "year": "{date:%Y}"}
-# Options of an extract that say until when a partition waits for a file.
-_WAITING = ("missing_file", "expected_by", "expected_on", "closed_on")
 
 
 class RowRule(StrictModel):
@@ -85,7 +84,7 @@ class EntityConfig(StrictModel):
         description="Second part of its tables' names. Lower snake case, at most 48 characters."
     )
     description: str = Field("", description="What one row stands for; shown in Dagster's UI.")
-    extract: FileExtract = Field(description="How it is read.")
+    extract: SerializeAsAny[Extract] = Field(description="How it is read.")
     partition: Literal["day", "week", "month", "year", "none"] | None = Field(
         None,
         description="Length of a partition of its tables: `day`, `week` (from Monday), `month`, "
@@ -159,8 +158,8 @@ class EntityConfig(StrictModel):
         names = [column.name for column in self.columns]
         if again := _second(names):
             raise ValueError(f"columns[{again}].name: '{names[again]}' is declared twice")
-        times = {"event_time": self.event_time, "extract.partition_by": self.extract.partition_by}
-        days = {place: name for place, name in times.items() if name is not None}
+        days = self.extract.time_columns
+        days |= {"event_time": self.event_time} if self.event_time is not None else {}
         wanted = {"key": self.key, **{place: (name,) for place, name in days.items()}}
         for place, used in wanted.items():
             if unknown := sorted({*used} - {*names, *PLACE}):
@@ -170,11 +169,8 @@ class EntityConfig(StrictModel):
                 )
         if len({*self.key}) < len(self.key):
             raise ValueError(f"key: {', '.join(self.key)}: names a column twice")
-        if self.event_time is not None and self.extract.day_of_file == "time":
-            raise ValueError(
-                f"extract.path: names no day: add {{date:…}}, or partition_by: {self.event_time} "
-                "beside it, since a row's day is that of its event_time"
-            )
+        if self.event_time is not None and self.extract.day_of_object == "time":
+            raise ValueError(self.extract.no_day_of(self.event_time))
         for place, name in days.items():
             if self.column(name).type not in TIMES:
                 raise ValueError(f"{place}: '{name}' says the day, and is no date or timestamp")
@@ -218,14 +214,14 @@ class EntityConfig(StrictModel):
         """The grain of its raw and processed tables."""
         if self.partition is None:
             return Grain.DAY
-        if self.partition == "none" and self.extract.day_of_file == "time":
+        if self.partition == "none" and self.extract.day_of_object == "time":
             return Grain.SPARSE
         return Grain(self.partition)
 
     def expects_file(self, partition: date) -> bool:
         """Whether a file of a partition is expected, by weekdays and closed days."""
         if self.grain == Grain.NONE:
-            return not self.extract.optional
+            return self.extract.expects_any
         return any(map(self.extract.expects_file, self.grain.days_of(partition)))
 
     def waits_until(self, partition: date) -> datetime | None:
@@ -245,10 +241,10 @@ class EntityConfig(StrictModel):
     def _periods_are_known(self) -> Self:
         """Refuse a partition that follows neither from the path nor from the rows."""
         extract = self.extract
-        if extract.day_of_file == "time" and self.partition in ("week", "month", "year"):
+        if extract.day_of_object == "time" and self.partition in ("week", "month", "year"):
             raise ValueError(
-                f"partition: {self.partition}: neither files nor rows say a day: give the path "
-                "{date:…} or the extract partition_by, or leave partition out"
+                f"partition: {self.partition}: neither files nor rows say a day: "
+                f"{extract.day_remedy}, or leave partition out"
             )
         named, wanted = extract.named_period, self.partition or "day"
         if named is not None and _PERIODS.index(named) > _PERIODS.index(wanted):
@@ -261,58 +257,10 @@ class EntityConfig(StrictModel):
             )
         return self
 
-    @model_validator(mode="after")
-    def _waiting_options_have_a_use(self) -> Self:
-        """Refuse options that say until when a file is waited for, where none is."""
-        extract = self.extract
-        given = [name for name in _WAITING if name in extract.model_fields_set]
-        if given and extract.day_of_file != "name":
-            day = "rows say the day" if extract.partition_by else "files name no day"
-            raise ValueError(
-                f"extract.{given[0]}: is for a path with {{date:…}}; here {day}, and no partition "
-                f"waits for a file: drop {' and '.join(given)}"
-            )
-        useless = [name for name in given if name != "missing_file"]
-        if useless and extract.missing_file == "empty":
-            raise ValueError(
-                f"extract.{useless[0]}: has no effect beside `missing_file: empty`, by which every "
-                f"partition without a file is empty at once: drop {' and '.join(useless)}, or "
-                "missing_file"
-            )
-        useless = [name for name in ("expected_on", "closed_on") if name in given]
-        if useless and self.partition in ("month", "year", "none"):
-            raise ValueError(
-                f"extract.{useless[0]}: says of which days there is a file; with `partition: "
-                f"{self.partition}` one file is expected whatever the days: drop "
-                f"{' and '.join(useless)}"
-            )
-        if self.partition == "none" and "expected_by" in given:
-            raise ValueError(
-                "extract.expected_by: counts from the last day of a partition, and `partition: "
-                "none` has none: drop it"
-            )
-        return self
-
     @property
     def day_column(self) -> str | None:
         """The column whose day is the row's partition; None if only its file determines the day."""
         return self.event_time or self.extract.partition_by
-
-    @model_validator(mode="after")
-    def _fields_have_columns(self) -> Self:
-        form = self.extract.format
-        fields = form.header if isinstance(form, CsvFormat) else None
-        if isinstance(fields, tuple):
-            for column in self.columns:
-                count = sum(fields.count(name) for name in column.source_names)
-                if count > 1 or (not count and not column.may_be_absent):
-                    times = "more than once" if count else "not"
-                    near = "" if count else did_you_mean(column.source_name, fields)
-                    raise ValueError(
-                        f"extract.format.header: {column.source_name} is {times} among the fields "
-                        f"of format.header{near}"
-                    )
-        return self
 
     def column(self, name: str) -> ColumnConfig:
         """The column called `name`; KeyError if there is none."""
@@ -360,53 +308,23 @@ class EntityConfig(StrictModel):
         )
 
 
-def _in_parquet(entity: object) -> object:
-    if not isinstance(entity, dict) or not isinstance(extract := entity.get("extract"), dict):
-        return entity
-    form = extract.get("format", {})
-    if not isinstance(form, dict) or "type" in form:
-        return entity
-    return entity | {"extract": extract | {"format": form | {"type": "parquet"}}}
-
-
 class SourceConfig(StrictModel):
-    """One source: a connector and its entities."""
+    """One source: a connector and its entities. Each connector has a model derived from this."""
 
     name: Name = Field(
         description="First part of its tables' names. Lower snake case, at most 48 characters."
     )
-    connector: Literal["files", "parquet_files"] = Field(
-        description="The kind of source: `files`, delimited text in the landing zone; or "
-        "`parquet_files`, Parquet files there, whose values have types."
-    )
+    connector: str = Field(description="The kind of source.")
     description: str = Field("", description="What the source is.")
-    entities: tuple[EntityConfig, ...] = Field(
+    entities: tuple[SerializeAsAny[EntityConfig], ...] = Field(
         min_length=1, description="Its tables, file sets or topics."
     )
     owners: tuple[Owner, ...] = Field((), description=OWNERS_DESCRIPTION)
     tags: dict[TagName, TagValue] = Field(default_factory=dict, description=TAGS_DESCRIPTION)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _format_of_connector(cls, values: object) -> object:
-        """Set the format's type for the connector `parquet_files`."""
-        if not isinstance(values, dict) or values.get("connector") != "parquet_files":
-            return values
-        entities = values.get("entities")
-        if not isinstance(entities, list):
-            return values
-        return values | {"entities": [_in_parquet(entity) for entity in entities]}
-
-    @model_validator(mode="after")
-    def _formats_fit(self) -> Self:
-        kind = "parquet" if self.connector == "parquet_files" else "csv"
-        for entity in self.entities:
-            if entity.extract.format.type != kind:
-                raise ValueError(
-                    f"entities[{entity.name}].extract.format.type: connector {self.connector} "
-                    f"reads {kind}, not {entity.extract.format.type}: drop it, or correct connector"
-                )
-        return self
+    def kind_of(self, entity: EntityConfig) -> str:  # noqa: ARG002
+        """Dagster's kind of an entity's asset, which the UI shows."""
+        return self.connector
 
     def owned(self, entity: EntityConfig) -> EntityConfig:
         """The entity with the owners and tags that it inherits from its source."""

@@ -312,7 +312,7 @@ def _other_days(where: str, fact: FactConfig, entity: EntityConfig) -> Iterator[
     """A fact whose event time is not the column that determines the entity's partitions."""
     if fact.event_time is None:
         return
-    if entity.extract.day_of_file == "time":
+    if entity.extract.day_of_object == "time":
         yield (
             f"{where}.event_time: neither files nor rows of {fact.entity} say a day: give its "
             f"extract `partition_by: {fact.event_time}`"

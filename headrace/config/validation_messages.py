@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from headrace.config.document import Place, read_place
 from headrace.config.model import did_you_mean, nearest
 from headrace.config.settings import Secret
+from headrace.config.source_models import MODELS
 
 _MONTH_DAY = r"^(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])$"
 # What a pattern of headrace.config.model means; pydantic would show the regular expression.
@@ -24,6 +25,8 @@ _SHAPES = {
     r"^[\w.]+:\w+$": "must be package.module:function",
     r"^sc://": "must be the URL of a Spark Connect server, sc://host:port",
     r"^[A-Z][A-Z0-9_]*$": "must be the name of an environment variable, such as WAREHOUSE_URL",
+    r"^\d{1,6}[smhd]$": "must be a number and a unit, such as 30s, 10m, 2h or 1d",
+    r"^[^.\s][^.]*(?:\.[^.]*[^.\s])?$": "must be a table, such as orders or public.orders",
     r"^(?:\d{1,3}d )?(?:[01]\d|2[0-3]):[0-5]\d$": "must be a time of day, such as 06:00, or days "
     "and a time, such as 3d 12:00",
     _MONTH_DAY: "must be a date, such as 2024-12-25, or a month and day that exist, such as 12-25",
@@ -47,7 +50,7 @@ _TYPES = {
     "string_type": "text",
 }
 # pydantic's names of members of a union, in its locations.
-_TAGS = {"csv", "parquet", "str", "int", "bool", "float", "date"}
+_TAGS = {"csv", "parquet", "full", "watermark", "str", "int", "bool", "float", "date"}
 # Keys of earlier versions: the keys that replace them.
 _RENAMED_KEYS = {
     "overwritten": ("type1",),
@@ -99,6 +102,7 @@ _BY_ENVIRONMENT = (
     "must be {env: NAME}, with the name of an environment variable that holds the value; a name is "
     "capitals, digits and _, such as WAREHOUSE_URL"
 )
+_MISSING = {"missing", "union_tag_not_found"}
 _FOLLOWS = {"too_short", "missing"}
 # A key below a model's own, such as `min_rows` or `columns[2].name`.
 _PATH = re.compile(r"\w+(?:\[\d+\])?(?:\.\w+)*")
@@ -115,7 +119,7 @@ class Fault:
 def faults_in(error: ValidationError, values: object, model: type[BaseModel]) -> list[Fault]:
     """Every fault once: a union tells one for each of its members, a list that lost entries two."""
     problems: list[Any] = list(error.errors())
-    places = [place_in(values, problem["loc"]) for problem in problems]
+    places = [_place_of(values, problem) for problem in problems]
     found: dict[tuple[Place, str], None] = {}
     meant = {
         (*place[:-1], near)
@@ -199,6 +203,14 @@ def _value_at(values: object, place: Place) -> object:
     return at
 
 
+def _place_of(values: object, problem: Mapping[str, Any]) -> Place:
+    """Where a problem lies: one of a union's discriminator at that key."""
+    place = place_in(values, problem["loc"])
+    if not problem["type"].startswith("union_tag_"):
+        return place
+    return (*place, problem["ctx"]["discriminator"].removesuffix("()"))
+
+
 def place_in(values: object, loc: Sequence[str | int]) -> Place:
     """Where in the YAML a pydantic location lies.
 
@@ -240,8 +252,9 @@ def _explain(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
     if kind == "string_pattern_mismatch":
         shape = _SHAPES.get(problem["ctx"]["pattern"], problem["msg"])
         return f"{_quoted(value)} {shape}{did_you_mean(str(value), ())}"
-    if kind == "missing" or value is None:
-        return "is missing" if kind == "missing" else "is empty: give it a value, or drop the key"
+    if kind in _MISSING or value is None:
+        is_there = kind not in _MISSING
+        return "is empty: give it a value, or drop the key" if is_there else "is missing"
     said = str(problem["msg"]).removeprefix("Value error, ")
     message = _WANTED.get(kind) or said.replace("Input should be", "must be")
     if kind == "string_too_long":
@@ -302,6 +315,8 @@ def _not_one_of(problem: Mapping[str, Any]) -> str:
     expected = context.get("expected") or context["expected_tags"]
     word = context.get("tag") or problem.get("input")
     names = [name.strip("' ") for name in expected.replace(" or ", ",").split(",")]
+    if problem["loc"] == ("connector",):
+        names = [*MODELS]  # The model that was tried knows its own connectors only.
     shown = ", ".join(names)
     if isinstance(word, bool):
         spelled = "yes and on" if word else "no and off"

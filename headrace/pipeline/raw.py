@@ -48,7 +48,7 @@ class RawStep:
         same day at the same time.
 
         Raises:
-            SourceUnavailableError: The landing zone does not answer.
+            SourceUnavailableError: The source does not answer.
             ConfigError: The table was captured with partitions of another grain.
         """
         self._require_grain()
@@ -91,8 +91,8 @@ class RawStep:
     def _captured(self, days: Sequence[date]) -> dict[date, Sequence[CapturedVersion]]:
         if not self.table.exists():
             return {}
-        # If the modification time gives a file's day, its earlier version may be on any day.
-        by_time = self.entity.extract.day_of_file == "time"
+        # If an object's time gives its day, its earlier version may be on any day.
+        by_time = self.entity.extract.day_of_object == "time"
         captured = self.table.scan(None if by_time else days).files_by_day
         return {day: captured_versions(files) for day, files in captured.items()}
 

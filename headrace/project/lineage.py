@@ -28,8 +28,8 @@ def raw_lineage(project: Project, name: str) -> AssetLineage:
     """Lineage of the captured rows of `source.entity`; its connector records the inputs."""
     entity, partitions = project.entities()[name][1], project.settings.partitions
     read = [(column.name, *column.source_names, column.may_be_absent) for column in entity.columns]
-    # Files without a date belong to the first partition, so that its start matters.
-    is_undated = entity.extract.day_of_file != "name"
+    # Objects without a date belong to the first partition, so that its start matters.
+    is_undated = entity.extract.day_of_object != "name"
     window = [PartitionSettings(start=partitions.start)] if is_undated else []
     how = [entity.extract, read, *window, *([entity.partition] if entity.partition else [])]
     return AssetLineage(f"{RAW}/{table_of(name)}", code_version(*how), grain=entity.grain)

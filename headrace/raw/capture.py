@@ -162,13 +162,14 @@ def capture(
             outcomes.append(outcome)
             done += len(unit.partitions)
             progress.report(run.asset, done, total)
+    window = _window(outcomes)
     return replace(
-        _window(outcomes),
+        window,
         held=plan.held,
         overdue=plan.overdue,
         notices=plan.notices,
         remarks=plan.remarks,
-        state=connector.state_after(plan, state),
+        state=connector.state_after(plan, state, {*window.failed, *plan.held}),
     )
 
 

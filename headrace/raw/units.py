@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
+import pyarrow as pa
 import structlog
 
 from headrace.config.settings import PartitionSettings
@@ -19,6 +20,7 @@ from headrace.errors import (
 from headrace.raw import lineage_columns as rows
 from headrace.raw.lineage_columns import ObjectStamp
 from headrace.raw.manifest import file_name, footer_of
+from headrace.raw.repeated_rows import LatestRows, read_latest_rows, without_repeated
 from headrace.raw.writer import DataFolder, ObjectWriter, PartitionWriter
 from headrace.schema import TableSchema
 from headrace.sources.base import (
@@ -167,6 +169,7 @@ class _UnitStaging:
         self._duplicates: list[DuplicateObject] = []
         self._unplaced: dict[str, int] = {}
         self._outside: dict[str, int] = {}
+        self._latest: dict[date, LatestRows] = {}
         self._failed: dict[date, HeadraceError] = {}
 
     @property
@@ -177,7 +180,8 @@ class _UnitStaging:
     def add(self, source_object: SourceObject) -> None:
         """Read an object and store the versions of it that are new."""
         stamp = self._stamp(source_object)
-        writer = ObjectWriter(self._schema)
+        overlap = self.unit.overlap
+        writer = ObjectWriter(self._schema, (overlap.column,) if overlap else ())
         try:
             self._read(source_object, stamp, writer)
             for day in self._current:
@@ -222,8 +226,24 @@ class _UnitStaging:
                 _add(self._unplaced, name, dated.without_day)
             _add(self._outside, name, dated.outside)
             for day, part in rows.by_day(dated, wanted, stamp, self._schema):
-                writer.add(day, part)
+                writer.add(day, self._new_of(day, part))
         writer.finish()
+
+    def _new_of(self, day: date, part: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows without those that the partition holds already, of a unit with an overlap."""
+        if self.unit.overlap is None:
+            return part
+        capture = self._capture
+        if day not in self._latest:
+            self._latest[day] = read_latest_rows(
+                capture.folder,
+                day,
+                capture.captured.get(day, ()),
+                capture.entity,
+                capture.schema,
+                self.unit.overlap,
+            )
+        return without_repeated(part, self._latest[day], capture.entity)
 
     def _version(self, written: PartitionWriter | None, stamp: ObjectStamp) -> CapturedVersion:
         return CapturedVersion(
@@ -244,7 +264,9 @@ class _UnitStaging:
             return
         if not version.rows and not (before and before.rows):
             return  # The object never had rows in the partition.
-        if version.rows and any(v.content_id == version.content_id for v in with_rows):
+        # With an overlap an equal object is what a row returned to, not a second delivery.
+        is_once = self.unit.overlap is None
+        if is_once and version.rows and any(v.content_id == version.content_id for v in with_rows):
             self._duplicates.append(DuplicateObject(day, stamp.source_object.name))
         if written is None or not version.rows:
             written = PartitionWriter(self._schema)

@@ -64,7 +64,9 @@ class DataFolder:
 class _Encoding:
     """A Parquet file under construction, in memory or on disk, that has no name yet."""
 
-    def __init__(self, schema: pa.Schema, first: pa.Table, *, are_all: bool) -> None:
+    def __init__(
+        self, schema: pa.Schema, bounded: Sequence[str], first: pa.Table, *, are_all: bool
+    ) -> None:
         self.sink = _sink(first.nbytes if are_all else None)
         has_many = first.num_rows >= _ROWS_FOR_DICTIONARIES
         is_small = are_all and first.num_rows < _ROWS_FOR_ZSTD
@@ -76,7 +78,7 @@ class _Encoding:
             compression="snappy" if is_small else "zstd",
             compression_level=None if is_small else 1,
             use_dictionary=[f.name for f in schema if _has_dictionary(f, has_many=has_many)],
-            write_statistics=[*_BOUNDED],
+            write_statistics=[*_BOUNDED, *bounded],
             # Arrow's own copy of the schema would make readers of Arrow see dictionaries.
             store_schema=False,
         )
@@ -100,10 +102,13 @@ class _Encoding:
 
 
 class PartitionWriter:
-    """Writes the rows of one source object in one partition as one Parquet file."""
+    """Writes the rows of one source object in one partition as one Parquet file.
 
-    def __init__(self, schema: pa.Schema) -> None:
-        self._schema = schema
+    Columns that are `bounded` have bounds in each row group, besides the partition's.
+    """
+
+    def __init__(self, schema: pa.Schema, bounded: Sequence[str] = ()) -> None:
+        self._schema, self._bounded = schema, bounded
         self._encoding: _Encoding | None = None
         self._nulls: Counter[str] = Counter()
         self._content = hashlib.sha256()
@@ -122,7 +127,9 @@ class PartitionWriter:
         self._nulls.update({n: table.column(n).null_count for n in self._schema.names})
         self.rows += table.num_rows
         with _writing(_temporary()):
-            encoding = self._encoding or _Encoding(self._schema, table, are_all=are_all)
+            encoding = self._encoding or _Encoding(
+                self._schema, self._bounded, table, are_all=are_all
+            )
             self._encoding = encoding
             encoding.writer.write_table(table, row_group_size=table.num_rows)
 
@@ -167,14 +174,16 @@ class PartitionWriter:
 class ObjectWriter:
     """Writes the rows of one source object by partition, buffered until row groups are full."""
 
-    def __init__(self, schema: pa.Schema) -> None:
-        self._schema = schema
+    def __init__(self, schema: pa.Schema, bounded: Sequence[str] = ()) -> None:
+        self._schema, self._bounded = schema, bounded
         self._waiting: dict[date, list[pa.RecordBatch]] = {}
         self._waiting_bytes = 0
         self.by_partition: dict[date, PartitionWriter] = {}
 
     def add(self, day: date, batch: pa.RecordBatch) -> None:
         """Buffer rows of a day."""
+        if not batch.num_rows:
+            return
         self._waiting.setdefault(day, []).append(batch)
         self._waiting_bytes += batch.nbytes
         if self._waiting_bytes >= _WAITING_BYTES:
@@ -188,7 +197,7 @@ class ObjectWriter:
         for day, batches in self._waiting.items():
             are_all = are_last and day not in self.by_partition
             if day not in self.by_partition:
-                self.by_partition[day] = PartitionWriter(self._schema)
+                self.by_partition[day] = PartitionWriter(self._schema, self._bounded)
             self.by_partition[day].write(batches, are_all=are_all)
         self._waiting.clear()
         self._waiting_bytes = 0

@@ -72,6 +72,20 @@ class SourceObject:
 
 
 @dataclass(frozen=True)
+class Overlap:
+    """Rows that earlier captures may have read already; raw stores none of them twice.
+
+    Attributes:
+        column: A time column of the entity.
+        since: A row was read before only if its value there is at or after this instant, or NULL.
+            None: whatever its value is.
+    """
+
+    column: str
+    since: datetime | None = None
+
+
+@dataclass(frozen=True)
 class ReadUnit:
     """Objects that are read one after another. Units are read in parallel.
 
@@ -80,11 +94,14 @@ class ReadUnit:
         objects: In the order of their deliveries.
         split_by: Column that determines the partition of a row; None: all rows belong to the only
             partition of the unit.
+        overlap: Which of its rows raw may hold already, where the source repeats some. Raw drops a
+            row if the latest row of its key that it holds in the partition is equal.
     """
 
     partitions: tuple[date, ...]
     objects: tuple[SourceObject, ...]
     split_by: str | None = None
+    overlap: Overlap | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +116,7 @@ class CapturePlan:
         overdue: Partitions (of `units` or `unchanged`) whose delivery did not arrive in time.
         notices: Warnings that fail no partition: text to the objects that it is about.
         remarks: Lines that go to the run's log only.
+        memo: What the connector needs in `state_after`; raw passes it back unread.
     """
 
     units: tuple[ReadUnit, ...]
@@ -108,6 +126,7 @@ class CapturePlan:
     overdue: tuple[date, ...] = ()
     notices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    memo: Any = None
 
 
 @dataclass(frozen=True)
@@ -189,8 +208,26 @@ class Connector(Protocol):
         """
         ...
 
-    def state_after(self, plan: CapturePlan, state: CaptureState) -> Mapping[str, str]:
-        """The state to commit together with the rows that the plan read: a few short texts."""
+    def state_after(
+        self, plan: CapturePlan, state: CaptureState, failed: Collection[date]
+    ) -> Mapping[str, str]:
+        """The state to commit together with the rows that the plan read: a few short texts.
+
+        Args:
+            plan: The plan.
+            state: What raw held before it.
+            failed: Partitions that could not be captured; their rows are not in the commit.
+        """
+        ...
+
+    def pending_partitions(self, state: CaptureState, run: CaptureRun) -> set[date]:
+        """The partitions that have rows which no capture has read, as far as the source tells.
+
+        Empty for a source whose deliveries are watched otherwise (files), and for one that does
+        not tell. A partition that is named needlessly costs a capture that finds nothing.
+
+        Raises: as `plan` does.
+        """
         ...
 
     def sparse_partitions(self, state: CaptureState, run: CaptureRun) -> set[date]:

@@ -195,6 +195,6 @@ def _day(entity: EntityConfig) -> Column:
 
 
 def _text(column: ColumnConfig, entity: EntityConfig) -> Column:
-    null_texts = (*entity.extract.format.null_texts, *column.null_texts)
+    null_texts = (*entity.extract.null_texts, *column.null_texts)
     text = F.col(column.name)
     return F.when(~F.trim(text).isin(*null_texts), text) if null_texts else text

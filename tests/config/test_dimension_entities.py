@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from headrace.config.dimension_entities import united_entity
+from headrace.config.file_source import FileEntity
 from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig, StarConfig
 from headrace.config.star_references import star_problems
@@ -29,7 +30,7 @@ def entity(columns: dict[str, Any], **more: Any) -> EntityConfig:
         for name, kind in columns.items()
     ]
     extract = {"mode": "files", "path": "c-{date:%Y-%m-%d}.csv"}
-    return EntityConfig.model_validate(
+    return FileEntity.model_validate(
         {"name": "e", "extract": extract, "key": ["id", "at"], "columns": declared, **more}
     )
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from headrace.config.file_source import FileEntity
 from headrace.config.sources import EntityConfig
 from headrace.config.star import StarConfig
 from headrace.config.star_references import star_problems
@@ -12,7 +13,7 @@ LOCAL, INSTANT, DAY = "timestamp", "timestamptz", "date"
 
 
 def entity(name: str, time: str, zone: str | None) -> EntityConfig:
-    return EntityConfig.model_validate(
+    return FileEntity.model_validate(
         {
             "name": name,
             "extract": {"mode": "files", "path": f"{name}-{{date:%Y-%m-%d}}.csv"},

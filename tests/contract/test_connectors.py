@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
+from headrace.config.file_source import FileEntity, FilesSource
 from headrace.config.settings import PartitionSettings
-from headrace.config.sources import EntityConfig, SourceConfig
 from headrace.raw.capture import CapturedWindow, capture, raw_schema
 from headrace.raw.manifest import (
     CaptureRecord,
@@ -63,7 +63,7 @@ class Kind:
     suffix: str
     write: Callable[[pa.Table], bytes]
 
-    def entity(self, **changes: Any) -> EntityConfig:
+    def entity(self, **changes: Any) -> FileEntity:
         columns = [
             {"name": "id", "type": "bigint"},
             {"name": "name", "type": "string"},
@@ -78,7 +78,7 @@ class Kind:
             **changes,
         }
         source = {"name": "shop", "connector": self.connector, "entities": [document]}
-        return SourceConfig.model_validate(source).entities[0]
+        return FilesSource.model_validate(source).entities[0]
 
 
 KINDS = {

@@ -8,7 +8,7 @@ from typer.main import get_command
 
 from headrace.cli.app import app
 from headrace.config.settings import Settings
-from headrace.config.sources import SourceConfig
+from headrace.config.source_models import parse_source
 from tests.docs.conftest import Page, find_pages
 
 COMMAND = re.compile(
@@ -91,7 +91,7 @@ def test_every_make_target_in_the_text_exists(root: Path, pages: list[Page]) -> 
 def test_the_readmes_source_is_one_that_the_configuration_takes(root: Path) -> None:
     (block,) = Page(root / "README.md").blocks("yaml")
     assert len(block.splitlines()) == 5
-    source = SourceConfig.model_validate(yaml.safe_load(block))
+    source = parse_source(yaml.safe_load(block))
     assert [entity.name for entity in source.entities] == ["orders"]
 
 

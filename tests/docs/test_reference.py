@@ -11,11 +11,11 @@ from typer.main import get_command
 from docs.generate import REFERENCE, WRITTEN, pages
 from docs.generators import checks
 from docs.generators.commands import command_names
-from docs.generators.configuration import ROOTS, key_of, models_below, title_of
+from docs.generators.configuration import ROOTS, key_of, models_below, own_fields, title_of
 from headrace.cli.app import app
 from headrace.quality.registry import CHECKS
 
-MODELS = {model for root in ROOTS.values() for model in models_below(root)}
+MODELS = {model for root in ROOTS.values() for model in models_below(*root)}
 
 
 def test_the_generated_pages_are_up_to_date() -> None:
@@ -36,7 +36,7 @@ def test_every_key_of_the_configuration_has_its_line_and_a_meaning() -> None:
     missing = [
         f"{model.__name__}.{name}"
         for model in MODELS
-        for name, field in model.model_fields.items()
+        for name, field in own_fields(model).items()
         if f"\n| `{key_of(name, field)}` |" not in by_title[title_of(model)]
         or not field.description
     ]

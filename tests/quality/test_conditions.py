@@ -3,7 +3,7 @@
 import pytest
 from pyspark.sql import SparkSession
 
-from headrace.config.sources import EntityConfig
+from headrace.config.file_source import FileEntity
 from headrace.quality.conditions import Condition, condition_faults, condition_schema
 from headrace.schema import Column, TableSchema
 
@@ -57,7 +57,7 @@ def test_what_can_be_judged_of_a_row_is_no_fault(spark: SparkSession) -> None:
 
 
 def test_a_condition_may_use_every_lineage_column(spark: SparkSession) -> None:
-    entity = EntityConfig.model_validate(
+    entity = FileEntity.model_validate(
         {
             "name": "orders",
             "extract": {"mode": "files", "path": "orders.csv"},

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from headrace.config.file_source import FileEntity
 from headrace.config.settings import PartitionSettings
-from headrace.config.sources import EntityConfig
 from headrace.raw.capture import CapturedWindow, capture
 from headrace.raw.manifest import captured_versions, current_files
 from headrace.raw.writer import DataFolder
@@ -37,7 +37,7 @@ FILE = "orders/orders-2017-01-01.csv"
 NEXT_FILE = "orders/orders-2017-01-02.csv"
 
 
-def entity(**changes: Any) -> EntityConfig:
+def entity(**changes: Any) -> FileEntity:
     """Orders by day: id, name, amount. `extract` replaces parts of the extract alone."""
     extract = {"mode": "files", "path": "orders/orders-{date:%Y-%m-%d}.csv"}
     extract |= changes.pop("extract", {})
@@ -49,10 +49,10 @@ def entity(**changes: Any) -> EntityConfig:
         {"name": "amount", "type": "decimal(12,2)"},
     ]
     document = {"name": "orders", "extract": extract, "key": ["id"], "columns": columns}
-    return EntityConfig.model_validate(document | changes)
+    return FileEntity.model_validate(document | changes)
 
 
-def undated(**changes: Any) -> EntityConfig:
+def undated(**changes: Any) -> FileEntity:
     """Orders whose rows say their day."""
     columns = [
         {"name": "id", "type": "bigint"},
@@ -65,7 +65,7 @@ def undated(**changes: Any) -> EntityConfig:
 class Raw:
     """A landing folder and what was captured from it, capture after capture."""
 
-    def __init__(self, folder: Path, described: EntityConfig) -> None:
+    def __init__(self, folder: Path, described: FileEntity) -> None:
         self.entity = described
         self.landing = folder / "landing"
         self.landing.mkdir()

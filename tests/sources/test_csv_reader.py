@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from headrace.config.sources import EntityConfig
+from headrace.config.file_source import FileEntity
 from headrace.errors import SourceRejectedError, SourceUnavailableError
 from headrace.sources.files.csv_reader import read_csv
 from tests.raw.building import entity
@@ -20,7 +20,7 @@ CANARY = "canary"
 
 def rows_of(
     content: bytes,
-    described: EntityConfig | None = None,
+    described: FileEntity | None = None,
     block: int = 2**20,
     longest: int = 2**20,
 ) -> list[dict[str, Any]]:
@@ -28,7 +28,7 @@ def rows_of(
     return [row for batch in batches for row in batch.to_pylist()]
 
 
-def values(content: bytes, described: EntityConfig | None = None, block: int = 2**20) -> list[Any]:
+def values(content: bytes, described: FileEntity | None = None, block: int = 2**20) -> list[Any]:
     """The declared columns of the good rows."""
     rows = rows_of(content, described, block)
     assert [row for row in rows if row["_corrupt_record"] is not None] == []
@@ -46,7 +46,7 @@ def corrupt(content: bytes, block: int = 2**20) -> list[Any]:
 
 def rejection(
     content: bytes,
-    described: EntityConfig | None = None,
+    described: FileEntity | None = None,
     block: int = 2**20,
     longest: int = 2**20,
 ) -> str:
@@ -60,7 +60,7 @@ def rejection(
     return text
 
 
-def formatted(**form: Any) -> EntityConfig:
+def formatted(**form: Any) -> FileEntity:
     return entity(extract={"format": form})
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.config.sources import EntityConfig
+from headrace.config.file_source import FileEntity
 from headrace.sources.files.csv_reader import read_csv
 from headrace.sources.files.csv_records import (
     ESCAPED_QUOTE,
@@ -23,7 +23,7 @@ from tests.sources.naive_csv import Row, naive_rows
 _TWO = entity(columns=[{"name": "id", "type": "string"}, {"name": "name", "type": "string"}])
 
 
-def rows_of(text: str, described: EntityConfig, chunk: int = 2**20) -> list[Row]:
+def rows_of(text: str, described: FileEntity, chunk: int = 2**20) -> list[Row]:
     """The rows of a text without its header, as the naive reader gives them."""
     names = [column.name for column in described.columns]
     content = ",".join(names) + "\n" + text
@@ -40,14 +40,14 @@ def rows_of(text: str, described: EntityConfig, chunk: int = 2**20) -> list[Row]
     ]
 
 
-def unnumbered(text: str, described: EntityConfig, chunk: int = 2**20) -> list[Any]:
+def unnumbered(text: str, described: FileEntity, chunk: int = 2**20) -> list[Any]:
     """The rows, of which none is missing, without their numbers."""
     rows = rows_of(text, described, chunk)
     assert [row[0] for row in rows] == list(range(2, len(rows) + 2))
     return [row[1:] for row in rows]
 
 
-def limited(max_line_breaks: int) -> EntityConfig:
+def limited(max_line_breaks: int) -> FileEntity:
     return entity(extract={"format": {"max_line_breaks": max_line_breaks}})
 
 

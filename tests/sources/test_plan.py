@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from headrace.config.file_source import FileEntity
 from headrace.config.settings import PartitionSettings
-from headrace.config.sources import EntityConfig
 from headrace.sources.base import Captured, CapturedVersion, CapturePlan, CaptureRun
 from headrace.sources.files.landing import StoredFile
 from headrace.sources.files.plan import OTHER_DAYS, listing_id, path_id, plan_files
@@ -26,13 +26,13 @@ def named(day: date, version: str = "1") -> StoredFile:
     return file(f"orders/orders-{day}.csv", version)
 
 
-def captured(stored: StoredFile, described: EntityConfig | None = None) -> CapturedVersion:
+def captured(stored: StoredFile, described: FileEntity | None = None) -> CapturedVersion:
     as_read = listing_id(stored, described or entity(), DAYS_THAT_EXIST)
     return CapturedVersion(WRITTEN, path_id(stored), "c" * 16, as_read, 5)
 
 
 def planned(
-    described: EntityConfig,
+    described: FileEntity,
     listing: list[StoredFile],
     known: Captured,
     days: list[date],
@@ -101,7 +101,7 @@ def test_a_day_without_a_file_is_held_unless_something_else_is_declared() -> Non
         "extract": {"mode": "files", "path": "{date:%Y-%m-%d}.csv"},
     }
     plain |= {"key": ["id"], "columns": [{"name": "id", "type": "bigint"}]}
-    assert [*planned(EntityConfig.model_validate(plain), [], {}, [DAY]).held] == [DAY]
+    assert [*planned(FileEntity.model_validate(plain), [], {}, [DAY]).held] == [DAY]
 
 
 def test_days_on_which_no_file_is_expected_are_empty_without_one() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
+from headrace.config.file_source import FileEntity
 from headrace.config.sources import EntityConfig
 from headrace.engine.types import spark_schema
 from headrace.raw.capture import raw_schema
@@ -18,7 +19,7 @@ STAMP = RunStamp("run", "code", "2024-01-03T00:00:00+00:00")
 
 def entity(*columns: Mapping[str, Any], **options: object) -> EntityConfig:
     """An entity of these columns, after `id`, which is its key."""
-    return EntityConfig.model_validate(
+    return FileEntity.model_validate(
         {
             "name": "orders",
             "extract": {"mode": "files", "path": "orders-{date:%Y-%m-%d}.csv"},

@@ -6,6 +6,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from headrace.config.file_source import FileEntity
 from headrace.config.sources import EntityConfig
 from headrace.engine.types import spark_schema
 from headrace.raw.capture import raw_schema
@@ -31,7 +32,7 @@ CUSTOMERS = {
 
 
 def entity(**changes: object) -> EntityConfig:
-    return EntityConfig.model_validate(CUSTOMERS | changes)
+    return FileEntity.model_validate(CUSTOMERS | changes)
 
 
 def raw(spark: SparkSession, *rows: tuple[str | None, str | None]) -> DataFrame:

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
+from headrace.config.file_source import FileEntity
 from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig
 from headrace.engine.types import spark_schema
@@ -16,7 +17,7 @@ from headrace.standardize.schemas import processed_schema
 from headrace.star.scd2.change_events import REFERENCE_TIME
 from headrace.star.scd2.dimensions import BEGINNING, Versions, dimension_schema
 
-ENTITY = EntityConfig.model_validate(
+ENTITY = FileEntity.model_validate(
     {
         "name": "products",
         "extract": {"mode": "files", "path": "p-{date:%Y-%m-%d}.csv"},

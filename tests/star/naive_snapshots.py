@@ -7,12 +7,12 @@ from decimal import Decimal
 
 import pyarrow as pa
 
-from headrace.config.sources import EntityConfig
+from headrace.config.file_source import FileEntity
 from headrace.config.star import FactConfig
 from headrace.standardize.schemas import processed_schema
 
 FIRST = date(2017, 1, 1)
-ENTITY = EntityConfig.model_validate(
+ENTITY = FileEntity.model_validate(
     {
         "name": "stock",
         "extract": {"mode": "files", "path": "s-{date:%Y-%m-%d}.csv"},

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from headrace.config.sources import EntityConfig
+from headrace.config.file_source import FileEntity
 from headrace.config.star import DimensionConfig
 from headrace.errors import ConfigError
 from headrace.lake.catalog import LakeCatalog
@@ -43,7 +43,7 @@ UNKNOWN = {
     "double": -1.0,
 }
 NAMES = {kind: f"key_{n}" for n, kind in enumerate(UNKNOWN)}
-ENTITY = EntityConfig.model_validate(
+ENTITY = FileEntity.model_validate(
     {
         "name": "members",
         "extract": {"mode": "files", "path": "m-{date:%Y-%m-%d}.csv"},
@@ -94,7 +94,7 @@ def test_a_condition_that_one_of_two_entities_cannot_answer_names_that_one(
     column = {"name": "op", "type": "string"}
     declared = ENTITY.model_dump(exclude_unset=True)
     columns = [*declared["columns"], column]
-    shop = EntityConfig.model_validate({**declared, "columns": columns})
+    shop = FileEntity.model_validate({**declared, "columns": columns})
     processed, table = (lake.table(f"n_{uuid4().hex[:12]}", name) for name in ("rows", "dim"))
     sources = [
         DimensionSource(processed, "s.members", shop),

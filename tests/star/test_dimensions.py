@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import Row, SparkSession
 
-from headrace.config.sources import EntityConfig
+from headrace.config.file_source import FileEntity
 from headrace.config.star import DimensionConfig
 from headrace.engine.types import spark_schema
 from headrace.standardize.schemas import processed_schema
@@ -21,7 +21,7 @@ from headrace.star.scd2.dimensions import (
 )
 from tests.star.naive import published_rows
 
-ENTITY = EntityConfig.model_validate(
+ENTITY = FileEntity.model_validate(
     {
         "name": "products",
         "extract": {"mode": "files", "path": "p-{date:%Y-%m-%d}.csv"},

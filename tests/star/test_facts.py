@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from headrace.config.sources import EntityConfig
+from headrace.config.file_source import FileEntity
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig, StarConfig
 from headrace.date_keys import date_key
 from headrace.engine.types import spark_schema
@@ -17,7 +17,7 @@ from headrace.star.calendar import build_calendar
 from headrace.star.facts import build_fact
 from headrace.star.scd2.dimensions import UNKNOWN_KEY
 
-ENTITY = EntityConfig.model_validate(
+ENTITY = FileEntity.model_validate(
     {
         "name": "sales",
         "extract": {"mode": "files", "path": "s-{date:%Y-%m-%d}.csv"},
@@ -130,7 +130,7 @@ def test_the_calendar_has_the_days_that_stand_for_never_too() -> None:
     assert build_calendar(config)["date"].to_pylist() == days
 
 
-SHIPMENTS = EntityConfig.model_validate(
+SHIPMENTS = FileEntity.model_validate(
     {
         "name": "shipments",
         "extract": {"mode": "files", "path": "h-{date:%Y-%m-%d}.csv"},

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
+from headrace.config.file_source import FileEntity
 from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig, FullSnapshot
 from headrace.lake.catalog import LakeCatalog
@@ -25,7 +26,7 @@ from tests import servers
 
 DAY = date(2024, 1, 1)
 DAYS = [DAY + timedelta(days=n) for n in range(8)]
-ENTITY = EntityConfig.model_validate(
+ENTITY = FileEntity.model_validate(
     {
         "name": "customers",
         "extract": {"mode": "files", "path": "c-{date:%Y-%m-%d}.csv"},
@@ -234,7 +235,7 @@ def test_snapshots_with_times_go_on_from_what_is_published(
     since = {"name": "since", "type": "timestamp"}
     columns = [{"name": "customer_id", "type": "int"}, {"name": "score", "type": "int"}, since]
     declared = {**ENTITY.model_dump(exclude={"columns"}, exclude_unset=True), "columns": columns}
-    entity = EntityConfig.model_validate(declared)
+    entity = FileEntity.model_validate(declared)
     config = CONFIG.model_copy(update={"effective_time": "since"})
     step = DimensionStep(
         sail, config, entity, table, sources_of(processed, entity), (), "code", keys

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from headrace.config.sources import EntityConfig
+from headrace.config.file_source import FileEntity
 from headrace.config.star import DimensionConfig, FactConfig
 from headrace.standardize.schemas import processed_schema
 from headrace.star.facts import build_fact, fact_schema
@@ -139,7 +139,7 @@ def test_a_sum_of_movements_is_right_or_unknown(spark: SparkSession) -> None:
         {"name": "sku", "type": "bigint"},
         {"name": "pieces", "type": "bigint"},
     ]
-    entity = EntityConfig.model_validate(
+    entity = FileEntity.model_validate(
         {**ENTITY.model_dump(exclude_unset=True), "columns": columns}
     )
     config = MOVEMENTS.model_copy(update={"measures": ("pieces",)})

@@ -7,9 +7,9 @@ from datetime import UTC, date, datetime
 
 import pyarrow as pa
 
+from headrace.config.file_source import FileEntity
 from headrace.config.loader import Project
 from headrace.config.settings import PartitionSettings
-from headrace.config.sources import EntityConfig
 from headrace.errors import HeadraceError, NoFilesError
 from headrace.schema import Column
 from headrace.sources.base import (
@@ -44,7 +44,7 @@ LAST_DELIVERY = "last_delivery"
 
 def files_connector(project: Project, name: str, landing: Landing) -> "FilesConnector":
     """The connector of the entity `name` (`source.entity`) of a project."""
-    entities = {known: entity for known, (_, entity) in project.entities().items()}
+    entities = project.file_entities()
     settings = project.settings
     return FilesConnector(
         entities[name],
@@ -65,10 +65,10 @@ class FilesConnector:
         ignore: Shell patterns of files that need not belong to an entity.
     """
 
-    entity: EntityConfig
+    entity: FileEntity
     landing: Landing
     settle_seconds: float = 0.0
-    entities: Mapping[str, EntityConfig] = field(default_factory=dict)
+    entities: Mapping[str, FileEntity] = field(default_factory=dict)
     ignore: Sequence[str] = ()
 
     @property
@@ -108,11 +108,24 @@ class FilesConnector:
         with self.landing.open(file) as stream:
             yield from read(stream, file.path, entity, day=day)
 
-    def state_after(self, plan: CapturePlan, state: CaptureState) -> Mapping[str, str]:
+    def state_after(
+        self,
+        plan: CapturePlan,
+        state: CaptureState,
+        failed: Collection[date],  # noqa: ARG002  # the versions in raw say what was captured
+    ) -> Mapping[str, str]:
         """The `_delivery_order` of the last file read, as information: no plan depends on it."""
         read = [o.order for unit in plan.units for o in unit.objects]
         last = max([state.stored.get(LAST_DELIVERY, ""), *read])
         return {LAST_DELIVERY: last} if last else {}
+
+    def pending_partitions(
+        self,
+        state: CaptureState,  # noqa: ARG002
+        run: CaptureRun,  # noqa: ARG002
+    ) -> set[date]:
+        """None: the sensor of the landing zone watches files (`sensors.landing`)."""
+        return set()
 
     def sparse_partitions(self, state: CaptureState, run: CaptureRun) -> set[date]:
         """The days of the files as they are now; without any file, the first partition."""
@@ -191,7 +204,7 @@ class FilesConnector:
         return tuple(file for file in found if file.pattern == self.entity.extract.path)
 
 
-def _with_columns(entity: EntityConfig, names: Collection[str]) -> EntityConfig:
+def _with_columns(entity: FileEntity, names: Collection[str]) -> FileEntity:
     extract = entity.extract.model_copy(update={"extra_columns": "ignore"})
     columns = tuple(column for column in entity.columns if column.name in names)
     return entity.model_copy(update={"columns": columns, "extract": extract})

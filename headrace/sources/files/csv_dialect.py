@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.config.file_extract import CsvFormat
-from headrace.config.sources import EntityConfig
+from headrace.config.file_source import FileEntity
 from headrace.sources.corrupt_rows import set_aside
 from headrace.sources.files.decoding import MARKED_BYTE
 
@@ -84,7 +84,7 @@ class Placeholders:
         """The text as the file has it, with a bad byte as its two hexadecimal digits."""
         return self._restored(text, meant=False)
 
-    def restored(self, read: pa.RecordBatch, entity: EntityConfig) -> pa.RecordBatch:
+    def restored(self, read: pa.RecordBatch, entity: FileEntity) -> pa.RecordBatch:
         """The rows with placeholders replaced; those with bad bytes become corrupt rows."""
         columns = dict(zip(read.schema.names, read.columns, strict=True))
         is_bad = np.zeros(len(read), dtype=bool)

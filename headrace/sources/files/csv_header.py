@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from headrace.config.columns import ColumnConfig
 from headrace.config.file_extract import CsvFormat
-from headrace.config.sources import EntityConfig
+from headrace.config.file_source import FileEntity
 from headrace.errors import SourceRejectedError
 from headrace.sources.files.csv_dialect import Placeholders
 
@@ -117,7 +117,7 @@ def without_footer(
         raise _without_its_footer(path)
 
 
-def find_columns(header: Header, entity: EntityConfig, path: str) -> tuple[int, ...]:
+def find_columns(header: Header, entity: FileEntity, path: str) -> tuple[int, ...]:
     """The position of each declared column, in their declared order.
 
     Raises:
@@ -295,8 +295,8 @@ def _letters(name: str) -> str:
 
 
 def entity_of_file(
-    entity: EntityConfig, names: Sequence[str], day: date | None, path: str
-) -> EntityConfig:
+    entity: FileEntity, names: Sequence[str], day: date | None, path: str
+) -> FileEntity:
     """The entity as one file has it: each column by its name there, without absent ones.
 
     A column that the file must not lack stays, so that `find_columns` reports it.
@@ -316,7 +316,7 @@ def entity_of_file(
     return entity.model_copy(update={"columns": tuple(filter(None, found))})
 
 
-def with_absent_columns(read: pa.RecordBatch, entity: EntityConfig) -> pa.RecordBatch:
+def with_absent_columns(read: pa.RecordBatch, entity: FileEntity) -> pa.RecordBatch:
     """The rows with all declared columns in their order; one that the file lacked is NULL."""
     declared = [column.name for column in entity.columns]
     known = dict(zip(read.schema.names, read.columns, strict=True))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from headrace.config.file_extract import CsvFormat
-from headrace.config.sources import EntityConfig
+from headrace.config.file_source import FileEntity
 from headrace.errors import SourceRejectedError
 from headrace.sources.corrupt_rows import (
     CORRUPT_REASON,
@@ -59,7 +59,7 @@ _BLOCK_BYTES = 2 * CHUNK_BYTES
 def read_csv(
     stream: ByteStream,
     path: str,
-    entity: EntityConfig,
+    entity: FileEntity,
     chunk_bytes: int = CHUNK_BYTES,
     record_bytes: int = RECORD_BYTES,
     *,
@@ -124,7 +124,7 @@ class _Layout:
     """How a file's records are read; `positions` are those of the declared columns."""
 
     path: str
-    entity: EntityConfig
+    entity: FileEntity
     header: Header
     placeholders: Placeholders | None
     chunk_bytes: int
@@ -228,7 +228,7 @@ def _text(stream: ByteStream, path: str, form: CsvFormat, chunk_bytes: int) -> I
 
 
 def _split_header(
-    text: Iterable[bytes], entity: EntityConfig, placeholders: Placeholders | None, path: str
+    text: Iterable[bytes], entity: FileEntity, placeholders: Placeholders | None, path: str
 ) -> tuple[Header, Iterator[bytes]]:
     """The file's own header, or the one that the configuration gives, and the text of the rows."""
     form = entity.extract.csv

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headrace.config.columns import ColumnConfig
-from headrace.config.sources import EntityConfig
+from headrace.config.file_source import FileEntity
 from headrace.errors import SourceRejectedError
 from headrace.schema import TYPE_NAMES, arrow_type
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, without_nuls
@@ -31,7 +31,7 @@ _TECHNICAL = pa.schema(
 def read_parquet(
     stream: ByteStream,
     path: str,
-    entity: EntityConfig,
+    entity: FileEntity,
     *,
     day: date | None = None,
     batch_rows: int = _BATCH_ROWS,
@@ -44,7 +44,7 @@ def read_parquet(
     Args:
         stream: The file's bytes.
         path: Its name, for errors.
-        entity: The columns and their types (`EntityConfig.captured_columns`).
+        entity: The columns and their types (`FileEntity.captured_columns`).
         day: Day of all rows, which decides what columns the file may lack; None if rows have days
             of their own.
         batch_rows: The most rows of a batch.
@@ -67,7 +67,7 @@ def read_parquet(
 
 
 def _read(
-    copy: IO[bytes], path: str, entity: EntityConfig, day: date | None, batch_rows: int
+    copy: IO[bytes], path: str, entity: FileEntity, day: date | None, batch_rows: int
 ) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(copy, pre_buffer=False) as parquet:
         names = _fields(entity, parquet.schema_arrow, day, path)
@@ -88,7 +88,7 @@ def _read(
 
 
 def _fields(
-    entity: EntityConfig, schema: pa.Schema, day: date | None, path: str
+    entity: FileEntity, schema: pa.Schema, day: date | None, path: str
 ) -> dict[str, str | None]:
     """Declared column: its name in the file; None for a column that the file lacks, as it may."""
     known = {plain(name): name for name in schema.names}
@@ -118,7 +118,7 @@ def _fields(
     return found
 
 
-def _check_type(found: pa.DataType, column: ColumnConfig, entity: EntityConfig, path: str) -> None:
+def _check_type(found: pa.DataType, column: ColumnConfig, entity: FileEntity, path: str) -> None:
     declared = entity.captured_type(column)
     if not _fits(found, arrow_type(declared)):
         name = _type_name(found)
@@ -172,7 +172,7 @@ def _declared(
     batch: pa.RecordBatch,
     field: str | None,
     column: ColumnConfig,
-    entity: EntityConfig,
+    entity: FileEntity,
     path: str,
 ) -> pa.Array:
     kind = arrow_type(entity.captured_type(column))

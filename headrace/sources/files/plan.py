@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 
 from headrace.config.columns import ColumnConfig
+from headrace.config.file_source import FileEntity
 from headrace.config.settings import PartitionSettings
-from headrace.config.sources import EntityConfig
 from headrace.errors import HeadraceError, SourceUnavailableError
 from headrace.grain import Grain
 from headrace.sources.base import (
@@ -26,7 +26,7 @@ OTHER_DAYS = "files belong to days that this run does not capture"
 
 
 def plan_files(
-    entity: EntityConfig,
+    entity: FileEntity,
     listing: Iterable[StoredFile],
     captured: Captured,
     days: Sequence[date],
@@ -74,7 +74,7 @@ class _Planned:
     """Collects the plan, day by day."""
 
     def __init__(
-        self, entity: EntityConfig, captured: Captured, run: CaptureRun, settle_seconds: float
+        self, entity: FileEntity, captured: Captured, run: CaptureRun, settle_seconds: float
     ) -> None:
         self._entity, self._captured, self._run = entity, captured, run
         self._settled_before = settled_time(run.captured_at, settle_seconds)
@@ -100,7 +100,7 @@ class _Planned:
     def _is_missed(self, day: date) -> bool:
         """Whether the partition is held for lack of a file."""
         extract = self._entity.extract
-        waits = extract.day_of_file == "name" and extract.missing_file == "hold"
+        waits = extract.day_of_object == "name" and extract.missing_file == "hold"
         if not waits or not self._entity.expects_file(day):
             return False
         until = self._entity.waits_until(day)
@@ -122,7 +122,7 @@ def latest_deliveries(listing: Iterable[StoredFile]) -> tuple[StoredFile, ...]:
 
 
 def day_of_version(
-    entity: EntityConfig, file: StoredFile, captured: Captured, partitions: PartitionSettings
+    entity: FileEntity, file: StoredFile, captured: Captured, partitions: PartitionSettings
 ) -> date:
     """The day of a file that has no day in its path or rows.
 
@@ -151,7 +151,7 @@ def latest_version(file: StoredFile, captured: Captured) -> tuple[date, Captured
     return max(found, key=lambda one: one[:2])[1:] if found else None
 
 
-def listing_id(file: StoredFile, entity: EntityConfig, partitions: PartitionSettings) -> str:
+def listing_id(file: StoredFile, entity: FileEntity, partitions: PartitionSettings) -> str:
     """Identifies a listed version and how it is read: columns, format, partitions of its rows.
 
     Args:
@@ -191,7 +191,7 @@ def settled_time(now: datetime, settle_seconds: float) -> datetime | None:
 
 
 def _files_of_days(
-    entity: EntityConfig,
+    entity: FileEntity,
     listing: Sequence[StoredFile],
     captured: Captured,
     days: Sequence[date],
@@ -199,7 +199,7 @@ def _files_of_days(
 ) -> tuple[dict[date, tuple[StoredFile, ...]], dict[str, date]]:
     """The files of each day, and of files that belong to none of `days`, their day."""
     extract = entity.extract
-    if extract.day_of_file != "time":
+    if extract.day_of_object != "time":
         return files_by_partition(extract, listing, days, entity.grain, partitions), {}
     of_day: dict[date, list[StoredFile]] = {day: [] for day in days}
     elsewhere: dict[str, date] = {}
@@ -214,7 +214,7 @@ def _files_of_days(
 
 
 def _units(
-    entity: EntityConfig,
+    entity: FileEntity,
     wanted: Mapping[date, tuple[StoredFile, ...]],
     captured: Captured,
     partitions: PartitionSettings,
@@ -224,7 +224,7 @@ def _units(
     def objects(files: Iterable[StoredFile]) -> tuple[SourceObject, ...]:
         return tuple(source_object(f, entity, partitions, captured) for f in files)
 
-    if entity.extract.day_of_file != "rows":
+    if entity.extract.day_of_object != "rows":
         return tuple(ReadUnit((day,), objects(files)) for day, files in new.items())
     if not new:
         return ()
@@ -234,11 +234,11 @@ def _units(
 
 
 def source_object(
-    file: StoredFile, entity: EntityConfig, partitions: PartitionSettings, captured: Captured
+    file: StoredFile, entity: FileEntity, partitions: PartitionSettings, captured: Captured
 ) -> SourceObject:
     """A listed file as an object to read."""
     # Where the modification time is a file's day, its previous version may lie on any day.
-    by_time = entity.extract.day_of_file == "time"
+    by_time = entity.extract.day_of_object == "time"
     before = latest_version(file, captured) if by_time else None
     return SourceObject(
         name=file.path,

@@ -7,8 +7,8 @@ from datetime import date, timedelta
 from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 
+from headrace.config.file_source import FileEntity
 from headrace.config.settings import PartitionSettings
-from headrace.config.sources import EntityConfig
 from headrace.sources.files.landing import StoredFile
 from headrace.sources.files.path_patterns import days_of_file, is_file_of
 
@@ -39,7 +39,7 @@ class UnclaimedFile:
 
 
 def unclaimed_files(
-    entities: Mapping[str, EntityConfig], listing: Iterable[StoredFile], ignore: Sequence[str] = ()
+    entities: Mapping[str, FileEntity], listing: Iterable[StoredFile], ignore: Sequence[str] = ()
 ) -> tuple[UnclaimedFile, ...]:
     """The listed files that match no entity's path, by path.
 
@@ -70,7 +70,7 @@ def unclaimed_text(found: Sequence[UnclaimedFile]) -> str:
 
 
 def outside_text(
-    entities: Mapping[str, EntityConfig],
+    entities: Mapping[str, FileEntity],
     listing: Iterable[StoredFile],
     partitions: PartitionSettings,
     today: date,
@@ -99,7 +99,7 @@ def outside_text(
     return f"{are} of days outside the partitions: {'; '.join(found[:_NAMED])}{more}"
 
 
-def _with_nearest(path: str, entities: Mapping[str, EntityConfig]) -> UnclaimedFile:
+def _with_nearest(path: str, entities: Mapping[str, FileEntity]) -> UnclaimedFile:
     shape = _shape(path)
     near = {
         name: SequenceMatcher(None, shape, _shape(entity.extract.path_of(_ANY_DAY))).ratio()

@@ -1,0 +1,128 @@
+"""Models of sources whose entities are tables, views or queries of a database."""
+
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from headrace.config.extract import Extract
+from headrace.config.model import ColumnName, Name, tag_of
+from headrace.config.sources import EntityConfig, SourceConfig
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class TableExtract(Extract):
+    """A table, a view or a query of a database."""
+
+    table: str | None = Field(
+        None,
+        pattern=r"^[^.\s][^.]*(?:\.[^.]*[^.\s])?$",
+        description="A table or a view: `schema.table`, or `table` by the session's search path.",
+        examples=["public.orders"],
+    )
+    query: str | None = Field(
+        None,
+        min_length=1,
+        description="A query instead of a table. Its conditions on partitions and on the cursor "
+        "are added around it.",
+        examples=["select o.*, c.region from orders as o join customers as c using (customer_id)"],
+    )
+
+    @model_validator(mode="after")
+    def _reads_one_thing(self) -> Self:
+        if (self.table is None) == (self.query is None):
+            raise ValueError("give table or query, one of them")
+        return self
+
+
+class FullExtract(TableExtract):
+    """A table that is read whole, or whole partitions of it, at each capture."""
+
+    mode: Literal["full"] = Field(description="All rows of the partitions that are captured.")
+    partition_by: ColumnName | None = Field(
+        None,
+        description="Date or timestamp column whose day is the row's partition. A capture reads "
+        "the rows of its partitions, which replace what these held. Without it the table is "
+        "reference data: its first state belongs to the first partition, each later state that "
+        "differs to the day on which it was read.",
+    )
+
+
+class WatermarkExtract(TableExtract):
+    """A table of which each capture reads the rows that changed since the one before."""
+
+    mode: Literal["watermark"] = Field(description="Rows that changed, by a time column.")
+    cursor: ColumnName = Field(
+        description="Date or timestamp column that each insert and update sets to the present. "
+        "Rows in which it is NULL are read at each capture."
+    )
+    partition_by: ColumnName | None = Field(
+        None,
+        description="Date or timestamp column whose day is the row's partition; by default the "
+        "cursor. It must not change while a row lives: the row would stay in its old partition "
+        "too.",
+    )
+    overlap: str | None = Field(
+        None,
+        pattern=r"^\d{1,6}[smhd]$",
+        description="How far a capture reads back behind the point up to which all rows are "
+        "captured: as much as clocks of clients that set the cursor may be late. By default 10 "
+        "minutes. It must be declared where the user of the connection does not see the "
+        "transactions of others; then it also covers the longest transaction.",
+        examples=["30s", "10m", "2h", "1d"],
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cursor_says_the_day(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("partition_by") is not None:
+            return values
+        return values | {"partition_by": values.get("cursor")}
+
+    @property
+    def time_columns(self) -> dict[str, str]:
+        """See Extract."""
+        return {"extract.cursor": self.cursor, **super().time_columns}
+
+    @property
+    def overlap_time(self) -> timedelta:
+        """`overlap`, or its default."""
+        text = self.overlap or "10m"
+        return timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])
+
+
+AnyTableExtract = Annotated[
+    Annotated[FullExtract, Tag("full")] | Annotated[WatermarkExtract, Tag("watermark")],
+    Discriminator(tag_of("mode")),
+]
+
+
+class TableEntity(EntityConfig):
+    """One table, view or query of a database."""
+
+    extract: AnyTableExtract = Field(description="How it is read.")
+
+    @model_validator(mode="after")
+    def _rows_have_a_key(self) -> Self:
+        place = [name for name in self.key if name.startswith("_")]
+        if isinstance(self.extract, WatermarkExtract) and place:
+            raise ValueError(
+                f"key: {', '.join(place)}: differs between captures of one row: name columns "
+                "that identify a row of the table"
+            )
+        return self
+
+
+class DatabaseSource(SourceConfig):
+    """Tables of a database."""
+
+    connector: Literal["postgres"] = Field(
+        description="The kind of source: `postgres`, tables, views and queries of PostgreSQL."
+    )
+    connection: Name = Field(
+        description="The database: one of `connections` in base.yaml or its overlays."
+    )
+    entities: tuple[TableEntity, ...] = Field(
+        min_length=1, description="Its tables, views and queries."
+    )

@@ -1,0 +1,44 @@
+"""Connections that the configuration names: their URLs are read from the environment at use."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from headrace.config.loader import Project, resolve_secret
+from headrace.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A named connection. Its text has no URL, and neither may errors or logs.
+
+    Attributes:
+        name: Its name in `connections`.
+        variable: The environment variable that holds the URL, for remedies.
+        url: Reads the URL; raises ConfigError if the variable is not set.
+        statement_timeout: A statement that takes longer is cancelled.
+    """
+
+    name: str
+    variable: str
+    url: Callable[[], str] = field(repr=False, compare=False)
+    statement_timeout: timedelta = timedelta(hours=1)
+
+
+def connection_of(project: Project, name: str) -> Connection:
+    """The connection called `name` in `connections`.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    settings = project.settings.connections.get(name)
+    if settings is None:
+        raise ConfigError(
+            f"there is no connection '{name}'", fix="declare it under `connections` in base.yaml"
+        )
+    return Connection(
+        name,
+        settings.url.env,
+        lambda: resolve_secret(settings.url),
+        timedelta(seconds=settings.statement_timeout_seconds),
+    )

@@ -1,0 +1,50 @@
+"""The connector of an entity, by what its source names as `connector`."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from headrace.config.loader import Project
+from headrace.sources.base import Connector
+from headrace.sources.files.connector import files_connector
+from headrace.sources.files.landing import Landing
+from headrace.sources.postgres.database import postgres_connector
+
+
+class Factory(Protocol):
+    """Makes the connector of one entity of a project; connects to nothing yet."""
+
+    def __call__(self, project: Project, name: str, landing: Callable[[], Landing]) -> Connector:
+        """The connector.
+
+        Args:
+            project: The configuration. Secrets of connections are read from it when the connector
+                connects (`headrace.sources.connections`), not before.
+            name: The entity, as `source.entity`.
+            landing: Makes the landing zone, for connectors of files.
+        """
+        ...
+
+
+def _files(project: Project, name: str, landing: Callable[[], Landing]) -> Connector:
+    return files_connector(project, name, landing())
+
+
+def _postgres(
+    project: Project,
+    name: str,
+    landing: Callable[[], Landing],  # noqa: ARG001
+) -> Connector:
+    return postgres_connector(project, name)
+
+
+FACTORIES: Mapping[str, Factory] = {
+    "files": _files,
+    "parquet_files": _files,
+    "postgres": _postgres,
+}
+
+
+def connector_of(project: Project, name: str, landing: Callable[[], Landing]) -> Connector:
+    """The connector of the entity `name` (`source.entity`) of a project."""
+    source, _ = project.entities()[name]
+    return FACTORIES[source.connector](project, name, landing)

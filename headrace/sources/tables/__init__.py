@@ -1,0 +1,1 @@
+"""Tables of databases: what their connectors share."""

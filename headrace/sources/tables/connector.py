@@ -1,0 +1,376 @@
+"""The connector of tables, views and queries of any database."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+
+import pyarrow as pa
+
+from headrace.config.settings import PartitionSettings
+from headrace.config.table_source import TableEntity, WatermarkExtract
+from headrace.errors import SourceRejectedError
+from headrace.grain import WHOLE, Grain
+from headrace.schema import Column
+from headrace.sources.base import (
+    CapturedVersion,
+    CapturePlan,
+    CaptureRun,
+    CaptureState,
+    Overlap,
+    ReadUnit,
+    SourceObject,
+    current_versions,
+    short_id,
+)
+from headrace.sources.tables.database import (
+    Database,
+    Horizon,
+    Pending,
+    Selection,
+    ranges_of,
+)
+from headrace.sources.tables.watermark import Watermark, advanced, lowest, united
+
+OTHER_DAYS = "rows changed in partitions that this run does not capture"
+HELD_BACK = "a prepared transaction is open: rows are captured, but read again by each capture"
+# Two units are read at once. A unit of fewer rows is not worth a session of its own.
+_UNITS = 2
+_ROWS_OF_A_UNIT = 200_000
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class TableConnector:
+    """One table, view or query. See Connector.
+
+    Attributes:
+        kind: Its name in YAML.
+        entity: What is declared of it.
+        database: The product's part.
+    """
+
+    kind: str
+    entity: TableEntity
+    database: Database
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """See Connector."""
+        return self.entity.captured_columns()
+
+    def plan(self, partitions: Sequence[date], state: CaptureState, run: CaptureRun) -> CapturePlan:
+        """See Connector."""
+        self.database.check()
+        days = sorted(set(partitions))
+        if isinstance(self.entity.extract, WatermarkExtract):
+            return self._plan_watermark(self.entity.extract, days, state, run)
+        if self.entity.extract.partition_by is None:
+            return self._plan_whole(days, state, run)
+        return self._plan_full(days, run)
+
+    def read(
+        self,
+        source_object: SourceObject,
+        partition: date | None = None,  # noqa: ARG002
+        columns: Collection[str] | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """See Connector."""
+        selection: Selection = source_object.locator
+        if columns is not None:
+            chosen = tuple(name for name in selection.columns if name in columns)
+            selection = Selection(chosen, selection.days, selection.with_undated, selection.since)
+        yield from self.database.read(selection)
+
+    def state_after(
+        self,
+        plan: CapturePlan,
+        state: CaptureState,  # noqa: ARG002  # the plan knows it
+        failed: Collection[date],
+    ) -> Mapping[str, str]:
+        """See Connector."""
+        memo = plan.memo
+        if not isinstance(memo, _WatermarkMemo):
+            return {}
+        return memo.after({*failed}).dump(self._reading())
+
+    def pending_partitions(self, state: CaptureState, run: CaptureRun) -> set[date]:
+        """See Connector. Only a watermark tells."""
+        if not isinstance(self.entity.extract, WatermarkExtract):
+            return set()
+        known = Watermark.load(state.stored, self._reading())
+        with self.database.look() as snapshot:
+            by_day = snapshot.pending(known.low)
+        found = _Calendar(self.entity.grain, run.partitions).partitions_of(by_day)
+        return known.unseen(found.pending) - found.future
+
+    def sparse_partitions(self, state: CaptureState, run: CaptureRun) -> set[date]:
+        """The day to which the table's present state would belong, and those of earlier states."""
+        held = {day for day, versions in state.captured.items() if versions}
+        return held | {self._day_of_state(state, run)}
+
+    def _plan_whole(
+        self, days: Sequence[date], state: CaptureState, run: CaptureRun
+    ) -> CapturePlan:
+        """A table without days: one object, whose versions lie on the days of their captures."""
+        day = self._day_of_state(state, run)
+        others = tuple(one for one in days if one != day)
+        if day not in days:
+            return CapturePlan((), unchanged=others)
+        selection = Selection(self._names(), is_sorted=True)
+        before = self._latest(state)
+        read = self._object(selection, run, _order(run.captured_at), "", before)
+        return CapturePlan((ReadUnit((day,), (read,)),), unchanged=others)
+
+    def _day_of_state(self, state: CaptureState, run: CaptureRun) -> date:
+        found = self._latest_day(state)
+        exist = run.partitions
+        if self.entity.grain == Grain.NONE:
+            return WHOLE
+        if found is None:
+            return exist.start
+        captured = run.captured_at.date()
+        last = exist.end - timedelta(days=1) if exist.end else captured
+        return max(found, min(captured, last))
+
+    def _latest_day(self, state: CaptureState) -> date | None:
+        held = [day for day, versions in state.captured.items() if versions]
+        return max(held, default=None)
+
+    def _latest(self, state: CaptureState) -> CapturedVersion | None:
+        day = self._latest_day(state)
+        versions = current_versions(state.captured[day]).values() if day is not None else ()
+        return max(versions, key=lambda v: v.captured_at, default=None)
+
+    def _plan_full(self, days: Sequence[date], run: CaptureRun) -> CapturePlan:
+        """Whole partitions: each capture replaces what they held."""
+        calendar = _Calendar(self.entity.grain, run.partitions)
+        units = []
+        for some in _halves(days):
+            selection = self._selection(some, calendar, None, is_sorted=True)
+            read = self._object(selection, run, _order(run.captured_at), "")
+            units.append(ReadUnit(tuple(some), (read,), self.entity.extract.partition_by))
+        return CapturePlan(tuple(units))
+
+    def _plan_watermark(
+        self,
+        extract: WatermarkExtract,
+        days: Sequence[date],
+        state: CaptureState,
+        run: CaptureRun,
+    ) -> CapturePlan:
+        known = Watermark.load(state.stored, self._reading())
+        calendar = _Calendar(self.entity.grain, run.partitions)
+        with self.database.look() as snapshot:
+            horizon = self._trusted(snapshot.horizon(), extract)
+            found = calendar.partitions_of(snapshot.pending(known.low))
+            unseen = known.unseen(found.pending)
+            left = unseen - {*days}
+            bound = lowest(horizon, extract.overlap_time)
+            low = advanced(known.low, bound, found.pending, left)
+            later = found
+            if low != known.low:
+                later = calendar.partitions_of(snapshot.pending(low))
+        wanted = [day for day in days if day in unseen]
+        order = known.next_order(run.captured_at)
+        memo = _WatermarkMemo(known, order, low, found.pending, later.pending, frozenset(left))
+        return CapturePlan(
+            units=self._units(wanted, found.pending, calendar, known, (order, run)),
+            unchanged=tuple(day for day in days if day not in unseen),
+            notices=self._notices(found, left, horizon),
+            memo=memo,
+        )
+
+    def _units(
+        self,
+        wanted: Sequence[date],
+        pending: Mapping[date, Pending],
+        calendar: "_Calendar",
+        known: Watermark,
+        capture: tuple[str, CaptureRun],
+    ) -> tuple[ReadUnit, ...]:
+        extract = self.entity.extract
+        if not wanted or not isinstance(extract, WatermarkExtract):
+            return ()
+        rows = sum(pending[day].rows for day in wanted)
+        groups = _halves(wanted) if rows > _ROWS_OF_A_UNIT else [wanted]
+        order, run = capture
+        # What raw holds of a cursor that it has as text has no order.
+        is_time = self.entity.captured_type(self.entity.column(extract.cursor)) != "string"
+        overlap = Overlap(extract.cursor, known.low if is_time else None)
+        units = []
+        for number, some in enumerate(groups):
+            selection = self._selection(some, calendar, known.low, is_sorted=False)
+            # Of one id the last version counts: each capture's rows are an object of their own.
+            read = self._object(selection, run, order, f"{order} {number}")
+            units.append(ReadUnit(tuple(some), (read,), extract.partition_by, overlap))
+        return tuple(units)
+
+    def _trusted(self, horizon: Horizon, extract: WatermarkExtract) -> Horizon:
+        if not horizon.sees_all and extract.overlap is None:
+            raise SourceRejectedError(
+                f"{self.database.label}: the user does not see the transactions of others, so a "
+                "late commit could be missed",
+                fix="grant it the role pg_read_all_stats, or declare `overlap`: longer than any "
+                "transaction that writes the table",
+            )
+        return horizon
+
+    def _notices(
+        self, found: "_Found", left: Collection[date], horizon: Horizon
+    ) -> dict[str, tuple[str, ...]]:
+        other = [self.entity.grain.label(day) for day in sorted({*left} - found.future)]
+        outside = (f"{found.outside} rows",) if found.outside else ()
+        notices = {
+            OTHER_DAYS: tuple(other),
+            "rows are of days outside the partitions and are passed over": outside,
+            HELD_BACK: (self.database.label,) if horizon.is_held else (),
+        }
+        return {text: names for text, names in notices.items() if names}
+
+    def _selection(
+        self,
+        partitions: Sequence[date],
+        calendar: "_Calendar",
+        since: datetime | None,
+        *,
+        is_sorted: bool,
+    ) -> Selection:
+        if self.entity.grain == Grain.NONE:
+            return Selection(
+                self._names(), None, with_undated=True, since=since, is_sorted=is_sorted
+            )
+        ends = {day: self.entity.grain.end_of(day) for day in partitions}
+        return Selection(
+            self._names(),
+            ranges_of(partitions, ends),
+            with_undated=calendar.first in partitions,
+            since=since,
+            is_sorted=is_sorted,
+        )
+
+    def _object(
+        self,
+        selection: Selection,
+        run: CaptureRun,
+        order: str,
+        identity: str,
+        replaces: CapturedVersion | None = None,
+    ) -> SourceObject:
+        label = self.database.label
+        return SourceObject(
+            name=label,
+            version=order,
+            order=order,
+            object_id=short_id(label, identity),
+            read_id=short_id(self._reading(), order),
+            modified_at=run.captured_at,
+            locator=selection,
+            replaces=replaces,
+        )
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.entity.columns)
+
+    def _reading(self) -> str:
+        """Stands for what is read and how: rows that were captured otherwise are captured again."""
+        extract = self.entity.extract
+        columns = [
+            f"{column.name}={column.source_name} {self.entity.captured_type(column)}"
+            for column in self.entity.columns
+        ]
+        cursor = extract.cursor if isinstance(extract, WatermarkExtract) else ""
+        how = [extract.table or "", extract.query or "", cursor, str(extract.partition_by)]
+        return short_id(*how, str(self.entity.timezone), *self.entity.key, *columns)
+
+
+@dataclass(frozen=True)
+class _WatermarkMemo:
+    """What a plan found out about the watermark; `low` holds if no partition fails."""
+
+    known: Watermark
+    order: str
+    low: datetime | None
+    pending: Mapping[date, Pending]
+    later: Mapping[date, Pending]
+    left: frozenset[date]
+
+    def after(self, failed: set[date]) -> Watermark:
+        """The watermark once everything is captured but the `failed` partitions."""
+        missing = {day for day in failed if day in self.known.unseen(self.pending)}
+        low, later = self.low, self.later
+        if missing and low is not None:
+            low = advanced(self.known.low, low, self.pending, missing)
+        if low != self.low:
+            later = self.pending if low == self.known.low else {}
+        lost = missing | self.left
+        seen = {day: rows.digest for day, rows in later.items() if day not in lost}
+        return Watermark(low, self.order, seen)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Pending rows by partition.
+
+    Attributes:
+        pending: Of partitions that exist or may yet.
+        future: Those of them that do not exist yet.
+        outside: Rows of days that are no partition and never will be.
+    """
+
+    pending: Mapping[date, Pending]
+    future: frozenset[date]
+    outside: int
+
+
+@dataclass(frozen=True)
+class _Calendar:
+    """Which partition a day belongs to."""
+
+    grain: Grain
+    exist: PartitionSettings
+    today: date = field(default_factory=lambda: datetime.now(UTC).date())
+
+    @property
+    def first(self) -> date:
+        """The partition of rows without a day."""
+        return self.grain.start_of(self.exist.start)
+
+    def partitions_of(self, by_day: Mapping[date | None, Pending]) -> _Found:
+        """Rows by partition, from rows by day."""
+        parts: dict[date, list[Pending]] = {}
+        future: set[date] = set()
+        outside = 0
+        for day, rows in by_day.items():
+            if day is not None and self._never_exists(day):
+                outside += rows.rows
+                continue
+            partition = self.first if day is None else self.grain.start_of(day)
+            if day is not None and self._is_future(day):
+                # A part of its own: the partition may exist and lack this day only.
+                future.add(day)
+                partition = day
+            parts.setdefault(partition, []).append(rows)
+        return _Found(
+            {day: united(some) for day, some in parts.items()}, frozenset(future), outside
+        )
+
+    def _never_exists(self, day: date) -> bool:
+        return day < self.exist.start or (self.exist.end is not None and day >= self.exist.end)
+
+    def _is_future(self, day: date) -> bool:
+        if self.exist.end is not None or self.grain == Grain.NONE:
+            return False
+        if self.grain == Grain.DAY:
+            return day >= self.today
+        return day >= self.grain.end_of(self.grain.start_of(self.today))
+
+
+def _halves(days: Sequence[date]) -> list[Sequence[date]]:
+    if len(days) < _UNITS:
+        return [days] if days else []
+    middle = len(days) // 2
+    return [days[:middle], days[middle:]]
+
+
+def _order(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="microseconds")

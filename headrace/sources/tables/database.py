@@ -1,0 +1,122 @@
+"""What a database does for the connector of tables: the part that differs between products."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Protocol
+
+import pyarrow as pa
+
+Days = tuple[date, date]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rows of a relation.
+
+    Attributes:
+        columns: Names of declared columns, in the order in which they are read.
+        days: Half-open ranges of days by `partition_by`; None: rows of all days.
+        with_undated: Whether rows without a day belong to it: NULL, infinity, before year 1 and
+            after 9999.
+        since: Rows whose cursor is at or after it, or NULL; None: all rows.
+        is_sorted: Whether rows are read in the order of the key: equal contents are then equal in
+            their order.
+    """
+
+    columns: tuple[str, ...]
+    days: tuple[Days, ...] | None = None
+    with_undated: bool = False
+    since: datetime | None = None
+    is_sorted: bool = False
+
+
+@dataclass(frozen=True)
+class Pending:
+    """Rows of one day that a capture may have to read.
+
+    Attributes:
+        rows: How many.
+        first: The least cursor among them; None: it is NULL in all, or infinite.
+        digest: Differs when a cursor differs, or a row without one.
+    """
+
+    rows: int
+    first: datetime | None
+    digest: str
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """Up to when no row can come any more, as the server knows it.
+
+    Attributes:
+        now: The server's clock.
+        oldest: When the oldest transaction began that may still write; None: there is none.
+        sees_all: Whether the transactions of all users are seen.
+        is_held: Whether there is a transaction of which nobody knows when it began (a prepared
+            one): the watermark must not advance.
+    """
+
+    now: datetime
+    oldest: datetime | None = None
+    sees_all: bool = True
+    is_held: bool = False
+
+
+class Snapshot(Protocol):
+    """A look at the relation: every answer is of one moment."""
+
+    def horizon(self) -> Horizon:
+        """Of a moment before the look began."""
+        ...
+
+    def pending(self, since: datetime | None) -> Mapping[date | None, Pending]:
+        """Rows whose cursor is at or after `since` or NULL, by day; None: rows without a day."""
+        ...
+
+
+class Database(Protocol):
+    """One relation of a database: a table, a view or a query.
+
+    Every method raises SourceUnavailableError where a retry may help, otherwise
+    SourceRejectedError. No message has the URL, a value or the driver's text.
+    """
+
+    @property
+    def label(self) -> str:
+        """The relation's name in `_source_object` and in errors."""
+        ...
+
+    def check(self) -> None:
+        """Check that the declared columns are there and have the declared types."""
+        ...
+
+    def look(self) -> AbstractContextManager[Snapshot]:
+        """Look at the relation; ends the session afterwards."""
+        ...
+
+    def read(self, selection: Selection) -> Iterator[pa.RecordBatch]:
+        """Rows in one snapshot, with the memory of a few batches.
+
+        Returns:
+            Batches as `Connector.read` gives them.
+        """
+        ...
+
+
+def ranges_of(days: Sequence[date], ends: Mapping[date, date]) -> tuple[Days, ...]:
+    """Half-open ranges that cover periods, adjacent ones joined.
+
+    Args:
+        days: First days of the periods.
+        ends: By first day, the day after the period.
+    """
+    found: list[Days] = []
+    for start in sorted(days):
+        if found and found[-1][1] == start:
+            found[-1] = (found[-1][0], ends[start])
+        else:
+            found.append((start, ends[start]))
+    return tuple(found)

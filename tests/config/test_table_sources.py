@@ -1,0 +1,118 @@
+"""Tables of databases in the configuration: what is refused, with place and remedy."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from headrace.config.loader import load_project
+from headrace.config.table_source import WatermarkExtract
+from headrace.errors import ConfigError
+
+CONFIG = Path(__file__).parents[2] / "config"
+_EXTRACT = "{mode: watermark, table: public.orders, cursor: changed_at}"
+_SOURCE = f"""
+name: till
+connector: postgres
+connection: shop
+entities:
+  - name: orders
+    extract: {_EXTRACT}
+    key: [id]
+    columns:
+      - {{name: id, type: bigint}}
+      - {{name: changed_at, type: timestamptz}}
+"""
+_CONNECTION = "connections: {shop: {url: {env: SHOP_URL}}}\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    found = Path(shutil.copytree(CONFIG, tmp_path / "config"))
+    (found / "sources" / "till.yaml").write_text(_SOURCE)
+    with (found / "base.yaml").open("a") as base:
+        base.write(_CONNECTION)
+    return found
+
+
+def environ(folder: Path) -> dict[str, str]:
+    return {"HEADRACE_CONFIG": str(folder), "HEADRACE_HOME": "/scratch"}
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def faults(folder: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_project(environ(folder))
+    return str(caught.value).replace(f"{folder}/", "")
+
+
+def test_a_table_is_partitioned_by_its_cursor_unless_it_says_otherwise(folder: Path) -> None:
+    extract = load_project(environ(folder)).entities()["till.orders"][1].extract
+    assert isinstance(extract, WatermarkExtract)
+    assert extract.partition_by == "changed_at"
+    assert extract.overlap_time.total_seconds() == 600
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "connector: postgres",
+            "connector: postgre",
+            "till.yaml:3: connector: 'postgre' is not one of files, parquet_files, postgres; did",
+        ),
+        (
+            "connection: shop",
+            "connection: shpo",
+            "till.yaml:4: connection: 'shpo' is not one of shop; did you mean shop?",
+        ),
+        ("connection: shop\n", "", "till.yaml: connection: is missing"),
+        (
+            "mode: watermark",
+            "mode: watermrk",
+            "extract.mode: 'watermrk' is not one of full, watermark; did you mean watermark?",
+        ),
+        (
+            "cursor: changed_at",
+            "cursor: chnged_at",
+            "entities[orders].extract.cursor: chnged_at: not among the columns id, changed_at",
+        ),
+        (", cursor: changed_at", "", "till.yaml:7: entities[orders].extract.cursor: is missing"),
+        ("table: public.orders, ", "", "entities[orders].extract: give table or query"),
+        (
+            "cursor: changed_at}",
+            "cursor: changed_at, overlap: 10}",
+            "entities[orders].extract.overlap: 10: must be text",
+        ),
+        (
+            "cursor: changed_at}",
+            "cursor: changed_at, overlap: ten}",
+            "'ten' must be a number and a unit, such as 30s, 10m, 2h or 1d",
+        ),
+        (
+            "cursor: changed_at}",
+            "cursor: changed_at, overlp: 10m}",
+            "extract.overlp: is not a key that exists here; did you mean overlap?",
+        ),
+        ("key: [id]", "key: [id, _source_position]", "differs between captures of one row"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(folder: Path, old: str, new: str, expected: str) -> None:
+    edit(folder / "sources" / "till.yaml", old, new)
+    assert expected in faults(folder)
+
+
+@pytest.mark.parametrize("place", ["connections: {shop: {url: %s}}", "warehouse: {url: %s}"])
+def test_a_secret_in_a_file_is_refused_and_not_shown(folder: Path, place: str) -> None:
+    url = "postgresql://shop:s3cret@db/shop"
+    base = folder / "base.yaml"
+    text = base.read_text().replace(_CONNECTION, _CONNECTION if "warehouse" in place else "")
+    base.write_text(text + place % url + "\n")
+    said = faults(folder)
+    assert "url: must be {env: NAME}" in said
+    assert "s3cret" not in said

@@ -1,0 +1,193 @@
+"""A shop's own PostgreSQL as source: its tables reach the warehouse without a file."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from unittest import mock
+
+import psycopg
+import pytest
+import yaml
+
+from headrace.cli.backfill import BackfillResult, run_backfill
+from headrace.embedded_postgres import server
+from headrace.project.home import Home
+from tests.e2e import installation
+from tests.e2e.conftest import scratch_root
+from tests.e2e.installation import REPOSITORY, Installation
+
+pytestmark = pytest.mark.e2e
+
+FIRST, LAST = date(2017, 1, 1), date(2017, 1, 3)
+_TABLES = """
+create table customers (
+    customer_id int primary key, name text, town text, changed_at timestamptz default now()
+);
+create table orders (
+    order_id bigint primary key, customer_id int, ordered_at timestamptz, amount numeric(12, 2),
+    tags text[], updated_at timestamptz default now()
+);
+insert into customers (customer_id, name, town) values (1, 'Ada', 'Ulm'), (2, 'Ben', 'Kiel');
+insert into orders (order_id, customer_id, ordered_at, amount, tags)
+select n, 1 + n % 2, timestamptz '2017-01-01 10:00+00' + n % 3 * interval '1 day', n * 1.5, '{a,b}'
+from generate_series(1, 9) as n;
+"""
+_SOURCE = {
+    "name": "shop",
+    "connector": "postgres",
+    "connection": "shop",
+    "entities": [
+        {
+            "name": "customers",
+            "extract": {"mode": "full", "table": "public.customers"},
+            "key": ["customer_id"],
+            "columns": [
+                {"name": "customer_id", "type": "int"},
+                {"name": "name", "type": "string"},
+                {"name": "town", "type": "string"},
+            ],
+        },
+        {
+            "name": "orders",
+            "extract": {
+                "mode": "watermark",
+                "table": "public.orders",
+                "cursor": "updated_at",
+                "partition_by": "ordered_at",
+            },
+            "key": ["order_id"],
+            "columns": [
+                {"name": "order_id", "type": "bigint"},
+                {"name": "customer_id", "type": "int"},
+                {"name": "ordered_at", "type": "timestamptz"},
+                {"name": "amount", "type": "decimal(12,2)"},
+                {"name": "tags", "type": "string"},
+                {"name": "updated_at", "type": "timestamptz"},
+            ],
+        },
+    ],
+}
+_STAR = {
+    "calendar": {"name": "dim_date", "start": FIRST, "end": date(2026, 12, 31)},
+    "dimensions": [
+        {
+            "name": "dim_customer",
+            "entity": "shop.customers",
+            "natural_key": {"customer": "customer_id"},
+            "attributes": {"name": "name", "town": "town"},
+        },
+    ],
+    "facts": [
+        {
+            "name": "fact_orders",
+            "entity": "shop.orders",
+            "grain": ["order_id"],
+            "event_time": "ordered_at",
+            "dimensions": [
+                {"dimension": "dim_customer", "natural_key": {"customer": "customer_id"}}
+            ],
+            "columns": ["order_id"],
+            "measures": ["amount"],
+        },
+    ],
+}
+_MART = """
+{{ config(meta={'window': {'column': 'date'}}, contract={'enforced': false}) }}
+select to_date(date_key::text, 'YYYYMMDD') as date, sum(amount) as amount
+from {{ source('warehouse', 'fact_orders') }}
+where {{ in_build('date_key', is_key=true) }}
+group by date_key
+"""
+
+
+class Shop:
+    """An installation, and the database that it reads from."""
+
+    def __init__(self, made: Installation) -> None:
+        self.made = made
+        url = server.start(Home(made.home).postgres).uri("warehouse")
+        with psycopg.connect(url, autocommit=True) as session:
+            session.execute("create database shop")
+        self.url = url.replace("/warehouse?", "/shop?")
+        self.write(_TABLES)
+
+    def write(self, statement: str) -> None:
+        with psycopg.connect(self.url, autocommit=True) as session:
+            session.execute(statement)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        with self.made.active(), mock.patch.dict(os.environ, {"SHOP_URL": self.url}):
+            yield
+
+    def backfill(self, start: date | None = FIRST, end: date | None = LAST) -> BackfillResult:
+        with self.active():
+            return run_backfill(start, end, select="*", only_stale=start is None, quiet=True)
+
+    def orders(self) -> dict[int, tuple[object, ...]]:
+        rows = self.made.sql(
+            "select f.order_id, f.amount, c.town from warehouse.fact_orders as f"
+            " inner join warehouse.dim_customer as c using (customer_key)"
+        )
+        return {int(row[0]): row[1:] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[Shop]:
+    with scratch_root() as root:
+        made = installation.make(root, end=LAST + timedelta(days=1))
+        _configure(made)
+        try:
+            yield Shop(made)
+        finally:
+            installation.end(made)
+
+
+def _configure(made: Installation) -> None:
+    for folder in ("sources", "views"):
+        shutil.rmtree(made.config / folder, ignore_errors=True)
+    (made.config / "sources").mkdir()
+    (made.config / "sources" / "shop.yaml").write_text(yaml.safe_dump(_SOURCE))
+    (made.config / "star.yaml").write_text(yaml.safe_dump(_STAR))
+    dbt = made.root / "dbt"
+    shutil.copytree(REPOSITORY / "dbt", dbt)
+    shutil.rmtree(dbt / "models")
+    (dbt / "models" / "marts").mkdir(parents=True)
+    declared = {"name": "warehouse", "schema": "warehouse", "tables": [{"name": "fact_orders"}]}
+    sources = {"version": 2, "sources": [declared]}
+    (dbt / "models" / "sources.yml").write_text(yaml.safe_dump(sources))
+    (dbt / "models" / "marts" / "mart_daily.sql").write_text(_MART)
+    overlay = made.config / "development.yaml"
+    settings = yaml.safe_load(overlay.read_text())
+    settings |= {"dbt_project": str(dbt), "connections": {"shop": {"url": {"env": "SHOP_URL"}}}}
+    overlay.write_text(yaml.safe_dump(settings))
+
+
+def test_tables_of_a_database_reach_the_warehouse(shop: Shop) -> None:
+    result = shop.backfill()
+    assert (result.exit_code, result.bad) == (0, ())
+    orders = shop.orders()
+    assert len(orders) == 9
+    assert (str(orders[4][0]), orders[4][1]) == ("6.00", "Ulm")
+    raw = shop.made.lake("raw.shop_orders")
+    assert {row["tags"] for row in raw} == {"{a,b}"}
+
+
+def test_a_second_run_finds_nothing_to_do(shop: Shop) -> None:
+    before = len(shop.made.lake("raw.shop_orders"))
+    assert shop.backfill().exit_code == 0
+    assert len(shop.made.lake("raw.shop_orders")) == before
+    assert shop.backfill(None, None).summary == "nothing is stale"
+
+
+def test_changed_rows_reach_the_warehouse(shop: Shop) -> None:
+    shop.write("update orders set amount = 100, updated_at = now() where order_id = 4")
+    shop.write("update customers set town = 'Bonn' where customer_id = 2")
+    assert shop.backfill().exit_code == 0
+    orders = shop.orders()
+    assert str(orders[4][0]) == "100.00"
+    assert len(orders) == 9
+    towns = shop.made.sql("select town from warehouse.dim_customer where customer = 2")
+    assert {town for (town,) in towns} >= {"Bonn"}
