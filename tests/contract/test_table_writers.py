@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -68,7 +69,7 @@ class Writer:
         at = self.random.choice(
             ["now()", "now()", "date_trunc('second', now())", "%(client)s::timestamptz", "null"]
         )
-        values = {
+        values: dict[str, Any] = {
             "client": f"{time.time() + self.skew}",
             "name": self.random.choice(["a", "b", "c", None]),
             "day": self.random.choice(_DAYS),
@@ -87,7 +88,7 @@ class Writer:
             " on conflict (id) do update set name = excluded.name, at = excluded.at",
             values,
         )
-        self.keys.append(int(str(values["id"])))
+        self.keys.append(values["id"])
 
 
 @contextmanager
