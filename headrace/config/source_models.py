@@ -1,7 +1,7 @@
 """The model of a source for each connector."""
 
 from collections.abc import Mapping
-from typing import Any, Union, get_args
+from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
@@ -12,11 +12,11 @@ from headrace.config.table_source import DatabaseSource
 
 # One model may serve several connectors. A new one is one more member here, and a factory in
 # headrace.sources.registry.
-_SOURCES: tuple[type[SourceConfig], ...] = (FilesSource, DatabaseSource)
+AnySource = FilesSource | DatabaseSource
 
 MODELS: Mapping[str, type[SourceConfig]] = {
     name: model
-    for model in _SOURCES
+    for model in get_args(AnySource)
     for name in get_args(model.model_fields["connector"].annotation)
 }
 
@@ -43,4 +43,5 @@ def parse_source(values: Mapping[str, Any]) -> SourceConfig:
 
 def source_schema() -> dict[str, Any]:
     """The JSON Schema of a source's file."""
-    return TypeAdapter(Union[_SOURCES]).json_schema(by_alias=True)  # noqa: UP007
+    adapter: TypeAdapter[AnySource] = TypeAdapter(AnySource)
+    return adapter.json_schema(by_alias=True)
