@@ -18,9 +18,11 @@ _NO_TAG = re.compile(r"could not determine a constructor for the tag '(?:tag:yam
 _LABELS = ("name", "role", "dimension")
 _SYNTAX = "correct the syntax there: indentation by spaces, a blank after each colon"
 _AS_TEXT = "save it as UTF-8, without control characters"
-# A sign whose # YAML reads as the beginning of a comment.
+# Signs without quotes that YAML does not read as values, so that the key has none.
 _LOST_SIGN = re.compile(
-    r"[{,\s](?P<key>comment|delimiter|escape|grouping|quote):[ \t]+#[ \t]*[,}]?[ \t]*$",
+    r"[{,\s](?P<key>comment|decimal_mark|delimiter|escape|grouping|quote):[ \t]+"
+    r"(?:(?P<comment>#)[ \t]*[,}]?[ \t]*$|(?P<comma>,))"
+    r"|[{,\s](?P<texts>null_texts):[ \t]+(?P<null>null|Null|NULL|~)[ \t]*(?:[,}#]|$)",
     re.MULTILINE,
 )
 _STEP = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
@@ -73,7 +75,11 @@ def read_document(path: Path) -> Document:
     if values is None:
         values = {}
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected keys and values", fix="see docs/reference")
+        what = "a list" if isinstance(values, list) else "one text"
+        raise ConfigError(
+            f"{path}: must hold keys and values, not {what}",
+            fix="see docs/reference/configuration.md",
+        )
     if repeated:
         lines = [
             f"{path}:{again}: '{key}' is given twice, in line {first} too; only one would count"
@@ -98,15 +104,21 @@ def _text_of(path: Path) -> str:
 
 
 def _refuse_lost_signs(path: Path, text: str) -> None:
-    """A sign # without quotes, which YAML reads as a comment, so that the key has no value.
+    """A sign or text without quotes that YAML does not read as one: the key would have no value.
 
     Raises:
         ConfigError: There is one.
     """
     if lost := _LOST_SIGN.search(text):
-        line = text.count("\n", 0, lost.start("key")) + 1
-        what = f"{lost['key']}: YAML reads # as the beginning of a comment"
-        raise ConfigError(f"{path}:{line}: {what}: write '#'", fix="put the sign in quotes")
+        key = lost["key"] or lost["texts"]
+        line = text.count("\n", 0, lost.start() + 1) + 1
+        if lost["null"]:
+            what = f"YAML reads {lost['null']} as no value: write ['{lost['null']}']"
+        elif lost["comma"]:
+            what = "YAML reads , as the end of the value: write ','"
+        else:
+            what = "YAML reads # as the beginning of a comment: write '#'"
+        raise ConfigError(f"{path}:{line}: {key}: {what}", fix="put the sign in quotes")
 
 
 def _in_words(error: yaml.MarkedYAMLError) -> str:
@@ -124,6 +136,11 @@ def _in_words(error: yaml.MarkedYAMLError) -> str:
         "'\\t' that cannot start": "nothing may begin with a tab: indent by spaces",
         "cannot start any token": "no text may begin with this sign: put it in quotes",
         "while scanning a quoted": f"the quote that opens in line {begun} is not closed",
+        "could not find expected ':'": "a colon with a blank after it is missing in this line or "
+        "the one before",
+        "mapping values are not allowed": "a key cannot stand here: look at the indentation of "
+        "this line and the one before, and put a text with a colon in quotes",
+        "expected alphabetic or numeric": "a text that begins with * or & needs quotes",
     }
     whole = f"{error.context} {problem}"
     return next((words for sign, words in said.items() if sign in whole), problem)

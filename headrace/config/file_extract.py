@@ -24,6 +24,8 @@ from headrace.config.model import (
 
 _BRACES = re.compile(r"\{[^{}]*\}?|\}")
 _DATE_FIELD = re.compile(r"\{date:([^{}]+)\}")
+# Codes of a date that stand outside of a field, with what is between them.
+_BARE_CODES = re.compile(r"%[YmdybjBHF](?:[-_.]?%[YmdybjBHF])*")
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 MonthDay = Annotated[str, StringConstraints(pattern=r"^(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])$")]
 _A_MONDAY = date(2024, 1, 1)
@@ -90,6 +92,8 @@ class CsvFormat(StrictModel):
     @field_validator("quote", "escape")
     @classmethod
     def _one_byte(cls, value: str | None) -> str | None:
+        if value == "":
+            raise ValueError("must be one sign, or null for none")
         # Arrow's reader takes bytes; no source seen so far uses another character.
         if value is not None and (not value.isascii() or value.isalnum() or value in "\r\n\0"):
             raise ValueError("must be an ASCII sign: no letter, digit or line end")
@@ -117,7 +121,9 @@ class CsvFormat(StrictModel):
         try:
             "".encode(value)
         except LookupError:
-            near = did_you_mean(value.replace("-", "_"), aliases.values())
+            # Codecs are no encodings of texts.
+            known = (name for name in aliases.values() if not name.endswith(("_codec", "rot_13")))
+            near = did_you_mean(value.replace("-", "_"), known)
             raise ValueError(f"is not an encoding that Python knows{near}") from None
         return value
 
@@ -251,7 +257,7 @@ class FileExtract(Extract):
     @field_validator("path")
     @classmethod
     def _lies_below_the_landing_zone(cls, value: str) -> str:
-        if "://" in value or value.startswith("/"):
+        if "://" in value or value.startswith(("/", "~")):
             raise ValueError(
                 "must be a path below the landing zone (`landing.uri`), without a / first"
             )
@@ -350,10 +356,20 @@ class FileExtract(Extract):
     @model_validator(mode="after")
     def _days_are_known(self) -> Self:
         fields = self.date_fields
+        if any(week in field for field in fields for week in ("%U", "%V", "%W")):
+            raise ValueError(
+                "path: no date names a week: name one of its days, such as {date:%Y-%m-%d}, and "
+                "write `partition: week` beside `extract`"
+            )
         if stray := _BRACES.findall(_DATE_FIELD.sub("", self.path)):
             raise ValueError(
                 f"path: {stray[0]} stands for nothing: the day is {{date:%Y-%m-%d}}, and * is any "
                 "run of characters"
+            )
+        if code := _BARE_CODES.search(_DATE_FIELD.sub("", self.path)):
+            raise ValueError(
+                f"path: {code[0]} stands outside of braces, so it is no date: write "
+                f"{{date:{code[0]}}}"
             )
         if fields and self.partition_by is not None:
             raise ValueError(

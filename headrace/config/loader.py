@@ -165,7 +165,7 @@ def load_project(environ: Mapping[str, str] = os.environ) -> Project:
 
 def load_source(path: Path) -> SourceConfig:
     """Read one source file; every problem in it is reported at once, as one ConfigError."""
-    document = read_document(path)
+    document = _read_keys(path)
     return _validated(document.values, source_model(document.values), [document])
 
 
@@ -249,8 +249,15 @@ def _overlaid(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load(path: Path, model: type[Model]) -> Model:
-    document = read_document(path)
+    document = _read_keys(path)
     return _validated(document.values, model, [document])
+
+
+def _read_keys(path: Path) -> Document:
+    document = read_document(path)
+    if document.root is None:
+        raise ConfigError(f"{path}: is empty", fix=_REFERENCE)
+    return document
 
 
 def _validated(values: dict[str, Any], model: type[Model], documents: Sequence[Document]) -> Model:

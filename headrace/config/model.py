@@ -81,12 +81,14 @@ class StrictModel(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_value_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Pydantic would read `true` as 1, and YAML reads `yes` and `on` as `true`."""
+    def _truth_values_are_no_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic would read `true` as 1 and 1 as `true`; YAML reads `yes` and `on` as `true`."""
         types = set(_types_in(cls.model_fields[info.field_name or ""].annotation))
-        has_bool = any(isinstance(v, bool) for v in (value if isinstance(value, list) else [value]))
-        if has_bool and types & {int, float} and bool not in types:
+        given = {type(each) for each in (value if isinstance(value, list) else [value])}
+        if bool in given and types & {int, float} and bool not in types:
             raise ValueError("must be a number, not true or false")
+        if given & {int, float} and bool in types and not types & {int, float}:
+            raise ValueError("must be true or false, not a number")
         return value
 
 
@@ -141,6 +143,9 @@ def _known_type(name: str) -> str:
     try:
         arrow_type(name)
     except ConfigError as error:
+        if name.startswith("decimal(") and not name.endswith(")"):
+            why = 'ends at the comma, as between { } YAML ends a value there: write "decimal(10,2)"'
+            raise ValueError(why) from None
         if decimal_parts(name):
             why = "a decimal has at most 38 digits, and no more places than digits"
             raise ValueError(why) from None

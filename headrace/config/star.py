@@ -480,13 +480,15 @@ class StarConfig(StrictModel):
     @model_validator(mode="after")
     def _access_is_by_columns_that_exist(self) -> Self:
         known = {dim.name: {*dim.natural_key, *dim.shown} for dim in self.dimensions}
-        for rule in self.row_access:
+        for i, rule in enumerate(self.row_access):
+            place = f"row_access[{i}]"
             if rule.dimension not in known:
-                raise ValueError(f"row_access: {unknown_name(rule.dimension, known)}")
-            if rule.column not in known.get(rule.dimension, ()):
-                near = did_you_mean(rule.column, known.get(rule.dimension, ()))
+                raise ValueError(f"{place}.dimension: {unknown_name(rule.dimension, known)}")
+            if rule.column not in known[rule.dimension]:
+                names = known[rule.dimension]
+                near = did_you_mean(rule.column, names) or f"; it has {', '.join(sorted(names))}"
                 raise ValueError(
-                    f"row_access: {rule.dimension} has no column '{rule.column}'{near}"
+                    f"{place}.column: {rule.dimension} has no column '{rule.column}'{near}"
                 )
         return self
 

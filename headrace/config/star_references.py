@@ -61,7 +61,7 @@ def _transaction_problems(where: str, fact: FactConfig) -> Iterator[str]:
             f"or as event_time of {fact.entity}"
         )
     for key in sorted({"snapshot_of", "additive"} & fact.model_fields_set):
-        yield f"{where}.{key}: is for facts of kind periodic_snapshot only"
+        yield f"{where}.{key}: is for facts of kind periodic_snapshot only: drop it"
 
 
 def _movement_problems(where: str, fact: FactConfig, entity: EntityConfig) -> Iterator[str]:
@@ -188,10 +188,11 @@ def _dimension_problems(where: str, dim: DimensionConfig, entities: Entities) ->
     shown = {**dim.natural_key, **dim.shown}
     times = [dim.effective_time] if dim.effective_time else []
     used = {
-        "natural_key": dim.natural_key.values(),
-        "attributes": dim.attributes.values(),
-        "type1": dim.type1.values(),
-        "untracked": dim.untracked.values(),
+        **{
+            f"{key}.{name}": [column]
+            for key in ("natural_key", "attributes", "type1", "untracked")
+            for name, column in getattr(dim, key).items()
+        },
         "effective_time": times,
         "sequence": [dim.sequence] if dim.sequence else [],
         "source_order": dim.source_order,
@@ -236,7 +237,7 @@ def _no_sequence(where: str, dim: DimensionConfig, entity: EntityConfig) -> Iter
         return
     if column.type not in ("int", "bigint"):
         yield f"{where}.sequence: '{column.name}' is a {column.type}, not an int or bigint"
-    if not (column.required or column.name in entity.key):
+    elif not (column.required or column.name in entity.key):
         yield (
             f"{where}.sequence: '{column.name}' may be missing: a row without a number has no "
             "place; say `required: true`"
@@ -264,10 +265,14 @@ def _fact_problems(
     used = {
         "grain": fact.grain,
         "event_time": [fact.event_time] if fact.event_time else [],
-        "dates": fact.dates.values(),
+        **{f"dates.{name}": [column] for name, column in fact.dates.items()},
         "columns": fact.columns,
         "measures": fact.measures,
-        "dimensions": [column for join in fact.dimensions for column in _columns_of(join)],
+        **{
+            f"dimensions[{i}].{key}": columns
+            for i, join in enumerate(fact.dimensions)
+            for key, columns in _columns_of(join).items()
+        },
     }
     times = {"event_time": [fact.event_time] if fact.event_time else []}
     times |= {f"dates.{name}": [column] for name, column in fact.dates.items()}
@@ -281,18 +286,21 @@ def _fact_problems(
     yield from _no_measures(where, fact, entities)
     if fact.load == "upsert" and lacking:
         yield f"{where}.columns: lacks {', '.join(lacking)}: `load: upsert` keys rows by the grain"
-    for join in fact.dimensions:
-        times.setdefault("dimensions", []).extend(filter(None, (join.event_time,)))
-        dim = dimensions.get(join.dimension)
+    for i, join in enumerate(fact.dimensions):
+        times[f"dimensions[{i}].event_time"] = [join.event_time] if join.event_time else []
+        dim, place = dimensions.get(join.dimension), f"{where}.dimensions[{i}]"
         if dim is None:
-            yield f"{where}.dimensions: {unknown_name(join.dimension, dimensions)}"
+            yield f"{place}.dimension: {unknown_name(join.dimension, dimensions)}"
         elif {*join.natural_key} != {*dim.natural_key}:
-            key = ", ".join(dim.natural_key)
-            yield f"{where}.dimensions: {join.dimension} is joined on {key}, all of it and no more"
+            key = ", ".join(f"{name}: …" for name in dim.natural_key)
+            yield (
+                f"{place}.natural_key: {join.dimension} is joined on its whole natural key: write "
+                f"{{{key}}}, each with a column of {fact.entity}"
+            )
         else:
-            yield from _other_kinds(f"{where}.dimensions", join, fact, dim, entities)
-            yield from clock_problems(f"{where}.dimensions", fact, join, dim, entities)
-            yield from form_problems(f"{where}.dimensions", fact, join, dim, entities)
+            yield from _other_kinds(f"{place}.natural_key", join, fact, dim, entities)
+            yield from clock_problems(place, fact, join, dim, entities)
+            yield from form_problems(f"{place}.natural_key", fact, join, dim, entities)
     yield from _missing(where, fact.entity, entities, used)
     for key, columns in times.items():
         yield from _no_times(f"{where}.{key}", fact.entity, entities, columns)
@@ -310,8 +318,9 @@ def _taken_key(
 
 def _other_days(where: str, fact: FactConfig, entity: EntityConfig) -> Iterator[str]:
     """A fact whose event time is not the column that determines the entity's partitions."""
-    if fact.event_time is None:
-        return
+    types = {column.name: column.type for column in entity.columns}
+    if fact.event_time is None or types.get(fact.event_time) not in _TIMES:
+        return  # Reported elsewhere.
     if entity.extract.day_of_object == "time":
         yield (
             f"{where}.event_time: neither files nor rows of {fact.entity} say a day: give its "
@@ -355,8 +364,10 @@ def with_event_times(star: StarConfig, entities: Entities) -> dict[str, EntityCo
     }
 
 
-def _columns_of(join: FactDimension) -> list[str]:
-    return [*join.natural_key.values(), *([join.event_time] if join.event_time else [])]
+def _columns_of(join: FactDimension) -> dict[str, list[str]]:
+    """Columns of the entity that a join names, by its key."""
+    times = [join.event_time] if join.event_time else []
+    return {"natural_key": [*join.natural_key.values()], "event_time": times}
 
 
 def _missing(

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -60,7 +60,12 @@ _RENAMED_KEYS = {
 }
 # What other tools call our keys; the first that exists at a place is suggested there.
 _KEYS_ELSEWHERE = {
-    "grain": ("partition",),
+    "grain": ("partition", "natural_key"),
+    "key": ("natural_key", "grain"),
+    "name": ("dimension",),
+    "check": ("expect", "rules"),
+    "source": ("entity",),
+    "folder": ("path", "uri"),
     "granularity": ("partition", "grain"),
     "primary_key": ("key", "natural_key"),
     "unique_key": ("key", "natural_key"),
@@ -103,7 +108,35 @@ _BY_ENVIRONMENT = (
     "capitals, digits and _, such as WAREHOUSE_URL"
 )
 _MISSING = {"missing", "union_tag_not_found"}
+# What other tools call values of our keys.
+_VALUES_ELSEWHERE = {
+    "csv": ("files",),
+    "text": ("files",),
+    "merge": ("upsert",),
+    "append": ("partition_replace", "upsert"),
+    "overwrite": ("partition_replace", "truncate_and_load"),
+    "insert_overwrite": ("partition_replace", "truncate_and_load"),
+    "replace": ("partition_replace", "truncate_and_load"),
+    "full_refresh": ("truncate_and_load",),
+    "remove": ("drop", "close"),
+    "delete": ("drop", "close"),
+    "skip": ("empty",),
+    "soft_delete": ("flag",),
+    "snapshot": ("periodic_snapshot",),
+}
+# How an entry of a list is written, by the key of the list.
+_ENTRIES = {
+    "columns": "{{name: {}, type: {}}}",
+    "rules": "{{name: {}, expect: {}, reason: …}}",
+    "dimensions": "{{dimension: {}, natural_key: {{{}: …}}}}",
+    "entities": "{{name: {}, extract: {}, …}}",
+}
+_EMPTY = "is empty: give it a value, or drop the key"
+_EMPTY_ENTRY = "is empty: drop the entry, or put a text that YAML reads as null in quotes"
+_NO_SIGN = {"no", "none", "off", "false", "nothing"}
 _FOLLOWS = {"too_short", "missing"}
+# What YAML reads as a key in `{type: decimal(10,2)}` without quotes.
+_SCALE = re.compile(r"\s*\d+\)")
 # A key below a model's own, such as `min_rows` or `columns[2].name`.
 _PATH = re.compile(r"\w+(?:\[\d+\])?(?:\.\w+)*")
 
@@ -128,10 +161,8 @@ def faults_in(error: ValidationError, values: object, model: type[BaseModel]) ->
     }
     dates = {p["loc"][:-1] for p in problems if _is_month_day(p)}
     for problem, place in zip(problems, places, strict=True):
-        if problem["type"] == "missing" and place in meant:
-            continue  # it is there, misspelt
-        if problem["loc"][:-1] in dates and not _is_month_day(problem):
-            continue  # a date or a month's day: one line says both
+        if _has_another_line(problem, place, meant, dates):
+            continue
         if shape := _as_one_key(problem, values, place):
             found[place[:-1], shape] = None
             continue
@@ -143,8 +174,20 @@ def faults_in(error: ValidationError, values: object, model: type[BaseModel]) ->
             found[place, _of_no_type(of_union)] = None
         elif len(of_union) == 1 or problem["type"] not in _TYPES:
             # The member of a union whose type the value has explains what is wrong with it.
-            found[_narrowed(values, place, _explain(problem, model))] = None
+            found[_narrowed(values, place, _explain(problem, model, place, values))] = None
     return [Fault(place, what) for place, what in found]
+
+
+def _has_another_line(
+    problem: Mapping[str, Any], place: Place, meant: set[Place], dates: set[Any]
+) -> bool:
+    """Whether the line of another problem says what is wrong here."""
+    if problem["type"] == "missing":
+        return place in meant  # It is there, misspelt.
+    if problem["type"] == "extra_forbidden":
+        return bool(_SCALE.fullmatch(str(place[-1])))
+    # A date or a month's day: one line says both.
+    return problem["loc"][:-1] in dates and not _is_month_day(problem)
 
 
 def _type_wanted(problem: Mapping[str, Any]) -> str | None:
@@ -178,7 +221,7 @@ def _as_one_key(problem: Mapping[str, Any], values: object, place: Place) -> str
     key = {"columns": "type", "rules": "expect"}.get(str(place[-3]))
     if key is None or "name" in entry or problem["type"] not in {"missing", "extra_forbidden"}:
         return None
-    return f"must have keys: write {{name: {name}, {key}: {value}}}"
+    return f"must have keys: write {{name: {name}, {key}: {'…' if value is None else value}}}"
 
 
 def _narrowed(values: object, place: Place, what: str) -> tuple[Place, str]:
@@ -241,7 +284,9 @@ def _is_member(problem: Mapping[str, Any], values: object, place: Place) -> bool
     return is_shaped and problem["type"] in {"literal_error", "bool_type"}
 
 
-def _explain(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
+def _explain(
+    problem: Mapping[str, Any], model: type[BaseModel], place: Place, values: object
+) -> str:
     kind, value = problem["type"], problem.get("input")
     if kind == "extra_forbidden":
         return _no_such_key(problem, model)
@@ -251,20 +296,44 @@ def _explain(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
         return _not_one_of(problem)
     if kind == "string_pattern_mismatch":
         shape = _SHAPES.get(problem["ctx"]["pattern"], problem["msg"])
-        return f"{_quoted(value)} {shape}{did_you_mean(str(value), ())}"
+        meant = did_you_mean(str(value), ()) or _as_name(str(value), problem["ctx"]["pattern"])
+        return f"{_quoted(value)} {shape}{meant}"
     if kind in _MISSING or value is None:
-        is_there = kind not in _MISSING
-        return "is empty: give it a value, or drop the key" if is_there else "is missing"
+        return _nothing(kind, values, place)
     said = str(problem["msg"]).removeprefix("Value error, ")
     message = _WANTED.get(kind) or said.replace("Input should be", "must be")
     if kind == "string_too_long":
         message = _too_long(str(value), problem["ctx"]["max_length"])
-    return f"{_shown(value)}{message}{_written(kind, value)}"
+    if kind == "string_type" and isinstance(value, list | dict):
+        message = f"must be one text, not {_kind_of(value)}"
+    return f"{_shown(value)}{message}{_written(problem, model)}"
+
+
+def _nothing(kind: str, values: object, place: Place) -> str:
+    """A key or an entry without a value; YAML reads both as null."""
+    parent = _value_at(values, place[:-1])
+    if kind in _MISSING:
+        is_there = isinstance(parent, dict) and place[-1] in parent
+        return "is empty: give it a value" if is_there else "is missing"
+    return _EMPTY_ENTRY if isinstance(parent, list) else _EMPTY
+
+
+def _kind_of(value: list[object] | dict[str, object]) -> str:
+    return "a list" if isinstance(value, list) else "keys and values"
+
+
+def _as_name(value: str, pattern: str) -> str:
+    """`; did you mean order_id?` for `OrderId` or `order id`."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[ -]+", "_", value).lower()
+    is_name = value.replace(" ", "").replace("-", "").replace("_", "").isalnum()
+    return f"; did you mean {words}?" if is_name and re.fullmatch(pattern, words) else ""
 
 
 def _no_such_key(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
     if now := _renamed(problem, model):
         return f"is not a key that exists here; it is now called {now}"
+    if section := _section_of(problem, model):
+        return f"is not a key that exists here: it belongs into `{section}`"
     near = _near_key(problem, model)
     keys = "the keys here are " + ", ".join(_keys_at(model, problem["loc"][:-1]))
     return f"is not a key that exists here; {f'did you mean {near}?' if near else keys}"
@@ -278,16 +347,65 @@ def _too_long(value: str, most: int) -> str:
     return f"must be one character, not {len(value)}"
 
 
-def _written(kind: str, value: object) -> str:
-    """The same value in the form that is wanted."""
-    if kind in {"tuple_type", "list_type"} and isinstance(value, str | int | float):
-        return f": write [{value}]"
+def _written(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
+    """The same value in the form that is wanted; empty where that is not known."""
+    kind, value, loc = problem["type"], problem.get("input"), problem["loc"]
+    if kind in {"tuple_type", "list_type"}:
+        has_entries = bool(_models_in_list(model, loc))
+        return _as_list(value, _form_of(loc), has_entries=has_entries)
     if kind == "bool_parsing":
         return _near_bool([kind], value)
-    if kind == "dict_type" and isinstance(value, list) and value:
-        names = [f"{name}: {name}" for name in value if isinstance(name, str)]
-        return f": write {{{', '.join(names)}}}" if len(names) == len(value) else ""
+    if kind == "dict_type":
+        return _as_keys(value)
+    if kind == "model_type" and isinstance(value, str):
+        return _as_entry(value, loc, _models_at(model, loc))
+    is_sign = bool(loc) and str(loc[-1]) in {"quote", "escape"}
+    if is_sign and (value is False or str(value).lower() in _NO_SIGN):
+        return "; write null for none"
     return ""
+
+
+def _form_of(loc: Sequence[str | int]) -> str | None:
+    """How an entry of a list is written; the star's own `dimensions` have too many keys to show."""
+    return None if tuple(loc) == ("dimensions",) else _ENTRIES.get(str(loc[-1]))
+
+
+def _as_list(value: object, form: str | None, *, has_entries: bool) -> str:
+    if isinstance(value, dict) and not has_entries:
+        return f": write [{', '.join(map(str, value))}]"
+    if isinstance(value, dict):
+        name, inner = next(iter(value.items()), ("…", "…"))
+        inner = "…" if inner is None or isinstance(inner, dict | list) else inner
+        return f": write - {form.format(name, inner)}" if form else ": begin each entry with `- `"
+    is_scalar = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return f": write [{value}]" if is_scalar and value != "" else ""
+
+
+def _as_keys(value: object) -> str:
+    names = [value] if isinstance(value, str) else value
+    if isinstance(names, list) and names and all(isinstance(n, dict) for n in names):
+        return ": drop the `-` before each"
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        return ""
+    return f": write {{{', '.join(f'{name}: {name}' for name in names)}}}"
+
+
+def _as_entry(value: str, loc: Sequence[str | int], models: set[type[BaseModel]]) -> str:
+    """An entry of a list, or a section with one required key."""
+    form = _form_of(loc[:-1]) if len(loc) > 1 and isinstance(loc[-1], int) else None
+    if form is not None:
+        both = ("…", value) if loc[-2] == "rules" else (value, "…")
+        return f": write {form.format(*both)}"
+    fields = [field for one in models for field in one.model_fields.items()]
+    needed = [name for name, field in fields if field.is_required()]
+    if len(models) == len(needed) == 1:
+        return f": write {{{needed[0]}: {value}}}"
+    return f": its keys are {', '.join(sorted({key for one in models for key in _keys(one)}))}"
+
+
+def _models_in_list(model: type[BaseModel], loc: Sequence[str | int]) -> list[type[BaseModel]]:
+    annotations = [_keys(one).get(str(loc[-1])) for one in _models_at(model, loc[:-1])]
+    return [one for annotation in annotations for one in _models_in(annotation)]
 
 
 _WANTED = {
@@ -314,21 +432,35 @@ def _not_one_of(problem: Mapping[str, Any]) -> str:
     context = problem["ctx"]
     expected = context.get("expected") or context["expected_tags"]
     word = context.get("tag") or problem.get("input")
-    names = [name.strip("' ") for name in expected.replace(" or ", ",").split(",")]
+    names = re.findall(r"'([^']*)'", expected) or [expected]
     if problem["loc"] == ("connector",):
         names = [*MODELS]  # The model that was tried knows its own connectors only.
-    shown = ", ".join(names)
+    shown = ", ".join(name if name.replace("_", "").isalnum() else f"'{name}'" for name in names)
+    if isinstance(word, list | dict):
+        return f"must be one of {shown}, not {_kind_of(word)}"
     if isinstance(word, bool):
         spelled = "yes and on" if word else "no and off"
         none = ": write none" if "none" in names and not word else ""
         return f"{_quoted(word)}, as YAML reads {spelled}, is not one of {shown}{none}"
-    return f"{_quoted(word)} is not one of {shown}{did_you_mean(str(word), names)}"
+    elsewhere = _VALUES_ELSEWHERE.get(str(word).lower(), ())
+    meant = next((f"; did you mean {name}?" for name in elsewhere if name in names), None)
+    return f"{_quoted(word)} is not one of {shown}{meant or did_you_mean(str(word), names)}"
 
 
 def _renamed(problem: Mapping[str, Any], model: type[BaseModel]) -> str | None:
     """The present name of a key of earlier versions, where that exists."""
     now = _RENAMED_KEYS.get(str(problem["loc"][-1]), ())
     return " and ".join(now) if {*now} & {*_keys_at(model, problem["loc"][:-1])} else None
+
+
+def _section_of(problem: Mapping[str, Any], model: type[BaseModel]) -> str | None:
+    """The section of the same place that has the key, such as `format` for `delimiter`."""
+    for one in _models_at(model, problem["loc"][:-1]):
+        for name, annotation in _keys(one).items():
+            is_section = get_origin(annotation) is not tuple
+            if is_section and any(problem["loc"][-1] in _keys(m) for m in _models_in(annotation)):
+                return name
+    return None
 
 
 def _near_key(problem: Mapping[str, Any], model: type[BaseModel]) -> str | None:

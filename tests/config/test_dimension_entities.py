@@ -108,7 +108,7 @@ def test_an_attribute_whose_nulls_say_nothing_may_lack_in_one() -> None:
     assert not problems(without("tier"), ignoring)
     assert not problems(entity(COLUMNS), ignoring, first=without("tier"))
     [problem] = problems(without("tier"), ignoring, first=without("tier"))
-    assert problem.startswith("dimensions[0].type1: shop.customers has no column 'tier'")
+    assert problem.startswith("dimensions[0].type1.tier: shop.customers has no column 'tier'")
 
 
 def test_an_entity_that_does_not_exist_is_named_with_the_nearest() -> None:

@@ -115,15 +115,16 @@ def test_every_problem_of_every_file_is_reported_at_once(folder: Path) -> None:
 
 def test_a_star_that_names_an_unknown_column_is_refused(folder: Path) -> None:
     edit(folder / "star.yaml", "department: department", "department: departement")
-    assert "dimensions[dim_product].attributes: retail.products has no column 'departement'" in str(
+    assert "dimensions[dim_product].attributes.department: retail.products has no column" in str(
         problem(folder)
     )
 
 
 def test_a_fact_that_names_an_unknown_dimension_is_refused(folder: Path) -> None:
     edit(folder / "star.yaml", "dimension: dim_location", "dimension: dim_store")
-    assert "facts[fact_sales].dimensions: 'dim_store' is not one of dim_customer" in str(
-        problem(folder)
+    assert (
+        "facts[fact_sales].dimensions[dim_store].dimension: 'dim_store' is not one of dim_customer"
+        in str(problem(folder))
     )
 
 

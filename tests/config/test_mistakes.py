@@ -1,12 +1,21 @@
 """Mistakes in configuration: each is refused with its file, line, place and the way out."""
 
+import copy
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from pydantic import ValidationError
 
 from headrace.config.loader import load_project
+from headrace.config.model import StrictModel
 from headrace.config.settings import ScheduleSettings
+from headrace.config.source_models import source_model
+from headrace.config.star import StarConfig
+from headrace.config.validation_messages import faults_in
 from headrace.errors import ConfigError
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -207,6 +216,100 @@ PATH = "path: transactions/transactions-{date:%Y-%m-%d}.csv"
             "schedule:",
             "maintenance: {cron: nightly}\nschedule:",
             "maintenance.cron: 'nightly'",
+        ),
+        (SOURCE, PATH, PATH + "\n      format: {null_texts: NULL}", "as no value: write ['NULL']"),
+        (
+            SOURCE,
+            PATH,
+            PATH + "\n      format: {null_texts: [NULL]}",
+            "is empty: drop the entry, or",
+        ),
+        (SOURCE, PATH, PATH + "\n      format: {delimiter: ,}", "the end of the value: write ','"),
+        (
+            SOURCE,
+            PATH,
+            PATH + "\n      format: {header: 0}",
+            "header: 0: must be true or false, not",
+        ),
+        (SOURCE, PATH, PATH + "\n      format: {quote: none}", "not 4; write null for none"),
+        (SOURCE, PATH, PATH + "\n      format: {quote: ''}", "must be one sign, or null for none"),
+        (
+            SOURCE,
+            PATH,
+            PATH + "\n      format: csv",
+            "must be keys and values: its keys are bad_by",
+        ),
+        (SOURCE, PATH, PATH + "\n      delimiter: ';'", "exists here: it belongs into `format`"),
+        (SOURCE, PATH, "path: transactions-%Y-%m-%d.csv", "it is no date: write {date:%Y-%m-%d}"),
+        (
+            SOURCE,
+            PATH,
+            PATH.replace("%Y-%m-%d", "%Y-%W"),
+            "no date names a week: name one of its da",
+        ),
+        (SOURCE, '"decimal(12,2)"', "decimal(12,2)", 'ends a value there: write "decimal(10,2)"'),
+        (
+            SOURCE,
+            "connector: files",
+            "connector: csv",
+            "files, parquet_files, postgres; did you mean files?",
+        ),
+        (SOURCE, "mode: files\n", "mode: [files]\n", "mode: must be one of files, not a list"),
+        (
+            SOURCE,
+            "key: [store_id]",
+            "key:",
+            "yaml:73: entities[stores].key: is empty: give it a val",
+        ),
+        (SOURCE, "key: [store_id]", "key: [[store_id]]", "key[0]: must be one text, not a list"),
+        (SOURCE, "key: [store_id]", "key: [StoreId]", "_source_position; did you mean store_id?"),
+        (
+            SOURCE,
+            "rules:\n",
+            "rules:\n      - quantity > 0\n",
+            "must be keys and values: write {name: …, expect: quantity > 0, reason: …}",
+        ),
+        (
+            SOURCE,
+            "key: [store_id]",
+            "key: [store_id]\n    rules: {named: region is not null}",
+            "must be a list: write - {name: named, expect: region is not null, reason: …}",
+        ),
+        (
+            STAR,
+            "      brand: brand\n",
+            "      brand: brandt\n",
+            "yaml:29: dimensions[dim_product].attributes.brand: retail.products has no column",
+        ),
+        (
+            STAR,
+            "natural_key: {store_id: store_id}\n",
+            "natural_key: store_id\n",
+            "must be keys and values: write {store_id: store_id}",
+        ),
+        (
+            STAR,
+            "{dimension: dim_location, natural_key: {store_id: store_id}}",
+            "{dimension: dim_location, natural_key: {id: store_id}}",
+            "].natural_key: dim_location is joined on its whole natural key: write {store_id: …}",
+        ),
+        (
+            STAR,
+            "facts:\n",
+            f"row_access: [{ACCESS.replace('store_id', 'stor_id')}]\nfacts:\n",
+            "row_access[r].column: dim_location has no column 'stor_id'; did you mean store_id?",
+        ),
+        (
+            STAR,
+            "    grain: [",
+            "    key: [",
+            "key: is not a key that exists here; did you mean grai",
+        ),
+        (
+            BASE,
+            "schedule:",
+            "lake: /data\nschedule:",
+            "must be keys and values: write {uri: /data}",
         ),
         (BASE, '"0 2 * * *"', "daily", "needs five fields, minute hour day month weekday, and ha"),
         (SOURCE, "name: stores", "name: Stores", "'Stores' must be lower snake case"),
@@ -434,6 +537,14 @@ def test_a_mistake_is_refused_with_its_place_and_the_way_out(
         ),
         (SOURCE, "_share: 0.01", "_share: 0,01", "yaml:35: not YAML: '01' is no key here"),
         (SOURCE, "key: [store_id]", "on: [store_id]", "yaml:73: not YAML: 'on' is no key here"),
+        (
+            SOURCE,
+            "    key: [store_id]",
+            "    key:[store_id]",
+            "a colon with a blank after it is mis",
+        ),
+        (SOURCE, "  - name: stores", "  name: stores", "not YAML: "),
+        (BASE, '"0 2 * * *"', "* * * * *", "a text that begins with * or & needs quotes"),
         (BASE, "start: 2017-01-01", "start: 2017-02-30", "no such value: day is out of range"),
     ],
 )
@@ -458,6 +569,48 @@ def test_what_cannot_be_read_is_named(folder: Path) -> None:
     (folder / "star.yaml").unlink()
     (folder / "star.yaml").write_text("a: " + "[" * 3_000 + "]" * 3_000)
     assert "star.yaml: nested too deeply" in faults(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("", "is empty"), ("- name: x\n", "not a list"), ("x\n", "not one text")]
+)
+def test_a_file_without_keys_is_one_line(folder: Path, text: str, expected: str) -> None:
+    (folder / SOURCE).write_text(text)
+    (line,) = faults(folder)
+    assert line.endswith(expected)
+
+
+VALUES = (None, True, 1, "", ["x"], [None], {"x": None})
+
+
+def _places(document: Any, above: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    if above:
+        yield above
+    if isinstance(document, dict | list):
+        for part in document if isinstance(document, dict) else range(len(document)):
+            yield from _places(document[part], (*above, part))
+
+
+@pytest.mark.parametrize(
+    ("file", "model"), [(SOURCE, source_model({"connector": "files"})), (STAR, StarConfig)]
+)
+def test_any_value_at_any_place_is_taken_or_explained(file: str, model: type[StrictModel]) -> None:
+    document = yaml.safe_load((CONFIG / file).read_text())
+    if "entities" in document:
+        document["entities"] = document["entities"][:1]
+    for *above, last in list(_places(document)):
+        for value in VALUES:
+            changed = copy.deepcopy(document)
+            at = changed
+            for part in above:
+                at = at[part]
+            at[last] = value
+            try:
+                model.model_validate(changed)
+            except ValidationError as error:
+                said = [fault.what for fault in faults_in(error, changed, model)]
+                assert said
+                assert not any("None" in what or "Input should" in what for what in said), said
 
 
 def test_two_entities_may_not_share_a_table(folder: Path) -> None:

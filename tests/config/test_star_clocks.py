@@ -73,7 +73,7 @@ def test_times_of_two_clocks_are_not_joined(
     orders: tuple[str, str | None], customers: tuple[str | None, str | None], lacking: str
 ) -> None:
     [problem] = problems(orders, customers)
-    assert problem.startswith("facts[0].dimensions: ")
+    assert problem.startswith("facts[0].dimensions[0]: ")
     assert problem.endswith(f"declare the `timezone` of {lacking}")
 
 
