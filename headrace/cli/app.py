@@ -62,7 +62,7 @@ def check(as_json: JsonFlag = False) -> None:
         "dimensions": [d.name for d in project.star.dimensions],
         "facts": [f.name for f in project.star.facts],
     }
-    output.print_facts("configuration is valid", found, as_json=as_json)
+    output.print_summary("configuration is valid", found, as_json=as_json)
 
 
 @app.command()
@@ -157,7 +157,7 @@ def maintain(as_json: JsonFlag = False) -> None:
         for found in done
         if found.snapshots_expired or found.files_deleted
     }
-    output.print_facts(f"{len(done)} tables checked", changed, as_json=as_json)
+    output.print_summary(f"{len(done)} tables checked", changed, as_json=as_json)
 
 
 @app.command()
@@ -170,9 +170,9 @@ def status(
 ) -> None:
     """Show each asset's partitions: published, empty, held, failed, missing, stale; rows; last run.
 
-    Assets that were never built are listed, too; backfill --stale builds them. "rows" counts the
-    published rows, of a dimension all versions. Files in the landing zone that belong to no entity
-    are named below the table.
+    Assets that were never built are listed, too; backfill --stale builds them. "rows" is the number
+    of published rows; for a dimension, of all versions. A warning below the table names files in
+    the landing zone that belong to no entity.
 
     Example: headrace status --errors
     """
@@ -293,8 +293,8 @@ def stop(
 def audit_star(as_json: JsonFlag = False) -> None:
     """Rebuild the star from all processed rows in time order; compare lake and warehouse with it.
 
-    Exit code 1 if a table differs, 3 if none does and one was never published. Nothing is changed.
-    It takes about as long as building the layers from curated to warehouse.
+    Exit code 1: a table differs. 3: no table differs, and at least one was never published. Nothing
+    is changed. It takes about as long as building the layers from curated to warehouse.
 
     Example: headrace audit star
     """

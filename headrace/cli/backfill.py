@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from jobs.backfill import RangeRun
 
 # Threshold of the garbage collector's youngest generation. With Python's default of 700, the
-# manifests, events and plans of a year cost 2 s of collections that free nothing.
+# manifests, events and plans of a year cost 2 s in collections that free nothing.
 _COLLECTION_THRESHOLD = 50_000
 _CAUSES_SHOWN = 20
 
@@ -63,7 +63,7 @@ class BackfillResult:
 
 
 def run_backfill(
-    start_day: date | None,
+    start: date | None,
     end: date | None,
     *,
     select: str,
@@ -74,10 +74,10 @@ def run_backfill(
     """Run the selected assets over the days, in this process, with a progress bar.
 
     Args:
-        start_day: First day.
+        start: First day.
         end: Last day, included.
         select: Assets, in Dagster's syntax.
-        rebuild: Rebuild whole tables from all days; `start_day` and `end` are None then.
+        rebuild: Rebuild whole tables from all days; `start` and `end` are None then.
         only_stale: Each asset builds its stale days only, among those given or all.
         quiet: Show no progress bars.
 
@@ -85,19 +85,19 @@ def run_backfill(
         ConfigError: A day or an asset does not exist, days are missing, or the engine rejects a
             SQL condition.
     """
-    if only_stale and not _is_anything_stale(start_day, end):
+    if only_stale and not _is_anything_stale(start, end):
         return BackfillResult("", 0, (), (), 0, "nothing is stale")
     if may_build_marts := dbt_worker.may_select_marts(select):
         # dbt needs 3 s to start; the earlier layers run meanwhile.
         dbt_worker.start()
     project = load_project()
-    first, last = _window(project, start_day, end, rebuild=rebuild, only_stale=only_stale)
+    first, last = _days_of_run(project, start, end, rebuild=rebuild, only_stale=only_stale)
     check_conditions(project)
     os.environ.update(environment_of(project))
     _log_warnings_to_stderr()
     if may_build_marts:
         mart_builder(project).warm_up()
-    with _uncollected_imports():
+    with _gc_disabled_for_imports():
         # Dagster takes seconds to import; other commands do without it.
         from jobs.backfill import run_range
         from platform_assets.definitions import build_definitions
@@ -133,10 +133,10 @@ def print_backfill(result: BackfillResult, *, as_json: bool) -> None:
     say(result.summary, "red" if result.exit_code else "green")
 
 
-def _is_anything_stale(start_day: date | None, end: date | None) -> bool:
-    """Whether a run with `--stale` has anything to build: needs neither Dagster nor the engine."""
+def _is_anything_stale(start: date | None, end: date | None) -> bool:
+    """Whether a run with `--stale` has anything to build; starts neither Dagster nor the engine."""
     project = load_project()
-    first, last = _window(project, start_day, end, rebuild=False, only_stale=True)
+    first, last = _days_of_run(project, start, end, rebuild=False, only_stale=True)
     with using(project.home, "command", "headrace backfill"):
         prepare_home(project)
         lineages = read_lineages(project)
@@ -149,50 +149,50 @@ def _is_anything_stale(start_day: date | None, end: date | None) -> bool:
         )
 
 
-def _window(
+def _days_of_run(
     project: Project,
-    start_day: date | None,
+    start: date | None,
     end: date | None,
     *,
     rebuild: bool,
     only_stale: bool,
 ) -> tuple[date, date]:
     """First and last day of the run: as given, or all days for a rebuild or for stale days."""
-    first, after = project.settings.partitions.start, project.settings.partitions.end
-    newest = (after or date.today()) - timedelta(days=1)  # noqa: DTZ011  # as below
+    partitions = project.settings.partitions
+    first, end_of_partitions = partitions.start, partitions.end or datetime.now(UTC).date()
+    last = end_of_partitions - timedelta(days=1)
     if rebuild:
-        if start_day or end:
+        if start or end:
             raise ConfigError(
                 "a rebuild takes all days: all rows of a table have the same columns",
                 fix="leave --from and --to out",
             )
         # Days before the first publication have no rows to rebuild.
-        oldest, newest = ledger_of(project).published_range() or (first, newest)
+        oldest, newest = ledger_of(project).published_range() or (first, last)
         return max(first, oldest), max(first, newest)
     if only_stale:
-        start_day, end = start_day or first, end or newest
-    if start_day is None or end is None:
+        start, end = start or first, end or last
+    if start is None or end is None:
         raise ConfigError(
             "backfill needs a first and a last day",
             fix="give --from and --to, --stale for stale partitions, or --rebuild for all days",
         )
-    if end < start_day:
-        raise ConfigError(f"--to {end} is before --from {start_day}", fix="swap them")
-    end_of_partitions = after or date.today()  # noqa: DTZ011  # compared with days, UTC within hours
-    if start_day < first or end >= end_of_partitions:
+    if end < start:
+        raise ConfigError(f"--to {end} is before --from {start}", fix="swap them")
+    if start < first or end >= end_of_partitions:
         raise ConfigError(
             f"partitions exist from {first} until {end_of_partitions} (exclusive)",
             fix="choose days in that window, or change partitions.start and .end in the "
             "configuration",
         )
-    return start_day, end
+    return start, end
 
 
 @contextmanager
-def _uncollected_imports() -> Iterator[None]:
-    """Import without garbage collection, which takes 1.5 s of Dagster's import.
+def _gc_disabled_for_imports() -> Iterator[None]:
+    """Disable the garbage collector while the block imports: it takes 1.5 s of Dagster's import.
 
-    Imported modules stay loaded, so the collector need not traverse them later either.
+    Imported modules stay loaded, so they are frozen: later collections do not traverse them.
     """
     gc.disable()
     try:
@@ -216,11 +216,10 @@ def _result(project: Project, run: "RangeRun", *, only_stale: bool) -> BackfillR
     bad = tuple(bad_partitions(project, ledger.bad_of_run(run.run_id)))
     skipped = tuple(bad_partitions(project, ledger.skipped_of_run(run.run_id)))
     published = ledger.published_of_run(run.run_id)
-    if run.success:
-        is_idle = only_stale and not ledger.last_of_run(run.run_id)
+    if run.success and only_stale and not ledger.last_of_run(run.run_id):
         summary, code = "no selected asset is stale", 0
-        if not is_idle:
-            summary = f"{published} partitions published, none bad"
+    elif run.success:
+        summary, code = f"{published} partitions published, none bad", 0
     elif bad:
         summary = (
             f"{published} partitions published; {len(bad)} held or failed keep their last "

@@ -1,4 +1,7 @@
-"""`headrace check`: SQL conditions, transform functions and the dbt project, beside the YAML."""
+"""`headrace check`: SQL conditions, transform functions and the dbt project.
+
+Loading the project has validated the YAML files already.
+"""
 
 import hashlib
 from collections import Counter
@@ -22,8 +25,9 @@ def check_project(project: Project) -> None:
         ConfigError: One line a problem, with file, line and path.
     """
     conditions = _condition_lines(project)
+    problems = [*_transform_problems(project), *_calendar_problems(project)]
     others = [
-        *(located(project.folder / file, what) for file, what in _code_problems(project)),
+        *(located(project.folder / file, what) for file, what in problems),
         *_dbt_lines(project),
     ]
     if conditions or others:
@@ -42,13 +46,14 @@ def check_conditions(project: Project) -> None:
 
 
 def _condition_lines(project: Project) -> list[str]:
-    seen, stamp = Home(project.home).conditions_seen, _stamp(project)
-    if stamp is None or (seen.is_file() and seen.read_text() == stamp):
+    """Problems of SQL conditions; the engine is not started if it accepted the same ones before."""
+    accepted, current = Home(project.home).conditions_seen, _conditions_hash(project)
+    if current is None or (accepted.is_file() and accepted.read_text() == current):
         return []
     lines = [located(project.folder / file, what) for file, what in _condition_problems(project)]
     if not lines:
-        seen.parent.mkdir(parents=True, exist_ok=True)
-        seen.write_text(stamp)
+        accepted.parent.mkdir(parents=True, exist_ok=True)
+        accepted.write_text(current)
     return lines
 
 
@@ -60,8 +65,8 @@ def _condition_problems(project: Project) -> Iterator[tuple[str, str]]:
     try:
         spark = connect(SessionSettings(remote=project.settings.engine.remote))
     except EngineUnavailableError:
-        # The cluster need not be reachable to check a configuration; each step has its own engine
-        # analyse its conditions again.
+        # A configuration can be checked while the cluster is down: Sail analyses the conditions
+        # now, and in a run each step has the cluster analyse its own again.
         spark = connect(SessionSettings())
     entities = project.entities()
     found = [
@@ -74,20 +79,21 @@ def _condition_problems(project: Project) -> Iterator[tuple[str, str]]:
         for dim in project.star.dimensions
         for name in dim.entities
     ]
-    read_by = Counter(one.place for *_, declared in found for one in declared)
+    # A condition of a dimension is analysed once for each entity of the dimension.
+    analyses = Counter(one.place for *_, declared in found for one in declared)
     faults: dict[tuple[str, str, str], list[str]] = {}
     for file, name, entity, declared in found:
         schema = conditions.condition_schema(entity)
         for place, why in conditions.condition_faults(spark, schema, declared):
             faults.setdefault((file, place, why), []).append(name)
     for (file, place, why), names in faults.items():
-        # Of a dimension of several entities, those in which the condition does not work.
-        rows = f"for rows of {', '.join(names)}, " if len(names) < read_by[place] else ""
+        # Entities are named if the condition is valid for other entities of the dimension.
+        rows = f"for rows of {', '.join(names)}, " if len(names) < analyses[place] else ""
         yield file, f"{place}: {rows}{why}"
 
 
-def _stamp(project: Project) -> str | None:
-    """A hash of everything that the engine's answer depends on; None without conditions."""
+def _conditions_hash(project: Project) -> str | None:
+    """Hash of the conditions, columns, versions and engine URL; None without conditions."""
     columns, texts = [], []
     for name, (_, entity) in project.entities().items():
         columns += [f"{name}.{column.name} {column.type}" for column in entity.columns]
@@ -101,11 +107,18 @@ def _stamp(project: Project) -> str | None:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest() if texts else None
 
 
-def _code_problems(project: Project) -> Iterator[tuple[str, str]]:
+def _transform_problems(project: Project) -> Iterator[tuple[str, str]]:
     for path, source in project.source_files.items():
         for entity in source.entities:
             if entity.transform is not None and (why := _transform_problem(entity.transform)):
                 yield f"sources/{path.name}", f"entities[{entity.name}].transform: {why}"
+
+
+def _calendar_problems(project: Project) -> Iterator[tuple[str, str]]:
+    """Days up to today that the calendar lacks, if the partitions have no configured end.
+
+    With a configured end, loading the project has checked the calendar.
+    """
     today = datetime.now(UTC).date()
     if project.settings.partitions.end is None:
         for what in calendar_problems(project.star.calendar, project.settings.partitions, today):

@@ -57,7 +57,7 @@ _ONE_PRODUCT = """
 
 
 def stage() -> Any:
-    """Write the demo's files into the configured landing folder; unchanged ones stay as they are.
+    """Write the demo's files into the configured landing folder; unchanged files are not rewritten.
 
     Raises:
         ConfigError: The landing zone is not a local folder.
@@ -80,7 +80,7 @@ def stage() -> Any:
 
 
 def run() -> int:
-    """Stage, backfill the year, report; a second time finds everything done.
+    """Stage, backfill the year and report; if everything is published already, report only.
 
     Returns:
         The exit code.

@@ -34,6 +34,7 @@ _READY_SECONDS = 180
 _END_SECONDS = 30
 _POLL_SECONDS = 0.5
 _RELOAD_SECONDS = 5.0
+_LAST_PORT = 65_535
 _STATUS_QUERY = """
 { instance { info } workspaceOrError { ... on Workspace { locationEntries {
     loadStatus locationOrLoadError { ... on PythonError {
@@ -72,13 +73,13 @@ def serve(port: int, say: Callable[[str], None]) -> None:
             **environment_of(project),
         }
         home = Home(project.home).dagster
-        with _ended_by_signals() as ended, _dagster(home, port, variables, lock) as dagster:
+        with _collected_signals() as signals, _dagster(home, port, variables, lock) as dagster:
             ui = Ui(url, home)
-            if not _await_ready(ui, dagster, ended):
+            if not _await_ready(ui, dagster, signals):
                 return
             say(f"Dagster's UI: {url}  (Ctrl-C ends it)")
             _prepare_runs(dagster)
-            _watch(ui, dagster, ended, say)
+            _watch(ui, dagster, signals, say)
 
 
 def require_free(port: int) -> None:
@@ -87,25 +88,26 @@ def require_free(port: int) -> None:
     Raises:
         ConfigError: Another program listens on it, or this user is not allowed to.
     """
-    with socket.socket() as caller, socket.socket() as server:
-        caller.settimeout(1)
-        taken = caller.connect_ex((_HOST, port)) == 0
-        # Connections of a server that ended a moment ago may still hold the port in TIME_WAIT.
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            server.bind((_HOST, port))
-        except OSError as error:
-            taken, why = True, error.strerror or str(error)
-        else:
-            why = "another program answers there"
-    if taken:
+    if why := _port_problem(port):
         raise ConfigError(
             f"port {port} of {_HOST} cannot be used: {why}",
             fix=f"headrace dev --port {port + 1 if port < _LAST_PORT else port - 1}",
         )
 
 
-_LAST_PORT = 65_535
+def _port_problem(port: int) -> str | None:
+    # Connected before it is bound: a program that also listens with SO_REUSEADDR lets others bind.
+    with socket.socket() as client:
+        client.settimeout(1)
+        is_answered = client.connect_ex((_HOST, port)) == 0
+    with socket.socket() as server:
+        # Connections of a server that ended a moment ago may still hold the port in TIME_WAIT.
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind((_HOST, port))
+        except OSError as error:
+            return error.strerror or str(error)
+    return "another program answers there" if is_answered else None
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,10 @@ class Ui:
         return found if is_ours else None
 
 
-def _await_ready(ui: Ui, dagster: "_Processes", ended: list[int]) -> bool:
-    """Wait until the UI has loaded the code location; False if a signal arrives before."""
+def _await_ready(ui: Ui, dagster: "_Processes", signals: list[int]) -> bool:
+    """Wait until the UI has loaded the code location; False if a signal arrives first."""
     deadline = time.monotonic() + _READY_SECONDS
-    while not ended:
+    while not signals:
         _require_alive(dagster)
         if (answer := ui.answer()) and _is_loaded(answer):
             return True
@@ -150,10 +152,10 @@ def _await_ready(ui: Ui, dagster: "_Processes", ended: list[int]) -> bool:
     return False
 
 
-def _watch(ui: Ui, dagster: "_Processes", ended: list[int], say: Callable[[str], None]) -> None:
+def _watch(ui: Ui, dagster: "_Processes", signals: list[int], say: Callable[[str], None]) -> None:
     """Print why reloaded definitions cannot be loaded, until a signal arrives."""
     printed, next_query_at = "", time.monotonic()
-    while not ended:
+    while not signals:
         _require_alive(dagster)
         if time.monotonic() >= next_query_at:
             error = _load_error(ui.answer())
@@ -188,7 +190,7 @@ def _load_error(answer: Mapping[str, Any] | None) -> str | None:
 
 
 def _prepare_runs(dagster: "_Processes") -> None:
-    """Have the daemon start its forkserver, whose imports would have delayed the UI before."""
+    """Have the daemon start its forkserver; its imports would have delayed the start of the UI."""
     stdin = dagster["daemon"].stdin
     if stdin is not None:
         with suppress(BrokenPipeError):
@@ -212,12 +214,17 @@ _Processes = dict[str, "subprocess.Popen[bytes]"]
 def _dagster(
     home: Path, port: int, variables: Mapping[str, str], lock: int
 ) -> Iterator[_Processes]:
-    """Start Dagster's processes in one process group; end the group with the block."""
+    """Start Dagster's processes in one process group; end the group with the block.
+
+    The processes inherit the descriptor `lock`, so the home stays locked while one of them runs.
+    """
     processes: _Processes = {}
     # A Unix socket's path has at most 107 bytes, which a path below the home may exceed.
     with TemporaryDirectory(prefix="headrace-") as folder:
         try:
-            for name, command in _commands(home, port, Path(folder) / "code.sock").items():
+            socket_path = Path(folder) / "code.sock"
+            workspace = _write_workspace(home, socket_path)
+            for name, command in _commands(workspace, port, socket_path).items():
                 group = next((process.pid for process in processes.values()), 0)
                 processes[name] = subprocess.Popen(  # noqa: S603  # our own programs
                     [sys.executable, "-m", *command],
@@ -232,30 +239,36 @@ def _dagster(
             _end(processes)
 
 
-def _commands(home: Path, port: int, code: Path) -> dict[str, list[str]]:
-    """By process: its arguments after `python -m`."""
-    location = _location()
+def _write_workspace(home: Path, socket_path: Path) -> Path:
+    """Write the workspace file that leads to the code server's socket."""
     workspace = home / "workspace.yaml"
-    server = {"host": "localhost", "socket": str(code), "location_name": _LOCATION}
+    server = {"host": "localhost", "socket": str(socket_path), "location_name": _LOCATION}
     workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
-    target = ["--module-name", _MODULE, "--working-directory", str(location)]
-    served = ["--socket", str(code), "--location-name", _LOCATION]
-    given = ["--workspace", str(workspace)]
+    return workspace
+
+
+def _commands(workspace: Path, port: int, socket_path: Path) -> dict[str, list[str]]:
+    """By process: its arguments after `python -m`."""
     return {
         "code server": [
-            *("dagster", "code-server", "start", *target, *served),
+            *("dagster", "code-server", "start"),
+            *("--module-name", _MODULE, "--working-directory", str(_packages_folder())),
+            *("--socket", str(socket_path), "--location-name", _LOCATION),
             *("--inject-env-vars-from-instance", "--use-python-environment-entry-point"),
         ],
-        "daemon": [_SERVICE, "daemon", str(code), "run", *given],
+        "daemon": [
+            *(_SERVICE, "daemon", str(socket_path)),
+            *("run", "--workspace", str(workspace)),
+        ],
         "web server": [
-            *(_SERVICE, "web_server", str(code)),
-            *("--host", _HOST, "--port", str(port), *given),
+            *(_SERVICE, "web_server", str(socket_path)),
+            *("--host", _HOST, "--port", str(port), "--workspace", str(workspace)),
         ],
     }
 
 
 def _end(processes: _Processes) -> None:
-    """Interrupt the processes; kill those, runs included, that do not end in time."""
+    """Interrupt the processes; kill processes, runs included, that do not end in time."""
     if not processes:
         return
     group = next(iter(processes.values())).pid
@@ -277,7 +290,7 @@ def _end(processes: _Processes) -> None:
 
 
 def _signal_group(group: int, number: int) -> bool:
-    """Send the signal; whether the group still had a process."""
+    """Send a signal to a process group; False if it has no process."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):
@@ -285,8 +298,8 @@ def _signal_group(group: int, number: int) -> bool:
     return True
 
 
-def _location() -> Path:
-    """The folder of the project's packages."""
+def _packages_folder() -> Path:
+    """The folder that contains the project's packages."""
     found = find_spec(_MODULE.split(".", maxsplit=1)[0])
     if found is None or not found.submodule_search_locations:
         raise ConfigError(f"{_MODULE} is not installed", fix="run make setup in its folder")
@@ -294,15 +307,15 @@ def _location() -> Path:
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[list[int]]:
-    """Collect signals instead of ending this process; gives the list of those received."""
+def _collected_signals() -> Iterator[list[int]]:
+    """Collect signals in the yielded list instead of ending this process."""
     received: list[int] = []
 
     def take(number: int, _: FrameType | None) -> None:
         received.append(number)
 
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, take) for number in signals}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, take) for number in numbers}
     try:
         yield received
     finally:

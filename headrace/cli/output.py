@@ -24,7 +24,7 @@ messages = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 # Control characters other than tab and line feed: a terminal would execute them.
 _CONTROLS = {n: f"\\x{n:02x}" for n in (*range(32), *range(127, 160)) if chr(n) not in "\t\n"}
-# Columns whose numbers are identifiers, by the last word of their name: printed without separators.
+# Last words of names of columns whose numbers get no thousands separators.
 _LABELS = {"id", "key", "no", "number", "code", "zip", "year", "month", "week", "day", "date"}
 _PIPE_WIDTH = 10_000
 
@@ -50,19 +50,19 @@ def print_error(error: HeadraceError) -> None:
 
 def print_json(value: object) -> None:
     """Print one JSON document on stdout; decimals as text, so that no digit is lost."""
-    # A file name need not be UTF-8; Python's escape of such a byte is also JSON's.
+    # A file name may have bytes that are not UTF-8. Python's escape for them is valid JSON.
     print(_encodable(json.dumps(value, default=_jsonable, ensure_ascii=False)))  # noqa: T201
 
 
-def print_facts(title: str, facts: Mapping[str, object], *, as_json: bool) -> None:
-    """Print a title and one line for each name and value."""
+def print_summary(title: str, values: Mapping[str, object], *, as_json: bool) -> None:
+    """Print a title and one line for each name and value; as JSON, the values alone."""
     if as_json:
-        print_json(facts)
+        print_json(values)
         return
-    _results().print(Text(title, style="green"))
-    for name, value in facts.items():
+    _stdout().print(Text(title, style="green"))
+    for name, value in values.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        _results().print(Text(_visible(f"  {name}: {shown}")), soft_wrap=True)
+        _stdout().print(Text(_visible(f"  {name}: {shown}")), soft_wrap=True)
 
 
 def print_table(
@@ -91,7 +91,7 @@ def print_table(
     thousands = [grouped and not _is_label(name) for name in columns]
     for row in rows:
         table.add_row(*(Text(_visible(_cell(*each))) for each in zip(row, thousands, strict=True)))
-    _results().print(table)
+    _stdout().print(table)
 
 
 def print_cause(cause: Cause) -> None:
@@ -130,7 +130,7 @@ def _print_when_done(asset: str, done: int, total: int) -> None:
         messages.print(f"{asset}: {done} of {total}")
 
 
-def _results() -> Console:
+def _stdout() -> Console:
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         # A program that reads the pipe expects one line a row.
@@ -149,9 +149,9 @@ def _cell(value: object, grouped: bool) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | Decimal):
-        return (
-            f"{value:,}" if grouped else f"{value:f}" if isinstance(value, Decimal) else str(value)
-        )
+        if grouped:
+            return f"{value:,}"
+        return f"{value:f}" if isinstance(value, Decimal) else str(value)
     if isinstance(value, datetime):
         return value.isoformat(" ", "seconds" if grouped else "auto")
     return _text(value)

@@ -1,7 +1,7 @@
 """`headrace quarantine`: rows that broke a rule, with their reasons."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import date
 from itertools import islice
 from typing import Any
@@ -13,7 +13,7 @@ from headrace.grain import Grain
 from headrace.project.connections import lake_of
 from headrace.schema import PARTITION_COLUMN
 
-_PLACE = (PARTITION_COLUMN, "_source_object", "_source_position", "_reasons")
+_COLUMNS = (PARTITION_COLUMN, "_source_object", "_source_position", "_reasons")
 _CORRUPT = "_corrupt_record"
 
 
@@ -24,10 +24,10 @@ class QuarantinedRow:
     Attributes:
         entity: Its entity, as source.entity.
         partition: First day of its partition.
-        file: Path in the landing zone.
-        line: Line in that file; 1 is the header.
-        reasons: Every reason, '; ' between them.
-        row: Its columns as captured; `_corrupt_record` alone where the line has no columns.
+        file: `_source_object`: a path in the landing zone, a table or a topic partition.
+        line: `_source_position`: the line of a file (1 is the header), a row number, LSN or offset.
+        reasons: All reasons, separated by '; '.
+        row: Its columns as captured; `_corrupt_record` alone for a record without columns.
         grain: Grain of the partition.
     """
 
@@ -43,7 +43,7 @@ class QuarantinedRow:
 def read_quarantine(
     entity: str | None, start: date | None, end: date | None, limit: int
 ) -> list[QuarantinedRow]:
-    """At most `limit` quarantined rows, of the earliest days that have any.
+    """The first `limit` quarantined rows by entity, in the order of the configuration, and day.
 
     Args:
         entity: source.entity, or all of them.
@@ -92,13 +92,15 @@ def _rows(
         # The columns that are configured now; older rows may lack some.
         columns = [c.name for c in project.entities()[entity][1].columns]
         names = [name for name in columns if name in scan.schema.names]
-        for batch in scan.batches(days, [*_PLACE, *names, _CORRUPT]):
+        for batch in scan.batches(days, [*_COLUMNS, *names, _CORRUPT]):
             for found in batch.to_pylist():
-                yield replace(_quarantined(entity, names, found), grain=grain)
+                yield _quarantined(entity, grain, names, found)
 
 
-def _quarantined(entity: str, names: Sequence[str], found: dict[str, Any]) -> QuarantinedRow:
-    day, file, line, reasons = (found[name] for name in _PLACE)
+def _quarantined(
+    entity: str, grain: Grain, names: Sequence[str], found: dict[str, Any]
+) -> QuarantinedRow:
+    day, file, line, reasons = (found[name] for name in _COLUMNS)
     shown = [_CORRUPT] if found[_CORRUPT] is not None else names
     row = {name: found[name] for name in shown}
-    return QuarantinedRow(entity, day, file, line, reasons, row)
+    return QuarantinedRow(entity, day, file, line, reasons, row, grain)

@@ -22,10 +22,10 @@ _FIXES = {
     "25006": "give --write to let the statement change the warehouse",
     "42601": "see the syntax of PostgreSQL; each call takes one statement",
 }
-# White space and comments before a statement. Nested comments are not recognized.
+# The first word after white space and comments. Nested comments are not recognized.
 _FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/)*(\w*)", re.DOTALL)
 # These can read files and run programs of the server even in a read-only transaction.
-_UNCONFINED = {"copy", "do"}
+_REFUSED, _REFUSED_WITHOUT_WRITE = "copy", "do"
 _DEFAULT_FIX = "the schemas are warehouse, marts, bi and platform; in psql, \\d lists tables"
 
 
@@ -68,16 +68,16 @@ def query_database(url: str, query: str, *, write: bool) -> Rows:
     """As `run_query`, on the database at `url`."""
     first = _FIRST_WORD.match(query)
     word = first[1].lower() if first else ""
-    if word == "copy" or (word in _UNCONFINED and not write):
+    if word == _REFUSED or (word == _REFUSED_WITHOUT_WRITE and not write):
         raise QueryError(
             f"{word.upper()} is refused: it can read files and run programs of the server",
-            fix="--json prints rows; psql has \\copy" if word == "copy" else _FIXES["25006"],
+            fix="--json prints rows; psql has \\copy" if word == _REFUSED else _FIXES["25006"],
         )
     with connect(url) as session:
         _register_loaders(session)
         try:
             if write:
-                # VACUUM and the like refuse to run in a transaction.
+                # No transaction block: VACUUM and similar statements refuse to run in one.
                 return _result(session, query)
             session.read_only = True
             with session.transaction():

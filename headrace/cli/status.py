@@ -3,8 +3,8 @@
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from headrace.errors import HeadraceError
 from headrace.grain import Grain
 from headrace.ledger.build_plan import AssetLineage
 from headrace.ledger.causes import BadPartition
-from headrace.ledger.records import Attempt, PartitionState
+from headrace.ledger.records import AssetSummary, Attempt, PartitionState
 from headrace.ledger.staleness import all_stale
 from headrace.project.connections import lake_of, landing_of, ledger_of, postgres_url
 from headrace.project.home_setup import mart_builder, prepare_home
@@ -50,22 +50,22 @@ class AssetStatus:
         held: Partitions that failed their audit last time.
         failed: Partitions that failed with an error last time.
         missing: Partitions without an attempt.
-        stale: Partitions whose inputs or code have changed since they were built; one that waits
-            for its file counts as held only.
+        stale: Partitions whose inputs or code have changed since they were built, except those
+            that are held because their file has not arrived.
         rows: Rows that readers see; None for a mart that is a view.
         last_run: When the last run ended; None for an asset that is declared and was never built.
         partition: Grain of its partitions: `day`, `month`, …, `none`.
     """
 
     asset: str
-    published: int
-    empty: int
-    held: int
-    failed: int
-    missing: int
-    stale: int
-    rows: int | None
-    last_run: datetime | None
+    published: int = 0
+    empty: int = 0
+    held: int = 0
+    failed: int = 0
+    missing: int = 0
+    stale: int = 0
+    rows: int | None = 0
+    last_run: datetime | None = None
     partition: str = "day"
 
     @property
@@ -90,28 +90,15 @@ def read_status() -> list[AssetStatus]:
     assets = []
     for name in sorted({*built, *lineages}):
         grain = lineages[name].grain if name in lineages else Grain.DAY
-        partition = "none" if grain == Grain.SPARSE else grain
         count = _number_of_partitions(grain, project)
-        if name not in built:
+        if name in built:
+            status = _built_status(built[name], count)
+            status = replace(status, rows=rows.get(name, status.rows))
+        else:
             missing = max(count, 1) if lineages[name].is_partitioned else 1
-            assets.append(AssetStatus(name, 0, 0, 0, 0, missing, stale[name], 0, None, partition))
-            continue
-        asset = built[name]
-        attempted = asset.published + asset.empty + asset.held + asset.failed
-        assets.append(
-            AssetStatus(
-                name,
-                asset.published,
-                asset.empty,
-                asset.held,
-                asset.failed,
-                max(0, count - attempted) if asset.is_partitioned else 0,
-                stale[name],
-                rows.get(name, asset.rows),
-                asset.last_run_at,
-                partition,
-            )
-        )
+            status = AssetStatus(name, missing=missing)
+        partition = "none" if grain == Grain.SPARSE else grain
+        assets.append(replace(status, stale=stale[name], partition=partition))
     return assets
 
 
@@ -166,7 +153,7 @@ def print_errors(bad: Sequence[BadPartition], *, as_json: bool) -> None:
 def bad_partitions(
     project: Project, states: Sequence[PartitionState | Attempt]
 ) -> list[BadPartition]:
-    """Ledger rows in their printed form."""
+    """Ledger rows as they are printed: with the grain that their partition's label depends on."""
     lineages = read_lineages(project) if states else {}
     grains = {name: lineage.grain for name, lineage in lineages.items()}
     return [
@@ -182,7 +169,7 @@ def bad_partitions(
 
 
 def read_unclaimed() -> str:
-    """One line on files that no entity claims or whose day is no partition; else empty."""
+    """A warning about files that no entity claims or whose day is no partition; empty without."""
     project = load_project()
     entities = project.file_entities()
     if not entities:
@@ -219,10 +206,25 @@ def read_lineages(project: Project) -> dict[str, AssetLineage]:
     return project_lineage(project, manifest)
 
 
+def _built_status(asset: AssetSummary, partitions: int) -> AssetStatus:
+    """The status of an asset that the ledger has; `partitions` is their number in all."""
+    attempted = asset.published + asset.empty + asset.held + asset.failed
+    return AssetStatus(
+        asset.asset,
+        published=asset.published,
+        empty=asset.empty,
+        held=asset.held,
+        failed=asset.failed,
+        missing=max(0, partitions - attempted) if asset.is_partitioned else 0,
+        rows=asset.rows,
+        last_run=asset.last_run_at,
+    )
+
+
 def _number_of_partitions(grain: Grain, project: Project) -> int:
     """Partitions between the configured first day and the last; 0 for a grain without periods."""
     partitions = project.settings.partitions
-    last = (partitions.end or date.today()) - timedelta(days=1)  # noqa: DTZ011
+    last = (partitions.end or datetime.now(UTC).date()) - timedelta(days=1)
     return len(grain.starts(partitions.start, last)) if grain.has_periods else 0
 
 

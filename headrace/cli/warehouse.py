@@ -52,7 +52,7 @@ def retain(as_json: JsonFlag = False) -> None:
     dropped = drop_old_months(project, connection_factory(postgres_url(project, "warehouse")))
     months = {fact: [f"{month:%Y-%m}" for month in found] for fact, found in dropped.items()}
     number = sum(map(len, months.values()))
-    output.print_facts(f"{number} months dropped", months, as_json=as_json)
+    output.print_summary(f"{number} months dropped", months, as_json=as_json)
 
 
 @app.command()

@@ -116,7 +116,7 @@ def test_names_values_and_messages_are_printed_as_they_are(
     capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
     output.print_table([text], [[text], [1]], title=text)
-    output.print_facts(text, {text: [text]}, as_json=False)
+    output.print_summary(text, {text: [text]}, as_json=False)
     print_rows(Rows((text,), ((text,),)), as_json=False)
     out, _ = printed(capsys)
     assert [line.strip() for line in out.splitlines()] == [
