@@ -39,7 +39,19 @@ class IncompatibleSchemaError(PermanentError):
 
 
 class SourceUnavailableError(TransientError):
-    """A source does not answer, or is still being written."""
+    """A source does not answer, or is still being written.
+
+    Attributes:
+        retry_after_seconds: When the source asks to be tried again; None: it does not say.
+    """
+
+    def __init__(self, what: object, *, fix: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(what, fix=fix)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class SourceRateLimitedError(SourceUnavailableError):
+    """A source refuses requests because there were too many of them."""
 
 
 class SourceRejectedError(PermanentError):
