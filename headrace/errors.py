@@ -58,6 +58,10 @@ class SourceRejectedError(PermanentError):
     """A source delivered data that cannot be read as declared."""
 
 
+class SourceUnauthorizedError(SourceRejectedError):
+    """A source does not accept the credentials, or not any more."""
+
+
 class NoFilesError(PermanentError):
     """An entity's path has never matched a file; most often it is misspelt."""
 

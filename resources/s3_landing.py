@@ -5,7 +5,8 @@ from typing import Self
 import dagster as dg
 from dagster_aws.s3 import S3Resource
 
-from headrace.config.settings import S3Settings, Secret
+from headrace.config.model import Secret
+from headrace.config.settings import S3Settings
 from headrace.sources.files.landing import Landing
 from headrace.sources.files.s3_landing import S3Landing
 from resources.landing import LandingResource

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from headrace.config.dimension_entities import united_entity
 from headrace.config.document import Document, Place, read_document, read_place, show_place
 from headrace.config.file_source import FileEntity
-from headrace.config.model import StrictModel, nearest
+from headrace.config.model import Secret, StrictModel, nearest
 from headrace.config.partition_grains import with_partitions
 from headrace.config.references import project_problems
-from headrace.config.settings import Secret, Settings
+from headrace.config.settings import Settings
 from headrace.config.source_models import source_model
 from headrace.config.sources import EntityConfig, SourceConfig
 from headrace.config.star import DimensionConfig, StarConfig

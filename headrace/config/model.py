@@ -8,6 +8,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Field,
     StringConstraints,
     ValidationInfo,
     field_validator,
@@ -16,6 +17,9 @@ from pydantic import (
 
 from headrace.errors import ConfigError
 from headrace.schema import TYPE_NAMES, arrow_type, decimal_parts
+
+# Type of the error of a value that may hold a secret: messages do not show it.
+MAY_HOLD_SECRET = "may_hold_secret"  # noqa: S105
 
 # Similarity below which a name is not suggested.
 _CUTOFF = 0.55
@@ -90,6 +94,15 @@ class StrictModel(BaseModel):
         if given & {int, float} and bool in types and not types & {int, float}:
             raise ValueError("must be true or false, not a number")
         return value
+
+
+class Secret(StrictModel):
+    """The name of an environment variable that holds a secret; the value is read at use."""
+
+    env: str = Field(
+        pattern=r"^[A-Z][A-Z0-9_]*$",
+        description="Name of the environment variable; capitals, digits and underscores.",
+    )
 
 
 def tag_of(key: str) -> Callable[[Any], Any]:

@@ -5,6 +5,8 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from headrace.config.model import unknown_name
+from headrace.config.rest_connection import RestConnection
+from headrace.config.rest_source import RestSource
 from headrace.config.settings import PartitionSettings, Settings
 from headrace.config.sources import SourceConfig
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig, StarConfig
@@ -88,9 +90,18 @@ def _connection_problems(
     settings: Settings, sources: Mapping[Path, SourceConfig]
 ) -> Iterator[Fault]:
     for path, source in sources.items():
-        if isinstance(source, DatabaseSource) and source.connection not in settings.connections:
+        if not isinstance(source, DatabaseSource | RestSource):
+            continue
+        place = f"sources/{path.name}"
+        connection = settings.connections.get(source.connection)
+        if connection is None:
             what = unknown_name(source.connection, settings.connections)
-            yield f"sources/{path.name}", f"connection: {what} under `connections` in base.yaml"
+            yield place, f"connection: {what} under `connections` in base.yaml"
+        elif isinstance(source, RestSource) != isinstance(connection, RestConnection):
+            is_api = isinstance(connection, RestConnection)
+            kind = "an API (kind: rest)" if is_api else "a database"
+            what = f"{source.connection} is {kind}, which connector {source.connector} cannot read"
+            yield place, f"connection: {what}: name another one, or correct its kind in base.yaml"
 
 
 def target_problems(star: StarConfig) -> Iterator[str]:

@@ -1,20 +1,12 @@
 """Models of base.yaml and the overlays of environments: places, connections and schedules."""
 
 from datetime import date
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from headrace.config.model import Name, StrictModel
-
-
-class Secret(StrictModel):
-    """The name of an environment variable that holds a secret; the value is read at use."""
-
-    env: str = Field(
-        pattern=r"^[A-Z][A-Z0-9_]*$",
-        description="Name of the environment variable; capitals, digits and underscores.",
-    )
+from headrace.config.model import Name, Secret, StrictModel
+from headrace.config.rest_connection import RestConnection
 
 
 class PartitionSettings(StrictModel):
@@ -79,6 +71,7 @@ class PostgresSettings(StrictModel):
 class ConnectionSettings(StrictModel):
     """A database that sources read from."""
 
+    kind: Literal["database"] = Field("database", description="A database.")
     url: Secret = Field(
         description="Environment variable with the URL, such as "
         "`postgresql://user:password@host:5432/database?sslmode=verify-full`. The user needs to "
@@ -87,6 +80,18 @@ class ConnectionSettings(StrictModel):
     statement_timeout_seconds: int = Field(
         3600, ge=1, description="A statement that takes longer is cancelled."
     )
+
+
+def kind(value: object) -> object:
+    """Reads the key by which a connection's model is chosen; a database has it by default."""
+    at = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+    return "database" if at is None else at
+
+
+AnyConnection = Annotated[
+    Annotated[ConnectionSettings, Tag("database")] | Annotated[RestConnection, Tag("rest")],
+    Discriminator(kind),
+]
 
 
 class EngineSettings(StrictModel):
@@ -194,10 +199,10 @@ class Settings(StrictModel):
     landing: LandingSettings = Field(
         LandingSettings(uri="{home}/landing"), description="Where sources deliver their files."
     )
-    connections: dict[Name, ConnectionSettings] = Field(
+    connections: dict[Name, AnyConnection] = Field(
         default_factory=dict,
-        description="Databases that sources read from, by the name that a source's `connection` "
-        "gives.",
+        description="Databases and APIs (`kind: rest`) that sources read from, by the name that a "
+        "source's `connection` gives.",
         examples=[{"shop": {"url": {"env": "SHOP_URL"}}}],
     )
     lake: StorageSettings = Field(

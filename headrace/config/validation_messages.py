@@ -3,13 +3,12 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from headrace.config.document import Place, read_place
-from headrace.config.model import did_you_mean, nearest
-from headrace.config.settings import Secret
+from headrace.config.model import MAY_HOLD_SECRET, Secret, did_you_mean, nearest
 from headrace.config.source_models import MODELS
 
 _MONTH_DAY = r"^(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])$"
@@ -50,7 +49,8 @@ _TYPES = {
     "string_type": "text",
 }
 # pydantic's names of members of a union, in its locations.
-_TAGS = {"csv", "parquet", "full", "watermark", "str", "int", "bool", "float", "date"}
+_TAGS = {"csv", "parquet", "full", "watermark", "window", "api_key"}
+_TAGS |= {"str", "int", "bool", "float", "date"}
 # Keys of earlier versions: the keys that replace them.
 _RENAMED_KEYS = {
     "overwritten": ("type1",),
@@ -306,7 +306,8 @@ def _explain(
         message = _too_long(str(value), problem["ctx"]["max_length"])
     if kind == "string_type" and isinstance(value, list | dict):
         message = f"must be one text, not {_kind_of(value)}"
-    return f"{_shown(value)}{message}{_written(problem, model)}"
+    shown = "" if kind == MAY_HOLD_SECRET else _shown(value)
+    return f"{shown}{message}{_written(problem, model)}"
 
 
 def _nothing(kind: str, values: object, place: Place) -> str:
@@ -478,8 +479,15 @@ def _models_at(model: type[BaseModel], loc: Sequence[str | int]) -> set[type[Bas
     at = {model}
     for part in loc:
         fields = [_keys(found).get(str(part)) for found in at]
-        at = {m for field in fields if field is not None for m in _models_in(field)} or at
+        below = {m for field in fields if field is not None for m in _models_in(field)}
+        at = below or {found for found in at if _is_member_called(found, part)} or at
     return at
+
+
+def _is_member_called(model: type[BaseModel], tag: str | int) -> bool:
+    """Whether a union chooses the model by a key with this value."""
+    fields = (field.annotation for field in model.model_fields.values())
+    return any(get_origin(kind) is Literal and tag in get_args(kind) for kind in fields)
 
 
 def _keys(model: type[BaseModel]) -> dict[str, Any]:

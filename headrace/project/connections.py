@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from headrace.config.loader import Project, resolve_secret
-from headrace.config.settings import S3Settings, Secret
+from headrace.config.model import Secret
+from headrace.config.settings import S3Settings
 from headrace.embedded_postgres.server import start
 from headrace.engine.session import SessionSettings
 from headrace.lake.storage import LakeSettings, S3Access

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from headrace.config.loader import Project, resolve_secret
+from headrace.config.settings import ConnectionSettings
 from headrace.errors import ConfigError
 
 
@@ -32,9 +33,10 @@ def connection_of(project: Project, name: str) -> Connection:
         ConfigError: There is none.
     """
     settings = project.settings.connections.get(name)
-    if settings is None:
+    if not isinstance(settings, ConnectionSettings):
         raise ConfigError(
-            f"there is no connection '{name}'", fix="declare it under `connections` in base.yaml"
+            f"there is no database connection '{name}'",
+            fix="declare it under `connections` in base.yaml",
         )
     return Connection(
         name,

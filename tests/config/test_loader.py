@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from headrace.config.loader import load_project, resolve_secret
-from headrace.config.settings import Secret
+from headrace.config.model import Secret
 from headrace.errors import ConfigError
 
 CONFIG = Path(__file__).parents[2] / "config"

@@ -13,7 +13,8 @@ import dagster as dg
 import pytest
 from dagster_aws.s3 import S3Resource
 
-from headrace.config.settings import S3Settings, Secret
+from headrace.config.model import Secret
+from headrace.config.settings import S3Settings
 from headrace.errors import SourceRejectedError, SourceUnavailableError
 from headrace.sources.files.landing import Landing, LocalLanding, StoredFile
 from headrace.sources.files.s3_landing import S3Landing

@@ -12,15 +12,16 @@ from urllib.parse import quote
 import httpx2
 import stamina
 
-from headrace.config.rest import RestConnection
+from headrace.config.rest_connection import RestConnection
 from headrace.errors import (
     HeadraceError,
     SourceRejectedError,
+    SourceUnauthorizedError,
     SourceUnavailableError,
     TransientError,
 )
 from headrace.sources.rest.credentials import Credentials, Resolve, credentials_of
-from headrace.sources.rest.http_session import HttpSession, Reply, UnauthorizedError, shown_url
+from headrace.sources.rest.http_session import HttpSession, Reply, shown_url
 from headrace.sources.rest.request_limits import CircuitBreaker, RateBudget
 
 _MOST_REDIRECTS = 5
@@ -54,13 +55,11 @@ class RestClient:
         name: The connection's name, for remedies.
         connection: Where the API is.
         resolve: Gives a secret's value.
-        shown_params: Query parameters whose values may be shown in errors.
     """
 
     name: str
     connection: RestConnection
     resolve: Resolve
-    shown_params: Collection[str] = ()
     _budget: RateBudget = field(init=False)
     _breaker: CircuitBreaker = field(init=False)
     _token_session: HttpSession = field(init=False)
@@ -75,9 +74,7 @@ class RestClient:
         self._credentials = credentials_of(
             self.connection.auth, self.name, self.resolve, self._token_session
         )
-        self._session = HttpSession(
-            self.name, limits, self._credentials, ca_file, self.shown_params
-        )
+        self._session = HttpSession(self.name, limits, self._credentials, ca_file)
 
     def url_of(self, path: str, params: Mapping[str, str]) -> httpx2.URL:
         """The URL of a path below the connection's url."""
@@ -102,15 +99,19 @@ class RestClient:
         self._check_server(page.url, page.asked, url)
         return url
 
-    def get(self, url: httpx2.URL) -> Page:
+    def get(self, url: httpx2.URL, shown_params: Collection[str] = ()) -> Page:
         """The document at a URL.
+
+        Args:
+            url: As `url_of` or `following` gives it.
+            shown_params: Query parameters whose values errors may show.
 
         Raises:
             SourceRejectedError: The server refuses, or answers something other than JSON.
             SourceUnavailableError: All attempts failed.
         """
         with self._breaker.request():
-            return self._with_attempts(lambda: self._page(url))
+            return self._with_attempts(lambda: self._page(url, shown_params))
 
     def _with_attempts(self, send: Callable[[], Page]) -> Page:
         limits = self.connection.limits
@@ -138,9 +139,9 @@ class RestClient:
     def _host(self) -> str:
         return httpx2.URL(self.connection.url).host
 
-    def _page(self, url: httpx2.URL) -> Page:
+    def _page(self, url: httpx2.URL, shown_params: Collection[str]) -> Page:
         try:
-            reply = self._reply(url)
+            reply = self._reply(url, shown_params)
         except SourceUnavailableError as error:
             # The other threads of this client must not ask meanwhile.
             wait = error.retry_after_seconds
@@ -149,9 +150,9 @@ class RestClient:
             raise
         return Page(reply.url, reply.asked, self._document(reply), reply.headers)
 
-    def _reply(self, url: httpx2.URL) -> Reply:
+    def _reply(self, url: httpx2.URL, shown_params: Collection[str]) -> Reply:
         for _ in range(_MOST_REDIRECTS + 1):
-            reply = self._authorized(url)
+            reply = self._authorized(url, shown_params)
             if reply.redirect is None:
                 return reply
             try:
@@ -168,20 +169,20 @@ class RestClient:
             fix=f"correct connections.{self.name}.url or the entity's path",
         )
 
-    def _authorized(self, url: httpx2.URL) -> Reply:
+    def _authorized(self, url: httpx2.URL, shown_params: Collection[str]) -> Reply:
         self._credentials.prepare()
         generation = self._credentials.generation
         try:
-            return self._send(url)
-        except UnauthorizedError:
+            return self._send(url, shown_params)
+        except SourceUnauthorizedError:
             if not self._credentials.renew(generation):
                 raise
-        return self._send(url)
+        return self._send(url, shown_params)
 
-    def _send(self, url: httpx2.URL) -> Reply:
+    def _send(self, url: httpx2.URL, shown_params: Collection[str]) -> Reply:
         self._budget.take()
         headers = {"accept": "application/json", **self.connection.headers}
-        return self._session.send("GET", url, headers=headers)
+        return self._session.send("GET", url, headers=headers, shown_params=shown_params)
 
     def _check_server(self, shown: str, asked: httpx2.URL, target: httpx2.URL) -> None:
         if (asked.scheme, asked.host, asked.port) == (target.scheme, target.host, target.port):

@@ -10,9 +10,9 @@ from typing import Protocol
 
 import httpx2
 
-from headrace.config.rest import ApiKeyAuth, BasicAuth, BearerAuth, OAuth2Auth, RestAuth
-from headrace.config.settings import Secret
-from headrace.errors import ConfigError, SourceRejectedError
+from headrace.config.model import Secret
+from headrace.config.rest_connection import ApiKeyAuth, BasicAuth, BearerAuth, OAuth2Auth, RestAuth
+from headrace.errors import ConfigError, SourceRejectedError, SourceUnauthorizedError
 from headrace.sources.rest.http_session import Authorization, HttpSession, Reply
 
 # A token that expires sooner is fetched anew: the request must reach the server before that.
@@ -192,8 +192,8 @@ class OAuth2Credentials:
         except (TypeError, ValueError):
             return token, float("inf")
 
-    def _refused(self, what: str) -> SourceRejectedError:
-        return SourceRejectedError(
+    def _refused(self, what: str) -> SourceUnauthorizedError:
+        return SourceUnauthorizedError(
             f"{what}: the token endpoint refuses the client",
             fix=f"correct the id and secret that connections.{self.name}.auth names, its scope, "
             "client_auth and params",

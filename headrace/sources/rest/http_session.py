@@ -18,12 +18,13 @@ from typing import Any, Protocol
 
 import httpx2
 
-from headrace.config.rest import RestLimits
+from headrace.config.rest_connection import RestLimits
 from headrace.errors import (
     ConfigError,
     HeadraceError,
     SourceRateLimitedError,
     SourceRejectedError,
+    SourceUnauthorizedError,
     SourceUnavailableError,
 )
 
@@ -35,10 +36,6 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 # At INFO httpx2 logs the URL of each request, at DEBUG httpcore2 the headers of each answer, which
 # may repeat a secret.
 _WIRE_LOGS = ("httpx2", "httpcore2")
-
-
-class UnauthorizedError(SourceRejectedError):
-    """The credentials are not valid, or not any more."""
 
 
 class Authorization(Protocol):
@@ -82,14 +79,12 @@ class HttpSession:
         limits: Times and sizes.
         authorization: None: no credentials.
         ca_file: See RestConnection.
-        shown_params: Query parameters whose values may be shown.
     """
 
     name: str
     limits: RestLimits
     authorization: Authorization | None = None
     ca_file: str | None = None
-    shown_params: Collection[str] = ()
     _client: httpx2.Client = field(init=False)
 
     def __post_init__(self) -> None:
@@ -116,6 +111,7 @@ class HttpSession:
         headers: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
         secrets: Collection[str] = (),
+        shown_params: Collection[str] = (),
     ) -> Reply:
         """Send one request and read the answer.
 
@@ -125,14 +121,15 @@ class HttpSession:
             headers: Of the request.
             form: Its body.
             secrets: Texts in headers and form that must never be shown.
+            shown_params: Query parameters whose values may be shown.
 
         Raises:
-            UnauthorizedError: Status 401.
+            SourceUnauthorizedError: Status 401.
             SourceRejectedError: Another status of 400 to 499, or an answer that is too large.
             SourceRateLimitedError: Status 429.
             SourceUnavailableError: Status 408, 425 or 500 to 599, or no whole answer in time.
         """
-        shown = shown_url(url, self.shown_params)
+        shown = shown_url(url, shown_params)
         request = self._client.build_request(method, url, headers=headers, data=form)
         ends_at = time.monotonic() + self.limits.request_seconds
         with self._translated(shown, url.host):
@@ -215,7 +212,7 @@ class HttpSession:
                 what, fix="run it again once the server is well", retry_after_seconds=after
             )
         if status == HTTPStatus.UNAUTHORIZED:
-            return UnauthorizedError(
+            return SourceUnauthorizedError(
                 what, fix=f"correct the credentials that connections.{self.name}.auth names"
             )
         if status == HTTPStatus.FORBIDDEN:

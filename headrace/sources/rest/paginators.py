@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import httpx2
 
-from headrace.config.rest import (
+from headrace.config.rest_source import (
     CursorPagination,
     LinkPagination,
     NextUrlPagination,
@@ -58,10 +58,10 @@ def read_pages(
         SourceUnavailableError: The list changed while it was read, or the server fails.
     """
     paginator = _PAGINATORS[pagination.type](client, url, pagination)
-    progress, seen = _Progress(), set[bytes]()
+    progress, seen, shown = _Progress(), set[bytes](), _shown_params(url, pagination)
     following: httpx2.URL | None = paginator.first()
     while following is not None:
-        page = client.get(following)
+        page = client.get(following, shown)
         records = select(page)
         _refuse_repetition(page, records, seen)
         progress.pages += 1
@@ -208,6 +208,16 @@ _PAGINATORS: dict[str, Callable[[RestClient, httpx2.URL, Any], _Paginator]] = {
     "next_url": _ByNextUrl,
     "link": _ByNextUrl,
 }
+
+
+def _shown_params(url: httpx2.URL, pagination: Pagination) -> frozenset[str]:
+    """Parameters that the configuration gives; cursors may hold data, and next URLs secrets."""
+    of_pages: tuple[str | None, ...] = ()
+    if isinstance(pagination, PagePagination):
+        of_pages = (pagination.param, pagination.size_param)
+    elif isinstance(pagination, OffsetPagination):
+        of_pages = (pagination.param, pagination.limit_param)
+    return frozenset([*url.params, *filter(None, of_pages)])
 
 
 def _unless_at_end(url: httpx2.URL, records: list[Any], progress: _Progress) -> httpx2.URL | None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from headrace.errors import SourceUnavailableError, TransientError
+from headrace.errors import SourceUnauthorizedError, SourceUnavailableError, TransientError
 
 
 class Clock(Protocol):
@@ -95,7 +95,8 @@ class CircuitBreaker:
         self._enter()
         try:
             yield
-        except TransientError:
+        except (TransientError, SourceUnauthorizedError):
+            # Wrong credentials too: servers lock users out who try again and again.
             self._leave(is_failure=True)
             raise
         except BaseException:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from demo.apis.server import ApiServer
-from headrace.config.rest import RestConnection
-from headrace.config.settings import Secret
+from headrace.config.model import Secret
+from headrace.config.rest_connection import RestConnection
 from headrace.sources.rest.client import RestClient
 
 SECRETS = {"KEY": "canary-key-7f3a", "USER": "canary-user", "PASSWORD": "canary-pass word+/"}
@@ -20,8 +20,8 @@ def client_of(
     server: ApiServer, auth: Mapping[str, Any] | None = None, **limits: Any
 ) -> RestClient:
     waits = {"first_wait_seconds": 0.005, "longest_wait_seconds": 2, "failures_to_open": 50}
-    connection = {"url": server.url, "auth": auth, "limits": {**waits, **limits}}
-    return RestClient("shop", RestConnection.model_validate(connection), resolve, {"page", "day"})
+    connection = {"kind": "rest", "url": server.url, "auth": auth, "limits": {**waits, **limits}}
+    return RestClient("shop", RestConnection.model_validate(connection), resolve)
 
 
 def oauth2(server: ApiServer, **changes: Any) -> dict[str, Any]:

@@ -18,12 +18,13 @@ import structlog
 
 from demo.apis.bank import Bank, transactions_of
 from demo.apis.server import Answer, ApiServer, Request
-from headrace.config.rest import RestConnection
+from headrace.config.rest_connection import RestConnection
 from headrace.errors import (
     ConfigError,
     HeadraceError,
     SourceRateLimitedError,
     SourceRejectedError,
+    SourceUnauthorizedError,
     SourceUnavailableError,
 )
 from headrace.sources.rest.client import Page, RestClient
@@ -40,7 +41,7 @@ def server() -> Iterator[ApiServer]:
 
 
 def get(client: RestClient, path: str = "/orders", **params: str) -> Page:
-    return client.get(client.url_of(path, params))
+    return client.get(client.url_of(path, params), {"page"})
 
 
 def failure(client: RestClient, path: str = "/orders", **params: str) -> HeadraceError:
@@ -124,7 +125,7 @@ def test_a_wrong_client_secret_is_no_reason_to_try_again(
     with ApiServer(Bank(transactions_of)) as server:
         auth = oauth2(server, client_secret={"env": "KEY"})
         failed = failure(client_of(server, auth), "/v1/branches")
-        assert type(failed) is SourceRejectedError
+        assert type(failed) is SourceUnauthorizedError
         assert "401 Unauthorized (invalid_client): the token endpoint refuses" in str(failed)
         assert "connections.shop.auth" in failed.fix
         assert len(server.requests) == 1
@@ -132,7 +133,7 @@ def test_a_wrong_client_secret_is_no_reason_to_try_again(
 
 def test_a_secret_that_cannot_be_sent_is_named_and_not_shown() -> None:
     connection = RestConnection.model_validate(
-        {"url": "http://x", "auth": {"type": "bearer", "token": {"env": "KEY"}}}
+        {"kind": "rest", "url": "http://x", "auth": {"type": "bearer", "token": {"env": "KEY"}}}
     )
     with pytest.raises(ConfigError, match="the value of KEY has characters") as caught:
         RestClient("shop", connection, lambda _: "canary\n")
@@ -246,7 +247,7 @@ def test_hosts_that_cannot_be_reached_are_told_apart(server: ApiServer) -> None:
     limits = {"attempts": 1, "connect_seconds": 2}
 
     def failed(url: str) -> HeadraceError:
-        connection = RestConnection.model_validate({"url": url, "limits": limits})
+        connection = RestConnection.model_validate({"kind": "rest", "url": url, "limits": limits})
         return failure(RestClient("shop", connection, resolve))
 
     nobody = failed("http://127.0.0.1:1")
@@ -277,7 +278,7 @@ def test_a_certificate_is_checked_against_the_named_authorities(certificate: Pat
         assert type(failed) is SourceRejectedError
         assert "the certificate of 127.0.0.1 is not accepted" in str(failed)
         assert "ca_file" in failed.fix
-        connection = {"url": server.url, "ca_file": str(certificate / "c.pem")}
+        connection = {"kind": "rest", "url": server.url, "ca_file": str(certificate / "c.pem")}
         client = RestClient("shop", RestConnection.model_validate(connection), resolve)
         assert get(client).document == [1]
 

@@ -6,7 +6,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from demo.apis.server import Answer, Api, ApiServer, Request
-from headrace.config.rest import Pagination
+from headrace.config.rest_source import Pagination
 from headrace.errors import HeadraceError, SourceRejectedError, SourceUnavailableError
 from headrace.sources.rest.paginators import read_pages
 from headrace.sources.rest.records import RecordShape
@@ -138,7 +138,7 @@ def test_a_list_that_is_missing_on_a_later_page_is_an_error(serve: Serve) -> Non
     server = serve(by_offset())
     server.faults += [None, Answer({"count": 10, "error": "busy"})]
     failed = failure(server, type="offset", total="$.count")
-    assert "offset=…" in str(failed)
+    assert "list?day=d&limit=100&offset=4: there is no" in str(failed)
     assert "there is no $.data" in str(failed)
 
 

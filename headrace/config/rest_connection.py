@@ -1,52 +1,40 @@
-"""Models of a REST API: where it is, how requests are authorized and limited, how pages follow."""
+"""Models of the connection to a REST API: where it is, credentials and limits."""
 
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
-from headrace.config.model import StrictModel
-from headrace.config.settings import Secret
+from headrace.config.model import MAY_HOLD_SECRET, Secret, StrictModel, tag_of
 
 _PERIODS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 _RATE = re.compile(r"([1-9]\d{0,6})/(s|min|h|d)")
 _CREDENTIALS = {"authorization", "proxy-authorization", "cookie"}
 
 
-def _json_path(text: str) -> str:
-    # It takes a tenth of a second to import, for which projects without REST do not wait.
-    import jsonpath  # noqa: PLC0415
-
-    try:
-        jsonpath.compile(text, strict=True)
-    except jsonpath.JSONPathError as error:
-        # Its text shows the place in lines of their own.
-        raise ValueError(f"is no JSONPath (RFC 9535), such as $.data[*]: {error.args[0]}") from None
-    return text
-
-
-def _single_json_path(text: str) -> str:
-    import jsonpath  # noqa: PLC0415
-
-    path = jsonpath.compile(_json_path(text), strict=True)
-    if not isinstance(path, jsonpath.JSONPath) or not path.singular_query():
-        raise ValueError("must name one value, such as $.meta.total, and no list of them")
-    return text
-
-
 def _http_url(url: str) -> str:
     scheme, _, rest = url.partition("://")
+    fault = None
     if scheme not in {"http", "https"} or not rest.strip("/"):
-        raise ValueError("must begin with https:// or http:// and a host")
-    if "@" in rest.partition("/")[0]:
-        raise ValueError("must not hold a user or a password: declare them under auth")
-    if "?" in url or "#" in url:
-        raise ValueError("must not have a ? or #: parameters are the entity's (extract.params)")
+        fault = "must begin with https:// or http:// and a host"
+    elif "@" in rest.partition("/")[0]:
+        fault = "must not hold a user or a password: declare them under auth"
+    elif "?" in url or "#" in url:
+        fault = "must not have a ? or #: parameters are the entity's (extract.params), keys auth's"
+    if fault:
+        raise PydanticCustomError(MAY_HOLD_SECRET, fault)
     return url.rstrip("/")
 
 
-JsonPath = Annotated[str, AfterValidator(_json_path)]
-SingleJsonPath = Annotated[str, AfterValidator(_single_json_path)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 ParameterName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
@@ -104,7 +92,13 @@ class OAuth2Auth(StrictModel):
     )
 
 
-RestAuth = Annotated[ApiKeyAuth | BearerAuth | BasicAuth | OAuth2Auth, Field(discriminator="type")]
+RestAuth = Annotated[
+    Annotated[ApiKeyAuth, Tag("api_key")]
+    | Annotated[BearerAuth, Tag("bearer")]
+    | Annotated[BasicAuth, Tag("basic")]
+    | Annotated[OAuth2Auth, Tag("oauth2")],
+    Discriminator(tag_of("type")),
+]
 
 
 class RestLimits(StrictModel):
@@ -163,6 +157,7 @@ class RestLimits(StrictModel):
 class RestConnection(StrictModel):
     """An HTTP API that answers JSON."""
 
+    kind: Literal["rest"] = Field(description="An HTTP API that answers JSON.")
     url: HttpUrl = Field(
         description="What all paths of its entities begin with.",
         examples=["https://api.example.com/v1"],
@@ -189,103 +184,3 @@ class RestConnection(StrictModel):
             if not text.isprintable() or not text.isascii():
                 raise ValueError(f"{name} must be printable ASCII")
         return value
-
-
-class NoPagination(StrictModel):
-    """The first answer is whole."""
-
-    type: Literal["none"] = Field(description="The first answer is whole.")
-    total: SingleJsonPath | None = Field(
-        None, description="Where an answer says how many records there are; they must be met."
-    )
-
-
-class PagePagination(StrictModel):
-    """Pages by number."""
-
-    type: Literal["page"] = Field(description="Pages by number.")
-    param: ParameterName = Field("page", description="Query parameter of the number.")
-    first: int = Field(1, ge=0, description="Number of the first page.")
-    size_param: ParameterName | None = Field(None, description="Query parameter of the size.")
-    size: int = Field(100, ge=1, description="Records that a page is asked for, by `size_param`.")
-    total: SingleJsonPath | None = Field(
-        None,
-        description="Where an answer says how many records there are; they must be met. With "
-        "neither `total` nor `pages`, pages are read until one is empty.",
-        examples=["$.meta.total"],
-    )
-    pages: SingleJsonPath | None = Field(
-        None, description="Where an answer says how many pages there are."
-    )
-
-
-class OffsetPagination(StrictModel):
-    """Pages by the number of records before them."""
-
-    type: Literal["offset"] = Field(description="Pages by the number of records before them.")
-    param: ParameterName = Field("offset", description="Query parameter of that number.")
-    limit_param: ParameterName = Field("limit", description="Query parameter of the size.")
-    limit: int = Field(100, ge=1, description="Records that a page is asked for.")
-    total: SingleJsonPath | None = Field(
-        None,
-        description="Where an answer says how many records there are; they must be met. Without "
-        "it, pages are read until one is empty.",
-        examples=["$.count"],
-    )
-
-
-class CursorPagination(StrictModel):
-    """Each page holds the cursor of the next one."""
-
-    type: Literal["cursor"] = Field(description="Each page holds the cursor of the next one.")
-    param: ParameterName = Field("cursor", description="Query parameter of the cursor.")
-    next: SingleJsonPath = Field(
-        description="Where a page holds the next cursor; null or an empty text ends the pages.",
-        examples=["$.meta.next_cursor"],
-    )
-    last_page: Literal["null", "absent"] = Field(
-        "null",
-        description="Whether the last page has the member `next` as null or an empty text, or may "
-        "lack it. By default a page without it is an error.",
-    )
-    total: SingleJsonPath | None = Field(
-        None, description="Where an answer says how many records there are; they must be met."
-    )
-
-
-class NextUrlPagination(StrictModel):
-    """Each page holds the URL of the next one."""
-
-    type: Literal["next_url"] = Field(description="Each page holds the URL of the next one.")
-    next: SingleJsonPath = Field(
-        description="Where a page holds the next URL; null or an empty text ends the pages.",
-        examples=["$.links.next"],
-    )
-    last_page: Literal["null", "absent"] = Field(
-        "null",
-        description="Whether the last page has the member `next` as null or an empty text, or may "
-        "lack it. By default a page without it is an error.",
-    )
-    total: SingleJsonPath | None = Field(
-        None, description="Where an answer says how many records there are; they must be met."
-    )
-
-
-class LinkPagination(StrictModel):
-    """The header `Link` with `rel=next` (RFC 8288) holds the URL of the next page."""
-
-    type: Literal["link"] = Field(description="The header `Link` with `rel=next` (RFC 8288).")
-    total: SingleJsonPath | None = Field(
-        None, description="Where an answer says how many records there are; they must be met."
-    )
-
-
-Pagination = Annotated[
-    NoPagination
-    | PagePagination
-    | OffsetPagination
-    | CursorPagination
-    | NextUrlPagination
-    | LinkPagination,
-    Field(discriminator="type"),
-]

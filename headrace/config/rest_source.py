@@ -1,0 +1,321 @@
+"""Models of sources whose entities are lists of a REST API."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
+
+from headrace.config.extract import Extract
+from headrace.config.model import ColumnName, Name, StrictModel, tag_of
+from headrace.config.rest_connection import ParameterName
+from headrace.config.sources import EntityConfig, SourceConfig
+
+_BRACES = re.compile(r"\{[^{}]*\}?|\}")
+PLACEHOLDER = re.compile(r"\{(from|to|last)(?::([^{}]+))?\}")
+
+
+def _json_path(text: str) -> str:
+    # It takes a tenth of a second to import, for which projects without REST do not wait.
+    import jsonpath  # noqa: PLC0415
+
+    try:
+        jsonpath.compile(text, strict=True)
+    except jsonpath.JSONPathError as error:
+        # Its text shows the place in lines of their own.
+        raise ValueError(f"is no JSONPath (RFC 9535), such as $.data[*]: {error.args[0]}") from None
+    return text
+
+
+def _single_json_path(text: str) -> str:
+    import jsonpath  # noqa: PLC0415
+
+    path = jsonpath.compile(_json_path(text), strict=True)
+    if not isinstance(path, jsonpath.JSONPath) or not path.singular_query():
+        raise ValueError("must name one value, such as $.meta.total, and no list of them")
+    return text
+
+
+JsonPath = Annotated[str, AfterValidator(_json_path)]
+SingleJsonPath = Annotated[str, AfterValidator(_single_json_path)]
+
+
+class NoPagination(StrictModel):
+    """The first answer is whole."""
+
+    type: Literal["none"] = Field(description="The first answer is whole.")
+    total: SingleJsonPath | None = Field(
+        None, description="Where an answer says how many records there are; they must be met."
+    )
+
+
+class PagePagination(StrictModel):
+    """Pages by number."""
+
+    type: Literal["page"] = Field(description="Pages by number.")
+    param: ParameterName = Field("page", description="Query parameter of the number.")
+    first: int = Field(1, ge=0, description="Number of the first page.")
+    size_param: ParameterName | None = Field(None, description="Query parameter of the size.")
+    size: int = Field(100, ge=1, description="Records that a page is asked for, by `size_param`.")
+    total: SingleJsonPath | None = Field(
+        None,
+        description="Where an answer says how many records there are; they must be met. With "
+        "neither `total` nor `pages`, pages are read until one is empty.",
+        examples=["$.meta.total"],
+    )
+    pages: SingleJsonPath | None = Field(
+        None, description="Where an answer says how many pages there are."
+    )
+
+
+class OffsetPagination(StrictModel):
+    """Pages by the number of records before them."""
+
+    type: Literal["offset"] = Field(description="Pages by the number of records before them.")
+    param: ParameterName = Field("offset", description="Query parameter of that number.")
+    limit_param: ParameterName = Field("limit", description="Query parameter of the size.")
+    limit: int = Field(100, ge=1, description="Records that a page is asked for.")
+    total: SingleJsonPath | None = Field(
+        None,
+        description="Where an answer says how many records there are; they must be met. Without "
+        "it, pages are read until one is empty.",
+        examples=["$.count"],
+    )
+
+
+class CursorPagination(StrictModel):
+    """Each page holds the cursor of the next one."""
+
+    type: Literal["cursor"] = Field(description="Each page holds the cursor of the next one.")
+    param: ParameterName = Field("cursor", description="Query parameter of the cursor.")
+    next: SingleJsonPath = Field(
+        description="Where a page holds the next cursor; null or an empty text ends the pages.",
+        examples=["$.meta.next_cursor"],
+    )
+    last_page: Literal["null", "absent"] = Field(
+        "null",
+        description="Whether the last page has the member `next` as null or an empty text, or may "
+        "lack it. By default a page without it is an error.",
+    )
+    total: SingleJsonPath | None = Field(
+        None, description="Where an answer says how many records there are; they must be met."
+    )
+
+
+class NextUrlPagination(StrictModel):
+    """Each page holds the URL of the next one."""
+
+    type: Literal["next_url"] = Field(description="Each page holds the URL of the next one.")
+    next: SingleJsonPath = Field(
+        description="Where a page holds the next URL; null or an empty text ends the pages.",
+        examples=["$.links.next"],
+    )
+    last_page: Literal["null", "absent"] = Field(
+        "null",
+        description="Whether the last page has the member `next` as null or an empty text, or may "
+        "lack it. By default a page without it is an error.",
+    )
+    total: SingleJsonPath | None = Field(
+        None, description="Where an answer says how many records there are; they must be met."
+    )
+
+
+class LinkPagination(StrictModel):
+    """The header `Link` with `rel=next` (RFC 8288) holds the URL of the next page."""
+
+    type: Literal["link"] = Field(description="The header `Link` with `rel=next` (RFC 8288).")
+    total: SingleJsonPath | None = Field(
+        None, description="Where an answer says how many records there are; they must be met."
+    )
+
+
+Pagination = Annotated[
+    Annotated[NoPagination, Tag("none")]
+    | Annotated[PagePagination, Tag("page")]
+    | Annotated[OffsetPagination, Tag("offset")]
+    | Annotated[CursorPagination, Tag("cursor")]
+    | Annotated[NextUrlPagination, Tag("next_url")]
+    | Annotated[LinkPagination, Tag("link")],
+    Discriminator(tag_of("type")),
+]
+
+
+def _text_of(value: object) -> object:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+class RestExtract(Extract):
+    """A list of records that an API gives in pages."""
+
+    path: str = Field(
+        description="Path below the connection's url; with `{from}` and `{to}` as in `params`.",
+        examples=["transactions"],
+    )
+    params: dict[ParameterName, str] = Field(
+        default_factory=dict,
+        description="Query parameters, without those of pages and keys. In `mode: window`, "
+        "`{from}` stands for the first moment of the partition, `{to}` for the first moment after "
+        "it, `{last}` for the second before that: as a date, or as `{from:unix}`, "
+        "`{from:unix_ms}` or a pattern of strftime say (`{from:%Y-%m-%dT%H:%M:%SZ}`). Days begin "
+        "in the entity's `timezone`.",
+        examples=[{"from": "{from}", "to": "{to}"}, {"start": "{from:unix}", "end": "{last:unix}"}],
+    )
+    records: JsonPath = Field(
+        description="JSONPath (RFC 9535) of the records in each page. It must exist in each; an "
+        "empty list or null is no record.",
+        examples=["$.data[*]", "$[*]", "$"],
+    )
+    children: str | None = Field(
+        None,
+        description="JSONPath of an array in each record, whose elements are the rows. A column's "
+        "`from` is then a member of the element, a path in it (`@.price.amount`) or in its record "
+        "(`$.id`).",
+        examples=["$.items[*]"],
+    )
+    pagination: Pagination = Field(
+        description="How pages follow one another; `{type: none}` where an answer is whole."
+    )
+    ignored: tuple[str, ...] = Field(
+        (),
+        description="Members of a record that no column reads, such as an array that is an entity "
+        "of its own.",
+        examples=[["items", "links"]],
+    )
+    extra_columns: Literal["fail", "ignore"] = Field(
+        "fail",
+        description="A record with another member that no column reads fails its partition, or "
+        "loses that member.",
+    )
+
+    @property
+    def is_typed(self) -> bool:
+        """See Extract. JSON has no dates and no decimals: raw keeps the text of each value."""
+        return False
+
+    @field_validator("params", mode="before")
+    @classmethod
+    def _as_texts(cls, value: object) -> object:
+        return {k: _text_of(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+    @field_validator("children")
+    @classmethod
+    def _is_a_path_in_a_record(cls, value: str | None) -> str | None:
+        return value if value is None else _json_path(value)
+
+    @field_validator("path")
+    @classmethod
+    def _is_below_the_url(cls, value: str) -> str:
+        if "://" in value or "?" in value or "#" in value:
+            raise ValueError("must be a path below the connection's url; parameters are params")
+        if any(part in {".", ".."} for part in value.split("/")):
+            raise ValueError("must not have the parts . and ..")
+        return value
+
+    @model_validator(mode="after")
+    def _placeholders_are_known(self) -> Self:
+        for place, text in {"path": self.path, **self.params}.items():
+            where = place if place == "path" else f"params.{place}"
+            if stray := _BRACES.findall(PLACEHOLDER.sub("", text)):
+                raise ValueError(
+                    f"{where}: {stray[0]} stands for nothing: {{from}}, {{to}} and {{last}} do, "
+                    "also as {from:unix} or {from:%Y-%m-%d}"
+                )
+            for _, pattern in PLACEHOLDER.findall(text):
+                if pattern not in {"", "unix", "unix_ms"} and "%" not in pattern:
+                    raise ValueError(
+                        f"{where}: {pattern} is none of unix, unix_ms or a pattern of strftime, "
+                        "such as %Y-%m-%d"
+                    )
+        return self
+
+    @property
+    def placeholders(self) -> frozenset[str]:
+        """Names of the placeholders in path and params."""
+        texts = [self.path, *self.params.values()]
+        return frozenset(name for text in texts for name, _ in PLACEHOLDER.findall(text))
+
+
+class RestFullExtract(RestExtract):
+    """A list that is read whole at each capture."""
+
+    mode: Literal["full"] = Field(description="The whole list.")
+    partition_by: ColumnName | None = Field(
+        None,
+        description="Date or timestamp column whose day is the row's partition. A capture reads "
+        "the whole list, and its rows replace what the captured partitions held. Without it the "
+        "list is reference data: its first state belongs to the first partition, each later state "
+        "that differs to the day on which it was read.",
+    )
+
+    @model_validator(mode="after")
+    def _has_no_window(self) -> Self:
+        if self.placeholders:
+            raise ValueError(f"{{{min(self.placeholders)}}} needs mode: window")
+        return self
+
+    @property
+    def day_remedy(self) -> str:
+        """See Extract."""
+        return "declare mode: window or the extract partition_by"
+
+
+class RestWindowExtract(RestExtract):
+    """A list of which each partition is read by query parameters."""
+
+    mode: Literal["window"] = Field(description="One window of time a partition.")
+
+    @model_validator(mode="after")
+    def _has_a_window(self) -> Self:
+        if "from" not in self.placeholders:
+            raise ValueError(
+                "mode: window needs {from} in params or path: the first moment of a partition"
+            )
+        if self.partition_by is not None:
+            raise ValueError("partition_by: a window's rows are of its partition: drop it")
+        return self
+
+    @property
+    def day_of_object(self) -> Literal["name", "rows", "time"]:
+        """See Extract. A window's parameters say it."""
+        return "name"
+
+
+AnyRestExtract = Annotated[
+    Annotated[RestFullExtract, Tag("full")] | Annotated[RestWindowExtract, Tag("window")],
+    Discriminator(tag_of("mode")),
+]
+
+
+class RestEntity(EntityConfig):
+    """One list of an API."""
+
+    extract: AnyRestExtract = Field(description="How it is read.")
+
+    @model_validator(mode="after")
+    def _columns_are_values(self) -> Self:
+        for i, column in enumerate(self.columns):
+            for name in column.source_names:
+                if not name.startswith(("$", "@")):
+                    continue
+                try:
+                    _single_json_path(f"${name[1:]}")
+                except ValueError as error:
+                    raise ValueError(f"columns[{i}].from: '{name}' {error}") from None
+        if self.extract.mode == "window" and self.partition == "none":
+            raise ValueError(
+                "partition: none: a window begins and ends: leave it out, or say month"
+            )
+        return self
+
+
+class RestSource(SourceConfig):
+    """Lists of a REST API."""
+
+    connector: Literal["rest"] = Field(
+        description="The kind of source: `rest`, lists of an HTTP API that answers JSON."
+    )
+    connection: Name = Field(
+        description="The API: one of `connections` in base.yaml or its overlays, of `kind: rest`."
+    )
+    entities: tuple[RestEntity, ...] = Field(min_length=1, description="Its lists.")
