@@ -58,7 +58,8 @@ class ColumnConfig(StrictModel):
         None,
         alias="from",
         description="Its name in the source, if that differs from `name`. A list if the source "
-        "renamed it: a file has one of these names.",
+        "renamed it: a file has one of these names. Of a REST API also a path in the record, such "
+        "as `$.address.city`.",
         examples=["TotalAmount", ["amount", "total_amount"]],
     )
     type: TypeName = Field(

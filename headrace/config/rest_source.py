@@ -91,8 +91,8 @@ class CursorPagination(StrictModel):
         description="Where a page holds the next cursor; null or an empty text ends the pages.",
         examples=["$.meta.next_cursor"],
     )
-    last_page: Literal["null", "absent"] = Field(
-        "null",
+    last_page: Literal["empty", "absent"] = Field(
+        "empty",
         description="Whether the last page has the member `next` as null or an empty text, or may "
         "lack it. By default a page without it is an error.",
     )
@@ -109,8 +109,8 @@ class NextUrlPagination(StrictModel):
         description="Where a page holds the next URL; null or an empty text ends the pages.",
         examples=["$.links.next"],
     )
-    last_page: Literal["null", "absent"] = Field(
-        "null",
+    last_page: Literal["empty", "absent"] = Field(
+        "empty",
         description="Whether the last page has the member `next` as null or an empty text, or may "
         "lack it. By default a page without it is an error.",
     )
@@ -269,7 +269,7 @@ class RestWindowExtract(RestExtract):
     def _has_a_window(self) -> Self:
         if "from" not in self.placeholders:
             raise ValueError(
-                "mode: window needs {from} in params or path: the first moment of a partition"
+                "a window needs {from} in params or path: the first moment of its partition"
             )
         if self.partition_by is not None:
             raise ValueError("partition_by: a window's rows are of its partition: drop it")

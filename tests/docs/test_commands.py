@@ -101,3 +101,13 @@ def test_the_settings_that_a_guide_shows_are_valid(root: Path) -> None:
     for block in blocks:
         shown = yaml.safe_load(block)
         Settings.model_validate({"partitions": {"start": "2017-01-01"}, **shown})
+
+
+def test_the_guide_to_rest_apis_shows_what_the_configuration_takes(root: Path) -> None:
+    connections, *sources, part = Page(root / "docs/how-to/read-a-rest-api.md").blocks("yaml")
+    shown = yaml.safe_load(connections)
+    Settings.model_validate({"partitions": {"start": "2017-01-01"}, **shown})
+    found = [parse_source(yaml.safe_load(block)) for block in sources]
+    assert [source.name for source in found] == ["bank", "weather"]
+    child = {**yaml.safe_load(sources[0]), "entities": yaml.safe_load(part)}
+    assert parse_source(child).entities[0].name == "items"

@@ -256,7 +256,7 @@ def _count(page: Page, path: str) -> int:
 def _next(page: Page, pagination: CursorPagination | NextUrlPagination) -> str | None:
     """The cursor or URL of the next page; None after the last."""
     found = single_path(pagination.next).value(page.document)
-    if found is MISSING and pagination.last_page == "null":
+    if found is MISSING and pagination.last_page == "empty":
         raise SourceRejectedError(
             f"{page.url}: there is no {pagination.next}; the answer is {members(page.document)}",
             fix="correct pagination.next, or declare last_page: absent if the last page lacks it",
