@@ -14,6 +14,7 @@ import dagster as dg
 from headrace.config.loader import Project, load_project
 from headrace.errors import ConfigError
 from headrace.ledger.build_plan import AssetLineage
+from headrace.pipeline.pending import watched_entities
 from headrace.project.home_setup import mart_builder
 from headrace.project.lineage import project_lineage
 from io_managers.iceberg import IcebergIOManager
@@ -39,6 +40,7 @@ from resources.project import ProjectLakeResource, ProjectWarehouseResource, lan
 from resources.sources import SourcesResource
 from resources.spark import SparkResource
 from sensors.landing import build_landing_sensor
+from sensors.new_rows import build_rows_sensor
 from sensors.stale import build_stale_sensor
 
 
@@ -72,6 +74,7 @@ def build_definitions(
         sensors=[
             *([build_landing_sensor(project, daily, partitions)] * bool(project.file_entities())),
             build_stale_sensor(project, daily, partitions, lineages),
+            *([build_rows_sensor(project, daily, partitions)] * bool(watched_entities(project))),
         ],
         resources={**build_resources(project), **(resources or {})},
         executor=threads_executor,

@@ -1,12 +1,13 @@
 """Assets of raw: captured rows, unchanged."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import date, timedelta
 
 import dagster as dg
 
 from headrace.config.loader import Project
 from headrace.config.sources import EntityConfig
+from headrace.errors import HeadraceError
 from headrace.grain import Grain
 from headrace.pipeline.raw import RawStep
 from headrace.project.lineage import raw_lineage
@@ -14,10 +15,11 @@ from headrace.quality.report import AuditedOutput, AuditedTable
 from headrace.raw.capture import raw_schema
 from platform_assets.keys import RAW, name_of, raw_key, table_of
 from platform_assets.metadata import Declarations
-from platform_assets.partitions import partitions_of
+from platform_assets.partitions import partitions_of, takes_stale_days_only
 from platform_assets.runtime.executor import one_at_a_time, starts_first
 from platform_assets.runtime.recorder import LedgerRecorder
 from platform_assets.runtime.run_context import properties_of
+from platform_assets.runtime.step_plan import SourcePartitions
 from resources.lake import LakeResource
 from resources.sources import SourcesResource
 
@@ -75,10 +77,22 @@ def build_raw_asset(
 
         # Undated objects have the partitions of their versions.
         days = step.sparse_partitions() if lineage.grain == Grain.SPARSE else None
-        plan = recorder.plan(context, lineage, partitions=days, sources=lineages)
+        pending = _pending(context, step) if takes_stale_days_only(context.run) else ()
+        own = SourcePartitions(days, pending)
+        plan = recorder.plan(context, lineage, own=own, sources=lineages)
         yield dg.Output(recorder.stage(context, plan, stage))
 
     return raw
+
+
+def _pending(context: dg.AssetExecutionContext, step: RawStep) -> Collection[date]:
+    """The partitions of which the source has new rows; none, with a warning, if it does not say."""
+    try:
+        return step.pending_partitions()
+    except HeadraceError as error:
+        # What is stale for other reasons is built all the same.
+        context.log.warning("%s: new rows are not looked for: %s", step.source, error)
+        return ()
 
 
 def _freshness(entity: EntityConfig) -> dg.FreshnessPolicy | None:

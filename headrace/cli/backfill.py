@@ -140,6 +140,8 @@ def _is_anything_stale(start: date | None, end: date | None) -> bool:
     with using(project.home, "command", "headrace backfill"):
         prepare_home(project)
         lineages = read_lineages(project)
+        if _has_new_rows(project, first, last):
+            return True
         stale = all_stale(ledger_of(project), lineages, project.settings.partitions)
         return any(
             one.partition is None
@@ -147,6 +149,34 @@ def _is_anything_stale(start: date | None, end: date | None) -> bool:
             or one.partition in lineages[one.asset].grain.starts(first, last)
             for one in stale
         )
+
+
+def _has_new_rows(project: Project, first: date, last: date) -> bool:
+    """Whether a table of a database has rows of the days that no run has captured."""
+    # Sources and the lake take a second to import: only where there is something to ask.
+    from headrace.pipeline.pending import look_for_rows, watched_entities
+
+    if not (names := watched_entities(project)):
+        return False
+    from headrace.project.connections import lake_of, landing_of
+    from headrace.project.lineage import RAW, table_of
+    from headrace.sources.registry import connector_of
+
+    lake, entities = lake_of(project), project.entities()
+    found = look_for_rows(
+        project,
+        names,
+        connector=lambda name: connector_of(project, name, lambda: landing_of(project)),
+        table=lambda name: lake.table(RAW, table_of(name)),
+    )
+    for name, error in found.errors.items():
+        say(f"{name}: new rows are not looked for: {error} ({error.fix})", "yellow")
+    return any(
+        not entities[name][1].grain.has_periods
+        or day in entities[name][1].grain.starts(first, last)
+        for name, partitions in found.partitions.items()
+        for day in partitions
+    )
 
 
 def _days_of_run(

@@ -177,9 +177,14 @@ class MaintenanceSettings(StrictModel):
 
 
 class SensorSettings(StrictModel):
-    """The sensor of the landing zone."""
+    """The sensors of the landing zone and of new rows in databases."""
 
     interval_seconds: int = Field(5, ge=1, description="Least time between two evaluations.")
+    rows_interval_seconds: int = Field(
+        60,
+        ge=1,
+        description="Least time between two evaluations of the sensor of new rows in databases.",
+    )
     settle_seconds: float = Field(
         2.0,
         ge=0,

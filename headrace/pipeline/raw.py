@@ -82,6 +82,12 @@ class RawStep:
         """The partitions that the source has itself; see Connector."""
         return self.connector.sparse_partitions(self._state(()), self._run())
 
+    def pending_partitions(self) -> Mapping[date, str]:
+        """The partitions with rows that no capture has read; see Connector."""
+        if not self._captured_ever():
+            return {}
+        return self.connector.pending_partitions(self._state(()), self._run())
+
     def _state(self, partitions: Sequence[date]) -> CaptureState:
         captured = self._captured(partitions)
         is_empty = not any(captured.values()) and not self._captured_ever()

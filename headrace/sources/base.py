@@ -220,11 +220,12 @@ class Connector(Protocol):
         """
         ...
 
-    def pending_partitions(self, state: CaptureState, run: CaptureRun) -> set[date]:
+    def pending_partitions(self, state: CaptureState, run: CaptureRun) -> Mapping[date, str]:
         """The partitions that have rows which no capture has read, as far as the source tells.
 
-        Empty for a source whose deliveries are watched otherwise (files), and for one that does
-        not tell. A partition that is named needlessly costs a capture that finds nothing.
+        Each with a text that changes when more rows come. Empty before the first capture, for a
+        source whose deliveries are watched otherwise (files), and for one that does not tell. A
+        partition that is named needlessly costs a capture that finds nothing.
 
         Raises: as `plan` does.
         """

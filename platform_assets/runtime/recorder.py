@@ -35,7 +35,7 @@ from platform_assets.runtime.partition_records import (
     with_new_content,
 )
 from platform_assets.runtime.step_end import end_step, failed_reports
-from platform_assets.runtime.step_plan import hold_lock, plan_step, release_lock
+from platform_assets.runtime.step_plan import SourcePartitions, hold_lock, plan_step, release_lock
 from resources.warehouse import WarehouseResource
 
 Output = StagedPartitions | StagedTable
@@ -69,7 +69,7 @@ class LedgerRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         lineage: AssetLineage,
         *,
         with_stale: bool = False,
-        partitions: Collection[date] | None = None,
+        own: SourcePartitions = SourcePartitions(),  # noqa: B008  # it is frozen
         sources: Mapping[str, AssetLineage] | None = None,
     ) -> BuildPlan:
         """Choose the partitions that a step builds: see `plan_step`."""
@@ -78,7 +78,7 @@ class LedgerRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
             context,
             lineage,
             with_stale=with_stale,
-            partitions=partitions,
+            own=own,
             sources=sources,
         )
 

@@ -1,6 +1,7 @@
 """What a step of a run builds: its partitions, its inputs, and the lock that it holds meanwhile."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import date
 from functools import cache
 
@@ -20,13 +21,29 @@ from platform_assets.runtime import events
 from resources.warehouse import WarehouseResource
 
 
+@dataclass(frozen=True)
+class SourcePartitions:
+    """What the source of an asset says of its partitions.
+
+    Attributes:
+        named: The asset's partitions in the run; None: those in the run's window.
+        pending: Partitions of which the source has new rows; a run of what is stale builds them.
+    """
+
+    named: Collection[date] | None = None
+    pending: Collection[date] = ()
+
+
+_OF_WINDOW = SourcePartitions()
+
+
 def plan_step(
     warehouse: WarehouseResource,
     context: dg.AssetExecutionContext,
     lineage: AssetLineage,
     *,
     with_stale: bool = False,
-    partitions: Collection[date] | None = None,
+    own: SourcePartitions = _OF_WINDOW,
     sources: Mapping[str, AssetLineage] | None = None,
 ) -> BuildPlan:
     """Choose the partitions that a step builds and the input versions that it reads.
@@ -38,7 +55,7 @@ def plan_step(
         context: Of the step.
         lineage: The asset that is built.
         with_stale: Whether the step also builds stale partitions outside the run's window.
-        partitions: The asset's partitions in the run; None: those in the run's window.
+        own: Of an asset that reads from outside the platform.
         sources: By name, every asset that reads from outside the platform.
     """
     ledger, step = warehouse.ledger(), context.get_step_execution_context()
@@ -47,6 +64,8 @@ def plan_step(
     only_stale = takes_stale_days_only(context.run)
     needs_stale = only_stale or with_stale or not lineage.grain.has_periods
     stale = _stale_partitions(ledger, step, lineage) if needs_stale else set()
+    stale |= _without_running(ledger, lineage, own.pending)
+    partitions = own.named
     if partitions is None:
         partitions = _partitions_of_run(ledger, context.run, lineage, stale)
     days = [day for day in partitions if day in stale] if only_stale else sorted(partitions)
@@ -94,6 +113,16 @@ def _stale_partitions(ledger: Ledger, step: events.Step, lineage: AssetLineage) 
     found = read_stale(ledger, lineage)
     others = ledger.alive({run for one in found for run in one.runs}) - {step.run_id}
     return {one.partition for one in found if one.partition and not one.runs & others}
+
+
+def _without_running(
+    ledger: Ledger, lineage: AssetLineage, partitions: Collection[date]
+) -> set[date]:
+    """The partitions that no other run is at: it captures their new rows."""
+    states = ledger.states(lineage.name, partitions) if partitions else {}
+    at = {day: state.running_run_id for day, state in states.items() if state.running_run_id}
+    alive = ledger.alive({*at.values()}) if at else frozenset()
+    return {day for day in partitions if at.get(day) not in alive}
 
 
 def _partitions_of_run(

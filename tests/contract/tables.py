@@ -102,7 +102,7 @@ class Table:
             self.files.setdefault(day, []).extend(staged.files)
 
     def pending(self) -> set[date]:
-        return self.connector.pending_partitions(self.state(), self.run())
+        return {*self.connector.pending_partitions(self.state(), self.run())}
 
     def rows(self, *days: date) -> list[dict[str, Any]]:
         """Rows that count, of some days or of all."""

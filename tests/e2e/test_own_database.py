@@ -7,13 +7,17 @@ from contextlib import contextmanager
 from datetime import date, timedelta
 from unittest import mock
 
+import dagster as dg
 import psycopg
 import pytest
 import yaml
 
 from headrace.cli.backfill import BackfillResult, run_backfill
+from headrace.config.loader import load_project
 from headrace.embedded_postgres import server
 from headrace.project.home import Home
+from headrace.project.home_setup import environment_of
+from platform_assets.definitions import build_definitions
 from tests.e2e import installation
 from tests.e2e.conftest import scratch_root
 from tests.e2e.installation import REPOSITORY, Installation
@@ -191,3 +195,53 @@ def test_changed_rows_reach_the_warehouse(shop: Shop) -> None:
     assert len(orders) == 9
     towns = shop.made.sql("select town from warehouse.dim_customer where customer = 2")
     assert {town for (town,) in towns} >= {"Bonn"}
+
+
+def test_new_rows_are_pending_and_a_run_of_what_is_stale_captures_them(shop: Shop) -> None:
+    shop.write(
+        "insert into orders (order_id, customer_id, ordered_at, amount)"
+        " values (50, 1, '2017-01-02 12:00+00', 5)"
+    )
+    result = shop.backfill(None, None)
+    assert (result.exit_code, result.bad) == (0, ())
+    assert str(shop.orders()[50][0]) == "5.00"
+    assert shop.backfill(None, None).summary == "nothing is stale"
+
+
+def test_the_sensor_asks_for_the_days_of_new_rows_once(shop: Shop) -> None:
+    with shop.active():
+        project = load_project()
+        os.environ.update(environment_of(project))
+        definitions = build_definitions(project)
+        sensor = definitions.resolve_sensor_def("new_rows")
+        with dg.DagsterInstance.ephemeral() as instance:
+
+            def tick(cursor: str | None) -> dg.SensorResult:
+                resources = dict(definitions.resources or {})
+                with dg.build_sensor_context(instance, cursor, resources=resources) as context:
+                    found = sensor(context)
+                assert isinstance(found, dg.SensorResult)
+                return found
+
+            first = tick(None)
+            assert not first.run_requests
+            shop.write("update orders set amount = 6, updated_at = now() where order_id = 50")
+            second = tick(first.cursor)
+            (request,) = second.run_requests or ()
+            assert request.tags["headrace/only"] == "stale"
+            assert request.tags["dagster/partition"] == "2017-01-02"
+            assert not tick(second.cursor).run_requests
+    shop.backfill(None, None)
+    assert str(shop.orders()[50][0]) == "6.00"
+
+
+def test_a_source_that_is_down_is_named_and_what_else_is_stale_is_built(shop: Shop) -> None:
+    url = shop.url
+    shop.url = url.replace("/shop?", "/elsewhere?")
+    result = shop.backfill(LAST, LAST)
+    shop.url = url
+    assert result.exit_code == 3
+    said = {bad.asset: bad.why for bad in result.bad}
+    assert "there is no such database" in said["raw/shop_orders"]
+    assert "elsewhere" not in str(said)
+    assert shop.backfill(None, None).exit_code == 0

@@ -123,9 +123,9 @@ class FilesConnector:
         self,
         state: CaptureState,  # noqa: ARG002
         run: CaptureRun,  # noqa: ARG002
-    ) -> set[date]:
+    ) -> Mapping[date, str]:
         """None: the sensor of the landing zone watches files (`sensors.landing`)."""
-        return set()
+        return {}
 
     def sparse_partitions(self, state: CaptureState, run: CaptureRun) -> set[date]:
         """The days of the files as they are now; without any file, the first partition."""

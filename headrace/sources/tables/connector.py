@@ -93,15 +93,17 @@ class TableConnector:
             return {}
         return memo.after({*failed}).dump(self._reading())
 
-    def pending_partitions(self, state: CaptureState, run: CaptureRun) -> set[date]:
+    def pending_partitions(self, state: CaptureState, run: CaptureRun) -> Mapping[date, str]:
         """See Connector. Only a watermark tells."""
-        if not isinstance(self.entity.extract, WatermarkExtract):
-            return set()
         known = Watermark.load(state.stored, self._reading())
+        if not isinstance(self.entity.extract, WatermarkExtract) or known.low is None:
+            return {}
+        self.database.check()
         with self.database.look() as snapshot:
             by_day = snapshot.pending(known.low)
         found = _Calendar(self.entity.grain, run.partitions).partitions_of(by_day)
-        return known.unseen(found.pending) - found.future
+        unseen = known.unseen(found.pending) - found.future
+        return {day: found.pending[day].digest for day in sorted(unseen)}
 
     def sparse_partitions(self, state: CaptureState, run: CaptureRun) -> set[date]:
         """The day to which the table's present state would belong, and those of earlier states."""
