@@ -32,6 +32,11 @@ class Extract(StrictModel):
         return True
 
     @property
+    def tells_new_rows(self) -> bool:
+        """Whether its connector says which partitions have new rows (`pending_partitions`)."""
+        return False
+
+    @property
     def null_texts(self) -> tuple[str, ...]:
         """Texts that mean NULL in all columns, besides the empty one."""
         return ()

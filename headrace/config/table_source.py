@@ -86,6 +86,11 @@ class WatermarkExtract(TableExtract):
         return {"extract.cursor": self.cursor, **super().time_columns}
 
     @property
+    def tells_new_rows(self) -> bool:
+        """See Extract."""
+        return True
+
+    @property
     def overlap_time(self) -> timedelta:
         """`overlap`, or its default."""
         text = self.overlap or "10m"

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from headrace.config.file_source import FileEntity
 from headrace.config.loader import Project
 from headrace.errors import HeadraceError
 from headrace.lake.table import LakeTable
@@ -30,9 +29,9 @@ class PendingRows:
 
 
 def watched_entities(project: Project) -> list[str]:
-    """The entities, as `source.entity`, whose sources may tell; others are watched as files."""
+    """The entities, as `source.entity`, whose sources tell."""
     entities = project.entities().items()
-    return [name for name, (_, entity) in entities if not isinstance(entity, FileEntity)]
+    return [name for name, (_, entity) in entities if entity.extract.tells_new_rows]
 
 
 def look_for_rows(

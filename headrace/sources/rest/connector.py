@@ -116,9 +116,13 @@ class RestConnector:
         """See Connector. Nothing: versions say all."""
         return {}
 
-    def pending_partitions(self, state: CaptureState, run: CaptureRun) -> set[date]:  # noqa: ARG002
+    def pending_partitions(
+        self,
+        state: CaptureState,  # noqa: ARG002
+        run: CaptureRun,  # noqa: ARG002
+    ) -> Mapping[date, str]:
         """See Connector. An API does not tell."""
-        return set()
+        return {}
 
     def sparse_partitions(self, state: CaptureState, run: CaptureRun) -> set[date]:
         """The day to which the list's present state would belong, and those of earlier states."""
