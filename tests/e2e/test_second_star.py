@@ -261,7 +261,7 @@ def test_what_must_not_be_added_up_over_days_says_so(shop: Installation) -> None
     found = shop.sql(
         "select attrelid::regclass::text, attname::text from pg_attribute "
         "where attrelid = any (array['warehouse.fact_stock', 'warehouse.fact_balances']"
-        "::regclass[]) and col_description(attrelid, attnum) like 'A level: %' order by 1, 2"
+        "::regclass[]) and col_description(attrelid, attnum) like 'Semi-additive: %' order by 1, 2"
     )
     assert [tuple(row) for row in found] == [
         ("warehouse.fact_balances", "paid"),
