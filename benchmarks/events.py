@@ -12,7 +12,7 @@ from dagster._serdes import deserialize_value
 
 from benchmarks.scratch import Database
 from headrace.errors import PermanentError
-from platform_assets.runtime import events
+from platform_assets.runtime import events, instance_connections
 
 _Value = int | float | str
 
@@ -90,7 +90,7 @@ def store_again(recorded: Database, empty: Database) -> StoredEvents:
             f'storage: {{postgres: {{postgres_url: "{url}"}}}}\ntelemetry: {{enabled: false}}\n'
         )
         with dg.DagsterInstance.from_config(folder) as instance:
-            events.pool_connections(instance)
+            instance_connections.pool_connections(instance)
             stored = _store(instance, empty, found)
     if stored.count != len(rows):
         raise EventsDifferError(

@@ -104,16 +104,20 @@ def build_warehouse_assets(project: Project, declarations: Declarations) -> dg.A
                 for name in names:
                     yield dg.Output(
                         StarPublication(
-                            group.member(name),
-                            star.states,
-                            plans,
-                            {n: _of_days(r, plans[n].days) for n, r in staged.reports.items()},
-                            {n: _of_others(r, plans[n].days) for n, r in staged.reports.items()},
-                            facts,
-                            key_views,
-                            column_comments,
-                            restricted,
-                            grains,
+                            member=group.member(name),
+                            states=star.states,
+                            plans=plans,
+                            reports={
+                                n: _of_days(r, plans[n].days) for n, r in staged.reports.items()
+                            },
+                            restated={
+                                n: _of_others(r, plans[n].days) for n, r in staged.reports.items()
+                            },
+                            facts=facts,
+                            key_views=key_views,
+                            comments=column_comments,
+                            restricted_roles=restricted,
+                            grains=grains,
                         ),
                         output_name=name,
                     )

@@ -34,12 +34,13 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.tags import EXTERNALLY_MANAGED_ASSETS_TAG
 from dagster._serdes import deserialize_value, serialize_value
 from dagster_postgres.event_log import PostgresEventLogStorage
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, text
 
 Step = StepExecutionContext
 
 # The server fills a template: whole events of a year are 25 MB of text, and the client needs longer
-# to serialize them than the server to store them. Ids are drawn first: the second table has them.
+# to serialize them than the server to store them. Ids are drawn first, because
+# asset_check_executions stores them, too.
 _DRAWN = """
 with drawn as materialized (
     select
@@ -88,8 +89,9 @@ select
 from drawn
 """  # noqa: S608  # of constants alone
 
-# The step's first event (the step read what was published before), and the asset's last event.
-_BEFORE = """
+# `started`: the step's start event; the step read what was published before it. `last_at`: time of
+# the asset's last event of the type.
+_LOG_STATE = """
 select
     (
         select max(id) from event_logs
@@ -104,18 +106,19 @@ select
     ) as last_at
 """
 # Of several events with the same millisecond, the UI shows one.
-_APART_SECONDS = 0.001
+_MIN_GAP_SECONDS = 0.001
 
 
 def defer_asset_events(step: Step) -> None:
-    """Keep Dagster from logging asset events of a run by itself; idempotent.
+    """Prevent Dagster from logging a run's asset events by itself; idempotent.
 
-    Dagster would mark the whole range of the run as materialized. It also plans a result of each
-    check: the UI would show a check that the run did not reach as failed or skipped. The planned
-    results are deleted, so such a check keeps its last result.
-
+    Dagster would mark the whole range of the run as materialized. A tag of the run prevents this.
     Runs from the UI and the daemon lack the tag, and tags of a stored run cannot change. Dagster
     reads the tags of the run in memory, so the tag is set there.
+
+    Dagster has also planned a result of each check, and the UI would show a check that the run does
+    not reach as failed or skipped. The planned results are deleted, so such a check keeps its last
+    result.
     """
     run = step.dagster_run
     if EXTERNALLY_MANAGED_ASSETS_TAG in run.tags:
@@ -188,7 +191,7 @@ def log_planned(step: Step, key: dg.AssetKey, partitions: Sequence[str | None]) 
 
     Dagster shows a partition as failed if it was planned and not materialized when the run fails.
     The run itself plans its range as one event (DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS),
-    which does not count for that.
+    which does not have that effect.
     """
     for partition in partitions:
         event = DagsterEvent.build_asset_materialization_planned_event(
@@ -287,27 +290,28 @@ class _LogState:
             "asset_key": key.to_string(),
             "dagster_event_type": kind.value,
         }
-        found = connection.execute(text(_BEFORE), of_events).one()
+        found = connection.execute(text(_LOG_STATE), of_events).one()
         return cls(found.started or 0, found.latest or 0, float(found.last_at or 0))
 
     def times(self, count: int) -> list[float]:
         """Distinct ascending times of `count` events, ending now if possible."""
         now = datetime.now(UTC).timestamp()
-        first = max(now - (count - 1) * _APART_SECONDS, self.last_at + _APART_SECONDS)
-        return [first + number * _APART_SECONDS for number in range(count)]
+        first = max(now - (count - 1) * _MIN_GAP_SECONDS, self.last_at + _MIN_GAP_SECONDS)
+        return [first + number * _MIN_GAP_SECONDS for number in range(count)]
 
 
 @dataclass(frozen=True)
 class _VersionTags:
     """The tags by which the UI finds stale partitions.
 
-    It shows a partition as stale if an input's data version differs from the one in its tags.
+    The UI shows a partition as stale if the data version of an input differs from the one in the
+    partition's tags.
 
     Attributes:
-        run_id: Data version of content without a content version.
-        constant: Tags that all partitions of a step share: code version, and by input the last
-            event before it was read.
-        inputs: By name of an input, its tag.
+        run_id: Data version of rows and inputs that have no content version.
+        constant: Tags that all partitions of a step share: the code version and, for each input,
+            the id of the last event before it was read.
+        inputs: Name of an input to the name of its tag.
     """
 
     run_id: str
@@ -316,7 +320,11 @@ class _VersionTags:
 
     @classmethod
     def of(cls, step: Step, key: dg.AssetKey, before: _LogState) -> "_VersionTags":
-        """The tags of an asset; inputs that the same step builds were logged just before."""
+        """The tags of an asset.
+
+        A step reads inputs of other steps as of its start, and inputs that it builds itself as of
+        their events, which were logged just before.
+        """
         layer = step.job_def.asset_layer
         if not layer.has(key):
             # The benchmark's job stores events of assets that are not its own.
@@ -338,7 +346,7 @@ class _VersionTags:
 
 @dataclass(frozen=True)
 class _EventValues:
-    """The values in which the events of one type and asset differ, serialized."""
+    """The values in which the events of one type and asset differ."""
 
     partition: str | None
     at: float
@@ -378,23 +386,23 @@ class _Template:
         data["partition"] = f"{mark}-partition"
         return cls(entry, json.dumps(document), mark)
 
-    def filled(self, filling: _EventValues) -> EventLogEntry:
+    def filled(self, values: _EventValues) -> EventLogEntry:
         """The event that the server writes for these values."""
         found = self.text
-        for name, value in zip(_PLACEHOLDERS, _texts(filling), strict=True):
+        for name, value in zip(_PLACEHOLDERS, _as_json(values), strict=True):
             found = found.replace(self._marked(name), value)
         return deserialize_value(found, EventLogEntry)
 
     def parameters(
-        self, storage: PostgresEventLogStorage, filled: Sequence[_EventValues]
+        self, storage: PostgresEventLogStorage, rows: Sequence[_EventValues]
     ) -> dict[str, object]:
         """Bind parameters of `_STORE` and `_STORE_EVALUATIONS`."""
-        texts = dict(zip(_PLACEHOLDERS, zip(*map(_texts, filled), strict=True), strict=True))
+        texts = dict(zip(_PLACEHOLDERS, zip(*map(_as_json, rows), strict=True), strict=True))
         return {
             **storage._event_to_row(self.entry),
             "text": self.text,
             **{f"{name}_mark": self._marked(name) for name in _PLACEHOLDERS},
-            "partitions": [filling.partition for filling in filled],
+            "partitions": [values.partition for values in rows],
             "as_json": [*texts["partition"]],
             "metadata": [*texts["metadata"]],
             "tags": [*texts["tags"]],
@@ -407,11 +415,17 @@ class _Template:
         return json.dumps(f"{self.mark}-{name}")
 
 
-def _texts(filling: _EventValues) -> tuple[str, ...]:
+def _as_json(values: _EventValues) -> tuple[str, ...]:
     """The values as JSON, in the order of _PLACEHOLDERS."""
-    described = (filling.success, filling.description, filling.at)
-    found = (filling.partition, filling.metadata, filling.tags, *described)
-    return tuple(map(json.dumps, found))
+    in_order = (
+        values.partition,
+        values.metadata,
+        values.tags,
+        values.success,
+        values.description,
+        values.at,
+    )
+    return tuple(map(json.dumps, in_order))
 
 
 def _storage(step: Step) -> PostgresEventLogStorage:
@@ -461,32 +475,3 @@ def _entry(step: Step, kind: DagsterEventType, what: EventSpecificData) -> Event
         job_name=step.job_name,
         dagster_event=event,
     )
-
-
-def pool_connections(instance: dg.DagsterInstance) -> None:
-    """Pool the instance's connections; it opens one a statement by default (0.15 s a step)."""
-    instance.optimize_for_webserver(statement_timeout=60_000, pool_recycle=3600, max_overflow=10)
-    storage = instance.event_log_storage
-    if isinstance(storage, PostgresEventLogStorage):
-        _cache_column_lookups(storage)
-
-
-def close_connections(instance: dg.DagsterInstance) -> None:
-    """Close the pooled connections, which closing the instance does not."""
-    for storage in (instance.event_log_storage, instance.run_storage, instance.schedule_storage):
-        engine = getattr(storage, "_engine", None)
-        if isinstance(engine, Engine):
-            engine.dispose()
-
-
-def _cache_column_lookups(storage: PostgresEventLogStorage) -> None:
-    """Cache which columns Dagster's table of assets has: a day's run looked 33 times, 0.2 s."""
-    ask, known = storage._has_asset_key_col_on_connection, set[str]()
-
-    def is_there(connection: Connection, column: str) -> bool:
-        # A missing column may be added by a migration.
-        if column not in known and ask(connection, column):
-            known.add(column)
-        return column in known
-
-    storage._has_asset_key_col_on_connection = is_there  # type: ignore[method-assign, assignment]

@@ -91,8 +91,8 @@ def execute_in_this_process(
 ) -> dg.ExecuteInProcessResult:
     """Run a job in this process by its own executor, as a run of the code location.
 
-    `JobDefinition.execute_in_process` runs one step at a time, and its runs have no code location:
-    the UI's overview omits them, and cannot re-execute them.
+    `JobDefinition.execute_in_process` runs one step at a time. Its runs have no code location, so
+    the UI omits them from its overview and cannot re-execute them.
     """
     in_memory = InMemoryJob(job)
     stored = instance.get_ref() if instance.is_persistent else None
@@ -189,7 +189,7 @@ class _ThreadsExecutor(Executor):
 def _events(
     job_context: PlanExecutionContext, execution_plan: ExecutionPlan, *, max_concurrent: int
 ) -> Iterator[DagsterEvent]:
-    context, plan = job_context, execution_plan
+    context, plan = job_context, execution_plan  # Dagster passes them by these names.
     logs = context.instance.compute_log_manager
     log_key = logs.build_log_key_for_run(context.run_id, create_compute_log_file_key())  # type: ignore[no-untyped-call]
     with (
@@ -274,7 +274,7 @@ class _Running:
         yield from self._next()
 
     def _next(self) -> Iterator[DagsterEvent]:
-        # Futures before the queue: all events of these steps are then queued or yielded already.
+        # Read before the queue: a step whose future is done has queued all of its events.
         ended = [key for key, step in self.steps.items() if step.future.done()]
         try:
             queued = self.queue.get(block=not ended, timeout=_POLL_SECONDS)
@@ -285,7 +285,7 @@ class _Running:
         if queued is not None:
             key, event = queued
             self.steps[key].events.append(event)
-            # Yielded, and so stored, before the plan starts steps that depend on it.
+            # Dagster stores the event when it is yielded. Only then may dependent steps start.
             yield event
             self.active.handle_event(event)
 

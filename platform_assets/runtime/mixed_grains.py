@@ -1,8 +1,7 @@
-"""A job over assets of several grains, which Dagster's public way to declare a job refuses.
+"""A job over assets with different partitions definitions, which `define_asset_job` refuses.
 
-Dagster itself has such a job, in which the command line and the UI materialize; one that is
-declared must have a single definition of partitions, or none. The run's tags name days, and every
-asset translates them to periods of its own.
+Dagster's implicit asset job, which the UI uses to materialize, may contain them; a job of
+`define_asset_job` may not. The run's tags name days, and each asset translates them to its grain.
 """
 
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ class MixedGrainsJob(UnresolvedAssetJobDefinition):
         default_executor_def: dg.ExecutorDefinition | None = None,
         resource_defs: Mapping[str, dg.ResourceDefinition] | None = None,
     ) -> dg.JobDefinition:
-        """As its base class, without asking that all partitions are the same."""
+        """As the base class, but with different partitions definitions allowed."""
         return build_asset_job(
             self.name,
             asset_graph=get_asset_graph_for_job(

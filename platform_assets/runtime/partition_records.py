@@ -53,13 +53,13 @@ def with_content_versions(
     snapshot_id: int | None,
     unchanged: Collection[date],
 ) -> list[PartitionRecord]:
-    """The records with the content versions that the step knows.
+    """The records with the content versions that do not follow from the inputs' versions.
 
     Args:
         records: Of the step's own partitions.
         output: What the step staged.
         snapshot_id: Snapshot that published it; None if nothing was published.
-        unchanged: Partitions whose rows equal the published ones.
+        unchanged: Partitions whose rows equal the published ones; they keep their version.
     """
     published = [r.partition for r in records if r.status == "published" and r.partition]
     versions = output.versions(published) if output.versions else {}

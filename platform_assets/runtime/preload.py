@@ -1,8 +1,8 @@
 """The modules that the forkserver imports before it forks, so that a run need not.
 
-`python -m platform_assets.runtime.preload` imports them and ends: `make setup` does so once, so
-that Python keeps the compiled modules. Without them, as where PYTHONDONTWRITEBYTECODE is set, each
-process compiles 4,000 modules again, which takes 7 s.
+`python -m platform_assets.runtime.preload` imports them and ends. `make setup` runs it once, so
+that Python stores the compiled modules. Without stored bytecode, as with PYTHONDONTWRITEBYTECODE,
+each process compiles 4,000 modules again, which takes 7 s.
 """
 
 import warnings
@@ -10,7 +10,7 @@ from importlib import import_module
 
 from headrace.engine.session import ALLOCATOR
 
-# Imported by a run where they are first used, so not with the definitions.
+# Modules that the definitions do not import, and that a run imports when it first uses them.
 _LATE = (
     "dagster._core.definitions.antlr_asset_selection.antlr_asset_selection",
     "dagster._core.definitions.external_asset",
@@ -48,7 +48,7 @@ _LATE = (
 )
 PRELOADED = ("platform_assets.definitions", *_LATE)
 
-# Libraries read these as they are imported. Without the last two, OpenBLAS and Arrow's allocator
+# Libraries read these variables at import. Without the last two, OpenBLAS and Arrow's allocator
 # start threads at import, and a fork of a process with several threads is not safe.
 PRELOAD_ENVIRONMENT = {
     **ALLOCATOR,
@@ -58,7 +58,7 @@ PRELOAD_ENVIRONMENT = {
 
 
 def preload() -> None:
-    """Import them all; nothing is started or connected."""
+    """Import the modules of PRELOADED; this starts and connects nothing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in PRELOADED:

@@ -1,4 +1,4 @@
-"""The resource that stands around every publication: it records each partition of a step."""
+"""The resource that plans, stages, publishes and records the partitions of a step."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -58,8 +58,8 @@ class LedgerRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
     def lock(self, context: dg.AssetExecutionContext, name: str) -> HeldLock:
         """Hold a lock until the step's output is published, or the step ends.
 
-        The asset's generator cannot release it in time: after an error in the IO manager, it stays
-        open as long as the error is referenced.
+        A `with` block in the asset's generator would release it too late: after an error in the IO
+        manager, the generator stays open as long as the error is referenced.
         """
         return hold_lock(self.warehouse, context.get_step_execution_context(), name)
 
@@ -198,8 +198,8 @@ class LedgerRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
     ) -> None:
         """Record partitions that a killed run published and could not record.
 
-        They get a new content version, so that derived tables follow, and unknown inputs, so that
-        they are built again.
+        They get a new content version, which makes derived tables stale, and no inputs, which makes
+        the partitions themselves stale.
 
         Args:
             context: Of the step that publishes the asset and holds its lock.
@@ -229,7 +229,12 @@ class LedgerRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         plan: BuildPlan,
         commit: Callable[[Output], Commit | None],
     ) -> tuple[Commit | None, Audited]:
-        """Commit and record under the asset's lock; the output without what was not published."""
+        """Commit and record under the asset's lock.
+
+        Returns:
+            The commit, and the output without partitions that a newer run has overtaken; partitions
+            whose commit failed have a failed report.
+        """
         published: Commit | None = None
         # Between reading what other runs published and recording the own publication, no other run
         # may publish.
@@ -248,7 +253,11 @@ class LedgerRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _without_overtaken(
         self, step: events.Step, output: Audited, plan: BuildPlan
     ) -> tuple[Audited, list[date]]:
-        """The output without partitions that a newer run attempted with newer inputs, and these."""
+        """Remove partitions that a newer run attempted with newer inputs.
+
+        Returns:
+            The remaining output, and the removed partitions.
+        """
         if not plan.lineage.read or isinstance(output, AuditedTable):
             return output, []  # A whole table is built and published under the asset's lock.
         states = read_states(self.ledger(), plan.lineage, plan.days)
@@ -276,7 +285,7 @@ class LedgerRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
             own = with_content_versions(own, output, snapshot_id, unchanged)
         own += [superseded_record(step, plan, day) for day in overtaken]
         restated = self._restated_records(step, plan, output.restated, snapshot_id)
-        # A partition may be in both, if it was restated and failed now: the last row counts.
+        # A partition that was restated and then failed is in both; the ledger keeps the last row.
         ledger.record(restated, own)
         has_read = not isinstance(output, AuditedOutput) or output.is_current
         if plan.table_versions and has_read:
@@ -369,7 +378,7 @@ def _held_as_one(output: Audited) -> Audited:
 
 
 def _with_failures(output: Audited, failed: Mapping[date, PartitionReport]) -> Audited:
-    """The output after its commit failed: nothing was restated or read."""
+    """The output after its commit failed: nothing was restated, and no watermark advances."""
     reports = {**output.reports, **failed}
     if isinstance(output, AuditedTable):
         return replace(output, reports=reports)
@@ -386,7 +395,7 @@ def _without(output: AuditedOutput, days: Collection[date]) -> AuditedOutput:
 
 
 def _open_gate(days: Collection[date]) -> Gate:
-    """A gate that is open for days whose inputs are unknown."""
+    """A gate that is open for days, without versions of inputs."""
     return Gate({day: {} for day in days})
 
 

@@ -1,4 +1,4 @@
-"""Values of a run that tables store: audit columns and snapshot properties."""
+"""What tables store of the run that wrote them: audit columns and snapshot properties."""
 
 from datetime import UTC, datetime
 

@@ -1,9 +1,8 @@
-"""The process that starts runs: it owns the standard library's forkserver, one for its whole life.
+"""The host process: it owns one forkserver of the standard library and starts runs in its forks.
 
 `multiprocessing` keeps one forkserver a process and has no public way to replace it. Code and
-environment change while the daemon lives, so each forkserver has a process of its own, which the
-launcher replaces as a whole. This process imports the standard library alone; Dagster is imported
-in the forkserver and in the runs.
+environment change while the daemon lives, so the launcher replaces the whole host process with its
+forkserver. The host imports the standard library alone; the forkserver and the runs import Dagster.
 """
 
 import gc
@@ -16,17 +15,21 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING
 
-# Objects between two collections, as a backfill by the command line has them; Python's 700 cost 2 s
-# of a year.
-_GARBAGE = 50_000
-# Path to (time of change, size) of each file that the forkserver has loaded.
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+# Threshold of the garbage collector's youngest generation, as in headrace/cli/backfill.py: Python's
+# default of 700 costs 2 s in a run over a year.
+_COLLECTION_THRESHOLD = 50_000
+# Path to (modification time, size) of each file that the forkserver has loaded.
 FileVersions = dict[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
 class StartRun:
-    """A run to start, as the launcher asks for it."""
+    """The launcher's message: start this run."""
 
     run_id: str
     instance_ref: str = field(repr=False)
@@ -34,7 +37,7 @@ class StartRun:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The forkserver has imported everything: the files that it loaded."""
+    """The forkserver has imported everything, from these files."""
 
     files: FileVersions = field(repr=False)
 
@@ -67,13 +70,13 @@ Message = Loaded | Started | NotStarted | Ended
 
 
 def serve(descriptor: int, modules: Sequence[str]) -> None:
-    """Start the runs that the launcher asks for, until it asks for no more and all have ended.
+    """Start a run for each message of the launcher, until it closes and all runs have ended.
 
     Args:
         descriptor: One end of a pair of sockets; the launcher has the other.
         modules: What the forkserver imports before it forks.
     """
-    # Ctrl-C reaches the whole group of processes; the launcher decides which runs end.
+    # Ctrl-C signals the whole process group; the launcher decides which runs end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(modules))
@@ -140,11 +143,11 @@ class _Host:
         try:
             self._launcher.send(message)
         except OSError:
-            self._is_open = False  # The launcher is gone; runs go on to their end.
+            self._is_open = False  # The launcher has ended; runs go on to their end.
 
 
 def _send_loaded_files(target: Connection) -> None:
-    """In a fork: send the files of all imported modules with their times of change."""
+    """In a fork: send the files of all imported modules with their modification times."""
     versions: FileVersions = {}
     for module in [*sys.modules.values()]:
         if path := getattr(module, "__file__", None):
@@ -153,7 +156,7 @@ def _send_loaded_files(target: Connection) -> None:
 
 
 def version_of(path: str) -> tuple[int, int]:
-    """Time of change and size of a file; zeros if it is gone."""
+    """Modification time and size of a file; zeros if it does not exist."""
     try:
         found = os.stat(path)  # noqa: PTH116  # 4,000 files at each launch: pathlib doubles the time
     except OSError:
@@ -163,57 +166,68 @@ def version_of(path: str) -> tuple[int, int]:
 
 def execute_run(wanted: StartRun) -> None:
     """In a fork: execute a run as Dagster's code server does in the process that it spawns."""
-    # Without it, the garbage collector looks through all that was imported, and the kernel copies
-    # each page that it touches: 1 s of a run's start.
+    # Without freeze, the collector traverses all imported objects and writes to their pages, which
+    # the kernel then copies (copy on write): 1 s of a run's start.
     gc.freeze()
-    gc.set_threshold(_GARBAGE)
-    # Here, because the host itself must stay small.
-    from dagster import DagsterInstance, DagsterRun  # noqa: PLC0415
-    from dagster._core.errors import DagsterExecutionInterruptedError  # noqa: PLC0415
-    from dagster._core.events import EngineEventData  # noqa: PLC0415
+    gc.set_threshold(_COLLECTION_THRESHOLD)
+    # Imported here, because the host imports the standard library alone.
+    from dagster import DagsterInstance  # noqa: PLC0415
     from dagster._core.instance.ref import InstanceRef  # noqa: PLC0415
-    from dagster._grpc.impl import core_execute_run  # noqa: PLC0415
     from dagster._serdes import deserialize_value  # noqa: PLC0415
-    from dagster._utils.hosted_user_process import recon_job_from_origin  # noqa: PLC0415
     from dagster._utils.interrupts import capture_interrupts  # noqa: PLC0415
 
-    from platform_assets.runtime.events import close_connections, pool_connections  # noqa: PLC0415
+    from platform_assets.runtime.instance_connections import (  # noqa: PLC0415
+        close_connections,
+        pool_connections,
+    )
 
     _seed_numpy()
     reference = deserialize_value(wanted.instance_ref, InstanceRef)
     with capture_interrupts(), DagsterInstance.from_ref(reference) as instance:
         pool_connections(instance)
         try:
-            run: DagsterRun | None = instance.get_run_by_id(wanted.run_id)
-            if run is None or run.job_code_origin is None or run.is_finished:
-                return
-            pid = os.getpid()
-            said = EngineEventData.in_process(pid)
-            instance.report_engine_event(f"Started process for run (pid: {pid}).", run, said)
-            job = recon_job_from_origin(run.job_code_origin)
-            if run.asset_selection or run.asset_check_selection:
-                # Dagster selects it later, from a second load of all definitions, if this is not
-                # the same selection.
-                job = job.get_subset(
-                    asset_selection=run.asset_selection,
-                    asset_check_selection=run.asset_check_selection,
-                )
-            # It logs each error as an event of the run before it raises it.
-            with suppress(Exception, KeyboardInterrupt, DagsterExecutionInterruptedError):
-                for _ in core_execute_run(job, run, instance, inject_env_vars=True):
-                    pass
-            instance.report_engine_event(f"Process for run exited (pid: {pid}).", run)
+            _execute(instance, wanted.run_id)
         finally:
             close_connections(instance)
 
 
+def _execute(instance: "DagsterInstance", run_id: str) -> None:
+    from dagster._core.errors import DagsterExecutionInterruptedError  # noqa: PLC0415
+    from dagster._core.events import EngineEventData  # noqa: PLC0415
+    from dagster._grpc.impl import core_execute_run  # noqa: PLC0415
+    from dagster._utils.hosted_user_process import recon_job_from_origin  # noqa: PLC0415
+
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.job_code_origin is None or run.is_finished:
+        return
+    pid = os.getpid()
+    in_process = EngineEventData.in_process(pid)
+    instance.report_engine_event(f"Started process for run (pid: {pid}).", run, in_process)
+    job = recon_job_from_origin(run.job_code_origin)
+    if run.asset_selection or run.asset_check_selection:
+        # Without this selection `core_execute_run` makes it, for which it loads all definitions a
+        # second time.
+        job = job.get_subset(
+            asset_selection=run.asset_selection,
+            asset_check_selection=run.asset_check_selection,
+        )
+    # Dagster logs each error as an event of the run before it raises the error.
+    with suppress(Exception, KeyboardInterrupt, DagsterExecutionInterruptedError):
+        for _ in core_execute_run(job, run, instance, inject_env_vars=True):
+            pass
+    instance.report_engine_event(f"Process for run exited (pid: {pid}).", run)
+
+
 def _seed_numpy() -> None:
-    """Forks would all draw the same numbers; Python's own generator is seeded anew by itself."""
+    """Seed NumPy's generator, because forks inherit its state and would draw the same numbers.
+
+    Python reseeds `random` in a fork by itself.
+    """
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed()
 
 
 def host_command(descriptor: int, modules: Sequence[str]) -> list[str]:
-    """The command that runs `serve`, in whose forks no main module is imported again."""
+    """The command that runs `serve`; with `-c`, forks have no main module to import again."""
     code = f"from {__name__} import serve; serve({descriptor}, {list(modules)!r})"
     return [sys.executable, "-c", code]

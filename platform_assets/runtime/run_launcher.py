@@ -1,4 +1,4 @@
-"""Dagster's run launcher whose runs start in forks of a process that has imported everything.
+"""A run launcher for Dagster that starts runs in forks of a process that has imported everything.
 
 `dagster.yaml` names it. It works in the daemon, which launches the queued runs of the UI, sensors,
 schedules and backfills; the web server uses it to terminate runs.
@@ -55,7 +55,7 @@ _log = logging.getLogger("dagster.daemon.ForkRunLauncher")
 
 @dataclass(frozen=True)
 class Worker:
-    """The process of a run, so that it is recognised from any process of the same machine.
+    """The process of a run, identified so that every process of the same machine can find it.
 
     Attributes:
         machine: The machine's boot and the namespace of its process ids (a container has its own).
@@ -97,13 +97,14 @@ class Worker:
         return self.is_here() and Worker.of_process(self.pid) == self
 
     def interrupt(self) -> bool:
-        """Ask it to end as Ctrl-C does; False if it has ended."""
+        """Send it SIGINT, as Ctrl-C does; False if it has ended."""
         try:
             descriptor = os.pidfd_open(self.pid)
         except OSError:
             return False
         try:
-            # Looked at after it is open: from here on the id cannot mean another process.
+            # Checked after pidfd_open: the descriptor then refers to this process, and not to a
+            # later one with the same id.
             if not self.is_alive():
                 return False
             signal.pidfd_send_signal(descriptor, signal.SIGINT)
@@ -115,10 +116,10 @@ class Worker:
 
 
 class ForkRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
-    """Starts each run in a fork of a preloaded process; elsewhere as Dagster does by default.
+    """Starts each run in a fork of a preloaded process, or else by Dagster's default launcher.
 
-    Dagster's own launcher starts it where forks are not safe (macOS), where a run belongs to the
-    code of another Python, and where the forkserver does not start. The run's events say so.
+    The default launcher starts a run where forks are not safe (macOS), if the run's code belongs to
+    another Python, and if the forkserver does not start. An event of the run gives the reason.
     """
 
     def __init__(
@@ -160,12 +161,12 @@ class ForkRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
         self._default.register_instance(instance)
 
     def prepare(self) -> None:
-        """Start the forkserver in the background, before the first run asks for it."""
+        """Start the forkserver in the background, before the first run needs it."""
         if sys.platform == "linux":
             self._hosts.prepare()
 
     def host_process_ids(self) -> list[int]:
-        """Process ids of those that start runs, the current one first."""
+        """Process ids of the host processes, the current one first."""
         return self._hosts.process_ids()
 
     def end(self) -> None:
@@ -194,7 +195,9 @@ class ForkRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
         if worker is None:
             return bool(self._default.terminate(run_id))  # type: ignore[no-untyped-call]
         if not worker.is_here():
-            self._report(run, "The run's process is on another machine, or gone with its container")
+            self._report(
+                run, "The run's process is on another machine, or ended with its container"
+            )
             return False
         self._instance.report_run_canceling(run)
         if worker.interrupt():
@@ -211,7 +214,7 @@ class ForkRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         worker = Worker.of_run(run)
         if worker is None:
-            # Of the command line, or of Dagster's launcher, whose code server watches it.
+            # A run of the command line, or of Dagster's launcher, whose code server watches it.
             return CheckRunHealthResult(WorkerStatus.RUNNING, "started by another launcher")
         if worker.is_alive():
             return CheckRunHealthResult(WorkerStatus.RUNNING, run_worker_id=str(worker.pid))
@@ -247,7 +250,7 @@ def _require_fork(run: dg.DagsterRun) -> None:
         raise _CannotForkError(f"processes are not forked safely on {sys.platform}")
     origin = run.job_code_origin
     if origin is None:
-        raise _CannotForkError("the run does not say where its code is")
+        raise _CannotForkError("the run has no code origin")
     if origin.executable_path != sys.executable:
         raise _CannotForkError(
             f"its code runs under {origin.executable_path}, the daemon under {sys.executable}"
@@ -255,16 +258,16 @@ def _require_fork(run: dg.DagsterRun) -> None:
 
 
 class Hosts:
-    """The hosts of this process: the one that starts runs, and older ones whose runs still go on.
+    """Host processes: the current one, which starts runs, and retired ones whose runs go on.
 
-    A host is replaced as soon as code or environment differ from what it has loaded.
+    The current host is replaced when code or environment have changed since it loaded them.
     """
 
     def __init__(self, modules: Sequence[str]) -> None:
         self._modules = modules
         self._lock = threading.Lock()
-        self._current: _Host | None = None
-        self._retired: list[_Host] = []
+        self._current: _HostProcess | None = None
+        self._retired: list[_HostProcess] = []
 
     def start_run(self, instance: dg.DagsterInstance, run_id: str) -> Worker:
         """Start the process of a run.
@@ -274,25 +277,25 @@ class Hosts:
         """
         wanted = StartRun(run_id, serialize_value(instance.get_ref()))
         with self._lock:
-            host = self._fitting()
+            host = self._current_host()
         try:
             return host.start(wanted, instance)
         except _HostEndedError:
-            # It was killed since it was looked at. The run did not start in it.
+            # The host ended after the check, and did not start the run.
             with self._lock:
-                host = self._fitting()
+                host = self._current_host()
         try:
             return host.start(wanted, instance)
         except _HostEndedError as error:
             raise _CannotForkError(str(error)) from None
 
     def prepare(self) -> None:
-        """Start a host, and do not wait until it has imported everything."""
+        """Start a host without waiting for its imports."""
         with self._lock:
-            self._fitting()
+            self._current_host()
 
     def process_ids(self) -> list[int]:
-        """Process ids of the hosts that live, the current one first."""
+        """Process ids of the running hosts, the current one first."""
         with self._lock:
             hosts = [self._current, *self._retired]
         return [host.pid for host in hosts if host is not None and host.is_alive()]
@@ -313,34 +316,35 @@ class Hosts:
                 self._retired.append(self._current)
             self._current = None
 
-    def _fitting(self) -> "_Host":
+    def _current_host(self) -> "_HostProcess":
+        """The current host; a new one if code or environment have changed."""
         self._retired = [host for host in self._retired if host.is_alive()]
         if self._current is not None:
-            if self._current.fits():
+            if self._current.is_up_to_date():
                 return self._current
             _log.info("Code or environment have changed: runs start in a new forkserver")
             self._current.retire()
             self._retired.append(self._current)
-        self._current = _Host(self._modules)
+        self._current = _HostProcess(self._modules)
         return self._current
 
 
 @cache
 def _hosts(modules: tuple[str, ...]) -> Hosts:
-    """Those of this process; a deployment has one daemon, and so one forkserver."""
+    """The hosts of this process; a deployment has one daemon, and so one current host."""
     return Hosts(modules)
 
 
 class _HostEndedError(Exception):
-    """A host ended, or does not fit any more, before it could start a run."""
+    """A host ended, or its code became outdated, before it could start a run."""
 
 
 class RunStartLostError(Exception):
-    """A host ended after it was asked to start a run: nobody knows whether it did."""
+    """A host ended after it was sent a run: whether the run has started is unknown."""
 
 
-class _Host:
-    """One host process (platform_assets.runtime.run_host) and what it reports."""
+class _HostProcess:
+    """One host process (platform_assets.runtime.run_host), and the messages that it sent."""
 
     def __init__(self, modules: Sequence[str]) -> None:
         self._environment = dict(os.environ)
@@ -371,24 +375,24 @@ class _Host:
     def has_runs(self) -> bool:
         return bool(self._runs)
 
-    def fits(self) -> bool:
-        """Whether a run that starts in it sees the code and the environment of now."""
+    def is_up_to_date(self) -> bool:
+        """Whether it runs, with the current code and environment."""
         if not self.is_alive() or self._has_ended or self._environment != dict(os.environ):
             return False
-        # While it imports, nothing is known of its files; `start` looks again.
+        # While it imports, its files are not known yet; `start` checks them.
         return self._files is None or not self._has_old_files()
 
     def start(self, wanted: StartRun, instance: dg.DagsterInstance) -> Worker:
         """Start a run, after everything is imported.
 
         Raises:
-            _HostEndedError: It ended meanwhile, or loaded files that have changed since.
-            _CannotForkError: It could not start the process.
-            RunStartLostError: It ended before it said whether it did.
+            _HostEndedError: It ended before it got the run, or has loaded files that have changed.
+            _CannotForkError: It could not start the run's process.
+            RunStartLostError: It ended before it reported the start.
         """
         with self._reports:
             if self._files is None:
-                self._await(lambda: self._files is not None)
+                self._await_report(lambda: self._files is not None)
                 if self._has_old_files():
                     raise _HostEndedError("code changed while it was imported")
             self._runs[wanted.run_id] = instance
@@ -398,23 +402,23 @@ class _Host:
         except OSError as error:
             self._runs.pop(wanted.run_id, None)
             raise _HostEndedError(str(error)) from None
-        # From here on the run may have started: it is not started again elsewhere.
+        # From here on the run may have started, so it must not be started in another host.
         with self._reports:
-            self._await(lambda: wanted.run_id in self._started, error=RunStartLostError)
+            self._await_report(lambda: wanted.run_id in self._started, error=RunStartLostError)
             answer = self._started.pop(wanted.run_id)
         if isinstance(answer, NotStarted):
             self._runs.pop(wanted.run_id, None)
             raise _CannotForkError(answer.error)
         worker = Worker.of_process(answer.pid)
-        # A run that has ended already is in the past: any identity will do.
+        # If the process has ended already, its start time is unknown; 0 matches no process.
         return worker or Worker(_machine(), answer.pid, 0)
 
     def retire(self) -> None:
-        """Start no more runs; it ends after those that are under way."""
+        """Start no more runs; the host ends when its runs have ended."""
         with suppress(OSError), self._sending:
             self._connection.send(None)
 
-    def _await(
+    def _await_report(
         self, condition: Callable[[], bool], error: type[Exception] = _HostEndedError
     ) -> None:
         self._reports.wait_for(lambda: condition() or self._has_ended, _START_SECONDS)
@@ -431,16 +435,16 @@ class _Host:
         )
 
     def _listen(self) -> None:
-        """Take its reports until it ends."""
+        """Receive its messages until it ends."""
         with suppress(EOFError, OSError):
             while True:
-                self._take(self._connection.recv())
+                self._receive(self._connection.recv())
         self._process.wait()
         with self._reports:
             self._has_ended = True
             self._reports.notify_all()
 
-    def _take(self, message: Message) -> None:
+    def _receive(self, message: Message) -> None:
         if isinstance(message, Ended):
             self._end_run(message)
             return
@@ -452,7 +456,7 @@ class _Host:
             self._reports.notify_all()
 
     def _end_run(self, ended: Ended) -> None:
-        """Mark a run as failed whose process ended before the run did."""
+        """Record the failure of a run whose process ended while the run was not finished."""
         instance = self._runs.pop(ended.run_id, None)
         try:
             run = instance.get_run_by_id(ended.run_id) if instance else None
@@ -460,7 +464,7 @@ class _Host:
                 return
             worker = Worker.of_run(run)
             if worker is not None and worker.is_alive():
-                return  # Its forkserver was killed, and it goes on: run monitoring watches it.
+                return  # Only the forkserver was killed. Run monitoring watches the process.
             if run.status is dg.DagsterRunStatus.CANCELING:
                 instance.report_run_canceled(run)
                 return
@@ -468,7 +472,7 @@ class _Host:
             ending = f"by signal {-code}" if code < 0 else f"with code {code}"
             instance.report_run_failed(run, f"The run's process ended unexpectedly, {ending}.")
         except Exception:  # noqa: BLE001
-            # Its database may be away; run monitoring looks at the run again.
+            # The database may be unavailable; run monitoring checks the run again.
             _log.exception("The end of the process of run %s could not be recorded", ended.run_id)
 
 

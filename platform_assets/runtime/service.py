@@ -1,9 +1,9 @@
 """Dagster's daemon or web server, which imports while the code server loads the definitions.
 
-`python -m platform_assets.runtime.service daemon|web_server SOCKET …` begins once the code server's
-socket is there, with the arguments of `dagster-daemon` or `dagster-webserver`. A line on the
-daemon's standard input then starts the forkserver of its runs; without one, as with
-`dagster-daemon`, the first run waits for the imports.
+`python -m platform_assets.runtime.service daemon|web_server SOCKET …` takes the other arguments of
+`dagster-daemon` or `dagster-webserver`. It imports at once, and begins to serve when the code
+server's socket exists. A line on the daemon's standard input starts the forkserver of its runs;
+without that line the first run starts it, and waits for its imports.
 """
 
 import sys
@@ -18,7 +18,7 @@ import dagster as dg
 from platform_assets.runtime.run_launcher import ForkRunLauncher
 
 _MAIN_OF = {"daemon": "dagster._daemon.cli", "web_server": "dagster_webserver.cli"}
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 
 
 def main() -> None:
@@ -27,21 +27,21 @@ def main() -> None:
     run: Callable[[], None] = import_module(_MAIN_OF[name]).main
     try:
         while not Path(socket).exists():
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
     except KeyboardInterrupt:
         return
     if name == "daemon":
-        threading.Thread(target=_prepare_runs_when_asked, daemon=True).start()
+        threading.Thread(target=_start_forkserver_after_a_line, daemon=True).start()
     sys.argv = [name, *arguments]
     run()
 
 
-def _prepare_runs_when_asked() -> None:
+def _start_forkserver_after_a_line() -> None:
     if not sys.stdin.readline():
         return
     with dg.DagsterInstance.get() as instance:
         launcher = instance.run_launcher
-        # Another one may be configured: on Kubernetes, runs start elsewhere.
+        # dagster.yaml may name another launcher, such as that of Kubernetes.
         if isinstance(launcher, ForkRunLauncher):
             launcher.prepare()
 

@@ -26,18 +26,18 @@ def end_step(
 ) -> None:
     """Let the run go on with its good partitions; fail its last step if any partition is bad.
 
-    A failed step would stop every step below it, good partitions and other branches included. So
-    only a step without selected children fails, naming the bad partitions. Before that, a step
-    with transient errors is retried as its policy allows. Published partitions stay published, and
-    raw captures nothing twice.
+    Dagster skips all steps downstream of a failed one, with their good partitions. So only a step
+    without selected children fails, with a message that names the bad partitions. A step with
+    transient errors is retried first, as its policy allows. The retry leaves published partitions
+    published, and raw does not capture an object twice.
 
     Raises:
         dg.Failure: A retry may help; or the step is the run's last and partitions are bad.
     """
     transient = [report for report in reports if report.is_transient]
     if takes_stale_days_only(step.dagster_run):
-        # The landing sensor starts a run when the file arrives. A stale run that sleeps until its
-        # step is retried keeps one of the places of the run queue from other runs.
+        # The landing sensor starts a run when the file arrives. A run of stale partitions would
+        # occupy a slot of the run queue while it sleeps until the retry.
         transient = [report for report in transient if not report.waits]
     if transient and _may_retry(step):
         raise dg.Failure(f"{len(transient)} partitions failed, to be retried: {transient[0].why()}")
@@ -60,7 +60,7 @@ def end_step(
 def failed_reports(
     step: Step, days: Sequence[date], error: Exception
 ) -> dict[date, PartitionReport]:
-    """Reports of the partitions that an error failed; raises it if the step may be retried.
+    """A failed report of each partition; raises a transient error if the step may be retried.
 
     Raises:
         Exception: `error`, if it is transient and the step's policy allows a retry.

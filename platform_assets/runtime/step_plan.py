@@ -23,11 +23,11 @@ from resources.warehouse import WarehouseResource
 
 @dataclass(frozen=True)
 class SourcePartitions:
-    """What the source of an asset says of its partitions.
+    """The partitions that the connector of a raw asset reports.
 
     Attributes:
         named: The asset's partitions in the run; None: those in the run's window.
-        pending: Partitions of which the source has new rows; a run of what is stale builds them.
+        pending: Partitions for which the source has new rows; a run with `--stale` builds them.
     """
 
     named: Collection[date] | None = None
@@ -48,15 +48,15 @@ def plan_step(
 ) -> BuildPlan:
     """Choose the partitions that a step builds and the input versions that it reads.
 
-    A partition whose inputs are not published is skipped, which the ledger and the log state.
+    A partition whose inputs are not published is skipped; the ledger and the log state why.
 
     Args:
         warehouse: Holds the ledger.
         context: Of the step.
         lineage: The asset that is built.
         with_stale: Whether the step also builds stale partitions outside the run's window.
-        own: Of an asset that reads from outside the platform.
-        sources: By name, every asset that reads from outside the platform.
+        own: For a raw asset, which reads from outside the platform: its source's partitions.
+        sources: By name, all raw assets.
     """
     ledger, step = warehouse.ledger(), context.get_step_execution_context()
     events.defer_asset_events(step)
@@ -74,18 +74,16 @@ def plan_step(
     in_run = {*days}
     plan = BuildPlan(
         lineage,
-        _restricted(found, in_run),
-        ledger.watermarks.current_versions(lineage.table_inputs) if lineage.table_inputs else {},
-        {day: read for day, read in found.open.items() if day not in in_run},
+        gate=_gate_of(found, in_run),
+        table_versions=ledger.watermarks.current_versions(lineage.table_inputs)
+        if lineage.table_inputs
+        else {},
+        stale={day: read for day, read in found.open.items() if day not in in_run},
     )
     _record_skipped(ledger, step, plan)
     ledger.begin(lineage.name, plan.days, step.run_id)
-    window = window_of(context.run)
-    if not lineage.read and window and not only_stale:
-        # If the run is killed before these assets start, the ledger still lists their partitions.
-        for name in _sources_of_run(step) & (sources or {}).keys() - {lineage.name}:
-            grain = (sources or {})[name].grain
-            ledger.expect(name, grain.starts(*window), step.run_id)
+    if not lineage.read and not only_stale:
+        _expect_other_sources(ledger, step, lineage, sources or {})
     return plan
 
 
@@ -104,7 +102,10 @@ def release_lock(step: events.Step) -> None:
 
 @cache
 def _held_locks() -> dict[tuple[str, str], HeldLock]:
-    """The locks of this process by run and step. Dagster copies resources, so none can hold it."""
+    """The locks of this process by run and step.
+
+    They are no attribute of a resource, because Dagster copies resources.
+    """
     return {}
 
 
@@ -118,7 +119,7 @@ def _stale_partitions(ledger: Ledger, step: events.Step, lineage: AssetLineage) 
 def _without_running(
     ledger: Ledger, lineage: AssetLineage, partitions: Collection[date]
 ) -> set[date]:
-    """The partitions that no other run is at: it captures their new rows."""
+    """The partitions that no running run builds: such a run captures their new rows."""
     states = ledger.states(lineage.name, partitions) if partitions else {}
     at = {day: state.running_run_id for day, state in states.items() if state.running_run_id}
     alive = ledger.alive({*at.values()}) if at else frozenset()
@@ -136,7 +137,7 @@ def _partitions_of_run(
     if lineage.grain.has_periods:
         return lineage.grain.starts(*window) if window else ()
     if not lineage.read:
-        return lineage.grain.starts(date.min, date.min)
+        return [WHOLE] if lineage.grain == Grain.NONE else []
     known = {day for name in lineage.read for day in ledger.states(name) if day is not None}
     if lineage.grain == Grain.NONE:
         known &= {WHOLE}
@@ -162,13 +163,24 @@ def _record_skipped(ledger: Ledger, step: events.Step, plan: BuildPlan) -> None:
         step.log.warning("%s %s skipped: %s", name, plan.lineage.grain.label(day), why)
 
 
-def _sources_of_run(step: events.Step) -> set[str]:
-    """Names of the run's assets that read from outside the platform."""
+def _expect_other_sources(
+    ledger: Ledger, step: events.Step, lineage: AssetLineage, sources: Mapping[str, AssetLineage]
+) -> None:
+    """Record the partitions of the run's other raw assets as expected.
+
+    If the run is killed before those assets start, the ledger still lists their partitions.
+    """
+    window = window_of(step.dagster_run)
+    if window is None:
+        return
     selected = step.job_def.asset_layer.selected_asset_keys
-    return {name_of(key) for key in selected if key.path[0] == RAW}
+    raw_assets = {name_of(key) for key in selected if key.path[0] == RAW}
+    for name in raw_assets & sources.keys() - {lineage.name}:
+        ledger.expect(name, sources[name].grain.starts(*window), step.run_id)
 
 
-def _restricted(found: Gate, days: Collection[date]) -> Gate:
+def _gate_of(found: Gate, days: Collection[date]) -> Gate:
+    """The gate of some of its days."""
     return Gate(
         {day: read for day, read in found.open.items() if day in days},
         {day: why for day, why in found.shut.items() if day in days},

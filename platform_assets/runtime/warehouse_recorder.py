@@ -24,6 +24,7 @@ from headrace.warehouse.loading.merge import days_of_restated_members
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import WarehouseTable
 from platform_assets.keys import WAREHOUSE, name_of, warehouse_key
+from platform_assets.runtime.events import Step
 from platform_assets.runtime.partition_records import ledger_records
 from platform_assets.runtime.recorder import LedgerRecorder
 from platform_assets.runtime.step_plan import release_lock
@@ -36,7 +37,7 @@ class LakeState:
     """The snapshots of one lake table that a load has read.
 
     Attributes:
-        loaded: Snapshot that the warehouse table held when the load was staged; None: unknown.
+        loaded: Snapshot in the warehouse table when the load was staged; None: unknown.
         snapshot: Snapshot that the load read.
         of_days: Of a fact: by partition, the snapshot that published it, from the ledger.
     """
@@ -57,9 +58,9 @@ class StarPublication:
         reports: By table, the audit of each partition of the run.
         restated: By fact, the audit of other partitions that the lake has published again.
         facts: Every fact of the star, loaded by this run or not.
-        declared: Views that the configuration declares.
-        described: Descriptions of tables, views and their columns.
-        limited: By role with row-level security, the rows that it may read.
+        key_views: Views with the keys of outriggers, from the configuration.
+        comments: Descriptions of tables, views and their columns.
+        restricted_roles: By role with row-level security, the rows that it may read.
         grains: By fact, the grain of its partitions; a fact without one has partitions by day.
     """
 
@@ -69,9 +70,9 @@ class StarPublication:
     reports: Mapping[str, Mapping[date, PartitionReport]]
     restated: Mapping[str, Mapping[date, PartitionReport]]
     facts: tuple[WarehouseTable, ...]
-    declared: tuple[ViewFile, ...] = ()
-    described: tuple[ColumnComments, ...] = ()
-    limited: Mapping[str, RoleAccess] = field(default_factory=dict)
+    key_views: tuple[ViewFile, ...] = ()
+    comments: tuple[ColumnComments, ...] = ()
+    restricted_roles: Mapping[str, RoleAccess] = field(default_factory=dict)
     grains: Mapping[str, Grain] = field(default_factory=dict)
 
     def partitions(self, fact: str, days: Collection[date]) -> set[date]:
@@ -97,30 +98,25 @@ class WarehouseRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         session: Session,
         publications: Mapping[str, LoadResult],
     ) -> None:
-        """Write the ledger in the transaction of the loads.
+        """Write the ledger rows and watermarks of the star, in the transaction of its loads.
 
         Raises:
             CommitConflictError: Another load was published after this one was staged.
         """
         star = _star(output)
         ledger = self.recorder.ledger()
-        for name, reports in star.reports.items():
+        for name in star.reports:
             key, state = warehouse_key(name), star.states[name]
             if ledger.watermarks.loaded_snapshot_in(session, name_of(key)) != state.loaded:
                 raise CommitConflictError(
                     f"{name_of(key)} was loaded by another run since this load was staged",
                     fix="run it again",
                 )
-            both = {**reports, **star.restated.get(name, {})}
-            records = ledger_records(context.step_context, star.plans[name], both, state.snapshot)
-            records = [_with_snapshot(record, state) for record in records]
-            if name in {fact.name for fact in star.facts}:
-                changed = _own_changed_days(star, name, publications)
-                records = [_with_content(record, changed) for record in records]
-            ledger.record_in(session, records)
-            # Rows that stay for facts of an older load: the next load must compare them again.
-            is_behind = name in publications and publications[name].rows_referenced
-            if state.snapshot is not None and not is_behind:
+            ledger.record_in(session, _records(context.step_context, star, name, publications))
+            # Rows that the lake has deleted may stay because facts refer to them. Without a new
+            # watermark the next load compares them again.
+            has_deleted_rows = name in publications and publications[name].rows_referenced
+            if state.snapshot is not None and not has_deleted_rows:
                 ledger.watermarks.record_loaded_in(
                     session, name_of(key), state.snapshot, context.run_id
                 )
@@ -157,9 +153,9 @@ class WarehouseRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         try:
             if publications:
                 connect = self.recorder.warehouse.connection_factory()
-                views.refresh(connect, Path(self.views), [WAREHOUSE], star.declared)
-                comments.apply_comments(connect, star.described)
-                grants.grant_new_tables(connect, star.limited)
+                views.refresh(connect, Path(self.views), [WAREHOUSE], star.key_views)
+                comments.apply_comments(connect, star.comments)
+                grants.grant_new_tables(connect, star.restricted_roles)
         finally:
             release_lock(context.step_context)
         own = [report for some in reports.values() for report in some.values()]
@@ -176,6 +172,19 @@ def restated_counts(
         days += len(passed_days(reports))
         rows += sum(n for day, n in changed.items() if star.partitions(name, [day]) & {*reports})
     return {"days_restated": days, "rows_restated": rows}
+
+
+def _records(
+    step: Step, star: StarPublication, name: str, publications: Mapping[str, LoadResult]
+) -> list[PartitionRecord]:
+    """The ledger rows of one table of the star."""
+    reports, state = {**star.reports[name], **star.restated.get(name, {})}, star.states[name]
+    records = ledger_records(step, star.plans[name], reports, state.snapshot)
+    records = [_with_snapshot(record, state) for record in records]
+    if name not in {fact.name for fact in star.facts}:
+        return records
+    changed = _own_changed_days(star, name, publications)
+    return [_with_content(record, changed) for record in records]
 
 
 def _own_changed_days(

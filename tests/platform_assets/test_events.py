@@ -19,7 +19,7 @@ from dagster._core.storage.partition_status_cache import (
 )
 
 from platform_assets.partitions import range_tags
-from platform_assets.runtime import events
+from platform_assets.runtime import events, instance_connections
 from tests import servers
 
 DAYS = dg.DailyPartitionsDefinition("2017-01-01", end_date="2017-01-08")
@@ -36,7 +36,7 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterIns
     )
     variables = {"DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "1"}
     with mock.patch.dict(os.environ, variables), dg.DagsterInstance.from_config(str(home)) as made:
-        events.pool_connections(made)
+        instance_connections.pool_connections(made)
         yield made
 
 
@@ -45,7 +45,7 @@ def test_kept_connections_are_closed_when_they_are_dropped(instance: dg.DagsterI
     instance.get_runs_count()
     with psycopg.connect(servers.postgres().uri("dagster"), autocommit=True) as session:
         assert session.execute(query).fetchone() != (1,)
-        events.close_connections(instance)
+        instance_connections.close_connections(instance)
         ends = time.monotonic() + 10
         while session.execute(query).fetchone() != (1,):
             assert time.monotonic() < ends, "more than this test's own are left"
@@ -320,10 +320,10 @@ def test_each_column_of_dagsters_table_of_assets_is_looked_up_once(
             side_effect=look_up,
         ) as looked_up,
     ):
-        events.pool_connections(fresh)
+        instance_connections.pool_connections(fresh)
         for _ in range(2):
             assert run(fresh).success
-        events.close_connections(fresh)
+        instance_connections.close_connections(fresh)
     columns = [call.args[2] for call in looked_up.call_args_list]
     assert columns
     assert len(columns) == len({*columns})
