@@ -1,6 +1,7 @@
 """Models of sources whose entities are lists of a REST API."""
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
@@ -11,7 +12,8 @@ from headrace.config.rest_connection import ParameterName
 from headrace.config.sources import EntityConfig, SourceConfig
 
 _BRACES = re.compile(r"\{[^{}]*\}?|\}")
-PLACEHOLDER = re.compile(r"\{(from|to|last)(?::([^{}]+))?\}")
+PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)(?::([^{}]+))?\}")
+_TIMES = {"from", "to", "last"}
 
 
 def _json_path(text: str) -> str:
@@ -39,13 +41,20 @@ JsonPath = Annotated[str, AfterValidator(_json_path)]
 SingleJsonPath = Annotated[str, AfterValidator(_single_json_path)]
 
 
+LastPage = Literal["empty", "absent"]
+_NEXT = "Where a page holds it; null or an empty text ends the pages."
+_LAST_PAGE = (
+    "Whether the last page has `next` as null or an empty text, or may lack it. By default a page "
+    "without it is an error."
+)
+_TOTAL = "Where an answer says how many records there are; the pages must have as many."
+
+
 class NoPagination(StrictModel):
     """The first answer is whole."""
 
     type: Literal["none"] = Field(description="The first answer is whole.")
-    total: SingleJsonPath | None = Field(
-        None, description="Where an answer says how many records there are; they must be met."
-    )
+    total: SingleJsonPath | None = Field(None, description=_TOTAL)
 
 
 class PagePagination(StrictModel):
@@ -58,8 +67,7 @@ class PagePagination(StrictModel):
     size: int = Field(100, ge=1, description="Records that a page is asked for, by `size_param`.")
     total: SingleJsonPath | None = Field(
         None,
-        description="Where an answer says how many records there are; they must be met. With "
-        "neither `total` nor `pages`, pages are read until one is empty.",
+        description=f"{_TOTAL} With neither it nor `pages`, pages are read until one is empty.",
         examples=["$.meta.total"],
     )
     pages: SingleJsonPath | None = Field(
@@ -76,8 +84,7 @@ class OffsetPagination(StrictModel):
     limit: int = Field(100, ge=1, description="Records that a page is asked for.")
     total: SingleJsonPath | None = Field(
         None,
-        description="Where an answer says how many records there are; they must be met. Without "
-        "it, pages are read until one is empty.",
+        description=f"{_TOTAL} Without it, pages are read until one is empty.",
         examples=["$.count"],
     )
 
@@ -87,45 +94,25 @@ class CursorPagination(StrictModel):
 
     type: Literal["cursor"] = Field(description="Each page holds the cursor of the next one.")
     param: ParameterName = Field("cursor", description="Query parameter of the cursor.")
-    next: SingleJsonPath = Field(
-        description="Where a page holds the next cursor; null or an empty text ends the pages.",
-        examples=["$.meta.next_cursor"],
-    )
-    last_page: Literal["empty", "absent"] = Field(
-        "empty",
-        description="Whether the last page has the member `next` as null or an empty text, or may "
-        "lack it. By default a page without it is an error.",
-    )
-    total: SingleJsonPath | None = Field(
-        None, description="Where an answer says how many records there are; they must be met."
-    )
+    next: SingleJsonPath = Field(description=_NEXT, examples=["$.meta.next_cursor"])
+    last_page: LastPage = Field("empty", description=_LAST_PAGE)
+    total: SingleJsonPath | None = Field(None, description=_TOTAL)
 
 
 class NextUrlPagination(StrictModel):
     """Each page holds the URL of the next one."""
 
     type: Literal["next_url"] = Field(description="Each page holds the URL of the next one.")
-    next: SingleJsonPath = Field(
-        description="Where a page holds the next URL; null or an empty text ends the pages.",
-        examples=["$.links.next"],
-    )
-    last_page: Literal["empty", "absent"] = Field(
-        "empty",
-        description="Whether the last page has the member `next` as null or an empty text, or may "
-        "lack it. By default a page without it is an error.",
-    )
-    total: SingleJsonPath | None = Field(
-        None, description="Where an answer says how many records there are; they must be met."
-    )
+    next: SingleJsonPath = Field(description=_NEXT, examples=["$.links.next"])
+    last_page: LastPage = Field("empty", description=_LAST_PAGE)
+    total: SingleJsonPath | None = Field(None, description=_TOTAL)
 
 
 class LinkPagination(StrictModel):
     """The header `Link` with `rel=next` (RFC 8288) holds the URL of the next page."""
 
     type: Literal["link"] = Field(description="The header `Link` with `rel=next` (RFC 8288).")
-    total: SingleJsonPath | None = Field(
-        None, description="Where an answer says how many records there are; they must be met."
-    )
+    total: SingleJsonPath | None = Field(None, description=_TOTAL)
 
 
 Pagination = Annotated[
@@ -160,6 +147,12 @@ class RestExtract(Extract):
         "`{from:unix_ms}` or a pattern of strftime say (`{from:%Y-%m-%dT%H:%M:%SZ}`). Days begin "
         "in the entity's `timezone`.",
         examples=[{"from": "{from}", "to": "{to}"}, {"start": "{from:unix}", "end": "{last:unix}"}],
+    )
+    for_each: tuple[dict[ColumnName, str], ...] = Field(
+        (),
+        description="Lists that are read one after another for each partition: `{name}` in path "
+        'and params stands for the value of each, and so does a column with `from: "{name}"`.',
+        examples=[[{"city": "Ulm", "lat": 48.4, "lon": 9.99}]],
     )
     records: JsonPath = Field(
         description="JSONPath (RFC 9535) of the records in each page. It must exist in each; an "
@@ -198,6 +191,16 @@ class RestExtract(Extract):
     def _as_texts(cls, value: object) -> object:
         return {k: _text_of(v) for k, v in value.items()} if isinstance(value, dict) else value
 
+    @field_validator("for_each", mode="before")
+    @classmethod
+    def _values_as_texts(cls, value: object) -> object:
+        if not isinstance(value, list | tuple):
+            return value
+        return [
+            {k: _text_of(v) for k, v in one.items()} if isinstance(one, dict) else one
+            for one in value
+        ]
+
     @field_validator("children")
     @classmethod
     def _is_a_path_in_a_record(cls, value: str | None) -> str | None:
@@ -213,16 +216,28 @@ class RestExtract(Extract):
         return value
 
     @model_validator(mode="after")
+    def _lists_have_the_same_names(self) -> Self:
+        for i, one in enumerate(self.for_each):
+            if one.keys() != self.for_each[0].keys():
+                raise ValueError(f"for_each[{i}]: must have the names {_listed(self.for_each[0])}")
+            if taken := _TIMES & one.keys():
+                raise ValueError(f"for_each[{i}]: {min(taken)} is a name of the window's times")
+        return self
+
+    @model_validator(mode="after")
     def _placeholders_are_known(self) -> Self:
+        names = {*_TIMES, *(self.for_each[0] if self.for_each else ())}
         for place, text in {"path": self.path, **self.params}.items():
             where = place if place == "path" else f"params.{place}"
-            if stray := _BRACES.findall(PLACEHOLDER.sub("", text)):
+            stray = _BRACES.findall(PLACEHOLDER.sub("", text))
+            stray += [f"{{{name}}}" for name, _ in PLACEHOLDER.findall(text) if name not in names]
+            if stray:
                 raise ValueError(
                     f"{where}: {stray[0]} stands for nothing: {{from}}, {{to}} and {{last}} do, "
-                    "also as {from:unix} or {from:%Y-%m-%d}"
+                    "also as {from:unix} or {from:%Y-%m-%d}, and names in for_each"
                 )
-            for _, pattern in PLACEHOLDER.findall(text):
-                if pattern not in {"", "unix", "unix_ms"} and "%" not in pattern:
+            for name, pattern in PLACEHOLDER.findall(text):
+                if pattern and not _is_pattern(name, pattern):
                     raise ValueError(
                         f"{where}: {pattern} is none of unix, unix_ms or a pattern of strftime, "
                         "such as %Y-%m-%d"
@@ -230,10 +245,19 @@ class RestExtract(Extract):
         return self
 
     @property
-    def placeholders(self) -> frozenset[str]:
-        """Names of the placeholders in path and params."""
+    def window_names(self) -> frozenset[str]:
+        """Which times of a window path and params name."""
         texts = [self.path, *self.params.values()]
-        return frozenset(name for text in texts for name, _ in PLACEHOLDER.findall(text))
+        found = {name for text in texts for name, _ in PLACEHOLDER.findall(text)}
+        return frozenset(found & _TIMES)
+
+
+def _is_pattern(name: str, pattern: str) -> bool:
+    return name in _TIMES and (pattern in {"unix", "unix_ms"} or "%" in pattern)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 class RestFullExtract(RestExtract):
@@ -250,8 +274,8 @@ class RestFullExtract(RestExtract):
 
     @model_validator(mode="after")
     def _has_no_window(self) -> Self:
-        if self.placeholders:
-            raise ValueError(f"{{{min(self.placeholders)}}} needs mode: window")
+        if self.window_names:
+            raise ValueError(f"{{{min(self.window_names)}}} needs mode: window")
         return self
 
     @property
@@ -267,7 +291,7 @@ class RestWindowExtract(RestExtract):
 
     @model_validator(mode="after")
     def _has_a_window(self) -> Self:
-        if "from" not in self.placeholders:
+        if "from" not in self.window_names:
             raise ValueError(
                 "a window needs {from} in params or path: the first moment of its partition"
             )
@@ -296,6 +320,8 @@ class RestEntity(EntityConfig):
     def _columns_are_values(self) -> Self:
         for i, column in enumerate(self.columns):
             for name in column.source_names:
+                if name.startswith("{"):
+                    self._require_value(i, name)
                 if not name.startswith(("$", "@")):
                     continue
                 try:
@@ -307,6 +333,12 @@ class RestEntity(EntityConfig):
                 "partition: none: a window begins and ends: leave it out, or say month"
             )
         return self
+
+    def _require_value(self, i: int, name: str) -> None:
+        values = self.extract.for_each[0] if self.extract.for_each else {}
+        if name[1:-1] not in values or not name.endswith("}"):
+            known = _listed(values) or "none"
+            raise ValueError(f"columns[{i}].from: '{name}' is not one of for_each: {known}")
 
 
 class RestSource(SourceConfig):

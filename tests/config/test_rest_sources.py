@@ -123,6 +123,21 @@ def test_a_source_has_its_connection_and_its_modes(folder: Path) -> None:
         ),
         ("{type: offset, total: $.count}", "{type: cursor}", "extract.pagination.next: is missing"),
         (", pagination: {type: none}", "", "entities[branches].extract.pagination: is missing"),
+        (
+            "from: $.address.city",
+            'from: "{town}"',
+            "city].from: '{town}' is not one of for_each",
+        ),
+        (
+            "mode: window\n",
+            "mode: window\n      for_each: [{a: 1}, {b: 2}]\n",
+            "entities[bookings].extract.for_each[1]: must have the names a",
+        ),
+        (
+            "mode: window\n",
+            "mode: window\n      for_each: [{to: 1}]\n",
+            "extract.for_each[0]: to is a name of the window's times",
+        ),
         ('"{from}"', '"{since}"', "extract.params.from: {since} stands for nothing"),
         ("{last:unix}", "{last:seconds}", "extract.params.end: seconds is none of unix, unix_ms"),
         ('"{from}"', "2017-01-01T00", "extract: a window needs {from} in params or path"),

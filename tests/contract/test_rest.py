@@ -341,6 +341,28 @@ def test_a_list_may_be_split_by_a_column_of_its_rows(shop: Shop) -> None:
     assert (shop.ids(), shop.ids(NEXT)) == (["1"], ["2"])
 
 
+def test_several_lists_make_one_partition(shop: Shop) -> None:
+    columns = [*COLUMNS, {"name": "place", "type": "string", "from": "{place}"}]
+    extract = {
+        **WINDOW,
+        "path": "transactions/{place}",
+        "params": {"from": "{from}", "to": "{to}", "place": "{place}"},
+        "for_each": [{"place": "a/b"}, {"place": "Köln"}],
+    }
+    shop.entity = shop.declare(extract=extract, columns=columns, key=["place", "id"])
+    shop.server.api = lambda request: (
+        shop.bank(request)
+        if request.path == "/oauth/token"
+        else Answer({"count": 2, "data": ROWS[:2] if request.query["place"] == "a/b" else ROWS[1:]})
+    )
+    window = shop.capture()
+    found = [(row["place"], row["id"], row["_source_position"]) for row in shop.rows()]
+    assert found == [("a/b", "1", 1), ("a/b", "2", 2), ("Köln", "2", 3), ("Köln", "3", 4)]
+    assert shop.asked() == ["/v1/transactions/a%2Fb", "/v1/transactions/K%C3%B6ln"]
+    assert window.rows == {DAY: 4}
+    assert shop.capture().staged[DAY].files == ()
+
+
 def test_child_arrays_are_an_entity_of_their_own(shop: Shop) -> None:
     shop.days[DAY] = [{"id": 1, "items": [{"sku": "a"}, {"sku": "b"}]}, {"id": 2, "items": []}]
     columns = [

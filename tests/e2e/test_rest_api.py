@@ -97,19 +97,24 @@ _WEATHER = {
                 "mode": "window",
                 "path": "history/city",
                 "params": {
-                    "lat": 53.55,
-                    "lon": 10.0,
+                    "lat": "{lat}",
+                    "lon": "{lon}",
                     "type": "hour",
                     "start": "{from:unix}",
                     "end": "{last:unix}",
                 },
+                "for_each": [
+                    {"store_id": 7, "lat": 53.55, "lon": 10.0},
+                    {"store_id": 8, "lat": 48.14, "lon": 11.58},
+                ],
                 "records": "$.list[*]",
                 "pagination": {"type": "none", "total": "$.cnt"},
                 "ignored": ["dt", "rain", "snow"],
             },
-            "key": ["at"],
+            "key": ["store_id", "at"],
             "event_time": "at",
             "columns": [
+                {"name": "store_id", "from": "{store_id}", "type": "int"},
                 {
                     "name": "at",
                     "from": "dt_iso",
@@ -213,10 +218,12 @@ def test_lists_of_an_api_reach_processed(apis: Apis) -> None:
     assert sorted(row["city"] for row in branches) == sorted(b["city"]["name"] for b in BRANCHES)
 
 
-def test_hourly_weather_has_a_row_an_hour(apis: Apis) -> None:
-    hours = sorted(apis.processed("weather_hours"), key=lambda row: row["at"])
+def test_hourly_weather_has_a_row_an_hour_and_store(apis: Apis) -> None:
+    hours = apis.processed("weather_hours")
     start = datetime(2017, 1, 1, tzinfo=UTC)
-    assert [row["at"] for row in hours] == [start + timedelta(hours=n) for n in range(72)]
+    wanted = [(store, start + timedelta(hours=n)) for store in (7, 8) for n in range(72)]
+    assert sorted((row["store_id"], row["at"]) for row in hours) == wanted
+    assert len({(row["at"], row["kelvin"]) for row in hours}) == len(wanted)
     assert {row["sky"] for row in hours} <= {"Clear", "Clouds", "Rain", "Snow"}
     assert all(Decimal(250) < row["kelvin"] < Decimal(310) for row in hours)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from threading import Lock
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -27,7 +27,7 @@ from headrace.sources.base import (
 )
 from headrace.sources.reference_data import day_of_state, latest_state
 from headrace.sources.rest.client import RestClient
-from headrace.sources.rest.paginators import read_pages
+from headrace.sources.rest.paginators import RecordPage, read_pages
 from headrace.sources.rest.records import RecordShape, read_records
 
 _one_at_a_time = Lock()
@@ -102,10 +102,17 @@ class RestConnector:
             declared = tuple(column for column in declared if column.name in columns)
             extra = "ignore"
         shape = RecordShape(declared, extract.records, extract.children, extra, extract.ignored)
-        client = client_of(self.connection_name, self.connection)
-        url = client.url_of(*_request(source_object))
-        pages = read_pages(client, url, extract.pagination, shape.select)
+        pages = self._pages(source_object, shape)
         yield from read_records(pages, shape, source_object.name, partition)
+
+    def _pages(self, source_object: SourceObject, shape: RecordShape) -> Iterator[RecordPage]:
+        client, extract = client_of(self.connection_name, self.connection), self.entity.extract
+        path, params = _request(source_object)
+        for values in extract.for_each or ({},):
+            quoted = {name: quote(value, safe="") for name, value in values.items()}
+            filled_in = {name: with_values(text, values) for name, text in params.items()}
+            url = client.url_of(with_values(path, quoted), filled_in)
+            yield from read_pages(client, url, extract.pagination, shape.select, values)
 
     def state_after(
         self,
@@ -143,7 +150,7 @@ class RestConnector:
         params = {name: filled(text, window) for name, text in extract.params.items()}
         order = run.captured_at.astimezone(UTC).isoformat(timespec="microseconds")
         return SourceObject(
-            name=f"{path}?{urlencode(params)}" if params else path,
+            name=f"{path}?{urlencode(params, safe='{}')}" if params else path,
             version=order,
             order=order,
             object_id=short_id(identity),
@@ -187,8 +194,16 @@ def window_of(day: date, grain: Grain, timezone: str | None) -> dict[str, dateti
 
 
 def filled(text: str, window: Mapping[str, datetime]) -> str:
-    """A path or parameter with its placeholders filled in."""
-    return PLACEHOLDER.sub(lambda match: _written(window[match[1]], match[2]), text)
+    """A path or parameter with the times of a window filled in; other placeholders stay."""
+    return PLACEHOLDER.sub(
+        lambda match: _written(window[match[1]], match[2]) if match[1] in window else match[0],
+        text,
+    )
+
+
+def with_values(text: str, values: Mapping[str, str]) -> str:
+    """A path or parameter with the values of one list filled in."""
+    return PLACEHOLDER.sub(lambda match: values[match[1]], text)
 
 
 def _written(at: datetime, pattern: str | None) -> str:

@@ -32,12 +32,13 @@ class SinglePath:
     Attributes:
         text: As it is declared.
         steps: Names of members and indices of arrays.
-        root: `$`: from the record, or the page; `@`: from the element of a child array.
+        root: `$`: from the record, or the page; `@`: from the element of a child array; `{`: from
+            the values of the list that is read.
     """
 
     text: str
     steps: tuple[Step, ...]
-    root: Literal["$", "@"] = "$"
+    root: Literal["$", "@", "{"] = "$"
 
     def value(self, node: Any) -> Any:
         """The value in a document; MISSING if there is none."""

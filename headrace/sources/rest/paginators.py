@@ -1,9 +1,10 @@
 """The pages of a list: what follows a page, and whether all of them came."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import httpx2
 
@@ -11,7 +12,6 @@ from headrace.config.rest_source import (
     CursorPagination,
     LinkPagination,
     NextUrlPagination,
-    NoPagination,
     OffsetPagination,
     PagePagination,
     Pagination,
@@ -23,19 +23,85 @@ from headrace.sources.rest.json_paths import MISSING, members, single_path
 
 @dataclass(frozen=True)
 class RecordPage:
-    """A page and the records in it."""
+    """A page and the records in it.
+
+    Attributes:
+        values: What columns with `from: "{name}"` hold in all of its rows.
+    """
 
     page: Page
     records: list[Any]
+    values: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class _Progress:
-    """What was read so far, the last page included."""
+    """What was read so far, the last page included.
+
+    Attributes:
+        pages: Pages read.
+        records: Records in them.
+        last: Records in the last one.
+        total: As the last one says it.
+        contents: Digests of the pages' records.
+        visited: Cursors and URLs of pages read.
+    """
 
     pages: int = 0
     records: int = 0
+    last: int = 0
     total: int | None = None
+    contents: set[bytes] = field(default_factory=set)
+    visited: set[str] = field(default_factory=set)
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether all records have come; a short page is no end, since servers cap the size."""
+        return not self.last or (self.total is not None and self.records >= self.total)
+
+    def add(self, page: Page, records: list[Any], pagination: Pagination) -> None:
+        """Count a page.
+
+        Raises:
+            SourceRejectedError: It came before, or its total is no count.
+            SourceUnavailableError: The total changed.
+        """
+        if records:
+            content = repr(records).encode(errors="replace")
+            digest = hashlib.blake2b(content, digest_size=16).digest()
+            if digest in self.contents:
+                raise SourceRejectedError(
+                    f"{page.url} has exactly the records of a page before it",
+                    fix="correct pagination: most often the API ignores its parameter and gives "
+                    "the first page again",
+                )
+            self.contents.add(digest)
+        self.pages += 1
+        self.last = len(records)
+        self.records += self.last
+        if pagination.total is None:
+            return
+        total = _count(page, pagination.total)
+        if self.total is not None and total != self.total:
+            raise SourceUnavailableError(
+                f"{page.url}: the list had {self.total} records and has {total} now: it changed "
+                "while it was read, and rows may be missing or come twice",
+                fix="run it again; of a list that always changes, capture windows that have passed",
+            )
+        self.total = total
+
+    def follow(self, page: Page, reference: str) -> None:
+        """Go on to a cursor or URL.
+
+        Raises:
+            SourceRejectedError: That page was read already.
+        """
+        if reference in self.visited:
+            raise SourceRejectedError(
+                f"{page.url} leads to a page that was read already: its pages never end",
+                fix="correct pagination (the cursor's parameter), or have the API mended",
+            )
+        self.visited.add(reference)
 
 
 def read_pages(
@@ -43,6 +109,7 @@ def read_pages(
     url: httpx2.URL,
     pagination: Pagination,
     select: Callable[[Page], list[Any]],
+    values: Mapping[str, str] | None = None,
 ) -> Iterator[RecordPage]:
     """All pages of the list at a URL, in order, one at a time.
 
@@ -51,24 +118,22 @@ def read_pages(
         url: The list, without parameters of pages.
         pagination: How pages follow.
         select: The records of a page; raises where it has no list of them.
+        values: See RecordPage.
 
     Raises:
         SourceRejectedError: A page comes twice, a cursor repeats, or the records are not as many
             as the answers say.
         SourceUnavailableError: The list changed while it was read, or the server fails.
     """
-    paginator = _PAGINATORS[pagination.type](client, url, pagination)
-    progress, seen, shown = _Progress(), set[bytes](), _shown_params(url, pagination)
+    progress, shown = _Progress(), _shown_params(url, pagination)
+    paginator = _PAGINATORS[pagination.type](client, url, pagination, progress)
     following: httpx2.URL | None = paginator.first()
     while following is not None:
         page = client.get(following, shown)
         records = select(page)
-        _refuse_repetition(page, records, seen)
-        progress.pages += 1
-        progress.records += len(records)
-        progress.total = _total(page, pagination, progress)
-        yield RecordPage(page, records)
-        following = paginator.after(page, records, progress)
+        progress.add(page, records, pagination)
+        yield RecordPage(page, records, values or {})
+        following = paginator.after(page)
     if progress.total is not None and progress.records != progress.total:
         raise SourceRejectedError(
             f"{page.url}: the pages hold {progress.records} records, and pagination.total says "
@@ -78,27 +143,23 @@ def read_pages(
         )
 
 
-class _Paginator(Protocol):
-    def first(self) -> httpx2.URL: ...
-
-    def after(self, page: Page, records: list[Any], progress: _Progress) -> httpx2.URL | None: ...
-
-
-@dataclass
-class _One:
-    client: RestClient
-    url: httpx2.URL
-    pagination: NoPagination
+class _Paginator(ABC):
+    def __init__(
+        self, client: RestClient, url: httpx2.URL, pagination: Any, progress: _Progress
+    ) -> None:
+        self.client, self.url, self.progress = client, url, progress
+        self.pagination = pagination
 
     def first(self) -> httpx2.URL:
         return self.url
 
-    def after(
-        self,
-        page: Page,
-        records: list[Any],  # noqa: ARG002
-        progress: _Progress,  # noqa: ARG002
-    ) -> httpx2.URL | None:
+    @abstractmethod
+    def after(self, page: Page) -> httpx2.URL | None:
+        """What follows a page, which `progress` includes; None after the last."""
+
+
+class _One(_Paginator):
+    def after(self, page: Page) -> httpx2.URL | None:
         if _link(page) is not None:
             raise SourceRejectedError(
                 f"{page.url} has a header Link with a next page, and pagination says that there is "
@@ -108,20 +169,17 @@ class _One:
         return None
 
 
-@dataclass
-class _ByPage:
-    client: RestClient
-    url: httpx2.URL
+class _ByPage(_Paginator):
     pagination: PagePagination
 
     def first(self) -> httpx2.URL:
         return self._url(0)
 
-    def after(self, page: Page, records: list[Any], progress: _Progress) -> httpx2.URL | None:
-        path = self.pagination.pages
-        if path is not None:
-            return self._url(progress.pages) if progress.pages < _count(page, path) else None
-        return _unless_at_end(self._url(progress.pages), records, progress)
+    def after(self, page: Page) -> httpx2.URL | None:
+        path, read = self.pagination.pages, self.progress.pages
+        if path is None:
+            return None if self.progress.is_at_end else self._url(read)
+        return self._url(read) if read < _count(page, path) else None
 
     def _url(self, number: int) -> httpx2.URL:
         declared = self.pagination
@@ -130,18 +188,15 @@ class _ByPage:
         return url if size is None else url.copy_set_param(size, declared.size)
 
 
-@dataclass
-class _ByOffset:
-    client: RestClient
-    url: httpx2.URL
+class _ByOffset(_Paginator):
     pagination: OffsetPagination
 
     def first(self) -> httpx2.URL:
         return self._url(0)
 
-    def after(self, page: Page, records: list[Any], progress: _Progress) -> httpx2.URL | None:  # noqa: ARG002
+    def after(self, page: Page) -> httpx2.URL | None:  # noqa: ARG002  # records say all
         # By the records that came: a server may give fewer than `limit` in each page.
-        return _unless_at_end(self._url(progress.records), records, progress)
+        return None if self.progress.is_at_end else self._url(self.progress.records)
 
     def _url(self, offset: int) -> httpx2.URL:
         declared = self.pagination
@@ -149,45 +204,21 @@ class _ByOffset:
         return url.copy_set_param(declared.param, offset)
 
 
-@dataclass
-class _ByCursor:
-    client: RestClient
-    url: httpx2.URL
+class _ByCursor(_Paginator):
     pagination: CursorPagination
-    _seen: set[str] = field(default_factory=set)
 
-    def first(self) -> httpx2.URL:
-        return self.url
-
-    def after(
-        self,
-        page: Page,
-        records: list[Any],  # noqa: ARG002
-        progress: _Progress,  # noqa: ARG002
-    ) -> httpx2.URL | None:
+    def after(self, page: Page) -> httpx2.URL | None:
         cursor = _next(page, self.pagination)
         if cursor is None:
             return None
-        _refuse_loop(page, cursor, self._seen)
+        self.progress.follow(page, cursor)
         return self.url.copy_set_param(self.pagination.param, cursor)
 
 
-@dataclass
-class _ByNextUrl:
-    client: RestClient
-    url: httpx2.URL
+class _ByNextUrl(_Paginator):
     pagination: NextUrlPagination | LinkPagination
-    _seen: set[str] = field(default_factory=set)
 
-    def first(self) -> httpx2.URL:
-        return self.url
-
-    def after(
-        self,
-        page: Page,
-        records: list[Any],  # noqa: ARG002
-        progress: _Progress,  # noqa: ARG002
-    ) -> httpx2.URL | None:
+    def after(self, page: Page) -> httpx2.URL | None:
         if isinstance(self.pagination, LinkPagination):
             reference = _link(page)
         else:
@@ -195,12 +226,12 @@ class _ByNextUrl:
         if reference is None:
             return None
         url = self.client.following(page, reference)
-        self._seen.add(str(page.asked))
-        _refuse_loop(page, str(url), self._seen)
+        self.progress.visited.add(str(page.asked))
+        self.progress.follow(page, str(url))
         return url
 
 
-_PAGINATORS: dict[str, Callable[[RestClient, httpx2.URL, Any], _Paginator]] = {
+_PAGINATORS: dict[str, type[_Paginator]] = {
     "none": _One,
     "page": _ByPage,
     "offset": _ByOffset,
@@ -218,26 +249,6 @@ def _shown_params(url: httpx2.URL, pagination: Pagination) -> frozenset[str]:
     elif isinstance(pagination, OffsetPagination):
         of_pages = (pagination.param, pagination.limit_param)
     return frozenset([*url.params, *filter(None, of_pages)])
-
-
-def _unless_at_end(url: httpx2.URL, records: list[Any], progress: _Progress) -> httpx2.URL | None:
-    """The URL unless all records have come; a short page is no end, since servers cap the size."""
-    if not records:
-        return None
-    return None if progress.total is not None and progress.records >= progress.total else url
-
-
-def _total(page: Page, pagination: Pagination, progress: _Progress) -> int | None:
-    if pagination.total is None:
-        return None
-    total = _count(page, pagination.total)
-    if progress.total is not None and total != progress.total:
-        raise SourceUnavailableError(
-            f"{page.url}: the list had {progress.total} records and has {total} now: it changed "
-            "while it was read, and rows may be missing or come twice",
-            fix="run it again; of a list that always changes, capture windows that have passed",
-        )
-    return total
 
 
 def _count(page: Page, path: str) -> int:
@@ -275,25 +286,3 @@ def _link(page: Page) -> str | None:
     """The target of the header `Link` with `rel=next`."""
     links = httpx2.Response(200, headers=page.headers).links
     return links.get("next", {}).get("url")
-
-
-def _refuse_loop(page: Page, reference: str, seen: set[str]) -> None:
-    if reference in seen:
-        raise SourceRejectedError(
-            f"{page.url} leads to a page that was read already: its pages never end",
-            fix="correct pagination (the cursor's parameter), or have the API mended",
-        )
-    seen.add(reference)
-
-
-def _refuse_repetition(page: Page, records: list[Any], seen: set[bytes]) -> None:
-    if not records:
-        return
-    digest = hashlib.blake2b(repr(records).encode(errors="replace"), digest_size=16).digest()
-    if digest in seen:
-        raise SourceRejectedError(
-            f"{page.url} has exactly the records of a page before it",
-            fix="correct pagination: most often the API ignores its parameter and gives the first "
-            "page again",
-        )
-    seen.add(digest)

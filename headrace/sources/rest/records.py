@@ -1,7 +1,7 @@
 """Records of JSON documents as Arrow batches of text, one column at a time."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -73,7 +73,13 @@ class RecordShape:
 
 
 def column_path(name: str) -> SinglePath:
-    """The path of a column: `$…` from the record, `@…` from the row, else the row's member."""
+    """The path of a column.
+
+    `$…` from the record, `@…` from the row, `{…}` from the values of the list; otherwise the name
+    of a member of the row.
+    """
+    if name.startswith("{"):
+        return SinglePath(name, (name[1:-1],), "{")
     if name.startswith(("$", "@")):
         return single_path(name)
     return SinglePath(name, (name,), "@")
@@ -134,7 +140,7 @@ class _Building:
             return
         self._refuse_extra(rows)
         for column in self.shape.columns:
-            values = self._values(column, rows, records)
+            values = self._values(column, rows, records, page.values)
             self._texts[column.name] += _texts(values)
         self.waiting += len(rows)
 
@@ -198,12 +204,20 @@ class _Building:
             )
 
     def _values(
-        self, column: ColumnConfig, rows: Sequence[Any], records: Sequence[Any]
+        self,
+        column: ColumnConfig,
+        rows: Sequence[Any],
+        records: Sequence[Any],
+        constants: Mapping[str, str],
     ) -> list[Any]:
         found: list[Any] | None = None
         for name in column.source_names:
             path = column_path(name)
-            values = _at(path, records if path.root == "$" else rows)
+            values = (
+                [path.value(constants)] * len(rows)
+                if path.root == "{"
+                else _at(path, records if path.root == "$" else rows)
+            )
             found = values if found is None else self._merged(column, found, values)
         values = found or []
         if column.name not in self._found and any(value is not MISSING for value in values):

@@ -2,14 +2,14 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 import pyarrow as pa
 
 from headrace.config.settings import PartitionSettings
 from headrace.config.table_source import TableEntity, WatermarkExtract
 from headrace.errors import SourceRejectedError
-from headrace.grain import WHOLE, Grain
+from headrace.grain import Grain
 from headrace.schema import Column
 from headrace.sources.base import (
     CapturedVersion,
@@ -19,9 +19,9 @@ from headrace.sources.base import (
     Overlap,
     ReadUnit,
     SourceObject,
-    current_versions,
     short_id,
 )
+from headrace.sources.reference_data import day_of_state, latest_state
 from headrace.sources.tables.database import (
     Database,
     Horizon,
@@ -108,40 +108,20 @@ class TableConnector:
     def sparse_partitions(self, state: CaptureState, run: CaptureRun) -> set[date]:
         """The day to which the table's present state would belong, and those of earlier states."""
         held = {day for day, versions in state.captured.items() if versions}
-        return held | {self._day_of_state(state, run)}
+        return held | {day_of_state(self.entity.grain, state, run)}
 
     def _plan_whole(
         self, days: Sequence[date], state: CaptureState, run: CaptureRun
     ) -> CapturePlan:
         """A table without days: one object, whose versions lie on the days of their captures."""
-        day = self._day_of_state(state, run)
+        day = day_of_state(self.entity.grain, state, run)
         others = tuple(one for one in days if one != day)
         if day not in days:
             return CapturePlan((), unchanged=others)
         selection = Selection(self._names(), is_sorted=True)
-        before = self._latest(state)
+        before = latest_state(state)
         read = self._object(selection, run, _order(run.captured_at), "", before)
         return CapturePlan((ReadUnit((day,), (read,)),), unchanged=others)
-
-    def _day_of_state(self, state: CaptureState, run: CaptureRun) -> date:
-        found = self._latest_day(state)
-        exist = run.partitions
-        if self.entity.grain == Grain.NONE:
-            return WHOLE
-        if found is None:
-            return exist.start
-        captured = run.captured_at.date()
-        last = exist.end - timedelta(days=1) if exist.end else captured
-        return max(found, min(captured, last))
-
-    def _latest_day(self, state: CaptureState) -> date | None:
-        held = [day for day, versions in state.captured.items() if versions]
-        return max(held, default=None)
-
-    def _latest(self, state: CaptureState) -> CapturedVersion | None:
-        day = self._latest_day(state)
-        versions = current_versions(state.captured[day]).values() if day is not None else ()
-        return max(versions, key=lambda v: v.captured_at, default=None)
 
     def _plan_full(self, days: Sequence[date], run: CaptureRun) -> CapturePlan:
         """Whole partitions: each capture replaces what they held."""
