@@ -87,6 +87,7 @@ TITLES = {
     "CsvFormat": "Format: csv",
     "ParquetFormat": "Format: parquet",
     "ColumnConfig": "Column",
+    "CalculatedColumn": "Calculated column",
     "RowRule": "Rule",
     "QualityConfig": "Quality",
     "StarConfig": "Star",

@@ -61,6 +61,7 @@ def _condition_problems(project: Project) -> Iterator[tuple[str, str]]:
     # The engine's client takes a second to import.
     from headrace.engine.session import EngineUnavailableError, SessionSettings, connect
     from headrace.quality import conditions
+    from headrace.standardize.calculated_columns import calculation_faults
 
     try:
         spark = connect(SessionSettings(remote=project.settings.engine.remote))
@@ -86,6 +87,10 @@ def _condition_problems(project: Project) -> Iterator[tuple[str, str]]:
         schema = conditions.condition_schema(entity)
         for place, why in conditions.condition_faults(spark, schema, declared):
             faults.setdefault((file, place, why), []).append(name)
+    for path, source in project.source_files.items():
+        for entity in source.entities:
+            for place, why in calculation_faults(entity):
+                yield f"sources/{path.name}", f"{place}: {why}"
     for (file, place, why), names in faults.items():
         # Entities are named if the condition is valid for other entities of the dimension.
         rows = f"for rows of {', '.join(names)}, " if len(names) < analyses[place] else ""
@@ -96,9 +101,10 @@ def _conditions_hash(project: Project) -> str | None:
     """Hash of the conditions, columns, versions and engine URL; None without conditions."""
     columns, texts = [], []
     for name, (_, entity) in project.entities().items():
-        columns += [f"{name}.{column.name} {column.type}" for column in entity.columns]
+        columns += [f"{name}.{column.name} {column.type}" for column in entity.processed_columns]
         texts += [f"{name} where {entity.where}"] if entity.where is not None else []
         texts += [f"{name} {rule.name} {rule.expect}" for rule in entity.rules]
+        texts += [f"{name} {column.name} {column.expression}" for column in entity.calculated]
     for dim in project.star.dimensions:
         if dim.deleted_when is not None:
             texts.append(f"{dim.name} {' '.join(dim.entities)} {dim.deleted_when}")

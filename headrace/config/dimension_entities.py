@@ -19,15 +19,15 @@ def united_entity(dimension: DimensionConfig, entities: Sequence[EntityConfig]) 
     first = entities[0]
     if len(entities) == 1:
         return first
-    columns = {column.name: column for entity in reversed(entities) for column in entity.columns}
-    taken = {*dimension.entity_columns, *(column.name for column in first.columns)}
+    columns = {c.name: c for entity in reversed(entities) for c in entity.processed_columns}
+    taken = {*dimension.entity_columns, *(column.name for column in first.processed_columns)}
     united = tuple(
         column.model_copy(update={"required": all(_fills(entity, name) for entity in entities)})
         for name, column in columns.items()
         if name in taken
     )
     return first.model_copy(
-        update={"columns": united, "key": tuple(dimension.natural_key.values())}
+        update={"columns": united, "calculated": (), "key": tuple(dimension.natural_key.values())}
     )
 
 
@@ -54,8 +54,8 @@ def _differences(
             f"{name} has {_zone(entity)}, {first_name} has {_zone(first)}: their local times and "
             "days have no common order; declare one `timezone` for both"
         )
-    ours = {column.name: column for column in first.columns}
-    theirs = {column.name: column for column in entity.columns}
+    ours = {column.name: column for column in first.processed_columns}
+    theirs = {column.name: column for column in entity.processed_columns}
     keys = {*dimension.natural_key.values()}
     may_lack = {dimension.shown[attribute] for attribute in dimension.ignore_nulls} - keys
     for column in dimension.entity_columns:
@@ -87,7 +87,7 @@ def _remedy(dimension: DimensionConfig, column: str) -> str:
 
 def _fills(entity: EntityConfig, name: str) -> bool:
     """Whether every row of the entity has a value of the column."""
-    column = next((c for c in entity.columns if c.name == name), None)
+    column = next((c for c in entity.processed_columns if c.name == name), None)
     return column is not None and (name in entity.key or column.has_always_a_value)
 
 

@@ -1,8 +1,8 @@
 """Models of `config/sources/*.yaml`: one file a source, with its entities."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 from zoneinfo import available_timezones
 
 from pydantic import (
@@ -14,6 +14,7 @@ from pydantic import (
 
 from headrace.config.columns import KEY_FORMS, TIMES, ColumnConfig, Form
 from headrace.config.extract import Extract
+from headrace.config.mapping import CalculatedColumn, columns_named
 from headrace.config.model import (
     OWNERS_DESCRIPTION,
     TAGS_DESCRIPTION,
@@ -34,6 +35,8 @@ _FROM_DOUBLE = ("double", "decimal", "int", "bigint")
 _PERIODS = ("day", "week", "month", "year", "none")
 # How a path names each period.
 _CODES = {"day": "{date:%Y-%m-%d}", "month": "{date:%Y-%m}", "year": "{date:%Y}"}
+
+_Column = TypeVar("_Column", ColumnConfig, CalculatedColumn)
 
 
 class RowRule(StrictModel):
@@ -128,6 +131,11 @@ class EntityConfig(StrictModel):
         examples=["Europe/Berlin"],
     )
     columns: tuple[ColumnConfig, ...] = Field(min_length=1, description="Its columns.")
+    calculated: tuple[CalculatedColumn, ...] = Field(
+        (),
+        description="Columns that are calculated from the others, in this order. Rules and the "
+        "star use them like columns of the source; `where` and `key` do not.",
+    )
     rules: tuple[RowRule, ...] = Field(
         (), description="Conditions that every row meets, besides the types of its columns."
     )
@@ -158,19 +166,20 @@ class EntityConfig(StrictModel):
         names = [column.name for column in self.columns]
         if again := _second(names):
             raise ValueError(f"columns[{again}].name: '{names[again]}' is declared twice")
-        days = self.extract.time_columns
-        days |= {"event_time": self.event_time} if self.event_time is not None else {}
-        wanted = {"key": self.key, **{place: (name,) for place, name in days.items()}}
-        for place, used in wanted.items():
-            if unknown := sorted({*used} - {*names, *PLACE}):
-                near = did_you_mean(unknown[0], names)
-                raise ValueError(
-                    f"{place}: {', '.join(unknown)}: not among the columns {', '.join(names)}{near}"
-                )
+        for place, used in {"key": self.key, **_each(self.extract.time_columns)}.items():
+            _require_known(place, used, names)
         if len({*self.key}) < len(self.key):
             raise ValueError(f"key: {', '.join(self.key)}: names a column twice")
-        if self.event_time is not None and self.extract.day_of_object == "time":
-            raise ValueError(self.extract.no_day_of(self.event_time))
+        return self
+
+    @model_validator(mode="after")
+    def _times_say_the_day(self) -> Self:
+        days = self.extract.time_columns
+        if self.event_time is not None:
+            _require_known("event_time", (self.event_time,), self.processed_names)
+            if self.extract.day_of_object == "time":
+                raise ValueError(self.extract.no_day_of(self.event_time))
+            days |= {"event_time": self.event_time}
         for place, name in days.items():
             if self.column(name).type not in TIMES:
                 raise ValueError(f"{place}: '{name}' says the day, and is no date or timestamp")
@@ -185,6 +194,21 @@ class EntityConfig(StrictModel):
             kinds = (self.captured_type(column), column.type)
             if kinds[0] == "double" and column.kind not in _FROM_DOUBLE:
                 raise ValueError(f"{place}: a double is no {column.type}")
+        return self
+
+    @model_validator(mode="after")
+    def _added_columns_fit(self) -> Self:
+        names = [column.name for column in self.columns]
+        for i, column in enumerate(self.calculated):
+            if column.name in names:
+                raise ValueError(f"calculated[{i}].name: '{column.name}' is declared twice")
+            names.append(column.name)
+        added = {column.name for column in self.added_columns}
+        if named := columns_named(self.where or "", added):
+            raise ValueError(
+                f"where: '{named[0]}' is calculated for rows that the condition keeps: use columns "
+                "of the source"
+            )
         return self
 
     @model_validator(mode="after")
@@ -263,8 +287,23 @@ class EntityConfig(StrictModel):
         return self.event_time or self.extract.partition_by
 
     def column(self, name: str) -> ColumnConfig:
-        """The column called `name`; KeyError if there is none."""
-        return {column.name: column for column in self.columns}[name]
+        """The processed column called `name`; KeyError if there is none."""
+        return {column.name: column for column in self.processed_columns}[name]
+
+    @property
+    def processed_names(self) -> list[str]:
+        """The names of `processed_columns`."""
+        return [column.name for column in self.processed_columns]
+
+    @property
+    def added_columns(self) -> tuple[ColumnConfig, ...]:
+        """The columns of a processed row that are not in its source."""
+        return tuple(column.as_column() for column in self.calculated)
+
+    @property
+    def processed_columns(self) -> tuple[ColumnConfig, ...]:
+        """The columns of a processed row: those of its source, then the others."""
+        return (*self.columns, *self.added_columns)
 
     def forms_of(self, column: ColumnConfig) -> tuple[Form, ...]:
         """The Unicode normalization of a column's texts."""
@@ -274,13 +313,19 @@ class EntityConfig(StrictModel):
 
     def with_joined(self, names: Collection[str]) -> Self:
         """The entity with some columns normalized like keys, unless they declare `normalize`."""
-        columns = [
-            column.model_copy(update={"normalize": KEY_FORMS})
-            if column.name in names and column.type == "string" and column.normalize is None
-            else column
-            for column in self.columns
-        ]
-        return self.model_copy(update={"columns": tuple(columns)})
+
+        def normalized(column: _Column) -> _Column:
+            is_joined = column.name in names and column.type == "string"
+            if not is_joined or column.normalize is not None:
+                return column
+            return column.model_copy(update={"normalize": KEY_FORMS})
+
+        return self.model_copy(
+            update={
+                "columns": tuple(map(normalized, self.columns)),
+                "calculated": tuple(map(normalized, self.calculated)),
+            }
+        )
 
     def processed_column(self, name: str) -> Column:
         """The column called `name` as processed: a declared one, or one of PLACE.
@@ -302,9 +347,10 @@ class EntityConfig(StrictModel):
 
     def declared_schema(self) -> TableSchema:
         """The declared columns as processed."""
-        filled = {*self.key, *(c.name for c in self.columns if c.has_always_a_value)}
+        columns = self.processed_columns
+        filled = {*self.key, *(c.name for c in columns if c.has_always_a_value)}
         return TableSchema(
-            tuple(Column(c.name, c.type, c.name not in filled, c.description) for c in self.columns)
+            tuple(Column(c.name, c.type, c.name not in filled, c.description) for c in columns)
         )
 
 
@@ -342,6 +388,18 @@ class SourceConfig(StrictModel):
         if again := _second(names):
             raise ValueError(f"entities[{again}].name: '{names[again]}' is declared twice")
         return self
+
+
+def _each(columns: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    return {place: (name,) for place, name in columns.items()}
+
+
+def _require_known(place: str, used: Sequence[str], names: Sequence[str]) -> None:
+    if unknown := sorted({*used} - {*names, *PLACE}):
+        near = did_you_mean(unknown[0], names)
+        raise ValueError(
+            f"{place}: {', '.join(unknown)}: not among the columns {', '.join(names)}{near}"
+        )
 
 
 def _second(names: Sequence[str]) -> int | None:

@@ -71,7 +71,7 @@ def _movement_problems(where: str, fact: FactConfig, entity: EntityConfig) -> It
     for column in dict.fromkeys(used):
         if column not in fact.grain:
             yield f"{where}: '{column}' is not in the grain, so a sum of movements has no one value"
-    types = {column.name: column.type for column in entity.columns}
+    types = {column.name: column.type for column in entity.processed_columns}
     for measure in fact.measures:
         kind = types.get(measure, "int")
         if kind not in {"int", "bigint"} and not decimal_parts(kind):
@@ -121,7 +121,7 @@ def clock_problems(
 
 
 def _time(name: str, column: str | None, entity: EntityConfig) -> _Time | None:
-    kinds = {c.name: c.type for c in entity.columns}
+    kinds = {c.name: c.type for c in entity.processed_columns}
     if column is not None and column not in kinds:
         return None  # reported already
     kind = "date" if column is None else kinds[column]
@@ -199,7 +199,7 @@ def _dimension_problems(where: str, dim: DimensionConfig, entities: Entities) ->
     }
     # `entity_problems` checks columns that another entity has.
     further = [entities[name] for name in dim.further_entities if name in entities]
-    elsewhere = {column.name for entity in further for column in entity.columns}
+    elsewhere = {column.name for entity in further for column in entity.processed_columns}
     only_here = {key: [c for c in names if c not in elsewhere] for key, names in used.items()}
     yield from _missing(where, dim.entity, entities, only_here)
     yield from _no_times(f"{where}.effective_time", dim.entity, entities, times)
@@ -232,7 +232,7 @@ def _one_change_a_day(
 
 
 def _no_sequence(where: str, dim: DimensionConfig, entity: EntityConfig) -> Iterator[str]:
-    column = next((c for c in entity.columns if c.name == dim.sequence), None)
+    column = next((c for c in entity.processed_columns if c.name == dim.sequence), None)
     if column is None:
         return
     if column.type not in ("int", "bigint"):
@@ -358,7 +358,8 @@ def with_event_times(star: StarConfig, entities: Entities) -> dict[str, EntityCo
             named.setdefault(fact.entity, fact.event_time)
     return {
         name: entity.model_copy(update={"event_time": named[name]})
-        if entity.day_column is None and named.get(name) in {c.name for c in entity.columns}
+        if entity.day_column is None
+        and named.get(name) in {c.name for c in entity.processed_columns}
         else entity
         for name, entity in entities.items()
     }
@@ -377,7 +378,7 @@ def _missing(
     if entity not in entities:
         yield f"{where}.entity: {unknown_name(entity, entities)}"
         return
-    known = {*PLACE, *(column.name for column in entities[entity].columns)}
+    known = {*PLACE, *(column.name for column in entities[entity].processed_columns)}
     for key, columns in used.items():
         for column in dict.fromkeys(columns):
             if column not in known:
@@ -464,7 +465,7 @@ def _dimension_type(dim: DimensionConfig, column: str, entities: Entities) -> st
 
 
 def _type(entity: str, column: str, entities: Entities) -> str | None:
-    columns = entities[entity].columns if entity in entities else ()
+    columns = entities[entity].processed_columns if entity in entities else ()
     return {c.name: c.type for c in columns}.get(column)
 
 
@@ -505,7 +506,7 @@ def form_problems(
 
 
 def _forms(entity: str, name: str, entities: Mapping[str, EntityConfig]) -> tuple[Form, ...] | None:
-    columns = entities[entity].columns if entity in entities else ()
+    columns = entities[entity].processed_columns if entity in entities else ()
     column = next((c for c in columns if c.name == name and c.type == "string"), None)
     if column is None:
         return None

@@ -31,6 +31,7 @@ from headrace.raw.capture import raw_schema
 from headrace.raw.manifest import current_files
 from headrace.schema import PARTITION_COLUMN, Column, TableSchema
 from headrace.staged import StagedFile, StagedPartition, new_token
+from headrace.standardize.calculated_columns import require_valid_calculations
 from headrace.standardize.deduplication import latest_rows, repeated_keys, without_duplicates
 from headrace.standardize.good_rows import good_rows, left_out_rows
 from headrace.standardize.quarantine import quarantined_rows
@@ -132,9 +133,10 @@ class ProcessedStep:
             published: Published days that the same code built from other captured rows.
 
         Raises:
-            ConfigError: The engine refuses a condition of the entity.
+            ConfigError: A condition or an expression of the entity cannot be evaluated.
         """
         raw.verify()
+        require_valid_calculations(self.entity)
         require_valid_conditions(self.spark, self.entity, entity_conditions(self.entity))
         files = {day: tuple(current_files(raw.files_by_day[day])) for day in raw.days}
         rows_in = {day: _rows(files[day]) for day in files}
@@ -213,7 +215,7 @@ class ProcessedStep:
             problems = [
                 f"{column.name}: {count} rows with a value that Postgres does not store "
                 f"({_UNSTORABLE[column.type]}), such as {row[f'_place_{column.name}']}"
-                for column in self.entity.columns
+                for column in self.entity.processed_columns
                 if column.type in _UNSTORABLE and (count := row[f"_rows_{column.name}"])
             ]
             if problems:
@@ -388,7 +390,9 @@ class ProcessedStep:
         """The columns that downstream layers read."""
         lineage = [name for name in self.lineage_read if name != "_delivery_order"]
         schema = processed_schema(self.entity)
-        return [schema.column(n) for n in (*(c.name for c in self.entity.columns), *lineage)]
+        return [
+            schema.column(n) for n in (*(c.name for c in self.entity.processed_columns), *lineage)
+        ]
 
     def _has_columns(self, published: TableSchema) -> bool:
         types = {column.name: column.type for column in published}
@@ -401,7 +405,7 @@ class ProcessedStep:
     def _write_rows(self, rows: DataFrame, rows_a_day: float) -> dict[date, StagedPartition]:
         token = new_token()
         # Lineage and audit columns are texts, too, but constant in a file.
-        has_text = any(column.type == "string" for column in self.entity.columns)
+        has_text = any(column.type == "string" for column in self.entity.processed_columns)
         write_partitions(
             rows, uri=self.table.staging_uri(token), has_text=has_text, rows_a_day=rows_a_day
         )

@@ -95,6 +95,14 @@ MISSING_VALUE = _row_check(
     "A column of the key, or one with `required: true`, has no value.",
     "{column}: missing",
 )
+FAILED_CALCULATION = _row_check(
+    "failed_calculation",
+    "processed",
+    "The expression of a calculated column has no result for the row.",
+    "{column}: division by zero",
+    "{column}: a text that cannot be cast",
+    "{column}: a result out of range",
+)
 MISPLACED_ROW = _row_check(
     "misplaced_row",
     "processed",
@@ -191,7 +199,7 @@ PUBLISHED_WHOLE = Check(
 
 CHECKS = (
     *(MALFORMED_RECORD, NOT_A_ROW, UNREADABLE_VALUE, SURPLUS_PLACES, MISSING_VALUE),
-    *(MISPLACED_ROW, DECLARED_RULE),
+    *(FAILED_CALCULATION, MISPLACED_ROW, DECLARED_RULE),
     *(ROW_BALANCE, ROW_COUNT, QUARANTINED_SHARE, NOT_NULL, UNIQUE_NATURAL_KEY, VANISHED_MEMBERS),
     *(UNIQUE_SURROGATE_KEY, ONE_CURRENT_VERSION),
     *(SAME_TOTALS, FACT_NOT_NULL, ONE_ROW_A_KEY, PUBLISHED_WHOLE),

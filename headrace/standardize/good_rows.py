@@ -74,11 +74,13 @@ def _transformed(rows: DataFrame, entity: EntityConfig) -> DataFrame:
     if entity.transform is None:
         return rows
     normalized = {
-        c.name: pushdown_barrier(F.col(c.name)) for c in entity.columns if entity.forms_of(c)
+        c.name: pushdown_barrier(F.col(c.name))
+        for c in entity.processed_columns
+        if entity.forms_of(c)
     }
     return load_transform(entity.transform)(rows.withColumns(normalized) if normalized else rows)
 
 
 def _output(entity: EntityConfig, stamp: RunStamp) -> list[Column]:
-    typed = [parse.cast_to(F.col(c.name), c.type).alias(c.name) for c in entity.columns]
+    typed = [parse.cast_to(F.col(c.name), c.type).alias(c.name) for c in entity.processed_columns]
     return [*typed, *lineage_columns(), *audit_columns(stamp)]

@@ -13,6 +13,7 @@ from headrace.grain import Grain
 from headrace.quality import registry
 from headrace.quality.rules import Objection, any_holds, declared_objections, reasons
 from headrace.schema import PARTITION_COLUMN
+from headrace.standardize.calculated_columns import FAULTS, fault_column, with_calculated
 from headrace.standardize.schemas import RunStamp, audit_columns, lineage_columns
 from headrace.standardize.typed_columns import (
     captured_text,
@@ -43,12 +44,12 @@ def quarantined_rows(raw: DataFrame, entity: EntityConfig, stamp: RunStamp) -> D
 def typed_values(quarantined: DataFrame, names: Sequence[str], entity: EntityConfig) -> DataFrame:
     """Some columns of quarantined rows, typed (NULL where they do not parse), and their day."""
     typed = [
-        parse.cast_to(parsed_value(entity.column(name), entity), entity.column(name).type).alias(
-            name
-        )
-        for name in names
+        parse.cast_to(parsed_value(column, entity), column.type).alias(column.name)
+        for column in entity.columns
+        if entity.calculated or column.name in names
     ]
-    return quarantined.select(*typed, PARTITION_COLUMN)
+    rows = quarantined.select(*typed, *lineage_columns(), PARTITION_COLUMN)
+    return with_calculated(rows, entity).select(*names, PARTITION_COLUMN)
 
 
 def is_of_entity(entity: EntityConfig) -> Column:
@@ -78,7 +79,8 @@ def is_good(entity: EntityConfig) -> Column:
             good = good & value.isNotNull()
         elif column.type != "string":
             good = good & (value.isNotNull() | ~is_given(column))
-    return good & ~any_holds([*_wrong_day(entity), *declared_objections(entity.rules)])
+    objections = [*_failed_calculations(entity), *_wrong_day(entity)]
+    return good & ~any_holds([*objections, *declared_objections(entity.rules)])
 
 
 def _objections(entity: EntityConfig) -> list[Objection]:
@@ -94,7 +96,23 @@ def _objections(entity: EntityConfig) -> list[Objection]:
                 absent = absent & ~is_absent_column(column)
             reason = registry.MISSING_VALUE.reason(column=column.name)
             found.append(Objection(registry.MISSING_VALUE, reason, absent))
+    found += _failed_calculations(entity)
     return [*found, *_wrong_day(entity), *declared_objections(entity.rules)]
+
+
+def _failed_calculations(entity: EntityConfig) -> list[Objection]:
+    """Faults of calculated columns, and required ones without a value."""
+    check, found = registry.FAILED_CALCULATION, []
+    for column in entity.calculated:
+        fault = F.col(fault_column(column.name))
+        for why, reason in zip(FAULTS, check.reasons, strict=True):
+            holds = F.coalesce(fault == why, F.lit(False))
+            found.append(Objection(check, reason.format(column=column.name), holds))
+        if column.required:
+            reason = registry.MISSING_VALUE.reason(column=column.name)
+            is_missing = F.col(column.name).isNull() & fault.isNull()
+            found.append(Objection(registry.MISSING_VALUE, reason, is_missing))
+    return found
 
 
 def _required(entity: EntityConfig) -> set[str]:

@@ -12,6 +12,7 @@ from headrace.engine.text_forms import normalized
 from headrace.engine.times import day_of
 from headrace.grain import Grain
 from headrace.schema import PARTITION_COLUMN
+from headrace.standardize.calculated_columns import fault_columns, with_calculated
 from headrace.standardize.schemas import lineage_columns
 from headrace.warehouse import identifiers
 
@@ -33,13 +34,17 @@ def typed_where(
     """
     carried = [*map(F.col, _CORRUPT), *lineage_columns(), F.col(PARTITION_COLUMN)]
     columns = [*_typed_columns(entity), *more, *carried]
-    return parse.select_where(raw, columns, condition)
+    if not entity.calculated:
+        return parse.select_where(raw, columns, condition)
+    rows = with_calculated(raw.select(*columns), entity)
+    return parse.select_where(rows, [F.col(name) for name in rows.columns], condition)
 
 
 def helper_columns(entity: EntityConfig) -> list[str]:
     """Columns of `typed_where` that only conditions read."""
     given = [_GIVEN + column.name for column in entity.columns if column.type != "string"]
-    return [*given, *(_ABSENT + column.name for column in conditionally_required(entity))]
+    absent = [_ABSENT + column.name for column in conditionally_required(entity)]
+    return [*given, *absent, *fault_columns(entity)]
 
 
 def is_given(column: ColumnConfig) -> Column:
@@ -105,7 +110,7 @@ def unstorable_values(rows: DataFrame, entity: EntityConfig) -> DataFrame:
     """
     place = F.concat_ws(" line ", F.col("_source_object"), F.col("_source_position").cast("string"))
     found = []
-    for column in entity.columns:
+    for column in entity.processed_columns:
         if (holds := _is_unstorable(F.col(column.name), column.type)) is not None:
             found.append(F.sum(F.when(holds, 1).otherwise(0)).alias(f"_rows_{column.name}"))
             found.append(F.min(F.when(holds, place)).alias(f"_place_{column.name}"))
@@ -190,6 +195,8 @@ def _day(entity: EntityConfig) -> Column:
     if entity.grain == Grain.DAY or entity.day_column is None:
         return F.col(PARTITION_COLUMN)
     column = entity.column(entity.day_column)
+    if column in entity.added_columns:
+        return F.col(PARTITION_COLUMN)  # It is calculated from the typed columns.
     day = day_of(typed_value(column, entity), column.type, entity.timezone)
     return F.coalesce(day, F.col(PARTITION_COLUMN))
 

@@ -166,7 +166,7 @@ def _date_key(column: str, entity: EntityConfig) -> Column:
 
 
 def _source_column(entity: EntityConfig, name: str) -> SchemaColumn:
-    filled = {column.name for column in entity.columns if column.has_always_a_value}
+    filled = {c.name for c in entity.processed_columns if c.has_always_a_value}
     return replace(entity.processed_column(name), nullable=name not in filled)
 
 

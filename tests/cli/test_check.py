@@ -166,3 +166,25 @@ def test_a_table_that_marts_read_and_the_star_lacks_is_refused(
     with pytest.raises(ConfigError, match=re.escape(expected)) as caught:
         check_project(loaded(folder))
     assert "unread" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("sail")
+def test_a_wrong_expression_of_a_calculated_column_is_named_with_its_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_dbt(monkeypatch)
+    calculated = (
+        "key: [store_id]\n    calculated:\n"
+        "      - {name: area, type: string, expression: upper(regon)}\n"
+    )
+    source = folder / "sources/retail.yaml"
+    edit(source, ("key: [store_id]\n", calculated))
+    line = 1 + source.read_text().splitlines().index(calculated.splitlines()[2])
+    with pytest.raises(ConfigError) as caught:
+        check_project(loaded(folder))
+    assert f"retail.yaml:{line}: entities[stores].calculated[area].expression: there is no" in str(
+        caught.value
+    )
+    assert "did you mean region?" in str(caught.value)
+    edit(source, ("regon", "region"))
+    check_project(loaded(folder))

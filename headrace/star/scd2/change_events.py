@@ -448,7 +448,7 @@ def _with_times(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
     """
     time = F.col(str(config.effective_time))
     none = F.lit(None).cast("timestamp_ntz")
-    required = {*entity.key, *(c.name for c in entity.columns if c.has_always_a_value)}
+    required = {*entity.key, *(c.name for c in entity.processed_columns if c.has_always_a_value)}
     if config.effective_time in required:
         return rows.withColumn(_PLACED, none)
     key = [*config.natural_key.values(), PARTITION_COLUMN]

@@ -40,7 +40,7 @@ def union_of_entities(
     ranks = {name: rank for rank, name in enumerate(config.entities)}
 
     def of_entity(rows: DataFrame, name: str, entity: EntityConfig) -> DataFrame:
-        has = {column.name for column in entity.columns}
+        has = {column.name for column in entity.processed_columns}
         values = [
             (F.col(column) if column in has else F.lit(None))
             .cast(sql_type(united.column(column).type))
