@@ -98,7 +98,7 @@ def test_a_fact_waits_for_the_members_that_its_dimension_infers(shop: Installati
         assert run(shop, day, select=select).exit_code == 0
     result = run(shop, day, select='key:"curated/fact_orders"')
     assert result.exit_code == 3
-    assert result.skipped[0].why.startswith("curated/dim_customer 2017-01-03 has not read")
+    assert result.skipped[0].why.startswith("curated/dim_customer 2017-01-03 was not built from")
     assert run(shop, day).exit_code == 0
     assert amounts(shop)[3] == 3
     assert shop.sql("select count(*) from warehouse.fact_orders where customer_key = -1") == [(0,)]
