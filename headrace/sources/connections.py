@@ -3,10 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TypeVar
+
+import stamina
 
 from headrace.config.loader import Project, resolve_secret
 from headrace.config.settings import ConnectionSettings
-from headrace.errors import ConfigError
+from headrace.errors import ConfigError, SourceUnavailableError
+
+Result = TypeVar("Result")
+
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -44,3 +51,13 @@ def connection_of(project: Project, name: str) -> Connection:
         lambda: resolve_secret(settings.url),
         timedelta(seconds=settings.statement_timeout_seconds),
     )
+
+
+def retried(act: Callable[[], Result]) -> Result:
+    """Act up to three times while the source is unavailable, after 1 s, then 2 s, with jitter."""
+    for attempt in stamina.retry_context(
+        on=SourceUnavailableError, attempts=_ATTEMPTS, wait_initial=1.0, wait_max=60.0
+    ):
+        with attempt:
+            return act()
+    raise AssertionError("a retry context returns or raises")

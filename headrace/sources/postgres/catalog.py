@@ -1,15 +1,9 @@
 """What is in a PostgreSQL database: relations, their columns and types, keys."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
 from psycopg import sql
 
-from headrace.config.columns import ColumnConfig
-from headrace.config.table_source import TableEntity
-from headrace.errors import SourceRejectedError
-from headrace.schema import decimal_parts
 from headrace.sources.postgres.session import Session, map_errors
+from headrace.sources.tables.relations import NUMERIC, FoundColumn, FoundRelation
 
 # By type OID: the logical type of its values. A domain is read as its base type.
 _LOGICAL = {
@@ -24,56 +18,6 @@ _LOGICAL = {
     1184: "timestamptz",
 }
 _NUMERIC = 1700
-NUMERIC = "numeric"
-# What a column of a type may be captured as without a change of any value. All may be text.
-_FITTING: Mapping[str, tuple[str, ...]] = {
-    "int": ("int", "bigint", "decimal"),
-    "bigint": ("bigint", "decimal"),
-    "decimal": ("decimal",),
-    NUMERIC: ("decimal",),
-}
-_TIMES = ("date", "timestamp", "timestamptz")
-
-
-@dataclass(frozen=True)
-class FoundColumn:
-    """A column of a relation.
-
-    Attributes:
-        type: One of headrace.schema.TYPE_NAMES; `numeric` without precision; `string` for a type
-            that is read in its text form.
-        database_type: Its type as PostgreSQL says it, of tables and views.
-        is_nullable: Whether it may be NULL, as far as it is declared.
-        comment: Its comment.
-    """
-
-    name: str
-    type: str
-    database_type: str = ""
-    is_nullable: bool = True
-    comment: str = ""
-
-
-@dataclass(frozen=True)
-class FoundRelation:
-    """A table or a view that the user may read.
-
-    Attributes:
-        name: `schema.table`, quoted where it must be.
-        rows: As the planner estimates; None: not known.
-        columns: In their order.
-        key: Columns of the primary key, or of a unique index without NULLs; empty: there is none.
-        indexed: Columns that begin an index.
-        comment: Its comment.
-    """
-
-    name: str
-    kind: str
-    rows: int | None
-    columns: tuple[FoundColumn, ...]
-    key: tuple[str, ...]
-    indexed: tuple[str, ...]
-    comment: str = ""
 
 
 def discover(session: Session, schema: str | None = None) -> list[FoundRelation]:
@@ -97,55 +41,6 @@ def describe(session: Session, relation: sql.Composable, label: str) -> dict[str
             column.name: _type_of(column.type_code, column.precision, column.scale)
             for column in cursor.description or ()
         }
-
-
-def source_names(entity: TableEntity, found: Mapping[str, str], label: str) -> dict[str, str]:
-    """By declared column its name in the relation.
-
-    Raises:
-        SourceRejectedError: A column is missing, or has another type than it is declared with.
-    """
-    names: dict[str, str] = {}
-    for column in entity.columns:
-        name = next((name for name in column.source_names if name in found), None)
-        if name is None:
-            raise SourceRejectedError(
-                f"{label}: column '{column.source_name}' is missing",
-                fix="correct its name (`from`), or drop it from columns; the columns there are "
-                + ", ".join(sorted(found)),
-            )
-        _require_type(entity, column, found[name], label)
-        names[column.name] = name
-    return names
-
-
-def require_times(entity: TableEntity, names: Sequence[str], found: Mapping[str, str]) -> None:
-    """Check that columns which say a time have times in the database, too.
-
-    Raises:
-        SourceRejectedError: One is a text there, by which rows cannot be selected.
-    """
-    for name in names:
-        known = entity.column(name).source_names
-        kind = next((found[one] for one in known if one in found), "")
-        if kind not in _TIMES:
-            raise SourceRejectedError(
-                f"column '{name}' says a time, and is {kind} in the database",
-                fix="read a query that casts it to date, timestamp or timestamptz",
-            )
-
-
-def _require_type(entity: TableEntity, column: ColumnConfig, found: str, label: str) -> None:
-    declared = entity.captured_type(column)
-    kind = "decimal" if decimal_parts(declared) else declared
-    base = "decimal" if decimal_parts(found) else found
-    if declared == "string" or kind in _FITTING.get(base, (base,)):
-        return
-    suggested = "decimal(38,10)" if found == NUMERIC else found
-    raise SourceRejectedError(
-        f"{label}: column '{column.source_name}' is {found}, not {declared}",
-        fix=f"declare source_type: {suggested}, or type: {suggested}",
-    )
 
 
 def _type_of(oid: int, precision: int | None, scale: int | None) -> str:

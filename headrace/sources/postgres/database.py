@@ -12,18 +12,18 @@ from psycopg import sql
 
 from headrace.config.loader import Project
 from headrace.config.table_source import DatabaseSource, TableEntity, WatermarkExtract
-from headrace.sources.connections import Connection, connection_of
-from headrace.sources.postgres.catalog import describe, require_times, source_names
-from headrace.sources.postgres.fidelity import typed
-from headrace.sources.postgres.session import Session, connect, map_errors, retried
+from headrace.sources.connections import Connection, connection_of, retried
+from headrace.sources.postgres.catalog import describe
+from headrace.sources.postgres.session import Session, connect, map_errors
 from headrace.sources.postgres.statements import Statements, relation
 from headrace.sources.tables.connector import TableConnector
 from headrace.sources.tables.database import Horizon, Pending, Selection
+from headrace.sources.tables.fidelity import typed
+from headrace.sources.tables.relations import TIMES, require_times, source_names
 from headrace.sources.tables.watermark import BEFORE_ALL
 
 # Text of a batch; its Arrow form takes about as much again.
 _BATCH_BYTES = 4 * 2**20
-_TIMES = ("date", "timestamp", "timestamptz")
 
 
 def postgres_connector(project: Project, name: str) -> TableConnector:
@@ -97,7 +97,7 @@ class PostgresRelation:
         times = [extract.partition_by] if extract.partition_by else []
         times += [extract.cursor] if isinstance(extract, WatermarkExtract) else []
         require_times(entity, times, found)
-        types = {name: found[there] for name, there in names.items() if found[there] in _TIMES}
+        types = {name: found[there] for name, there in names.items() if found[there] in TIMES}
         return Statements(entity, names, types)
 
 
@@ -145,7 +145,9 @@ def _horizon(session: Session) -> Horizon:
     if row is None:
         raise AssertionError("a select without from gives a row")
     now, oldest, sees_all, is_held, replayed = row
-    return Horizon(replayed or now, oldest, sees_all, is_held)
+    return Horizon(
+        replayed or now, oldest, sees_all, is_held, "grant it the role pg_read_all_stats"
+    )
 
 
 def _copied(session: Session, statement: sql.Composed, size: int) -> Iterator[bytes]:

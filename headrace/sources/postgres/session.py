@@ -1,23 +1,19 @@
 """Read-only sessions with a source's PostgreSQL, and errors that quote neither URL nor rows."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 import psycopg
-import stamina
 from psycopg import IsolationLevel, sql
 from psycopg.rows import TupleRow
 
 from headrace.errors import ConfigError, HeadraceError, SourceRejectedError, SourceUnavailableError
-from headrace.sources.connections import Connection
+from headrace.sources.connections import Connection, retried
 
 Session = psycopg.Connection[TupleRow]
-Result = TypeVar("Result")
 
 _CONNECT_SECONDS = 10
-_ATTEMPTS = 3
 # What the text form of a value depends on. A row is then the same text in every session.
 _SETTINGS = {
     "timezone": "UTC",
@@ -76,16 +72,6 @@ def connect(connection: Connection) -> Session:
         SourceRejectedError: It refuses the login.
     """
     return retried(lambda: _connect(connection))
-
-
-def retried(act: Callable[[], Result]) -> Result:
-    """Act up to three times while the source is unavailable, after 1 s, then 2 s, with jitter."""
-    for attempt in stamina.retry_context(
-        on=SourceUnavailableError, attempts=_ATTEMPTS, wait_initial=1.0, wait_max=60.0
-    ):
-        with attempt:
-            return act()
-    raise AssertionError("a retry context returns or raises")
 
 
 @contextmanager

@@ -192,8 +192,8 @@ class TableConnector:
             raise SourceRejectedError(
                 f"{self.database.label}: the user does not see the transactions of others, so a "
                 "late commit could be missed",
-                fix="grant it the role pg_read_all_stats, or declare `overlap`: longer than any "
-                "transaction that writes the table",
+                fix=f"{horizon.remedy}, or declare `overlap`: longer than any transaction that "
+                "writes the table",
             )
         return horizon
 

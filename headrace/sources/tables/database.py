@@ -57,12 +57,14 @@ class Horizon:
         sees_all: Whether the transactions of all users are seen.
         is_held: Whether there is a transaction of which nobody knows when it began (a prepared
             one): the watermark must not advance.
+        remedy: What lets the user see the transactions of all users.
     """
 
     now: datetime
     oldest: datetime | None = None
     sees_all: bool = True
     is_held: bool = False
+    remedy: str = ""
 
 
 class Snapshot(Protocol):

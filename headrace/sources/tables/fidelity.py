@@ -1,4 +1,4 @@
-"""Values of PostgreSQL's text form as Arrow values of the declared types.
+"""Values of a database's text form as Arrow values of the declared types.
 
 A value that the declared type does not hold is never changed: its row becomes a corrupt record.
 """
@@ -14,9 +14,10 @@ from headrace.sources.lineage import POSITION
 
 Mask = npt.NDArray[np.bool_]
 
+_TRUE, _FALSE = pa.array(["t", "1"]), pa.array(["f", "0"])
 _TIME = r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}(?:\.\d{1,6})?"
-# Texts that Arrow reads as the value that PostgreSQL means. BC, infinity and years of five digits
-# are none of them.
+# Texts that Arrow reads as the value that the database means. BC, infinity, zero dates and years of
+# five digits are none of them.
 _READABLE = {
     "int": r"^-?\d{1,10}$",
     "bigint": r"^-?\d{1,19}$",
@@ -75,7 +76,7 @@ def _typed(texts: pa.StringArray, kind: str) -> tuple[pa.Array, Mask | None]:
     if kind == "string":
         return texts, None
     if kind == "boolean":
-        return pc.equal(texts, "t"), None
+        return _booleans(texts)
     try:
         return _cast(texts, kind), None
     except pa.ArrowInvalid:
@@ -95,6 +96,15 @@ def _typed(texts: pa.StringArray, kind: str) -> tuple[pa.Array, Mask | None]:
     values, more = _each(readable, kind)
     bad = ~good.to_numpy(zero_copy_only=False) & texts.is_valid().to_numpy(zero_copy_only=False)
     return values, bad if more is None else bad | more
+
+
+def _booleans(texts: pa.StringArray) -> tuple[pa.Array, Mask | None]:
+    """PostgreSQL writes t and f; MySQL has no boolean: a number may be neither 0 nor 1."""
+    values = pc.is_in(texts, _TRUE)
+    good = pc.or_(values, pc.is_in(texts, _FALSE))
+    values = pc.if_else(good, values, pa.scalar(None, pa.bool_()))
+    bad = pc.and_(pc.invert(good), texts.is_valid()).to_numpy(zero_copy_only=False)
+    return values, bad if bad.any() else None
 
 
 def _each(texts: pa.StringArray, kind: str) -> tuple[pa.Array, Mask | None]:
