@@ -66,6 +66,41 @@ def check(as_json: JsonFlag = False) -> None:
 
 
 @app.command()
+def assess(
+    path: Annotated[
+        Path,
+        typer.Argument(help="A folder of CSV or Parquet files, or one file.", show_default=False),
+    ],
+    name: Annotated[
+        str | None, typer.Option("--name", help="The source's name; default: the folder's.")
+    ] = None,
+    sample_rows: Annotated[
+        int,
+        typer.Option("--sample-rows", min=1, help="Largest number of rows of an entity to read."),
+    ] = 100_000,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the YAML and write nothing.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the source's file if it is there.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Propose a source's configuration from a sample of its files.
+
+    Writes sources/<name>.yaml into the configuration: paths, formats, types, keys, event times and
+    first rules, with the evidence for each as comments. Reports with charts, in HTML and Markdown,
+    go into the folder assess of the installation's home. Values of personal data are in neither.
+
+    Example: headrace assess landing/shop --name shop
+    """
+    from headrace.cli.assess import assess_files, print_assessments
+
+    found = assess_files(path, name, sample_rows, force=force, dry_run=dry_run, quiet=as_json)
+    print_assessments(found, dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
 def backfill(
     start: Annotated[
         date | None, typer.Option("--from", parser=_day, metavar="DAY", help="First day.")

@@ -163,6 +163,18 @@ def load_project(environ: Mapping[str, str] = os.environ) -> Project:
     return project
 
 
+def load_settings(environ: Mapping[str, str] = os.environ) -> Settings | None:
+    """The settings alone, for commands that need no source yet; None without a base.yaml.
+
+    Raises:
+        ConfigError: One line a problem.
+    """
+    folder = config_folder(environ)
+    if not (folder / "base.yaml").is_file():
+        return None
+    return _load_settings(folder, environ.get("PIPELINE_ENV") or "development")
+
+
 def load_source(path: Path) -> SourceConfig:
     """Read one source file; every problem in it is reported at once, as one ConfigError."""
     document = _read_keys(path)

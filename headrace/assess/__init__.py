@@ -1,0 +1,1 @@
+"""Proposes the configuration of a source from a sample of its data."""

@@ -1,0 +1,1 @@
+"""Finds entities in a folder of files: paths, dialects, headers, sampled rows."""

@@ -1,0 +1,371 @@
+"""Profiles a sample with DuckDB: texts of each column, then its typed values."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import functions as F
+
+from headrace.assess.column_types import ColumnTexts
+from headrace.assess.sample_source import DAY, POSITION, FoundEntity
+from headrace.config.sources import EntityConfig
+from headrace.engine.numbers import BLANKS
+from headrace.schema import PARTITION_COLUMN
+from headrace.sources.corrupt_rows import CORRUPT_REASON
+from headrace.standardize.typed_columns import is_given, typed_where
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_MEMORY = "512MB"
+_FREQUENT_TEXTS, _TEXTS_OF_A_SHAPE = 1200, 3
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # Local times are only labelled.
+_BINS, _TOP = 20, 10
+_MISFIT = "_misfit_"
+_NUMBERS = ("int", "bigint", "double", "decimal")
+# Further out than so many times the middle half of the values.
+_FENCE = 3.0
+
+
+@dataclass(frozen=True)
+class ColumnProfile:
+    """What the values of a column are like.
+
+    Attributes:
+        rows: Rows of the sample.
+        given: Rows with a value.
+        distinct: Different values.
+        least: The smallest value, as text; None without values.
+        largest: The largest one.
+        shortest: Length of the shortest text.
+        longest: Length of the longest text.
+        padded: Rows whose text has blanks around it.
+        patterns: Shapes of texts (`A` a letter, `9` a digit), the most frequent first.
+        top: The most frequent values and their rows.
+        bins: Borders and rows of a histogram of numbers and times.
+        quartiles: Of numbers.
+        outliers: Numbers far from the middle half of the values.
+    """
+
+    rows: int
+    given: int
+    distinct: int
+    least: str | None = None
+    largest: str | None = None
+    shortest: int = 0
+    longest: int = 0
+    padded: int = 0
+    patterns: tuple[tuple[str, int], ...] = ()
+    top: tuple[tuple[str, int], ...] = ()
+    bins: tuple[tuple[str, int], ...] = ()
+    quartiles: tuple[float, ...] = ()
+    outliers: int = 0
+
+    @property
+    def null_share(self) -> float:
+        """Share of the rows without a value."""
+        return 1 - self.given / self.rows if self.rows else 0.0
+
+
+@dataclass(frozen=True)
+class EntityProfile:
+    """What the rows of an entity are like.
+
+    Attributes:
+        rows: Rows of the sample, corrupt records apart.
+        corrupt: Corrupt records by their reason.
+        repeated: Rows that agree with another one of their day in every column.
+        columns: By column.
+        misfits: Rows whose value does not fit the type, by column.
+        rows_by_day: Rows of each day of a file that is in the sample.
+    """
+
+    rows: int
+    corrupt: Mapping[str, int]
+    repeated: int
+    columns: Mapping[str, ColumnProfile]
+    misfits: Mapping[str, int] = field(default_factory=dict)
+    rows_by_day: Mapping[date, int] = field(default_factory=dict)
+
+
+class Sample:
+    """Sampled rows in a file, and DuckDB over them."""
+
+    def __init__(
+        self, folder: Path, entity: FoundEntity, batches: Iterable[pa.RecordBatch]
+    ) -> None:
+        self.path, self._typed = folder / "sample.parquet", folder / "typed"
+        self.names = [f.name for f in entity.fields]
+        self.types = {f.name: f.type for f in entity.fields}
+        self.rows = 0
+        writer: pq.ParquetWriter | None = None
+        for batch in batches:
+            writer = writer or pq.ParquetWriter(self.path, batch.schema)
+            writer.write_batch(batch.select(writer.schema.names))
+            self.rows += batch.num_rows
+        if writer is not None:
+            writer.close()
+        # A database of its own, on disk: memory stays bounded, and each column is read alone.
+        self._duckdb = duckdb.connect(str(folder / "sample.duckdb"))
+        self._duckdb.execute(f"set memory_limit = '{_MEMORY}'")
+        self._duckdb.execute("set threads = 2")
+        self._duckdb.execute("set enable_progress_bar = false")
+        self._duckdb.execute(f"set temp_directory = {_text(str(folder / 'spill'))}")
+        if writer is not None:
+            self._load("sample", str(self.path), f"where {CORRUPT_REASON} is null")
+
+    def corrupt(self) -> dict[str, int]:
+        """Corrupt records by their reason."""
+        query = f"select {CORRUPT_REASON}, count(*) from {self._file} group by 1"
+        return {reason: n for reason, n in self.query(query) if reason is not None}
+
+    def texts(self) -> list[ColumnTexts]:
+        """Frequent texts of each text column, and some of every shape."""
+        found = []
+        for name in self.names:
+            if self.types[name] != "string":
+                continue
+            value = f"trim({_quoted(name)}, {_text(BLANKS)})"
+            query = f"""
+                with counted as (
+                    select {value} as text, {DAY} as day, count(*) as n
+                    from sample where {value} <> '' group by 1, 2
+                ),
+                ranked as (
+                    select *, row_number() over (order by n desc, hash(text), day) as place,
+                        row_number() over (
+                            partition by {_shape("text")} order by n desc, hash(text), day
+                        ) as place_in_shape
+                    from counted
+                )
+                select text, day, n from ranked
+                where place <= {_FREQUENT_TEXTS} or place_in_shape <= {_TEXTS_OF_A_SHAPE}
+                order by place limit 4000
+            """
+            found.append(ColumnTexts(name, {(t, day): n for t, day, n in self.query(query)}))
+        return found
+
+    def type_rows(self, spark: "SparkSession", entity: EntityConfig) -> dict[str, int]:
+        """Type all sampled rows as they will be standardized; returns misfits by column.
+
+        Later profiles are of the typed values.
+        """
+        rows = spark.read.parquet(str(self.path)).where(F.col(CORRUPT_REASON).isNull())
+        raw = rows.withColumns(
+            {
+                "_corrupt_record": F.lit(None).cast("string"),
+                "_captured_at": F.lit(None).cast("timestamp"),
+                "_delivery_order": F.lit(None).cast("string"),
+                "_operation": F.lit(None).cast("string"),
+                PARTITION_COLUMN: F.col(DAY),
+            }
+        )
+        checked = [c for c in entity.columns if c.type != "string"]
+        misfits = [(is_given(c) & F.col(c.name).isNull()).alias(_MISFIT + c.name) for c in checked]
+        typed = typed_where(raw, entity, F.lit(True)).select(
+            *(F.col(c.name) for c in entity.columns),
+            *misfits,
+            F.col(POSITION),
+            F.col(PARTITION_COLUMN).alias(DAY),
+        )
+        typed.write.mode("overwrite").parquet(str(self._typed))
+        self._load("typed", f"{self._typed}/*.parquet")
+        if not checked:
+            return {}
+        sums = ", ".join(f"count_if({_quoted(_MISFIT + c.name)})" for c in checked)
+        (counts,) = self.query(f"select {sums} from typed")
+        return {c.name: n for c, n in zip(checked, counts, strict=True)}
+
+    def profile(self, entity: EntityConfig) -> dict[str, ColumnProfile]:
+        """The profile of each column, of its typed values."""
+        (rows,) = self.query("select count(*) from typed")[0]
+        names = ", ".join(_quoted(c.name) for c in entity.columns)
+        summary = self.query(f"summarize select {names} from typed")
+        found = {}
+        for line, column in zip(summary, entity.columns, strict=True):
+            found[column.name] = self._column(column.name, column.kind, rows, line)
+        return found
+
+    def count_distinct(
+        self, columns: Sequence[str], *, whole_rows: bool = False
+    ) -> tuple[int, int]:
+        """Rows, and different values of some columns among the rows of each day.
+
+        Args:
+            columns: Together they may be a key.
+            whole_rows: Count rows that agree in every column once.
+        """
+        names = ", ".join(_quoted(name) for name in columns)
+        every = ", ".join(_quoted(name) for name in self.names)
+        rows = f"(select distinct {every}, {DAY} from typed)" if whole_rows else "typed"
+        query = f"""
+            with keys as (select {names}, {DAY}, count(*) as n from {rows} group by all)
+            select coalesce(sum(n), 0)::bigint, count(*) from keys
+        """
+        count, distinct = self.query(query)[0]
+        return int(count), int(distinct)
+
+    def share_within(self, column: str, period: str) -> float:
+        """Share of the rows whose time is of the period that their file names."""
+        query = f"""
+            select avg((date_trunc('{period}', {_quoted(column)}::timestamp)::date = {DAY})::int)
+            from typed where {DAY} is not null
+        """
+        return float(self.query(query)[0][0] or 0)
+
+    def rows_by_day(self) -> dict[date, int]:
+        """Sampled rows of each file's day."""
+        query = f"select {DAY}, count(*) from typed where {DAY} is not null group by 1 order by 1"
+        return dict(self.query(query))
+
+    def values(self, column: str, limit: int = 1000) -> list[tuple[str, int]]:
+        """Values of a column as text with their rows, the most frequent first."""
+        query = f"""
+            select {_quoted(column)}::varchar, count(*) from typed
+            where {_quoted(column)} is not null group by 1 order by 2 desc, 1 limit {limit}
+        """
+        return [(text, n) for text, n in self.query(query)]
+
+    def shared_keys(self, columns: Sequence[str]) -> float | None:
+        """Share of a day's keys that the sample's next day has again; None with one day."""
+        names = ", ".join(_quoted(name) for name in columns)
+        query = f"""
+            with keys as (select distinct {names}, dense_rank() over (order by {DAY}) as nth
+                          from typed where {DAY} is not null)
+            select avg((b.nth is not null)::int) from keys a
+            left join keys b on ({_same(columns)}) and b.nth = a.nth + 1
+            where a.nth < (select max(nth) from keys)
+        """
+        share = self.query(query)[0][0]
+        return None if share is None else float(share)
+
+    def referred(self, column: str, other: "Sample", key: str) -> float:
+        """Share of a column's different values that another entity's key has in its sample."""
+        there = {text for text, _ in other.values(key, 10**6)}
+        here = [text for text, _ in self.values(column, 10**5)]
+        return sum(text in there for text in here) / len(here) if here else 0.0
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of one statement."""
+        return self._duckdb.execute(sql).fetchall()
+
+    def close(self) -> None:
+        """Release what DuckDB holds."""
+        self._duckdb.close()
+
+    @property
+    def _file(self) -> str:
+        return f"read_parquet({_text(str(self.path))})"
+
+    def _load(self, name: str, files: str, condition: str = "") -> None:
+        self.query(
+            f"create or replace table {name} as "
+            f"select * from read_parquet({_text(files)}) {condition}"
+        )
+
+    def _column(self, name: str, kind: str, rows: int, summary: Sequence[Any]) -> ColumnProfile:
+        column = _quoted(name)
+        least, largest = summary[2], summary[3]
+        lengths = f"min(length({column}::varchar)), max(length({column}::varchar))"
+        given, distinct, shortest, longest = self.query(
+            f"select count({column}), count(distinct {column}), {lengths} from typed"
+        )[0]
+        top = self.values(name, _TOP)
+        quartiles: tuple[float, ...] = ()
+        outliers = 0
+        if kind in _NUMBERS and given:
+            quartiles = tuple(float(q) for q in summary[-5:-2])
+            outliers = self._outliers(name, quartiles)
+        return ColumnProfile(
+            rows=rows,
+            given=given,
+            distinct=distinct,
+            least=least,
+            largest=largest,
+            shortest=shortest or 0,
+            longest=longest or 0,
+            padded=self._padded(name),
+            patterns=self._patterns(name) if kind == "string" else (),
+            top=tuple(top),
+            bins=self._bins(name, kind) if given else (),
+            quartiles=quartiles,
+            outliers=outliers,
+        )
+
+    def _padded(self, name: str) -> int:
+        if self.types[name] != "string":
+            return 0
+        column = _quoted(name)
+        query = f"select count_if({column} <> trim({column})) from sample"
+        return int(self.query(query)[0][0])
+
+    def _patterns(self, name: str) -> tuple[tuple[str, int], ...]:
+        column = _quoted(name)
+        query = f"""
+            select {_shape(column)} as shape, count(*) from typed where {column} is not null
+            group by 1 order by 2 desc, 1 limit 5
+        """
+        return tuple((shape, n) for shape, n in self.query(query))
+
+    def _outliers(self, name: str, quartiles: Sequence[float]) -> int:
+        reach = (quartiles[2] - quartiles[0]) * _FENCE
+        if not reach:
+            return 0
+        least, most = quartiles[0] - reach, quartiles[2] + reach
+        query = f"select count_if({_quoted(name)} < {least} or {_quoted(name)} > {most}) from typed"
+        return int(self.query(query)[0][0])
+
+    def _bins(self, name: str, kind: str) -> tuple[tuple[str, int], ...]:
+        column = _quoted(name)
+        if kind in _NUMBERS:
+            number = f"{column}::double"
+        elif kind in ("date", "timestamp", "timestamptz"):
+            number = f"epoch({column}::timestamp)"
+        else:
+            return ()
+        query = f"""
+            with bounds as (select min({number}) as low, max({number}) as high from typed),
+            binned as (
+                select least(floor(({number} - low) / nullif(high - low, 0) * {_BINS}),
+                             {_BINS - 1})::int as bin
+                from typed, bounds where {column} is not null
+            )
+            select coalesce(bin, 0), count(*), any_value(low), any_value(high)
+            from binned, bounds group by 1 order by 1
+        """
+        found = self.query(query)
+        counts = {int(bin_): n for bin_, n, _, _ in found}
+        low, high = found[0][2], found[0][3]
+        step = (high - low) / _BINS
+        labels = [_label(low + step * i, kind) for i in range(_BINS)]
+        return tuple((labels[i], counts.get(i, 0)) for i in range(_BINS))
+
+
+def _label(value: float, kind: str) -> str:
+    if kind in _NUMBERS:
+        return f"{value:.6g}"
+    return (_EPOCH + timedelta(seconds=value)).date().isoformat()
+
+
+def _same(columns: Sequence[str]) -> str:
+    return " and ".join(f"a.{_quoted(c)} is not distinct from b.{_quoted(c)}" for c in columns)
+
+
+def _shape(column: str) -> str:
+    """SQL of a text's shape: letters as A, digits as 9, runs of each shortened to four."""
+    letters = f"regexp_replace(left({column}, 60), '\\p{{L}}', 'A', 'g')"
+    digits = f"regexp_replace({letters}, '[0-9]', '9', 'g')"
+    return f"regexp_replace({digits}, 'A{{4,}}', 'AAAA', 'g')"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

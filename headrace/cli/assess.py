@@ -1,0 +1,133 @@
+"""`headrace assess`: the proposed source's file, and reports beside the installation's data."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace.assess.assessment import Assessment, assess
+from headrace.assess.files.fields import snake_case
+from headrace.assess.files.folder import FolderSource, folder_sources
+from headrace.assess.source_yaml import schema_line
+from headrace.cli import output
+from headrace.config.loader import config_folder, home_folder, load_settings
+from headrace.errors import ConfigError
+
+_MOST_NAME = 40
+
+
+@dataclass(frozen=True)
+class WrittenAssessment:
+    """An assessment, and where its files lie."""
+
+    assessment: Assessment
+    config: Path
+    reports: tuple[Path, ...]
+
+
+def assess_files(
+    path: Path, name: str | None, sample_rows: int, *, force: bool, dry_run: bool, quiet: bool
+) -> list[WrittenAssessment]:
+    """Assess a folder or file, and write what is proposed unless `dry_run`.
+
+    Raises:
+        ConfigError: Nothing can be read, or the file is there and `force` is false.
+    """
+    path = path.absolute()
+    base = name or _name_of(path)
+    if snake_case(base, "", _MOST_NAME + 8) != base:
+        raise ConfigError(
+            f"--name: '{base}' is no name of a source",
+            fix=f"use lower snake case, such as {snake_case(base, 'shop', _MOST_NAME)}",
+        )
+    root = path if path.is_dir() else path.parent
+    prefix, note = _place_in_landing(root, base)
+    sources = folder_sources(path, prefix)
+    names = [base if number == 0 else f"{base}_{s.connector}" for number, s in enumerate(sources)]
+    targets = [config_folder() / "sources" / f"{each}.yaml" for each in names]
+    if not (force or dry_run):
+        _require_absent(targets)
+    written = []
+    with nullcontext() if quiet else output.progress_bars():
+        for each, source, target in zip(names, sources, targets, strict=True):
+            found = assess(_with_note(source, note), each, sample_rows)
+            reports = () if dry_run else _write(found, target)
+            written.append(WrittenAssessment(found, target, reports))
+    return written
+
+
+def print_assessments(found: list[WrittenAssessment], *, dry_run: bool, as_json: bool) -> None:
+    """Print where the files are and what has to be decided; with `dry_run` the YAML instead."""
+    if dry_run and not as_json:
+        for one in found:
+            print(schema_line(one.config) + one.assessment.yaml, end="")  # noqa: T201
+        return
+    facts = [_facts(one, dry_run=dry_run) for one in found]
+    if as_json:
+        output.print_json(facts)
+        return
+    for one, shown in zip(found, facts, strict=True):
+        output.print_facts(f"wrote {one.config}", shown, as_json=False)
+        for check in one.assessment.checks:
+            output.say("check: ", "yellow", check)
+
+
+def _facts(one: WrittenAssessment, *, dry_run: bool) -> dict[str, object]:
+    found = one.assessment
+    facts: dict[str, object] = {
+        "source": found.name,
+        "entities": [*found.entities],
+        "columns": found.columns,
+        "personal data": [*found.personal] or "none found",
+    }
+    if dry_run:
+        return facts | {"yaml": found.yaml, "checks": [*found.checks]}
+    return facts | {"reports": [str(path) for path in one.reports], "next": "headrace check"}
+
+
+def _name_of(path: Path) -> str:
+    stem = path.name if path.is_dir() else path.name.partition(".")[0]
+    return snake_case(stem, "source", _MOST_NAME)
+
+
+def _place_in_landing(root: Path, name: str) -> tuple[str, str]:
+    """What paths in the landing zone have before those in a folder, and what to do for it."""
+    settings = load_settings()
+    uri = settings.landing.uri if settings else "{home}/landing"
+    landing = uri.replace("{home}", str(home_folder())).removeprefix("file://")
+    if "://" not in landing and root.resolve().is_relative_to(Path(landing).resolve()):
+        below = root.resolve().relative_to(Path(landing).resolve()).as_posix()
+        return ("" if below == "." else f"{below}/"), ""
+    return f"{name}/", (
+        f"the files are not in the landing zone: deliver those of {root} into {landing}/{name}"
+    )
+
+
+def _with_note(source: FolderSource, note: str) -> FolderSource:
+    source.notes = (*((note,) if note else ()), *source.notes)
+    return source
+
+
+def _require_absent(targets: list[Path]) -> None:
+    for target in targets:
+        if target.exists():
+            raise ConfigError(
+                f"{target} is there already",
+                fix="give --force to replace it, --name for another name, or --dry-run to see it",
+            )
+
+
+def _write(found: Assessment, target: Path) -> tuple[Path, ...]:
+    folder = home_folder() / "assess"
+    folder.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    reports = (folder / f"{found.name}.html", folder / f"{found.name}.md")
+    for path, text in (
+        (reports[0], found.html),
+        (reports[1], found.markdown),
+        (target, schema_line(target) + found.yaml),
+    ):
+        # Another process never reads half a file.
+        whole = path.with_name(f".{path.name}.tmp")
+        whole.write_text(text, encoding="utf-8")
+        whole.replace(path)
+    return reports
