@@ -20,7 +20,8 @@ from headrace.assess.personal_data import PersonalData, personal_data_of
 from headrace.assess.profile import ColumnProfile, EntityProfile, Sample
 from headrace.assess.sample_source import POSITION, FoundEntity, SourceField
 from headrace.config.columns import TIMES
-from headrace.config.sources import EntityConfig, SourceConfig
+from headrace.config.source_models import parse_source
+from headrace.config.sources import EntityConfig
 from headrace.quality.conditions import condition_faults, condition_schema, entity_conditions
 
 if TYPE_CHECKING:
@@ -236,7 +237,7 @@ def _share_null_texts(proposal: Proposal) -> None:
 def _validated(proposal: Proposal, connector: str) -> EntityConfig:
     entity = proposal.as_config()
     source = {"name": "assessed", "connector": connector, "entities": [entity]}
-    return SourceConfig.model_validate(source).entities[0]
+    return parse_source(source).entities[0]
 
 
 def _propose_times(proposal: Proposal, sample: Sample) -> None:

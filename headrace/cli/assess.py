@@ -66,7 +66,7 @@ def print_assessments(found: list[WrittenAssessment], *, dry_run: bool, as_json:
         output.print_json(facts)
         return
     for one, shown in zip(found, facts, strict=True):
-        output.print_facts(f"wrote {one.config}", shown, as_json=False)
+        output.print_summary(f"wrote {one.config}", shown, as_json=False)
         for check in one.assessment.checks:
             output.say("check: ", "yellow", check)
 

@@ -12,6 +12,7 @@ import yaml
 from demo.stage import stage_landing
 from headrace.assess.assessment import Assessment, assess
 from headrace.assess.files.folder import folder_sources
+from headrace.config.source_models import parse_source
 from headrace.config.sources import EntityConfig, SourceConfig
 from tests.assess.data_sets import SETS, WIDE
 
@@ -37,7 +38,7 @@ def expected_source(name: str) -> SourceConfig:
         columns = [{**kind, "name": f"{kind['name']}_{n}"} for n in range(1, 11) for kind in kinds]
         columns[0] = {"name": "row_id", "type": "bigint"}
         entity["columns"] = columns
-    return SourceConfig.model_validate(values)
+    return parse_source(values)
 
 
 def differences(expected: EntityConfig, proposed: EntityConfig | None) -> Iterator[str]:
@@ -90,7 +91,7 @@ def proposed_source(found: Assessment) -> SourceConfig:
     values: dict[str, Any] = yaml.safe_load(found.yaml)
     for entity in values["entities"]:
         entity.pop("rules", None)
-    return SourceConfig.model_validate(values)
+    return parse_source(values)
 
 
 @pytest.mark.parametrize("name", NAMES)

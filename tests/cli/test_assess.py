@@ -48,8 +48,8 @@ def test_check_accepts_the_file_as_it_is(project: Path) -> None:
     (written,) = run(project / "home/landing/shop")
     found = load_project()
     check_conditions(found)
-    assert [*found.entities()] == ["shop.sales"]
-    entity = found.entities()["shop.sales"][1]
+    assert [*found.file_entities()] == ["shop.sales"]
+    entity = found.file_entities()["shop.sales"]
     assert entity.extract.path == "shop/sales-{date:%Y-%m-%d}.csv"
     assert entity.event_time == "sold_at"
     assert {rule.name for rule in entity.rules} >= {"amount_not_negative"}

@@ -25,7 +25,7 @@ from headrace.assess.sample_source import (
     TableStatistics,
 )
 from headrace.config.file_extract import FileExtract
-from headrace.config.sources import EntityConfig, SourceConfig
+from headrace.config.file_source import FileEntity, FilesSource
 from headrace.errors import ConfigError, HeadraceError, SourceRejectedError
 from headrace.sources.files.csv_reader import read_csv
 from headrace.sources.files.decoding import gunzipped, read_chunks
@@ -134,7 +134,7 @@ class FolderSource:
             sum(pq.read_metadata(root / path).num_rows for path in group.paths.paths), size
         )
 
-    def _read(self, path: str, config: EntityConfig, rows: int) -> Iterator[pa.RecordBatch]:
+    def _read(self, path: str, config: FileEntity, rows: int) -> Iterator[pa.RecordBatch]:
         with (self._landing.root / path).open("rb") as stream:
             if config.extract.is_typed:
                 yield from read_parquet(stream, path, config, batch_rows=max(min(rows, 16_384), 1))
@@ -389,7 +389,7 @@ def _arrival(days: Sequence[date]) -> tuple[dict[str, Any], str]:
     return found, f"no file on {len(missing)} of {len(every)} days"
 
 
-def _untyped(entity: FoundEntity, connector: str) -> EntityConfig:
+def _untyped(entity: FoundEntity, connector: str) -> FileEntity:
     """The entity with each column as its source has it, for the readers."""
     columns = [
         {"name": f.name, "from": f.source_name, "type": f.type, **f.options} for f in entity.fields
@@ -402,7 +402,7 @@ def _untyped(entity: FoundEntity, connector: str) -> EntityConfig:
         **entity.options,
     }
     source = {"name": "assessed", "connector": connector, "entities": [config]}
-    return SourceConfig.model_validate(source).entities[0]
+    return FilesSource.model_validate(source).entities[0]
 
 
 def _with_place(batch: pa.RecordBatch, path: str, day: date | None) -> pa.RecordBatch:
