@@ -261,6 +261,13 @@ def test_wrong_credentials_fail_all_partitions_and_lock_no_one_out(
     assert len(shop.server.requests) <= 3
 
 
+def test_a_secret_that_is_not_set_is_named(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BANK_SECRET")
+    assert "BANK_SECRET is not set | export BANK_SECRET=…" in error(shop.capture())
+    monkeypatch.setenv("BANK_SECRET", "not-a-secret")
+    assert shop.capture().rows == {DAY: 0}
+
+
 def test_a_revoked_permission_is_named(shop: Shop) -> None:
     shop.days[DAY] = ROWS
     shop.capture()

@@ -4,6 +4,7 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -199,13 +200,7 @@ class RestClient:
                 f"{reply.url} answered HTML, not JSON: most often a login or an error page",
                 fix=f"correct connections.{self.name}.url and auth, or the entity's path",
             )
-        try:
-            text = reply.body.decode(_encoding(reply.headers))
-        except UnicodeDecodeError as error:
-            raise SourceRejectedError(
-                f"{reply.url}: byte {error.start} of the answer is no {error.encoding}",
-                fix="have the API answer JSON in UTF-8, as RFC 8259 demands",
-            ) from None
+        text = self._text(reply)
         try:
             return json.loads(text, parse_float=Decimal)
         except json.JSONDecodeError as error:
@@ -215,6 +210,20 @@ class RestClient:
                 f"{reply.url}: the answer has numbers of thousands of digits, or is nested too "
                 f"deeply ({type(error).__name__})",
                 fix="correct the entity's path",
+            ) from None
+
+    def _text(self, reply: Reply) -> str:
+        try:
+            return reply.body.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            # Last, since servers declare ISO-8859-1, which fits all bytes, and send UTF-8.
+            declared = _encoding(reply.headers)
+            with suppress(UnicodeDecodeError):
+                if declared is not None:
+                    return reply.body.decode(declared)
+            raise SourceRejectedError(
+                f"{reply.url}: byte {error.start} of the answer is no UTF-8",
+                fix="have the API answer JSON in UTF-8, as RFC 8259 demands",
             ) from None
 
     def _no_json(self, reply: Reply, text: str, error: json.JSONDecodeError) -> HeadraceError:
@@ -241,10 +250,9 @@ def _is_unfinished(text: str, error: json.JSONDecodeError) -> bool:
     return is_in_text or len(rest) <= 1 or any(word.startswith(rest) for word in _WORDS)
 
 
-def _encoding(headers: httpx2.Headers) -> str:
+def _encoding(headers: httpx2.Headers) -> str | None:
     found = re.search(r"charset=\"?([\w.-]+)", headers.get("content-type", ""))
     try:
-        name = codecs.lookup(found[1]).name if found else "utf-8"
+        return codecs.lookup(found[1]).name if found else None
     except LookupError:
-        name = "utf-8"
-    return "utf-8-sig" if name == "utf-8" else name
+        return None

@@ -7,11 +7,18 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from headrace.config.columns import ColumnConfig
 from headrace.errors import SourceRejectedError
-from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, without_nuls
+from headrace.sources.corrupt_rows import (
+    CORRUPT_REASON,
+    CORRUPT_RECORD,
+    set_aside,
+    without_nuls,
+)
 from headrace.sources.lineage import POSITION
 from headrace.sources.rest.client import Page
 from headrace.sources.rest.json_paths import (
@@ -28,6 +35,7 @@ from headrace.sources.rest.paginators import RecordPage
 # Pages are collected up to this many rows: a batch costs the same however few it has.
 _BATCH_ROWS = 8_192
 _DELIMITER = ","
+_HALF_CHARACTER = "half of a character (a surrogate without the other one)"
 # Numbers of more places than this are written with an exponent.
 _MOST_PLACES = 40
 
@@ -121,6 +129,7 @@ class _Building:
     _texts: dict[str, list[str | None]] = field(init=False)
     _found: set[str] = field(default_factory=set)
     _declared: frozenset[str] = field(init=False)
+    _is_whole: bool = field(init=False)
     _has_children: bool = False
 
     def __post_init__(self) -> None:
@@ -130,6 +139,8 @@ class _Building:
         paths = [column_path(name) for column in columns for name in column.source_names]
         first = {str(path.steps[0]) for path in paths if path.steps and path.root in roots}
         self._declared = frozenset(first | {*self.shape.ignored})
+        # A column that is the whole row loses no member of it.
+        self._is_whole = any(not path.steps and path.root in roots for path in paths)
 
     def add(self, page: RecordPage) -> None:
         _require_objects(page.page, page.records, self.shape.records)
@@ -146,14 +157,18 @@ class _Building:
 
     def batch(self) -> pa.RecordBatch:
         count = self.waiting
-        columns = {name: pa.array(texts, pa.string()) for name, texts in self._texts.items()}
+        broken = np.zeros(count, dtype=bool)
+        columns = {name: _array(texts, broken) for name, texts in self._texts.items()}
         nothing = pa.nulls(count, pa.string())
         columns |= {CORRUPT_RECORD: nothing, CORRUPT_REASON: nothing}
         columns[POSITION] = pa.array(range(self._rows + 1, self._rows + count + 1), pa.int64())
         self._rows += count
         self.waiting = 0
         self._texts = {name: [] for name in self._texts}
-        return without_nuls(pa.RecordBatch.from_pydict(columns), _DELIMITER)
+        batch = without_nuls(pa.RecordBatch.from_pydict(columns), _DELIMITER)
+        if broken.any():
+            batch = set_aside(batch, broken, pa.scalar(_HALF_CHARACTER), _DELIMITER)
+        return batch
 
     def check_columns(self) -> None:
         """Refuse a column that no row of the object has: its path is wrong, or it was renamed."""
@@ -193,7 +208,7 @@ class _Building:
         return rows, parents
 
     def _refuse_extra(self, rows: Sequence[dict[str, Any]]) -> None:
-        if self.shape.extra_columns == "ignore":
+        if self.shape.extra_columns == "ignore" or self._is_whole:
             return
         extra = set().union(*rows) - self._declared
         if extra:
@@ -250,6 +265,16 @@ def _require_objects(page: Page, found: Sequence[Any], path: str) -> None:
             )
 
 
+def _array(texts: list[str | None], broken: npt.NDArray[np.bool_]) -> pa.StringArray:
+    """Texts as Arrow; marks the rows with a text that UTF-8 cannot hold, and escapes it."""
+    try:
+        return pa.array(texts, pa.string())
+    except UnicodeEncodeError:
+        escaped = [t and t.encode(errors="backslashreplace").decode() for t in texts]
+        broken |= np.array([a != b for a, b in zip(texts, escaped, strict=True)])
+        return pa.array(escaped, pa.string())
+
+
 def _texts(values: list[Any]) -> list[str | None]:
     # Most values of a column are of one type, whose test then comes first.
     return [v if v is None or type(v) is str else _text(v) for v in values]
@@ -262,8 +287,8 @@ def _text(value: Any) -> str | None:
 
 
 def _scalar(value: str | float | Decimal) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
+    if isinstance(value, bool | float):
+        return json.dumps(value)  # A float is NaN or infinite: other numbers are Decimal.
     text = str(value)
     if "E" in text and isinstance(value, Decimal) and abs(value.adjusted()) <= _MOST_PLACES:
         return format(value, "f")

@@ -8,7 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import structlog
+
 from headrace.errors import SourceUnauthorizedError, SourceUnavailableError, TransientError
+
+log = structlog.get_logger(__name__)
+
+# A run that stands still for longer says why.
+_NOTABLE_SECONDS = 30.0
 
 
 class Clock(Protocol):
@@ -41,6 +48,8 @@ class RateBudget:
     def take(self) -> None:
         """Wait until one more request may begin."""
         while (wait := self._wait()) > 0:
+            if wait >= _NOTABLE_SECONDS:
+                log.info("request_waits_for_budget", requests=self.requests, seconds=round(wait))
             self.clock.sleep(wait)
 
     def pause(self, seconds: float) -> None:

@@ -199,7 +199,7 @@ def test_retry_after_is_seconds_or_an_http_date(text: str | None, seconds: float
         (Answer(b'{"a": "b'), "the JSON breaks off at line 1 column 7 of 8 bytes", "again"),
         (Answer(b'{"a": "bcdefghijk"}', cut_at=9), "the connection ended before", "again"),
         (Answer(b""), "answered nothing where JSON was expected", "path"),
-        (Answer(b'{"a": "\xe4"}'), "byte 7 of the answer is no utf-8", "UTF-8"),
+        (Answer(b'{"a": "\xe4"}'), "byte 7 of the answer is no UTF-8", "UTF-8"),
         (Answer(b"[" * 100_000), "nested too deeply", "path"),
         (Answer(b"9" * 5000), "thousands of digits", "path"),
         (Answer(b'"' + b"x" * 300_000), "larger than 200000 bytes", "max_response_bytes"),
@@ -217,6 +217,22 @@ def test_an_answer_that_is_no_document_is_named_with_a_remedy(
     assert said in str(failed)
     assert f"{server.url}/orders?page=1&other=…" in str(failed) or "redirect" in said
     assert remedy in failed.fix
+
+
+@pytest.mark.parametrize(
+    ("charset", "body"),
+    [
+        ("", b'"K\xc3\xb6ln"'),
+        ("; charset=ISO-8859-1", b'"K\xc3\xb6ln"'),  # As many servers declare of UTF-8.
+        ("; charset=ISO-8859-1", b'"K\xf6ln"'),
+        ("; charset=nonsense", b'\xef\xbb\xbf"K\xc3\xb6ln"'),
+    ],
+)
+def test_an_answer_is_read_as_utf_8_before_its_declared_charset(
+    server: ApiServer, charset: str, body: bytes
+) -> None:
+    server.faults.append(Answer(body, headers={"content-type": f"application/json{charset}"}))
+    assert get(client_of(server)).document == "Köln"
 
 
 def test_redirects_of_the_same_server_are_followed(server: ApiServer) -> None:

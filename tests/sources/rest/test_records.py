@@ -89,6 +89,8 @@ def test_an_answer_that_is_one_record_has_children() -> None:
         ("", ""),
         ("1.10", "1.10"),
         (None, None),
+        (float("nan"), "NaN"),
+        (float("-inf"), "-Infinity"),
         ({"b": [1, 2.50, None, True, 'x"ü']}, '{"b":[1,2.5,null,true,"x\\"ü"]}'),
         ([], "[]"),
     ],
@@ -167,6 +169,24 @@ def test_a_nul_character_makes_a_corrupt_row() -> None:
     one = page([{"id": 1, "note": "a\0b"}, {"id": 2, "note": "c"}])
     (batch,) = read_records([RecordPage(one, declared.select(one))], declared, "orders")
     assert batch.column("_corrupt_reason").to_pylist() == ["a NUL character", None]
+
+
+def test_half_a_character_makes_a_corrupt_row() -> None:
+    """An API that cuts texts at 16 bits of UTF-16 leaves halves of emojis."""
+    declared = shape("id", "note")
+    one = page([{"id": 1, "note": "a\ud83d"}, {"id": 2, "note": "\U0001f600"}])
+    (batch,) = read_records([RecordPage(one, declared.select(one))], declared, "orders")
+    reasons = batch.column("_corrupt_reason").to_pylist()
+    assert reasons == ["half of a character (a surrogate without the other one)", None]
+    assert batch.column("_corrupt_record").to_pylist() == ["1,a\\ud83d", None]
+    assert batch.column("note").to_pylist() == [None, "\U0001f600"]
+
+
+def test_a_record_may_be_kept_whole() -> None:
+    declared = shape("id", {"name": "document", "from": "$"})
+    assert rows(declared, [{"id": 1, "a": {"b": [1.50]}}])[0]["document"] == (
+        '{"id":1,"a":{"b":[1.5]}}'
+    )
 
 
 def test_pages_become_batches_of_thousands_of_rows() -> None:
