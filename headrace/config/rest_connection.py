@@ -110,7 +110,13 @@ class RestLimits(StrictModel):
         "process: `5/s`, `60/min`, `1000/h`, `10000/d`. Left out: no limit.",
         examples=["60/min"],
     )
-    parallel: int = Field(2, ge=1, le=32, description="Most requests at one time.")
+    parallel: int = Field(
+        2,
+        ge=1,
+        le=32,
+        description="Most requests at one time. Each partition that is read may hold as many pages "
+        "in memory.",
+    )
     attempts: int = Field(
         3,
         ge=1,

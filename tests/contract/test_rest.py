@@ -62,6 +62,7 @@ class Shop:
         self.data = folder / "raw"
         self.files: dict[date, list[StagedFile]] = {}
         self.limits: dict[str, Any] = {"first_wait_seconds": 0.005, "longest_wait_seconds": 1}
+        self.limits["parallel"] = 1
         self.at = START
         self.entity = self.declare()
 
@@ -162,7 +163,9 @@ def test_rows_are_captured_in_their_order_with_neutral_lineage(shop: Shop) -> No
     assert _read(file).schema.equals(raw_schema(shop.entity).arrow())
 
 
-def test_pages_are_read_to_the_last(shop: Shop) -> None:
+@pytest.mark.parametrize("parallel", [1, 4])
+def test_pages_are_read_to_the_last(shop: Shop, parallel: int) -> None:
+    shop.limits["parallel"] = parallel
     shop.days[DAY] = many(600)
     assert shop.capture().rows == {DAY: 600}
     assert shop.ids() == [str(n) for n in range(600)]
@@ -222,7 +225,6 @@ def test_a_missing_column_is_named_and_may_be_declared_optional(shop: Shop) -> N
 
 
 def test_a_window_that_breaks_off_fails_its_partition_and_no_other(shop: Shop) -> None:
-    shop.limits["parallel"] = 1
     shop.days = {DAY: many(600), NEXT: ROWS}
     whole = shop.bank
 

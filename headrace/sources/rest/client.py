@@ -3,11 +3,13 @@
 import codecs
 import json
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from itertools import islice
+from typing import Any, Self
 from urllib.parse import quote
 
 import httpx2
@@ -241,6 +243,36 @@ class RestClient:
             f"{reply.url}: the answer is no JSON at {place}: {error.msg}",
             fix="correct the entity's path, or have the API mended",
         )
+
+
+class ReadAhead:
+    """Gets pages in the order of their list; those that follow come while one is worked on."""
+
+    def __init__(self, client: RestClient, shown_params: Collection[str]) -> None:
+        self._client, self._shown_params = client, shown_params
+        self._most = client.connection.limits.parallel
+        self._pool = ThreadPoolExecutor(self._most, "rest")
+        self._pending: dict[httpx2.URL, Future[Page]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def get(self, url: httpx2.URL) -> Page:
+        """The document at a URL. Raises as `RestClient.get` does."""
+        pending = self._pending.pop(url, None)
+        return self._client.get(url, self._shown_params) if pending is None else pending.result()
+
+    def expect(self, urls: Iterable[httpx2.URL]) -> None:
+        """Ask for pages that are likely to be wanted next, as many as `limits.parallel` allows."""
+        if self._most == 1:
+            return
+        for url in islice(urls, self._most):
+            if len(self._pending) < self._most and url not in self._pending:
+                ask = self._pool.submit(self._client.get, url, self._shown_params)
+                self._pending[url] = ask
 
 
 def _is_unfinished(text: str, error: json.JSONDecodeError) -> bool:

@@ -27,7 +27,7 @@ from headrace.sources.base import (
 )
 from headrace.sources.reference_data import day_of_state, latest_state
 from headrace.sources.rest.client import RestClient
-from headrace.sources.rest.paginators import RecordPage, read_pages
+from headrace.sources.rest.paginators import RecordList, RecordPage, read_lists
 from headrace.sources.rest.records import RecordShape, read_records
 
 _one_at_a_time = Lock()
@@ -108,11 +108,13 @@ class RestConnector:
     def _pages(self, source_object: SourceObject, shape: RecordShape) -> Iterator[RecordPage]:
         client, extract = client_of(self.connection_name, self.connection), self.entity.extract
         path, params = _request(source_object)
+        lists = []
         for values in extract.for_each or ({},):
             quoted = {name: quote(value, safe="") for name, value in values.items()}
             filled_in = {name: with_values(text, values) for name, text in params.items()}
             url = client.url_of(with_values(path, quoted), filled_in)
-            yield from read_pages(client, url, extract.pagination, shape.select, values)
+            lists.append(RecordList(url, values))
+        return read_lists(client, lists, extract.pagination, shape.select)
 
     def state_after(
         self,

@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from headrace.config.rest_source import (
     Pagination,
 )
 from headrace.errors import SourceRejectedError, SourceUnavailableError
-from headrace.sources.rest.client import Page, RestClient
+from headrace.sources.rest.client import Page, ReadAhead, RestClient
 from headrace.sources.rest.json_paths import MISSING, members, single_path
 
 
@@ -104,39 +104,59 @@ class _Progress:
         self.visited.add(reference)
 
 
-def read_pages(
+@dataclass(frozen=True)
+class RecordList:
+    """A list of an API.
+
+    Attributes:
+        url: Without parameters of pages.
+        values: See RecordPage.
+    """
+
+    url: httpx2.URL
+    values: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_lists(
     client: RestClient,
-    url: httpx2.URL,
+    lists: Sequence[RecordList],
     pagination: Pagination,
     select: Callable[[Page], list[Any]],
-    values: Mapping[str, str] | None = None,
 ) -> Iterator[RecordPage]:
-    """All pages of the list at a URL, in order, one at a time.
+    """All pages of some lists, in order; the memory is that of `limits.parallel` pages.
 
     Args:
         client: Gets the pages.
-        url: The list, without parameters of pages.
+        lists: At least one; of all, the parameters have the same names.
         pagination: How pages follow.
         select: The records of a page; raises where it has no list of them.
-        values: See RecordPage.
 
     Raises:
         SourceRejectedError: A page comes twice, a cursor repeats, or the records are not as many
             as the answers say.
         SourceUnavailableError: The list changed while it was read, or the server fails.
     """
-    progress, shown = _Progress(), _shown_params(url, pagination)
-    paginator = _PAGINATORS[pagination.type](client, url, pagination, progress)
-    following: httpx2.URL | None = paginator.first()
-    while following is not None:
-        page = client.get(following, shown)
-        records = select(page)
-        progress.add(page, records, pagination)
-        yield RecordPage(page, records, values or {})
-        following = paginator.after(page)
+    kind = _PAGINATORS[pagination.type]
+    paginators = [kind(client, one.url, pagination) for one in lists]
+    firsts = [paginator.first() for paginator in paginators]
+    with ReadAhead(client, _shown_params(lists[0].url, pagination)) as ahead:
+        for number, (one, paginator) in enumerate(zip(lists, paginators, strict=True), start=1):
+            following: httpx2.URL | None = firsts[number - 1]
+            while following is not None:
+                page = ahead.get(following)
+                records = select(page)
+                paginator.progress.add(page, records, pagination)
+                following = paginator.after(page)
+                nexts = [] if following is None else [following, *paginator.predicted()]
+                ahead.expect([*nexts, *firsts[number:]])
+                yield RecordPage(page, records, one.values)
+            _require_total(page, paginator.progress)
+
+
+def _require_total(last: Page, progress: _Progress) -> None:
     if progress.total is not None and progress.records != progress.total:
         raise SourceRejectedError(
-            f"{page.url}: the pages hold {progress.records} records, and pagination.total says "
+            f"{last.url}: the pages hold {progress.records} records, and pagination.total says "
             f"{progress.total}",
             fix="correct pagination (its parameters, total and records); if rows were added or "
             "deleted meanwhile, run it again",
@@ -144,11 +164,9 @@ def read_pages(
 
 
 class _Paginator(ABC):
-    def __init__(
-        self, client: RestClient, url: httpx2.URL, pagination: Any, progress: _Progress
-    ) -> None:
-        self.client, self.url, self.progress = client, url, progress
-        self.pagination = pagination
+    def __init__(self, client: RestClient, url: httpx2.URL, pagination: Any) -> None:
+        self.client, self.url, self.pagination = client, url, pagination
+        self.progress = _Progress()
 
     def first(self) -> httpx2.URL:
         return self.url
@@ -156,6 +174,16 @@ class _Paginator(ABC):
     @abstractmethod
     def after(self, page: Page) -> httpx2.URL | None:
         """What follows a page, which `progress` includes; None after the last."""
+
+    def predicted(self) -> list[httpx2.URL]:
+        """What will most likely come after that: pages are as long as the last one."""
+        return []
+
+    def _starts(self) -> range:
+        """Records before each of these pages; empty if nobody says how many there are."""
+        read, size, total = self.progress.records, self.progress.last, self.progress.total
+        most = self.client.connection.limits.parallel
+        return range(read + size, min(total or 0, read + size * most), size) if size else range(0)
 
 
 class _One(_Paginator):
@@ -181,6 +209,9 @@ class _ByPage(_Paginator):
             return None if self.progress.is_at_end else self._url(read)
         return self._url(read) if read < _count(page, path) else None
 
+    def predicted(self) -> list[httpx2.URL]:
+        return [self._url(self.progress.pages + n) for n, _ in enumerate(self._starts(), start=1)]
+
     def _url(self, number: int) -> httpx2.URL:
         declared = self.pagination
         url = self.url.copy_set_param(declared.param, declared.first + number)
@@ -197,6 +228,9 @@ class _ByOffset(_Paginator):
     def after(self, page: Page) -> httpx2.URL | None:  # noqa: ARG002  # records say all
         # By the records that came: a server may give fewer than `limit` in each page.
         return None if self.progress.is_at_end else self._url(self.progress.records)
+
+    def predicted(self) -> list[httpx2.URL]:
+        return [self._url(start) for start in self._starts()]
 
     def _url(self, offset: int) -> httpx2.URL:
         declared = self.pagination

@@ -19,7 +19,9 @@ def resolve(secret: Secret) -> str:
 def client_of(
     server: ApiServer, auth: Mapping[str, Any] | None = None, **limits: Any
 ) -> RestClient:
+    # One request at a time: tests count them, and give the answers in their order.
     waits = {"first_wait_seconds": 0.005, "longest_wait_seconds": 2, "failures_to_open": 50}
+    waits["parallel"] = 1
     connection = {"kind": "rest", "url": server.url, "auth": auth, "limits": {**waits, **limits}}
     return RestClient("shop", RestConnection.model_validate(connection), resolve)
 

@@ -1,3 +1,5 @@
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -8,7 +10,7 @@ from pydantic import TypeAdapter
 from demo.apis.server import Answer, Api, ApiServer, Request
 from headrace.config.rest_source import Pagination
 from headrace.errors import HeadraceError, SourceRejectedError, SourceUnavailableError
-from headrace.sources.rest.paginators import read_pages
+from headrace.sources.rest.paginators import RecordList, read_lists
 from headrace.sources.rest.records import RecordShape
 from tests.sources.rest.apis import client_of
 
@@ -27,7 +29,8 @@ def serve() -> Iterator[Serve]:
 def read(server: ApiServer, records: str = "$.data[*]", **pagination: Any) -> list[int]:
     client, shape = client_of(server), RecordShape((), records)
     declared = PAGINATION.validate_python(pagination)
-    pages = read_pages(client, client.url_of("/list", {"day": "d"}), declared, shape.select)
+    url = client.url_of("/list", {"day": "d"})
+    pages = read_lists(client, [RecordList(url)], declared, shape.select)
     return [record["id"] for page in pages for record in page.records]
 
 
@@ -79,6 +82,45 @@ def test_offsets_go_on_by_the_records_that_came(serve: Serve) -> None:
     assert {r.query["day"] for r in server.requests} == {"d"}
     assert read(server, type="offset", limit=250) == [*range(10)]
     assert server.requests[-1].query["offset"] == "10"
+
+
+def test_pages_of_a_known_number_are_asked_for_at_one_time(serve: Serve) -> None:
+    """The order of the rows stays, whichever answer comes first, and no page is asked for twice."""
+    at_one_time, most, lock = 0, 0, threading.Lock()
+
+    def api(request: Request) -> Answer:
+        nonlocal at_one_time, most
+        with lock:
+            at_one_time += 1
+            most = max(most, at_one_time)
+        time.sleep(0.05 - int(request.query["offset"]) / 1000)
+        with lock:
+            at_one_time -= 1
+        return by_offset(most=1)(request)
+
+    server = serve(api)
+    client, shape = client_of(server, parallel=3), RecordShape((), "$.data[*]")
+    declared = PAGINATION.validate_python({"type": "offset", "total": "$.count"})
+    lists = [
+        RecordList(client.url_of("/list", {"day": str(day)}), {"d": str(day)}) for day in (1, 2)
+    ]
+    pages = [*read_lists(client, lists, declared, shape.select)]
+    found = [(page.values["d"], record["id"]) for page in pages for record in page.records]
+    assert found == [(day, n) for day in ("1", "2") for n in range(10)]
+    assert most == 3
+    assert len(server.requests) == 20
+
+
+def test_pages_that_are_not_as_long_as_predicted_are_read_all_the_same(serve: Serve) -> None:
+    def api(request: Request) -> Answer:
+        start = int(request.query["offset"])
+        size = {0: 4, 4: 3}.get(start, 2)
+        return Answer({"count": 10, "data": RECORDS[start : start + size]})
+
+    client, shape = client_of(serve(api), parallel=4), RecordShape((), "$.data[*]")
+    declared = PAGINATION.validate_python({"type": "offset", "total": "$.count"})
+    pages = read_lists(client, [RecordList(client.url_of("/list", {}))], declared, shape.select)
+    assert [record["id"] for page in pages for record in page.records] == [*range(10)]
 
 
 def test_pages_are_read_until_one_is_empty_or_their_number_is_met(serve: Serve) -> None:
