@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
@@ -16,6 +17,8 @@ from pyarrow import fs
 
 from headrace.config.file_source import FileEntity, FilesSource
 from headrace.config.settings import PartitionSettings
+from headrace.config.sources import EntityConfig
+from headrace.errors import SourceRejectedError
 from headrace.raw.capture import CapturedWindow, capture, raw_schema
 from headrace.raw.manifest import (
     CaptureRecord,
@@ -30,6 +33,7 @@ from headrace.sources.base import CaptureRun, CaptureState, Connector
 from headrace.sources.files.connector import FilesConnector
 from headrace.sources.files.landing import LocalLanding
 from headrace.staged import StagedFile
+from tests.contract.tables import Table
 
 DAY, NEXT = date(2017, 1, 1), date(2017, 1, 2)
 EXIST = PartitionSettings(start=DAY)
@@ -106,6 +110,9 @@ class Shop:
     def path(self, day: date = DAY) -> Path:
         return self.landing / f"orders-{day}{self.kind.suffix}"
 
+    def object_name(self, day: date = DAY) -> str:
+        return self.path(day).name
+
     def deliver(self, rows: pa.Table = ROWS, day: date = DAY) -> None:
         self.runs += 1
         self.path(day).write_bytes(self.kind.write(rows))
@@ -148,6 +155,75 @@ def _read(file: StagedFile) -> pa.Table:
         return parquet.read()
 
 
+class DatabaseShop:
+    """A table of PostgreSQL, read whole by days: the surface of Shop."""
+
+    def __init__(self, folder: Path) -> None:
+        self.table = Table(folder)
+        self.kind = "postgres"
+
+    @property
+    def entity(self) -> EntityConfig:
+        return self.table.entity
+
+    @property
+    def connector(self) -> Connector:
+        return self.table.connector
+
+    @property
+    def stored(self) -> Mapping[str, str]:
+        return self.table.stored
+
+    @property
+    def files(self) -> dict[date, list[StagedFile]]:
+        return self.table.files
+
+    @property
+    def data(self) -> Path:
+        return self.table.data
+
+    def object_name(self, day: date = DAY) -> str:  # noqa: ARG002
+        return self.table.name
+
+    def deliver(self, rows: pa.Table = ROWS, day: date = DAY) -> None:
+        self.table.write("delete from {table} where sold_on = %s", day)
+        names = rows.schema.names
+        for missing in {"id", "name", "amount"} - {*names}:
+            self.table.write(f"alter table {{table}} drop column {missing}")
+        with psycopg.connect(self.table.url) as session, session.cursor() as cursor:
+            into = f"copy {self.table.name} ({', '.join(names)}, sold_on) from stdin"
+            with cursor.copy(into) as copy:
+                for row in zip(*(rows.column(name).to_pylist() for name in names), strict=True):
+                    copy.write_row((*row, day))
+
+    def run(self) -> CaptureRun:
+        return self.table.run()
+
+    def state(self) -> CaptureState:
+        return self.table.state()
+
+    def capture(self, *days: date, publish: bool = True) -> CapturedWindow:
+        return self.table.capture(*(days or (DAY,)), publish=publish)
+
+    def rows(self, day: date = DAY) -> list[dict[str, Any]]:
+        found = self.table.rows(day) if day in self.table.files else []
+        return sorted(found, key=lambda row: row["_source_position"])
+
+    def values(self, column: str, day: date = DAY) -> list[str | None]:
+        return [str(r[column]) if r[column] not in (None, "") else None for r in self.rows(day)]
+
+
+AnyShop = Shop | DatabaseShop
+
+
+@pytest.fixture(params=[*KINDS, "postgres"])
+def any_shop(request: pytest.FixtureRequest, tmp_path: Path) -> AnyShop:
+    """A shop of each connector."""
+    if request.param == "postgres":
+        return DatabaseShop(tmp_path)
+    return Shop(tmp_path, KINDS[request.param])
+
+
 @pytest.fixture(params=KINDS)
 def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Shop:
     return Shop(tmp_path, KINDS[request.param])
@@ -166,17 +242,41 @@ def test_the_plan_names_what_is_new_and_what_waits(shop: Shop) -> None:
     assert plan == shop.connector.plan([NEXT, DAY], shop.state(), shop.run())
 
 
-def test_rows_are_captured_in_their_order_with_neutral_lineage(shop: Shop) -> None:
-    shop.deliver()
-    window = shop.capture()
+def test_rows_are_captured_in_their_order_with_neutral_lineage(any_shop: AnyShop) -> None:
+    any_shop.deliver()
+    window = any_shop.capture()
     assert window.rows == {DAY: 3}
-    assert shop.values("id") == ["1", "2", "3"]
-    assert shop.values("name") == ["a", "b", None]
-    first = shop.rows()[0]
-    assert (first["_source_object"], first["_operation"]) == (shop.path().name, None)
-    assert len({row["_row_hash"] for row in shop.rows()}) == 3
-    (file,) = shop.files[DAY]
-    assert _read(file).schema.equals(raw_schema(shop.entity).arrow())
+    assert any_shop.values("id") == ["1", "2", "3"]
+    assert any_shop.values("name") == ["a", "b", None]
+    first = any_shop.rows()[0]
+    assert (first["_source_object"], first["_operation"]) == (any_shop.object_name(), None)
+    assert len({row["_row_hash"] for row in any_shop.rows()}) == 3
+    (file,) = any_shop.files[DAY]
+    assert _read(file).schema.equals(raw_schema(any_shop.entity).arrow())
+
+
+def test_capturing_again_stores_nothing(any_shop: AnyShop) -> None:
+    any_shop.deliver()
+    any_shop.capture()
+    window = any_shop.capture()
+    assert (window.staged[DAY].files, window.rows) == ((), {DAY: 3})
+
+
+def test_rows_of_partitions_that_nobody_asked_for_are_not_captured(any_shop: AnyShop) -> None:
+    any_shop.deliver()
+    any_shop.deliver(ROWS.slice(1), NEXT)
+    assert any_shop.capture(NEXT).rows == {NEXT: 2}
+    assert [*any_shop.files] == [NEXT]
+
+
+def test_a_column_that_the_source_lost_is_named(any_shop: AnyShop) -> None:
+    any_shop.deliver(ROWS.drop_columns(["name"]))
+    try:
+        said = error(any_shop.capture())
+    except SourceRejectedError as raised:
+        said = f"{raised} | {raised.fix}"
+    assert any_shop.object_name() in said
+    assert "column 'name' is missing" in said
 
 
 def test_capturing_again_reads_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,32 +287,32 @@ def test_capturing_again_reads_nothing(shop: Shop, monkeypatch: pytest.MonkeyPat
     assert (window.staged[DAY].files, window.rows) == ((), {DAY: 3})
 
 
-def test_a_new_version_replaces_the_one_before(shop: Shop) -> None:
-    shop.deliver()
-    shop.capture()
-    shop.deliver(ROWS.slice(0, 1))
-    assert shop.capture().rows == {DAY: 1}
-    assert shop.values("id") == ["1"]
-    shop.deliver(ROWS.slice(0, 0))
-    assert shop.capture().rows == {DAY: 0}
-    assert shop.rows() == []
+def test_a_new_version_replaces_the_one_before(any_shop: AnyShop) -> None:
+    any_shop.deliver()
+    any_shop.capture()
+    any_shop.deliver(ROWS.slice(0, 1))
+    assert any_shop.capture().rows == {DAY: 1}
+    assert any_shop.values("id") == ["1"]
+    any_shop.deliver(ROWS.slice(0, 0))
+    assert any_shop.capture().rows == {DAY: 0}
+    assert any_shop.rows() == []
 
 
-def test_an_object_without_rows_is_an_empty_partition(shop: Shop) -> None:
-    shop.deliver(ROWS.slice(0, 0))
-    window = shop.capture()
+def test_an_object_without_rows_is_an_empty_partition(any_shop: AnyShop) -> None:
+    any_shop.deliver(ROWS.slice(0, 0))
+    window = any_shop.capture()
     assert (window.failed, window.rows, window.staged[DAY].files) == ({}, {DAY: 0}, ())
 
 
-def test_one_partition_and_many_give_the_same_rows(shop: Shop) -> None:
-    shop.deliver()
-    shop.deliver(ROWS.slice(1), NEXT)
-    shop.capture(DAY, NEXT)
-    both = [shop.values("_row_hash", day) for day in (DAY, NEXT)]
-    shop.files.clear()
-    shop.capture(NEXT)
-    shop.capture(DAY)
-    assert [shop.values("_row_hash", day) for day in (DAY, NEXT)] == both
+def test_one_partition_and_many_give_the_same_rows(any_shop: AnyShop) -> None:
+    any_shop.deliver()
+    any_shop.deliver(ROWS.slice(1), NEXT)
+    any_shop.capture(DAY, NEXT)
+    both = [any_shop.values("_row_hash", day) for day in (DAY, NEXT)]
+    any_shop.files.clear()
+    any_shop.capture(NEXT)
+    any_shop.capture(DAY)
+    assert [any_shop.values("_row_hash", day) for day in (DAY, NEXT)] == both
 
 
 def test_an_undeclared_column_is_named_and_may_be_ignored(shop: Shop) -> None:
@@ -258,13 +358,13 @@ def test_an_object_that_breaks_off_fails_its_partition_and_no_other(shop: Shop) 
     assert not [*shop.data.glob(f"_pd={DAY}/*")]
 
 
-def test_what_was_staged_and_never_committed_is_captured_again(shop: Shop) -> None:
+def test_what_was_staged_and_never_committed_is_captured_again(any_shop: AnyShop) -> None:
     """A process that is killed between staging and commit leaves files that no table names."""
-    shop.deliver()
-    shop.capture(publish=False)
-    assert shop.capture().rows == {DAY: 3}
-    assert len(shop.files[DAY]) == 1
-    assert shop.values("id") == ["1", "2", "3"]
+    any_shop.deliver()
+    any_shop.capture(publish=False)
+    assert any_shop.capture().rows == {DAY: 3}
+    assert len(any_shop.files[DAY]) == 1
+    assert any_shop.values("id") == ["1", "2", "3"]
 
 
 def test_the_state_of_a_commit_reaches_the_next_plan_and_never_goes_back(shop: Shop) -> None:
@@ -388,7 +488,7 @@ def test_typed_times_belong_to_the_local_day(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("thousands", [200, 600])
-def test_a_read_holds_a_few_batches(shop: Shop, thousands: int) -> None:
+def test_a_read_holds_a_few_batches(any_shop: AnyShop, thousands: int) -> None:
     rows = pa.table(
         {
             "id": pa.array(range(thousands * 1000), pa.int64()),
@@ -396,11 +496,11 @@ def test_a_read_holds_a_few_batches(shop: Shop, thousands: int) -> None:
             "amount": pa.array([1] * (thousands * 1000), pa.int32()),
         }
     )
-    shop.deliver(rows)
+    any_shop.deliver(rows)
     del rows
-    plan = shop.connector.plan([DAY], shop.state(), shop.run())
+    plan = any_shop.connector.plan([DAY], any_shop.state(), any_shop.run())
     before, peak, count = pa.total_allocated_bytes(), 0, 0
-    for batch in shop.connector.read(plan.units[0].objects[0], DAY):
+    for batch in any_shop.connector.read(plan.units[0].objects[0], DAY):
         peak, count = max(peak, pa.total_allocated_bytes() - before), count + len(batch)
     assert count == thousands * 1000
     assert peak < 40 * 2**20
