@@ -66,6 +66,7 @@ TITLES = {
     "TableEntity": "Entity: table",
     "FullExtract": "Extract: full",
     "WatermarkExtract": "Extract: watermark",
+    "IncreasingIdExtract": "Extract: increasing_id",
     "RestSource": "Source: REST API",
     "RestEntity": "Entity: list of an API",
     "RestExtract": "Extract: list of an API",

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from headrace.config.extract import Extract
-from headrace.config.model import ColumnName, Name, tag_of
+from headrace.config.model import ColumnName, Name, did_you_mean, tag_of
 from headrace.config.sources import EntityConfig, SourceConfig
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -97,8 +97,34 @@ class WatermarkExtract(TableExtract):
         return timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])
 
 
+class IncreasingIdExtract(TableExtract):
+    """A table that rows are only added to, each with a greater id than all before it."""
+
+    mode: Literal["increasing_id"] = Field(description="New rows, by an increasing id.")
+    cursor: ColumnName = Field(
+        description="Integer column that a sequence, identity or serial fills."
+    )
+    partition_by: ColumnName = Field(
+        description="Date or timestamp column whose day is the row's partition."
+    )
+    overlap: int = Field(
+        1000,
+        ge=0,
+        description="How many ids a capture reads back: as many as clients reserve ahead (`cache` "
+        "of the sequence, `allocationSize` of an ORM) times their number.",
+    )
+
+    @property
+    def tells_new_rows(self) -> bool:
+        """See Extract."""
+        return True
+
+
+CursorExtract = WatermarkExtract | IncreasingIdExtract
 AnyTableExtract = Annotated[
-    Annotated[FullExtract, Tag("full")] | Annotated[WatermarkExtract, Tag("watermark")],
+    Annotated[FullExtract, Tag("full")]
+    | Annotated[WatermarkExtract, Tag("watermark")]
+    | Annotated[IncreasingIdExtract, Tag("increasing_id")],
     Discriminator(tag_of("mode")),
 ]
 
@@ -111,11 +137,25 @@ class TableEntity(EntityConfig):
     @model_validator(mode="after")
     def _rows_have_a_key(self) -> Self:
         place = [name for name in self.key if name.startswith("_")]
-        if isinstance(self.extract, WatermarkExtract) and place:
+        if isinstance(self.extract, CursorExtract) and place:
             raise ValueError(
                 f"key: {', '.join(place)}: differs between captures of one row: name columns "
                 "that identify a row of the table"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _ids_are_integers(self) -> Self:
+        if isinstance(self.extract, IncreasingIdExtract):
+            name = self.extract.cursor
+            types = {column.name: column.type for column in self.columns}
+            if name not in types:
+                near = did_you_mean(name, types)
+                raise ValueError(
+                    f"extract.cursor: {name}: not among the columns {', '.join(types)}{near}"
+                )
+            if types[name] not in ("int", "bigint"):
+                raise ValueError(f"extract.cursor: '{name}' is an id, and no int or bigint")
         return self
 
 

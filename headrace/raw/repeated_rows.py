@@ -148,8 +148,10 @@ def _condition(schema: TableSchema, entity: EntityConfig, overlap: Overlap) -> p
     return (column >= bound) | column.is_null()
 
 
-def _value(since: datetime, kind: pa.DataType, timezone: str | None) -> datetime | date:
-    """The least value of a time column at an instant or after it."""
+def _value(since: datetime | int, kind: pa.DataType, timezone: str | None) -> datetime | date | int:
+    """The least value of a column at an instant or after it."""
+    if isinstance(since, int):
+        return since
     if pa.types.is_timestamp(kind) and kind.tz:
         return since
     local = since.astimezone(ZoneInfo(timezone) if timezone else UTC).replace(tzinfo=None)

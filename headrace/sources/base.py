@@ -76,13 +76,13 @@ class Overlap:
     """Rows that earlier captures may have read already; raw stores none of them twice.
 
     Attributes:
-        column: A time column of the entity.
-        since: A row was read before only if its value there is at or after this instant, or NULL.
-            None: whatever its value is.
+        column: A column of the entity: a time, or an increasing id.
+        since: A row was read before only if its value there is at or after this instant or id, or
+            NULL. None: whatever its value is.
     """
 
     column: str
-    since: datetime | None = None
+    since: datetime | int | None = None
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def test_a_table_is_partitioned_by_its_cursor_unless_it_says_otherwise(folder: P
         (
             "mode: watermark",
             "mode: watermrk",
-            "extract.mode: 'watermrk' is not one of full, watermark; did you mean watermark?",
+            "extract.mode: 'watermrk' is not one of full, watermark, increasing_id; did you",
         ),
         (
             "cursor: changed_at",
@@ -100,6 +100,16 @@ def test_a_table_is_partitioned_by_its_cursor_unless_it_says_otherwise(folder: P
             "extract.overlp: is not a key that exists here; did you mean overlap?",
         ),
         ("key: [id]", "key: [id, _source_position]", "differs between captures of one row"),
+        (
+            "mode: watermark",
+            "mode: increasing_id, partition_by: changed_at",
+            "entities[orders].extract.cursor: 'changed_at' is an id, and no int or bigint",
+        ),
+        (
+            "mode: watermark, table: public.orders, cursor: changed_at",
+            "mode: increasing_id, table: public.orders, cursor: id",
+            "entities[orders].extract.partition_by: is missing",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_place(folder: Path, old: str, new: str, expected: str) -> None:

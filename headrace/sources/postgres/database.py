@@ -11,15 +11,21 @@ import pyarrow.csv as pa_csv
 from psycopg import sql
 
 from headrace.config.loader import Project
-from headrace.config.table_source import DatabaseSource, TableEntity, WatermarkExtract
+from headrace.config.table_source import (
+    CursorExtract,
+    DatabaseSource,
+    IncreasingIdExtract,
+    TableEntity,
+    WatermarkExtract,
+)
 from headrace.sources.connections import Connection, connection_of, retried
 from headrace.sources.postgres.catalog import describe
 from headrace.sources.postgres.session import Session, connect, map_errors
-from headrace.sources.postgres.statements import Statements, relation
+from headrace.sources.postgres.statements import ID, Statements, relation
 from headrace.sources.tables.connector import TableConnector
-from headrace.sources.tables.database import Horizon, Pending, Selection
+from headrace.sources.tables.database import Horizon, Pending, Position, Selection
 from headrace.sources.tables.fidelity import typed
-from headrace.sources.tables.relations import TIMES, require_times, source_names
+from headrace.sources.tables.relations import TIMES, require_id, require_times, source_names
 from headrace.sources.tables.watermark import BEFORE_ALL
 
 # Text of a batch; its Arrow form takes about as much again.
@@ -98,6 +104,9 @@ class PostgresRelation:
         times += [extract.cursor] if isinstance(extract, WatermarkExtract) else []
         require_times(entity, times, found)
         types = {name: found[there] for name, there in names.items() if found[there] in TIMES}
+        if isinstance(extract, IncreasingIdExtract):
+            require_id(entity, extract.cursor, found)
+            types[extract.cursor] = ID
         return Statements(entity, names, types)
 
 
@@ -114,14 +123,31 @@ class PostgresSnapshot:
         """See Snapshot."""
         return self.known
 
-    def pending(self, since: datetime | None) -> Mapping[date | None, Pending]:
+    def later(self) -> datetime:
+        """See Snapshot."""
+        with map_errors(self.label):
+            row = self.session.execute("select clock_timestamp()").fetchone()
+        if row is None:
+            raise AssertionError("a select without from gives a row")
+        found: datetime = row[0]
+        return found
+
+    def pending(self, since: Position | None) -> Mapping[date | None, Pending]:
         """See Snapshot."""
         extract = self.statements.entity.extract
-        if not isinstance(extract, WatermarkExtract):
-            raise TypeError("only a watermark knows pending rows")
+        if not isinstance(extract, CursorExtract):
+            raise TypeError("only a cursor tells pending rows")
+        is_id = isinstance(extract, IncreasingIdExtract)
         with map_errors(self.label):
             rows = self.session.execute(self.statements.pending(extract.cursor, since)).fetchall()
-        return {day: Pending(count, _instant(first), digest) for day, count, first, digest in rows}
+        found: dict[date | None, Pending] = {}
+        for day, count, first, last, digest in rows:
+            if is_id:
+                ids = [None if text is None else int(text) for text in (first, last)]
+                found[day] = Pending(count, ids[0], digest, ids[1])
+            else:
+                found[day] = Pending(count, _instant(first), digest)
+        return found
 
 
 # Vacuum and replication write no rows of tables. A prepared transaction is in no session.

@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from psycopg import sql
 
 from headrace.config.table_source import TableEntity
-from headrace.sources.tables.database import Days, Selection
+from headrace.sources.tables.database import Days, Position, Selection
 
 # A zone whose clock goes back repeats local times: a local time may lie an hour before an instant
 # that came earlier.
 _CLOCK_GOES_BACK = timedelta(hours=1)
 _UTC = "UTC"
+# In `Statements.types`: the cursor is an increasing id.
+ID = "id"
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Statements:
 
     Attributes:
         names: By declared column, its name in the relation.
-        types: By declared column that says a time, its type there: date, timestamp, timestamptz.
+        types: By declared column that says a time, its type there: date, timestamp, timestamptz;
+            of an increasing id `ID`.
     """
 
     entity: TableEntity
@@ -47,23 +50,25 @@ class Statements:
         )
         return sql.SQL("copy ({}) to stdout (format csv, force_quote *)").format(select)
 
-    def pending(self, cursor: str, since: datetime | None) -> sql.Composed:
-        """By day: the number of rows, their least cursor, and a digest of their cursors.
+    def pending(self, cursor: str, since: Position | None) -> sql.Composed:
+        """By day: the number of rows, their least and greatest cursor, a digest of their cursors.
 
         The digest of a row without a cursor is that of its columns.
         """
         column, kind = self._column(cursor), self.types[cursor]
-        instant = self._instant(column, kind)
+        position = column if kind == ID else self._instant(column, kind)
+        number = sql.SQL("{}" if kind == ID else "extract(epoch from {})").format(position)
         values = sql.SQL(", ").join(self._column(column.name) for column in self.entity.columns)
         where = self._where(Selection((), since=since))
         return sql.SQL(
-            "select {day}, count(*), min({instant})::text,"
-            " left(md5(concat_ws(' ', count(*), sum(extract(epoch from {instant})),"
+            "select {day}, count(*), min({position})::text, max({position})::text,"
+            " left(md5(concat_ws(' ', count(*), sum({number}),"
             " sum(hashtextextended(row({values})::text, 0)) filter (where {column} is null))), 8)"
             " from {relation}{where} group by 1"
         ).format(
             day=self._day(str(self.entity.extract.partition_by)),
-            instant=instant,
+            position=position,
+            number=number,
             values=values,
             column=column,
             relation=relation(self.entity),
@@ -84,14 +89,16 @@ class Statements:
             return sql.SQL("")
         return sql.SQL(" where {}").format(sql.SQL(" and ").join(conditions))
 
-    def _since(self, name: str, since: datetime) -> sql.Composable:
+    def _since(self, name: str, since: Position) -> sql.Composable:
         column, kind = self._column(name), self.types[name]
         return sql.SQL("({column} >= {bound} or {column} is null)").format(
             column=column, bound=self._bound(kind, since)
         )
 
-    def _bound(self, kind: str, since: datetime) -> sql.Composable:
+    def _bound(self, kind: str, since: Position) -> sql.Composable:
         """The least value that a column may have at an instant or after it."""
+        if isinstance(since, int):
+            return sql.Literal(since)
         if kind == "timestamptz":
             return sql.SQL("{}::timestamptz").format(sql.Literal(since.isoformat()))
         if self.zone != _UTC:

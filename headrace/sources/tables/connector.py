@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 import pyarrow as pa
 
 from headrace.config.settings import PartitionSettings
-from headrace.config.table_source import TableEntity, WatermarkExtract
+from headrace.config.table_source import CursorExtract, TableEntity, WatermarkExtract
 from headrace.errors import SourceRejectedError
 from headrace.grain import Grain
 from headrace.schema import Column
@@ -26,10 +26,18 @@ from headrace.sources.tables.database import (
     Database,
     Horizon,
     Pending,
+    Position,
     Selection,
     ranges_of,
 )
-from headrace.sources.tables.watermark import Watermark, advanced, lowest, united
+from headrace.sources.tables.watermark import (
+    Watermark,
+    advanced,
+    lowest,
+    lowest_id,
+    next_marks,
+    united,
+)
 
 OTHER_DAYS = "rows changed in partitions that this run does not capture"
 HELD_BACK = "a prepared transaction is open: rows are captured, but read again by each capture"
@@ -62,7 +70,7 @@ class TableConnector:
         """See Connector."""
         self.database.check()
         days = sorted(set(partitions))
-        if isinstance(self.entity.extract, WatermarkExtract):
+        if isinstance(self.entity.extract, CursorExtract):
             return self._plan_watermark(self.entity.extract, days, state, run)
         if self.entity.extract.partition_by is None:
             return self._plan_whole(days, state, run)
@@ -96,7 +104,7 @@ class TableConnector:
     def pending_partitions(self, state: CaptureState, run: CaptureRun) -> Mapping[date, str]:
         """See Connector. Only a watermark tells."""
         known = Watermark.load(state.stored, self._reading())
-        if not isinstance(self.entity.extract, WatermarkExtract) or known.low is None:
+        if not isinstance(self.entity.extract, CursorExtract) or known.order == "":
             return {}
         self.database.check()
         with self.database.look() as snapshot:
@@ -135,7 +143,7 @@ class TableConnector:
 
     def _plan_watermark(
         self,
-        extract: WatermarkExtract,
+        extract: CursorExtract,
         days: Sequence[date],
         state: CaptureState,
         run: CaptureRun,
@@ -147,14 +155,25 @@ class TableConnector:
             found = calendar.partitions_of(snapshot.pending(known.low))
             unseen = known.unseen(found.pending)
             left = unseen - {*days}
-            bound = lowest(horizon, extract.overlap_time)
+            bound: Position | None
+            marks: Sequence[tuple[str, int]] = ()
+            if isinstance(extract, WatermarkExtract):
+                bound = lowest(horizon, extract.overlap_time)
+            else:
+                bound = lowest_id(horizon, extract.overlap, known.marks)
+                lasts = [rows.last for rows in found.pending.values() if rows.last is not None]
+                marks = [*known.marks]
+                if lasts:
+                    marks = next_marks(known.marks, snapshot.later(), max(lasts), known.low)
             low = advanced(known.low, bound, found.pending, left)
             later = found
             if low != known.low:
                 later = calendar.partitions_of(snapshot.pending(low))
         wanted = [day for day in days if day in unseen]
         order = known.next_order(run.captured_at)
-        memo = _WatermarkMemo(known, order, low, found.pending, later.pending, frozenset(left))
+        memo = _WatermarkMemo(
+            known, order, low, found.pending, later.pending, frozenset(left), marks
+        )
         return CapturePlan(
             units=self._units(wanted, found.pending, calendar, known, (order, run)),
             unchanged=tuple(day for day in days if day not in unseen),
@@ -171,7 +190,7 @@ class TableConnector:
         capture: tuple[str, CaptureRun],
     ) -> tuple[ReadUnit, ...]:
         extract = self.entity.extract
-        if not wanted or not isinstance(extract, WatermarkExtract):
+        if not wanted or not isinstance(extract, CursorExtract):
             return ()
         rows = sum(pending[day].rows for day in wanted)
         groups = _halves(wanted) if rows > _ROWS_OF_A_UNIT else [wanted]
@@ -187,8 +206,8 @@ class TableConnector:
             units.append(ReadUnit(tuple(some), (read,), extract.partition_by, overlap))
         return tuple(units)
 
-    def _trusted(self, horizon: Horizon, extract: WatermarkExtract) -> Horizon:
-        if not horizon.sees_all and extract.overlap is None:
+    def _trusted(self, horizon: Horizon, extract: CursorExtract) -> Horizon:
+        if not horizon.sees_all and "overlap" not in extract.model_fields_set:
             raise SourceRejectedError(
                 f"{self.database.label}: the user does not see the transactions of others, so a "
                 "late commit could be missed",
@@ -213,7 +232,7 @@ class TableConnector:
         self,
         partitions: Sequence[date],
         calendar: "_Calendar",
-        since: datetime | None,
+        since: Position | None,
         *,
         is_sorted: bool,
     ) -> Selection:
@@ -260,7 +279,7 @@ class TableConnector:
             f"{column.name}={column.source_name} {self.entity.captured_type(column)}"
             for column in self.entity.columns
         ]
-        cursor = extract.cursor if isinstance(extract, WatermarkExtract) else ""
+        cursor = extract.cursor if isinstance(extract, CursorExtract) else ""
         how = [extract.table or "", extract.query or "", cursor, str(extract.partition_by)]
         return short_id(*how, str(self.entity.timezone), *self.entity.key, *columns)
 
@@ -271,10 +290,11 @@ class _WatermarkMemo:
 
     known: Watermark
     order: str
-    low: datetime | None
+    low: Position | None
     pending: Mapping[date, Pending]
     later: Mapping[date, Pending]
     left: frozenset[date]
+    marks: Sequence[tuple[str, int]] = ()
 
     def after(self, failed: set[date]) -> Watermark:
         """The watermark once everything is captured but the `failed` partitions."""
@@ -286,7 +306,7 @@ class _WatermarkMemo:
             later = self.pending if low == self.known.low else {}
         lost = missing | self.left
         seen = {day: rows.digest for day, rows in later.items() if day not in lost}
-        return Watermark(low, self.order, seen)
+        return Watermark(low, self.order, seen, self.marks)
 
 
 @dataclass(frozen=True)

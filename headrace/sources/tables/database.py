@@ -9,6 +9,8 @@ from typing import Protocol
 import pyarrow as pa
 
 Days = tuple[date, date]
+# A value of a cursor: an instant, or an id.
+Position = datetime | int
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Selection:
     columns: tuple[str, ...]
     days: tuple[Days, ...] | None = None
     with_undated: bool = False
-    since: datetime | None = None
+    since: Position | None = None
     is_sorted: bool = False
 
 
@@ -39,12 +41,14 @@ class Pending:
     Attributes:
         rows: How many.
         first: The least cursor among them; None: it is NULL in all, or infinite.
+        last: The greatest id among them; None of a cursor that is a time.
         digest: Differs when a cursor differs, or a row without one.
     """
 
     rows: int
-    first: datetime | None
+    first: Position | None
     digest: str
+    last: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,12 @@ class Snapshot(Protocol):
         """Of a moment before the look began."""
         ...
 
-    def pending(self, since: datetime | None) -> Mapping[date | None, Pending]:
+    def pending(self, since: Position | None) -> Mapping[date | None, Pending]:
         """Rows whose cursor is at or after `since` or NULL, by day; None: rows without a day."""
+        ...
+
+    def later(self) -> datetime:
+        """A moment after the look began, by the server's clock."""
         ...
 
 

@@ -67,6 +67,21 @@ class FoundRelation:
     comment: str = ""
 
 
+def require_id(entity: TableEntity, name: str, found: Mapping[str, str]) -> None:
+    """Check that an increasing id is an integer in the database, too.
+
+    Raises:
+        SourceRejectedError: It is none.
+    """
+    known = entity.column(name).source_names
+    kind = next((found[one] for one in known if one in found), "")
+    if kind not in ("int", "bigint"):
+        raise SourceRejectedError(
+            f"column '{name}' is an id, and is {kind} in the database",
+            fix="read a query that casts it to bigint",
+        )
+
+
 def source_names(entity: TableEntity, found: Mapping[str, str], label: str) -> dict[str, str]:
     """By declared column its name in the relation.
 

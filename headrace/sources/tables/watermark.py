@@ -6,17 +6,19 @@ a row that was left for another partition (decisions/0043).
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from headrace.sources.base import short_id
-from headrace.sources.tables.database import Horizon, Pending
+from headrace.sources.tables.database import Horizon, Pending, Position
 
 # A backend reads its clock before others see its transaction.
 _UNSEEN = timedelta(seconds=1)
 # A capture's record in the snapshot holds 4 KiB; each partition takes 22 bytes of it.
-_MOST_SEEN = 90
+_MOST_SEEN = 60
+_MOST_MARKS = 12
 _STATE = "watermark"
 # Stands for a cursor before year 1, or -infinity.
 BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
@@ -32,11 +34,13 @@ class Watermark:
         low: See the module; None: nothing is known to be captured.
         order: `_delivery_order` of the last capture, so that a later one is greater.
         seen: By partition whose rows at or after `low` are captured: their digest.
+        marks: Of an increasing id: moments and the greatest id that was visible before each.
     """
 
-    low: datetime | None = None
+    low: Position | None = None
     order: str = ""
     seen: Mapping[date, str] = field(default_factory=dict)
+    marks: Sequence[tuple[str, int]] = ()
 
     @classmethod
     def load(cls, stored: Mapping[str, str], reading: str) -> "Watermark":
@@ -51,21 +55,24 @@ class Watermark:
             order = str(known.get("order", ""))
             if known.get("reading") != reading:
                 return cls(order=order)
-            low = datetime.fromisoformat(known["low"]) if known.get("low") else None
+            low = known.get("low")
+            low = datetime.fromisoformat(low) if isinstance(low, str) else low
+            marks = [(str(at), int(last)) for at, last in known.get("marks", ())]
             seen = {date.fromisoformat(day): str(digest) for day, digest in known["seen"].items()}
         except (ValueError, KeyError, TypeError, AttributeError):
             return cls()
-        return cls(low, order, seen)
+        return cls(low, order, seen, marks)
 
     def dump(self, reading: str) -> dict[str, str]:
         """As a connector's state."""
         seen = dict(sorted(self.seen.items())[-_MOST_SEEN:])
-        known = {
+        known: dict[str, Any] = {
             "reading": reading,
-            "low": self.low.isoformat() if self.low else None,
+            "low": self.low.isoformat() if isinstance(self.low, datetime) else self.low,
             "order": self.order,
             "seen": {day.isoformat(): digest for day, digest in seen.items()},
         }
+        known |= {"marks": self.marks} if self.marks else {}
         return {_STATE: json.dumps(known, separators=(",", ":"))}
 
     def next_order(self, now: datetime) -> str:
@@ -83,37 +90,69 @@ class Watermark:
 
 def lowest(horizon: Horizon, overlap: timedelta) -> datetime | None:
     """Up to where no row can come any more; None: the watermark must stay."""
+    quiet = _quiet_before(horizon)
+    return None if quiet is None else quiet - overlap
+
+
+def lowest_id(horizon: Horizon, overlap: int, marks: Sequence[tuple[str, int]]) -> int | None:
+    """The greatest id up to which no row can come any more; None: the watermark must stay.
+
+    A sequence gives ids to transactions while they run. An id that was visible at a moment before
+    which every running transaction has ended is greater than all that are still to come below it.
+    The ids of transactions (xid) do not tell: one is given at the first write, after `nextval`.
+    """
+    quiet = _quiet_before(horizon)
+    ended = [last for at, last in marks if quiet and datetime.fromisoformat(at) <= quiet]
+    return max(ended) + 1 - overlap if ended else None
+
+
+def next_marks(
+    marks: Sequence[tuple[str, int]], at: datetime, last: int, low: Position | None
+) -> list[tuple[str, int]]:
+    """The marks with one more, without those that `low` has passed."""
+    known = [one for one in marks if not isinstance(low, int) or one[1] >= low]
+    if not known or known[-1][1] < last:
+        known.append((at.astimezone(UTC).isoformat(), last))
+    # Those in the middle only make the watermark finer.
+    return known if len(known) <= _MOST_MARKS else [known[0], *known[-_MOST_MARKS + 1 :]]
+
+
+def _quiet_before(horizon: Horizon) -> datetime | None:
+    """All transactions that began before this moment have ended; None: it is not known."""
     if horizon.is_held:
         return None
-    return min(horizon.now, horizon.oldest or horizon.now) - _UNSEEN - overlap
+    return min(horizon.now, horizon.oldest or horizon.now) - _UNSEEN
 
 
 def advanced(
-    before: datetime | None,
-    bound: datetime | None,
+    before: Position | None,
+    bound: Position | None,
     pending: PendingByPartition,
     left: Collection[date],
-) -> datetime | None:
+) -> Position | None:
     """The next `low`.
 
     Args:
         before: The present one.
-        bound: Of `lowest`.
+        bound: Of `lowest` or `lowest_id`.
         pending: Rows at or after `before`, by partition.
         left: Partitions whose rows are not captured.
     """
     if bound is None:
         return before
     firsts = [first for day in left if (first := pending[day].first) is not None]
-    after = min([bound, *firsts])
-    if after <= BEFORE_ALL:
+    positions: list[Any] = [bound, *firsts]  # All are times, or all are ids.
+    after: Position = min(positions)
+    if after == BEFORE_ALL:
         return before
-    return after if before is None else max(before, after)
+    return after if before is None or after > before else before  # type: ignore[operator]
 
 
 def united(parts: Collection[Pending]) -> Pending:
     """The rows of several days as those of one partition."""
-    firsts = [part.first for part in parts if part.first is not None]
+    firsts: list[Any] = [part.first for part in parts if part.first is not None]
+    lasts = [part.last for part in parts if part.last is not None]
     digests = sorted(part.digest for part in parts)
     digest = digests[0] if len(digests) == 1 else short_id(*digests)[:8]
-    return Pending(sum(part.rows for part in parts), min(firsts, default=None), digest)
+    rows = sum(part.rows for part in parts)
+    return Pending(rows, min(firsts, default=None), digest, max(lasts, default=None))
