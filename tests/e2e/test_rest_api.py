@@ -238,6 +238,12 @@ def test_a_day_that_changed_is_replaced_and_an_equal_one_is_stored_once(apis: Ap
     assert len(apis.processed("bank_branches")) == len(BRANCHES)
 
 
+def test_nothing_is_missing_or_stale(apis: Apis) -> None:
+    status = {name: one for name, one in apis.made.status().items() if "/bank_" in name}
+    assert len(status) == 6
+    assert [n for n, one in status.items() if one.missing or one.stale or one.held] == []
+
+
 def test_no_file_of_the_home_has_a_secret(apis: Apis) -> None:
     """The keys of both APIs are one text that nothing else has."""
     assert CLIENT_SECRET == KEY
