@@ -66,11 +66,6 @@ class ColumnProfile:
     quartiles: tuple[float, ...] = ()
     outliers: int = 0
 
-    @property
-    def null_share(self) -> float:
-        """Share of the rows without a value."""
-        return 1 - self.given / self.rows if self.rows else 0.0
-
 
 @dataclass(frozen=True)
 class EntityProfile:

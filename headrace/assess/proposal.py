@@ -91,9 +91,17 @@ class Proposal:
         found = {name: c.doubt for name, c in self.choices.items() if c.doubt}
         for name, rows in self.profile.misfits.items():
             if rows:
-                text = f"{rows} rows do not fit {self.columns[name]['type']}: they are quarantined"
+                text = (
+                    f"{counted(rows, 'row')} would be quarantined: no {self.columns[name]['type']}"
+                )
                 found[name] = f"{found[name]}; {text}" if name in found else text
         return found
+
+    def null_share(self, name: str) -> float:
+        """Share of the rows without a value; one that does not fit the type is a value."""
+        rows = self.profile.rows
+        missing = rows - self.profile.columns[name].given - self.profile.misfits.get(name, 0)
+        return missing / rows if rows else 0.0
 
     def as_config(self) -> dict[str, Any]:
         """The entity as its YAML holds it."""
@@ -115,6 +123,11 @@ class Proposal:
                 {"name": r.name, "expect": r.expect, "reason": r.reason} for r in active
             ]
         return config
+
+
+def counted(number: int, what: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def propose(spark: "SparkSession", connector: str, entity: FoundEntity, sample: Sample) -> Proposal:
@@ -301,8 +314,8 @@ def _propose_key(proposal: Proposal, sample: Sample) -> None:
     if key:
         proposal.key = (*key, *place)
         proposal.key_evidence = (
-            f"{repeated} rows agree with another one in every column; with the line, each counts. "
-            "If they are repetitions, drop the line from the key"
+            f"{counted(repeated, 'repeated row')}: with its line in the key, each counts; without "
+            f"{POSITION}, rows that agree in every column are one"
         )
         return
     proposal.key = (*ranked[:1], *place)

@@ -6,7 +6,7 @@ from html import escape
 
 from headrace.assess.name_words import is_identifier
 from headrace.assess.profile import ColumnProfile
-from headrace.assess.proposal import Proposal
+from headrace.assess.proposal import Proposal, counted
 from headrace.assess.sample_source import TableStatistics
 from headrace.assess.source_yaml import evidence_of
 
@@ -37,9 +37,9 @@ def anomalies(proposal: Proposal) -> Iterator[str]:
     profile = proposal.profile
     yield from proposal.found.problems
     for reason, count in profile.corrupt.items():
-        yield f"{count:,} corrupt records: {reason}"
+        yield f"{counted(count, 'corrupt record')}: {reason}"
     if profile.repeated:
-        yield f"{profile.repeated:,} rows agree with another one of their day in every column"
+        yield f"{counted(profile.repeated, 'repeated row')}: equal in every column within a day"
     for name, column in profile.columns.items():
         yield from (f"{name}: {what}" for what in _unusual_values(proposal, name, column))
     yield from _unusual_days(proposal)
@@ -53,9 +53,9 @@ def _unusual_values(proposal: Proposal, name: str, column: ColumnProfile) -> Ite
     elif column.distinct == 1 and column.rows > 1:
         yield "has the same value in each row that has one"
     if column.padded > _MUCH_PADDED * column.rows:
-        yield f"{column.padded:,} texts have blanks around them, which are dropped"
+        yield f"{counted(column.padded, 'text')} with blanks around, which are dropped"
     if column.outliers and not is_identifier(name):
-        yield f"{column.outliers:,} values lie far from the others"
+        yield f"{counted(column.outliers, 'value')} far from the others"
 
 
 def markdown_report(name: str, title: str, entities: Sequence[AssessedEntity]) -> str:
@@ -103,7 +103,7 @@ def _html_entity(entity: AssessedEntity) -> Iterator[str]:
         chart = _distribution(proposal, name, column)
         yield (
             f"<tr><td><code>{shown}</code></td><td>{kind}</td>"
-            f"<td>{_share(column.null_share)} {nulls}</td><td class='n'>{distinct}</td>"
+            f"<td>{_share(proposal.null_share(name))} {nulls}</td><td class='n'>{distinct}</td>"
             f"<td>{values}</td><td>{chart}</td></tr>"
         )
     yield "</table>"
@@ -123,7 +123,7 @@ def _facts(entity: AssessedEntity) -> Iterator[tuple[str, str]]:
     if statistics.rows is not None:
         yield "rows", f"{statistics.rows:,}"
     corrupt = sum(profile.corrupt.values())
-    yield "sample", f"{profile.rows:,} rows, {corrupt:,} corrupt records"
+    yield "sample", f"{counted(profile.rows, 'row')}, {counted(corrupt, 'corrupt record')}"
     yield "repeated rows", f"{profile.repeated:,}"
     yield "key", f"{', '.join(proposal.key)}: {proposal.key_evidence}"
     if proposal.event_time:
@@ -147,7 +147,7 @@ def _cells(proposal: Proposal, name: str) -> tuple[str, str, str, str, str]:
         values = ", ".join(f"{text} ({n:,})" for text, n in column.top[:5])
     else:
         values = evidence_of(proposal, name).partition(" different, ")[2]
-    return name, kind, f"{column.null_share:.1%}", f"{column.distinct:,}", values
+    return name, kind, f"{proposal.null_share(name):.1%}", f"{column.distinct:,}", values
 
 
 def _is_shown(proposal: Proposal, name: str) -> bool:

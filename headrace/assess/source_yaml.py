@@ -87,7 +87,8 @@ def evidence_of(proposal: Proposal, name: str) -> str:
     profile, choice = proposal.profile.columns[name], proposal.choices[name]
     if not profile.given:
         return "always NULL in the sample"
-    said = [f"{profile.null_share:.1%} NULL"] if profile.null_share else ["never NULL"]
+    share = proposal.null_share(name)
+    said = [f"{share:.1%} NULL" if share else "never NULL"]
     said.append(f"{profile.distinct:,} different")
     if name in proposal.personal:
         return ", ".join(said)

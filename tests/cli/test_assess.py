@@ -170,7 +170,9 @@ def test_slips_in_a_column_of_numbers_are_named_and_not_hidden(project: Path) ->
     rows = "".join(f"{n},2024-01-05 01:00:00,{'six' if n == 7 else n},ok\n" for n in range(1, 30))
     (landing / "sales-2024-01-05.csv").write_text(f"order,sold_at,amount,select\n{rows}")
     (written,) = run(landing)
-    assert "sales.amount: 1 rows do not fit decimal(12,2)" in " ".join(written.assessment.checks)
+    assert "sales.amount: 1 row would be quarantined: no decimal(12,2)" in " ".join(
+        written.assessment.checks
+    )
 
 
 def test_the_command_ends_without_a_word_but_its_own(project: Path) -> None:
