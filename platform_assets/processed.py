@@ -47,7 +47,7 @@ def build_processed_asset(
 
     @dg.asset(
         key=key,
-        deps=[raw_key(name)],
+        deps=[raw_key(name), *sorted({processed_key(lookup.entity) for lookup in entity.lookups})],
         partitions_def=partitions_of(lineage.grain, project.settings.partitions),
         backfill_policy=dg.BackfillPolicy.single_run(),
         io_manager_key="lake_io",
@@ -86,6 +86,10 @@ def build_processed_asset(
                 snapshots=audit,
                 source_order=uses.source_order if uses else (),
                 lineage_read=lineage_columns_read(project, name),
+                references={
+                    lookup.entity: lake.scan(PROCESSED, table_of(lookup.entity))
+                    for lookup in entity.lookups
+                },
             )
             published = recorder.built_from_other_inputs(plan)
             staged = step.stage(name_of(key), lake.scan(RAW, table_of(name), days), published)

@@ -88,6 +88,7 @@ TITLES = {
     "CsvFormat": "Format: csv",
     "ParquetFormat": "Format: parquet",
     "ColumnConfig": "Column",
+    "Lookup": "Lookup",
     "CalculatedColumn": "Calculated column",
     "RowRule": "Rule",
     "QualityConfig": "Quality",

@@ -70,10 +70,14 @@ def _condition_problems(project: Project) -> Iterator[tuple[str, str]]:
         # now, and in a run each step has the cluster analyse its own again.
         spark = connect(SessionSettings())
     entities = project.entities()
-    found = [
-        (f"sources/{path.name}", "", entity, conditions.entity_conditions(entity))
+    # With the types of looked-up columns, which `source.entities` lack.
+    declared_in = [
+        (f"sources/{path.name}", entities[f"{source.name}.{entity.name}"][1])
         for path, source in project.source_files.items()
         for entity in source.entities
+    ]
+    found = [
+        (file, "", entity, conditions.entity_conditions(entity)) for file, entity in declared_in
     ]
     found += [
         ("star.yaml", name, entities[name][1], conditions.dimension_conditions(dim))
@@ -87,10 +91,9 @@ def _condition_problems(project: Project) -> Iterator[tuple[str, str]]:
         schema = conditions.condition_schema(entity)
         for place, why in conditions.condition_faults(spark, schema, declared):
             faults.setdefault((file, place, why), []).append(name)
-    for path, source in project.source_files.items():
-        for entity in source.entities:
-            for place, why in calculation_faults(entity):
-                yield f"sources/{path.name}", f"{place}: {why}"
+    for file, entity in declared_in:
+        for place, why in calculation_faults(entity):
+            yield file, f"{place}: {why}"
     for (file, place, why), names in faults.items():
         # Entities are named if the condition is valid for other entities of the dimension.
         rows = f"for rows of {', '.join(names)}, " if len(names) < analyses[place] else ""

@@ -149,12 +149,12 @@ class ColumnConfig(StrictModel):
     @field_validator("default", mode="before")
     @classmethod
     def _as_text(cls, value: object) -> object:
-        return _text_of(value)
+        return text_of(value)
 
     @field_validator("null_texts", mode="before")
     @classmethod
     def _as_texts(cls, value: object) -> object:
-        return [_text_of(text) for text in value] if isinstance(value, list | tuple) else value
+        return [text_of(text) for text in value] if isinstance(value, list | tuple) else value
 
     @field_validator("source")
     @classmethod
@@ -245,7 +245,7 @@ class ColumnConfig(StrictModel):
             yield "default: is for a column that a file may lack: say optional, since or until"
         elif "\0" in self.default:
             yield "default: has a NUL character, which Postgres does not store"
-        elif not _is_one(self.type, self.default):
+        elif not is_value_of(self.type, self.default):
             yield f"default: '{self.default}' is not a {self.type}"
 
     def _time_problems(self) -> Iterator[str]:
@@ -280,14 +280,14 @@ def _pattern_meant(pattern: str) -> str | None:
     return meant if meant != pattern else None
 
 
-def _text_of(value: object) -> object:
+def text_of(value: object) -> object:
     """A scalar of YAML as text: without quotes, YAML reads 9999-12-31 as a date."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, int | float | date) else value
 
 
-def _is_one(type_name: str, text: str) -> bool:
+def is_value_of(type_name: str, text: str) -> bool:
     """Whether a text is a value of the type, as ISO writes it and the engine reads it."""
     if text != text.strip() or "_" in text:  # Python reads 1_000.
         return type_name == "string" and bool(text.strip())

@@ -27,7 +27,12 @@ def united_entity(dimension: DimensionConfig, entities: Sequence[EntityConfig]) 
         if name in taken
     )
     return first.model_copy(
-        update={"columns": united, "calculated": (), "key": tuple(dimension.natural_key.values())}
+        update={
+            "columns": united,
+            "calculated": (),
+            "lookups": (),
+            "key": tuple(dimension.natural_key.values()),
+        }
     )
 
 

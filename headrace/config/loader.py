@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from headrace.config.dimension_entities import united_entity
 from headrace.config.document import Document, Place, read_document, read_place, show_place
 from headrace.config.file_source import FileEntity
+from headrace.config.lookups import with_lookups
 from headrace.config.model import Secret, StrictModel, nearest
 from headrace.config.partition_grains import with_partitions
 from headrace.config.references import project_problems
@@ -69,7 +70,7 @@ class Project:
         sources = {f"{s.name}.{e.name}": s for s in self.sources for e in s.entities}
         declared = {f"{s.name}.{e.name}": s.owned(e) for s in self.sources for e in s.entities}
         dated = with_partitions(self.star, with_event_times(self.star, declared))
-        entities = with_joined_columns(self.star, dated)
+        entities = with_joined_columns(self.star, with_lookups(dated))
         return {name: (source, entities[name]) for name, source in sources.items()}
 
     def file_entities(self) -> dict[str, FileEntity]:
@@ -153,7 +154,7 @@ def load_project(environ: Mapping[str, str] = os.environ) -> Project:
     star = problems.collect(lambda: _load(folder / "star.yaml", StarConfig))
     problems.raise_if_any()
     entities = {f"{s.name}.{e.name}": e for s in sources.values() for e in s.entities}
-    star = with_fact_times(star, entities)
+    star = with_fact_times(star, with_lookups(entities))
     project = Project(home_folder(environ), folder, environment, settings, sources, star)
     lines = [
         located(folder / name, what) for name, what in project_problems(settings, star, sources)

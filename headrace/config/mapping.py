@@ -1,12 +1,18 @@
 """Models of the columns that a processed row has besides those of its source."""
 
 import re
-from typing import Self
+from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from headrace.config.columns import ColumnConfig, Form
-from headrace.config.model import ColumnName, StrictModel, TypeName
+from headrace.config.columns import ColumnConfig, Form, text_of
+from headrace.config.model import (
+    ColumnName,
+    EntityReference,
+    StrictModel,
+    TypeName,
+    unknown_name,
+)
 
 _TEXT = re.compile(r"'(?:[^'\\]|\\.)*'|\"[^\"]*\"")
 _WORD = re.compile(r"[A-Za-z_]\w*")
@@ -47,6 +53,56 @@ class CalculatedColumn(StrictModel):
             normalize=self.normalize,
             description=self.description,
         )
+
+
+class Lookup(StrictModel):
+    """Columns that are read from the row of a reference entity with the same key."""
+
+    entity: EntityReference = Field(
+        description="The reference entity, which has `partition: none` or undated files.",
+        examples=["shop.stores"],
+    )
+    match: dict[ColumnName, ColumnName] = Field(
+        min_length=1,
+        description="By column of this entity, the column of the reference entity that equals it: "
+        "all columns of the reference entity's key.",
+        examples=[{"store_id": "store_id"}],
+    )
+    columns: dict[ColumnName, ColumnName] = Field(
+        min_length=1,
+        description="By name of the new column, the column of the reference entity.",
+        examples=[{"store_region": "region"}],
+    )
+    missing: Literal["null", "quarantine", "default"] = Field(
+        "null",
+        description="Treatment of a row whose key is NULL or not among the reference entity's: "
+        "`null`, NULL in the new columns; `quarantine`; or `default`, the values of `default`.",
+    )
+    default: dict[ColumnName, str] = Field(
+        default_factory=dict,
+        description="With `missing: default`: the value of each new column, as of a column's "
+        "`default`.",
+        examples=[{"store_region": "unknown"}],
+    )
+
+    @field_validator("default", mode="before")
+    @classmethod
+    def _as_texts(cls, values: object) -> object:
+        return (
+            {name: text_of(value) for name, value in values.items()}
+            if isinstance(values, dict)
+            else values
+        )
+
+    @model_validator(mode="after")
+    def _defaults_fit(self) -> Self:
+        if self.missing != "default" and self.default:
+            raise ValueError("default: is for `missing: default`")
+        if self.missing == "default" and (lacking := sorted({*self.columns} - {*self.default})):
+            raise ValueError(f"default: lacks {', '.join(lacking)}")
+        if unknown := sorted({*self.default} - {*self.columns}):
+            raise ValueError(f"default: {unknown_name(unknown[0], self.columns)}")
+        return self
 
 
 def columns_named(condition: str, names: set[str]) -> list[str]:

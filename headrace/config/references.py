@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
+from headrace.config.lookups import lookup_problems, with_lookups
 from headrace.config.model import unknown_name
+from headrace.config.partition_grains import with_partitions
 from headrace.config.rest_connection import RestConnection
 from headrace.config.rest_source import RestSource
 from headrace.config.settings import PartitionSettings, Settings
@@ -33,7 +35,15 @@ def project_problems(
     """
     yield from _source_problems(sources)
     yield from _connection_problems(settings, sources)
-    entities = {f"{s.name}.{e.name}": e for s in sources.values() for e in s.entities}
+    declared = {f"{s.name}.{e.name}": e for s in sources.values() for e in s.entities}
+    entities = with_lookups(declared)
+    files = {
+        f"{source.name}.{entity.name}": f"sources/{path.name}"
+        for path, source in sources.items()
+        for entity in source.entities
+    }
+    for name, what in lookup_problems(with_partitions(star, entities)):
+        yield files[name], what
     for what in star_problems(star, entities):
         yield "star.yaml", what
     for what in target_problems(star):

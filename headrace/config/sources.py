@@ -7,6 +7,7 @@ from zoneinfo import available_timezones
 
 from pydantic import (
     Field,
+    PrivateAttr,
     SerializeAsAny,
     field_validator,
     model_validator,
@@ -14,7 +15,7 @@ from pydantic import (
 
 from headrace.config.columns import KEY_FORMS, TIMES, ColumnConfig, Form
 from headrace.config.extract import Extract
-from headrace.config.mapping import CalculatedColumn, columns_named
+from headrace.config.mapping import CalculatedColumn, Lookup, columns_named
 from headrace.config.model import (
     OWNERS_DESCRIPTION,
     TAGS_DESCRIPTION,
@@ -26,6 +27,7 @@ from headrace.config.model import (
     TagName,
     TagValue,
     did_you_mean,
+    unknown_name,
 )
 from headrace.grain import Grain
 from headrace.schema import Column, TableSchema
@@ -131,6 +133,11 @@ class EntityConfig(StrictModel):
         examples=["Europe/Berlin"],
     )
     columns: tuple[ColumnConfig, ...] = Field(min_length=1, description="Its columns.")
+    lookups: tuple[Lookup, ...] = Field(
+        (),
+        description="Columns that are looked up in reference entities. Calculated columns, rules "
+        "and the star use them like columns of the source; `where`, `key` and `event_time` do not.",
+    )
     calculated: tuple[CalculatedColumn, ...] = Field(
         (),
         description="Columns that are calculated from the others, in this order. Rules and the "
@@ -149,6 +156,7 @@ class EntityConfig(StrictModel):
     owners: tuple[Owner, ...] = Field(
         (), description=f"{OWNERS_DESCRIPTION} By default the source's."
     )
+    _looked_up: dict[str, ColumnConfig] = PrivateAttr(default_factory=dict)
     tags: dict[TagName, TagValue] = Field(
         default_factory=dict, description=f"{TAGS_DESCRIPTION} Besides the source's."
     )
@@ -198,17 +206,26 @@ class EntityConfig(StrictModel):
 
     @model_validator(mode="after")
     def _added_columns_fit(self) -> Self:
-        names = [column.name for column in self.columns]
-        for i, column in enumerate(self.calculated):
-            if column.name in names:
-                raise ValueError(f"calculated[{i}].name: '{column.name}' is declared twice")
-            names.append(column.name)
-        added = {column.name for column in self.added_columns}
-        if named := columns_named(self.where or "", added):
+        names = {column.name for column in self.columns}
+        added = [
+            (f"lookups[{i}].columns", name)
+            for i, lookup in enumerate(self.lookups)
+            for name in lookup.columns
+        ]
+        added += [(f"calculated[{i}].name", c.name) for i, c in enumerate(self.calculated)]
+        for i, lookup in enumerate(self.lookups):
+            for name in lookup.match:
+                if name not in names:
+                    raise ValueError(f"lookups[{i}].match: {unknown_name(name, sorted(names))}")
+        if named := columns_named(self.where or "", {name for _, name in added}):
             raise ValueError(
                 f"where: '{named[0]}' is calculated for rows that the condition keeps: use columns "
                 "of the source"
             )
+        for place, name in added:
+            if name in names:
+                raise ValueError(f"{place}: '{name}' is declared twice")
+            names.add(name)
         return self
 
     @model_validator(mode="after")
@@ -298,7 +315,19 @@ class EntityConfig(StrictModel):
     @property
     def added_columns(self) -> tuple[ColumnConfig, ...]:
         """The columns of a processed row that are not in its source."""
-        return tuple(column.as_column() for column in self.calculated)
+        return (*self.looked_up, *(column.as_column() for column in self.calculated))
+
+    @property
+    def looked_up(self) -> tuple[ColumnConfig, ...]:
+        """The columns of `lookups`; none before `resolved` has given their types."""
+        names = (name for lookup in self.lookups for name in lookup.columns)
+        return tuple(self._looked_up[name] for name in names if name in self._looked_up)
+
+    def resolved(self, looked_up: Mapping[str, ColumnConfig]) -> Self:
+        """The entity with the declarations of its looked-up columns, by name."""
+        found = self.model_copy()
+        found._looked_up = dict(looked_up)  # noqa: SLF001  # of a copy of itself
+        return found
 
     @property
     def processed_columns(self) -> tuple[ColumnConfig, ...]:
@@ -320,12 +349,12 @@ class EntityConfig(StrictModel):
                 return column
             return column.model_copy(update={"normalize": KEY_FORMS})
 
-        return self.model_copy(
-            update={
-                "columns": tuple(map(normalized, self.columns)),
-                "calculated": tuple(map(normalized, self.calculated)),
-            }
-        )
+        changed = {
+            "columns": tuple(map(normalized, self.columns)),
+            "calculated": tuple(map(normalized, self.calculated)),
+        }
+        looked_up = {name: normalized(column) for name, column in self._looked_up.items()}
+        return self.model_copy(update=changed).resolved(looked_up)
 
     def processed_column(self, name: str) -> Column:
         """The column called `name` as processed: a declared one, or one of PLACE.

@@ -22,6 +22,8 @@ class AssetLineage:
         inputs: Assets whose partition of the same day is read and must be published. An input with
             a longer grain is read only on the first day of its partitions.
         optional_inputs: Assets whose partition of the same day is read if it is published.
+        lookups: Assets that are read as of the end of this asset's partition: all partitions that
+            begin before it, or the first one. The last of these must be published.
         gates: Assets that are read as whole tables, and must have published every partition that
             begins within this asset's partition or contains its first day.
         inferring: The gates that infer members from this asset's inputs: they must have read the
@@ -29,7 +31,7 @@ class AssetLineage:
         table_inputs: Assets that are read as whole tables: a change may affect any day.
         is_partitioned: False for an asset that has one state.
         grain: Grain of its partitions; a partition is named by its first day.
-        grains: Grain of each input or gate that differs from `grain`.
+        grains: Grain of each input, lookup or gate that differs from `grain`.
         retained_from: Retention has dropped all days before; None without retention.
     """
 
@@ -37,6 +39,7 @@ class AssetLineage:
     code_version: str
     inputs: tuple[str, ...] = ()
     optional_inputs: tuple[str, ...] = ()
+    lookups: tuple[str, ...] = ()
     gates: tuple[str, ...] = ()
     inferring: tuple[str, ...] = ()
     table_inputs: tuple[str, ...] = ()

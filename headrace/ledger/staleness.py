@@ -11,11 +11,11 @@ reads an input only on the first day of the input's partition.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 from headrace.config.settings import PartitionSettings
 from headrace.grain import WHOLE, Grain
-from headrace.ledger.build_plan import AssetLineage, Gate, Inputs
+from headrace.ledger.build_plan import AssetLineage, Gate, Inputs, content_id
 from headrace.ledger.ledger import Ledger
 from headrace.ledger.records import PartitionState
 
@@ -49,9 +49,10 @@ def read_states(
     ledger: Ledger, lineage: AssetLineage, days: Collection[date] | None = None
 ) -> dict[str, Mapping[date | None, PartitionState]]:
     """The states that the rule needs: those of the asset, its inputs and its gates."""
-    names = dict.fromkeys((lineage.name, *lineage.read, *lineage.gates))
+    names = dict.fromkeys((lineage.name, *lineage.read, *lineage.lookups, *lineage.gates))
     # Partitions of a gate with another grain begin on other days: read all of them.
     others = {name for name in lineage.gates if lineage.grain_of(name) != lineage.grain}
+    others |= {*lineage.lookups}
     return {name: ledger.states(name, None if name in others else days) for name in names}
 
 
@@ -70,10 +71,13 @@ def gate(lineage: AssetLineage, states: States, days: Collection[date]) -> Gate:
 
 def read_stale(ledger: Ledger, lineage: AssetLineage) -> list[StalePartition]:
     """The stale partitions of an asset; reads only days that may be stale."""
-    days = ledger.candidate_partitions(lineage.name, lineage.read, lineage.code_version)
-    if lineage.is_partitioned and not days:
-        return []
-    states = read_states(ledger, lineage, days if lineage.is_partitioned else None)
+    days: Collection[date] | None = None
+    # A partition of a lookup concerns all later days: read all of them.
+    if lineage.is_partitioned and not lineage.lookups:
+        days = ledger.candidate_partitions(lineage.name, lineage.read, lineage.code_version)
+        if not days:
+            return []
+    states = read_states(ledger, lineage, days)
     return stale_partitions(lineage, states, ledger.dead_runs())
 
 
@@ -165,7 +169,12 @@ def _state_of(
     why, changed = _why_stale(lineage, own, _versions(lineage, states, day))
     if why is None:
         return None
-    above = (states.get(name, _NEVER).get(day) for name in changed)
+    above = [states.get(name, _NEVER).get(day) for name in changed]
+    above += [
+        states[name][_read_as_of(lineage, states[name], day)[-1]]
+        for name in changed
+        if name in lineage.lookups
+    ]
     runs = frozenset(s.published_run_id for s in above if s and s.published_run_id)
     return StalePartition(lineage.name, day, why, runs, waits=_waits(lineage, own))
 
@@ -187,7 +196,8 @@ def _why_stale(
         return ("waits for its file" if waits else "a retry may succeed"), lineage.read
     if lineage.code_version != (own.published_code_version if is_published else own.code_version):
         return "its code_version changed", ()
-    changed = [name for name in lineage.read if read.get(name) != now.get(name)]
+    inputs = (*lineage.read, *lineage.lookups)
+    changed = [name for name in inputs if read.get(name) != now.get(name)]
     return (f"{', '.join(changed)} has other content" if changed else None), changed
 
 
@@ -204,10 +214,24 @@ def _why_shut(lineage: AssetLineage, states: States, day: date | None) -> str | 
             continue
         if why := _why_unread(name, grain, day, state):
             return why
-    for name in lineage.gates:
-        if why := _why_closed(lineage, name, states.get(name, _NEVER), day):
-            return why
-    return _why_behind(lineage, states, day)
+    closed = (
+        *(_why_unknown(lineage, name, states.get(name, _NEVER), day) for name in lineage.lookups),
+        *(_why_closed(lineage, name, states.get(name, _NEVER), day) for name in lineage.gates),
+    )
+    return next(filter(None, closed), None) or _why_behind(lineage, states, day)
+
+
+def _why_unknown(
+    lineage: AssetLineage,
+    name: str,
+    known: Mapping[date | None, PartitionState],
+    day: date | None,
+) -> str | None:
+    """Why the state of a lookup as of a partition's end cannot be read."""
+    begun = _read_as_of(lineage, known, day)
+    if not begun:
+        return f"{name} was never built"
+    return _why_unread(name, lineage.grain_of(name), begun[-1], known[begun[-1]])
 
 
 def _why_behind(lineage: AssetLineage, states: States, day: date | None) -> str | None:
@@ -267,7 +291,26 @@ def _label(grain: Grain, day: date | None) -> str:
 
 def _versions(lineage: AssetLineage, states: States, day: date | None) -> dict[str, str]:
     found = ((name, states.get(name, _NEVER).get(day)) for name in lineage.read)
-    return {name: s.data_version for name, s in found if s and s.data_version is not None}
+    versions = {name: s.data_version for name, s in found if s and s.data_version is not None}
+    for name in lineage.lookups:
+        known = states.get(name, _NEVER)
+        read = [f"{d} {known[d].data_version}" for d in _read_as_of(lineage, known, day)]
+        versions[name] = content_id(*read)
+    return versions
+
+
+def _read_as_of(
+    lineage: AssetLineage, known: Mapping[date | None, PartitionState], day: date | None
+) -> list[date]:
+    """The partitions of a lookup that a partition reads: all that begin before its end.
+
+    The first partition with rows is read by all earlier days, too.
+    """
+    partitions = sorted(partition for partition in known if partition is not None)
+    end = date.max if day is None else lineage.grain.end_of(day)
+    with_rows = [one for one in partitions if known[one].published_rows]
+    last = max(end, with_rows[0] + timedelta(days=1)) if with_rows else end
+    return [one for one in partitions if one < last] or partitions[:1]
 
 
 def _as_words(state: PartitionState) -> str:

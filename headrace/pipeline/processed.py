@@ -36,7 +36,11 @@ from headrace.standardize.deduplication import latest_rows, repeated_keys, witho
 from headrace.standardize.good_rows import good_rows, left_out_rows
 from headrace.standardize.quarantine import quarantined_rows
 from headrace.standardize.schemas import RunStamp, processed_schema, quarantine_schema
-from headrace.standardize.typed_columns import rounded_values, unstorable_values
+from headrace.standardize.typed_columns import (
+    rounded_values,
+    unstorable_values,
+    with_references,
+)
 
 # Values of a type that Postgres cannot store.
 _UNSTORABLE = {
@@ -110,6 +114,7 @@ class ProcessedStep:
         source_order: Columns by whose order the last row of a key wins, before its place does.
         lineage_read: The lineage columns that the star reads; with `_delivery_order` among them,
             a day's content depends on the order of its files.
+        references: By `source.entity`, the processed rows that the entity looks up.
     """
 
     spark: SparkSession
@@ -121,6 +126,7 @@ class ProcessedStep:
     snapshots: SnapshotAudit | None = None
     source_order: Sequence[str] = ()
     lineage_read: Sequence[str] = ()
+    references: Mapping[str, LakeScan] = field(default_factory=dict)
 
     def stage(
         self, asset: str, raw: LakeScan, published: Mapping[date, PartitionState] = _NONE
@@ -400,7 +406,9 @@ class ProcessedStep:
 
     def _read_raw(self, files: _Files) -> DataFrame:
         paths = [file.path for some in files.values() for file in some]
-        return self._read(paths, raw_schema(self.entity))
+        rows = self._read(paths, raw_schema(self.entity))
+        frames = {name: scan.frame(self.spark) for name, scan in self.references.items()}
+        return with_references(rows, self.entity, frames)
 
     def _write_rows(self, rows: DataFrame, rows_a_day: float) -> dict[date, StagedPartition]:
         token = new_token()

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from headrace.config.loader import Project
+from headrace.config.lookups import in_lookup_order
 from headrace.config.settings import PartitionSettings
 from headrace.config.star import DimensionConfig, FactConfig
 from headrace.grain import Grain, finest
@@ -41,8 +42,15 @@ def processed_lineage(project: Project, name: str) -> AssetLineage:
     # The star's use of an entity affects its rows, and the checks that hold a day.
     uses = project.star.uses_of(name)
     version = code_version(entity, *([uses] if uses else []))
+    lookups = {f"{PROCESSED}/{table_of(one.entity)}": one.entity for one in entity.lookups}
+    entities = project.entities() if lookups else {}
     return AssetLineage(
-        f"{PROCESSED}/{table}", version, inputs=(f"{RAW}/{table}",), grain=entity.grain
+        f"{PROCESSED}/{table}",
+        version,
+        inputs=(f"{RAW}/{table}",),
+        lookups=tuple(lookups),
+        grain=entity.grain,
+        grains={asset: entities[one][1].grain for asset, one in lookups.items()},
     )
 
 
@@ -196,9 +204,10 @@ def project_lineage(project: Project, manifest: Mapping[str, Any]) -> dict[str, 
         project: The configuration.
         manifest: dbt's parsed manifest.
     """
+    entities = {name: entity for name, (_, entity) in project.entities().items()}
     found: Iterable[AssetLineage] = (
         *(raw_lineage(project, name) for name in project.entities()),
-        *(processed_lineage(project, name) for name in project.entities()),
+        *(processed_lineage(project, name) for name in in_lookup_order(entities)),
         *(dimension_lineage(project, config) for config in project.star.dimensions),
         calendar_lineage(project),
         *(fact_lineage(project, config) for config in project.star.facts),

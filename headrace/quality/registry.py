@@ -103,6 +103,12 @@ FAILED_CALCULATION = _row_check(
     "{column}: a text that cannot be cast",
     "{column}: a result out of range",
 )
+MISSING_REFERENCE = _row_check(
+    "missing_reference",
+    "processed",
+    "A lookup with `missing: quarantine` finds no row of the reference entity.",
+    "{column}: not in {entity}",
+)
 MISPLACED_ROW = _row_check(
     "misplaced_row",
     "processed",
@@ -199,7 +205,7 @@ PUBLISHED_WHOLE = Check(
 
 CHECKS = (
     *(MALFORMED_RECORD, NOT_A_ROW, UNREADABLE_VALUE, SURPLUS_PLACES, MISSING_VALUE),
-    *(FAILED_CALCULATION, MISPLACED_ROW, DECLARED_RULE),
+    *(MISSING_REFERENCE, FAILED_CALCULATION, MISPLACED_ROW, DECLARED_RULE),
     *(ROW_BALANCE, ROW_COUNT, QUARANTINED_SHARE, NOT_NULL, UNIQUE_NATURAL_KEY, VANISHED_MEMBERS),
     *(UNIQUE_SURROGATE_KEY, ONE_CURRENT_VERSION),
     *(SAME_TOTALS, FACT_NOT_NULL, ONE_ROW_A_KEY, PUBLISHED_WHOLE),

@@ -76,7 +76,7 @@ def require_valid_calculations(entity: EntityConfig) -> None:
 
 
 def _source_types(entity: EntityConfig) -> dict[str, str]:
-    types = {column.name: column.type for column in (*entity.columns, *LINEAGE)}
+    types = {column.name: column.type for column in (*entity.columns, *entity.looked_up, *LINEAGE)}
     return types | {PARTITION_COLUMN: "date"}
 
 

@@ -9,11 +9,13 @@ from headrace.config.columns import ColumnConfig
 from headrace.config.sources import EntityConfig
 from headrace.engine import functions as parse
 from headrace.engine.times import day_of
+from headrace.engine.types import sql_type
 from headrace.grain import Grain
 from headrace.quality import registry
 from headrace.quality.rules import Objection, any_holds, declared_objections, reasons
 from headrace.schema import PARTITION_COLUMN
 from headrace.standardize.calculated_columns import FAULTS, fault_column, with_calculated
+from headrace.standardize.looked_up_columns import missing_references
 from headrace.standardize.schemas import RunStamp, audit_columns, lineage_columns
 from headrace.standardize.typed_columns import (
     captured_text,
@@ -48,6 +50,8 @@ def typed_values(quarantined: DataFrame, names: Sequence[str], entity: EntityCon
         for column in entity.columns
         if entity.calculated or column.name in names
     ]
+    # Quarantined rows are not looked up again.
+    typed += [F.lit(None).cast(sql_type(c.type)).alias(c.name) for c in entity.looked_up]
     rows = quarantined.select(*typed, *lineage_columns(), PARTITION_COLUMN)
     return with_calculated(rows, entity).select(*names, PARTITION_COLUMN)
 
@@ -79,7 +83,11 @@ def is_good(entity: EntityConfig) -> Column:
             good = good & value.isNotNull()
         elif column.type != "string":
             good = good & (value.isNotNull() | ~is_given(column))
-    objections = [*_failed_calculations(entity), *_wrong_day(entity)]
+    objections = [
+        *missing_references(entity),
+        *_failed_calculations(entity),
+        *_wrong_day(entity),
+    ]
     return good & ~any_holds([*objections, *declared_objections(entity.rules)])
 
 
@@ -96,7 +104,7 @@ def _objections(entity: EntityConfig) -> list[Objection]:
                 absent = absent & ~is_absent_column(column)
             reason = registry.MISSING_VALUE.reason(column=column.name)
             found.append(Objection(registry.MISSING_VALUE, reason, absent))
-    found += _failed_calculations(entity)
+    found += [*missing_references(entity), *_failed_calculations(entity)]
     return [*found, *_wrong_day(entity), *declared_objections(entity.rules)]
 
 

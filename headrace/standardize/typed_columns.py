@@ -1,6 +1,6 @@
 """Typing of captured text: one expression a column, its default, and counts of inexact values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -13,6 +13,7 @@ from headrace.engine.times import day_of
 from headrace.grain import Grain
 from headrace.schema import PARTITION_COLUMN
 from headrace.standardize.calculated_columns import fault_columns, with_calculated
+from headrace.standardize.looked_up_columns import found_columns, with_looked_up
 from headrace.standardize.schemas import lineage_columns
 from headrace.warehouse import identifiers
 
@@ -32,7 +33,8 @@ def typed_where(
         condition: May read typed columns, `is_given`, `is_absent_column` and `more`.
         more: Further columns to compute.
     """
-    carried = [*map(F.col, _CORRUPT), *lineage_columns(), F.col(PARTITION_COLUMN)]
+    looked_up = [*(column.name for column in entity.looked_up), *found_columns(entity)]
+    carried = [*map(F.col, (*_CORRUPT, *looked_up)), *lineage_columns(), F.col(PARTITION_COLUMN)]
     columns = [*_typed_columns(entity), *more, *carried]
     if not entity.calculated:
         return parse.select_where(raw, columns, condition)
@@ -44,7 +46,22 @@ def helper_columns(entity: EntityConfig) -> list[str]:
     """Columns of `typed_where` that only conditions read."""
     given = [_GIVEN + column.name for column in entity.columns if column.type != "string"]
     absent = [_ABSENT + column.name for column in conditionally_required(entity)]
-    return [*given, *absent, *fault_columns(entity)]
+    return [*given, *absent, *found_columns(entity), *fault_columns(entity)]
+
+
+def with_references(
+    raw: DataFrame, entity: EntityConfig, references: Mapping[str, DataFrame]
+) -> DataFrame:
+    """Captured rows with the columns that the entity looks up in reference entities.
+
+    Args:
+        raw: Captured rows.
+        entity: Its lookups.
+        references: By `source.entity`, the processed rows of a reference entity.
+    """
+    matched = dict.fromkeys(name for lookup in entity.lookups for name in lookup.match)
+    keys = {name: typed_value(entity.column(name), entity) for name in matched}
+    return with_looked_up(raw, entity, references, keys)
 
 
 def is_given(column: ColumnConfig) -> Column:
