@@ -199,7 +199,7 @@ class RestClient:
     def _document(self, reply: Reply) -> Any:
         if _HTML.match(reply.body):
             raise SourceRejectedError(
-                f"{reply.url} answered HTML, not JSON: most often a login or an error page",
+                f"{reply.url} answered HTML or XML, not JSON: most often a login or an error page",
                 fix=f"correct connections.{self.name}.url and auth, or the entity's path",
             )
         text = self._text(reply)
@@ -207,7 +207,7 @@ class RestClient:
             return json.loads(text, parse_float=Decimal)
         except json.JSONDecodeError as error:
             raise self._no_json(reply, text, error) from None
-        except (ValueError, RecursionError) as error:
+        except (ValueError, ArithmeticError, RecursionError) as error:
             raise SourceRejectedError(
                 f"{reply.url}: the answer has numbers of thousands of digits, or is nested too "
                 f"deeply ({type(error).__name__})",
@@ -220,7 +220,7 @@ class RestClient:
         except UnicodeDecodeError as error:
             # Last, since servers declare ISO-8859-1, which fits all bytes, and send UTF-8.
             declared = _encoding(reply.headers)
-            with suppress(UnicodeDecodeError):
+            with suppress(UnicodeDecodeError, LookupError):
                 if declared is not None:
                     return reply.body.decode(declared)
             raise SourceRejectedError(

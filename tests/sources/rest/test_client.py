@@ -192,7 +192,7 @@ def test_retry_after_is_seconds_or_an_http_date(text: str | None, seconds: float
     [
         (
             Answer(b"<!DOCTYPE html><html>please log in</html>"),
-            "answered HTML, not JSON",
+            "answered HTML or XML, not JSON",
             "connections.shop.url and auth",
         ),
         (Answer(b'{"a": nonsense}'), "no JSON at line 1 column 7 of 15 bytes", "entity's path"),
@@ -202,6 +202,7 @@ def test_retry_after_is_seconds_or_an_http_date(text: str | None, seconds: float
         (Answer(b'{"a": "\xe4"}'), "byte 7 of the answer is no UTF-8", "UTF-8"),
         (Answer(b"[" * 100_000), "nested too deeply", "path"),
         (Answer(b"9" * 5000), "thousands of digits", "path"),
+        (Answer(b"1e9999999999999999999"), "thousands of digits", "path"),
         (Answer(b'"' + b"x" * 300_000), "larger than 200000 bytes", "max_response_bytes"),
         (Answer({}, 404), "404 Not Found", "entity's path"),
         (Answer({}, 403), "403 Forbidden: the credentials lack", "granted"),
@@ -225,6 +226,7 @@ def test_an_answer_that_is_no_document_is_named_with_a_remedy(
         ("", b'"K\xc3\xb6ln"'),
         ("; charset=ISO-8859-1", b'"K\xc3\xb6ln"'),  # As many servers declare of UTF-8.
         ("; charset=ISO-8859-1", b'"K\xf6ln"'),
+        ("; charset=hex", b'"K\xc3\xb6ln"'),
         ("; charset=nonsense", b'\xef\xbb\xbf"K\xc3\xb6ln"'),
     ],
 )
