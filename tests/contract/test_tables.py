@@ -1,13 +1,18 @@
 """Tables of databases: full and watermark captures, over a real server."""
 
+import threading
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import pyarrow as pa
 import pytest
 
 from headrace.raw.capture import CapturedWindow, raw_schema
+from headrace.sources.postgres.database import PostgresRelation
+from headrace.sources.tables.database import Selection
 from tests.contract.tables import DAY, NEXT, Table, connector_of
 
 CHANGING = "create table {} (id bigint primary key, name text, sold_on date, at timestamptz)"
@@ -76,6 +81,25 @@ def test_a_full_capture_replaces_what_a_partition_held(table: Table) -> None:
     table.write("delete from {table}")
     assert table.capture(DAY, NEXT).rows == {DAY: 0, NEXT: 0}
     assert table.rows() == []
+
+
+def test_the_days_of_a_full_capture_are_of_one_moment(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, moved = PostgresRelation.read, threading.Event()
+
+    def slowly(self: PostgresRelation, selection: Selection) -> Iterator[pa.RecordBatch]:
+        is_first = (selection.days or ())[0][0] == DAY
+        if not is_first:
+            moved.wait(5)
+        yield from read(self, selection)
+        # To the day that was read before: captured from two snapshots, the row is in neither.
+        if is_first:
+            table.write("update {table} set sold_on = '2017-01-01' where id = 4")
+            moved.set()
+
+    monkeypatch.setattr(PostgresRelation, "read", slowly)
+    assert table.capture(DAY, NEXT).rows == {DAY: 3, NEXT: 1}
 
 
 def test_rows_without_a_day_belong_to_the_first_partition(table: Table) -> None:

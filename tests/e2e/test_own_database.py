@@ -33,7 +33,8 @@ create table orders (
     order_id bigint primary key, customer_id int, ordered_at timestamptz, amount numeric(12, 2),
     tags text[], updated_at timestamptz default now()
 );
-insert into customers (customer_id, name, town) values (1, 'Ada', 'Ulm'), (2, 'Ben', 'Kiel');
+insert into customers (customer_id, name, town) values (1, 'Ada', 'Ulm'), (2, 'Ben', 'Kiel'),
+    (3, 'Cid', 'Bonn');
 insert into orders (order_id, customer_id, ordered_at, amount, tags)
 select n, 1 + n % 2, timestamptz '2017-01-01 10:00+00' + n % 3 * interval '1 day', n * 1.5, '{a,b}'
 from generate_series(1, 9) as n;
@@ -81,6 +82,7 @@ _STAR = {
             "entity": "shop.customers",
             "natural_key": {"customer": "customer_id"},
             "attributes": {"name": "name", "town": "town"},
+            "full_snapshot": True,
         },
     ],
     "facts": [
@@ -195,6 +197,14 @@ def test_changed_rows_reach_the_warehouse(shop: Shop) -> None:
     assert len(orders) == 9
     towns = shop.made.sql("select town from warehouse.dim_customer where customer = 2")
     assert {town for (town,) in towns} >= {"Bonn"}
+
+
+def test_a_row_that_is_gone_from_a_whole_table_is_a_deleted_member(shop: Shop) -> None:
+    members = "select is_current from warehouse.dim_customer where customer = 3"
+    assert shop.made.sql(members) == [(True,)]
+    shop.write("delete from customers where customer_id = 3")
+    assert shop.backfill().exit_code == 0
+    assert shop.made.sql(members) == [(False,)]
 
 
 def test_new_rows_are_pending_and_a_run_of_what_is_stale_captures_them(shop: Shop) -> None:

@@ -134,12 +134,11 @@ class TableConnector:
     def _plan_full(self, days: Sequence[date], run: CaptureRun) -> CapturePlan:
         """Whole partitions: each capture replaces what they held."""
         calendar = _Calendar(self.entity.grain, run.partitions)
-        units = []
-        for some in _halves(days):
-            selection = self._selection(some, calendar, None, is_sorted=True)
-            read = self._object(selection, run, _order(run.captured_at), "")
-            units.append(ReadUnit(tuple(some), (read,), self.entity.extract.partition_by))
-        return CapturePlan(tuple(units))
+        selection = self._selection(days, calendar, None, is_sorted=True)
+        read = self._object(selection, run, _order(run.captured_at), "")
+        # One unit, so one snapshot: of two, a row that moves between days could be in neither.
+        unit = ReadUnit(tuple(days), (read,), self.entity.extract.partition_by)
+        return CapturePlan((unit,) if days else ())
 
     def _plan_watermark(
         self,
