@@ -34,6 +34,8 @@ _USED_BY = {
     "round": ("decimal", *TIMES),
     "formats": TIMES,
     "pivot": TIMES,
+    "ambiguous": ("timestamptz",),
+    "nonexistent": ("timestamptz",),
     "normalize": ("string",),
 }
 # The letters of our patterns for strftime's codes, and for those of Postgres, Oracle and moment.js.
@@ -113,6 +115,16 @@ class ColumnConfig(StrictModel):
         "the row is quarantined (trailing zeros do not count: 1.500 fits decimal(12,2)). `half_up` "
         "rounds a decimal, half a unit of the last place away from zero; `down` truncates a time "
         "to microseconds. Values that change are counted (`values_rounded`).",
+    )
+    ambiguous: Literal["earlier", "later", "quarantine"] = Field(
+        "earlier",
+        description="The instant of a local time that occurs twice, where clocks are put back: the "
+        "earlier or the later one; or the row is quarantined.",
+    )
+    nonexistent: Literal["quarantine", "shift_forward"] = Field(
+        "quarantine",
+        description="Treatment of a local time that does not occur, where clocks are put forward: "
+        "the row is quarantined, or the time is shifted by as much as the clocks.",
     )
     decimal_mark: Literal[".", ","] | None = Field(
         None,

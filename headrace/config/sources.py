@@ -229,6 +229,17 @@ class EntityConfig(StrictModel):
         return self
 
     @model_validator(mode="after")
+    def _clock_changes_have_a_zone(self) -> Self:
+        for i, column in enumerate(self.columns):
+            declared = {"ambiguous", "nonexistent"} & column.model_fields_set
+            if declared and self.timezone is None:
+                raise ValueError(
+                    f"columns[{i}].{min(declared)}: is for local times: declare the entity's "
+                    "`timezone`"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _rules_once(self) -> Self:
         rules = [rule.name for rule in self.rules]
         if again := _second(rules):

@@ -27,7 +27,12 @@ from headrace.engine.numbers import (
     plain_number,
 )
 from headrace.engine.time_patterns import compile_patterns
-from headrace.engine.times import instant_of_local, time_of_text
+from headrace.engine.times import (
+    USUAL_CHANGES,
+    ClockChanges,
+    instant_of_local,
+    time_of_text,
+)
 from headrace.engine.types import sql_type
 from headrace.errors import ConfigError
 from headrace.schema import arrow_type, decimal_parts
@@ -60,6 +65,14 @@ class ParseOptions(Protocol):
     @property
     def round(self) -> Literal["half_up", "down"] | None:
         """How to treat more places than the type has; None: the value does not parse."""
+
+    @property
+    def ambiguous(self) -> Literal["earlier", "later", "quarantine"]:
+        """See ClockChanges, as for the next one."""
+
+    @property
+    def nonexistent(self) -> Literal["quarantine", "shift_forward"]:
+        """The instant of a local time that clocks never show."""
 
     @property
     def decimal_mark(self) -> Literal[".", ","] | None:
@@ -109,7 +122,8 @@ def parse_time_as(declared: ParseOptions, column: Column, timezone: str | None =
         case "date":
             return parse_date(column, formats, pivot=pivot, cuts=cuts)
         case "timestamptz":
-            return parse_instant(column, formats, timezone, pivot=pivot, cuts=cuts)
+            changes = ClockChanges(declared.ambiguous, declared.nonexistent)
+            return parse_instant(column, formats, timezone, pivot=pivot, cuts=cuts, changes=changes)
         case _:
             return parse_timestamp(column, formats, pivot=pivot, cuts=cuts)
 
@@ -272,10 +286,11 @@ def parse_instant(
     *,
     pivot: int | None = None,
     cuts: bool = False,
+    changes: ClockChanges = USUAL_CHANGES,
 ) -> Column:
     """An instant by the first pattern that matches, or ISO 8601; else like `parse_timestamp`.
 
-    Text without an offset is local time of `timezone`, and NULL in the gap of a clock change.
+    Text without an offset is local time of `timezone`; `changes` applies where clocks change.
     """
     given = tuple(formats) or time_patterns.ISO_TIMESTAMPTZ
     patterns = compile_patterns(given, zone=True, pivot=pivot, cuts=cuts)
@@ -286,7 +301,8 @@ def parse_instant(
     local = [pattern for pattern in patterns if pattern not in zoned]
     found = [time_of_text(text, zoned, "timestamptz")] if zoned else []
     if local:
-        found.append(instant_of_local(time_of_text(text, local, "timestamp"), timezone))
+        wall_clock = time_of_text(text, local, "timestamp")
+        found.append(instant_of_local(wall_clock, timezone, changes))
     return F.coalesce(*found)
 
 
@@ -360,6 +376,8 @@ class _DefaultOptions:
     formats: tuple[str, ...] = ()
     pivot: int | None = None
     round: Literal["half_up", "down"] | None = "half_up"
+    ambiguous: Literal["earlier", "later", "quarantine"] = "earlier"
+    nonexistent: Literal["quarantine", "shift_forward"] = "quarantine"
     decimal_mark: Literal[".", ","] | None = None
     group_sizes: tuple[int, ...] = (3,)
     grouping = currency = ""

@@ -1,7 +1,9 @@
 """Parses dates and times by pattern into ISO order, and converts local times to UTC."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
+from typing import Literal
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
@@ -11,13 +13,65 @@ from headrace.engine.types import sql_type
 
 # The last year that every reader of the tables supports.
 _LAST_YEAR = 9999
+_DAY_MICROS = 86_400_000_000
 
 
-def instant_of_local(local: Column, timezone: str) -> Column:
-    """The instant of a local `timestamp_ntz` in a zone; NULL in the gap of a clock change."""
+@dataclass(frozen=True)
+class ClockChanges:
+    """The instants of the two odd hours of a zone's year.
+
+    Attributes:
+        ambiguous: For a local time that clocks show twice; `quarantine`: NULL.
+        nonexistent: For a local time that clocks never show; `shift_forward`: as much later as the
+            clocks are put forward.
+    """
+
+    ambiguous: Literal["earlier", "later", "quarantine"] = "earlier"
+    nonexistent: Literal["quarantine", "shift_forward"] = "quarantine"
+
+
+USUAL_CHANGES = ClockChanges()
+
+
+def instant_of_local(local: Column, timezone: str, changes: ClockChanges = USUAL_CHANGES) -> Column:
+    """The instant of a local `timestamp_ntz` in a zone, where clocks change as declared."""
     utc = F.to_utc_timestamp(local, timezone)
     is_shown = F.from_utc_timestamp(utc, timezone).cast("timestamp_ntz") == local
-    return F.when(is_shown & (F.year(utc) <= _LAST_YEAR), utc).cast("timestamp")
+    found = F.when(is_shown, utc).cast("timestamp")
+    if changes != USUAL_CHANGES:
+        found = _where_clocks_change(local, timezone, found, changes)
+    return F.when(F.year(found) <= _LAST_YEAR, found)
+
+
+def _where_clocks_change(
+    local: Column, timezone: str, first: Column, changes: ClockChanges
+) -> Column:
+    """The instant by the offsets of the day before and the day after.
+
+    Args:
+        local: A `timestamp_ntz`.
+        timezone: Its zone.
+        first: The first instant at which clocks show it; NULL if they never do.
+        changes: What is declared.
+    """
+    # Microseconds: the engines differ in arithmetic of timestamps and intervals.
+    micros = F.unix_micros(local.cast("timestamp"))
+
+    def by_offset_of(moment: Column) -> Column:
+        utc = F.unix_micros(F.to_utc_timestamp(F.timestamp_micros(moment), timezone))
+        return F.timestamp_micros(micros - (moment - utc))
+
+    last = by_offset_of(micros + _DAY_MICROS)
+    is_shown_last = F.from_utc_timestamp(last, timezone).cast("timestamp_ntz") == local
+    is_shown = first.isNotNull()
+    is_twice = is_shown & is_shown_last & (last != first)
+    found = first
+    if changes.ambiguous != "earlier":
+        second = last if changes.ambiguous == "later" else F.lit(None)
+        found = F.when(is_twice, second).otherwise(first)
+    if changes.nonexistent == "shift_forward":
+        found = F.when(is_shown, found).otherwise(by_offset_of(micros - _DAY_MICROS))
+    return found
 
 
 def moment_of_local(local: Column, timezone: str | None) -> Column:

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from headrace.config.columns import ColumnConfig
+from tests.standardize.captured import entity
 
 REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "formats of a text": (
@@ -112,3 +113,12 @@ def test_every_problem_of_a_column_is_named_at_once() -> None:
 )
 def test_an_option_that_the_type_uses_is_accepted(declared: dict[str, object]) -> None:
     ColumnConfig.model_validate({"name": "weight", **declared})
+
+
+def test_rules_for_clock_changes_are_for_instants_of_an_entity_with_a_zone() -> None:
+    sold_at = {"name": "sold_at", "type": "timestamptz", "ambiguous": "later"}
+    assert entity(sold_at, timezone="Europe/Berlin").columns[1].ambiguous == "later"
+    with pytest.raises(ValidationError, match=r"columns\[1\]\.ambiguous: is for local times"):
+        entity(sold_at)
+    with pytest.raises(ValidationError, match="nonexistent: is for timestamptz, not for date"):
+        entity({"name": "day", "type": "date", "nonexistent": "shift_forward"}, timezone="UTC")

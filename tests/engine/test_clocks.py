@@ -1,13 +1,15 @@
 """Local times, instants and the two odd hours of a year."""
 
 from datetime import UTC, date, datetime, timedelta
+from typing import get_args
 from zoneinfo import ZoneInfo
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import Column, SparkSession
+from pyspark.sql import functions as F
 
 from headrace.engine import functions as parse
-from headrace.engine.times import day_of, moment_of, moment_of_local
+from headrace.engine.times import ClockChanges, day_of, moment_of, moment_of_local
 from tests.engine.evaluating import each
 
 # An hour, half an hour, both hemispheres, midnight that is left out, and a day that is.
@@ -59,6 +61,39 @@ def test_the_hours_of_a_change_are_as_documented(spark: SparkSession) -> None:
     found = each(spark, [*texts], lambda c: parse.parse_instant(c, timezone="Europe/Berlin"))
     shown = [None if f is None else f.isoformat(" ", "minutes") for f in found]
     assert dict(zip(texts, shown, strict=True)) == texts
+
+
+def naive_by_changes(local: datetime, zone: str, changes: ClockChanges) -> datetime | None:
+    """By Python's `fold`: 0 is the earlier of two instants, and the offset before a gap."""
+    folds = [local.replace(tzinfo=ZoneInfo(zone), fold=fold).astimezone(UTC) for fold in (0, 1)]
+    shown = [u for u in folds if u.astimezone(ZoneInfo(zone)).replace(tzinfo=None) == local]
+    if not shown:
+        found = folds[0] if changes.nonexistent == "shift_forward" else None
+    elif shown[0] != shown[-1] and changes.ambiguous != "earlier":
+        found = shown[-1] if changes.ambiguous == "later" else None
+    else:
+        found = shown[0]
+    return found.replace(tzinfo=None) if found else None
+
+
+@pytest.mark.parametrize("zone", CHANGES)
+def test_the_two_odd_hours_are_the_instants_that_are_declared(
+    spark: SparkSession, zone: str
+) -> None:
+    times = around(zone)
+    texts = [time.isoformat(" ") for time in times]
+    declared = [
+        ClockChanges(ambiguous, nonexistent)
+        for ambiguous in get_args(ClockChanges.__annotations__["ambiguous"])
+        for nonexistent in get_args(ClockChanges.__annotations__["nonexistent"])
+    ]
+
+    def build(text: Column) -> Column:
+        return F.array(*(parse.parse_instant(text, timezone=zone, changes=c) for c in declared))
+
+    found = each(spark, texts, build)
+    expected = [[naive_by_changes(time, zone, changes) for changes in declared] for time in times]
+    assert dict(zip(texts, found, strict=True)) == dict(zip(texts, expected, strict=True))
 
 
 def test_a_time_beyond_the_last_year_is_none(spark: SparkSession) -> None:
