@@ -393,6 +393,6 @@ def _number_type(name: str, candidate: Candidate, whole: int, places: int) -> st
         return "bigint" if is_wide else "int"
     if candidate.type == "double" or places > _MOST_PLACES:
         return "double"
-    scale = max(places, _MONEY[1])
+    scale = max(places, _MONEY[1]) if places else 0
     precision = max(_MONEY[0] if scale == _MONEY[1] else 18, whole + scale + 2)
     return f"decimal({min(precision, 38)},{scale})"

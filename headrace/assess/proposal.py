@@ -190,11 +190,10 @@ def _may_refer(column: Mapping[str, Any], target: Mapping[str, Any], entity: str
     if len(kinds) > 1 and not kinds <= {"int", "bigint"}:
         return False
     name, key = str(column["name"]), str(target["name"])
-    return (
-        name == key
-        or name.endswith(f"_{key}")
-        or (name.startswith(entity.rstrip("s")) and is_identifier(name))
-    )
+    if name.startswith(entity.rstrip("s")) and is_identifier(name):
+        return True
+    # `id` is the name of many keys.
+    return key != "id" and (name == key or name.endswith(f"_{key}"))
 
 
 def _column(one: SourceField, choice: TypeChoice, entity: FoundEntity) -> dict[str, Any]:

@@ -34,11 +34,40 @@ def options_of(*lines: str) -> dict[str, Any]:
         (["a,b", '"x, \\"y\\"",1', '"z, \\"w\\"",2'], {"escape": "\\"}),
         (["a,,b", "1,2,3"], {"header": ["a", "column_2", "b"], "skip_lines": 1}),
         (["a,b,a", "1,2,3"], {"header": ["a", "b", "a_2"], "skip_lines": 1}),
+        (["id;'name'", "'1';'a;b'", "'2';'c;d'"], {"delimiter": ";", "quote": "'"}),
+        (["1;2,5;3,5", "2;3,5;4,5"], {"delimiter": ";", "header": False}),
         (["#id,b,c", "1,2,3", "4,5,6"], {}),
     ],
 )
 def test_options_of_the_format_are_found(lines: list[str], options: dict[str, Any]) -> None:
     assert options_of(*lines) == options
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        ["9;1,5", "10;2,5;a;b"],  # too few and too many fields
+        ["9"],  # cut off
+        ["9;1,5;Total of all"],
+        ['9;1,5;"two', 'lines"'],
+    ],
+)
+def test_a_last_line_that_may_be_a_damaged_row_is_no_footer(last: list[str]) -> None:
+    assert options_of("a;b;c", *_ROWS, *last) == {"delimiter": ";"}
+
+
+def test_rows_that_begin_like_a_comment_are_rows() -> None:
+    rows = [f"{'#' if n == 3 else ''}tag{n},{n},x" for n in range(9)]
+    assert options_of("tag,n,x", *rows) == {}
+
+
+def test_a_damaged_first_row_is_no_preamble() -> None:
+    assert options_of("0;1,5", *_ROWS) == {"delimiter": ";", "header": False}
+
+
+def test_a_row_of_names_that_begins_like_a_sum_is_no_footer() -> None:
+    rows = [f"Name {n};{n};{n}" for n in range(9)]
+    assert options_of("a;b;c", *rows, "Total wine;3;4") == {"delimiter": ";"}
 
 
 @pytest.mark.parametrize(

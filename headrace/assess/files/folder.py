@@ -285,7 +285,9 @@ def _look_at_text(group: _Group, root: Path) -> None:
         group.problems.append(
             f"files have different encodings ({', '.join(encodings)}): deliver them in one"
         )
-    path = next(iter(group.paths.paths))
+    # The largest has the most rows to conclude from.
+    chosen = _spread(group.paths.paths, _SNIFFED_FILES)
+    path = max(chosen, key=lambda name: (root / name).stat().st_size)
     text, tail, is_whole = _text_of(root / path, encoding)
     dialect = find_dialect(text, tail, is_whole=is_whole)
     evidence = (f"encoding: {why}",) if encoding != "utf-8" else ()

@@ -12,7 +12,8 @@ from charset_normalizer import from_bytes
 
 from headrace.sources.files.csv_header import plain
 
-_DELIMITERS = (",", ";", "\t", "|", "||", "::", "~", "^", "\x01", "\x1f", "§", ":")
+# Of two that fit equally, the first: commas may be decimal marks.
+_DELIMITERS = (";", "\t", "|", ",", "||", "::", "~", "^", "\x01", "\x1f", "§", ":")
 _COMMENTS = ("#", "--", "//")
 # The first words of lines that sum up or end a file.
 _FOOTER = re.compile(
@@ -154,25 +155,36 @@ def find_dialect(text: str, tail: str = "", *, is_whole: bool = False) -> Dialec
         tail: Its last lines, for the footer; '' if `text` is the whole file.
         is_whole: Whether `text` ends where the file does.
     """
-    lines = text.splitlines()
-    skipped = 1 if lines and lines[0].casefold().startswith("sep=") else 0
+    lines = _lines(text)
+    skipped = 1 if lines and _is_sep(lines[0]) else 0
     comment = _comment(lines)
     body = [line for line in lines if not (comment and line.startswith(comment))]
     best, score = Dialect(), (0.0, 0.0)
     for delimiter in _DELIMITERS:
         if delimiter * 2 in _DELIMITERS and delimiter not in text.replace(delimiter * 2, ""):
             continue  # Each is one half of a delimiter of two.
-        for quote, escape in _quotes(text, delimiter):
-            if quote is None and best.delimiter == delimiter and best.regular_share > _QUOTED:
-                continue  # Without quotes, delimiters in them would be more columns.
-            shape = Dialect(delimiter=delimiter, quote=quote, escape=escape)
-            widths = _widths(body, shape)
-            if (found := _score(widths))[:2] > score:
-                best, score = replace(shape, regular_share=found[2]), found[:2]
-    best = replace(best, comment=comment)
+        shape, (tolerant, _, width) = _with_quotes(body, text, delimiter)
+        # Width counts little: a delimiter of a tenth of the columns may be in every text.
+        if (found := (tolerant + min(width, 20) / 100, width)) > score and width:
+            best, score = shape, found
+    best = replace(best, comment=comment if comment and _is_aside(best, lines, comment) else None)
     best = _with_preamble(best, lines, skipped)
-    best = _with_footer(best, tail.splitlines() if tail else lines, known=bool(tail) or is_whole)
+    best = _with_footer(best, _lines(tail) if tail else lines, known=bool(tail) or is_whole)
     return _with_header(best, lines)
+
+
+def _with_quotes(
+    lines: Sequence[str], text: str, delimiter: str
+) -> tuple[Dialect, tuple[float, float, float]]:
+    """The best quote and escape character for a delimiter, and its score."""
+    best, score = Dialect(), (0.0, 0.0, 0.0)
+    for quote, escape in _quotes(text, delimiter):
+        if quote is None and score[1] > _QUOTED:
+            continue  # Without quotes, delimiters in them would be more columns.
+        shape = Dialect(delimiter=delimiter, quote=quote, escape=escape)
+        if (found := _score(_widths(lines, shape))) > score:
+            best, score = replace(shape, regular_share=found[1]), found
+    return best, score
 
 
 def records_of(lines: Iterable[str], dialect: Dialect) -> Iterator[list[str]]:
@@ -214,16 +226,31 @@ def _widths(lines: Sequence[str], dialect: Dialect) -> list[int]:
     return [len(fields) for fields in records_of([f"{line}\n" for line in lines], dialect)]
 
 
+def _is_sep(line: str) -> bool:
+    """Whether a line says the delimiter, as Excel writes it."""
+    return line.casefold().startswith("sep=")
+
+
 def _score(widths: Sequence[int]) -> tuple[float, float, float]:
-    """How well records of some widths make a table: share of the most frequent, its width."""
+    """How well records of some widths make a table.
+
+    Returns:
+        Share of the most frequent width when a preamble and a footer are forgiven, share of it
+        among all records, the width.
+    """
     if not widths:
         return 0.0, 0.0, 0.0
     width, count = Counter(widths).most_common(1)[0]
-    # A preamble and a footer are no fault of the delimiter.
     share = count / max(len(widths) - min(len(widths) // 4, 6), count)
     if width < _TWO or share < _REGULAR:
         return 0.0, 0.0, 0.0
-    return round(share, 2) + min(width, 20) / 100, width, count / len(widths)
+    return round(share, 2), round(count / len(widths), 3), width
+
+
+def _lines(text: str) -> list[str]:
+    """The lines of a text by its line ends alone; Python knows further ones."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return lines[:-1] if lines and not lines[-1] else lines
 
 
 def _comment(lines: Sequence[str]) -> str | None:
@@ -234,6 +261,16 @@ def _comment(lines: Sequence[str]) -> str | None:
         if marked and len(marked) < len(lines) // 2 and not is_header:
             return sign
     return None
+
+
+def _is_aside(dialect: Dialect, lines: Sequence[str], comment: str) -> bool:
+    """Whether no line that begins with a comment's sign may be a row; a rule of dashes is none."""
+    width = _width(dialect, [line for line in lines if not line.startswith(comment)])
+    marked = [line for line in lines if line.startswith(comment)]
+    return not any(
+        len(next(records_of([line], dialect), [])) == width and not {*line} <= {*"-+=| \t;,#"}
+        for line in marked
+    )
 
 
 def _with_preamble(dialect: Dialect, lines: Sequence[str], skipped: int) -> Dialect:
@@ -264,17 +301,27 @@ def _width(dialect: Dialect, lines: Sequence[str]) -> int:
 
 
 def _with_footer(dialect: Dialect, lines: Sequence[str], *, known: bool) -> Dialect:
-    """The dialect with the lines at the end that are no rows."""
-    if not known:
-        return dialect
+    """The dialect with the lines at the end that are no rows.
+
+    A line that may be a damaged row is none of them: it has to reach quarantine.
+    """
     some = [line for line in lines if line.strip()]
-    width, count = _width(dialect, lines), 0
-    for line in some[: -_MOST_FOOTER - 1 : -1]:
+    records = list(records_of([f"{line}\n" for line in some], dialect))
+    if not known or not records:
+        return dialect
+    width = Counter(map(len, records)).most_common(1)[0][0]
+    has_breaks = any("\n" in field.rstrip("\n") for record in records for field in record)
+    begins_with_values = sum(is_value(record[0]) for record in records) * 2 > len(records)
+    count = 0
+    for line in some[: -(1 if has_breaks else _MOST_FOOTER) - 1 : -1]:
         fields = next(records_of([f"{line}\n"], dialect), [])
-        if len(fields) == width and not _FOOTER.match(line):
+        is_sum = _FOOTER.match(line) is not None and begins_with_values
+        is_row = len(fields) == width and not is_sum
+        is_text = dialect.delimiter not in line and not is_value(line) and not has_breaks
+        if is_row or not (_FOOTER.match(line) or is_text):
             break
         count += 1
-    if not count or count == len(some) or (count == 1 and not _is_footer(some[-1], dialect)):
+    if not count or count == len(some):
         return dialect
     why = f"the last {'line is' if count == 1 else f'{count} lines are'} no row"
     begins = _FOOTER_TEXT.match(some[-1])
@@ -283,11 +330,6 @@ def _with_footer(dialect: Dialect, lines: Sequence[str], *, known: bool) -> Dial
         footer = begins[0].rstrip()
         footer += dialect.delimiter if some[-1].startswith(footer + dialect.delimiter) else ""
     return replace(dialect, footer=footer, evidence=(*dialect.evidence, why))
-
-
-def _is_footer(line: str, dialect: Dialect) -> bool:
-    """Whether a last line that is not as wide as a row ends the file, and is no row cut off."""
-    return _FOOTER.match(line) is not None or dialect.delimiter not in line
 
 
 def _with_header(dialect: Dialect, lines: Sequence[str]) -> Dialect:
@@ -306,6 +348,10 @@ def _with_header(dialect: Dialect, lines: Sequence[str]) -> Dialect:
     )
     if is_row or repeats * 2 > len(named):
         names = tuple(f"column_{i}" for i in range(1, len(first) + 1))
+        skipped = lines[: dialect.skip_lines]
+        if any(dialect.delimiter in line for line in skipped if not _is_sep(line)):
+            # Lines before a row may be damaged rows, which have to reach quarantine.
+            dialect = replace(dialect, skip_lines=0, evidence=())
         why = "the first line has values and no names"
         return replace(dialect, header=False, names=names, evidence=(*dialect.evidence, why))
     return replace(dialect, names=tuple(first))
