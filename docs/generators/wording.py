@@ -87,6 +87,8 @@ TITLES = {
     "OAuth2Auth": "Auth: oauth2",
     "CsvFormat": "Format: csv",
     "ParquetFormat": "Format: parquet",
+    "JsonLinesFormat": "Format: json_lines",
+    "JsonFormat": "Format: json",
     "ColumnConfig": "Column",
     "Lookup": "Lookup",
     "CalculatedColumn": "Calculated column",

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from headrace.config.extract import Extract
+from headrace.config.file_formats import JsonFormat, JsonLinesFormat
 from headrace.config.model import (
     ColumnName,
     StrictModel,
@@ -171,13 +172,20 @@ class ParquetFormat(StrictModel):
         return (self.type,)
 
 
+# Formats whose values have no types, besides delimited text.
+TEXT_FORMATS = ("json", "json_lines")
+
+
 def _format_of(value: object) -> str:
     kind = value.get("type", "csv") if isinstance(value, dict) else getattr(value, "type", "csv")
-    return "parquet" if kind == "parquet" else "csv"
+    return kind if kind in ("parquet", *TEXT_FORMATS) else "csv"
 
 
 FileFormat = Annotated[
-    Annotated[CsvFormat, Tag("csv")] | Annotated[ParquetFormat, Tag("parquet")],
+    Annotated[CsvFormat, Tag("csv")]
+    | Annotated[ParquetFormat, Tag("parquet")]
+    | Annotated[JsonLinesFormat, Tag("json_lines")]
+    | Annotated[JsonFormat, Tag("json")],
     Discriminator(_format_of),
 ]
 
@@ -342,7 +350,7 @@ class FileExtract(Extract):
     @property
     def is_typed(self) -> bool:
         """Whether the values of its files have types."""
-        return not isinstance(self.format, CsvFormat)
+        return isinstance(self.format, ParquetFormat)
 
     @property
     def date_fields(self) -> tuple[str, ...]:

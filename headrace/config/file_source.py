@@ -4,7 +4,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from headrace.config.file_extract import CsvFormat, FileExtract
+from headrace.config.file_extract import TEXT_FORMATS, CsvFormat, FileExtract
+from headrace.config.file_formats import JsonFormat, JsonLinesFormat, member_path
 from headrace.config.model import did_you_mean
 from headrace.config.sources import EntityConfig, SourceConfig
 
@@ -31,6 +32,26 @@ class FileEntity(EntityConfig):
                         f"extract.format.header: {column.source_name} is {times} among the fields "
                         f"of format.header{near}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _members_have_columns(self) -> Self:
+        if not isinstance(self.extract.format, JsonFormat | JsonLinesFormat):
+            return self
+        paths: dict[tuple[str, ...], str] = {}
+        for column in self.columns:
+            for name in column.source_names:
+                try:
+                    path = member_path(name)
+                except ValueError as error:
+                    raise ValueError(f"columns[{column.name}].from: {error}") from None
+                for other, owner in paths.items():
+                    if path[: len(other)] == other or other[: len(path)] == path:
+                        raise ValueError(
+                            f"columns[{column.name}].from: {name} and the path of '{owner}' lead "
+                            "to the same value: a member is either captured as JSON or flattened"
+                        )
+                paths[path] = column.name
         return self
 
     @model_validator(mode="after")
@@ -70,7 +91,7 @@ class FilesSource(SourceConfig):
     """Files in the landing zone and the entities in them."""
 
     connector: Literal["files", "parquet_files"] = Field(
-        description="The kind of source: `files`, delimited text in the landing zone; or "
+        description="The kind of source: `files`, delimited text or JSON in the landing zone; or "
         "`parquet_files`, Parquet files there, whose values have types."
     )
     entities: tuple[FileEntity, ...] = Field(min_length=1, description="Its file sets.")
@@ -88,12 +109,13 @@ class FilesSource(SourceConfig):
 
     @model_validator(mode="after")
     def _formats_fit(self) -> Self:
-        kind = "parquet" if self.connector == "parquet_files" else "csv"
+        kinds = ("parquet",) if self.connector == "parquet_files" else ("csv", *TEXT_FORMATS)
         for entity in self.entities:
-            if entity.extract.format.type != kind:
+            if entity.extract.format.type not in kinds:
                 raise ValueError(
                     f"entities[{entity.name}].extract.format.type: connector {self.connector} "
-                    f"reads {kind}, not {entity.extract.format.type}: drop it, or correct connector"
+                    f"reads {', '.join(kinds)}, not {entity.extract.format.type}: drop it, or "
+                    "correct connector"
                 )
         return self
 

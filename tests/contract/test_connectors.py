@@ -1,9 +1,11 @@
 """The connector contract, over every connector: plan, read, repeat, empty, schema change, crash."""
 
+import gzip
 import io
+import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,14 @@ def _parquet(rows: pa.Table) -> bytes:
     return out.getvalue()
 
 
+def _json_lines(rows: pa.Table) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows.to_pylist()).encode()
+
+
+def _json(rows: pa.Table) -> bytes:
+    return json.dumps({"count": len(rows), "orders": rows.to_pylist()}, indent=1).encode()
+
+
 @dataclass(frozen=True)
 class Kind:
     """One connector: how its files are named and written."""
@@ -66,6 +76,7 @@ class Kind:
     connector: str
     suffix: str
     write: Callable[[pa.Table], bytes]
+    form: Mapping[str, Any] = field(default_factory=dict)
 
     def entity(self, **changes: Any) -> FileEntity:
         columns = [
@@ -74,9 +85,12 @@ class Kind:
             {"name": "amount", "type": "int"},
         ]
         path = f"orders-{{date:%Y-%m-%d}}{self.suffix}"
+        extract = {"mode": "files", "path": path, **changes.pop("extract", {})}
+        if form := {**self.form, **extract.pop("format", {})}:
+            extract["format"] = form
         document = {
             "name": "orders",
-            "extract": {"mode": "files", "path": path, **changes.pop("extract", {})},
+            "extract": extract,
             "key": ["id"],
             "columns": columns,
             **changes,
@@ -88,6 +102,8 @@ class Kind:
 KINDS = {
     "files": Kind("files", ".csv", _csv),
     "parquet_files": Kind("parquet_files", ".parquet", _parquet),
+    "json_lines": Kind("files", ".jsonl", _json_lines, {"type": "json_lines"}),
+    "json": Kind("files", ".json", _json, {"type": "json", "records": "orders"}),
 }
 
 
@@ -345,6 +361,8 @@ def test_an_object_that_breaks_off_fails_its_partition_and_no_other(shop: Shop) 
     shop.deliver(pa.concat_tables([ROWS] * 2000))
     shop.deliver(day=NEXT)
     whole = shop.path().read_bytes()
+    if shop.kind.suffix == ".jsonl":  # Lines do not say how many they are; gzip does.
+        whole = gzip.compress(whole)
     cut = whole[: len(whole) // 2]
     # A text has to say that it is whole; Parquet's footer does.
     footer = {"format": {"footer": "END"}} if shop.kind.suffix == ".csv" else {}

@@ -1,7 +1,7 @@
 """The connector for files in a landing zone."""
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 
@@ -20,6 +20,7 @@ from headrace.sources.base import (
     SourceObject,
 )
 from headrace.sources.files.csv_reader import read_csv
+from headrace.sources.files.json_reader import read_json
 from headrace.sources.files.landing import Landing, StoredFile
 from headrace.sources.files.parquet_reader import read_parquet
 from headrace.sources.files.path_patterns import (
@@ -40,6 +41,12 @@ from headrace.sources.files.unclaimed import UnclaimedFile, unclaimed_files, unc
 _LONGEST_WAIT_SECONDS = 15.0
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 LAST_DELIVERY = "last_delivery"
+Reader = Callable[..., Iterator[pa.RecordBatch]]
+_READERS: Mapping[str, Reader] = {
+    "parquet": read_parquet,
+    "json": read_json,
+    "json_lines": read_json,
+}
 
 
 def files_connector(project: Project, name: str, landing: Landing) -> "FilesConnector":
@@ -104,7 +111,7 @@ class FilesConnector:
             entity = _with_columns(entity, columns)
         # In a partition of several days, the file's own day decides which columns it may lack.
         day = next(iter(days_of_file(entity.extract, file.path)), partition)
-        read = read_parquet if entity.extract.is_typed else read_csv
+        read: Reader = _READERS.get(entity.extract.format.type, read_csv)
         with self.landing.open(file) as stream:
             yield from read(stream, file.path, entity, day=day)
 
