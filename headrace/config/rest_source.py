@@ -169,6 +169,12 @@ class RestExtract(Extract):
     pagination: Pagination = Field(
         description="How pages follow one another; `{type: none}` where an answer is whole."
     )
+    empty_statuses: tuple[Literal[204, 400, 404, 410, 416, 422], ...] = Field(
+        (),
+        description="HTTP statuses by which the API says that there are no records, or no further "
+        "page. By default they fail the partition, since a wrong path has them too.",
+        examples=[[204, 404]],
+    )
     ignored: tuple[str, ...] = Field(
         (),
         description="Members of a record that no column reads, such as an array that is an entity "

@@ -3,7 +3,7 @@
 import codecs
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from headrace.errors import (
     TransientError,
 )
 from headrace.sources.rest.credentials import Credentials, Resolve, credentials_of
-from headrace.sources.rest.http_session import HttpSession, Reply, shown_url
+from headrace.sources.rest.http_session import HttpSession, Reply, ReplyOptions, shown_url
 from headrace.sources.rest.request_limits import CircuitBreaker, RateBudget
 
 _MOST_REDIRECTS = 5
@@ -42,12 +42,14 @@ class Page:
         asked: Where it was.
         document: Its JSON: numbers are int or Decimal, so that none loses digits.
         headers: Of the answer.
+        is_empty: Whether the answer is that there is nothing (`ReplyOptions.empty_statuses`).
     """
 
     url: str
     asked: httpx2.URL
     document: Any
     headers: httpx2.Headers
+    is_empty: bool = False
 
 
 @dataclass
@@ -102,19 +104,19 @@ class RestClient:
         self._check_server(page.url, page.asked, url)
         return url
 
-    def get(self, url: httpx2.URL, shown_params: Collection[str] = ()) -> Page:
+    def get(self, url: httpx2.URL, options: ReplyOptions) -> Page:
         """The document at a URL.
 
         Args:
             url: As `url_of` or `following` gives it.
-            shown_params: Query parameters whose values errors may show.
+            options: How the answer is taken.
 
         Raises:
             SourceRejectedError: The server refuses, or answers something other than JSON.
             SourceUnavailableError: All attempts failed.
         """
         with self._breaker.request():
-            return self._with_attempts(lambda: self._page(url, shown_params))
+            return self._with_attempts(lambda: self._page(url, options))
 
     def _with_attempts(self, send: Callable[[], Page]) -> Page:
         limits = self.connection.limits
@@ -142,20 +144,21 @@ class RestClient:
     def _host(self) -> str:
         return httpx2.URL(self.connection.url).host
 
-    def _page(self, url: httpx2.URL, shown_params: Collection[str]) -> Page:
+    def _page(self, url: httpx2.URL, options: ReplyOptions) -> Page:
         try:
-            reply = self._reply(url, shown_params)
+            reply = self._reply(url, options)
         except SourceUnavailableError as error:
             # The other threads of this client must not ask meanwhile.
             wait = error.retry_after_seconds
             if wait is not None and wait <= self.connection.limits.longest_wait_seconds:
                 self._budget.pause(wait)
             raise
-        return Page(reply.url, reply.asked, self._document(reply), reply.headers)
+        document = None if reply.is_empty else self._document(reply)
+        return Page(reply.url, reply.asked, document, reply.headers, reply.is_empty)
 
-    def _reply(self, url: httpx2.URL, shown_params: Collection[str]) -> Reply:
+    def _reply(self, url: httpx2.URL, options: ReplyOptions) -> Reply:
         for _ in range(_MOST_REDIRECTS + 1):
-            reply = self._authorized(url, shown_params)
+            reply = self._authorized(url, options)
             if reply.redirect is None:
                 return reply
             try:
@@ -172,20 +175,20 @@ class RestClient:
             fix=f"correct connections.{self.name}.url or the entity's path",
         )
 
-    def _authorized(self, url: httpx2.URL, shown_params: Collection[str]) -> Reply:
+    def _authorized(self, url: httpx2.URL, options: ReplyOptions) -> Reply:
         self._credentials.prepare()
         generation = self._credentials.generation
         try:
-            return self._send(url, shown_params)
+            return self._send(url, options)
         except SourceUnauthorizedError:
             if not self._credentials.renew(generation):
                 raise
-        return self._send(url, shown_params)
+        return self._send(url, options)
 
-    def _send(self, url: httpx2.URL, shown_params: Collection[str]) -> Reply:
+    def _send(self, url: httpx2.URL, options: ReplyOptions) -> Reply:
         self._budget.take()
         headers = {"accept": "application/json", **self.connection.headers}
-        return self._session.send("GET", url, headers=headers, shown_params=shown_params)
+        return self._session.send("GET", url, headers=headers, options=options)
 
     def _check_server(self, shown: str, asked: httpx2.URL, target: httpx2.URL) -> None:
         if (asked.scheme, asked.host, asked.port) == (target.scheme, target.host, target.port):
@@ -232,7 +235,8 @@ class RestClient:
         if not text.strip():
             return SourceRejectedError(
                 f"{reply.url} answered nothing where JSON was expected",
-                fix="correct the entity's path",
+                fix="correct the entity's path; if a status such as 204 means that there are no "
+                "records, declare extract.empty_statuses",
             )
         place = f"line {error.lineno} column {error.colno} of {len(reply.body)} bytes"
         if _is_unfinished(text.rstrip(), error):
@@ -248,8 +252,8 @@ class RestClient:
 class ReadAhead:
     """Gets pages in the order of their list; those that follow come while one is worked on."""
 
-    def __init__(self, client: RestClient, shown_params: Collection[str]) -> None:
-        self._client, self._shown_params = client, shown_params
+    def __init__(self, client: RestClient, options: ReplyOptions) -> None:
+        self._client, self._options = client, options
         self._most = client.connection.limits.parallel
         self._pool = ThreadPoolExecutor(self._most, "rest")
         self._pending: dict[httpx2.URL, Future[Page]] = {}
@@ -263,7 +267,7 @@ class ReadAhead:
     def get(self, url: httpx2.URL) -> Page:
         """The document at a URL. Raises as `RestClient.get` does."""
         pending = self._pending.pop(url, None)
-        return self._client.get(url, self._shown_params) if pending is None else pending.result()
+        return self._client.get(url, self._options) if pending is None else pending.result()
 
     def expect(self, urls: Iterable[httpx2.URL]) -> None:
         """Ask for pages that are likely to be wanted next, as many as `limits.parallel` allows."""
@@ -271,7 +275,7 @@ class ReadAhead:
             return
         for url in islice(urls, self._most):
             if len(self._pending) < self._most and url not in self._pending:
-                ask = self._pool.submit(self._client.get, url, self._shown_params)
+                ask = self._pool.submit(self._client.get, url, self._options)
                 self._pending[url] = ask
 
 

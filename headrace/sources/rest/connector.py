@@ -114,7 +114,7 @@ class RestConnector:
             filled_in = {name: with_values(text, values) for name, text in params.items()}
             url = client.url_of(with_values(path, quoted), filled_in)
             lists.append(RecordList(url, values))
-        return read_lists(client, lists, extract.pagination, shape.select)
+        return read_lists(client, lists, extract.pagination, shape.select, extract.empty_statuses)
 
     def state_after(
         self,

@@ -52,6 +52,19 @@ class Authorization(Protocol):
 
 
 @dataclass(frozen=True)
+class ReplyOptions:
+    """How the answers to some requests are taken.
+
+    Attributes:
+        shown_params: Query parameters whose values errors may show.
+        empty_statuses: Statuses that mean that there is nothing, and are no error.
+    """
+
+    shown_params: Collection[str] = ()
+    empty_statuses: Collection[int] = ()
+
+
+@dataclass(frozen=True)
 class Reply:
     """A whole answer of status 200 to 299, or a redirect.
 
@@ -59,6 +72,7 @@ class Reply:
         url: What was asked, as it may be shown.
         asked: What was asked, without credentials.
         redirect: Where the answer is instead.
+        is_empty: Whether its status is one of `empty_statuses`.
     """
 
     url: str
@@ -66,6 +80,7 @@ class Reply:
     headers: httpx2.Headers
     body: bytes
     redirect: str | None = None
+    is_empty: bool = False
 
 
 @dataclass
@@ -111,7 +126,7 @@ class HttpSession:
         headers: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
         secrets: Collection[str] = (),
-        shown_params: Collection[str] = (),
+        options: ReplyOptions = ReplyOptions(),
     ) -> Reply:
         """Send one request and read the answer.
 
@@ -121,7 +136,7 @@ class HttpSession:
             headers: Of the request.
             form: Its body.
             secrets: Texts in headers and form that must never be shown.
-            shown_params: Query parameters whose values may be shown.
+            options: How the answer is taken.
 
         Raises:
             SourceUnauthorizedError: Status 401.
@@ -129,7 +144,7 @@ class HttpSession:
             SourceRateLimitedError: Status 429.
             SourceUnavailableError: Status 408, 425 or 500 to 599, or no whole answer in time.
         """
-        shown = shown_url(url, shown_params)
+        shown = shown_url(url, options.shown_params)
         request = self._client.build_request(method, url, headers=headers, data=form)
         ends_at = time.monotonic() + self.limits.request_seconds
         with self._translated(shown, url.host):
@@ -138,6 +153,8 @@ class HttpSession:
                 if response.status_code in _REDIRECTS and "location" in response.headers:
                     location = response.headers["location"]
                     return Reply(shown, url, response.headers, b"", redirect=location)
+                if response.status_code in options.empty_statuses:
+                    return Reply(shown, url, response.headers, b"", is_empty=True)
                 if response.status_code >= HTTPStatus.BAD_REQUEST:
                     code = self._error_code(response, shown, ends_at, secrets)
                     raise self._refusal(response, shown, code)
@@ -221,7 +238,9 @@ class HttpSession:
                 fix=f"have the user of connections.{self.name}.auth granted what the path needs",
             )
         return SourceRejectedError(
-            what, fix=f"correct connections.{self.name}.url, or the entity's path or params"
+            what,
+            fix=f"correct connections.{self.name}.url, or the entity's path or params; if it means "
+            "that there are no records, declare extract.empty_statuses",
         )
 
     @contextmanager

@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from headrace.config.rest_source import (
 )
 from headrace.errors import SourceRejectedError, SourceUnavailableError
 from headrace.sources.rest.client import Page, ReadAhead, RestClient
+from headrace.sources.rest.http_session import ReplyOptions
 from headrace.sources.rest.json_paths import MISSING, members, single_path
 
 
@@ -122,6 +123,7 @@ def read_lists(
     lists: Sequence[RecordList],
     pagination: Pagination,
     select: Callable[[Page], list[Any]],
+    empty_statuses: Collection[int] = (),
 ) -> Iterator[RecordPage]:
     """All pages of some lists, in order; the memory is that of `limits.parallel` pages.
 
@@ -130,6 +132,7 @@ def read_lists(
         lists: At least one; of all, the parameters have the same names.
         pagination: How pages follow.
         select: The records of a page; raises where it has no list of them.
+        empty_statuses: Statuses of an answer that ends a list, or that it has no records.
 
     Raises:
         SourceRejectedError: A page comes twice, a cursor repeats, or the records are not as many
@@ -139,11 +142,14 @@ def read_lists(
     kind = _PAGINATORS[pagination.type]
     paginators = [kind(client, one.url, pagination) for one in lists]
     firsts = [paginator.first() for paginator in paginators]
-    with ReadAhead(client, _shown_params(lists[0].url, pagination)) as ahead:
+    options = ReplyOptions(_shown_params(lists[0].url, pagination), empty_statuses)
+    with ReadAhead(client, options) as ahead:
         for number, (one, paginator) in enumerate(zip(lists, paginators, strict=True), start=1):
             following: httpx2.URL | None = firsts[number - 1]
             while following is not None:
                 page = ahead.get(following)
+                if page.is_empty:
+                    break
                 records = select(page)
                 paginator.progress.add(page, records, pagination)
                 following = paginator.after(page)

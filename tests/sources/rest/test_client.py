@@ -28,7 +28,7 @@ from headrace.errors import (
     SourceUnavailableError,
 )
 from headrace.sources.rest.client import Page, RestClient
-from headrace.sources.rest.http_session import retry_after
+from headrace.sources.rest.http_session import ReplyOptions, retry_after
 from tests.sources.rest.apis import SECRETS, client_of, oauth2, resolve
 
 NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
@@ -41,7 +41,7 @@ def server() -> Iterator[ApiServer]:
 
 
 def get(client: RestClient, path: str = "/orders", **params: str) -> Page:
-    return client.get(client.url_of(path, params), {"page"})
+    return client.get(client.url_of(path, params), ReplyOptions({"page"}))
 
 
 def failure(client: RestClient, path: str = "/orders", **params: str) -> HeadraceError:

@@ -161,6 +161,22 @@ def test_an_empty_list_is_no_error(serve: Serve) -> None:
     assert len(server.requests) == 2
 
 
+def test_a_status_may_say_that_there_are_no_further_records(serve: Serve) -> None:
+    def api(request: Request) -> Answer:
+        start = (int(request.query["page"]) - 1) * 4
+        return Answer({"data": RECORDS[start : start + 4]}) if start < 10 else Answer({}, 404)
+
+    server = serve(api)
+    assert "404 Not Found" in str(failed := failure(server, type="page"))
+    assert "declare extract.empty_statuses" in failed.fix
+    client, shape = client_of(server), RecordShape((), "$.data[*]")
+    lists = [RecordList(client.url_of("/list", {}))] * 2
+    declared = PAGINATION.validate_python({"type": "page"})
+    server.faults += [None, None, None, None, Answer(b"", 204)]
+    pages = read_lists(client, lists, declared, shape.select, [204, 404])
+    assert [record["id"] for page in pages for record in page.records] == [*range(10)]
+
+
 @pytest.mark.parametrize(
     ("records", "said"),
     [
