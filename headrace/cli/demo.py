@@ -16,7 +16,7 @@ from headrace.cli.status import AssetStatus, print_status, read_status
 from headrace.config.loader import Project, load_project
 from headrace.errors import ConfigError
 from headrace.project.connections import lake_of
-from headrace.quality.rules import BETWEEN_REASONS
+from headrace.quality.rules import REASON_SEPARATOR
 
 _MART = """
     select department, sum(sales) as sales, sum(baskets) as baskets, sum(units) as units
@@ -145,5 +145,5 @@ def _quarantined(project: Project) -> Counter[tuple[str, str]]:
             continue
         for batch in table.scan().batches(columns=["_reasons"]):
             for reasons in batch.column(0).to_pylist():
-                counts.update((name, reason) for reason in reasons.split(BETWEEN_REASONS))
+                counts.update((name, reason) for reason in reasons.split(REASON_SEPARATOR))
     return counts

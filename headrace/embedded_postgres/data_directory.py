@@ -7,13 +7,10 @@ import shutil
 import stat
 import subprocess
 import tempfile
-import time
 from collections.abc import Sequence
-from contextlib import suppress
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import psutil
 
@@ -32,31 +29,33 @@ class _RunAs(TypedDict, total=False):
     extra_groups: list[int]
 
 
-def place(folder: Path) -> Path:
-    """The data directory of a folder's server: in the folder, unless its account cannot enter it.
+def choose(folder: Path) -> Path:
+    """The data directory for a folder's server: in the folder, if its account can enter the folder.
+
+    Else it is outside the home, and the folder gets a link to it.
 
     Raises:
         ConfigError: The data directory was outside the folder and is missing, or cannot be created.
     """
-    outside_home.require_place(folder)
+    outside_home.require_link_target(folder)
     directory = outside_home.data_directory(folder)
     if directory.exists() or directory != folder / "data":
         return directory
     closed = outside_home.closed_folder(folder, _account(directory))
     if closed is None:
         return directory
-    _remove_orphan(outside_home.place_of(folder))
+    _remove_orphan(outside_home.outside_folder(folder))
     return outside_home.move_out(folder, closed)
 
 
-def _remove_orphan(left: Path) -> None:
-    """Stop the server and remove the outside folder of an earlier home at the same path."""
-    directory = left / "data"
+def _remove_orphan(outside: Path) -> None:
+    """Stop the server of an earlier home at the same path, and remove its outside folder."""
+    directory = outside / "data"
     if is_served(directory):
         # Not "immediate", which leaves postmaster.pid: pg_ctl would wait for that process where a
         # container's init does not reap zombies.
         run("pg_ctl", ["-D", directory, "-m", "fast", "-w", "stop"], directory)
-    shutil.rmtree(left, ignore_errors=True)
+    shutil.rmtree(outside, ignore_errors=True)
 
 
 def ensure(directory: Path) -> None:
@@ -93,8 +92,8 @@ def forget_dead_server(directory: Path) -> None:
         pid = int((directory / "postmaster.pid").read_text().split("\n")[0])
     except FileNotFoundError:
         return
-    # All processes of a server have its data directory as working directory, also a backend that
-    # has outlived the postmaster.
+    # All processes of a server, even a backend that has outlived the postmaster, have its data
+    # directory as working directory.
     if psutil.pid_exists(pid) and not any(
         process.info["cwd"] == str(directory) for process in psutil.process_iter(["cwd"])
     ):
@@ -202,7 +201,7 @@ def _initdb(directory: Path, account: pwd.struct_passwd) -> None:
 def _account(directory: Path) -> pwd.struct_passwd:
     """The account of the server: the directory's owner, or the current user for a new directory.
 
-    PostgreSQL refuses to run as root, for which it is a system user of its own.
+    PostgreSQL refuses to run as root; instead of root it is a system user of its own.
     """
     uid = directory.stat().st_uid if directory.exists() else os.geteuid()
     if uid != 0:
@@ -241,10 +240,10 @@ def _exists(account: str) -> bool:
 
 
 def require_open_path(path: Path, account: pwd.struct_passwd) -> None:
-    """Check that the server's user can reach `path`.
+    """Check that the server's account can enter `path` and all folders above it.
 
     Raises:
-        ConfigError: A folder on the way is closed to it.
+        ConfigError: It cannot enter one of them.
     """
     if closed := outside_home.closed_folder(path, account):
         raise ConfigError(
@@ -257,36 +256,3 @@ def require_open_path(path: Path, account: pwd.struct_passwd) -> None:
 
 def _fits(directory: Path) -> bool:
     return len(os.fsencode(directory / ".s.PGSQL.5432")) <= _SOCKET_PATH_BYTES
-
-
-# A run looks its server up fifty times. Within this time it is not queried again.
-_CACHE_SECONDS = 5.0
-
-
-def remember(directory: Path, found: Any) -> None:
-    """Cache the answer of the server of a data directory."""
-    with suppress(OSError):
-        _known()[directory] = (time.monotonic(), _start_of(directory), found)
-
-
-def recall(directory: Path) -> Any | None:
-    """The cached answer, if it is recent and the same server still runs."""
-    if directory not in _known():
-        return None
-    since, start, found = _known()[directory]
-    try:
-        is_same = start == _start_of(directory)
-    except OSError:
-        return None
-    is_fresh = time.monotonic() - since < _CACHE_SECONDS
-    return found if is_fresh and is_same and is_served(directory) else None
-
-
-@cache
-def _known() -> dict[Path, tuple[float, str, Any]]:
-    return {}
-
-
-def _start_of(directory: Path) -> str:
-    """Process id, data directory and start time of the server, from postmaster.pid."""
-    return "\n".join((directory / "postmaster.pid").read_text().split("\n")[:3])

@@ -14,7 +14,7 @@ ROOT = Path("/var/lib/headrace")
 
 # Not structlog, which prints to stdout by default: shells evaluate the output of `headrace env`.
 _log = logging.getLogger(__name__)
-_ANYBODY_PASSES = stat.S_IRWXU | stat.S_IXGRP | stat.S_IXOTH
+_ANYBODY_ENTERS = stat.S_IRWXU | stat.S_IXGRP | stat.S_IXOTH
 
 
 def closed_folder(path: Path, account: pwd.struct_passwd) -> Path | None:
@@ -38,16 +38,16 @@ def data_directory(folder: Path) -> Path:
     return inside.resolve() if inside.is_symlink() else inside
 
 
-def place_of(folder: Path) -> Path:
-    """The outside folder of a home's `folder`; unique for each home."""
+def outside_folder(folder: Path) -> Path:
+    """The folder outside the home for the server of the home's `folder`; unique for each home."""
     return ROOT / hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
 
 
-def require_place(folder: Path) -> None:
-    """Check that the target of the link exists.
+def require_link_target(folder: Path) -> None:
+    """Check that the folder's link to an outside data directory, if there is one, has a target.
 
     Raises:
-        ConfigError: It does not exist, for example because its container was removed.
+        ConfigError: The target does not exist, for example because its container was removed.
     """
     inside = folder / "data"
     if inside.is_symlink() and not inside.resolve().parent.is_dir():
@@ -64,17 +64,17 @@ def move_out(folder: Path, closed: Path) -> Path:
     Raises:
         ConfigError: The outside folder cannot be created.
     """
-    place = place_of(folder)
-    _make_open(place, closed)
-    (folder / "data").symlink_to(place / "data")
+    outside = outside_folder(folder)
+    _make_open(outside, closed)
+    (folder / "data").symlink_to(outside / "data")
     _log.warning(
         "PostgreSQL does not run as root, and no other user can enter %s: the database of %s is "
         "in %s. Remove both together.",
         closed,
         folder.parent,
-        place,
+        outside,
     )
-    return place / "data"
+    return outside / "data"
 
 
 def reachable_programs(programs: Path, account: pwd.struct_passwd) -> Path:
@@ -100,14 +100,15 @@ def reachable_programs(programs: Path, account: pwd.struct_passwd) -> Path:
     return copy / programs.relative_to(wheel)
 
 
-def _make_open(place: Path, closed: Path) -> None:
+def _make_open(outside: Path, closed: Path) -> None:
+    """Create a folder below ROOT that every account can enter."""
     try:
-        for folder in (ROOT, place):
+        for folder in (ROOT, outside):
             folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(_ANYBODY_PASSES)
+            folder.chmod(_ANYBODY_ENTERS)
     except OSError as error:
         raise ConfigError(
-            f"PostgreSQL does not run as root, no other user can enter {closed}, and {place} "
+            f"PostgreSQL does not run as root, no other user can enter {closed}, and {outside} "
             f"cannot be created: {error.strerror}",
             fix=f"chmod o+x {closed}, set HEADRACE_HOME to a folder open to all users, "
             "or run as a user other than root",

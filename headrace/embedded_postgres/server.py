@@ -4,8 +4,9 @@ import fcntl
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import quote
@@ -46,6 +47,8 @@ _START_SECONDS = 60
 _ANSWER_SECONDS = 60
 _CONNECT_SECONDS = 10
 _POLL_SECONDS = 0.1
+# A run calls `start` fifty times. Within this time the server is not queried again.
+_CACHE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -91,20 +94,20 @@ def start(
         WarehouseUnavailableError: The server did not start.
     """
     folder = folder.expanduser().resolve()
-    directory = outside_home.data_directory(folder)
-    recalled: tuple[EmbeddedPostgres, frozenset[str]] | None = data_directory.recall(directory)
-    found = recalled or _look(folder)
-    if found is None or set(databases) - found[1]:
+    cached = _cached(outside_home.data_directory(folder))
+    if cached is not None and cached.databases >= {*databases}:
+        return cached.server
+    running = _find_running(folder)
+    if running is None or not running.databases >= {*databases}:
         folder.mkdir(parents=True, exist_ok=True)
         # Serialized: two first starts would otherwise both run initdb.
         with _locked(folder):
-            found = _look(folder) or _launch(folder, settings)
-            _create_databases(found[0], [name for name in databases if name not in found[1]])
-            found = (found[0], found[1] | {*databases})
-        recalled = None
-    if recalled is None:
-        data_directory.remember(found[0].data_directory, found)
-    return found[0]
+            running = _find_running(folder) or _launch(folder, settings)
+            missing = [name for name in databases if name not in running.databases]
+            _create_databases(running.server, missing)
+            running = _Running(running.server, running.databases | {*databases})
+    _cache(running)
+    return running.server
 
 
 def find(folder: Path) -> EmbeddedPostgres | None:
@@ -114,8 +117,8 @@ def find(folder: Path) -> EmbeddedPostgres | None:
         ConfigError: The folder belongs to another user.
         WarehouseUnavailableError: The server runs and does not answer.
     """
-    found = _look(folder.expanduser().resolve())
-    return found[0] if found else None
+    running = _find_running(folder.expanduser().resolve())
+    return running.server if running else None
 
 
 def stop(folder: Path) -> bool:
@@ -129,10 +132,10 @@ def stop(folder: Path) -> bool:
     with _locked(folder):
         # The process id in postmaster.pid may belong to another program: check that the server on
         # the socket has this data directory.
-        found = _look(folder)
-        if found is None:
+        running = _find_running(folder)
+        if running is None:
             return False
-        directory = found[0].data_directory
+        directory = running.server.data_directory
         ended = data_directory.run(
             "pg_ctl", ["-D", directory, "-m", "fast", "-w", "stop"], directory
         )
@@ -141,13 +144,21 @@ def stop(folder: Path) -> bool:
                 f"the Postgres of {folder} did not stop: {_last_line(ended)}",
                 fix=f"see {directory / 'log'}, and try again",
             )
-        if found[0].socket_directory != directory:
-            found[0].socket_directory.rmdir()
+        if running.server.socket_directory != directory:
+            running.server.socket_directory.rmdir()
         return True
 
 
-def _look(folder: Path) -> tuple[EmbeddedPostgres, frozenset[str]] | None:
-    """The running server of `folder` and its databases; None if it does not run.
+@dataclass(frozen=True)
+class _Running:
+    """A server that answered, and the databases that it had."""
+
+    server: EmbeddedPostgres
+    databases: frozenset[str]
+
+
+def _find_running(folder: Path) -> _Running | None:
+    """The running server of `folder`; None if it does not run.
 
     Raises:
         WarehouseUnavailableError: The server runs and has not answered for a minute.
@@ -156,10 +167,10 @@ def _look(folder: Path) -> tuple[EmbeddedPostgres, frozenset[str]] | None:
     deadline = time.monotonic() + _ANSWER_SECONDS
     while (server := _from_pid_file(directory)) is not None:
         try:
-            row = _ask(server)
+            row = _query(server)
         except psycopg.OperationalError as error:
-            # A server that runs may refuse a connection: while it starts or recovers, without free
-            # sessions, or on a stalled machine. Starting a second one would fail.
+            # A running server may refuse a connection: while it starts or recovers, without free
+            # sessions, or on a stalled machine. Starting a second server would fail.
             if not data_directory.is_served(directory):
                 return None
             if time.monotonic() > deadline:
@@ -169,12 +180,12 @@ def _look(folder: Path) -> tuple[EmbeddedPostgres, frozenset[str]] | None:
                 ) from error
             time.sleep(_POLL_SECONDS)
         else:
-            # The postmaster.pid of a copied folder leads to the server of the original.
-            return (server, frozenset(row[1])) if Path(row[0]) == directory else None
+            # The postmaster.pid of a copied folder names the socket of the original's server.
+            return _Running(server, frozenset(row[1])) if Path(row[0]) == directory else None
     return None
 
 
-def _ask(server: EmbeddedPostgres) -> tuple[str, list[str]]:
+def _query(server: EmbeddedPostgres) -> tuple[str, list[str]]:
     """The data directory and the databases of the server on the socket."""
     with psycopg.connect(
         server.uri("postgres"), autocommit=True, connect_timeout=_CONNECT_SECONDS
@@ -204,8 +215,8 @@ def _from_pid_file(directory: Path) -> EmbeddedPostgres | None:
     return EmbeddedPostgres(directory, Path(lines[socket_line].strip()), int(lines[port_line]))
 
 
-def _launch(folder: Path, settings: Mapping[str, str]) -> tuple[EmbeddedPostgres, frozenset[str]]:
-    directory = data_directory.place(folder)
+def _launch(folder: Path, settings: Mapping[str, str]) -> _Running:
+    directory = data_directory.choose(folder)
     data_directory.ensure(directory)
     data_directory.forget_dead_server(directory)
     log = directory / "log"
@@ -220,13 +231,13 @@ def _launch(folder: Path, settings: Mapping[str, str]) -> tuple[EmbeddedPostgres
     started = data_directory.run(
         "pg_ctl", ["-D", directory, "-l", log, *wait, "-o", flags, "start"], directory
     )
-    found = _await(folder, time.monotonic() + _START_SECONDS)
-    if found is None:
+    running = _await_answer(folder, time.monotonic() + _START_SECONDS)
+    if running is None:
         raise WarehouseUnavailableError(
             f"the Postgres of {folder} did not start: {_last_line(started)}",
             fix=f"see {log}",
         )
-    return found
+    return running
 
 
 def port_file(folder: Path) -> Path:
@@ -243,12 +254,12 @@ def _network(folder: Path) -> dict[str, str]:
     return {"listen_addresses": "127.0.0.1", "port": port}
 
 
-def _await(folder: Path, deadline: float) -> tuple[EmbeddedPostgres, frozenset[str]] | None:
+def _await_answer(folder: Path, deadline: float) -> _Running | None:
     """Wait until the server answers; None as soon as its process has ended.
 
     After a crash, recovery may take longer than pg_ctl waits.
     """
-    while (found := _look(folder)) is None:
+    while (running := _find_running(folder)) is None:
         # The process exists for a moment before it writes its socket to postmaster.pid.
         if (
             not data_directory.is_served(outside_home.data_directory(folder))
@@ -256,7 +267,7 @@ def _await(folder: Path, deadline: float) -> tuple[EmbeddedPostgres, frozenset[s
         ):
             return None
         time.sleep(_POLL_SECONDS)
-    return found
+    return running
 
 
 def _create_databases(server: EmbeddedPostgres, missing: Sequence[str]) -> None:
@@ -282,3 +293,33 @@ def _locked(folder: Path) -> Iterator[None]:
     with (folder / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _cache(running: _Running) -> None:
+    """Cache the answer of a server."""
+    directory = running.server.data_directory
+    with suppress(OSError):
+        _answers()[directory] = (time.monotonic(), _identity(directory), running)
+
+
+def _cached(directory: Path) -> _Running | None:
+    """The cached answer of a data directory's server, if it is recent and that server runs."""
+    if directory not in _answers():
+        return None
+    answered_at, identity, running = _answers()[directory]
+    try:
+        is_same = identity == _identity(directory)
+    except OSError:
+        return None
+    is_recent = time.monotonic() - answered_at < _CACHE_SECONDS
+    return running if is_recent and is_same and data_directory.is_served(directory) else None
+
+
+@cache
+def _answers() -> dict[Path, tuple[float, str, _Running]]:
+    return {}
+
+
+def _identity(directory: Path) -> str:
+    """Process id, data directory and start time of the server, from postmaster.pid."""
+    return "\n".join((directory / "postmaster.pid").read_text().split("\n")[:3])

@@ -76,7 +76,7 @@ class ParseOptions(Protocol):
 
     @property
     def decimal_mark(self) -> Literal[".", ","] | None:
-        """See NumberMarks, as for the next three."""
+        """This and the next three: see NumberMarks."""
 
     @property
     def grouping(self) -> str:
@@ -117,15 +117,17 @@ def parse_declared(declared: ParseOptions, column: Column, timezone: str | None 
 
 def parse_time_as(declared: ParseOptions, column: Column, timezone: str | None = None) -> Column:
     """Parse a date or a time by the options that its column declares."""
-    formats, pivot, cuts = declared.formats, declared.pivot, declared.round == "down"
+    formats, pivot, truncates = declared.formats, declared.pivot, declared.round == "down"
     match declared.type:
         case "date":
-            return parse_date(column, formats, pivot=pivot, cuts=cuts)
+            return parse_date(column, formats, pivot=pivot, truncates=truncates)
         case "timestamptz":
             changes = ClockChanges(declared.ambiguous, declared.nonexistent)
-            return parse_instant(column, formats, timezone, pivot=pivot, cuts=cuts, changes=changes)
+            return parse_instant(
+                column, formats, timezone, pivot=pivot, truncates=truncates, changes=changes
+            )
         case _:
-            return parse_timestamp(column, formats, pivot=pivot, cuts=cuts)
+            return parse_timestamp(column, formats, pivot=pivot, truncates=truncates)
 
 
 def marks_of(declared: ParseOptions) -> NumberMarks:
@@ -196,7 +198,7 @@ def parse_integer(
     type_name: Literal["int", "bigint"] = "bigint",
     marks: NumberMarks = _NO_MARKS,
 ) -> Column:
-    """A whole number; overflow gives NULL. `12.0` is 12, as pandas writes integers with gaps.
+    """A whole number; overflow gives NULL. `12.0` is 12: pandas writes integers so beside NULLs.
 
     `1.000` is ambiguous (one, or a thousand) and gives NULL unless `marks` declare the grouping.
     """
@@ -251,17 +253,25 @@ def parse_boolean(
 
 
 def parse_date(
-    column: Column, formats: Sequence[str] = (), *, pivot: int | None = None, cuts: bool = False
+    column: Column,
+    formats: Sequence[str] = (),
+    *,
+    pivot: int | None = None,
+    truncates: bool = False,
 ) -> Column:
     """A date by the first pattern that matches, or `yyyy-M-d`; NULL for a 30th of February."""
     patterns = compile_patterns(
-        tuple(formats) or time_patterns.ISO_DATE, zone=False, pivot=pivot, cuts=cuts
+        tuple(formats) or time_patterns.ISO_DATE, zone=False, pivot=pivot, truncates=truncates
     )
     return time_of_text(_trimmed(column), patterns, "timestamp").cast("date")
 
 
 def parse_timestamp(
-    column: Column, formats: Sequence[str] = (), *, pivot: int | None = None, cuts: bool = False
+    column: Column,
+    formats: Sequence[str] = (),
+    *,
+    pivot: int | None = None,
+    truncates: bool = False,
 ) -> Column:
     """A local time by the first pattern that matches, or ISO 8601; text with a zone gives NULL.
 
@@ -269,13 +279,13 @@ def parse_timestamp(
         column: Text.
         formats: Patterns of the subset in headrace.engine.time_patterns.
         pivot: First of the hundred years of a two-digit year.
-        cuts: Whether digits below a microsecond are truncated; else they give NULL.
+        truncates: Whether digits below a microsecond are truncated; else they give NULL.
 
     Raises:
         ConfigError: A pattern is outside the subset.
     """
     given = tuple(formats) or time_patterns.ISO_TIMESTAMP
-    patterns = compile_patterns(given, zone=False, pivot=pivot, cuts=cuts)
+    patterns = compile_patterns(given, zone=False, pivot=pivot, truncates=truncates)
     return time_of_text(_trimmed(column), patterns, "timestamp")
 
 
@@ -285,7 +295,7 @@ def parse_instant(
     timezone: str | None = None,
     *,
     pivot: int | None = None,
-    cuts: bool = False,
+    truncates: bool = False,
     changes: ClockChanges = USUAL_CHANGES,
 ) -> Column:
     """An instant by the first pattern that matches, or ISO 8601; else like `parse_timestamp`.
@@ -293,7 +303,7 @@ def parse_instant(
     Text without an offset is local time of `timezone`; `changes` applies where clocks change.
     """
     given = tuple(formats) or time_patterns.ISO_TIMESTAMPTZ
-    patterns = compile_patterns(given, zone=True, pivot=pivot, cuts=cuts)
+    patterns = compile_patterns(given, zone=True, pivot=pivot, truncates=truncates)
     text = _trimmed(column)
     if timezone is None:
         return time_of_text(text, patterns, "timestamptz")

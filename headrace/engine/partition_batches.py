@@ -77,7 +77,7 @@ def stage_partition_batches(
 
 
 def _without_values(error: HeadraceError | PySparkException) -> str:
-    """The error's text; of a run-time error of the engine only its class, for it may quote rows."""
+    """The error's text; of an engine's run-time error only the class: its text may quote rows."""
     if isinstance(error, HeadraceError):
         return f"{error} ({error.fix})"
     if isinstance(error, AnalysisException):

@@ -42,9 +42,9 @@ def differing_rows(expected: DataFrame, found: DataFrame, schema: TableSchema) -
 def differing_keys(
     added: DataFrame, removed: DataFrame, columns: Sequence[str], key: str
 ) -> pa.Array:
-    """Distinct keys of the rows that only one frame has; eight bytes a difference.
+    """Distinct keys of the rows that only one frame has.
 
-    The engine needs memory for the rows of one frame.
+    This process needs eight bytes for each key, and the engine memory for the rows of one frame.
 
     Args:
         added: Rows.

@@ -100,7 +100,7 @@ def connect(settings: SessionSettings) -> "SparkSession":
 def prepare(settings: SessionSettings) -> None:
     """Connect and run one query in a background thread, so that the first step need not wait.
 
-    This saves the first step 0.2 s. Errors are ignored here: `connect` raises them.
+    This saves the first step 0.2 s. Errors are ignored: the step's own `connect` raises them.
     """
 
     def run_query() -> None:

@@ -21,13 +21,15 @@ _INVISIBLE = (
 _OTHER_BLANKS = "[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]"
 # The last character, except Hangul and CJK, with a decomposition into two.
 _LAST_CHARACTER = 0x30FF
-# Singletons (one character that decomposes into one other), and their canonical forms.
-_TWINS = "\u212b\u2126\u212a\u0340\u0341\u0343\u0374\u037e\u0387\u1fef"
-_TWINS_OF = "".join(unicodedata.normalize("NFC", twin) for twin in _TWINS)
+# Singletons, which decompose into one other character, and their canonical forms.
+_SINGLETONS = "\u212b\u2126\u212a\u0340\u0341\u0343\u0374\u037e\u0387\u1fef"
+_SINGLETONS_COMPOSED = "".join(unicodedata.normalize("NFC", one) for one in _SINGLETONS)
 # Delimiters of the table: around an entry, and between a sequence and its composed form.
 _AROUND, _BETWEEN = "\x01", "\x02"
 # Canonical combining class of marks above a character; lower classes come first.
 _ABOVE = 230
+# Grave to caron: with these, sequences of a mark below and one above are in the table.
+_FREQUENT_MARKS = 12
 _SIGMAS = "\u03c2\u03c3"  # Final sigma, and the sigma elsewhere in a word.
 
 
@@ -41,12 +43,12 @@ def normalized(text: Column, forms: Collection[str]) -> Column:
     """
     if not forms:
         return text
-    odd = text
+    cleaned = text
     if "strip_invisible" in forms:
-        odd = F.regexp_replace(F.regexp_replace(odd, _INVISIBLE, ""), _OTHER_BLANKS, " ")
+        cleaned = F.regexp_replace(F.regexp_replace(cleaned, _INVISIBLE, ""), _OTHER_BLANKS, " ")
     if "nfc" in forms:
-        odd = _composed(F.translate(odd, _TWINS, _TWINS_OF))
-    found = F.when(text.rlike(_PLAIN), text).otherwise(odd)
+        cleaned = _composed(F.translate(cleaned, _SINGLETONS, _SINGLETONS_COMPOSED))
+    found = F.when(text.rlike(_PLAIN), text).otherwise(cleaned)
     if "casefold" in forms:
         # Upper case first, because it expands ß and ligatures. Lower case writes a final sigma at
         # the end of a word.
@@ -93,11 +95,11 @@ def _table() -> tuple[str, str]:
         pair: composed for code in range(_LAST_CHARACTER) if (pair := _pair(composed := chr(code)))
     }
     marks = "".join(sorted({pair[1] for pair in pairs}))
-    above = [mark for mark in marks[:12] if unicodedata.combining(mark) == _ABOVE]
+    above = [mark for mark in marks[:_FREQUENT_MARKS] if unicodedata.combining(mark) == _ABOVE]
     texts = dict.fromkeys(pairs)
     for composed in pairs.values():
         texts |= dict.fromkeys(_partly_composed(composed, pairs))
-    # A composed character with a further mark above, as in Yoruba, keeps that mark.
+    # A character with a mark below and one above, as in Yoruba, composes with the mark below alone.
     below = [pair for pair in pairs if 0 < unicodedata.combining(pair[1]) < _ABOVE]
     texts |= dict.fromkeys(pair + mark for pair in below for mark in above)
     entries = (f"{_AROUND}{text}{_BETWEEN}{unicodedata.normalize('NFC', text)}" for text in texts)
@@ -114,7 +116,7 @@ def _pair(composed: str) -> str | None:
 
 
 def _partly_composed(composed: str, pairs: Mapping[str, str]) -> Iterator[str]:
-    """Every sequence that is canonically equivalent to a character, ever further decomposed."""
+    """The sequences that are canonically equivalent to a character, less decomposed ones first."""
     text = composed
     while (pair := _pair(text[0])) in pairs:
         text = f"{pair}{text[1:]}"

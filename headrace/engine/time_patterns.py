@@ -12,7 +12,8 @@ One letter of month, day, hour, minute or second matches one or two digits, two 
 A year of two digits is one of the hundred years that begin with the pivot. A fraction may have
 digits below a microsecond only where they are truncated.
 
-`compile_patterns` is for values; `day_regexes` is for the day of a value that may be unreadable.
+`compile_patterns` parses values. `day_regexes` finds the day in a text, even if its value does not
+parse.
 """
 
 import re
@@ -101,7 +102,7 @@ class TimePattern:
 
 @cache
 def compile_patterns(
-    patterns: tuple[str, ...], *, zone: bool, pivot: int | None = None, cuts: bool = False
+    patterns: tuple[str, ...], *, zone: bool, pivot: int | None = None, truncates: bool = False
 ) -> tuple[TimePattern, ...]:
     """Expand the optional parts of the patterns, longest variant first, and compile them.
 
@@ -109,7 +110,7 @@ def compile_patterns(
         patterns: Patterns of the module's subset, tried in order.
         zone: Whether the value is an instant; only an instant's pattern may have a zone.
         pivot: First of the hundred years of a two-digit year.
-        cuts: Whether digits below a microsecond are allowed, and truncated.
+        truncates: Whether digits below a microsecond are allowed, and truncated.
 
     Raises:
         ConfigError: A pattern is outside the subset, repeats a part, lacks a full date, or has a
@@ -119,7 +120,7 @@ def compile_patterns(
     for pattern in patterns:
         for plain in _without_options(pattern, pattern):
             for century, years in _centuries(plain, pattern, pivot):
-                compiled = _compiled(plain, pattern, _Reading(century, years, cuts))
+                compiled = _compiled(plain, pattern, _Reading(century, years, truncates))
                 if "zone" in compiled.parts and not zone:
                     fix = "drop XXX, or make the column a timestamptz"
                     raise _refused(pattern, "has a zone", fix)
@@ -144,7 +145,7 @@ def _day_regex(pattern: str) -> str:
     regex = ""
     for token in _TOKEN.finditer(pattern):
         if letters := token["letters"]:
-            part, part_regex = _part(letters, pattern, _Reading("", "", cuts=True))
+            part, part_regex = _part(letters, pattern, _Reading("", "", truncates=True))
             name = "?:" if part in _NOT_OF_DAY else f"?P<{part}>"
             regex += f"({name}{_DAY_PARTS.get(part, part_regex)})"
         else:
@@ -155,11 +156,17 @@ def _day_regex(pattern: str) -> str:
 
 @dataclass(frozen=True)
 class _Reading:
-    """How to read two-digit years (century, regex of the years) and long fractions."""
+    """How to read two-digit years and long fractions.
+
+    Attributes:
+        century: The first two digits of a two-digit year.
+        years: Regular expression of the two-digit years in this century.
+        truncates: Whether digits below a microsecond are allowed, and truncated.
+    """
 
     century: str
     years: str
-    cuts: bool
+    truncates: bool
 
 
 def has_short_year(pattern: str) -> bool:
@@ -213,6 +220,7 @@ def _compiled(pattern: str, whole: str, reading: _Reading) -> TimePattern:
             text = _literal(token)
             regex += re.escape(text)
             shape += text
+    # A pattern may have only one of year and short_year, hour and hour12, month and month_name.
     kinds = [part.replace("short_", "").removesuffix("12").removesuffix("_name") for part in parts]
     if len({*kinds}) < len(kinds):
         raise _refused(whole, "repeats a part", "name each part of the date and time once")
@@ -238,7 +246,7 @@ def _part(letters: str, whole: str, reading: _Reading) -> tuple[str, str]:
     if letter in "ML":
         return "month_name", _MONTH_NAME
     if letter == "S":
-        return "fraction", _fraction(min(count, 9), cuts=reading.cuts)
+        return "fraction", _fraction(min(count, 9), truncates=reading.truncates)
     if letter in "XxZ":
         return "zone", _ZONE
     if letter == "E":
@@ -250,8 +258,8 @@ def _part(letters: str, whole: str, reading: _Reading) -> tuple[str, str]:
     )
 
 
-def _fraction(digits: int, *, cuts: bool) -> str:
-    if cuts or digits <= _MICROSECONDS:
+def _fraction(digits: int, *, truncates: bool) -> str:
+    if truncates or digits <= _MICROSECONDS:
         return f"[0-9]{{1,{digits}}}"
     # Zeros below a microsecond do not change the value.
     return f"[0-9]{{1,{_MICROSECONDS}}}0{{0,{digits - _MICROSECONDS}}}"

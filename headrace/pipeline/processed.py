@@ -26,7 +26,7 @@ from headrace.quality import registry
 from headrace.quality.conditions import entity_conditions, require_valid_conditions
 from headrace.quality.pandera_schemas import validate_files
 from headrace.quality.report import CheckResult, PartitionReport
-from headrace.quality.rules import BETWEEN_REASONS
+from headrace.quality.rules import REASON_SEPARATOR
 from headrace.raw.capture import raw_schema
 from headrace.raw.manifest import current_files
 from headrace.schema import PARTITION_COLUMN, Column, TableSchema
@@ -343,7 +343,7 @@ class ProcessedStep:
         write_partitions(broken, uri=self.quarantine.staging_uri(token))
         staged = dict(self.quarantine.staged(token))
         rows = self._read_staged(staged, quarantine_schema(self.entity))
-        reason = F.explode(F.split("_reasons", BETWEEN_REASONS)).alias("reason")
+        reason = F.explode(F.split("_reasons", REASON_SEPARATOR)).alias("reason")
         counted = rows.select(PARTITION_COLUMN, reason).groupBy(PARTITION_COLUMN, "reason").count()
         reasons: dict[date, dict[str, int]] = {}
         for row in counted.collect():

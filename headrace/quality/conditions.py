@@ -1,4 +1,4 @@
-"""Validation of SQL conditions of the configuration, by the engine and before a run."""
+"""Validation of the configuration's SQL conditions before a run, by text and by the engine."""
 
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -31,27 +31,27 @@ _PROBE_VALUES = {
     "timestamptz": datetime(2000, 1, 1),  # noqa: DTZ001  # in the session's zone, UTC
     "list<string>": ["x"],
 }
-_IS = "_condition_{}"
+_RESULT = "_condition_{}"
 _TOKEN = re.compile(
     r"""'(?:[^'\\]|\\.)*'|"(?P<quoted>[^"]*)"|(?P<word>[A-Za-z_]\w*)(?P<call>\s*\()?"""
 )
-_WITH_NULL = re.compile(r"(?<![<=])(?:==?|<>|!=|<=|>=|<|>)\s*null\b", re.IGNORECASE)
-_AMONG_NULL = re.compile(r"\bnot\s+in\s*\((?:[^()]*,)?\s*null\s*[,)]", re.IGNORECASE)
+_COMPARES_WITH_NULL = re.compile(r"(?<![<=])(?:==?|<>|!=|<=|>=|<|>)\s*null\b", re.IGNORECASE)
+_NOT_IN_WITH_NULL = re.compile(r"\bnot\s+in\s*\((?:[^()]*,)?\s*null\s*[,)]", re.IGNORECASE)
 _NOT_ROW_BY_ROW = {"over": "a window function", "select": "a query"}
-_AT = "_captured_at, when the source was read"
-_ON = "cast(_captured_at as date), the day on which the source was read"
-_DIFFERS = "has another value in each run, so a rebuild would give other rows"
-_BY_VALUE = "a value of the row, such as pmod(id, 10)"
+_CAPTURE_TIME = "_captured_at, when the source was read"
+_CAPTURE_DATE = "cast(_captured_at as date), the day on which the source was read"
+_DIFFERS_BETWEEN_RUNS = "has another value in each run, so a rebuild would give other rows"
+_ROW_VALUE = "a value of the row, such as pmod(id, 10)"
 # Functions whose value differs between runs, and the replacement.
 _DIFFERENT_IN_EACH_RUN = {
-    "current_timestamp": _AT,
-    "localtimestamp": _AT,
-    "current_date": _ON,
-    "current_time": _AT,
-    "now": _AT,
-    "curdate": _ON,
+    "current_timestamp": _CAPTURE_TIME,
+    "localtimestamp": _CAPTURE_TIME,
+    "current_date": _CAPTURE_DATE,
+    "current_time": _CAPTURE_TIME,
+    "now": _CAPTURE_TIME,
+    "curdate": _CAPTURE_DATE,
     **dict.fromkeys(
-        ("rand", "random", "randn", "randstr", "uniform", "uuid", "shuffle"), _BY_VALUE
+        ("rand", "random", "randn", "randstr", "uniform", "uuid", "shuffle"), _ROW_VALUE
     ),
     **dict.fromkeys(("monotonically_increasing_id", "spark_partition_id"), "_source_position"),
     "input_file_name": "_source_object",
@@ -74,15 +74,16 @@ _IDENTIFIER = re.compile(r'Identifier\("(.*?)"\)')
 _NO_FUNCTION = re.compile(r"unknown function: (\w+)")
 _SYNTAX = re.compile(r"found (.+?) (?:at (\d+):(\d+) )?expected")
 _MAX_MESSAGE = 160
-# Names of so few letters are codes rather than misspelt columns.
+_SAFE = "use try_cast(… as …) for a text, nullif(…, 0) for a divisor"
+# A name of at most so many letters is a code rather than a misspelt column.
 _SHORT = 3
 
 # Functions and operators of other dialects, and their equivalent here.
 _EQUIVALENTS = {
     "~": "rlike",
     "[": "names without brackets",
-    "getdate": _AT,
-    "sysdate": _AT,
+    "getdate": _CAPTURE_TIME,
+    "sysdate": _CAPTURE_TIME,
     "isnumeric": "try_cast(… as double) is not null",
     "iif": "if(…, …, …)",
     "regexp_matches": "… rlike '…'",
@@ -147,8 +148,8 @@ def condition_faults(
 ) -> Iterator[tuple[str, str]]:
     """Faults of conditions: the path in the configuration, and the message.
 
-    Each condition is evaluated on two rows, one of NULLs, one of zeros and of texts that are no
-    numbers. An expression that fails there would fail in a run, with all rows of a partition.
+    Each condition is evaluated on two rows: one of NULLs, and one of zeros and of texts that are no
+    numbers. An expression that fails on one of them could fail a whole partition in a run.
 
     Args:
         spark: The engine.
@@ -174,23 +175,23 @@ def _all_valid(frame: DataFrame, conditions: Sequence[Condition]) -> bool:
     """Whether the engine accepts all conditions, in one query instead of three per condition."""
     try:
         result = frame.select(
-            *(F.expr(f"({c.sql})").alias(_IS.format(i)) for i, c in enumerate(conditions)),
-            # A plain column beside them makes the engine reject aggregates.
+            *(F.expr(f"({c.sql})").alias(_RESULT.format(i)) for i, c in enumerate(conditions)),
+            # With a plain column beside the conditions, the engine rejects aggregates.
             F.col(frame.columns[0]).alias("_row"),
         ).toArrow()
     except PySparkException:
         return False
     types = result.schema.types[:-1]
-    # More rows than two: an expression such as explode multiplied them.
+    # An expression such as explode gives more than two rows.
     return result.num_rows == 2 and all(str(each) in {"bool", "null"} for each in types)  # noqa: PLR2004
 
 
 def _textual_fault(text: str, names: Collection[str]) -> str | None:
-    """Faults that the engine accepts, such as a comparison with NULL."""
+    """The first fault that the engine would not report, such as a comparison with NULL."""
     if not text.strip():
         return "is empty"
     without_texts = _TOKEN.sub(lambda token: token[0] if token["word"] else "''", text)
-    if _WITH_NULL.search(without_texts) or _AMONG_NULL.search(without_texts):
+    if _COMPARES_WITH_NULL.search(without_texts) or _NOT_IN_WITH_NULL.search(without_texts):
         return "compares with NULL, which is never true: write is null, or is not null"
     for token in _TOKEN.finditer(text):
         quoted, word = token["quoted"], (token["word"] or "").lower()
@@ -204,14 +205,14 @@ def _textual_fault(text: str, names: Collection[str]) -> str | None:
 
 
 def _difference_between_runs(text: str, names: Collection[str]) -> str | None:
-    """A function whose value differs between runs: a rebuild would give other rows."""
+    """A function whose value differs between runs, so that a rebuild would give other rows."""
     for token in _TOKEN.finditer(text):
         word = (token["word"] or "").lower()
         is_called = token["call"] or (word in _CALLED_WITHOUT_PARENTHESES and word not in names)
         if word in _DIFFERENT_IN_EACH_RUN and is_called:
-            return f"{word}() {_DIFFERS}: use {_DIFFERENT_IN_EACH_RUN[word]}"
+            return f"{word}() {_DIFFERS_BETWEEN_RUNS}: use {_DIFFERENT_IN_EACH_RUN[word]}"
     found = _NOW.search(text)
-    return f"{found[0]} {_DIFFERS}: use {_AT}" if found else None
+    return f"{found[0]} {_DIFFERS_BETWEEN_RUNS}: use {_CAPTURE_TIME}" if found else None
 
 
 def _fault_of(frame: DataFrame, text: str, names: Collection[str]) -> str | None:
@@ -223,7 +224,7 @@ def _fault_of(frame: DataFrame, text: str, names: Collection[str]) -> str | None
         return _message_of(error, text, names)
     if kind not in {"boolean", "void"}:
         return f"is a {kind}, not true or false: compare it with a value"
-    for is_probe in (False, True):
+    for is_probe in (False, True):  # First the row of NULLs, then the row of probe values.
         part = frame.where(_is_probe_row(frame) if is_probe else ~_is_probe_row(frame))
         try:
             part.select(F.expr(f"({text})").alias("_is"), F.col(frame.columns[0])).collect()
@@ -233,9 +234,6 @@ def _fault_of(frame: DataFrame, text: str, names: Collection[str]) -> str | None
                 return message
             return f"{message}; one such row would fail its whole partition: {_SAFE}"
     return None
-
-
-_SAFE = "use try_cast(… as …) for a text, nullif(…, 0) for a divisor"
 
 
 def _is_probe_row(frame: DataFrame) -> Column:
@@ -261,7 +259,7 @@ def _message_of(error: PySparkException, text: str, names: Collection[str]) -> s
 
 
 def _instead_of_column(name: str, text: str, names: Collection[str]) -> str:
-    """A name after a comparison is most often a text without its quotes."""
+    """A hint for an unknown name; after a comparison it is most often a text without quotes."""
     is_compared = rf"(?:[=<>]|\blike|\bin\s*\([^()]*)\s*`?{re.escape(name)}\b"
     if re.search(is_compared, text, re.IGNORECASE):
         near = did_you_mean(name, names) if len(name) > _SHORT else ""

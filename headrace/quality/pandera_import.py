@@ -26,7 +26,7 @@ def _hidden(modules: Sequence[str]) -> Iterator[None]:
 with _hidden(_UNUSED):
     import pandera.pandas as pandera
 
-    # pandera imports it with the first data frame.
+    # Imported here, too: pandera would import it with the first data frame, without hiding modules.
     import_module("pandera.backends.pandas.builtin_checks")
 
 __all__ = ["pandera"]

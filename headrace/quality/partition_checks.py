@@ -45,7 +45,7 @@ def quarantined_share(config: QualityConfig, *, rows_in: int, quarantined: int) 
 
 
 def not_null(check: registry.Check, schema: TableSchema, staged: StagedPartition) -> CheckResult:
-    """Check that required columns have no NULL, by the files' footers and without a read."""
+    """Check that required columns have no NULL, from the files' footers alone."""
     required = [column.name for column in schema if not column.nullable]
     nulls = {name: staged.nulls(name) for name in required if staged.nulls(name)}
     found = ", ".join(f"{count} in {name}" for name, count in nulls.items()) or "none"
@@ -62,7 +62,7 @@ def same_totals(
 
 
 def one_row_a_key(grain: Sequence[str], repeated: int) -> CheckResult:
-    """Check that each combination of the grain's values stands once a day."""
+    """Check that each combination of the grain's values occurs once a day."""
     found = f"{repeated} repeated"
     return CheckResult(
         registry.ONE_ROW_A_KEY, not repeated, f"one row for each {', '.join(grain)}", found
@@ -70,7 +70,7 @@ def one_row_a_key(grain: Sequence[str], repeated: int) -> CheckResult:
 
 
 def primary_key(columns: Sequence[str], faults: Mapping[str, int]) -> CheckResult:
-    """Check that the primary key has no NULL, stands once, and fits into PostgreSQL's index.
+    """Check that the primary key has no NULL, is unique, and fits into PostgreSQL's index.
 
     Args:
         columns: The primary key.

@@ -1,6 +1,6 @@
 """The registry of checks: id, layer, level, severity and meaning of every check of a row or day.
 
-A `CheckResult` holds an entry of this module, an `Objection` a reason made from one. Dagster's
+A `CheckResult` holds an entry of this module, a `Violation` a reason made from one. Dagster's
 asset checks and `docs/reference/checks.md` are generated from it.
 """
 
@@ -31,7 +31,7 @@ class Check:
     """One kind of check.
 
     Attributes:
-        id: Its name in the ledger and in Dagster; stands once in a layer.
+        id: Its name in the ledger and in Dagster; unique within a layer.
         layer: The layer whose rows it checks.
         description: For a partition, when it passes; for a row, when the row is quarantined.
         tables: The kinds of tables to which it applies.
@@ -49,7 +49,7 @@ class Check:
     reasons: tuple[str, ...] = ()
 
     def reason(self, **values: str) -> str:
-        """The first template of `reasons`, filled in."""
+        """The first template of `reasons`, with values for its placeholders."""
         return self.reasons[0].format(**values)
 
 
@@ -146,7 +146,7 @@ QUARANTINED_SHARE = Check(
 NOT_NULL = Check(
     "not_null", "processed", "Required columns have no NULL (from the files' footers).", _ENTITIES
 )
-UNIQUE_NATURAL_KEY = Check("unique_key", "processed", "Every natural key stands once.", _ENTITIES)
+UNIQUE_NATURAL_KEY = Check("unique_key", "processed", "Every natural key occurs once.", _ENTITIES)
 VANISHED_MEMBERS = Check(
     "vanished_members",
     "processed",
@@ -155,7 +155,7 @@ VANISHED_MEMBERS = Check(
     ("entity_of_full_snapshots",),
 )
 UNIQUE_SURROGATE_KEY = Check(
-    "unique_key", "curated", "Every surrogate key stands once.", ("dimension",)
+    "unique_key", "curated", "Every surrogate key occurs once.", ("dimension",)
 )
 ONE_CURRENT_VERSION = Check(
     "one_current_version",
@@ -175,7 +175,7 @@ FACT_NOT_NULL = Check(
 ONE_ROW_A_KEY = Check(
     "one_row_a_key",
     "curated",
-    "Each combination of the grain's values stands once a day.",
+    "Each combination of the grain's values occurs once a day.",
     ("periodic_snapshot",),
 )
 LOADED_TOTALS = Check(
@@ -193,7 +193,7 @@ REFERENTIAL_INTEGRITY = Check(
 PRIMARY_KEY = Check(
     "primary_key",
     "warehouse",
-    "The primary key has no NULL, stands once, and fits into PostgreSQL's index.",
+    "The primary key has no NULL, is unique, and fits into PostgreSQL's index.",
     ("warehouse_fact_by_upsert",),
 )
 PUBLISHED_WHOLE = Check(

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from types import MappingProxyType
 from typing import Literal
 
 from headrace.ledger.build_plan import BuildPlan
@@ -40,8 +39,8 @@ class PartitionReport:
         rows_left_out: Rows that the entity's `where` or `transform` leaves out.
         values_rounded: Values with more places than their type, in columns with `round`.
         rows_rekeyed: Rows of a published fact whose surrogate keys changed by a late version.
-        counts_are_inputs: Whether rows_in and rows_out both count rows read: a row of a mart may
-            aggregate many days.
+        counts_are_inputs: Whether rows_out, too, counts the rows that were read. True for marts,
+            whose rows may each aggregate several days.
         reasons: Reason to the number of quarantined rows that have it.
         checks: The results of checks; one failure holds the partition.
         error: Why the partition could not be staged; None if it was.
@@ -90,14 +89,6 @@ class PartitionReport:
         return "; ".join(lines)
 
 
-def _no_runs() -> Mapping[date, str]:
-    return MappingProxyType({})
-
-
-def _no_reports() -> Mapping[date, PartitionReport]:
-    return MappingProxyType({})
-
-
 @dataclass(frozen=True)
 class AuditedOutput(StagedPartitions):
     """Partitions of a table, with the audit of each, including those that did not pass.
@@ -106,23 +97,24 @@ class AuditedOutput(StagedPartitions):
         reports: Reports of the run's partitions.
         restated: Reports of published partitions outside the run's window that it rewrote.
         warnings: Findings that fail no partition.
-        renewed: Partitions whose content differs from what is published, with equal inputs.
-        unchanged: Partitions whose content equals what is published, with different inputs; to
-            the run that published it.
+        renewed: Partitions whose content may differ from what is published, although their inputs
+            are equal.
+        unchanged: Partitions whose content equals what is published, although their inputs differ;
+            each with the id of the run that published it.
         is_current: Whether all published partitions agree with the upstream tables' current
             snapshots.
-        versions: Called after publication: content versions of partitions that do not follow from
-            their inputs.
+        versions: Called after publication. Returns the content versions of partitions, for assets
+            whose content does not follow from inputs.
         publish_quarantine: Publishes the quarantine of partitions. Called before their rows are
             published, so that a visible partition always has its quarantine; also for held ones.
         plan: The partitions that the step was to build.
     """
 
-    reports: Mapping[date, PartitionReport] = field(default_factory=_no_reports)
-    restated: Mapping[date, PartitionReport] = field(default_factory=_no_reports)
+    reports: Mapping[date, PartitionReport] = field(default_factory=dict)
+    restated: Mapping[date, PartitionReport] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     renewed: Collection[date] = ()
-    unchanged: Mapping[date, str] = field(default_factory=_no_runs)
+    unchanged: Mapping[date, str] = field(default_factory=dict)
     is_current: bool = True
     versions: Callable[[Collection[date]], Mapping[date, str]] | None = None
     publish_quarantine: Callable[[Collection[date]], None] | None = None
@@ -141,8 +133,8 @@ class AuditedTable(StagedTable):
         plan: The partitions that the step was to build.
     """
 
-    reports: Mapping[date, PartitionReport] = field(default_factory=_no_reports)
-    restated: Mapping[date, PartitionReport] = field(default_factory=_no_reports)
+    reports: Mapping[date, PartitionReport] = field(default_factory=dict)
+    restated: Mapping[date, PartitionReport] = field(default_factory=dict)
     plan: BuildPlan | None = None
 
     def __post_init__(self) -> None:

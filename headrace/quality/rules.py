@@ -1,4 +1,4 @@
-"""Row checks as Spark expressions: the reasons to quarantine a row."""
+"""Violations of row checks as Spark expressions: the reasons to quarantine a row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,15 +9,17 @@ from pyspark.sql import functions as F
 from headrace.config.sources import RowRule
 from headrace.quality.registry import DECLARED_RULE, Check
 
-BETWEEN_REASONS = "; "
+REASON_SEPARATOR = "; "
 
 
 @dataclass(frozen=True)
-class Objection:
-    """A reason to quarantine a row, and the condition under which it holds (never NULL).
+class Violation:
+    """A reason to quarantine a row, and the condition under which a row has it.
 
     Attributes:
-        check: The row check that gives the reason.
+        check: The row check that is violated.
+        reason: The text that a quarantined row shows.
+        holds: Whether a row has the violation; never NULL.
         unreadable: The column whose text cannot be read, if that is the reason.
     """
 
@@ -27,25 +29,25 @@ class Objection:
     unreadable: str | None = None
 
 
-def declared_objections(rules: Sequence[RowRule]) -> tuple[Objection, ...]:
-    """The declared rules; as in SQL's CHECK, a condition that is NULL passes."""
+def declared_violations(rules: Sequence[RowRule]) -> tuple[Violation, ...]:
+    """Violations of the declared rules; as in SQL's CHECK, a condition that is NULL passes."""
     return tuple(
-        Objection(DECLARED_RULE, rule.reason, ~F.coalesce(F.expr(f"({rule.expect})"), F.lit(True)))
+        Violation(DECLARED_RULE, rule.reason, ~F.coalesce(F.expr(f"({rule.expect})"), F.lit(True)))
         for rule in rules
     )
 
 
-def any_holds(objections: Sequence[Objection]) -> Column:
+def any_holds(violations: Sequence[Violation]) -> Column:
     """Whether a row is quarantined; never NULL."""
     condition = F.lit(False)
-    for objection in objections:
-        condition = condition | objection.holds
+    for violation in violations:
+        condition = condition | violation.holds
     return condition
 
 
-def reasons(objections: Sequence[Objection]) -> Column:
-    """Every reason that holds, in the order of declaration, joined by BETWEEN_REASONS.
+def reasons(violations: Sequence[Violation]) -> Column:
+    """The reasons of all violations of a row, in the order of declaration.
 
     Text, not an array: engines name an array's elements differently in Parquet.
     """
-    return F.concat_ws(BETWEEN_REASONS, *(F.when(o.holds, F.lit(o.reason)) for o in objections))
+    return F.concat_ws(REASON_SEPARATOR, *(F.when(v.holds, F.lit(v.reason)) for v in violations))

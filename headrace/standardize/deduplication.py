@@ -43,7 +43,8 @@ def latest_rows(
     Args:
         rows: Good rows.
         entity: Its key.
-        source_order: Columns that precede the row's place in its file: the largest value wins.
+        source_order: Columns that decide before the row's position in its file does: the row with
+            the largest value is the latest.
     """
     # Only repeated keys go through the window: sorting all rows takes 1.5 times as long and more
     # memory.

@@ -11,7 +11,7 @@ from headrace.engine import functions as parse
 from headrace.engine.text_forms import normalized
 from headrace.grain import Grain
 from headrace.quality import registry
-from headrace.quality.rules import Objection
+from headrace.quality.rules import Violation
 from headrace.schema import PARTITION_COLUMN
 
 _FOUND = "_found_{}"
@@ -45,11 +45,11 @@ def with_looked_up(
     return rows
 
 
-def missing_references(entity: EntityConfig) -> list[Objection]:
+def missing_references(entity: EntityConfig) -> list[Violation]:
     """Rows without a row in a reference entity, where the lookup quarantines them."""
     check = registry.MISSING_REFERENCE
     return [
-        Objection(
+        Violation(
             check,
             check.reason(column=", ".join(lookup.match), entity=lookup.entity),
             ~F.col(_FOUND.format(number)),

@@ -12,7 +12,7 @@ from headrace.engine.times import day_of
 from headrace.engine.types import sql_type
 from headrace.grain import Grain
 from headrace.quality import registry
-from headrace.quality.rules import Objection, any_holds, declared_objections, reasons
+from headrace.quality.rules import Violation, any_holds, declared_violations, reasons
 from headrace.schema import PARTITION_COLUMN
 from headrace.standardize.calculated_columns import FAULTS, fault_column, with_calculated
 from headrace.standardize.looked_up_columns import missing_references
@@ -31,11 +31,11 @@ def quarantined_rows(raw: DataFrame, entity: EntityConfig, stamp: RunStamp) -> D
     """The captured text of rows that break a rule, with every rule that they break."""
     names = [column.name for column in entity.columns]
     text = [captured_text(c, entity).alias(f"_text_{c.name}") for c in entity.columns]
-    is_broken = is_of_entity(entity) & any_holds(_objections(entity))
+    is_broken = is_of_entity(entity) & any_holds(_violations(entity))
     broken = typed_where(raw, entity, is_broken, text)
-    # A row without columns breaks every other rule, too; only the parser's reason is useful.
+    # A record without columns breaks every other rule, too; only the parser's reason is useful.
     why = F.when(F.col("_corrupt_record").isNotNull(), F.col("_corrupt_reason")).otherwise(
-        reasons([o for objection in _objections(entity) for o in _by_cause(objection, entity)])
+        reasons([v for violation in _violations(entity) for v in _by_cause(violation, entity)])
     )
     shown = [F.col(f"_text_{name}").alias(name) for name in names]
     return broken.select(
@@ -68,7 +68,7 @@ def is_of_entity(entity: EntityConfig) -> Column:
 
 
 def is_good(entity: EntityConfig) -> Column:
-    """Whether a typed row breaks no rule; never NULL. Equals `not any_holds(_objections)`.
+    """Whether a typed row breaks no rule; never NULL. Equals `not any_holds(_violations)`.
 
     It has fewer terms: a required value that is not NULL was given and parsed. The check
     `row_balance` compares both in every run.
@@ -83,15 +83,15 @@ def is_good(entity: EntityConfig) -> Column:
             good = good & value.isNotNull()
         elif column.type != "string":
             good = good & (value.isNotNull() | ~is_given(column))
-    objections = [
+    violations = [
         *missing_references(entity),
         *_failed_calculations(entity),
-        *_wrong_day(entity),
+        *_misplaced(entity),
     ]
-    return good & ~any_holds([*objections, *declared_objections(entity.rules)])
+    return good & ~any_holds([*violations, *declared_violations(entity.rules)])
 
 
-def _objections(entity: EntityConfig) -> list[Objection]:
+def _violations(entity: EntityConfig) -> list[Violation]:
     found = [_not_a_row()]
     required = _required(entity)
     for column in entity.columns:
@@ -103,23 +103,23 @@ def _objections(entity: EntityConfig) -> list[Objection]:
             if column in conditionally_required(entity):
                 absent = absent & ~is_absent_column(column)
             reason = registry.MISSING_VALUE.reason(column=column.name)
-            found.append(Objection(registry.MISSING_VALUE, reason, absent))
+            found.append(Violation(registry.MISSING_VALUE, reason, absent))
     found += [*missing_references(entity), *_failed_calculations(entity)]
-    return [*found, *_wrong_day(entity), *declared_objections(entity.rules)]
+    return [*found, *_misplaced(entity), *declared_violations(entity.rules)]
 
 
-def _failed_calculations(entity: EntityConfig) -> list[Objection]:
+def _failed_calculations(entity: EntityConfig) -> list[Violation]:
     """Faults of calculated columns, and required ones without a value."""
     check, found = registry.FAILED_CALCULATION, []
     for column in entity.calculated:
         fault = F.col(fault_column(column.name))
         for why, reason in zip(FAULTS, check.reasons, strict=True):
             holds = F.coalesce(fault == why, F.lit(False))
-            found.append(Objection(check, reason.format(column=column.name), holds))
+            found.append(Violation(check, reason.format(column=column.name), holds))
         if column.required:
             reason = registry.MISSING_VALUE.reason(column=column.name)
             is_missing = F.col(column.name).isNull() & fault.isNull()
-            found.append(Objection(registry.MISSING_VALUE, reason, is_missing))
+            found.append(Violation(registry.MISSING_VALUE, reason, is_missing))
     return found
 
 
@@ -127,40 +127,40 @@ def _required(entity: EntityConfig) -> set[str]:
     return {*entity.key, *(c.name for c in entity.columns if c.required)}
 
 
-def _unreadable(entity: EntityConfig) -> list[Objection]:
+def _unreadable(entity: EntityConfig) -> list[Violation]:
     values = [_unparsable(column) for column in entity.columns if column.type != "string"]
     return [_not_a_row(), *values]
 
 
-def _not_a_row() -> Objection:
-    return Objection(
+def _not_a_row() -> Violation:
+    return Violation(
         registry.NOT_A_ROW, registry.NOT_A_ROW.reason(), F.col("_corrupt_record").isNotNull()
     )
 
 
-def _unparsable(column: ColumnConfig) -> Objection:
+def _unparsable(column: ColumnConfig) -> Violation:
     is_lost = is_given(column) & F.col(column.name).isNull()
     article = "an" if column.type.startswith("int") else "a"
     check = registry.UNREADABLE_VALUE
     reason = check.reason(column=column.name, article=article, type=column.type)
-    return Objection(check, reason, is_lost, column.name)
+    return Violation(check, reason, is_lost, column.name)
 
 
-def _by_cause(objection: Objection, entity: EntityConfig) -> Iterator[Objection]:
-    """The objection; values that do not parse only for surplus places get their own reason."""
-    column = next((c for c in entity.columns if c.name == objection.unreadable), None)
+def _by_cause(violation: Violation, entity: EntityConfig) -> Iterator[Violation]:
+    """The violation; of unreadable text, a separate one for values with only surplus places."""
+    column = next((c for c in entity.columns if c.name == violation.unreadable), None)
     surplus = parse.surplus_places(column) if column else None
     if column is None or surplus is None:
-        yield objection
+        yield violation
         return
     why, pattern = surplus
     has_more = F.coalesce(F.col(f"_text_{column.name}").rlike(pattern), F.lit(False))
     reason = registry.SURPLUS_PLACES.reason(column=column.name, surplus=why)
-    yield Objection(registry.SURPLUS_PLACES, reason, objection.holds & has_more)
-    yield Objection(objection.check, objection.reason, objection.holds & ~has_more)
+    yield Violation(registry.SURPLUS_PLACES, reason, violation.holds & has_more)
+    yield Violation(violation.check, violation.reason, violation.holds & ~has_more)
 
 
-def _wrong_day(entity: EntityConfig) -> list[Objection]:
+def _misplaced(entity: EntityConfig) -> list[Violation]:
     column = entity.day_column
     if column is None or entity.grain == Grain.NONE:
         return []
@@ -170,4 +170,4 @@ def _wrong_day(entity: EntityConfig) -> list[Objection]:
     outside = F.coalesce(start != F.col(PARTITION_COLUMN), F.lit(False))
     zone = f" in {entity.timezone or 'UTC'}" if kind == "timestamptz" else ""
     reason = registry.MISPLACED_ROW.reason(column=column, grain=entity.grain, zone=zone)
-    return [Objection(registry.MISPLACED_ROW, reason, outside)]
+    return [Violation(registry.MISPLACED_ROW, reason, outside)]

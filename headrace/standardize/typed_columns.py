@@ -65,7 +65,7 @@ def with_references(
 
 
 def is_given(column: ColumnConfig) -> Column:
-    """Whether the source gave a value of a typed row's column that is no text; never NULL."""
+    """Whether the source gave a value for a column of another type than text; never NULL."""
     return F.col(_GIVEN + column.name)
 
 
@@ -88,7 +88,7 @@ def typed_value(column: ColumnConfig, entity: EntityConfig) -> Column:
 
 
 def parsed_value(column: ColumnConfig, entity: EntityConfig) -> Column:
-    """As `typed_value`, of a column's text, whatever type the source has."""
+    """As `typed_value`, for a column that holds text whatever type the source has."""
     text = normalized(_text(column, entity), entity.forms_of(column))
     return _or_default(parse.parse_declared(column, text, entity.timezone), column)
 
@@ -123,7 +123,7 @@ def unstorable_values(rows: DataFrame, entity: EntityConfig) -> DataFrame:
     Only a transform produces such values: captured texts have no NUL and years have four digits.
 
     Returns:
-        `_rows_<column>`, and `_place_<column>`: place of one such row, or NULL.
+        `_rows_<column>`, and `_place_<column>`: object and position of one such row, or NULL.
     """
     place = F.concat_ws(" line ", F.col("_source_object"), F.col("_source_position").cast("string"))
     found = []
@@ -179,7 +179,7 @@ def _converted(column: ColumnConfig, captured: str, entity: EntityConfig) -> Col
     if column.type == "date" and captured in ("timestamp", "timestamptz"):
         day = parse.cast_to(value, "date", captured)
         return F.when(parse.cast_to(day, captured, "date") == value, day)  # Only at midnight.
-    # By way of its text, a value that does not fit becomes NULL instead of truncated or rounded.
+    # Converted through text, so that a value that does not fit is NULL, not truncated or rounded.
     text = parse.canonical_text(value, captured)
     return parse.parse_declared(column, text, entity.timezone)
 

@@ -47,8 +47,12 @@ def test_it_works_and_says_where_the_database_is(
     assert rows_written(home) == 1
     found = server.find(home)
     assert found is not None
-    assert found.data_directory == outside_home.place_of(home) / "data" == (home / "data").resolve()
-    assert f"the database of {home.parent} is in {outside_home.place_of(home)}" in caplog.text
+    assert (
+        found.data_directory
+        == outside_home.outside_folder(home) / "data"
+        == (home / "data").resolve()
+    )
+    assert f"the database of {home.parent} is in {outside_home.outside_folder(home)}" in caplog.text
     assert server.stop(home)
     assert rows_written(home) == 2
 
@@ -64,7 +68,7 @@ def test_a_database_that_went_with_its_container_is_named(home: Path) -> None:
     server.stop(home)
     shutil.rmtree(outside_home.ROOT)
     with pytest.raises(
-        ConfigError, match=f"was in {outside_home.place_of(home)}/data, which does not exist"
+        ConfigError, match=f"was in {outside_home.outside_folder(home)}/data, which does not exist"
     ):
         server.start(home)
 

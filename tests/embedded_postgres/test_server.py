@@ -169,7 +169,7 @@ def test_a_first_start_that_was_killed_is_begun_anew(folder: NewFolder) -> None:
 def test_a_server_without_a_free_session_is_waited_for(
     folder: NewFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data_directory, "_CACHE_SECONDS", 0)
+    monkeypatch.setattr(server, "_CACHE_SECONDS", 0)
     home = folder("a")
     found = server.start(home, settings={**server.SETTINGS, "max_connections": "5"})
     sessions = ExitStack()
@@ -187,7 +187,7 @@ def test_a_server_that_stalls_is_waited_for_and_named_if_it_never_answers(
     home = folder("a")
     found = server.start(home)
     monkeypatch.setattr(server, "_CONNECT_SECONDS", 2)
-    monkeypatch.setattr(data_directory, "_CACHE_SECONDS", 0)
+    monkeypatch.setattr(server, "_CACHE_SECONDS", 0)
     number = process_id(found)
     os.kill(number, signal.SIGSTOP)
     try:

@@ -144,7 +144,7 @@ def test_a_year_of_two_digits_is_one_of_the_hundred_from_the_pivot_on(
 
 def test_parts_of_a_microsecond_are_cut_where_the_column_says_so(spark: SparkSession) -> None:
     texts = ["2024-02-29T23:59:59.123456789", "2024-02-29T23:59:59.9999999", "2024-02-29 23:59:59"]
-    found = each(spark, texts, lambda c: parse.parse_timestamp(c, cuts=True))
+    found = each(spark, texts, lambda c: parse.parse_timestamp(c, truncates=True))
     assert [f.isoformat() for f in found] == [
         "2024-02-29T23:59:59.123456",
         "2024-02-29T23:59:59.999999",

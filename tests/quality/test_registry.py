@@ -25,7 +25,7 @@ def calls(name: str) -> Iterator[tuple[Path, ast.Call]]:
                 yield path, node
 
 
-@pytest.mark.parametrize("result", ["CheckResult", "Objection"])
+@pytest.mark.parametrize("result", ["CheckResult", "Violation"])
 def test_every_result_names_a_registered_check(result: str) -> None:
     registered = {name for name, value in vars(registry).items() if value in registry.CHECKS}
     # A parameter or an attribute that holds an entry, and the entry of a dbt test.
