@@ -119,14 +119,16 @@ def writing(table: Table, seed: int, kind: type[Writer] = Writer) -> Iterator[No
             raise writer.error
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_the_latest_state_in_raw_is_the_tables_once_writers_stop(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "kind"), [(1, "timestamptz"), (2, "timestamp")])
+def test_the_latest_state_in_raw_is_the_tables_once_writers_stop(
+    tmp_path: Path, seed: int, kind: str
+) -> None:
     chance = random.Random(seed)  # noqa: S311
     table = Table(
         tmp_path,
-        _CREATE,
+        _CREATE.replace("timestamptz", kind),
         extract={"mode": "watermark", "cursor": "at", "overlap": _OVERLAP},
-        columns=_COLUMNS,
+        columns=[*_COLUMNS[:-1], {"name": "at", "type": kind}],
     )
     with writing(table, seed * 100), psycopg.connect(table.url) as long:
         # A transaction that is open through half of the captures.
