@@ -61,9 +61,9 @@ def test_every_condition_and_function_is_read_and_named_with_its_line(
         check_project(loaded(folder))
     transform = "'nowhere.at_all:clean': ModuleNotFoundError: No module named 'nowhere'; name an"
     expected = [
-        f"sources/retail.yaml:75: entities[stores].transform: transform {transform}",
-        "sources/retail.yaml:34: entities[transactions].rules[quantity_not_negative].expect: there",
-        "sources/retail.yaml:76: entities[stores].where: is a string, not true or false",
+        f"sources/retail.yaml:74: entities[stores].transform: transform {transform}",
+        "sources/retail.yaml:33: entities[transactions].rules[quantity_not_negative].expect: there",
+        "sources/retail.yaml:75: entities[stores].where: is a string, not true or false",
         "star.yaml:9: dimensions[dim_customer].deleted_when: there is no column 'op'; did you mean",
     ]
     lines = str(caught.value).replace(f"{folder}/", "").splitlines()
