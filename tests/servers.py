@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from headrace.embedded_postgres import server
 from headrace.embedded_postgres.server import EmbeddedPostgres
-from tests import object_store
+from tests import mariadb_server, object_store
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -52,6 +52,12 @@ def _made_once() -> Path:
     server.start(folder, settings=_SETTINGS)
     server.stop(folder)
     return folder
+
+
+@cache
+def mariadb() -> mariadb_server.MariaDB:
+    """A MariaDB with an empty database `shop`, gone when the process ends."""
+    return _at_exit().enter_context(mariadb_server.running(_open_folder("mariadb")))
 
 
 @cache

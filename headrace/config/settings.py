@@ -74,7 +74,8 @@ class ConnectionSettings(StrictModel):
     kind: Literal["database"] = Field("database", description="A database.")
     url: Secret = Field(
         description="Environment variable with the URL, such as "
-        "`postgresql://user:password@host:5432/database?sslmode=verify-full`. The user needs to "
+        "`postgresql://user:password@host:5432/database?sslmode=verify-full` or "
+        "`mysql://user:password@host:3306/database?ssl_mode=verify_identity`. The user needs to "
         "read only."
     )
     statement_timeout_seconds: int = Field(

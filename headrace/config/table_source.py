@@ -18,7 +18,8 @@ class TableExtract(Extract):
     table: str | None = Field(
         None,
         pattern=r"^[^.\s][^.]*(?:\.[^.]*[^.\s])?$",
-        description="A table or a view: `schema.table`, or `table` by the session's search path.",
+        description="A table or a view: `schema.table`, or `table` by the session's search path. "
+        "Of MySQL: `database.table`, or `table` of the URL's database.",
         examples=["public.orders"],
     )
     query: str | None = Field(
@@ -162,8 +163,9 @@ class TableEntity(EntityConfig):
 class DatabaseSource(SourceConfig):
     """Tables of a database."""
 
-    connector: Literal["postgres"] = Field(
-        description="The kind of source: `postgres`, tables, views and queries of PostgreSQL."
+    connector: Literal["postgres", "mysql"] = Field(
+        description="The kind of source, for tables, views and queries: `postgres`, PostgreSQL; "
+        "`mysql`, MySQL and MariaDB."
     )
     connection: Name = Field(
         description="The database: one of `connections` in base.yaml or its overlays."

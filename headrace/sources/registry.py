@@ -7,6 +7,7 @@ from headrace.config.loader import Project
 from headrace.sources.base import Connector
 from headrace.sources.files.connector import files_connector
 from headrace.sources.files.landing import Landing
+from headrace.sources.mysql.database import mysql_connector
 from headrace.sources.postgres.database import postgres_connector
 
 
@@ -48,10 +49,19 @@ def _rest(
     return rest_connector(project, name)
 
 
+def _mysql(
+    project: Project,
+    name: str,
+    landing: Callable[[], Landing],  # noqa: ARG001
+) -> Connector:
+    return mysql_connector(project, name)
+
+
 FACTORIES: Mapping[str, Factory] = {
     "files": _files,
     "parquet_files": _files,
     "postgres": _postgres,
+    "mysql": _mysql,
     "rest": _rest,
 }
 

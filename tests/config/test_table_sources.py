@@ -64,7 +64,7 @@ def test_a_table_is_partitioned_by_its_cursor_unless_it_says_otherwise(folder: P
         (
             "connector: postgres",
             "connector: postgre",
-            "till.yaml:3: connector: 'postgre' is not one of files, parquet_files, postgres, rest",
+            "till.yaml:3: connector: 'postgre' is not one of files, parquet_files, postgres, mys",
         ),
         (
             "connection: shop",

@@ -1,6 +1,7 @@
 """A table of a real database as a source, and raw as a list of files, for tests of connectors."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,15 @@ _CREATE = "create table {} (id bigint, name text, amount int, sold_on date)"
 
 
 class Table:
-    """A table in a namespace of its own, and what raw holds of it."""
+    """A table in a namespace of its own, and what raw holds of it.
+
+    Attributes:
+        instant: The database's type of an instant.
+        undated: A date of the database that is no day.
+    """
+
+    instant = "timestamptz"
+    undated = "infinity"
 
     def __init__(self, folder: Path, create: str = _CREATE, **declared: Any) -> None:
         self.url = servers.postgres().uri("warehouse")
@@ -68,6 +77,15 @@ class Table:
     def write(self, statement: str, *values: Any) -> None:
         with psycopg.connect(self.url, autocommit=True) as session:
             session.execute(statement.replace("{table}", self.name), values or None)
+
+    def retype(self, column: str, kind: str) -> None:
+        self.write(f"alter table {{table}} alter {column} type {kind}")
+
+    @contextmanager
+    def open(self) -> Iterator[Any]:
+        """A cursor of a transaction that is open, and commits in the end."""
+        with psycopg.connect(self.url) as session, session.cursor() as cursor:
+            yield cursor
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.url, autocommit=True) as session:

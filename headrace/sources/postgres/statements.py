@@ -51,9 +51,9 @@ class Statements:
         return sql.SQL("copy ({}) to stdout (format csv, force_quote *)").format(select)
 
     def pending(self, cursor: str, since: Position | None) -> sql.Composed:
-        """By day: the number of rows, their least and greatest cursor, a digest of their cursors.
+        """By day: the number of rows, their least and greatest cursor, a digest of their columns.
 
-        The digest of a row without a cursor is that of its columns.
+        Cursors alone would not do: a row may change twice within one second, or one day.
         """
         column, kind = self._column(cursor), self.types[cursor]
         position = column if kind == ID else self._instant(column, kind)
@@ -63,14 +63,15 @@ class Statements:
         return sql.SQL(
             "select {day}, count(*), min({position})::text, max({position})::text,"
             " left(md5(concat_ws(' ', count(*), sum({number}),"
-            " sum(hashtextextended(row({values})::text, 0)) filter (where {column} is null))), 8)"
+            " sum(hashtextextended(row({values})::text, 0)) filter (where {hashed}))), 8)"
             " from {relation}{where} group by 1"
         ).format(
             day=self._day(str(self.entity.extract.partition_by)),
             position=position,
             number=number,
             values=values,
-            column=column,
+            # Rows with an id do not change.
+            hashed=sql.SQL("{} is null").format(column) if kind == ID else sql.SQL("true"),
             relation=relation(self.entity),
             where=where,
         )

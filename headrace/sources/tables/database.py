@@ -42,7 +42,7 @@ class Pending:
         rows: How many.
         first: The least cursor among them; None: it is NULL in all, or infinite.
         last: The greatest id among them; None of a cursor that is a time.
-        digest: Differs when a cursor differs, or a row without one.
+        digest: Differs when a value differs, of rows with an increasing id when an id does.
     """
 
     rows: int

@@ -75,7 +75,7 @@ def require_id(entity: TableEntity, name: str, found: Mapping[str, str]) -> None
     """
     known = entity.column(name).source_names
     kind = next((found[one] for one in known if one in found), "")
-    if kind not in ("int", "bigint"):
+    if kind not in ("int", "bigint", BIGINT_UNSIGNED):
         raise SourceRejectedError(
             f"column '{name}' is an id, and is {kind} in the database",
             fix="read a query that casts it to bigint",

@@ -1,0 +1,92 @@
+"""A table of a real MariaDB as a source, for tests of connectors."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from headrace.config.table_source import DatabaseSource, TableEntity
+from headrace.sources.connections import Connection
+from headrace.sources.mysql.database import MysqlRelation
+from headrace.sources.tables.connector import TableConnector
+from tests import mariadb_server, servers
+from tests.contract.tables import COLUMNS, EXIST, Table
+
+_CREATE = "create table {} (id bigint, name text, amount int, sold_on date)"
+
+
+def require_mariadb() -> mariadb_server.MariaDB:
+    """The server of this process; skips the test where MariaDB is not installed."""
+    if reason := mariadb_server.missing():
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return servers.mariadb()
+
+
+class MysqlTable(Table):
+    """See Table; a database of its own."""
+
+    instant = "timestamp(6) null"
+    undated = "0000-00-00"
+
+    def __init__(self, folder: Path, create: str = _CREATE, **declared: Any) -> None:
+        self.server = require_mariadb()
+        self.url = self.server.url()
+        self.schema = f"t{uuid4().hex[:12]}"
+        self.name = f"{self.schema}.orders"
+        self.data = folder / "raw"
+        self.files = {}
+        self.stored = {}
+        self.runs = 0
+        self.partitions = EXIST
+        self.write(f"create database {self.schema} character set utf8mb4")
+        self.write(create.format(self.name))
+        self.entity = self.declare(**declared)
+
+    def declare(self, **changes: Any) -> TableEntity:
+        extract = {"mode": "full", "table": self.name, "partition_by": "sold_on"}
+        document = {
+            "name": "orders",
+            "key": ["id"],
+            "columns": COLUMNS,
+            **changes,
+            "extract": {**extract, **changes.get("extract", {})},
+        }
+        source = {"name": "shop", "connector": "mysql", "connection": "shop"}
+        return DatabaseSource.model_validate({**source, "entities": [document]}).entities[0]
+
+    @property
+    def connector(self) -> TableConnector:
+        return mysql_connector_of(self.entity, self.url)
+
+    def retype(self, column: str, kind: str) -> None:
+        self.write(f"alter table {{table}} modify {column} {kind}")
+
+    @contextmanager
+    def open(self) -> Iterator[Any]:
+        with self.server.connect() as session:
+            session.begin()
+            with session.cursor() as cursor:
+                yield cursor
+            session.commit()
+
+    def write(self, statement: str, *values: Any) -> None:
+        self.fetch(statement, *values)
+
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        return self.fetch(statement)
+
+    def fetch(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self.server.connect() as session, session.cursor() as cursor:
+            cursor.execute(statement.replace("{table}", self.name), values or None)
+            return [*cursor.fetchall()]
+
+
+def mysql_connector_of(entity: TableEntity, url: str, **settings: Any) -> TableConnector:
+    connection = Connection("shop", "SHOP_URL", lambda: url, **settings)
+    return TableConnector("mysql", entity, MysqlRelation(entity, connection))
