@@ -97,6 +97,7 @@ TITLES = {
     "StarConfig": "Star",
     "DimensionConfig": "Dimension",
     "CalendarConfig": "Calendar",
+    "BusinessCalendarConfig": "Business calendar",
     "DeletesConfig": "Deletes",
     "Outrigger": "Outrigger",
     "FactConfig": "Fact",

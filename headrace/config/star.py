@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from headrace.config.business_calendar import BusinessCalendarConfig
 from headrace.config.model import (
     OWNERS_DESCRIPTION,
     TAGS_DESCRIPTION,
@@ -332,6 +333,11 @@ class CalendarConfig(StrictModel):
         "`null_texts` of the column.",
         examples=[["1900-01-01", "9999-12-31"]],
     )
+    business: BusinessCalendarConfig | None = Field(
+        None,
+        description="Holidays. With it, the calendar has the columns `is_holiday`, `holiday` (the "
+        "name) and `is_business_day`; of `sentinels`, both flags are false.",
+    )
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
@@ -342,6 +348,8 @@ class CalendarConfig(StrictModel):
                 f"end: {self.end}: more than {_MOST_YEARS} years of one row a day; list a "
                 "date that stands for no date, such as 9999-12-31, in `sentinels` instead"
             )
+        if self.business is not None and (why := self.business.problem(self.start, self.end)):
+            raise ValueError(f"business: {why}")
         return self
 
     @property

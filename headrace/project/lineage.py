@@ -2,12 +2,13 @@
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from importlib.metadata import version
 from typing import Any
 
 from headrace.config.loader import Project
 from headrace.config.lookups import in_lookup_order
 from headrace.config.settings import PartitionSettings
-from headrace.config.star import DimensionConfig, FactConfig
+from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
 from headrace.grain import Grain, finest
 from headrace.ledger.build_plan import AssetLineage
 from headrace.project.version import code_version
@@ -102,9 +103,15 @@ def calendar_lineage(project: Project) -> AssetLineage:
     grain = finest(entities[fact.entity][1].grain for fact in project.star.facts)
     return AssetLineage(
         f"{CURATED}/{config.name}",
-        code_version(config),
+        calendar_version(config),
         grain=grain if grain.has_periods else Grain.NONE,
     )
+
+
+def calendar_version(config: CalendarConfig) -> str:
+    """Code version of the calendar; a new release of `holidays` may have other holidays."""
+    has_country = config.business is not None and config.business.country is not None
+    return code_version(config, *([[version("holidays")]] if has_country else []))
 
 
 def fact_lineage(project: Project, config: FactConfig) -> AssetLineage:
@@ -140,7 +147,7 @@ def warehouse_lineage(project: Project) -> dict[str, AssetLineage]:
         each.name: (code_version(each), dimension_lineage(project, each).grain)
         for each in star.dimensions
     }
-    copied[star.calendar.name] = code_version(star.calendar), calendar_lineage(project).grain
+    copied[star.calendar.name] = calendar_version(star.calendar), calendar_lineage(project).grain
     found = {
         name: AssetLineage(
             f"{WAREHOUSE}/{name}", version, inputs=(f"{CURATED}/{name}",), grain=grain

@@ -1,6 +1,7 @@
 """The calendar (date dimension), computed from the configuration."""
 
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
 
 import pyarrow as pa
 
@@ -9,6 +10,11 @@ from headrace.date_keys import date_key
 from headrace.schema import Column, TableSchema
 
 _FRIDAY = 5
+_BUSINESS = (
+    Column("is_holiday", "boolean", False, "Whether the day is a holiday, also on a weekend."),
+    Column("holiday", "string", True, "Name of the holiday."),
+    Column("is_business_day", "boolean", False, "Neither a weekend of the country nor a holiday."),
+)
 
 
 def calendar_schema(config: CalendarConfig) -> TableSchema:
@@ -27,6 +33,7 @@ def calendar_schema(config: CalendarConfig) -> TableSchema:
             Column("date", "date", False, "The day."),
             *(Column(part, "int", False, meaning) for part, meaning in parts.items()),
             Column("is_weekend", "boolean", False, "Saturday or Sunday."),
+            *(_BUSINESS if config.business is not None else ()),
         )
     )
 
@@ -42,6 +49,21 @@ def build_calendar(config: CalendarConfig) -> pa.Table:
         )
         for day in days
     ]  # fmt: skip
+    rows = [(*row, *more) for row, more in zip(rows, _business(config, days), strict=True)]
     schema = calendar_schema(config)
     columns = [list(column) for column in zip(*rows, strict=True)]
     return pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema.arrow())
+
+
+def _business(
+    config: CalendarConfig, days: Sequence[date]
+) -> Iterator[tuple[bool, str | None, bool] | tuple[()]]:
+    """The values of the columns on holidays, by day."""
+    if config.business is None:
+        yield from (() for _ in days)
+        return
+    known = [day for day in days if config.start <= day <= config.end]
+    holidays = config.business.holidays(config.start, config.end)
+    working = config.business.working_days(config.start, config.end, known)
+    for day in days:
+        yield day in holidays, holidays.get(day), day in working
