@@ -89,6 +89,7 @@ TITLES = {
     "ParquetFormat": "Format: parquet",
     "JsonLinesFormat": "Format: json_lines",
     "JsonFormat": "Format: json",
+    "UnpackLimits": "Unpack",
     "ColumnConfig": "Column",
     "Lookup": "Lookup",
     "CalculatedColumn": "Calculated column",

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from headrace.config.extract import Extract
-from headrace.config.file_formats import JsonFormat, JsonLinesFormat
+from headrace.config.file_formats import JsonFormat, JsonLinesFormat, UnpackLimits
 from headrace.config.model import (
     ColumnName,
     StrictModel,
@@ -208,7 +208,8 @@ class FileExtract(Extract):
     path: str = Field(
         description="Path below the landing zone. `{date:%Y-%m-%d}` is the day (strftime codes %Y "
         "%m %d %y %b %j; several fields may give it together), `*` any characters except `/`. The "
-        "same path with `.gz` after it matches, too; gzip is detected by the file's first bytes.",
+        "same path with `.gz` or `.zst` after it matches, too; gzip and Zstandard are detected by "
+        "the file's first bytes.",
         examples=["orders/orders-{date:%Y-%m-%d}.csv", "{date:%Y}/{date:%m}/sales-{date:%d}.csv"],
     )
     partition_by: ColumnName | None = Field(
@@ -222,6 +223,9 @@ class FileExtract(Extract):
     )
     format: FileFormat = Field(
         CsvFormat(), description="Format of the files. By default that of the connector."
+    )
+    unpack: UnpackLimits = Field(
+        UnpackLimits(), description="Limits of what a compressed file may become."
     )
     missing_file: Literal["hold", "empty"] = Field(
         "hold",

@@ -1,4 +1,4 @@
-"""Models of the formats of files other than delimited text and Parquet."""
+"""Models of the formats of files other than delimited text and Parquet, and of compression."""
 
 import codecs
 import re
@@ -73,6 +73,25 @@ class JsonFormat(_JsonFormat):
     def reading_id(self) -> tuple[str, ...]:
         """Options that the rows depend on."""
         return (self.type, self.encoding, self.records)
+
+
+class UnpackLimits(StrictModel):
+    """What a compressed file may become. A file that exceeds a limit fails."""
+
+    max_bytes: int = Field(
+        64 * 2**30, ge=1024, description="Most bytes of a file once it is decompressed."
+    )
+    max_ratio: int = Field(
+        1000,
+        ge=1,
+        description="Most bytes of a decompressed file for each byte that it is delivered with. "
+        "Does not count up to 64 MiB.",
+    )
+
+    @property
+    def ratio_from_bytes(self) -> int:
+        """Up to this size the ratio does not count: a few repeated rows compress well."""
+        return 64 * 2**20
 
 
 def member_path(text: str) -> tuple[str, ...]:

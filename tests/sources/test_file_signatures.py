@@ -5,6 +5,7 @@ import io
 import zipfile
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from headrace.errors import SourceRejectedError
@@ -39,8 +40,10 @@ KINDS = {
     "an Excel workbook (.xlsx)": zipped("[Content_Types].xml", "xl/workbook.xml"),
     "an Excel workbook (.xls)": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 512,
     "an OpenDocument spreadsheet (.ods)": zipped("application/vnd.oasis.opendocument.spreadsheet"),
-    "a gzip file within a gzip file": gzip.compress(gzip.compress(TEXT.encode())),
-    "a Zstandard file": b"\x28\xb5\x2f\xfd" + b"\0" * 20,
+    "a gzip file within a compressed file": gzip.compress(gzip.compress(TEXT.encode())),
+    "a Zstandard file within a compressed file": pa.compress(
+        pa.compress(TEXT.encode(), codec="zstd", asbytes=True), codec="zstd", asbytes=True
+    ),
     "a Parquet file": b"PAR1\x15\x04" + b"\0" * 20,
     "a web page": b"\xef\xbb\xbf\n<!DOCTYPE HTML>\n<title>Sign in</title>",
 }
@@ -50,7 +53,7 @@ KINDS = {
 @pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "utf-16"])
 @pytest.mark.parametrize("chunk", [1, 2**20])
 def test_a_file_that_is_no_text_is_called_what_it_is(what: str, encoding: str, chunk: int) -> None:
-    assert f"f.csv is {what}, not delimited text | " in rejection(KINDS[what], encoding, chunk)
+    assert f"f.csv is {what}, not text | " in rejection(KINDS[what], encoding, chunk)
 
 
 def test_a_zip_file_within_gzip_is_called_a_zip_file() -> None:

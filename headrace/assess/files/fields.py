@@ -1,6 +1,5 @@
 """Names and types of the fields of files, and which files lack one."""
 
-import gzip
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,8 @@ import pyarrow.parquet as pq
 from headrace.assess.files.text_dialect import Dialect, records_of
 from headrace.assess.sample_source import SourceField
 from headrace.sources.files.csv_header import plain
+from headrace.sources.files.decoding import decompressed, read_chunks
+from headrace.sources.files.signatures import peek
 
 _HEADER_BYTES = 2**15
 _LETTERS = {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "æ": "ae", "ø": "o", "€": "eur", "%": "pct"}
@@ -92,9 +93,8 @@ def _header_of(path: Path, dialect: Dialect) -> tuple[str, ...]:
 
 def _head_of(path: Path, encoding: str) -> str:
     with path.open("rb") as stream:
-        zipped = stream.read(2) == b"\x1f\x8b"
-    with gzip.open(path, "rb") if zipped else path.open("rb") as stream:
-        return stream.read(_HEADER_BYTES).decode(encoding, "ignore").removeprefix("\ufeff")
+        head, _ = peek(decompressed(read_chunks(stream, _HEADER_BYTES), path.name), _HEADER_BYTES)
+        return head.decode(encoding, "ignore").removeprefix("\ufeff")
 
 
 def _absence(

@@ -1,6 +1,5 @@
 """Folders of files as a source that can be assessed: their entities, headers and sampled rows."""
 
-import gzip
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ from headrace.config.file_extract import FileExtract
 from headrace.config.file_source import FileEntity, FilesSource
 from headrace.errors import ConfigError, HeadraceError, SourceRejectedError
 from headrace.sources.files.csv_reader import read_csv
-from headrace.sources.files.decoding import gunzipped, read_chunks
+from headrace.sources.files.decoding import decompressed, read_chunks
 from headrace.sources.files.landing import LocalLanding, StoredFile
 from headrace.sources.files.parquet_reader import read_parquet
 from headrace.sources.files.path_patterns import is_file_of
@@ -236,7 +235,7 @@ def _kinds(root: Path, listed: Iterable[StoredFile]) -> tuple[dict[str, str], li
                 if first == _MAGIC:
                     kinds[file.path] = "parquet"
                     continue
-                chunks = gunzipped(read_chunks(stream, 2**16), file.path)
+                chunks = decompressed(read_chunks(stream, 2**16), file.path)
                 sample, whole = peek(islice(chunks, 1), 64)
                 if sample[:1] in (b"{", b"["):
                     notes.append(f"{file.path} is JSON: deliver it as CSV or Parquet")
@@ -274,7 +273,7 @@ def _look_at_text(group: _Group, root: Path) -> None:
     encodings: dict[str, str] = {}
     for path in _spread(group.paths.paths, _SNIFFED_FILES):
         with (root / path).open("rb") as stream:
-            chunks = gunzipped(read_chunks(stream), path)
+            chunks = decompressed(read_chunks(stream), path)
             encoding, why = find_encoding(islice(chunks, _MOST_READ_BYTES // 2**20))
         if "ASCII" not in why or not encodings:
             if [*encodings.values()] == ["all bytes are ASCII"]:
@@ -300,12 +299,13 @@ def _look_at_text(group: _Group, root: Path) -> None:
 def _text_of(path: Path, encoding: str) -> tuple[str, str, bool]:
     """The beginning of a file as whole lines, its last lines, and whether the first is all."""
     with path.open("rb") as stream:
-        zipped = stream.read(2) == b"\x1f\x8b"
-    with gzip.open(path, "rb") if zipped else path.open("rb") as stream:
-        head = stream.read(_SNIFFED_BYTES)
+        chunks = decompressed(read_chunks(stream, _SNIFFED_BYTES), path.name)
+        head, _ = peek(chunks, _SNIFFED_BYTES)
         is_whole = len(head) < _SNIFFED_BYTES
+        stream.seek(0)
+        is_plain = stream.read(16) == head[:16]
         tail = b""
-        if not is_whole and not zipped:
+        if not is_whole and is_plain:
             stream.seek(max(path.stat().st_size - _TAIL_BYTES, 0))
             tail = stream.read()
     text = head.decode(encoding, "ignore").removeprefix("\ufeff")

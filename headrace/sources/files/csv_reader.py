@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from headrace.config.file_extract import CsvFormat
+from headrace.config.file_extract import CsvFormat, FileExtract
 from headrace.config.file_source import FileEntity
 from headrace.errors import SourceRejectedError
 from headrace.sources.corrupt_rows import (
@@ -38,7 +38,7 @@ from headrace.sources.files.decoding import (
     CHUNK_BYTES,
     UndecodableTextError,
     as_utf8,
-    gunzipped,
+    decompressed,
     read_chunks,
     without_hidden_utf8,
 )
@@ -75,7 +75,7 @@ def read_csv(
     record whose fields are all empty, as spreadsheets write them, is skipped.
 
     Args:
-        stream: The file's bytes; gzip is recognised by them.
+        stream: The file's bytes; gzip and Zstandard are recognised by them.
         path: Its name, for errors.
         entity: The columns and the format.
         chunk_bytes: How much is read at once.
@@ -91,7 +91,7 @@ def read_csv(
     watch, header = NulWatch(), Header((), 0)
     placeholders = Placeholders.of(form)
     try:
-        text = watch.over(_text(stream, path, form, chunk_bytes))
+        text = watch.over(_text(stream, path, entity.extract, chunk_bytes))
         text = placeholders.insert(text) if placeholders else text
         header, rest = _split_header(text, entity, placeholders, path)
         rest = without_footer(rest, form, placeholders, path) if form.footer else rest
@@ -220,9 +220,10 @@ class _CorruptRecords:
         return pa.RecordBatch.from_arrays([*nothing, *known], schema=schema)
 
 
-def _text(stream: ByteStream, path: str, form: CsvFormat, chunk_bytes: int) -> Iterator[bytes]:
+def _text(stream: ByteStream, path: str, extract: FileExtract, chunk_bytes: int) -> Iterator[bytes]:
     """The file's text in UTF-8."""
-    content = gunzipped(read_chunks(stream, chunk_bytes), path)
+    form = extract.csv
+    content = decompressed(read_chunks(stream, chunk_bytes), path, extract.unpack)
     checked, encoding = check_signature(content, form.encoding, path)
     return as_utf8(without_hidden_utf8(checked, encoding, path), encoding, form.bad_bytes)
 

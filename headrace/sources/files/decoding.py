@@ -6,12 +6,14 @@ import io
 import re
 import unicodedata
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Literal
 
+import pyarrow as pa
 from typing_extensions import Buffer
 
+from headrace.config.file_formats import UnpackLimits
 from headrace.errors import SourceRejectedError
 from headrace.sources.files.landing import ByteStream
 from headrace.sources.files.signatures import peek
@@ -21,6 +23,7 @@ CHUNK_BYTES = 2**20
 MARKED_BYTE = re.compile(rb"\xed[\xb0-\xb3][\x80-\xbf]")
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _PASSED_THROUGH = {"utf-8", "ascii"}
 _UNICODE = ("utf-", "utf_", "ascii")
 _MARKING = "headrace.marked_bytes"
@@ -60,14 +63,57 @@ def read_chunks(stream: ByteStream, size: int = CHUNK_BYTES) -> Iterator[bytes]:
         yield chunk
 
 
-def gunzipped(chunks: Iterable[bytes], path: str) -> Iterator[bytes]:
-    """The same bytes, decompressed if they are gzip's, whatever the file's name says.
+def decompressed(
+    chunks: Iterable[bytes], path: str, limits: UnpackLimits | None = None
+) -> Iterator[bytes]:
+    """The same bytes, decompressed if they are gzip's or Zstandard's, whatever the file is called.
 
     Raises:
-        SourceRejectedError: The gzip data is damaged or ends too early.
+        SourceRejectedError: The data is damaged or ends too early, or exceeds the limits.
     """
-    first, whole = peek(chunks, len(_GZIP_MAGIC))
-    return _inflated(whole, path) if first == _GZIP_MAGIC else whole
+    first, whole = peek(chunks, len(_ZSTD_MAGIC))
+    inflated = None
+    packed = _Counted(whole)
+    if first.startswith(_GZIP_MAGIC):
+        inflated = _inflated(packed, path)
+    elif first == _ZSTD_MAGIC:
+        inflated = _zstd_inflated(packed, path)
+    if inflated is None:
+        return whole
+    return within_limits(inflated, lambda: packed.count, path, limits or UnpackLimits())
+
+
+def within_limits(
+    chunks: Iterable[bytes], packed_bytes: Callable[[], int], path: str, limits: UnpackLimits
+) -> Iterator[bytes]:
+    """The same bytes, up to the limits.
+
+    Args:
+        chunks: Decompressed bytes.
+        packed_bytes: How many bytes they have been so far before they were decompressed.
+        path: The file's name, for errors.
+        limits: The most bytes, and the highest ratio.
+
+    Raises:
+        SourceRejectedError: There are more.
+    """
+    count = 0
+    for chunk in chunks:
+        count += len(chunk)
+        if count > limits.max_bytes:
+            raise SourceRejectedError(
+                f"{path}: it has more than {limits.max_bytes:,} bytes once decompressed",
+                fix="see that it is what its source means to deliver; if it is, declare a higher "
+                "extract.unpack.max_bytes",
+            )
+        if count > limits.ratio_from_bytes and count > limits.max_ratio * packed_bytes():
+            raise SourceRejectedError(
+                f"{path}: decompressed, it has more than {limits.max_ratio:,} times the bytes it "
+                "is delivered with",
+                fix="see that it is what its source means to deliver; if it is, declare a higher "
+                "extract.unpack.max_ratio",
+            )
+        yield chunk
 
 
 def as_utf8(
@@ -175,6 +221,42 @@ def _inflated(chunks: Iterator[bytes], path: str) -> Iterator[bytes]:
             raise SourceRejectedError(
                 f"{path}: its gzip data is damaged: {error}", fix="deliver the file again"
             ) from None
+
+
+def _zstd_inflated(chunks: Iterator[bytes], path: str) -> Iterator[bytes]:
+    # Arrow's stream, since it says when the data ends too early, refuses windows above 128 MiB, and
+    # returns no more than is read. It returns nothing once for a frame that is empty.
+    source = pa.PythonFile(io.BufferedReader(_ChunkStream(chunks), CHUNK_BYTES), mode="r")
+    try:
+        with pa.CompressedInputStream(source, "zstd") as frames:
+            while text := frames.read(CHUNK_BYTES):
+                yield text
+    except OSError as error:
+        if "Truncated" in str(error):
+            raise SourceRejectedError(
+                f"{path}: its Zstandard data ends too early: the file was cut off",
+                fix="deliver the file again, whole",
+            ) from None
+        raise SourceRejectedError(
+            f"{path}: its Zstandard data is damaged: {str(error)[:120]}",
+            fix="deliver the file again",
+        ) from None
+
+
+class _Counted:
+    """Chunks, and how many bytes of them were read."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self.count = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        chunk = next(self._chunks)
+        self.count += len(chunk)
+        return chunk
 
 
 class _ChunkStream(io.RawIOBase):

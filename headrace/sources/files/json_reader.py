@@ -23,7 +23,7 @@ from headrace.sources.files.decoding import (
     CHUNK_BYTES,
     UndecodableTextError,
     as_utf8,
-    gunzipped,
+    decompressed,
     read_chunks,
 )
 from headrace.sources.files.json_array import array_elements, too_long_error
@@ -82,7 +82,8 @@ def read_json(
     form = cast("JsonFormat | JsonLinesFormat", entity.extract.format)
     reader = _Reader(entity, path, form, day)
     try:
-        text = _text(stream, path, form, chunk_bytes)
+        content = decompressed(read_chunks(stream, chunk_bytes), path, entity.extract.unpack)
+        text = _text(content, form.encoding, path)
         if isinstance(form, JsonFormat):
             lines = array_elements(text, form.steps, path, form.max_record_bytes)
         else:
@@ -105,11 +106,8 @@ def read_json(
     reader.check_columns()
 
 
-def _text(
-    stream: ByteStream, path: str, form: JsonFormat | JsonLinesFormat, chunk_bytes: int
-) -> Iterator[bytes]:
-    content = gunzipped(read_chunks(stream, chunk_bytes), path)
-    checked, encoding = check_signature(content, form.encoding, path)
+def _text(content: Iterator[bytes], declared: str, path: str) -> Iterator[bytes]:
+    checked, encoding = check_signature(content, declared, path)
     first, text = peek(as_utf8(checked, encoding), len(_MARK))
     if first == _MARK:
         yield next(text)[len(_MARK) :]

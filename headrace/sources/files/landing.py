@@ -52,12 +52,13 @@ class StoredFile:
 
     @property
     def logical_path(self) -> str:
-        """Equal for all deliveries of one file: composed Unicode (NFC), without `.gz`.
+        """Equal for all deliveries of one file: composed Unicode (NFC), without `.gz`, `.zst`.
 
         Compressing a file later does not make it another one, and neither does the decomposed
         Unicode that a Mac writes.
         """
-        return unicodedata.normalize("NFC", self.path).removesuffix(".gz")
+        composed = unicodedata.normalize("NFC", self.path)
+        return composed.removesuffix(".gz").removesuffix(".zst")
 
     @property
     def delivery(self) -> str:

@@ -47,7 +47,7 @@ def files_by_partition(
     """The listed files of each partition, by path; empty for a partition without files.
 
     Without a date in the pattern, a file may hold rows of any day and belongs to all partitions. A
-    path matches with `.gz` after it, too.
+    path matches with `.gz` or `.zst` after it, too.
 
     Args:
         extract: The entity's pattern.
@@ -126,7 +126,7 @@ def _pattern(extract: FileExtract) -> re.Pattern[str]:
             regex += "[^/]*?"
         else:
             regex += re.escape(part["text"])
-    return re.compile(regex + r"(?:\.gz)?")
+    return re.compile(regex + r"(?:\.gz|\.zst)?")
 
 
 def _date_regex(field: str) -> str:

@@ -9,16 +9,16 @@ from headrace.errors import SourceRejectedError
 # Enough for the names of a workbook's first parts, which distinguish Excel's zip files from others.
 SAMPLE_BYTES = 4096
 
-_UNPACK = "deliver the file itself, plain or compressed by gzip"
+_UNPACK = "deliver the file itself, plain or compressed by gzip or Zstandard"
 _EXPORT = "save the sheet as CSV in UTF-8 and deliver that"
 _KINDS = (
     (b"PK\x03\x04", "a zip file", _UNPACK),
     (b"PK\x05\x06", "an empty zip file", _UNPACK),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook (.xls)", _EXPORT),
-    (b"\x1f\x8b", "a gzip file within a gzip file", "compress it once"),
+    (b"\x1f\x8b", "a gzip file within a compressed file", "compress it once"),
     (b"BZh91AY&SY", "a bzip2 file", _UNPACK),
     (b"\xfd7zXZ\x00", "an xz file", _UNPACK),
-    (b"\x28\xb5\x2f\xfd", "a Zstandard file", _UNPACK),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard file within a compressed file", "compress it once"),
     (b"\x04\x22\x4d\x18", "an LZ4 file", _UNPACK),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip file", _UNPACK),
     (b"Rar!\x1a\x07", "a RAR file", _UNPACK),
@@ -65,7 +65,7 @@ def check_signature(
         return whole, encoding
     if (kind := _kind_of(sample)) is not None:
         what, fix = kind
-        raise SourceRejectedError(f"{path} is {what}, not delimited text", fix=fix)
+        raise SourceRejectedError(f"{path} is {what}, not text", fix=fix)
     return whole, _encoding_of(sample, encoding, path)
 
 
