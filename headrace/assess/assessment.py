@@ -9,7 +9,8 @@ from pathlib import Path
 
 from headrace import progress
 from headrace.assess.profile import Sample
-from headrace.assess.proposal import STEPS, Proposal, propose, propose_references, with_problems
+from headrace.assess.proposal import STEPS, Proposal, propose, with_problems
+from headrace.assess.relations import note_relations
 from headrace.assess.report import AssessedEntity, html_report, markdown_report, personal_columns
 from headrace.assess.sample_source import SampleSource
 from headrace.assess.source_yaml import source_yaml
@@ -75,7 +76,7 @@ def assess(source: SampleSource, name: str, sample_rows: int) -> Assessment:
                 proposal = with_problems(propose(spark, source.connector, entity, sample), problems)
                 proposals[entity.name] = (proposal, sample)
                 progress.report(entity.name, STEPS, STEPS)
-            propose_references(proposals)
+            note_relations(proposals)
             for proposal, _ in proposals.values():
                 assessed.append(AssessedEntity(proposal, source.statistics(proposal.found)))
         finally:

@@ -279,6 +279,8 @@ def _with_order(choice: TypeChoice, best: Candidate, fits: Mapping[Candidate, _F
     if one.file_days > other.file_days:
         why = f"{order}: so {one.file_days} rows are of the day of their file"
         return replace(choice, evidence=(*choice.evidence, why))
+    if best.is_day_first and best.pattern.startswith("d."):
+        return replace(choice, evidence=(*choice.evidence, "the day first, as before a point"))
     doubt = f"day and month could be the other way round; {order} is a guess"
     return replace(choice, doubt=doubt)
 

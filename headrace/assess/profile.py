@@ -28,6 +28,8 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # Local times are only labelled.
 _BINS, _TOP = 20, 10
 _MISFIT = "_misfit_"
 _NUMBERS = ("int", "bigint", "double", "decimal")
+# Of a key with few values, or hardly any repetition, dependence is chance.
+_FEWEST_KEYS, _ROWS_A_KEY = 4, 2
 # Further out than so many times the middle half of the values.
 _FENCE = 3.0
 
@@ -225,6 +227,24 @@ class Sample:
             where {_quoted(column)} is not null group by 1 order by 2 desc, 1 limit {limit}
         """
         return [(text, n) for text, n in self.query(query)]
+
+    def dependence(self, key: str, columns: Sequence[str]) -> dict[str, float]:
+        """By column, the share of a key's values with which only one of its values goes.
+
+        Empty where the key hardly repeats: everything depends on it then.
+        """
+        one = _quoted(key)
+        rows, keys = self.query(f"select count({one}), count(distinct {one}) from typed")[0]
+        if keys < _FEWEST_KEYS or rows < keys * _ROWS_A_KEY or not columns:
+            return {}
+        counts = ", ".join(
+            f"count(distinct {_quoted(c)}) <= 1 as d{i}" for i, c in enumerate(columns)
+        )
+        shares = ", ".join(f"avg(d{i}::int)" for i in range(len(columns)))
+        query = f"""
+            select {shares} from (select {counts} from typed where {one} is not null group by {one})
+        """
+        return dict(zip(columns, map(float, self.query(query)[0]), strict=True))
 
     def shared_keys(self, columns: Sequence[str]) -> float | None:
         """Share of a day's keys that the sample's next day has again; None with one day."""

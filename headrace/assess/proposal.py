@@ -42,8 +42,6 @@ _MOST_VALUES, _LONGEST_VALUE, _ROWS_A_VALUE = 12, 24, 20
 _SAME_DAY = 0.99
 _OPERATIONS = {"i", "u", "d", "c", "r", "insert", "update", "delete", "create", "read"}
 _CHANGE_WORDS = {"changed", "updated", "modified", "ts", "timestamp", "change"}
-_SHARED_KEYS = 0.8
-_REFERRED = 0.95
 
 
 @dataclass(frozen=True)
@@ -157,43 +155,8 @@ def propose(spark: "SparkSession", connector: str, entity: FoundEntity, sample: 
     _propose_key(proposal, sample)
     _require_columns(proposal)
     _propose_rules(proposal, sample)
-    _note_full_lists(proposal, sample)
     _drop_refused_rules(proposal, _validated(proposal, connector), spark)
     return proposal
-
-
-def propose_references(proposals: Mapping[str, tuple[Proposal, Sample]]) -> None:
-    """Note which columns of an entity hold the key of another one."""
-    keys = {}
-    for name, (proposal, _) in proposals.items():
-        # A key with a time of change has the member beside it.
-        members = [k for k in proposal.key if k not in (POSITION, _OBJECT) and not is_time(k)]
-        if len(members) == 1:
-            keys[name] = members[0]
-    for name, (proposal, sample) in proposals.items():
-        for other, key in keys.items():
-            owner, there = proposals[other]
-            target = owner.columns[key]
-            for column in proposal.columns.values():
-                if other == name or not _may_refer(column, target, other):
-                    continue
-                share = sample.referred(column["name"], there, key)
-                if share >= _REFERRED:
-                    proposal.notes.append(
-                        f"{column['name']} refers to {other}.{key}: {share:.0%} of its values in "
-                        "the sample are there"
-                    )
-
-
-def _may_refer(column: Mapping[str, Any], target: Mapping[str, Any], entity: str) -> bool:
-    kinds = {column["type"], target["type"]}
-    if len(kinds) > 1 and not kinds <= {"int", "bigint"}:
-        return False
-    name, key = str(column["name"]), str(target["name"])
-    if name.startswith(entity.rstrip("s")) and is_identifier(name):
-        return True
-    # `id` is the name of many keys.
-    return key != "id" and (name == key or name.endswith(f"_{key}"))
 
 
 def _column(one: SourceField, choice: TypeChoice, entity: FoundEntity) -> dict[str, Any]:
@@ -299,7 +262,7 @@ def _propose_key(proposal: Proposal, sample: Sample) -> None:
     ranked = _key_columns(proposal)
     repeated = proposal.profile.repeated
     key = _smallest_key(ranked, sample, whole_rows=bool(repeated))
-    operation, changed_at = _change_feed(proposal)
+    operation, changed_at = change_feed(proposal)
     if operation and changed_at and key and changed_at not in key:
         key = (*key, changed_at)
     if key and not repeated:
@@ -321,7 +284,7 @@ def _propose_key(proposal: Proposal, sample: Sample) -> None:
     proposal.key_evidence = f"no {_MOST_KEYS} columns are unique: each line of a file counts"
 
 
-def _change_feed(proposal: Proposal) -> tuple[str | None, str | None]:
+def change_feed(proposal: Proposal) -> tuple[str | None, str | None]:
     """The columns that say what a change did, and when; None where the rows are no changes."""
     operations = [
         name
@@ -454,25 +417,6 @@ def _drop_refused_rules(proposal: Proposal, config: EntityConfig, spark: "SparkS
 
 def _rule_name(column: str, what: str) -> str:
     return f"{column[: 47 - len(what)]}_{what}"
-
-
-def _note_full_lists(proposal: Proposal, sample: Sample) -> None:
-    """Note when each file has the keys of the one before it: it is then the whole list."""
-    members = [name for name in proposal.key if name not in (POSITION, _OBJECT)]
-    if not proposal.found.is_dated or not members or len(proposal.profile.rows_by_day) < 2:  # noqa: PLR2004
-        return
-    share = sample.shared_keys(members)
-    operation, _ = _change_feed(proposal)
-    if operation:
-        proposal.notes.append(
-            f"{operation} says what a change did: declare it as docs/how-to/read-a-change-feed.md "
-            "shows, so that deletes reach the star"
-        )
-    elif share is not None and share >= _SHARED_KEYS and not proposal.event_time:
-        proposal.notes.append(
-            f"{share:.0%} of the keys of a file are in the next one: if each file is the whole "
-            "list, declare full_snapshot: true of its dimension in star.yaml"
-        )
 
 
 def with_problems(proposal: Proposal, problems: Sequence[str]) -> Proposal:

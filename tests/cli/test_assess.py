@@ -165,6 +165,17 @@ def test_files_of_regions_with_the_same_columns_are_one_entity(project: Path) ->
     assert written.assessment.entities == ("regions",)
 
 
+def test_attributes_of_an_identifier_are_noted_as_a_dimension(project: Path) -> None:
+    folder = project / "home/landing/till"
+    folder.mkdir()
+    rows = "".join(f"{n},{n % 7},Tea {n % 7},{'cash' if n % 3 else 'card'}\n" for n in range(60))
+    (folder / "lines.csv").write_text(f"line_id,product_id,description,paid_by\n{rows}")
+    (written,) = run(folder)
+    text = " ".join(written.assessment.yaml.replace("#", "").split())
+    assert "description depends on product_id: an entity of the same files" in text
+    assert "paid_by depends" not in text
+
+
 def test_slips_in_a_column_of_numbers_are_named_and_not_hidden(project: Path) -> None:
     landing = project / "home/landing/shop"
     rows = "".join(f"{n},2024-01-05 01:00:00,{'six' if n == 7 else n},ok\n" for n in range(1, 30))
