@@ -29,7 +29,9 @@ class CalendarStep:
     grain: Grain = Grain.DAY
 
     def stage(self, days: Sequence[date], properties: Mapping[str, str]) -> AuditedTable:
-        """Stage the whole table, with a report of each partition; it is empty outside the calendar.
+        """Stage the whole table, with a report of each partition.
+
+        A partition outside the calendar is reported as empty.
 
         Args:
             days: The first days of the run's partitions.

@@ -108,7 +108,17 @@ def dimension_sources(
 
 @dataclass(frozen=True)
 class _Published:
-    """The published state, and the changes of its input tables since."""
+    """The published state, and the changes of its input tables since its publication.
+
+    Attributes:
+        latest: Files of the latest versions.
+        history: Files of all earlier versions.
+        rows: Changes of the processed table of each source.
+        references: Changes of the processed table of each inferring fact.
+        quarantined: Changes of the table of quarantined keys; None without such a table.
+        limits: Times that decide which members can be updated from their latest version.
+        next_change: Time of the first change that lay in the future.
+    """
 
     latest: LakeScan
     history: LakeScan
@@ -182,6 +192,12 @@ def _rows(
     return union_of_entities(frames, *dimension)
 
 
+def _all_known(changes: Sequence[FileChanges | None]) -> list[FileChanges] | None:
+    """The changes of several tables; None if those of one table are unknown."""
+    known = [each for each in changes if each is not None]
+    return known if len(known) == len(changes) else None
+
+
 def now_of(properties: Mapping[str, str]) -> datetime | None:
     """The current time of the publication with these properties; None without future changes."""
     return _time(properties.get(_NOW))
@@ -234,7 +250,7 @@ class DimensionStep:
         if published is None:
             written = self._build(properties, days)
         else:
-            written = self._carry_on(published, latest)
+            written = self._update_if_changed(published, latest)
         schema = lake_dimension_schema(self.config, self.entity)
         key = (self.config.key_column,)
         validate_files(self.table.name, schema, self.table.storage, written.new, key)
@@ -282,24 +298,19 @@ class DimensionStep:
 
     def _published(self, properties: Mapping[str, str], days: Sequence[date]) -> _Published | None:
         """The published state; None if the dimension has to be rebuilt."""
-        if properties.get(_CODE) != self.code_version or _LATEST_FOLDER not in properties:
+        is_same_code = properties.get(_CODE) == self.code_version
+        if not is_same_code or not {_LATEST_FOLDER, _DELETES_UNTIL} <= properties.keys():
             return None
-        rows = [changes_since_read(properties, source.table) for source in self.sources]
-        known_rows = [changes for changes in rows if changes is not None]
-        references = [changes_since_read(properties, each.table) for each in self.facts]
-        known = [changes for changes in references if changes is not None]
+        rows = _all_known([changes_since_read(properties, s.table) for s in self.sources])
+        references = _all_known([changes_since_read(properties, f.table) for f in self.facts])
+        if rows is None or references is None:
+            return None
         quarantined = None
         if self.quarantined_keys is not None:
             quarantined = changes_since_read(properties, self.quarantined_keys)
             if quarantined is None:
                 return None
-        if (
-            len(known_rows) != len(rows)
-            or len(known) != len(references)
-            or _DELETES_UNTIL not in properties
-        ):
-            return None
-        now = self._now(properties, days, [d for rows in known_rows for d in rows.added.days])
+        now = self._now(properties, days, [day for some in rows for day in some.added.days])
         scan = self.table.scan()
         folder = f"/data/{properties[_LATEST_FOLDER]}/"
         latest = [file for file in scan.files if folder in file.path]
@@ -307,8 +318,8 @@ class DimensionStep:
         return _Published(
             scan.only(latest),
             scan.only(history),
-            known_rows,
-            known,
+            rows,
+            references,
             quarantined,
             TimeLimits(
                 now,
@@ -345,14 +356,14 @@ class DimensionStep:
         limits = TimeLimits(now, *unknown_deletes(rows, self.config, self.entity))
         return _Written(latest, place, history, written, read, limits)
 
-    def _carry_on(self, published: _Published, latest_folder: str) -> _Written:
+    def _update_if_changed(self, published: _Published, latest_folder: str) -> _Written:
         update = None if published.is_up_to_date else self._update(published)
         if update is not None:
             return update
-        # The rows stay; the watermarks may have advanced without a change of a member.
+        # The files stay; the watermarks may have advanced without a change of a member.
         latest, history = published.latest.files, published.history.files
         return _Written(
-            latest, latest_folder, history, (), self._read_now(published), published.limits
+            latest, latest_folder, history, (), self._watermarks(published), published.limits
         )
 
     def _update(self, published: _Published) -> _Written | None:
@@ -390,7 +401,7 @@ class DimensionStep:
             token,
             (*unchanged, *history),
             (*latest, *history),
-            self._read_now(published),
+            self._watermarks(published),
             update.limits,
             update.late_members,
         )
@@ -418,8 +429,8 @@ class DimensionStep:
         scan = changes.added if side == "added" else changes.removed
         return scan.frame(self.spark) if scan.files else None
 
-    def _read_now(self, published: _Published) -> dict[str, str]:
-        # The states up to which changes were read; later rows belong to the next update.
+    def _watermarks(self, published: _Published) -> dict[str, str]:
+        """The watermarks up to which changes were read; later rows belong to the next update."""
         read = self._as_read([changes.added for changes in published.rows])
         for each, changes in zip(self.facts, published.references, strict=True):
             read |= as_read(each.table, changes.added)

@@ -31,6 +31,8 @@ _LONG_DIGITS = 20
 _HALF = 20
 # Python's default context rounds to 28 digits.
 _EXACT = Context(prec=200)
+# Sessions that audit in parallel.
+_SESSIONS = 2
 
 
 def plus(one: Totals, other: Totals) -> Totals:
@@ -101,9 +103,6 @@ def _halves(name: str, kind: str) -> list[Column]:
     ]
 
 
-_SESSIONS = 2
-
-
 @dataclass(frozen=True)
 class LakeTotals:
     """Row counts and sums by date key, computed while batches are copied; thread-safe.
@@ -118,7 +117,7 @@ class LakeTotals:
     _partial: list[pa.Table] = field(default_factory=list)
 
     def counted(self, rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
-        """The same rows, counted as they are read; a second read would cost 10 % of a load."""
+        """The same rows, counted while they are read: a second read would take 10 % of a load."""
         return pa.RecordBatchReader.from_batches(rows.schema, self._counted(rows))
 
     def validate_sample(self, table: WarehouseTable) -> None:
@@ -214,8 +213,8 @@ def audit_staged_facts(
 ) -> dict[int, DayTotals]:
     """Totals and orphans of staged facts by date key.
 
-    One pass costs a third of one query for each foreign key. Two sessions share the parts, to use
-    two cores.
+    One query joins all dimensions: it takes a third of the time of one query for each foreign key.
+    Two sessions share the parts, to use two cores.
 
     Args:
         connect: Opens sessions with the warehouse.

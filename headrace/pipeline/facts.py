@@ -42,7 +42,8 @@ class AuditedFact:
             requested day that failed may be among them, in its published state. For a periodic
             snapshot also later published days whose rows changed.
         read: Watermarks of the input tables, for the publication's properties.
-        renewed: Requested days whose published rows differ although their inputs may not.
+        renewed: Requested days whose rows may differ from the published ones although their inputs
+            are equal.
         is_current: Whether every published day has current keys.
     """
 
@@ -97,8 +98,8 @@ class FactStep:
         days = sorted({*(moved.rows if moved else ())} - {*excluded})
         if moved is None or not days:
             return AuditedDays({}, {}, {})
-        # From the fact's own rows, which have every column that the join needs. Rows that were
-        # republished upstream are built by the run of their day.
+        # Joined from the fact's own rows, which have every column that the join needs: re-keying
+        # must not read newer processed rows, which the run of their day publishes.
         staged = self._in_batches(asset, moved.facts, days, self.dimensions_since(days[0]))
         reports = {
             day: replace(report, rows_rekeyed=moved.rows[day])

@@ -1,7 +1,7 @@
 """Full snapshots: the members present on each day, and the check of days that lack too many.
 
-A truncated file looks like a file whose members were deleted. They cannot be distinguished
-afterwards, so such a day is held before it is published.
+A truncated file looks like a file from which members were deleted. After publication the two cannot
+be distinguished, so a day that lacks too many members is held.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -109,6 +109,10 @@ class SnapshotAudit:
         keys: _Staged,
         reports: Mapping[date, PartitionReport],
     ) -> list[tuple[date, CheckResult]]:
+        """Compare each day with the last day before it that is or will be published.
+
+        A day that fails is held, so the day after it is compared again, with an earlier day.
+        """
         passed = [day for day, report in reports.items() if report.outcome == "passed"]
         days = sorted(day for day in passed if rows[day].rows)
         unreadable = self._unreadable(snapshot, {day: keys[day] for day in days})
@@ -127,7 +131,7 @@ class SnapshotAudit:
                 for day in open_days
             }
             failed = [day for day in open_days if not checks[day].passed]
-            # The day after a failed one is checked again, against another day.
+            # A failure after another failed day is not final: that day is compared again.
             first = [day for day in failed if before.get(day) not in failed]
             held += first
             open_days = [day for day in open_days if day not in first] if first else []

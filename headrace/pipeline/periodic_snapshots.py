@@ -63,7 +63,8 @@ class PeriodicSnapshotStep:
         last = max(
             (day for day in self.published if requested and day < requested[0]), default=None
         )
-        # Scanned after the changes: rows published in between are read now and again next time.
+        # Scanned after the changes were read: rows published in between are read now, and once more
+        # by the next run.
         rows = self.processed.scan(where=EVERYTHING if last is None else _after(last))
         scans = self.fact.dimensions_since(min(requested, default=None))
         staged = self._in_order(asset, rows, last, requested, self.fact.versions_of(scans))
@@ -78,7 +79,7 @@ class PeriodicSnapshotStep:
         if is_stale:
             # These days keep their old rows; with the old watermarks the next run retries them.
             read = {name: before[name] for name in read if name in before}
-        # A day depends on all days before it, so unchanged inputs of its own prove nothing.
+        # A day depends on all days before it, so its rows may change while its own inputs do not.
         renewed = days if changes is None or changes else {*(moved.rows if moved else ())} & {*days}
         return AuditedFact(_of(staged, {*days}), dependent, read, frozenset(renewed), not is_stale)
 
@@ -160,7 +161,8 @@ class _DayStager:
         rows = states(self._changes(days[-1]), days, fact.config, fact.entity)
         rows_in = {day: self.rows.rows(day) if day in self.rows.files_by_day else 0 for day in days}
         staged = fact.stage_rows(rows, self.versions, rows_in, self.expected)
-        # The next batch reads the states, not the surrogate keys: a day held for its keys serves.
+        # The next batch reads the states and no surrogate keys, so it may start from a day that is
+        # held for its keys.
         self.last = days[-1]
         self.before = fact.read({self.last: staged.partitions[self.last]})
         return staged

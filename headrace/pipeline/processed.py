@@ -82,9 +82,12 @@ class AuditedDays:
 
 @dataclass(frozen=True)
 class _Written:
-    """The good rows of a day: before and after deduplication, and the number of keys.
+    """The good rows of a day.
 
     Attributes:
+        good: Before deduplication.
+        latest: After deduplication.
+        keys: Number of natural keys.
         rounded: Number of values of captured rows that were rounded.
         unstorable: Error text on values that Postgres cannot store; empty without any.
     """
@@ -98,7 +101,13 @@ class _Written:
 
 @dataclass(frozen=True)
 class _OtherRows:
-    """The other rows of a day: quarantined ones, rows by reason, and the number left out."""
+    """The other rows of a day.
+
+    Attributes:
+        quarantined: Rows with at least one reason.
+        reasons: Reason to the number of rows that have it.
+        left_out: Number of rows that `where` or `transform` leaves out.
+    """
 
     quarantined: StagedPartition
     reasons: Mapping[str, int] = field(default_factory=dict)
@@ -111,7 +120,8 @@ class ProcessedStep:
 
     Attributes:
         snapshots: Audits days that are full snapshots; None for other entities.
-        source_order: Columns by whose order the last row of a key wins, before its place does.
+        source_order: Columns that decide which row of a key is the latest; its position in the
+            source decides between rows that are equal in them.
         lineage_read: The lineage columns that the star reads; with `_delivery_order` among them,
             a day's content depends on the order of its files.
         references: By `source.entity`, the processed rows that the entity looks up.
@@ -160,10 +170,12 @@ class ProcessedStep:
             keys = self.snapshots.stage_keys(quarantined)
             reports = self.snapshots.audit(rows, keys, reports)
         failures = {day: PartitionReport(day, error=why) for day, why in errors.items()}
-        some = {
-            d: s for d, s in published.items() if d in reports and self._may_equal(reports[d], s)
+        candidates = {
+            day: state
+            for day, state in published.items()
+            if day in reports and self._may_be_unchanged(reports[day], state)
         }
-        unchanged = self._unchanged(rows, some)
+        unchanged = self._unchanged(rows, candidates)
         return AuditedDays(rows, quarantined, reports | failures, keys, unchanged)
 
     def _write_all(self, asset: str, files: _Files) -> tuple[dict[date, _Written], dict[date, str]]:
@@ -177,12 +189,17 @@ class ProcessedStep:
     def _stage_all_others(
         self, files: _Files, missing: Mapping[date, int]
     ) -> tuple[dict[date, _OtherRows], dict[date, str]]:
-        # Only rows that are missing among the good ones are written. They are few, so that a year
-        # is one batch.
+        """Write the quarantined rows of days whose good rows are fewer than the captured ones.
+
+        Args:
+            files: The captured files of all days.
+            missing: Number of captured rows that are not among the good ones, by day.
+        """
+        # Only these rows are written. They are few, so that a year is one batch.
         sizes = {
             day: _bytes(files[day]) * max(count, 1) // max(_rows(files[day]), 1)
             for day, count in missing.items()
-            # A transform may add as many rows as are missing, which hides them.
+            # A transform may add as many rows as are quarantined: the count then shows none.
             if count > 0 or (self.entity.transform is not None and files[day])
         }
         batches = plan_batches(list(sizes), sizes, self.batch_bytes)
@@ -199,7 +216,7 @@ class ProcessedStep:
         keys, repeating = self._distinct_keys(good)
         latest = self._rewrite_latest(good, repeating)
         if self.entity.duplicates == "drop" and latest:
-            # Dropping rows reduces the number of keys if the key contains the row's place.
+            # Dropping rows reduces the number of keys if the key contains the row's position.
             keys |= self._distinct_keys(latest)[0]
         rounded = self._rounded(files)
         unstorable = self._unstorable(good) if self.entity.transform is not None else {}
@@ -350,8 +367,8 @@ class ProcessedStep:
             reasons.setdefault(row[PARTITION_COLUMN], Counter())[row["reason"]] += row["count"]
         return staged, reasons
 
-    def _may_equal(self, report: PartitionReport, published: PartitionState) -> bool:
-        """Whether a day's rows may be those that are published, as far as counts can tell."""
+    def _may_be_unchanged(self, report: PartitionReport, published: PartitionState) -> bool:
+        """Whether a day's counts equal the published ones, so that comparing rows is worth it."""
         if report.outcome != "passed" or report.rows_out != published.published_rows:
             return False
         # In a full snapshot, quarantined rows also show which members are present.
@@ -374,7 +391,7 @@ class ProcessedStep:
             try:
                 found |= self._equal_days(staged, scan, {day: runs[day] for day in days})
             except PublishedFileMissingError:
-                continue  # They are published again.
+                continue  # Publishing these days again replaces the missing files.
         return found
 
     def _equal_days(
@@ -382,7 +399,8 @@ class ProcessedStep:
     ) -> dict[date, str]:
         before = scan.frame(self.spark, [*runs])
         rows = self._read_staged({day: staged[day] for day in runs}, processed_schema(self.entity))
-        # Rows of a run that was killed after its commit, which no downstream table has read.
+        # Days whose rows come from a run that was killed after its commit: the ledger does not have
+        # that publication, so downstream tables have not read it.
         writers = before.select(PARTITION_COLUMN, "_run_id").distinct().collect()
         unread = {r[0] for r in writers if r["_run_id"] != runs[r[0]]}
         differing = differing_days(before, rows, self._contents, PARTITION_COLUMN)

@@ -23,7 +23,7 @@ from headrace.raw.manifest import (
 from headrace.raw.writer import DataFolder
 from headrace.sources.base import CapturedVersion, CaptureRun, CaptureState, Connector
 
-# Property of a publication: the grain of the table's partitions.
+# Snapshot property: the grain of the table's partitions.
 _GRAIN = "headrace.grain"
 
 log = structlog.get_logger(__name__)
@@ -42,7 +42,7 @@ class RawStep:
     run_id: str
 
     def stage(self, days: Sequence[date], properties: Mapping[str, str]) -> AuditedOutput:
-        """Capture what is new for `days`; a day without new objects is staged with no files.
+        """Capture the new objects of `days`; a day without any is staged with no files.
 
         Content versions are computed after the publication, because another run may capture the
         same day at the same time.
@@ -104,7 +104,7 @@ class RawStep:
 
     def _require_grain(self) -> None:
         before = self.table.snapshot_properties().get(_GRAIN, Grain.DAY)
-        # Versions of undated files have days as partitions with both grains.
+        # With either grain, a version of an undated file is in the partition of a day.
         days = {Grain.DAY, Grain.SPARSE}
         if before == self.entity.grain or {before, self.entity.grain} <= days:
             return
@@ -143,10 +143,10 @@ class RawStep:
 
     def _report(self, day: date, window: CapturedWindow) -> PartitionReport:
         if error := window.failed.get(day):
-            passes = isinstance(error, TransientError)
-            return PartitionReport(day, error=f"{error} ({error.fix})", is_transient=passes)
+            is_transient = isinstance(error, TransientError)
+            return PartitionReport(day, error=f"{error} ({error.fix})", is_transient=is_transient)
         if waits := window.held.get(day):
-            # The file may arrive before the retries are used up.
+            # Transient: the file may arrive before the last retry.
             return PartitionReport(day, error=waits, is_transient=True, waits=True)
         rows = window.rows[day]
         return PartitionReport(day, rows_in=rows, rows_out=rows)

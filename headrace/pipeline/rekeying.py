@@ -1,7 +1,7 @@
 """Re-keying: finds published facts whose surrogate keys changed because of late versions.
 
-A day in order costs nothing here: its versions are valid from that day on, and no later day is
-published.
+Days that are built in order cost nothing here: new versions are valid from the day on that is
+built, and no later day is published.
 """
 
 from collections import Counter
@@ -27,7 +27,9 @@ _SIDES = ("_before", "_after")
 
 
 def changed_intervals(before: DataFrame, after: DataFrame, config: DimensionConfig) -> DataFrame:
-    """Intervals in which another surrogate key of a member is valid than before, or none.
+    """Intervals in which a member's valid surrogate key differs between two states.
+
+    A member without a valid version has no key, which counts as a difference, too.
 
     Args:
         before: Rows of removed files of a dimension; versions of a member do not overlap.

@@ -59,7 +59,7 @@ def dimension_table(project: Project, config: DimensionConfig) -> WarehouseTable
         schema,
         primary_key=(config.key_column,),
         indexes=(tuple(config.natural_key),),
-        # Not the end of a version nor whether it is the latest: they do not change a fact.
+        # Without the validity interval: facts that refer to a version do not change with it.
         attributes=tuple(name for name in schema.names if name not in _INTERVAL),
         mode=config.load,
     )
@@ -212,7 +212,7 @@ class StarLoader:
         progress.report(f"warehouse/{config.name}", 0, len(days))
         load, totals, refused = self._stage_accepted(table, config, scan, days)
         try:
-            # In parallel to the audit's query in Postgres: pandera takes as long.
+            # Pandera takes as long as the audit's query in Postgres, so both run at once.
             with ThreadPoolExecutor(1) as pool:
                 validation = pool.submit(totals.validate_sample, table)
                 accepted = [day for day in days if day not in refused]
@@ -225,10 +225,10 @@ class StarLoader:
         bad = bad_days(reports)
         if bad and table.column_of_days is None:
             load.discard()
-            self._reports[table.name] = _held_together(reports, sorted(bad))
+            self._reports[table.name] = _all_held(reports, sorted(bad))
             return
         if {*bad} - {*refused}:
-            # Rare: a staging table holds a month, so stage again without the failed days.
+            # A staging table holds a month, so the rows are staged again without the failed days.
             load.discard()
             load = self._stage(table, config, scan, [day for day in days if day not in bad], totals)
         self._loads[table.name] = load
@@ -393,7 +393,7 @@ class StarLoader:
             dict.fromkeys((ROWS, *measures), Decimal(0)), {r.column: 0 for r in references}
         )
         key = fact_table(self.project, config).primary_key
-        # Postgres has enforced the primary key of rows that it accepted.
+        # Postgres enforces the primary key while it accepts rows.
         keyed = (check.primary_key(key, {}),) if key else ()
         staged, in_lake = self._by_partition(config, found), self._by_partition(config, expected)
         reports = {}
@@ -418,7 +418,7 @@ class StarLoader:
         return [name for name in config.measures if entity.column(name).type != "double"]
 
 
-def _held_together(
+def _all_held(
     reports: Mapping[date, PartitionReport], bad: Sequence[date]
 ) -> dict[date, PartitionReport]:
     """Reports of a table that is loaded as a whole: one failed day holds all."""

@@ -25,7 +25,7 @@ def outrigger_comments(project: Project) -> tuple[ColumnComments, ...]:
             VIEWS,
             dim.name,
             {
-                outrigger_key(o, project.star.dimension(o.dimension)): _meaning(project, o)
+                outrigger_key(o, project.star.dimension(o.dimension)): _key_comment(project, o)
                 for o in dim.outriggers
             },
         )
@@ -78,7 +78,7 @@ def _join(alias: str, outrigger: Outrigger, target: DimensionConfig) -> str:
     return join.as_string()
 
 
-def _meaning(project: Project, outrigger: Outrigger) -> str:
+def _key_comment(project: Project, outrigger: Outrigger) -> str:
     target = project.star.dimension(outrigger.dimension)
     absent = f"; {UNKNOWN_KEY} without one" if target.has_unknown_member else "; null without one"
     return (
@@ -88,7 +88,7 @@ def _meaning(project: Project, outrigger: Outrigger) -> str:
 
 
 def role_access(project: Project, role: str) -> RoleAccess | None:
-    """The tables and rows that a role may read; None: everything."""
+    """The tables and rows that a role may read; None: no rule names it, so it reads everything."""
     rules = tuple(_rule(project, rule) for rule in project.star.row_access if rule.role == role)
     if not rules:
         return None

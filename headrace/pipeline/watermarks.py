@@ -40,8 +40,7 @@ def changes_since_read(properties: Mapping[str, str], table: LakeTable) -> FileC
         return None
     if known != _NOTHING:
         return table.changes_since(int(known))
-    scan = scan_if_published(table)
-    scan = scan or _nothing(table)
+    scan = scan_if_published(table) or _empty_scan(table)
     return FileChanges(added=scan, removed=scan.only(()))
 
 
@@ -53,7 +52,7 @@ def scan_if_published(table: LakeTable, days: Collection[date] | None = None) ->
         return None
 
 
-def _nothing(table: LakeTable) -> LakeScan:
+def _empty_scan(table: LakeTable) -> LakeScan:
     return LakeScan(
         table=table.name,
         snapshot_id=None,
