@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from headrace.config.columns import ColumnConfig, is_value_of
-from headrace.config.mapping import Lookup
+from headrace.config.columns import TIMES, ColumnConfig, is_value_of
+from headrace.config.mapping import Lookup, read_by
 from headrace.config.model import unknown_name
 from headrace.config.sources import EntityConfig
 from headrace.grain import Grain
@@ -76,18 +76,33 @@ def _problems(entity: EntityConfig, lookup: Lookup, reference: EntityConfig) -> 
             "state: say `partition: none` there"
         )
     theirs = {column.name: column for column in reference.processed_columns}
-    used = {"match": lookup.match.values(), "columns": lookup.columns.values()}
+    used = {
+        "match": lookup.match.values(),
+        "as_of": lookup.as_of.values(),
+        "columns": lookup.columns.values(),
+    }
     unknown = [(key, n) for key, names in used.items() for n in names if n not in theirs]
     for key, column in unknown:
         yield f"{key}: {lookup.entity}: {unknown_name(column, theirs)}"
-    if not unknown and {*lookup.match.values()} != {*reference.key}:
+    if not unknown and {*read_by(lookup)} != {*reference.key}:
         yield (
             f"match: {lookup.entity} has the key {', '.join(reference.key)}: match all of it and "
             "no more, so that at most one row is found"
         )
+    yield from _type_problems(entity, lookup, theirs)
+
+
+def _type_problems(
+    entity: EntityConfig, lookup: Lookup, theirs: Mapping[str, ColumnConfig]
+) -> Iterator[str]:
     for ours, other in lookup.match.items():
         if other in theirs and (kinds := _clash(entity.column(ours), theirs[other])):
             yield f"match: '{ours}' is a {kinds[0]}, but {other} of {lookup.entity} a {kinds[1]}"
+    for ours, other in lookup.as_of.items():
+        if entity.column(ours).type not in TIMES:
+            yield f"as_of: '{ours}' is a {entity.column(ours).type}, and says no day"
+        if other in theirs and theirs[other].type != "date":
+            yield f"as_of: {other} of {lookup.entity} is a {theirs[other].type}, not a date"
     for name, text in lookup.default.items():
         source = theirs.get(lookup.columns[name])
         if source is not None and not is_value_of(source.type, text):

@@ -68,6 +68,20 @@ class Lookup(StrictModel):
         "all columns of the reference entity's key.",
         examples=[{"store_id": "store_id"}],
     )
+    as_of: dict[ColumnName, ColumnName] = Field(
+        default_factory=dict,
+        max_length=1,
+        description="A date or timestamp of this entity, and the date in the reference entity's "
+        "key: the row of that day is read, or of the last day before it that has one, such as the "
+        "last exchange rate. Needs `max_age_days`.",
+        examples=[{"sold_on": "rate_date"}],
+    )
+    max_age_days: int | None = Field(
+        None,
+        ge=0,
+        le=366,
+        description="With `as_of`: how many days before the row's day that day may lie.",
+    )
     columns: dict[ColumnName, ColumnName] = Field(
         min_length=1,
         description="By name of the new column, the column of the reference entity.",
@@ -96,13 +110,21 @@ class Lookup(StrictModel):
 
     @model_validator(mode="after")
     def _defaults_fit(self) -> Self:
+        if bool(self.as_of) != (self.max_age_days is not None):
+            lacking = "max_age_days" if self.as_of else "as_of"
+            raise ValueError(f"{lacking}: is missing: as_of and max_age_days go together")
         if self.missing != "default" and self.default:
             raise ValueError("default: is for `missing: default`")
-        if self.missing == "default" and (lacking := sorted({*self.columns} - {*self.default})):
-            raise ValueError(f"default: lacks {', '.join(lacking)}")
+        if self.missing == "default" and (without := sorted({*self.columns} - {*self.default})):
+            raise ValueError(f"default: lacks {', '.join(without)}")
         if unknown := sorted({*self.default} - {*self.columns}):
             raise ValueError(f"default: {unknown_name(unknown[0], self.columns)}")
         return self
+
+
+def read_by(lookup: Lookup) -> dict[str, str]:
+    """The columns of `match` and `as_of`: ours by theirs, which are the reference's key."""
+    return {theirs: ours for ours, theirs in (*lookup.match.items(), *lookup.as_of.items())}
 
 
 def columns_named(condition: str, names: set[str]) -> list[str]:

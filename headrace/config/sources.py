@@ -214,9 +214,9 @@ class EntityConfig(StrictModel):
         ]
         added += [(f"calculated[{i}].name", c.name) for i, c in enumerate(self.calculated)]
         for i, lookup in enumerate(self.lookups):
-            for name in lookup.match:
+            for key, name in (*(("match", n) for n in lookup.match), *_as_of(lookup)):
                 if name not in names:
-                    raise ValueError(f"lookups[{i}].match: {unknown_name(name, sorted(names))}")
+                    raise ValueError(f"lookups[{i}].{key}: {unknown_name(name, sorted(names))}")
         if named := columns_named(self.where or "", {name for _, name in added}):
             raise ValueError(
                 f"where: '{named[0]}' is calculated for rows that the condition keeps: use columns "
@@ -428,6 +428,10 @@ class SourceConfig(StrictModel):
         if again := _second(names):
             raise ValueError(f"entities[{again}].name: '{names[again]}' is declared twice")
         return self
+
+
+def _as_of(lookup: Lookup) -> list[tuple[str, str]]:
+    return [("as_of", name) for name in lookup.as_of]
 
 
 def _each(columns: Mapping[str, str]) -> dict[str, tuple[str, ...]]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from headrace.config.mapping import Lookup
+from headrace.config.mapping import Lookup, read_by
 from headrace.config.sources import EntityConfig
 from headrace.engine import functions as parse
 from headrace.engine.text_forms import normalized
@@ -15,6 +15,9 @@ from headrace.quality.rules import Violation
 from headrace.schema import PARTITION_COLUMN
 
 _FOUND = "_found_{}"
+_DAY = "_day"
+# More than a date has days.
+_MOST_PARTITIONS = 10_000_000
 _FROM, _TO = "_valid_from", "_valid_to"
 
 
@@ -51,7 +54,7 @@ def missing_references(entity: EntityConfig) -> list[Violation]:
     return [
         Violation(
             check,
-            check.reason(column=", ".join(lookup.match), entity=lookup.entity),
+            check.reason(column=", ".join(read_by(lookup).values()), entity=lookup.entity),
             ~F.col(_FOUND.format(number)),
         )
         for number, lookup in enumerate(entity.lookups)
@@ -67,10 +70,12 @@ def _joined(
     keys: Mapping[str, Column],
 ) -> DataFrame:
     lookup = entity.lookups[number]
-    key = {ours: f"_key_{number}_{i}" for i, ours in enumerate(lookup.match)}
+    key = {ours: f"_key_{number}_{i}" for i, ours in enumerate(read_by(lookup).values())}
     value = {name: f"_value_{number}_{i}" for i, name in enumerate(lookup.columns)}
-    states = _states(reference, lookup).select(
+    find_states = _states_as_of if lookup.as_of else _states
+    states = find_states(reference, lookup).select(
         *(F.col(theirs).alias(key[ours]) for ours, theirs in lookup.match.items()),
+        *(F.col(_DAY).alias(key[ours]) for ours in lookup.as_of),
         *(F.col(theirs).alias(value[name]) for name, theirs in lookup.columns.items()),
         _FROM,
         _TO,
@@ -103,6 +108,48 @@ def _states(reference: DataFrame, lookup: Lookup) -> DataFrame:
         .alias(_FROM),
         F.coalesce(F.lead(PARTITION_COLUMN).over(later), end).alias(_TO),
     )
+
+
+def _states_as_of(reference: DataFrame, lookup: Lookup) -> DataFrame:
+    """As `_states`, with a row for each day on which a row of the reference is the last one.
+
+    `_day` has the days from the one in the key to `max_age_days` after it.
+    """
+    [day] = lookup.as_of.values()
+    match, values = [*lookup.match.values()], [*lookup.columns.values()]
+    # By day, then by partition: the larger place counts.
+    partition = F.unix_date(PARTITION_COLUMN).cast("bigint")
+    place = F.unix_date(day).cast("bigint") * _MOST_PARTITIONS + partition
+    rows = reference.withColumn("_place", place)
+    ages = F.explode(F.sequence(F.lit(0), F.lit(lookup.max_age_days)))
+    on_days = rows.select(*match, day, PARTITION_COLUMN, "_place", ages.alias("_age"))
+    first_by = [*match, _DAY, PARTITION_COLUMN]
+    known = (
+        on_days.withColumn(_DAY, F.date_add(F.col(day), F.col("_age")))
+        .groupBy(*first_by)
+        .agg(F.max("_place").alias("_place"))
+    )
+    so_far = Window.partitionBy(*match, _DAY).orderBy(PARTITION_COLUMN)
+    last = known.select(
+        *first_by,
+        F.max("_place").over(so_far).alias("_place"),
+        F.lead(PARTITION_COLUMN).over(so_far).alias("_next"),
+    )
+    first = reference.agg(F.min(PARTITION_COLUMN).alias("_first"))
+    beginning, end = F.lit("0001-01-01").cast("date"), F.lit("9999-12-31").cast("date")
+    intervals = last.crossJoin(F.broadcast(first)).select(
+        *(F.col(name).alias(f"_match_{i}") for i, name in enumerate(match)),
+        F.col("_place").alias("_last_place"),
+        F.col(_DAY),
+        F.when(F.col(PARTITION_COLUMN) == F.col("_first"), beginning)
+        .otherwise(F.col(PARTITION_COLUMN))
+        .alias(_FROM),
+        F.coalesce("_next", end).alias(_TO),
+    )
+    is_last = F.col("_last_place") == F.col("_place")
+    for i, name in enumerate(match):
+        is_last = is_last & (F.col(f"_match_{i}") == F.col(name))
+    return rows.join(intervals, is_last).select(*dict.fromkeys((*match, *values)), _DAY, _FROM, _TO)
 
 
 def _end_of(partition: Column, grain: Grain) -> Column:

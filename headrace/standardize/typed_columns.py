@@ -61,6 +61,9 @@ def with_references(
     """
     matched = dict.fromkeys(name for lookup in entity.lookups for name in lookup.match)
     keys = {name: typed_value(entity.column(name), entity) for name in matched}
+    for name in dict.fromkeys(name for lookup in entity.lookups for name in lookup.as_of):
+        column = entity.column(name)
+        keys[name] = day_of(typed_value(column, entity), column.type, entity.timezone)
     return with_looked_up(raw, entity, references, keys)
 
 

@@ -146,3 +146,39 @@ def test_a_wrong_reference_is_named_with_file_and_line(folder: Path) -> None:
     assert f"retail.yaml:{line}: entities[transactions].lookups[0].entity: 'retail.store'" in str(
         refused.value
     )
+
+
+RATE: dict[str, Any] = {
+    "entity": "shop.stores",
+    "match": {"store": "id"},
+    "as_of": {"sold_on": "since"},
+    "max_age_days": 7,
+    "columns": {"rate": "rate"},
+}
+
+
+def rates(lookup: dict[str, Any], sold_on: str = "timestamp", since: str = "date") -> list[str]:
+    columns = {"name": "since", "type": since}, {"name": "rate", "type": "decimal(8,4)"}
+    orders = {"name": "store", "type": "bigint"}, {"name": "sold_on", "type": sold_on}
+    reference = {"name": "stores", "partition": "none", "key": ["id", "since"]}
+    return problems(
+        {
+            "shop.orders": entity(*orders, lookups=[RATE | lookup]),
+            "shop.stores": entity(*columns, **reference),
+        }
+    )
+
+
+def test_a_lookup_by_day_names_the_day_of_both_entities() -> None:
+    assert rates({}) == []
+    [what] = rates({}, since="timestamp")
+    assert "as_of: since of shop.stores is a timestamp, not a date" in what
+    assert "as_of: 'sold_on' is a string, and says no day" in rates({}, sold_on="string")[0]
+    # Without `as_of`, the match lacks a part of the key.
+    assert "has the key id, since" in rates({"as_of": {}, "max_age_days": None})[0]
+    with pytest.raises(ValidationError, match="max_age_days: is missing"):
+        rates({"max_age_days": None})
+    with pytest.raises(ValidationError, match="as_of: is missing"):
+        rates({"as_of": {}})
+    with pytest.raises(ValidationError, match=r"lookups\[0\].as_of: 'sold' is not one of"):
+        rates({"as_of": {"sold": "since"}})

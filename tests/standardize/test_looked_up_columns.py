@@ -1,6 +1,7 @@
 """Columns that are looked up in the processed rows of a reference entity."""
 
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -136,3 +137,69 @@ def test_calculated_columns_and_rules_read_looked_up_columns(spark: SparkSession
 def test_keys_that_look_alike_match(spark: SparkSession) -> None:
     rows = joined(spark, shop(), ("s1\u200b", "1"), day=date(2024, 1, 1))
     assert looked_up(rows, shop())[2][0] == "north"
+
+
+RATE: dict[str, Any] = {
+    "entity": "shop.rates",
+    "match": {"currency": "currency"},
+    "as_of": {"sold_on": "rate_date"},
+    "max_age_days": 3,
+    "columns": {"rate": "rate", "rate_of": "rate_date"},
+}
+# Currency, day, rate, and the partition on which a version of the file brought it.
+RATES = [
+    ("USD", date(2024, 1, 4), "1.10", date(2024, 1, 5)),
+    ("USD", date(2024, 1, 5), "1.11", date(2024, 1, 5)),
+    ("CHF", date(2024, 1, 4), "0.90", date(2024, 1, 5)),
+    # The next version corrects a rate and has one day more.
+    ("USD", date(2024, 1, 5), "1.12", date(2024, 1, 9)),
+    ("USD", date(2024, 1, 8), "1.20", date(2024, 1, 9)),
+]
+
+
+def rate_of(
+    known: list[tuple[str, date, str, date]], currency: str, day: date, partition: date
+) -> str | None:
+    """The last rate of a currency, at most three days old, as known at a partition's end."""
+    begin = min(one[3] for one in known)
+    rates: dict[date, tuple[date, str]] = {}
+    for name, on, rate, version in known:
+        is_known = version <= partition or version == begin
+        if name == currency and is_known and 0 <= (day - on).days <= 3:
+            rates[on] = max(rates.get(on, (date.min, "")), (version, rate))
+    return rates[max(rates)][1] if rates else None
+
+
+@pytest.mark.parametrize("partition", [date(2024, 1, n) for n in (1, 5, 8, 9, 20)])
+def test_the_last_rate_of_a_limited_age_is_read_as_of_the_end_of_the_partition(
+    spark: SparkSession, partition: date
+) -> None:
+    declared = (
+        {"name": "currency", "type": "string"},
+        {"name": "sold_on", "type": "date"},
+        {"name": "amount", "type": "decimal(12,2)"},
+    )
+    euros = {"name": "euros", "type": "decimal(12,2)", "expression": "amount * rate"}
+    configured = (
+        entity(*declared, lookups=[RATE], calculated=[euros])
+        .with_joined({"currency"})
+        .resolved(
+            {
+                "rate": ColumnConfig(name="rate", type="decimal(8,4)"),
+                "rate_of": ColumnConfig(name="rate_of", type="date"),
+            }
+        )
+    )
+    sold = [(c, date(2024, 1, n)) for c in ("USD", "CHF", "GBP") for n in range(1, 14)]
+    rates = spark.createDataFrame(
+        RATES, "currency string, rate_date date, rate string, _partition_date date"
+    )
+    typed = rates.withColumn("rate", rates.rate.cast("decimal(8,4)"))
+    raw = capture(spark, configured, [(c, str(day), "100") for c, day in sold], partition)
+    rows = with_references(raw, configured, {"shop.rates": typed})
+    found = good_rows(rows, configured, STAMP).orderBy("id").collect()
+    wanted = [rate_of(RATES, currency, day, partition) for currency, day in sold]
+    assert [None if row["rate"] is None else f"{row['rate']:.2f}" for row in found] == wanted
+    ages = {(row["sold_on"] - row["rate_of"]).days for row in found if row["rate_of"]}
+    assert ages == {0, 1, 2, 3}
+    assert [row["euros"] for row in found] == [w if w is None else Decimal(w) * 100 for w in wanted]
