@@ -89,6 +89,8 @@ TITLES = {
     "ParquetFormat": "Format: parquet",
     "JsonLinesFormat": "Format: json_lines",
     "JsonFormat": "Format: json",
+    "ExcelFormat": "Format: excel",
+    "FixedWidthFormat": "Format: fixed_width",
     "UnpackLimits": "Unpack",
     "ColumnConfig": "Column",
     "Lookup": "Lookup",

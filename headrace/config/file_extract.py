@@ -16,7 +16,13 @@ from pydantic import (
 )
 
 from headrace.config.extract import Extract
-from headrace.config.file_formats import JsonFormat, JsonLinesFormat, UnpackLimits
+from headrace.config.file_formats import (
+    ExcelFormat,
+    FixedWidthFormat,
+    JsonFormat,
+    JsonLinesFormat,
+    UnpackLimits,
+)
 from headrace.config.model import (
     ColumnName,
     StrictModel,
@@ -173,7 +179,7 @@ class ParquetFormat(StrictModel):
 
 
 # Formats whose values have no types, besides delimited text.
-TEXT_FORMATS = ("json", "json_lines")
+TEXT_FORMATS = ("json", "json_lines", "excel", "fixed_width")
 
 
 def _format_of(value: object) -> str:
@@ -185,7 +191,9 @@ FileFormat = Annotated[
     Annotated[CsvFormat, Tag("csv")]
     | Annotated[ParquetFormat, Tag("parquet")]
     | Annotated[JsonLinesFormat, Tag("json_lines")]
-    | Annotated[JsonFormat, Tag("json")],
+    | Annotated[JsonFormat, Tag("json")]
+    | Annotated[ExcelFormat, Tag("excel")]
+    | Annotated[FixedWidthFormat, Tag("fixed_width")],
     Discriminator(_format_of),
 ]
 

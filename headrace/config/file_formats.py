@@ -1,20 +1,34 @@
 """Models of the formats of files other than delimited text and Parquet, and of compression."""
 
-import codecs
 import re
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from headrace.config.model import StrictModel
+from headrace.config.model import ColumnName, StrictModel
 
 _STEP = re.compile(r"\.([^.\[\]'\"]+)|\['([^']+)'\]")
 
 
-class _JsonFormat(StrictModel):
+class _TextFormat(StrictModel):
+    """What formats of text have in common."""
+
+    encoding: str = Field("utf-8", description="Python's name of the encoding, such as cp1252.")
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_exists(cls, value: str) -> str:
+        try:
+            "".encode(value)
+        except LookupError:
+            raise ValueError("is not an encoding that Python knows") from None
+        return value
+
+
+class _JsonFormat(_TextFormat):
     """What both formats of JSON have in common."""
 
-    encoding: str = Field("utf-8", description="Python's name of the encoding. JSON is UTF-8.")
     max_record_bytes: int = Field(
         16 * 2**20,
         ge=1024,
@@ -25,16 +39,6 @@ class _JsonFormat(StrictModel):
     null_texts: tuple[str, ...] = Field(
         (), description="Texts that mean NULL, besides null and the empty text."
     )
-
-    @field_validator("encoding")
-    @classmethod
-    def _encoding_exists(cls, value: str) -> str:
-        try:
-            codecs.lookup(value)
-            "".encode(value)
-        except LookupError:
-            raise ValueError("is not an encoding that Python knows") from None
-        return value
 
 
 class JsonLinesFormat(_JsonFormat):
@@ -73,6 +77,82 @@ class JsonFormat(_JsonFormat):
     def reading_id(self) -> tuple[str, ...]:
         """Options that the rows depend on."""
         return (self.type, self.encoding, self.records)
+
+
+class ExcelFormat(StrictModel):
+    """A sheet of an Excel workbook. Cells are captured as text."""
+
+    type: Literal["excel"] = Field(description="An Excel workbook: .xlsx, .xlsb, .xls or .ods.")
+    sheet: Annotated[int, Field(ge=1)] | Annotated[str, Field(min_length=1)] = Field(
+        1, description="The sheet: its number, from 1, or its name.", examples=[1, "Orders"]
+    )
+    header_row: int = Field(
+        1, ge=1, description="Number of the row that names the columns. Rows above are skipped."
+    )
+    max_bytes: int = Field(
+        2**30,
+        ge=1024,
+        description="Most bytes of the workbook once decompressed. It is read whole into memory.",
+    )
+    null_texts: tuple[str, ...] = Field(
+        (), description="Texts that mean NULL, besides the empty cell."
+    )
+
+    @property
+    def reading_id(self) -> tuple[str, ...]:
+        """Options that the rows depend on."""
+        return (self.type, str(self.sheet), str(self.header_row))
+
+
+class FixedWidthFormat(_TextFormat):
+    """Text in which each column has its positions in the line."""
+
+    type: Literal["fixed_width"] = Field(description="Text by positions in the line.")
+    positions: Mapping[ColumnName, tuple[int, int]] = Field(
+        description="By column, its first and last character in the line, both included, from 1.",
+        examples=[{"id": [1, 10], "name": [11, 40]}],
+    )
+    skip_lines: int = Field(0, ge=0, description="Number of lines to skip at the start.")
+    may_be_short: bool = Field(
+        False,
+        description="Whether a line may end before the last column does, since blanks at its end "
+        "were removed. By default such a line is quarantined: it may have been cut off.",
+    )
+    max_line_bytes: int = Field(
+        2**20,
+        ge=1024,
+        le=2**30,
+        description="Longest line. A file with a longer one fails: a line is read whole into "
+        "memory.",
+    )
+    null_texts: tuple[str, ...] = Field(
+        (), description="Texts that mean NULL, besides the empty text."
+    )
+
+    @model_validator(mode="after")
+    def _positions_lie_apart(self) -> Self:
+        before, owner = 0, ""
+        for name, (first, last) in sorted(self.positions.items(), key=lambda item: item[1]):
+            if not 1 <= first <= last:
+                raise ValueError(
+                    f"positions.{name}: [{first}, {last}] is no first and last character, from 1"
+                )
+            if first <= before:
+                raise ValueError(
+                    f"positions.{name}: begins at {first}, within {owner}, which ends at {before}"
+                )
+            before, owner = last, name
+        return self
+
+    def __hash__(self) -> int:
+        # Extracts are keys of caches; a mapping has no hash.
+        return hash((self.reading_id, self.max_line_bytes, self.null_texts))
+
+    @property
+    def reading_id(self) -> tuple[str, ...]:
+        """Options that the rows depend on."""
+        places = ",".join(f"{name}={a}-{b}" for name, (a, b) in sorted(self.positions.items()))
+        return (self.type, self.encoding, places, str(self.skip_lines), str(self.may_be_short))
 
 
 class UnpackLimits(StrictModel):

@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from headrace.config.file_extract import TEXT_FORMATS, CsvFormat, FileExtract
-from headrace.config.file_formats import JsonFormat, JsonLinesFormat, member_path
+from headrace.config.file_formats import FixedWidthFormat, JsonFormat, JsonLinesFormat, member_path
 from headrace.config.model import did_you_mean
 from headrace.config.sources import EntityConfig, SourceConfig
 
@@ -32,6 +32,24 @@ class FileEntity(EntityConfig):
                         f"extract.format.header: {column.source_name} is {times} among the fields "
                         f"of format.header{near}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _columns_have_positions(self) -> Self:
+        form = self.extract.format
+        if isinstance(form, FixedWidthFormat):
+            names = [column.name for column in self.columns]
+            if missing := [name for name in names if name not in form.positions]:
+                raise ValueError(
+                    f"extract.format.positions: column {missing[0]} has none: add its first and "
+                    "last character"
+                )
+            if extra := [name for name in form.positions if name not in names]:
+                near = did_you_mean(extra[0], names)
+                raise ValueError(
+                    f"extract.format.positions.{extra[0]}: is no column{near}: drop it, or declare "
+                    "it in columns"
+                )
         return self
 
     @model_validator(mode="after")
@@ -91,7 +109,7 @@ class FilesSource(SourceConfig):
     """Files in the landing zone and the entities in them."""
 
     connector: Literal["files", "parquet_files"] = Field(
-        description="The kind of source: `files`, delimited text or JSON in the landing zone; or "
+        description="The kind of source: `files`, text, JSON or Excel in the landing zone; or "
         "`parquet_files`, Parquet files there, whose values have types."
     )
     entities: tuple[FileEntity, ...] = Field(min_length=1, description="Its file sets.")

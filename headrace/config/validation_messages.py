@@ -49,7 +49,7 @@ _TYPES = {
     "string_type": "text",
 }
 # pydantic's names of members of a union, in its locations.
-_TAGS = {"csv", "parquet", "json", "json_lines"}
+_TAGS = {"csv", "parquet", "json", "json_lines", "excel", "fixed_width"}
 _TAGS |= {"full", "watermark", "increasing_id", "window", "api_key"}
 _TAGS |= {"str", "int", "bool", "float", "date"}
 # Keys of earlier versions: the keys that replace them.

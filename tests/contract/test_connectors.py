@@ -36,6 +36,7 @@ from headrace.sources.files.connector import FilesConnector
 from headrace.sources.files.landing import LocalLanding
 from headrace.staged import StagedFile
 from tests.contract.tables import Table
+from tests.sources.workbooks import workbook
 
 DAY, NEXT = date(2017, 1, 1), date(2017, 1, 2)
 EXIST = PartitionSettings(start=DAY)
@@ -67,6 +68,18 @@ def _json_lines(rows: pa.Table) -> bytes:
 
 def _json(rows: pa.Table) -> bytes:
     return json.dumps({"count": len(rows), "orders": rows.to_pylist()}, indent=1).encode()
+
+
+def _excel(rows: pa.Table) -> bytes:
+    return workbook({"Orders": [rows.column_names, *(list(r.values()) for r in rows.to_pylist())]})
+
+
+def _fixed_width(rows: pa.Table) -> bytes:
+    lines = (f"{r['id']:<10}{r['name'] or '':<60}{r['amount']:<10}\n" for r in rows.to_pylist())
+    return "".join(lines).encode()
+
+
+_POSITIONS = {"id": [1, 10], "name": [11, 70], "amount": [71, 80]}
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,10 @@ KINDS = {
     "parquet_files": Kind("parquet_files", ".parquet", _parquet),
     "json_lines": Kind("files", ".jsonl", _json_lines, {"type": "json_lines"}),
     "json": Kind("files", ".json", _json, {"type": "json", "records": "orders"}),
+    "excel": Kind("files", ".xlsx", _excel, {"type": "excel"}),
+    "fixed_width": Kind(
+        "files", ".txt", _fixed_width, {"type": "fixed_width", "positions": _POSITIONS}
+    ),
 }
 
 
@@ -232,17 +249,37 @@ class DatabaseShop:
 AnyShop = Shop | DatabaseShop
 
 
+def _any_shop(kind: str, folder: Path) -> AnyShop:
+    return DatabaseShop(folder) if kind == "postgres" else Shop(folder, KINDS[kind])
+
+
 @pytest.fixture(params=[*KINDS, "postgres"])
 def any_shop(request: pytest.FixtureRequest, tmp_path: Path) -> AnyShop:
     """A shop of each connector."""
-    if request.param == "postgres":
-        return DatabaseShop(tmp_path)
-    return Shop(tmp_path, KINDS[request.param])
+    return _any_shop(request.param, tmp_path)
 
 
 @pytest.fixture(params=KINDS)
 def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Shop:
     return Shop(tmp_path, KINDS[request.param])
+
+
+@pytest.fixture(params=[kind for kind in KINDS if kind != "fixed_width"])
+def named(request: pytest.FixtureRequest, tmp_path: Path) -> Shop:
+    """Of a kind whose files name their columns."""
+    return Shop(tmp_path, KINDS[request.param])
+
+
+@pytest.fixture(params=[*(kind for kind in KINDS if kind != "fixed_width"), "postgres"])
+def named_shop(request: pytest.FixtureRequest, tmp_path: Path) -> AnyShop:
+    """Of any kind whose objects name their columns."""
+    return _any_shop(request.param, tmp_path)
+
+
+@pytest.fixture(params=[*(kind for kind in KINDS if kind != "excel"), "postgres"])
+def streamed_shop(request: pytest.FixtureRequest, tmp_path: Path) -> AnyShop:
+    """Of any kind that is read in batches: a sheet of Excel is read whole."""
+    return _any_shop(request.param, tmp_path)
 
 
 def error(window: CapturedWindow, day: date = DAY) -> str:
@@ -285,13 +322,13 @@ def test_rows_of_partitions_that_nobody_asked_for_are_not_captured(any_shop: Any
     assert [*any_shop.files] == [NEXT]
 
 
-def test_a_column_that_the_source_lost_is_named(any_shop: AnyShop) -> None:
-    any_shop.deliver(ROWS.drop_columns(["name"]))
+def test_a_column_that_the_source_lost_is_named(named_shop: AnyShop) -> None:
+    named_shop.deliver(ROWS.drop_columns(["name"]))
     try:
-        said = error(any_shop.capture())
+        said = error(named_shop.capture())
     except SourceRejectedError as raised:
         said = f"{raised} | {raised.fix}"
-    assert any_shop.object_name() in said
+    assert named_shop.object_name() in said
     assert "column 'name' is missing" in said
 
 
@@ -331,20 +368,20 @@ def test_one_partition_and_many_give_the_same_rows(any_shop: AnyShop) -> None:
     assert [any_shop.values("_row_hash", day) for day in (DAY, NEXT)] == both
 
 
-def test_an_undeclared_column_is_named_and_may_be_ignored(shop: Shop) -> None:
-    shop.deliver(ROWS.append_column("chanel", ROWS["name"]))
-    said = error(shop.capture())
-    assert shop.path().name in said
+def test_an_undeclared_column_is_named_and_may_be_ignored(named: Shop) -> None:
+    named.deliver(ROWS.append_column("chanel", ROWS["name"]))
+    said = error(named.capture())
+    assert named.path().name in said
     assert "'chanel' is not declared" in said
     assert "extra_columns: ignore" in said
-    shop.entity = shop.kind.entity(extract={"extra_columns": "ignore"})
-    assert shop.capture().rows == {DAY: 3}
+    named.entity = named.kind.entity(extract={"extra_columns": "ignore"})
+    assert named.capture().rows == {DAY: 3}
 
 
-def test_a_missing_column_is_named_and_may_be_declared_optional(shop: Shop) -> None:
-    shop.deliver(ROWS.drop_columns(["name"]))
-    said = error(shop.capture())
-    assert shop.path().name in said
+def test_a_missing_column_is_named_and_may_be_declared_optional(named: Shop) -> None:
+    named.deliver(ROWS.drop_columns(["name"]))
+    said = error(named.capture())
+    assert named.path().name in said
     assert "column 'name' is missing" in said
     assert "optional: true" in said
     columns = [
@@ -352,16 +389,16 @@ def test_a_missing_column_is_named_and_may_be_declared_optional(shop: Shop) -> N
         {"name": "name", "type": "string", "optional": True},
         {"name": "amount", "type": "int"},
     ]
-    shop.entity = shop.kind.entity(columns=columns)
-    assert shop.capture().rows == {DAY: 3}
-    assert shop.values("name") == [None] * 3
+    named.entity = named.kind.entity(columns=columns)
+    assert named.capture().rows == {DAY: 3}
+    assert named.values("name") == [None] * 3
 
 
 def test_an_object_that_breaks_off_fails_its_partition_and_no_other(shop: Shop) -> None:
     shop.deliver(pa.concat_tables([ROWS] * 2000))
     shop.deliver(day=NEXT)
     whole = shop.path().read_bytes()
-    if shop.kind.suffix == ".jsonl":  # Lines do not say how many they are; gzip does.
+    if shop.kind.suffix in (".jsonl", ".txt"):  # Lines do not say how many they are; gzip does.
         whole = gzip.compress(whole)
     cut = whole[: len(whole) // 2]
     # A text has to say that it is whole; Parquet's footer does.
@@ -506,7 +543,7 @@ def test_typed_times_belong_to_the_local_day(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("thousands", [200, 600])
-def test_a_read_holds_a_few_batches(any_shop: AnyShop, thousands: int) -> None:
+def test_a_read_holds_a_few_batches(streamed_shop: AnyShop, thousands: int) -> None:
     rows = pa.table(
         {
             "id": pa.array(range(thousands * 1000), pa.int64()),
@@ -514,11 +551,11 @@ def test_a_read_holds_a_few_batches(any_shop: AnyShop, thousands: int) -> None:
             "amount": pa.array([1] * (thousands * 1000), pa.int32()),
         }
     )
-    any_shop.deliver(rows)
+    streamed_shop.deliver(rows)
     del rows
-    plan = any_shop.connector.plan([DAY], any_shop.state(), any_shop.run())
+    plan = streamed_shop.connector.plan([DAY], streamed_shop.state(), streamed_shop.run())
     before, peak, count = pa.total_allocated_bytes(), 0, 0
-    for batch in any_shop.connector.read(plan.units[0].objects[0], DAY):
+    for batch in streamed_shop.connector.read(plan.units[0].objects[0], DAY):
         peak, count = max(peak, pa.total_allocated_bytes() - before), count + len(batch)
     assert count == thousands * 1000
     assert peak < 40 * 2**20

@@ -20,6 +20,8 @@ from headrace.sources.base import (
     SourceObject,
 )
 from headrace.sources.files.csv_reader import read_csv
+from headrace.sources.files.excel_reader import read_excel
+from headrace.sources.files.fixed_width_reader import read_fixed_width
 from headrace.sources.files.json_reader import read_json
 from headrace.sources.files.landing import Landing, StoredFile
 from headrace.sources.files.parquet_reader import read_parquet
@@ -46,6 +48,8 @@ _READERS: Mapping[str, Reader] = {
     "parquet": read_parquet,
     "json": read_json,
     "json_lines": read_json,
+    "excel": read_excel,
+    "fixed_width": read_fixed_width,
 }
 
 

@@ -12,7 +12,7 @@ from itertools import chain
 import pyarrow as pa
 
 from headrace.config.columns import ColumnConfig
-from headrace.config.file_extract import CsvFormat
+from headrace.config.file_extract import CsvFormat, FileFormat
 from headrace.config.file_source import FileEntity
 from headrace.errors import SourceRejectedError
 from headrace.sources.files.csv_dialect import Placeholders
@@ -137,7 +137,7 @@ def find_columns(header: Header, entity: FileEntity, path: str) -> tuple[int, ..
         # The line may be a row of data, so the error does not show its fields.
         raise SourceRejectedError(
             f"{where} names none of the columns {', '.join(wanted)}",
-            fix=_no_names_fix(wanted, names, entity.extract.csv.delimiter),
+            fix=_no_names_fix(wanted, names, entity.extract.format),
         )
     if missing:
         raise SourceRejectedError(
@@ -275,7 +275,10 @@ def _missing_fix(missing: str, names: Sequence[str]) -> str:
     )
 
 
-def _no_names_fix(wanted: Sequence[str], names: Sequence[str], delimiter: str) -> str:
+def _no_names_fix(wanted: Sequence[str], names: Sequence[str], form: FileFormat) -> str:
+    if not isinstance(form, CsvFormat):
+        return "correct format.sheet or format.header_row, or declare the names it uses (from: …)"
+    delimiter = form.delimiter
     if names[0].casefold().startswith("sep="):
         return "it says the delimiter, as Excel writes it: declare format.skip_lines: 1"
     line = delimiter.join(names)

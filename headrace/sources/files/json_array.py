@@ -45,12 +45,14 @@ def array_elements(
     document.leave(len(steps))
 
 
-def too_long_error(path: str, unit: str, number: int, most: int) -> SourceRejectedError:
-    """A record exceeds `max_record_bytes`."""
+def too_long_error(
+    path: str, unit: str, number: int, most: int, option: str = "max_record_bytes"
+) -> SourceRejectedError:
+    """A record exceeds the limit that `format` has as `option`."""
     return SourceRejectedError(
         f"{path}: {unit} {number} has more than {most:,} bytes",
         fix="see that the file is what `format` says, with one record after another; declare "
-        "format.max_record_bytes if records are that long",
+        f"format.{option} if records are that long",
     )
 
 

@@ -87,17 +87,11 @@ def read_json(
         if isinstance(form, JsonFormat):
             lines = array_elements(text, form.steps, path, form.max_record_bytes)
         else:
-            lines = _whole_lines(text, form.max_record_bytes)
+            lines = whole_lines(text, form.max_record_bytes)
         for block in lines:
             yield from reader.rows_of(block)
     except UndecodableTextError as error:
-        fix = f"deliver the file in {form.encoding}"
-        if error.suggestion:
-            fix += f", or declare format.encoding: {error.suggestion} if that is what it is"
-        raise SourceRejectedError(
-            f"{path}: line {error.line}, character {error.character}: not text in {form.encoding}",
-            fix=fix,
-        ) from None
+        raise undecodable_error(error, path, form.encoding) from None
     except UnicodeError:  # Some encodings report no position.
         raise SourceRejectedError(
             f"{path} is not text in {form.encoding}",
@@ -114,7 +108,17 @@ def _text(content: Iterator[bytes], declared: str, path: str) -> Iterator[bytes]
     yield from text
 
 
-def _whole_lines(chunks: Iterable[bytes], most: int) -> Iterator[bytes]:
+def undecodable_error(error: UndecodableTextError, path: str, encoding: str) -> SourceRejectedError:
+    """A byte of a file is no text in its encoding."""
+    fix = f"deliver the file in {encoding}"
+    if error.suggestion:
+        fix += f", or declare format.encoding: {error.suggestion} if that is what it is"
+    return SourceRejectedError(
+        f"{path}: line {error.line}, character {error.character}: not text in {encoding}", fix=fix
+    )
+
+
+def whole_lines(chunks: Iterable[bytes], most: int) -> Iterator[bytes]:
     """The text in pieces that end with a line end; the last one may be a line that is too long."""
     begun: list[bytes] = []
     size = 0

@@ -10,7 +10,7 @@ from headrace.errors import SourceRejectedError
 SAMPLE_BYTES = 4096
 
 _UNPACK = "deliver the file itself, plain or compressed by gzip or Zstandard"
-_EXPORT = "save the sheet as CSV in UTF-8 and deliver that"
+_EXPORT = "declare format: {type: excel}, or save the sheet as CSV in UTF-8 and deliver that"
 _KINDS = (
     (b"PK\x03\x04", "a zip file", _UNPACK),
     (b"PK\x05\x06", "an empty zip file", _UNPACK),
