@@ -25,7 +25,7 @@ departments as (
         month_departments.sales
     from months
     cross join lateral ( -- noqa: ST05
-        -- By basket first: two hash aggregates are a fifth faster than count(distinct), which sorts.
+        -- By basket first: two hash aggregates take a fifth less time than count(distinct) by sort.
         with baskets as (
             select
                 sales.date_key,
