@@ -5,7 +5,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +35,13 @@ class MariaDB:
     Attributes:
         folder: Its data, socket and log.
         port: Of 127.0.0.1.
+        settings: Further options of its command line.
     """
 
     folder: Path
     port: int
     process: subprocess.Popen[bytes]
+    settings: tuple[str, ...] = ()
 
     def url(self, user: str = "root", password: str = "", database: str = "shop") -> str:
         """The URL of a connection."""
@@ -58,10 +60,10 @@ class MariaDB:
         )
 
     def restart(self) -> None:
-        """End the server at once, and start it again with its data."""
-        self.process.kill()
+        """End the server, which ends all sessions, and start it again with its data."""
+        self.process.terminate()
         self.process.wait()
-        self.process = _start(self.folder, self.port)
+        self.process = _start(self.folder, self.port, self.settings)
 
 
 def missing() -> str | None:
@@ -72,12 +74,12 @@ def missing() -> str | None:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[MariaDB]:
+def running(folder: Path, *settings: str) -> Iterator[MariaDB]:
     """Start a server whose files are in `folder`, which other accounts may enter; end it."""
     data = folder / "data"
     data.mkdir()
     if os.getuid() == 0:
-        for path in (folder, data):
+        for path in (folder, *folder.iterdir()):
             shutil.chown(path, _account())
     install = [str(_path("mariadb-install-db")), "--no-defaults", f"--datadir={data}"]
     install += ["--auth-root-authentication-method=normal", "--skip-test-db", *_user()]
@@ -85,7 +87,7 @@ def running(folder: Path) -> Iterator[MariaDB]:
     if done.returncode:
         raise RuntimeError(f"mariadb-install-db failed: {done.stdout.decode()[-2000:]}")
     port = _free_port()
-    server = MariaDB(folder, port, _start(folder, port))
+    server = MariaDB(folder, port, _start(folder, port, settings), settings)
     try:
         with server.connect(None) as session, session.cursor() as cursor:
             cursor.execute("create database shop character set utf8mb4")
@@ -95,10 +97,10 @@ def running(folder: Path) -> Iterator[MariaDB]:
         server.process.wait()
 
 
-def _start(folder: Path, port: int) -> subprocess.Popen[bytes]:
+def _start(folder: Path, port: int, settings: Sequence[str]) -> subprocess.Popen[bytes]:
     command = [str(_path("mariadbd")), "--no-defaults", f"--datadir={folder / 'data'}"]
     command += [f"--socket={folder / 'socket'}", f"--pid-file={folder / 'pid'}"]
-    command += [f"--port={port}", "--bind-address=127.0.0.1", *_SETTINGS, *_user()]
+    command += [f"--port={port}", "--bind-address=127.0.0.1", *_SETTINGS, *settings, *_user()]
     # InnoDB says when transactions began in the time of the machine: nothing may depend on it.
     environment = {**os.environ, "TZ": "Asia/Kathmandu"}
     with (folder / "log").open("ab") as log:

@@ -34,8 +34,14 @@ class MysqlTable(Table):
     instant = "timestamp(6) null"
     undated = "0000-00-00"
 
-    def __init__(self, folder: Path, create: str = _CREATE, **declared: Any) -> None:
-        self.server = require_mariadb()
+    def __init__(
+        self,
+        folder: Path,
+        create: str = _CREATE,
+        server: mariadb_server.MariaDB | None = None,
+        **declared: Any,
+    ) -> None:
+        self.server = server or require_mariadb()
         self.url = self.server.url()
         self.schema = f"t{uuid4().hex[:12]}"
         self.name = f"{self.schema}.orders"
@@ -74,6 +80,14 @@ class MysqlTable(Table):
             with session.cursor() as cursor:
                 yield cursor
             session.commit()
+
+    @contextmanager
+    def transactions(self) -> Iterator[Any]:
+        with self.server.connect() as session:
+            session.autocommit(False)  # noqa: FBT003
+            # Rows of others are not locked by the gaps before them.
+            session.cursor().execute("set session transaction isolation level read committed")
+            yield session
 
     def write(self, statement: str, *values: Any) -> None:
         self.fetch(statement, *values)

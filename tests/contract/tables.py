@@ -87,6 +87,12 @@ class Table:
         with psycopg.connect(self.url) as session, session.cursor() as cursor:
             yield cursor
 
+    @contextmanager
+    def transactions(self) -> Iterator[Any]:
+        """A session that commits when it is told to."""
+        with psycopg.connect(self.url) as session:
+            yield session
+
     def query(self, statement: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.url, autocommit=True) as session:
             return session.execute(statement.replace("{table}", self.name)).fetchall()
