@@ -76,7 +76,7 @@ def test_a_line_that_is_too_long_fails_the_file() -> None:
         ({"id": [1, 4], "name": [4, 10], "amount": [12, 16]}, "begins at 4, within id, which"),
         ({"id": [0, 4], "name": [5, 10], "amount": [12, 16]}, "is no first and last character"),
         ({"id": [1, 4], "name": [5, 10]}, "column amount has none"),
-        (POSITIONS | {"amout": [20, 21]}, "amout: is no column"),
+        (POSITIONS | {"adresse": [20, 21]}, "adresse: is no column"),
     ],
 )
 def test_positions_that_do_not_fit_are_refused(positions: dict[str, Any], said: str) -> None:
