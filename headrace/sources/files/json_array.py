@@ -9,8 +9,11 @@ import numpy.typing as npt
 from headrace.errors import SourceRejectedError
 from headrace.sources.files.csv_header import shown
 
-# A text or number at the end of a piece may go on in the next one.
-_TOKEN = re.compile(rb'\s*(?:([{}\[\],:])|("(?:[^"\\]|\\.)*")|([^\s{}\[\],:"]+))', re.DOTALL)
+# A text or number at the end of a piece may go on in the next one. Without possessive quantifiers a
+# run of megabytes of blanks takes seconds, since each of its ends is tried.
+_TOKEN = re.compile(
+    rb'\s*+(?:([{}\[\],:])|("[^"\\]*+(?:\\.[^"\\]*+)*+")|([^\s{}\[\],:"]+))', re.DOTALL
+)
 _BLANK = re.compile(rb"\s*")
 _NAME_LIKE = re.compile(r"[A-Za-z_@$][\w.-]{0,39}")
 _MOST_SHOWN = 10
