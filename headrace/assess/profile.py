@@ -104,7 +104,8 @@ class Sample:
         for batch in batches:
             writer = writer or pq.ParquetWriter(self.path, batch.schema)
             writer.write_batch(batch.select(writer.schema.names))
-            self.rows += batch.num_rows
+            # A corrupt record is no row: its columns are NULL.
+            self.rows += batch.column(CORRUPT_REASON).null_count
         if writer is not None:
             writer.close()
         # A database of its own, on disk: memory stays bounded, and each column is read alone.
@@ -201,8 +202,8 @@ class Sample:
         every = ", ".join(_quoted(name) for name in self.names)
         rows = f"(select distinct {every}, {DAY} from typed)" if whole_rows else "typed"
         query = f"""
-            with keys as (select {names}, {DAY}, count(*) as n from {rows} group by all)
-            select coalesce(sum(n), 0)::bigint, count(*) from keys
+            with keys as (select {names}, {DAY}, count(*) as _n from {rows} group by all)
+            select coalesce(sum(_n), 0)::bigint, count(*) from keys
         """
         count, distinct = self.query(query)[0]
         return int(count), int(distinct)
@@ -250,11 +251,11 @@ class Sample:
         """Share of a day's keys that the sample's next day has again; None with one day."""
         names = ", ".join(_quoted(name) for name in columns)
         query = f"""
-            with keys as (select distinct {names}, dense_rank() over (order by {DAY}) as nth
+            with keys as (select distinct {names}, dense_rank() over (order by {DAY}) as _nth
                           from typed where {DAY} is not null)
-            select avg((b.nth is not null)::int) from keys a
-            left join keys b on ({_same(columns)}) and b.nth = a.nth + 1
-            where a.nth < (select max(nth) from keys)
+            select avg((b._nth is not null)::int) from keys a
+            left join keys b on ({_same(columns)}) and b._nth = a._nth + 1
+            where a._nth < (select max(_nth) from keys)
         """
         share = self.query(query)[0][0]
         return None if share is None else float(share)
@@ -317,7 +318,7 @@ class Sample:
             return 0
         column = _quoted(name)
         query = f"select count_if({column} <> trim({column})) from sample"
-        return int(self.query(query)[0][0])
+        return int(self.query(query)[0][0] or 0)
 
     def _patterns(self, name: str) -> tuple[tuple[str, int], ...]:
         column = _quoted(name)
@@ -344,13 +345,13 @@ class Sample:
         else:
             return ()
         query = f"""
-            with bounds as (select min({number}) as low, max({number}) as high from typed),
+            with bounds as (select min({number}) as _low, max({number}) as _high from typed),
             binned as (
-                select least(floor(({number} - low) / nullif(high - low, 0) * {_BINS}),
-                             {_BINS - 1})::int as bin
+                select least(floor(({number} - _low) / nullif(_high - _low, 0) * {_BINS}),
+                             {_BINS - 1})::int as _bin
                 from typed, bounds where {column} is not null
             )
-            select coalesce(bin, 0), count(*), any_value(low), any_value(high)
+            select coalesce(_bin, 0), count(*), any_value(_low), any_value(_high)
             from binned, bounds group by 1 order by 1
         """
         found = self.query(query)

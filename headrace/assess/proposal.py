@@ -314,7 +314,7 @@ def _key_columns(proposal: Proposal) -> list[str]:
     for place, (name, column) in enumerate(proposal.columns.items()):
         profile, kind = profiles[name], column["type"].partition("(")[0]
         is_filled = profile.given == profile.rows and not (_may_lack(column) or is_code(name))
-        is_constant = profile.distinct <= 1 < profile.rows
+        is_constant = profile.distinct <= 1 < profile.rows and not is_identifier(name)
         if not is_filled or kind in ("double", "decimal", "boolean") or is_constant:
             continue
         is_named = is_identifier(name) or is_line(name)

@@ -114,6 +114,8 @@ def test_one_file_is_a_source_with_one_entity(project: Path) -> None:
     [
         ({}, "no delimited text and no Parquet file is here"),
         ({"a.xlsx": b"PK\x03\x04xl/"}, "Excel workbook"),
+        ({"a.txt": b"Just prose.\nOf two lines, with a comma.\n"}, "no row of it can be read"),
+        ({"a{b}*.csv": b"id\n1\n"}, "rename it"),
         ({"a.json": b'{"a": 1}'}, "is JSON"),
         ({"a.csv": b""}, "is empty"),
         ({"a.csv": b"id,name\n"}, "no row can be read"),
@@ -163,6 +165,36 @@ def test_files_of_regions_with_the_same_columns_are_one_entity(project: Path) ->
     (written,) = run(folder)
     assert "path: regions/*.csv" in written.assessment.yaml
     assert written.assessment.entities == ("regions",)
+
+
+def test_a_column_of_nulls_and_one_without_a_type_are_no_hindrance(project: Path) -> None:
+    folder = project / "home/landing/odd"
+    folder.mkdir()
+    table = pa.table({"id": [1, 2], "none": pa.nulls(2), "nested": [{"x": 1}] * 2})
+    pq.write_table(table, folder / "odd.parquet")
+    (written,) = run(folder)
+    assert "{name: none, type: string}  # always NULL in the sample" in written.assessment.yaml
+    assert "column 'nested' is left out" in " ".join(written.assessment.checks)
+
+
+def test_columns_may_be_called_as_the_profile_calls_its_own(project: Path) -> None:
+    names = ["id", "n", "text", "day", "low", "high", "nth", "bin", "rows", "keys", "value"]
+    folder = project / "home/landing/odd"
+    folder.mkdir()
+    for day in (1, 2):
+        rows = "".join(",".join([str(n)] * len(names)) + "\n" for n in range(30))
+        (folder / f"s-2024-01-0{day}.csv").write_text(",".join(names) + "\n" + rows)
+    (written,) = run(folder)
+    assert "key: [id]" in written.assessment.yaml
+
+
+def test_files_with_different_delimiters_are_named(project: Path) -> None:
+    folder = project / "home/landing/odd"
+    folder.mkdir()
+    (folder / "s-2024-01-01.csv").write_text("id;v\n1;2\n2;3\n")
+    (folder / "s-2024-01-02.csv").write_text("id,v\n1,2\n2,3\n3,4\n")
+    (written,) = run(folder)
+    assert any("different delimiters" in check for check in written.assessment.checks)
 
 
 def test_attributes_of_an_identifier_are_noted_as_a_dimension(project: Path) -> None:

@@ -225,8 +225,9 @@ def _kinds(root: Path, listed: Iterable[StoredFile]) -> tuple[dict[str, str], li
     """The kind of each file that can be read, and what hinders the others."""
     kinds, notes = {}, []
     for file in listed:
-        if file.problem:
-            notes.append(f"{file.path} {file.problem}")
+        signs = "".join(sorted({*file.path} & {*"{}*\\"}))
+        if problem := file.problem or (signs and f"has {signs} in its name: rename it"):
+            notes.append(f"{file.path} {problem}")
             continue
         try:
             with (root / file.path).open("rb") as stream:
@@ -286,9 +287,14 @@ def _look_at_text(group: _Group, root: Path) -> None:
         )
     # The largest has the most rows to conclude from.
     chosen = _spread(group.paths.paths, _SNIFFED_FILES)
-    path = max(chosen, key=lambda name: (root / name).stat().st_size)
-    text, tail, is_whole = _text_of(root / path, encoding)
-    dialect = find_dialect(text, tail, is_whole=is_whole)
+    chosen.sort(key=lambda name: -(root / name).stat().st_size)
+    path, found = chosen[0], []
+    for name in chosen:
+        text, tail, is_whole = _text_of(root / name, encoding)
+        found.append(find_dialect(text, tail, is_whole=is_whole))
+    dialect = found[0]
+    if len({other.delimiter for other in found if len(other.names) > 1}) > 1:
+        group.problems.append("files have different delimiters: deliver them with one")
     evidence = (f"encoding: {why}",) if encoding != "utf-8" else ()
     group.dialect = replace(dialect, encoding=encoding, evidence=(*evidence, *dialect.evidence))
     group.names = dialect.names or ()
