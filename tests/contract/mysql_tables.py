@@ -22,7 +22,8 @@ _CREATE = "create table {} (id bigint, name text, amount int, sold_on date)"
 def require_mariadb() -> mariadb_server.MariaDB:
     """The server of this process; skips the test where MariaDB is not installed."""
     if reason := mariadb_server.missing():
-        if os.environ.get("CI"):
+        # Where a distribution has no such package, its CI says so.
+        if os.environ.get("CI") and os.environ.get("HEADRACE_TESTS_WITHOUT") != "mariadb":
             pytest.fail(reason)
         pytest.skip(reason)
     return servers.mariadb()
