@@ -198,7 +198,7 @@ class EntityConfig(StrictModel):
         for i, column in enumerate(self.columns):
             place = f"columns[{i}].source_type"
             if column.source_type and not self.extract.is_typed:
-                raise ValueError(f"{place}: delimited text has no types: drop it")
+                raise ValueError(f"{place}: values of this source have no types: drop it")
             kinds = (self.captured_type(column), column.type)
             if kinds[0] == "double" and column.kind not in _FROM_DOUBLE:
                 raise ValueError(f"{place}: a double is no {column.type}")
