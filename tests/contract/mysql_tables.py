@@ -1,7 +1,7 @@
 """A table of a real MariaDB as a source, for tests of connectors."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,12 @@ class MysqlTable(Table):
             with session.cursor() as cursor:
                 yield cursor
             session.commit()
+
+    def load(self, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        places = ", ".join(["%s"] * len(columns))
+        into = f"insert into {self.name} ({', '.join(columns)}) values ({places})"
+        with self.server.connect() as session, session.cursor() as cursor:
+            cursor.executemany(into, rows)
 
     @contextmanager
     def transactions(self) -> Iterator[Any]:

@@ -1,6 +1,6 @@
 """A table of a real database as a source, and raw as a list of files, for tests of connectors."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -86,6 +86,12 @@ class Table:
         """A cursor of a transaction that is open, and commits in the end."""
         with psycopg.connect(self.url) as session, session.cursor() as cursor:
             yield cursor
+
+    def load(self, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        into = f"copy {self.name} ({', '.join(columns)}) from stdin"
+        with psycopg.connect(self.url) as session, session.cursor().copy(into) as copy:
+            for row in rows:
+                copy.write_row(row)
 
     @contextmanager
     def transactions(self) -> Iterator[Any]:

@@ -10,7 +10,6 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
@@ -35,6 +34,7 @@ from headrace.sources.base import CaptureRun, CaptureState, Connector
 from headrace.sources.files.connector import FilesConnector
 from headrace.sources.files.landing import LocalLanding
 from headrace.staged import StagedFile
+from tests.contract.mysql_tables import MysqlTable
 from tests.contract.tables import Table
 from tests.sources.workbooks import workbook
 
@@ -188,12 +188,15 @@ def _read(file: StagedFile) -> pa.Table:
         return parquet.read()
 
 
-class DatabaseShop:
-    """A table of PostgreSQL, read whole by days: the surface of Shop."""
+DATABASES: Mapping[str, type[Table]] = {"postgres": Table, "mysql": MysqlTable}
 
-    def __init__(self, folder: Path) -> None:
-        self.table = Table(folder)
-        self.kind = "postgres"
+
+class DatabaseShop:
+    """A table of a database, read whole by days: the surface of Shop."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self.table = DATABASES[kind](folder)
+        self.kind = kind
 
     @property
     def entity(self) -> EntityConfig:
@@ -223,11 +226,8 @@ class DatabaseShop:
         names = rows.schema.names
         for missing in {"id", "name", "amount"} - {*names}:
             self.table.write(f"alter table {{table}} drop column {missing}")
-        with psycopg.connect(self.table.url) as session, session.cursor() as cursor:
-            into = f"copy {self.table.name} ({', '.join(names)}, sold_on) from stdin"
-            with cursor.copy(into) as copy:
-                for row in zip(*(rows.column(name).to_pylist() for name in names), strict=True):
-                    copy.write_row((*row, day))
+        values = zip(*(rows.column(name).to_pylist() for name in names), strict=True)
+        self.table.load([*names, "sold_on"], [(*row, day) for row in values])
 
     def run(self) -> CaptureRun:
         return self.table.run()
@@ -250,10 +250,10 @@ AnyShop = Shop | DatabaseShop
 
 
 def _any_shop(kind: str, folder: Path) -> AnyShop:
-    return DatabaseShop(folder) if kind == "postgres" else Shop(folder, KINDS[kind])
+    return DatabaseShop(folder, kind) if kind in DATABASES else Shop(folder, KINDS[kind])
 
 
-@pytest.fixture(params=[*KINDS, "postgres"])
+@pytest.fixture(params=[*KINDS, *DATABASES])
 def any_shop(request: pytest.FixtureRequest, tmp_path: Path) -> AnyShop:
     """A shop of each connector."""
     return _any_shop(request.param, tmp_path)
@@ -270,13 +270,13 @@ def named(request: pytest.FixtureRequest, tmp_path: Path) -> Shop:
     return Shop(tmp_path, KINDS[request.param])
 
 
-@pytest.fixture(params=[*(kind for kind in KINDS if kind != "fixed_width"), "postgres"])
+@pytest.fixture(params=[*(kind for kind in KINDS if kind != "fixed_width"), *DATABASES])
 def named_shop(request: pytest.FixtureRequest, tmp_path: Path) -> AnyShop:
     """Of any kind whose objects name their columns."""
     return _any_shop(request.param, tmp_path)
 
 
-@pytest.fixture(params=[*(kind for kind in KINDS if kind != "excel"), "postgres"])
+@pytest.fixture(params=[*(kind for kind in KINDS if kind != "excel"), *DATABASES])
 def streamed_shop(request: pytest.FixtureRequest, tmp_path: Path) -> AnyShop:
     """Of any kind that is read in batches: a sheet of Excel is read whole."""
     return _any_shop(request.param, tmp_path)
