@@ -239,7 +239,8 @@ def _kinds(root: Path, listed: Iterable[StoredFile]) -> tuple[dict[str, str], li
                 chunks = decompressed(read_chunks(stream, 2**16), file.path)
                 sample, whole = peek(islice(chunks, 1), 64)
                 if sample[:1] in (b"{", b"["):
-                    notes.append(f"{file.path} is JSON: deliver it as CSV or Parquet")
+                    how = "declare it by hand: docs/how-to/read-json-files.md"
+                    notes.append(f"{file.path} is JSON, which is not assessed: {how}")
                     continue
                 if not sample:
                     notes.append(f"{file.path} is empty")
