@@ -9,12 +9,12 @@ from uuid import uuid4
 
 import pytest
 
-from headrace.config.table_source import DatabaseSource, TableEntity
+from headrace.config.table_source import TableEntity
 from headrace.sources.connections import Connection
 from headrace.sources.mysql.database import MysqlRelation
 from headrace.sources.tables.connector import TableConnector
 from tests import mariadb_server, servers
-from tests.contract.tables import COLUMNS, EXIST, Table
+from tests.contract.tables import EXIST, Table
 
 _CREATE = "create table {} (id bigint, name text, amount int, sold_on date)"
 
@@ -32,6 +32,7 @@ def require_mariadb() -> mariadb_server.MariaDB:
 class MysqlTable(Table):
     """See Table; a database of its own."""
 
+    product = "mysql"
     instant = "timestamp(6) null"
     undated = "0000-00-00"
 
@@ -54,18 +55,6 @@ class MysqlTable(Table):
         self.write(f"create database {self.schema} character set utf8mb4")
         self.write(create.format(self.name))
         self.entity = self.declare(**declared)
-
-    def declare(self, **changes: Any) -> TableEntity:
-        extract = {"mode": "full", "table": self.name, "partition_by": "sold_on"}
-        document = {
-            "name": "orders",
-            "key": ["id"],
-            "columns": COLUMNS,
-            **changes,
-            "extract": {**extract, **changes.get("extract", {})},
-        }
-        source = {"name": "shop", "connector": "mysql", "connection": "shop"}
-        return DatabaseSource.model_validate({**source, "entities": [document]}).entities[0]
 
     @property
     def connector(self) -> TableConnector:

@@ -39,10 +39,12 @@ class Table:
     """A table in a namespace of its own, and what raw holds of it.
 
     Attributes:
+        product: Its connector.
         instant: The database's type of an instant.
         undated: A date of the database that is no day.
     """
 
+    product = "postgres"
     instant = "timestamptz"
     undated = "infinity"
 
@@ -67,7 +69,7 @@ class Table:
             **changes,
             "extract": {**extract, **changes.get("extract", {})},
         }
-        source = {"name": "shop", "connector": "postgres", "connection": "shop"}
+        source = {"name": "shop", "connector": self.product, "connection": "shop"}
         return DatabaseSource.model_validate({**source, "entities": [document]}).entities[0]
 
     @property
