@@ -232,6 +232,6 @@ def test_days_that_do_not_exist_belong_to_the_first_partition(tmp_path: Path) ->
     assert window.rows == {DAY: 3, NEXT: 1}
     assert sorted(row["_corrupt_record"] for row in table.rows(DAY)) == [
         "2,b,1,0000-00-00",
-        "3,c,1",
+        "3,c,1,",
         "4,d,1,2017-01-00",
     ]
