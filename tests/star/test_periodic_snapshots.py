@@ -111,7 +111,7 @@ def test_a_level_says_that_days_are_not_added_up() -> None:
         {**CHANGES.model_dump(), "snapshot_of": "states", "additive": ["worth"]}
     )
     schema = fact_schema(delivered, ENTITY, {})
-    assert "over everything but days" in schema.column("pieces").description
+    assert "over all dimensions but the date" in schema.column("pieces").description
     assert "over everything but days" not in schema.column("worth").description
 
 
