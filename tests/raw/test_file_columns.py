@@ -25,7 +25,7 @@ NEWER = csv_text(["3,c,30,web"], "id,name,amount,channel")
 
 
 def with_columns(*columns: dict[str, Any], **changes: Any) -> Any:
-    plain = [column.model_dump(by_alias=True) for column in entity().columns]
+    plain = [column.model_dump(by_alias=True, exclude_unset=True) for column in entity().columns]
     return entity(columns=[*plain, *columns], **changes)
 
 
@@ -98,7 +98,7 @@ def test_names_are_compared_as_they_look(raw: Raw) -> None:
 
 
 def test_a_row_that_is_set_aside_keeps_its_texts_where_a_column_is_absent(raw: Raw) -> None:
-    columns = [column.model_dump(by_alias=True) for column in undated().columns]
+    columns = [column.model_dump(by_alias=True, exclude_unset=True) for column in undated().columns]
     channel = CHANNEL | {"optional": True}
     extract = {"path": "orders/*.csv", "partition_by": "sold_at"}
     raw.entity = entity(columns=[*columns, channel], extract=extract)
