@@ -76,7 +76,7 @@ def build_definitions(
             build_stale_sensor(project, daily, partitions, lineages),
             *([build_rows_sensor(project, daily, partitions)] * bool(watched_entities(project))),
         ],
-        resources={**build_resources(project), **(resources or {})},
+        resources=build_resources(project, resources or {}),
         executor=threads_executor,
     )
 
@@ -109,12 +109,17 @@ def build_assets(
     ]
 
 
-def build_resources(project: Project) -> dict[str, Any]:
-    """Resources of the assets; they connect on first use."""
+def build_resources(project: Project, replaced: Mapping[str, Any]) -> dict[str, Any]:
+    """Resources of the assets; they connect on first use.
+
+    Args:
+        project: The configuration.
+        replaced: Resources by name, in place of the project's; a landing zone also in `sources`.
+    """
     lake = ProjectLakeResource.of_project(project)
     warehouse = ProjectWarehouseResource.of_project(project)
     recorder = LedgerRecorder(warehouse=warehouse)
-    landing = landing_resource(project)
+    landing = replaced.get("landing") or landing_resource(project)
     return {
         "lake": lake,
         "landing": landing,
@@ -127,6 +132,7 @@ def build_resources(project: Project) -> dict[str, Any]:
             warehouse=warehouse,
             recorder=WarehouseRecorder(recorder=recorder, views=str(project.views)),
         ),
+        **replaced,
     }
 
 

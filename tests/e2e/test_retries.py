@@ -19,7 +19,6 @@ from platform_assets.definitions import build_definitions
 from platform_assets.metadata import FOR_COMMANDS
 from platform_assets.partitions import range_tags
 from resources.landing import LandingResource
-from resources.sources import SourcesResource
 from tests.e2e.installation import FIRST, HEADER, Installation, good_lines
 
 pytestmark = pytest.mark.e2e
@@ -68,8 +67,7 @@ def _run_daily(
             patch.setenv(name, value)
         path = shop.landing / f"transactions/transactions-{days[1]}.csv"
         landing = FilesComeLate(uri=str(shop.landing), path=str(path), late_file=late_file)
-        replaced = {"landing": landing, "sources": SourcesResource(landing=landing)}
-        definitions = build_definitions(load_project(), replaced, FOR_COMMANDS)
+        definitions = build_definitions(load_project(), {"landing": landing}, FOR_COMMANDS)
         with dg.DagsterInstance.get() as instance:
             return (
                 definitions.resolve_job_def("daily")
