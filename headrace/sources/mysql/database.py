@@ -1,39 +1,31 @@
 """A relation of MySQL or MariaDB as the connector of tables reads it."""
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 import pymysql
 
 from headrace.config.loader import Project
-from headrace.config.table_source import (
-    CursorExtract,
-    DatabaseSource,
-    IncreasingIdExtract,
-    TableEntity,
-    WatermarkExtract,
-)
 from headrace.errors import SourceUnavailableError
-from headrace.sources.connections import Connection, connection_of, retried
 from headrace.sources.corrupt_rows import without_nuls
-from headrace.sources.mysql.catalog import describe
+from headrace.sources.mysql.catalog import FoundType, describe
 from headrace.sources.mysql.session import Session, begin, close, connect, fetch, map_errors
 from headrace.sources.mysql.statements import Statements, relation
 from headrace.sources.mysql.text_rows import read_text
 from headrace.sources.tables.connector import TableConnector
-from headrace.sources.tables.database import Horizon, Pending, Position, Selection
-from headrace.sources.tables.fidelity import typed
-from headrace.sources.tables.relations import require_id, require_times, source_names
-from headrace.sources.tables.watermark import BEFORE_ALL, united
+from headrace.sources.tables.database import Horizon, Position, Selection
+from headrace.sources.tables.database_relation import (
+    DatabaseRelation,
+    RelationSnapshot,
+    declared_table,
+)
+from headrace.sources.tables.watermark import BEFORE_ALL
 
-# Text of a batch; its Arrow form takes about as much again.
-_BATCH_BYTES = 4 * 2**20
 _NO_PRIVILEGE = 1227
 _REMEDY = "grant it PROCESS, and read the primary server instead of a replica"
 # InnoDB keeps what innodb_trx says while it is read again within 0.1 s.
@@ -45,93 +37,59 @@ _CLOCK_GOES_BACK = timedelta(hours=1)
 
 def mysql_connector(project: Project, name: str) -> TableConnector:
     """The connector of the entity `name` (`source.entity`) of a project."""
-    source, entity = project.entities()[name]
-    if not isinstance(source, DatabaseSource) or not isinstance(entity, TableEntity):
-        raise TypeError(f"{name} is no table of a database")
-    database = MysqlRelation(entity, connection_of(project, source.connection))
-    return TableConnector("mysql", entity, database)
+    entity, connection = declared_table(project, name)
+    return TableConnector("mysql", entity, MysqlRelation(entity, connection))
 
 
 @dataclass(frozen=True)
-class MysqlRelation:
+class MysqlRelation(DatabaseRelation[Session, FoundType, Statements]):
     """See Database."""
-
-    entity: TableEntity
-    connection: Connection
-    batch_bytes: int = field(default=_BATCH_BYTES, compare=False)
-
-    @property
-    def label(self) -> str:
-        """See Database."""
-        return self.entity.extract.table or f"the query of {self.entity.name}"
-
-    def check(self) -> None:
-        """See Database."""
-        self.__dict__.pop("_statements", None)  # The table may have changed since the last time.
-        _ = self._statements
-
-    @contextmanager
-    def look(self) -> Iterator["MysqlSnapshot"]:
-        """See Database."""
-        session = connect(self.connection)
-        try:
-            with map_errors(self.label):
-                horizon = _horizon(session)
-                begin(session)
-                yield MysqlSnapshot(self._statements, session, horizon, self.label)
-        finally:
-            close(session)
 
     def read(self, selection: Selection) -> Iterator[pa.RecordBatch]:
         """See Database."""
-        names = selection.columns
-        types = {name: self.entity.captured_type(self.entity.column(name)) for name in names}
-        statement = self._statements.rows(selection)
+        for batch in super().read(selection):
+            yield without_nuls(batch, ",")
+
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
         session = connect(self.connection)
-        position = 0
         try:
-            with map_errors(self.label):
-                begin(session)
-                for texts in read_text(session, statement, self.batch_bytes):
-                    batch = typed(pa.RecordBatch.from_arrays(texts, [*names]), types, position)
-                    position += batch.num_rows
-                    yield without_nuls(batch, ",")
+            yield session
         finally:
             close(session)
 
-    @cached_property
-    def _statements(self) -> Statements:
-        return retried(self._describe)
+    def _mapped(self) -> AbstractContextManager[None]:
+        return map_errors(self.label)
 
-    def _describe(self) -> Statements:
-        entity, session = self.entity, connect(self.connection)
-        try:
-            found = describe(session, relation(entity), self.label)
-        finally:
-            close(session)
-        types = {name: column.type for name, column in found.items()}
-        names = source_names(entity, types, self.label)
-        extract = entity.extract
-        times = [extract.partition_by] if extract.partition_by else []
-        times += [extract.cursor] if isinstance(extract, WatermarkExtract) else []
-        require_times(entity, times, types)
-        if isinstance(extract, IncreasingIdExtract):
-            require_id(entity, extract.cursor, types)
-        return Statements(entity, names, {name: found[there] for name, there in names.items()})
+    def _found(self, session: Session) -> Mapping[str, FoundType]:
+        return describe(session, relation(self.entity), self.label)
+
+    def _logical(self, kind: FoundType) -> str:
+        return kind.type
+
+    def _compose(self, names: Mapping[str, str], found: Mapping[str, FoundType]) -> Statements:
+        return Statements(self.entity, names, found)
+
+    def _look(self, session: Session) -> "MysqlSnapshot":
+        horizon = _horizon(session)
+        begin(session)
+        return MysqlSnapshot(self.entity, horizon, self._statements, session, self.label)
+
+    def _texts(
+        self, session: Session, statements: Statements, selection: Selection
+    ) -> Iterator[pa.RecordBatch]:
+        begin(session)
+        for texts in read_text(session, statements.rows(selection), self.batch_bytes):
+            yield pa.RecordBatch.from_arrays(texts, [*selection.columns])
 
 
 @dataclass(frozen=True)
-class MysqlSnapshot:
+class MysqlSnapshot(RelationSnapshot):
     """See Snapshot."""
 
     statements: Statements
     session: Session
-    known: Horizon
     label: str
-
-    def horizon(self) -> Horizon:
-        """See Snapshot."""
-        return self.known
 
     def later(self) -> datetime:
         """See Snapshot."""
@@ -140,23 +98,12 @@ class MysqlSnapshot:
         found: datetime = now.replace(tzinfo=UTC)
         return found
 
-    def pending(self, since: Position | None) -> Mapping[date | None, Pending]:
-        """See Snapshot."""
-        extract = self.statements.entity.extract
-        if not isinstance(extract, CursorExtract):
-            raise TypeError("only a cursor tells pending rows")
-        is_id = isinstance(extract, IncreasingIdExtract)
+    def _groups(self, cursor: str, since: Position | None) -> Iterable[Sequence[Any]]:
         with map_errors(self.label):
-            rows = fetch(self.session, self.statements.pending(extract.cursor, since))
-        parts: dict[date | None, list[Pending]] = {}
-        for group, count, first, last, digest in rows:
-            if is_id:
-                ids = [None if text is None else int(text) for text in (first, last)]
-                known = Pending(count, ids[0], digest, ids[1])
-            else:
-                known = Pending(count, self._instant(extract.cursor, first), digest)
-            parts.setdefault(self.statements.day_of(group), []).append(known)
-        return {day: united(some) for day, some in parts.items()}
+            return fetch(self.session, self.statements.pending(cursor, since))
+
+    def _day_of(self, group: Any) -> date | None:
+        return self.statements.day_of(group)
 
     def _instant(self, cursor: str, text: str | None) -> datetime | None:
         try:

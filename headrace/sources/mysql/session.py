@@ -10,8 +10,15 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import pymysql
 from pymysql.connections import Connection as MysqlConnection
 
-from headrace.errors import ConfigError, HeadraceError, SourceRejectedError, SourceUnavailableError
+from headrace.errors import ConfigError, HeadraceError, SourceRejectedError
 from headrace.sources.connections import Connection, retried
+from headrace.sources.tables.errors import (
+    broken_off,
+    refused,
+    timed_out,
+    unreachable,
+    wrong_url,
+)
 
 Session: TypeAlias = "MysqlConnection[Any]"
 Rows = tuple[tuple[Any, ...], ...]
@@ -131,18 +138,12 @@ def translated(error: pymysql.MySQLError, label: str) -> HeadraceError:
     """This project's error for one of PyMySQL's, of a statement that reads `label`."""
     number = _number(error)
     if number in _TIMEOUT:
-        return SourceUnavailableError(
-            f"{label}: the statement was cancelled, or took longer than statement_timeout_seconds",
-            fix="index what it selects by, or raise statement_timeout_seconds of the connection",
-        )
+        return timed_out(label)
     # PyMySQL's own errors, such as those of a session that is closed, have no number.
     is_lost = not number and isinstance(error, pymysql.InterfaceError | pymysql.OperationalError)
     if number in _TRANSIENT or is_lost:
         why = _TRANSIENT.get(number, "the connection was lost")
-        return SourceUnavailableError(
-            f"{label}: the server broke off: {why} (error {number})",
-            fix="run it again when the server answers",
-        )
+        return broken_off(label, f"{why} (error {number})")
     if number in _REJECTED:
         what, fix = _REJECTED[number]
         return SourceRejectedError(f"{label}: {what} (error {number})", fix=fix)
@@ -200,10 +201,10 @@ def _arguments(connection: Connection) -> dict[str, Any]:
         raise _url_error(connection, "does not begin with mysql://")
     options = {name.lower().replace("-", "_"): value for name, value in options.items()}
     if unknown := sorted(options.keys() - {*_OPTIONS}):
-        raise ConfigError(
-            f"connection '{connection.name}': the URL in {connection.variable} has an option that "
-            f"is not known: {', '.join(unknown)}",
-            fix=f"options are {', '.join(_OPTIONS)}",
+        raise wrong_url(
+            connection,
+            f"has an option that is not known: {', '.join(unknown)}",
+            f"options are {', '.join(_OPTIONS)}",
         )
     return {
         "host": parts.hostname or "localhost",
@@ -220,10 +221,10 @@ def _tls(connection: Connection, options: Mapping[str, str]) -> dict[str, Any]:
     default = "verify_ca" if "ssl_ca" in options else "preferred"
     mode = options.get("ssl_mode", default).lower().replace("-", "_")
     if mode not in _SSL_MODES:
-        raise ConfigError(
-            f"connection '{connection.name}': the URL in {connection.variable} has an ssl_mode "
-            "that is not known",
-            fix=f"it is one of {', '.join(_SSL_MODES)}",
+        raise wrong_url(
+            connection,
+            "has an ssl_mode that is not known",
+            f"it is one of {', '.join(_SSL_MODES)}",
         )
     if mode == "disabled":
         return {"ssl_disabled": True}
@@ -246,31 +247,29 @@ def _tls(connection: Connection, options: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _url_error(connection: Connection, what: str) -> ConfigError:
-    return ConfigError(
-        f"connection '{connection.name}': the URL in {connection.variable} {what}",
-        fix="write mysql://user:password@host:3306/database; percent-encode special characters of "
+    return wrong_url(
+        connection,
+        what,
+        "write mysql://user:password@host:3306/database; percent-encode special characters of "
         "user and password, such as %40 for @",
     )
 
 
 def _connect_error(error: pymysql.MySQLError, connection: Connection) -> HeadraceError:
-    where = f"connection '{connection.name}'"
     number = _number(error)
     cause = getattr(error, "original_exception", None)
-    refused = _REFUSED.get(number)
+    why = _REFUSED.get(number)
     if isinstance(cause, ssl.SSLCertVerificationError):
-        refused = "the server's certificate is not signed by a known authority"
+        why = "the server's certificate is not signed by a known authority"
         if (
             "hostname" in cause.verify_message.lower()
             or "ip address" in cause.verify_message.lower()
         ):
-            refused = "the server's certificate is of another host"
+            why = "the server's certificate is of another host"
     elif isinstance(cause, ssl.SSLError):
-        refused = "the server and this machine agree on no TLS"
-    if refused:
-        return SourceRejectedError(
-            f"{where}: {refused}", fix=f"correct the URL in {connection.variable}"
-        )
+        why = "the server and this machine agree on no TLS"
+    if why:
+        return refused(connection, why)
     why = _TRANSIENT.get(number, "the server cannot be reached")
     if isinstance(cause, socket.gaierror):
         why = "the host's name is not known"
@@ -278,10 +277,7 @@ def _connect_error(error: pymysql.MySQLError, connection: Connection) -> Headrac
         why = "nothing listens on the host's port"
     elif isinstance(cause, TimeoutError):
         why = "the host does not answer"
-    return SourceUnavailableError(
-        f"{where}: {why}",
-        fix=f"check that the server runs, and host and port of the URL in {connection.variable}",
-    )
+    return unreachable(connection, why)
 
 
 def _number(error: pymysql.MySQLError) -> int:

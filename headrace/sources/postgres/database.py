@@ -1,127 +1,79 @@
 """A relation of PostgreSQL as the connector of tables reads it."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 from psycopg import sql
 
 from headrace.config.loader import Project
-from headrace.config.table_source import (
-    CursorExtract,
-    DatabaseSource,
-    IncreasingIdExtract,
-    TableEntity,
-    WatermarkExtract,
-)
-from headrace.sources.connections import Connection, connection_of, retried
+from headrace.config.table_source import IncreasingIdExtract
 from headrace.sources.postgres.catalog import describe
 from headrace.sources.postgres.session import Session, connect, map_errors
 from headrace.sources.postgres.statements import ID, Statements, relation
 from headrace.sources.tables.connector import TableConnector
-from headrace.sources.tables.database import Horizon, Pending, Position, Selection
-from headrace.sources.tables.fidelity import typed
-from headrace.sources.tables.relations import TIMES, require_id, require_times, source_names
+from headrace.sources.tables.database import Horizon, Position, Selection
+from headrace.sources.tables.database_relation import (
+    DatabaseRelation,
+    RelationSnapshot,
+    declared_table,
+)
+from headrace.sources.tables.relations import TIMES
 from headrace.sources.tables.watermark import BEFORE_ALL
-
-# Text of a batch; its Arrow form takes about as much again.
-_BATCH_BYTES = 4 * 2**20
 
 
 def postgres_connector(project: Project, name: str) -> TableConnector:
     """The connector of the entity `name` (`source.entity`) of a project."""
-    source, entity = project.entities()[name]
-    if not isinstance(source, DatabaseSource) or not isinstance(entity, TableEntity):
-        raise TypeError(f"{name} is no table of a database")
-    database = PostgresRelation(entity, connection_of(project, source.connection))
-    return TableConnector("postgres", entity, database)
+    entity, connection = declared_table(project, name)
+    return TableConnector("postgres", entity, PostgresRelation(entity, connection))
 
 
 @dataclass(frozen=True)
-class PostgresRelation:
+class PostgresRelation(DatabaseRelation[Session, str, Statements]):
     """See Database."""
 
-    entity: TableEntity
-    connection: Connection
-    batch_bytes: int = field(default=_BATCH_BYTES, compare=False)
+    def _session(self) -> AbstractContextManager[Session]:
+        return closing(connect(self.connection))
 
-    @property
-    def label(self) -> str:
-        """See Database."""
-        return self.entity.extract.table or f"the query of {self.entity.name}"
+    def _mapped(self) -> AbstractContextManager[None]:
+        return map_errors(self.label)
 
-    def check(self) -> None:
-        """See Database."""
-        self.__dict__.pop("_statements", None)  # The table may have changed since the last time.
-        _ = self._statements
+    def _found(self, session: Session) -> Mapping[str, str]:
+        return describe(session, relation(self.entity), self.label)
 
-    @contextmanager
-    def look(self) -> Iterator["PostgresSnapshot"]:
-        """See Database."""
-        session = connect(self.connection)
-        try:
-            with map_errors(self.label):
-                horizon = _horizon(session)
-                session.autocommit = False
-                yield PostgresSnapshot(self._statements, session, horizon, self.label)
-        finally:
-            session.close()
+    def _logical(self, kind: str) -> str:
+        return kind
 
-    def read(self, selection: Selection) -> Iterator[pa.RecordBatch]:
-        """See Database."""
-        types = {
-            name: self.entity.captured_type(self.entity.column(name)) for name in selection.columns
-        }
-        statement = self._statements.rows(selection)
-        session = connect(self.connection)
-        position = 0
-        try:
-            with map_errors(self.label):
-                for text in _copied(session, statement, self.batch_bytes):
-                    batch = typed(_parsed(text, selection.columns), types, position)
-                    position += batch.num_rows
-                    yield batch
-        finally:
-            session.close()
-
-    @cached_property
-    def _statements(self) -> Statements:
-        return retried(self._describe)
-
-    def _describe(self) -> Statements:
-        entity, session = self.entity, connect(self.connection)
-        try:
-            found = describe(session, relation(entity), self.label)
-        finally:
-            session.close()
-        names = source_names(entity, found, self.label)
-        extract = entity.extract
-        times = [extract.partition_by] if extract.partition_by else []
-        times += [extract.cursor] if isinstance(extract, WatermarkExtract) else []
-        require_times(entity, times, found)
-        types = {name: found[there] for name, there in names.items() if found[there] in TIMES}
+    def _compose(self, names: Mapping[str, str], found: Mapping[str, str]) -> Statements:
+        extract = self.entity.extract
+        types = {name: kind for name, kind in found.items() if kind in TIMES}
         if isinstance(extract, IncreasingIdExtract):
-            require_id(entity, extract.cursor, found)
             types[extract.cursor] = ID
-        return Statements(entity, names, types)
+        return Statements(self.entity, names, types)
+
+    def _look(self, session: Session) -> "PostgresSnapshot":
+        horizon = _horizon(session)
+        session.autocommit = False
+        return PostgresSnapshot(self.entity, horizon, self._statements, session, self.label)
+
+    def _texts(
+        self, session: Session, statements: Statements, selection: Selection
+    ) -> Iterator[pa.RecordBatch]:
+        for text in _copied(session, statements.rows(selection), self.batch_bytes):
+            yield _parsed(text, selection.columns)
 
 
 @dataclass(frozen=True)
-class PostgresSnapshot:
+class PostgresSnapshot(RelationSnapshot):
     """See Snapshot."""
 
     statements: Statements
     session: Session
-    known: Horizon
     label: str
-
-    def horizon(self) -> Horizon:
-        """See Snapshot."""
-        return self.known
 
     def later(self) -> datetime:
         """See Snapshot."""
@@ -132,22 +84,15 @@ class PostgresSnapshot:
         found: datetime = row[0]
         return found
 
-    def pending(self, since: Position | None) -> Mapping[date | None, Pending]:
-        """See Snapshot."""
-        extract = self.statements.entity.extract
-        if not isinstance(extract, CursorExtract):
-            raise TypeError("only a cursor tells pending rows")
-        is_id = isinstance(extract, IncreasingIdExtract)
+    def _groups(self, cursor: str, since: Position | None) -> Iterable[Sequence[Any]]:
         with map_errors(self.label):
-            rows = self.session.execute(self.statements.pending(extract.cursor, since)).fetchall()
-        found: dict[date | None, Pending] = {}
-        for day, count, first, last, digest in rows:
-            if is_id:
-                ids = [None if text is None else int(text) for text in (first, last)]
-                found[day] = Pending(count, ids[0], digest, ids[1])
-            else:
-                found[day] = Pending(count, _instant(first), digest)
-        return found
+            return self.session.execute(self.statements.pending(cursor, since)).fetchall()
+
+    def _day_of(self, group: date | None) -> date | None:
+        return group
+
+    def _instant(self, cursor: str, text: str | None) -> datetime | None:  # noqa: ARG002
+        return _instant(text)
 
 
 # Vacuum and replication write no rows of tables. A prepared transaction is in no session.

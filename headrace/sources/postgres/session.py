@@ -8,8 +8,15 @@ import psycopg
 from psycopg import IsolationLevel, sql
 from psycopg.rows import TupleRow
 
-from headrace.errors import ConfigError, HeadraceError, SourceRejectedError, SourceUnavailableError
+from headrace.errors import HeadraceError, SourceRejectedError
 from headrace.sources.connections import Connection, retried
+from headrace.sources.tables.errors import (
+    broken_off,
+    refused,
+    timed_out,
+    unreachable,
+    wrong_url,
+)
 
 Session = psycopg.Connection[TupleRow]
 
@@ -88,16 +95,11 @@ def translated(error: psycopg.Error, label: str) -> HeadraceError:
     """This project's error for one of psycopg's, of a statement that reads `label`."""
     state = error.sqlstate or ""
     if state == _TIMEOUT:
-        return SourceUnavailableError(
-            f"{label}: the statement was cancelled, or took longer than statement_timeout_seconds",
-            fix="index what it selects by, or raise statement_timeout_seconds of the connection",
-        )
+        return timed_out(label)
     is_lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not state
     if is_lost or state.startswith(_TRANSIENT):
         why = f"SQLSTATE {state}" if state else "the connection was lost"
-        return SourceUnavailableError(
-            f"{label}: the server broke off: {why}", fix="run it again when the server answers"
-        )
+        return broken_off(label, why)
     for prefix, what, fix in _REJECTED:
         if state.startswith(prefix):
             return SourceRejectedError(f"{label}: {what} (SQLSTATE {state})", fix=fix)
@@ -111,10 +113,10 @@ def translated(error: psycopg.Error, label: str) -> HeadraceError:
 def _connect(connection: Connection) -> Session:
     url = connection.url()
     if not url.startswith(("postgresql://", "postgres://")):
-        raise ConfigError(
-            f"connection '{connection.name}': the URL in {connection.variable} does not begin with "
-            "postgresql://",
-            fix="write postgresql://user:password@host:5432/database",
+        raise wrong_url(
+            connection,
+            "does not begin with postgresql://",
+            "write postgresql://user:password@host:5432/database",
         )
     try:
         session = psycopg.connect(
@@ -129,9 +131,10 @@ def _connect(connection: Connection) -> Session:
     except psycopg.OperationalError as error:
         raise _connect_error(str(error), connection) from None
     except psycopg.Error:  # Its text quotes the URL.
-        raise ConfigError(
-            f"connection '{connection.name}': the URL in {connection.variable} cannot be parsed",
-            fix="percent-encode special characters of its user and password, such as %40 for @",
+        raise wrong_url(
+            connection,
+            "cannot be parsed",
+            "percent-encode special characters of its user and password, such as %40 for @",
         ) from None
     try:
         with map_errors(f"connection '{connection.name}'"):
@@ -155,19 +158,10 @@ def _prepare(session: Session, connection: Connection) -> None:
 
 
 def _connect_error(text: str, connection: Connection) -> HeadraceError:
-    where = f"connection '{connection.name}'"
     missing = _MISSING.search(text)
-    refused = next((why for sign, why in _REFUSED if sign in text), None)
-    if missing or refused:
-        why = (
-            refused
-            or f"there is no such {'user' if missing and missing[1] == 'role' else 'database'}"
-        )
-        return SourceRejectedError(
-            f"{where}: {why}", fix=f"correct the URL in {connection.variable}"
-        )
+    why = next((why for sign, why in _REFUSED if sign in text), None)
+    if missing or why:
+        kind = "user" if missing and missing[1] == "role" else "database"
+        return refused(connection, why or f"there is no such {kind}")
     why = next((why for sign, why in _UNREACHABLE if sign in text), "the server cannot be reached")
-    return SourceUnavailableError(
-        f"{where}: {why}",
-        fix=f"check that the server runs, and host and port of the URL in {connection.variable}",
-    )
+    return unreachable(connection, why)

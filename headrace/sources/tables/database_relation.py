@@ -1,0 +1,175 @@
+"""A relation that is read by sessions with its database: what all products have in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+import pyarrow as pa
+
+from headrace.config.loader import Project
+from headrace.config.table_source import (
+    CursorExtract,
+    DatabaseSource,
+    IncreasingIdExtract,
+    TableEntity,
+    WatermarkExtract,
+)
+from headrace.sources.connections import Connection, connection_of, retried
+from headrace.sources.tables.database import Horizon, Pending, Position, Selection
+from headrace.sources.tables.fidelity import typed
+from headrace.sources.tables.relations import require_id, require_times, source_names
+from headrace.sources.tables.watermark import united
+
+# Text of a batch; its Arrow form takes about as much again.
+_BATCH_BYTES = 4 * 2**20
+
+SessionT = TypeVar("SessionT")
+TypeT = TypeVar("TypeT")
+StatementsT = TypeVar("StatementsT")
+
+
+def declared_table(project: Project, name: str) -> tuple[TableEntity, Connection]:
+    """The entity `name` (`source.entity`) of a project, and the connection of its source."""
+    source, entity = project.entities()[name]
+    if not isinstance(source, DatabaseSource) or not isinstance(entity, TableEntity):
+        raise TypeError(f"{name} is no table of a database")
+    return entity, connection_of(project, source.connection)
+
+
+@dataclass(frozen=True)
+class DatabaseRelation(ABC, Generic[SessionT, TypeT, StatementsT]):
+    """See Database. A product gives sessions, statements and rows as text.
+
+    Attributes:
+        entity: What is declared of the relation.
+        connection: Its database.
+        batch_bytes: Text of a batch.
+    """
+
+    entity: TableEntity
+    connection: Connection
+    batch_bytes: int = field(default=_BATCH_BYTES, compare=False)
+
+    @property
+    def label(self) -> str:
+        """See Database."""
+        return self.entity.extract.table or f"the query of {self.entity.name}"
+
+    def check(self) -> None:
+        """See Database."""
+        self.__dict__.pop("_statements", None)  # The table may have changed since the last time.
+        _ = self._statements
+
+    @contextmanager
+    def look(self) -> Iterator["RelationSnapshot"]:
+        """See Database."""
+        with self._session() as session, self._mapped():
+            yield self._look(session)
+
+    def read(self, selection: Selection) -> Iterator[pa.RecordBatch]:
+        """See Database."""
+        types = {
+            name: self.entity.captured_type(self.entity.column(name)) for name in selection.columns
+        }
+        statements = self._statements
+        position = 0
+        with self._session() as session, self._mapped():
+            for texts in self._texts(session, statements, selection):
+                yield typed(texts, types, position)
+                position += texts.num_rows
+
+    @abstractmethod
+    def _session(self) -> AbstractContextManager[SessionT]:
+        """A session, which ends with the block, also in the middle of a result."""
+
+    @abstractmethod
+    def _mapped(self) -> AbstractContextManager[None]:
+        """Raises this project's errors for the driver's."""
+
+    @abstractmethod
+    def _found(self, session: SessionT) -> Mapping[str, TypeT]:
+        """By column of the relation, its type."""
+
+    @abstractmethod
+    def _logical(self, kind: TypeT) -> str:
+        """A type as headrace.sources.tables.relations says it."""
+
+    @abstractmethod
+    def _compose(self, names: Mapping[str, str], found: Mapping[str, TypeT]) -> StatementsT:
+        """The statements, with each declared column's name and type in the relation."""
+
+    @abstractmethod
+    def _look(self, session: SessionT) -> "RelationSnapshot":
+        """Look at the horizon, then begin a snapshot."""
+
+    @abstractmethod
+    def _texts(
+        self, session: SessionT, statements: StatementsT, selection: Selection
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows as columns of text, in one snapshot; NULL is null."""
+
+    @cached_property
+    def _statements(self) -> StatementsT:
+        return retried(self._describe)
+
+    def _describe(self) -> StatementsT:
+        entity = self.entity
+        with self._session() as session:
+            found = self._found(session)
+        types = {name: self._logical(kind) for name, kind in found.items()}
+        names = source_names(entity, types, self.label)
+        extract = entity.extract
+        times = [extract.partition_by] if extract.partition_by else []
+        times += [extract.cursor] if isinstance(extract, WatermarkExtract) else []
+        require_times(entity, times, types)
+        if isinstance(extract, IncreasingIdExtract):
+            require_id(entity, extract.cursor, types)
+        return self._compose(names, {name: found[there] for name, there in names.items()})
+
+
+@dataclass(frozen=True)
+class RelationSnapshot(ABC):
+    """See Snapshot."""
+
+    entity: TableEntity
+    known: Horizon
+
+    def horizon(self) -> Horizon:
+        """See Snapshot."""
+        return self.known
+
+    @abstractmethod
+    def later(self) -> datetime:
+        """See Snapshot."""
+
+    def pending(self, since: Position | None) -> Mapping[date | None, Pending]:
+        """See Snapshot."""
+        extract = self.entity.extract
+        if not isinstance(extract, CursorExtract):
+            raise TypeError("only a cursor tells pending rows")
+        is_id = isinstance(extract, IncreasingIdExtract)
+        parts: dict[date | None, list[Pending]] = {}
+        for group, count, first, last, digest in self._groups(extract.cursor, since):
+            if is_id:
+                ids = [None if text is None else int(text) for text in (first, last)]
+                known = Pending(count, ids[0], digest, ids[1])
+            else:
+                known = Pending(count, self._instant(extract.cursor, first), digest)
+            parts.setdefault(self._day_of(group), []).append(known)
+        return {day: united(some) for day, some in parts.items()}
+
+    @abstractmethod
+    def _groups(self, cursor: str, since: Position | None) -> Iterable[Sequence[Any]]:
+        """Rows of the statement `pending`: group, count, least and greatest cursor, digest."""
+
+    @abstractmethod
+    def _day_of(self, group: Any) -> date | None:
+        """The day of a group; None: its rows have no day."""
+
+    @abstractmethod
+    def _instant(self, cursor: str, text: str | None) -> datetime | None:
+        """The instant that the text of a cursor says."""
