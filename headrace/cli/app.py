@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli import output, warehouse
+from headrace.cli import output, source, warehouse
 from headrace.errors import HeadraceError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.add_typer(demo, name="demo")
 audit = typer.Typer(no_args_is_help=True, help="Compare what is published with its rebuild.")
 app.add_typer(audit, name="audit")
 app.add_typer(warehouse.app, name="warehouse")
+app.add_typer(source.app, name="source")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print data as JSON and nothing else.")]
 Select = Annotated[
@@ -41,20 +42,34 @@ def _day(text: str) -> date:
 
 
 @app.command()
-def check(as_json: JsonFlag = False) -> None:
+def check(
+    connect: Annotated[
+        bool,
+        typer.Option(
+            "--connect",
+            help="Connect to databases and APIs, too: whether they answer, and have the tables,"
+            " columns, types and privileges that are declared.",
+        ),
+    ] = False,
+    timeout: Annotated[
+        float,
+        typer.Option("--timeout", min=1, help="With --connect: longest time for a source, in s."),
+    ] = 30.0,
+    as_json: JsonFlag = False,
+) -> None:
     """Validate the whole configuration and list what it declares.
 
     The engine analyses every SQL condition, Python imports every `transform`, dbt parses its
     project. Nothing is run.
 
-    Example: headrace check
+    Example: headrace check --connect
     """
     from headrace.cli.check import check_project
     from headrace.config.loader import load_project
 
     project = load_project()
-    check_project(project)
-    found = {
+    connected = check_project(project, timeout if connect else None)
+    found: dict[str, object] = {
         "config": str(project.folder),
         "environment": project.environment,
         "sources": [source.name for source in project.sources],
@@ -62,6 +77,8 @@ def check(as_json: JsonFlag = False) -> None:
         "dimensions": [d.name for d in project.star.dimensions],
         "facts": [f.name for f in project.star.facts],
     }
+    if connect:
+        found["connected"] = [f"{name}: {what}" for name, what in connected.items()]
     output.print_summary("configuration is valid", found, as_json=as_json)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 
+from headrace.cli.output import warn
 from headrace.config.loader import Project, located
 from headrace.config.references import calendar_problems
 from headrace.errors import ConfigError
@@ -18,21 +19,43 @@ _STAR = "warehouse"  # The schema of the star's tables.
 _CONDITIONS = "see docs/how-to/write-rules-and-conditions.md"
 
 
-def check_project(project: Project) -> None:
+def check_project(project: Project, connect_seconds: float | None = None) -> dict[str, str]:
     """Check everything that can be known before a run.
+
+    Args:
+        project: The configuration.
+        connect_seconds: Also connect to databases and APIs, for at most so long; None: do not.
+
+    Returns:
+        By `source.entity`, what databases and APIs have of it.
 
     Raises:
         ConfigError: One line a problem, with file, line and path.
     """
+    found, faults = _connected(project, connect_seconds)
     conditions = _condition_lines(project)
     problems = [*_transform_problems(project), *_calendar_problems(project)]
     others = [
         *(located(project.folder / file, what) for file, what in problems),
         *_dbt_lines(project),
     ]
-    if conditions or others:
-        fix = "see docs/reference/configuration.md" if others else _CONDITIONS
-        raise ConfigError("\n".join([*others, *conditions]), fix=fix)
+    if conditions or others or faults:
+        fix = "see docs/reference/configuration.md" if others or faults else _CONDITIONS
+        raise ConfigError("\n".join([*others, *conditions, *faults]), fix=fix)
+    return found
+
+
+def _connected(project: Project, seconds: float | None) -> tuple[dict[str, str], list[str]]:
+    """What sources have, and a line for each fault of one."""
+    if seconds is None:
+        return {}, []
+    # Drivers take a tenth of a second to import.
+    from headrace.sources.connection_check import check_connections
+
+    check = check_connections(project, seconds)
+    if check.empty:
+        warn(f"no record on the first page of {', '.join(check.empty)}")
+    return {**check.found}, [located(fault.file, fault.what) for fault in check.faults]
 
 
 def check_conditions(project: Project) -> None:

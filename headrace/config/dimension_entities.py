@@ -1,6 +1,7 @@
 """Dimensions of several entities: the columns of their rows, and checks that the entities fit."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from headrace.config.model import unknown_name
 from headrace.config.sources import EntityConfig
@@ -34,6 +35,41 @@ def united_entity(dimension: DimensionConfig, entities: Sequence[EntityConfig]) 
             "key": tuple(dimension.natural_key.values()),
         }
     )
+
+
+def with_full_snapshots(
+    star: dict[str, Any], entities: Mapping[str, EntityConfig]
+) -> dict[str, Any]:
+    """The values of star.yaml, with `full_snapshot` of dimensions whose entity's mode says so."""
+
+    def declared(dimension: Any) -> Any:
+        name = dimension.get("entity") if isinstance(dimension, dict) else None
+        entity = entities.get(name) if isinstance(name, str) else None
+        is_snapshot = entity is not None and entity.extract.is_full_snapshot
+        return {"full_snapshot": True, **dimension} if is_snapshot else dimension
+
+    dimensions = star.get("dimensions")
+    if not isinstance(dimensions, list):
+        return star
+    return {**star, "dimensions": [declared(dimension) for dimension in dimensions]}
+
+
+def snapshot_problems(
+    where: str, dimension: DimensionConfig, entities: Mapping[str, EntityConfig]
+) -> Iterator[str]:
+    """A dimension that ignores the deletes that the mode of an entity finds."""
+    found = [
+        name
+        for name in dimension.entities
+        if name in entities and entities[name].extract.is_full_snapshot
+    ]
+    if found and not dimension.full_snapshot:
+        is_own = dimension.entity in found
+        place = "full_snapshot" if is_own else "further_entities"
+        yield (
+            f"{where}.{place}: {found[0]} has mode: full_snapshot, so rows that it lacks were "
+            f"deleted: {'drop full_snapshot here, or ' if is_own else ''}say mode: full there"
+        )
 
 
 def entity_problems(

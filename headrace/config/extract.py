@@ -37,6 +37,16 @@ class Extract(StrictModel):
         return False
 
     @property
+    def is_full_snapshot(self) -> bool:
+        """Whether a key that a later capture lacks was deleted."""
+        return False
+
+    @property
+    def states_deletes(self) -> bool:
+        """Whether a row may say that the row of its key was deleted (`_operation`)."""
+        return False
+
+    @property
     def null_texts(self) -> tuple[str, ...]:
         """Texts that mean NULL in all columns, besides the empty one."""
         return ()

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from headrace.config.dimension_entities import united_entity
+from headrace.config.dimension_entities import united_entity, with_full_snapshots
 from headrace.config.document import Document, Place, read_document, read_place, show_place
 from headrace.config.file_source import FileEntity
 from headrace.config.lookups import with_lookups
@@ -151,9 +151,9 @@ def load_project(environ: Mapping[str, str] = os.environ) -> Project:
             ConfigError(f"{folder / 'sources'}: no source is here", fix="add sources/<name>.yaml")
         )
     sources = {path: problems.collect(lambda p=path: load_source(p)) for path in paths}
-    star = problems.collect(lambda: _load(folder / "star.yaml", StarConfig))
+    entities = {f"{s.name}.{e.name}": e for s in sources.values() if s for e in s.entities}
+    star = problems.collect(lambda: _load_star(folder / "star.yaml", entities))
     problems.raise_if_any()
-    entities = {f"{s.name}.{e.name}": e for s in sources.values() for e in s.entities}
     star = with_fact_times(star, with_lookups(entities))
     project = Project(home_folder(environ), folder, environment, settings, sources, star)
     lines = [
@@ -261,9 +261,9 @@ def _overlaid(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _load(path: Path, model: type[Model]) -> Model:
+def _load_star(path: Path, entities: Mapping[str, EntityConfig]) -> StarConfig:
     document = _read_keys(path)
-    return _validated(document.values, model, [document])
+    return _validated(with_full_snapshots(document.values, entities), StarConfig, [document])
 
 
 def _read_keys(path: Path) -> Document:

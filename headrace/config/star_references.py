@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Literal
 
 from headrace.config.columns import KEY_FORMS, Form
-from headrace.config.dimension_entities import entity_problems
+from headrace.config.dimension_entities import entity_problems, snapshot_problems
 from headrace.config.model import did_you_mean, unknown_name
 from headrace.config.outriggers import outrigger_problems
 from headrace.config.partition_grains import grain_problems
@@ -204,6 +204,7 @@ def _dimension_problems(where: str, dim: DimensionConfig, entities: Entities) ->
     yield from _missing(where, dim.entity, entities, only_here)
     yield from _no_times(f"{where}.effective_time", dim.entity, entities, times)
     yield from entity_problems(where, dim, entities)
+    yield from snapshot_problems(where, dim, entities)
     for name in dim.entities:
         if name in entities:
             yield from _one_change_a_day(where, dim, name, entities[name])

@@ -50,6 +50,29 @@ class FullExtract(TableExtract):
     )
 
 
+class FullSnapshotExtract(TableExtract):
+    """A table that is read whole at each capture; a key that a later one lacks was deleted."""
+
+    mode: Literal["full_snapshot"] = Field(
+        description="The whole table. Dimensions of the entity have `full_snapshot: true`: members "
+        "that a later capture lacks were deleted."
+    )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.partition_by is not None:
+            raise ValueError(
+                "partition_by: a snapshot is the whole table at the time of its capture: drop it, "
+                "or say mode: full"
+            )
+        return self
+
+    @property
+    def is_full_snapshot(self) -> bool:
+        """See Extract."""
+        return True
+
+
 class WatermarkExtract(TableExtract):
     """A table of which each capture reads the rows that changed since the one before."""
 
@@ -92,6 +115,11 @@ class WatermarkExtract(TableExtract):
         return True
 
     @property
+    def states_deletes(self) -> bool:
+        """See Extract. A reconciliation finds them."""
+        return True
+
+    @property
     def overlap_time(self) -> timedelta:
         """`overlap`, or its default."""
         text = self.overlap or "10m"
@@ -120,11 +148,75 @@ class IncreasingIdExtract(TableExtract):
         """See Extract."""
         return True
 
+    @property
+    def states_deletes(self) -> bool:
+        """See Extract. A reconciliation finds them."""
+        return True
+
+
+# Columns of a change table, beside those of its table; `from` names them.
+CHANGE_COLUMNS = {"_change_id": "bigint", "_changed_at": "timestamptz", "_operation": "string"}
+_LONGEST_NAME = 63
+_CHANGES = "_changes"
+
+
+class ChangeTableExtract(TableExtract):
+    """A table of which triggers write every insert, update and delete to a change table."""
+
+    mode: Literal["change_table"] = Field(
+        description="Every change, deletes too, which triggers write to a change table: `headrace "
+        "source triggers SOURCE` prints and installs them. Of PostgreSQL only."
+    )
+    changes: str | None = Field(
+        None,
+        pattern=r"^[^.\s][^.]*\.[^.]*[^.\s]$",
+        description="The change table, `schema.table`. By default in the schema `headrace`, called "
+        "after the table: `headrace.public_orders_changes`.",
+        examples=["audit.orders_changes"],
+    )
+    partition_by: ColumnName | None = Field(
+        None,
+        description="Date or timestamp column whose day is the row's partition. Without it, "
+        "changes belong to the day of their capture, and the table's first rows to the first day.",
+    )
+
+    @model_validator(mode="after")
+    def _has_a_table(self) -> Self:
+        if self.table is None:
+            raise ValueError("query: triggers are on a table: give table")
+        if self.changes is None and len(self._own_name.encode()) > _LONGEST_NAME:
+            raise ValueError(
+                f"changes: {self._own_name} is longer than {_LONGEST_NAME} bytes: name the change "
+                "table"
+            )
+        return self
+
+    @property
+    def change_table(self) -> str:
+        """Schema and name of the change table."""
+        return self.changes or f"headrace.{self._own_name}"
+
+    @property
+    def _own_name(self) -> str:
+        return str(self.table).replace(".", "_") + _CHANGES
+
+    @property
+    def tells_new_rows(self) -> bool:
+        """See Extract."""
+        return True
+
+    @property
+    def states_deletes(self) -> bool:
+        """See Extract."""
+        return True
+
 
 CursorExtract = WatermarkExtract | IncreasingIdExtract
 AnyTableExtract = Annotated[
     Annotated[FullExtract, Tag("full")]
+    | Annotated[FullSnapshotExtract, Tag("full_snapshot")]
     | Annotated[WatermarkExtract, Tag("watermark")]
+    | Annotated[ChangeTableExtract, Tag("change_table")]
     | Annotated[IncreasingIdExtract, Tag("increasing_id")],
     Discriminator(tag_of("mode")),
 ]
@@ -144,6 +236,23 @@ class TableEntity(EntityConfig):
                 "that identify a row of the table"
             )
         return self
+
+    @model_validator(mode="after")
+    def _days_are_of_rows(self) -> Self:
+        by = self.extract.partition_by
+        if isinstance(self.extract, ChangeTableExtract) and by in self.change_columns:
+            raise ValueError(
+                f"extract.partition_by: '{by}' is of a change, and no column of the table: leave "
+                "partition_by out, and changes belong to the day of their capture"
+            )
+        return self
+
+    @property
+    def change_columns(self) -> tuple[str, ...]:
+        """Columns that are of a change and not of its row."""
+        if not isinstance(self.extract, ChangeTableExtract):
+            return ()
+        return tuple(c.name for c in self.columns if {*c.source_names} & {*CHANGE_COLUMNS})
 
     @model_validator(mode="after")
     def _ids_are_integers(self) -> Self:
@@ -173,3 +282,14 @@ class DatabaseSource(SourceConfig):
     entities: tuple[TableEntity, ...] = Field(
         min_length=1, description="Its tables, views and queries."
     )
+
+    @model_validator(mode="after")
+    def _modes_fit(self) -> Self:
+        for i, entity in enumerate(self.entities):
+            if isinstance(entity.extract, ChangeTableExtract) and self.connector == "mysql":
+                raise ValueError(
+                    f"entities[{i}].extract.mode: change_table needs PostgreSQL: of MySQL, read a "
+                    "table that triggers fill with mode: increasing_id, as "
+                    "docs/how-to/read-mysql.md#deletes-by-triggers shows"
+                )
+        return self

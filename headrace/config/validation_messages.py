@@ -26,6 +26,7 @@ _SHAPES = {
     r"^[A-Z][A-Z0-9_]*$": "must be the name of an environment variable, such as WAREHOUSE_URL",
     r"^\d{1,6}[smhd]$": "must be a number and a unit, such as 30s, 10m, 2h or 1d",
     r"^[^.\s][^.]*(?:\.[^.]*[^.\s])?$": "must be a table, such as orders or public.orders",
+    r"^[^.\s][^.]*\.[^.]*[^.\s]$": "must be schema.table, such as headrace.orders_changes",
     r"^(?:\d{1,3}d )?(?:[01]\d|2[0-3]):[0-5]\d$": "must be a time of day, such as 06:00, or days "
     "and a time, such as 3d 12:00",
     _MONTH_DAY: "must be a date, such as 2024-12-25, or a month and day that exist, such as 12-25",
@@ -50,7 +51,15 @@ _TYPES = {
 }
 # pydantic's names of members of a union, in its locations.
 _TAGS = {"csv", "parquet", "json", "json_lines", "excel", "fixed_width"}
-_TAGS |= {"full", "watermark", "increasing_id", "window", "api_key"}
+_TAGS |= {
+    "full",
+    "full_snapshot",
+    "watermark",
+    "increasing_id",
+    "change_table",
+    "window",
+    "api_key",
+}
 _TAGS |= {"str", "int", "bool", "float", "date"}
 # Keys of earlier versions: the keys that replace them.
 _RENAMED_KEYS = {

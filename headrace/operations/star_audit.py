@@ -29,7 +29,7 @@ from headrace.pipeline.inferred_members import inferring_facts
 from headrace.pipeline.watermarks import changes_since_read, scan_if_published
 from headrace.project.lineage import CURATED, PROCESSED, table_of
 from headrace.schema import PARTITION_COLUMN, TableSchema
-from headrace.star.facts import build_fact, fact_schema, lake_fact_schema
+from headrace.star.facts import build_fact, fact_schema, lake_fact_schema, present_rows
 from headrace.star.periodic_snapshots import state_changes, states
 from headrace.star.scd2.dimensions import build_dimension, dimension_schema
 
@@ -249,7 +249,8 @@ class StarAudit:
         last, before = date.min, None
         for some in batches:
             if not config.accumulates:
-                yield self._processed(config.entity).scan(some).frame(self.spark)
+                rows = self._processed(config.entity).scan(some).frame(self.spark)
+                yield present_rows(rows, entity)
                 continue
             since = [day for day in processed.days if last < day <= some[-1]]
             changes = state_changes(before, processed.frame(self.spark, since), config, entity)

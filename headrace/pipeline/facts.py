@@ -26,7 +26,7 @@ from headrace.quality.pandera_schemas import validate_files
 from headrace.quality.report import CheckResult, PartitionReport, bad_days, passed_days
 from headrace.schema import PARTITION_COLUMN
 from headrace.staged import StagedPartition, new_token
-from headrace.star.facts import build_fact, lake_fact_schema
+from headrace.star.facts import build_fact, lake_fact_schema, present_rows
 
 # By name: the dimension and its versions.
 JoinedDimensions = Mapping[str, tuple[DimensionConfig, DataFrame]]
@@ -154,7 +154,7 @@ class FactStep:
         versions: JoinedDimensions,
         days: Sequence[date],
     ) -> AuditedDays:
-        source = processed.frame(self.spark, days)
+        source = present_rows(processed.frame(self.spark, days), self.entity)
         rows_in = {day: processed.rows(day) for day in days}
         return self.stage_rows(source, versions, rows_in, self.totals(source))
 

@@ -12,7 +12,7 @@ from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
 from headrace.grain import Grain, finest
 from headrace.ledger.build_plan import AssetLineage
 from headrace.project.version import code_version
-from headrace.sources.lineage import LINEAGE, SOURCE_ORDER
+from headrace.sources.lineage import LINEAGE, OPERATION, SOURCE_ORDER
 from headrace.warehouse.ddl.partitions import first_retained_month
 
 RAW, PROCESSED, QUARANTINE, CURATED = "raw", "processed", "quarantine", "curated"
@@ -62,7 +62,7 @@ def lineage_columns_read(project: Project, name: str) -> tuple[str, ...]:
     include the columns of the source order.
     """
     entity = project.entities()[name][1]
-    read = {*entity.key}
+    read = {*entity.key, *([OPERATION] if entity.extract.states_deletes else [])}
     for dim in (dim for dim in project.star.dimensions if name in dim.entities):
         if not {*entity.key} <= {*dim.natural_key.values()}:
             read |= {*SOURCE_ORDER}

@@ -54,6 +54,12 @@ def stored_schema(schema: TableSchema) -> pa.Schema:
     return stored
 
 
+def content_hash(read: pa.RecordBatch, ignored: Collection[str] = ()) -> pa.Int64Array:
+    """`_row_hash` of rows that a connector read, without the columns that are ignored."""
+    left_out = {*_NOT_HASHED, *ignored}
+    return row_hash([read.column(n) for n in read.schema.names if n not in left_out])
+
+
 def of_day(
     read: pa.RecordBatch, day: date, stamp: ObjectStamp, schema: pa.Schema
 ) -> pa.RecordBatch:
@@ -155,13 +161,13 @@ def _with_lineage(
 ) -> pa.RecordBatch:
     count = len(read)
     columns = dict(zip(read.schema.names, read.columns, strict=True))
-    hashed = [column for name, column in columns.items() if name not in _NOT_HASHED]
+    hashed = content_hash(read)
     columns |= {name: _constant(text, count) for name, text in stamp.constants().items()}
     columns.setdefault(OPERATION, pa.nulls(count, pa.string()))
     columns["_captured_at"] = pa.repeat(
         pa.scalar(stamp.captured_at, pa.timestamp("us", tz="UTC")), count
     )
-    columns["_row_hash"] = row_hash(hashed)
+    columns["_row_hash"] = hashed
     columns[PARTITION_COLUMN] = days
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 

@@ -22,8 +22,11 @@ from headrace.raw.writer import DataFolder
 from headrace.schema import TableSchema
 from headrace.sources.base import CapturedVersion, Overlap, current_versions
 from headrace.sources.corrupt_rows import CORRUPT_RECORD
+from headrace.sources.lineage import DELETE, OPERATION
 
 _ROW_HASH = "_row_hash"
+# A delete has the hash of the row that it deletes: that row is a new one if it comes again.
+_OF_A_DELETE = np.int64(-1)
 _ORDER = "_delivery_order"
 _HASHES = npt.NDArray[np.int64]
 _PARQUET = ds.ParquetFileFormat()
@@ -78,7 +81,7 @@ def read_latest_rows(
         format=_PARQUET,
         filesystem=folder.filesystem,
     )
-    columns = [*_key_columns(entity), _ROW_HASH, _ORDER]
+    columns = [*_key_columns(entity), _ROW_HASH, _ORDER, OPERATION]
     scanner = dataset.scanner(columns=columns, filter=_condition(schema, entity, overlap))
     return _latest(scanner.to_batches(), entity)
 
@@ -132,7 +135,12 @@ def _key_hashes(rows: pa.RecordBatch, entity: EntityConfig) -> _HASHES:
 
 
 def _hashes(rows: pa.RecordBatch) -> _HASHES:
-    return np.asarray(rows.column(_ROW_HASH).to_numpy())
+    hashes = np.asarray(rows.column(_ROW_HASH).to_numpy())
+    operations = rows.column(OPERATION)
+    if operations.null_count == len(operations):
+        return hashes
+    is_delete = pc.equal(operations, DELETE).fill_null(False)  # noqa: FBT003
+    return np.where(is_delete.to_numpy(zero_copy_only=False), hashes ^ _OF_A_DELETE, hashes)
 
 
 def _plain(values: pa.Array) -> pa.Array:
@@ -144,11 +152,13 @@ def _condition(schema: TableSchema, entity: EntityConfig, overlap: Overlap) -> p
         return None
     kind = schema.arrow().field(overlap.column).type
     column = pc.field(overlap.column)
-    bound = pa.scalar(_value(overlap.since, kind, entity.timezone), kind)
+    bound = pa.scalar(cursor_value(overlap.since, kind, entity.timezone), kind)
     return (column >= bound) | column.is_null()
 
 
-def _value(since: datetime | int, kind: pa.DataType, timezone: str | None) -> datetime | date | int:
+def cursor_value(
+    since: datetime | int, kind: pa.DataType, timezone: str | None
+) -> datetime | date | int:
     """The least value of a column at an instant or after it."""
     if isinstance(since, int):
         return since

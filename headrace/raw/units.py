@@ -265,7 +265,7 @@ class _UnitStaging:
         if not version.rows and not (before and before.rows):
             return  # The object never had rows in the partition.
         # With an overlap an equal object is what a row returned to, not a second delivery.
-        is_once = self.unit.overlap is None
+        is_once = self.unit.overlap is None and not self.unit.is_log
         if is_once and version.rows and any(v.content_id == version.content_id for v in with_rows):
             self._duplicates.append(DuplicateObject(day, stamp.source_object.name))
         if written is None or not version.rows:

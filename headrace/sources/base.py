@@ -96,12 +96,14 @@ class ReadUnit:
             partition of the unit.
         overlap: Which of its rows raw may hold already, where the source repeats some. Raw drops a
             row if the latest row of its key that it holds in the partition is equal.
+        is_log: Whether its rows are changes: equal rows are equal changes, and no second delivery.
     """
 
     partitions: tuple[date, ...]
     objects: tuple[SourceObject, ...]
     split_by: str | None = None
     overlap: Overlap | None = None
+    is_log: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,9 @@ OPERATION = "_operation"
 DELIVERY_ORDER = "_delivery_order"
 CAPTURED_AT = "_captured_at"
 
+# In OPERATION: the row of this key is no more; its other columns are as they were before.
+DELETE = "delete"
+
 # Where a row was read. An entity may add them to its key, if its source repeats the key.
 PLACE = (SOURCE_OBJECT, POSITION)
 # The order of rows with one key: by delivery, whichever run captured it; within a file, by line.

@@ -8,7 +8,7 @@ from headrace.sources.base import Connector
 from headrace.sources.files.connector import files_connector
 from headrace.sources.files.landing import Landing
 from headrace.sources.mysql.database import mysql_connector
-from headrace.sources.postgres.database import postgres_connector
+from headrace.sources.postgres.connector import postgres_connector
 
 
 class Factory(Protocol):

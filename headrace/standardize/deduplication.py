@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 from headrace.config.sources import EntityConfig
 from headrace.engine import functions as parse
 from headrace.schema import PARTITION_COLUMN
-from headrace.sources.lineage import SOURCE_ORDER
+from headrace.sources.lineage import DELETE, OPERATION, SOURCE_ORDER
 
 
 def repeated_keys(rows: DataFrame, entity: EntityConfig) -> DataFrame:
@@ -59,6 +59,12 @@ def latest_rows(
         .drop("_rank")
     )
     return rows.join(repeated, key, "left_anti").unionByName(latest)
+
+
+def without_deleted(rows: DataFrame) -> DataFrame:
+    """Processed rows but those of keys that were deleted from their table."""
+    is_deleted = F.col(OPERATION).eqNullSafe(F.lit(DELETE))
+    return rows.where(~is_deleted)
 
 
 def _key_hash(entity: EntityConfig) -> Column:

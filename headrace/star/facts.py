@@ -12,6 +12,7 @@ from headrace.engine import functions as parse
 from headrace.engine.times import date_key_of, day_of, moment_of
 from headrace.schema import PARTITION_COLUMN, TableSchema, decimal_parts
 from headrace.schema import Column as SchemaColumn
+from headrace.standardize.deduplication import without_deleted
 from headrace.star.scd2.dimensions import UNKNOWN_KEY
 
 DATE_KEY = "date_key"
@@ -110,6 +111,11 @@ def build_fact(
     dated = joined.withColumns({key: _date_key(column, entity) for key, column in dates.items()})
     schema = lake_fact_schema(config, entity, configs)
     return dated.select(*(parse.cast_to(F.col(c.name), c.type).alias(c.name) for c in schema))
+
+
+def present_rows(rows: DataFrame, entity: EntityConfig) -> DataFrame:
+    """Processed rows that a fact is made from: those that the source has still."""
+    return without_deleted(rows) if entity.extract.states_deletes else rows
 
 
 def as_of_time(config: FactConfig, join: FactDimension, entity: EntityConfig) -> Column:

@@ -15,7 +15,7 @@ from headrace.engine import functions as parse
 from headrace.engine.row_diff import differing_rows
 from headrace.schema import PARTITION_COLUMN, TableSchema
 from headrace.standardize.schemas import processed_schema
-from headrace.star.facts import STATE_DATE, sum_type
+from headrace.star.facts import STATE_DATE, present_rows, sum_type
 
 
 def states(
@@ -76,7 +76,7 @@ def state_changes(
         )
         return rows.select(*cast, F.col(state_date).alias(STATE_DATE))
 
-    rows = formed(since, PARTITION_COLUMN)
+    rows = formed(present_rows(since, entity), PARTITION_COLUMN)
     if before is None:
         return rows
     return formed(before, PARTITION_COLUMN if is_sum else STATE_DATE).unionByName(rows)
@@ -95,7 +95,8 @@ def first_change(
     """
     day = processed_schema(entity).column(PARTITION_COLUMN)
     schema = _fact_columns(config, entity).plus([day])
-    differing = differing_rows(added, removed, schema)
+    both = present_rows(added, entity), present_rows(removed, entity)
+    differing = differing_rows(*both, schema)
     found: date | None = differing.agg(F.min(PARTITION_COLUMN).alias("first")).collect()[0]["first"]
     return found
 

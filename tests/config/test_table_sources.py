@@ -8,6 +8,7 @@ import pytest
 from headrace.config.loader import load_project
 from headrace.config.table_source import WatermarkExtract
 from headrace.errors import ConfigError
+from headrace.grain import Grain
 
 CONFIG = Path(__file__).parents[2] / "config"
 _EXTRACT = "{mode: watermark, table: public.orders, cursor: changed_at}"
@@ -75,7 +76,7 @@ def test_a_table_is_partitioned_by_its_cursor_unless_it_says_otherwise(folder: P
         (
             "mode: watermark",
             "mode: watermrk",
-            "extract.mode: 'watermrk' is not one of full, watermark, increasing_id; did you",
+            "extract.mode: 'watermrk' is not one of full, full_snapshot, watermark, ",
         ),
         (
             "cursor: changed_at",
@@ -126,3 +127,38 @@ def test_a_secret_in_a_file_is_refused_and_not_shown(folder: Path, place: str) -
     said = faults(folder)
     assert "url: must be {env: NAME}" in said
     assert "s3cret" not in said
+
+
+def _snapshot_source(folder: Path, *, dimension: str = "", mode: str = "full_snapshot") -> None:
+    edit(folder / "sources" / "till.yaml", _EXTRACT, f"{{mode: {mode}, table: public.orders}}")
+    star = folder / "star.yaml"
+    text = star.read_text()
+    entry = (
+        "dimensions:\n  - name: dim_order\n    entity: till.orders\n"
+        f"    natural_key: {{order_id: id}}\n{dimension}"
+    )
+    star.write_text(text.replace("dimensions:\n", entry, 1))
+
+
+def test_a_dimension_of_full_snapshots_finds_deletes_without_saying_so(folder: Path) -> None:
+    _snapshot_source(folder, dimension="    max_vanished_share: 0.1\n")
+    project = load_project(environ(folder))
+    assert project.star.dimension("dim_order").infers_deletes
+    assert project.entities()["till.orders"][1].grain == Grain.SPARSE
+
+
+def test_a_dimension_that_ignores_the_deletes_of_full_snapshots_is_refused(folder: Path) -> None:
+    _snapshot_source(folder, dimension="    full_snapshot: false\n")
+    assert (
+        "star.yaml:7: dimensions[dim_order].full_snapshot: till.orders has mode: full_snapshot, so "
+        "rows that it lacks were deleted: drop full_snapshot here, or say mode: full there"
+    ) in faults(folder)
+
+
+def test_a_full_snapshot_has_no_partition_column(folder: Path) -> None:
+    edit(
+        folder / "sources" / "till.yaml",
+        _EXTRACT,
+        "{mode: full_snapshot, table: orders, partition_by: changed_at}",
+    )
+    assert "extract.partition_by: a snapshot is the whole table" in faults(folder)

@@ -13,11 +13,13 @@ import pytest
 import yaml
 
 from headrace.cli.backfill import BackfillResult, run_backfill
+from headrace.cli.triggers import install_triggers
 from headrace.config.loader import load_project
 from headrace.embedded_postgres import server
 from headrace.project.home import Home
 from headrace.project.home_setup import environment_of
 from platform_assets.definitions import build_definitions
+from tests import mariadb_server, servers
 from tests.e2e import installation
 from tests.e2e.conftest import scratch_root
 from tests.e2e.installation import REPOSITORY, Installation
@@ -38,6 +40,11 @@ insert into customers (customer_id, name, town) values (1, 'Ada', 'Ulm'), (2, 'B
 insert into orders (order_id, customer_id, ordered_at, amount, tags)
 select n, 1 + n % 2, timestamptz '2017-01-01 10:00+00' + n % 3 * interval '1 day', n * 1.5, '{a,b}'
 from generate_series(1, 9) as n;
+create table sellers (seller_id int primary key, name text);
+create table payments (payment_id bigint primary key, seller_id int, paid_on date, amount int);
+insert into sellers values (1, 'Dee'), (2, 'Eve');
+insert into payments
+select n, 1 + n % 2, date '2017-01-01' + n % 3, n from generate_series(1, 6) as n;
 """
 _SOURCE = {
     "name": "shop",
@@ -46,7 +53,7 @@ _SOURCE = {
     "entities": [
         {
             "name": "customers",
-            "extract": {"mode": "full", "table": "public.customers"},
+            "extract": {"mode": "full_snapshot", "table": "public.customers"},
             "key": ["customer_id"],
             "columns": [
                 {"name": "customer_id", "type": "int"},
@@ -72,7 +79,54 @@ _SOURCE = {
                 {"name": "updated_at", "type": "timestamptz"},
             ],
         },
+        {
+            "name": "sellers",
+            "extract": {"mode": "change_table", "table": "public.sellers"},
+            "key": ["seller_id", "_source_position"],
+            "columns": [
+                {"name": "seller_id", "type": "int"},
+                {"name": "name", "type": "string"},
+                {"name": "changed_at", "type": "timestamptz", "from": "_changed_at"},
+            ],
+        },
+        {
+            "name": "payments",
+            "extract": {
+                "mode": "change_table",
+                "table": "public.payments",
+                "partition_by": "paid_on",
+            },
+            "key": ["payment_id"],
+            "columns": [
+                {"name": "payment_id", "type": "bigint"},
+                {"name": "seller_id", "type": "int"},
+                {"name": "paid_on", "type": "date"},
+                {"name": "amount", "type": "int"},
+            ],
+        },
     ],
+}
+_TILL = {
+    "name": "till",
+    "connector": "mysql",
+    "connection": "till",
+    "entities": [
+        {
+            "name": "clerks",
+            "extract": {"mode": "full_snapshot", "table": "clerks"},
+            "key": ["clerk_id"],
+            "columns": [
+                {"name": "clerk_id", "type": "int"},
+                {"name": "name", "type": "string"},
+            ],
+        }
+    ],
+}
+_DIM_CLERK = {
+    "name": "dim_clerk",
+    "entity": "till.clerks",
+    "natural_key": {"clerk": "clerk_id"},
+    "attributes": {"name": "name"},
 }
 _STAR = {
     "calendar": {"name": "dim_date", "start": FIRST, "end": date(2026, 12, 31)},
@@ -82,7 +136,14 @@ _STAR = {
             "entity": "shop.customers",
             "natural_key": {"customer": "customer_id"},
             "attributes": {"name": "name", "town": "town"},
-            "full_snapshot": True,
+        },
+        {
+            "name": "dim_seller",
+            "entity": "shop.sellers",
+            "natural_key": {"seller": "seller_id"},
+            "attributes": {"name": "name"},
+            "effective_time": "changed_at",
+            "deleted_when": "_operation = 'delete'",
         },
     ],
     "facts": [
@@ -97,8 +158,18 @@ _STAR = {
             "columns": ["order_id"],
             "measures": ["amount"],
         },
+        {
+            "name": "fact_payments",
+            "entity": "shop.payments",
+            "grain": ["payment_id"],
+            "event_time": "paid_on",
+            "dimensions": [{"dimension": "dim_seller", "natural_key": {"seller": "seller_id"}}],
+            "columns": ["payment_id"],
+            "measures": ["amount"],
+        },
     ],
 }
+_CONNECTIONS = {"shop": {"url": {"env": "SHOP_URL"}}, "till": {"url": {"env": "TILL_URL"}}}
 _MART = """
 {{ config(meta={'window': {'column': 'date'}}, contract={'enforced': false}) }}
 select to_date(date_key::text, 'YYYYMMDD') as date, sum(amount) as amount
@@ -117,15 +188,26 @@ class Shop:
         with psycopg.connect(url, autocommit=True) as session:
             session.execute("create database shop")
         self.url = url.replace("/warehouse?", "/shop?")
+        self.till = servers.mariadb() if mariadb_server.missing() is None else None
         self.write(_TABLES)
+        if self.till is not None:
+            self.ring("create or replace table clerks (clerk_id int primary key, name text)")
+            self.ring("insert into clerks values (1, 'Flo'), (2, 'Gus')")
 
     def write(self, statement: str) -> None:
         with psycopg.connect(self.url, autocommit=True) as session:
             session.execute(statement)
 
+    def ring(self, statement: str) -> None:
+        """Write to the MariaDB."""
+        assert self.till is not None
+        with self.till.connect() as session, session.cursor() as cursor:
+            cursor.execute(statement)
+
     @contextmanager
     def active(self) -> Iterator[None]:
-        with self.made.active(), mock.patch.dict(os.environ, {"SHOP_URL": self.url}):
+        urls = {"SHOP_URL": self.url, "TILL_URL": self.till.url() if self.till else ""}
+        with self.made.active(), mock.patch.dict(os.environ, urls):
             yield
 
     def backfill(self, start: date | None = FIRST, end: date | None = LAST) -> BackfillResult:
@@ -156,7 +238,11 @@ def _configure(made: Installation) -> None:
         shutil.rmtree(made.config / folder, ignore_errors=True)
     (made.config / "sources").mkdir()
     (made.config / "sources" / "shop.yaml").write_text(yaml.safe_dump(_SOURCE))
-    (made.config / "star.yaml").write_text(yaml.safe_dump(_STAR))
+    star = _STAR
+    if mariadb_server.missing() is None:
+        (made.config / "sources" / "till.yaml").write_text(yaml.safe_dump(_TILL))
+        star = {**_STAR, "dimensions": [*_STAR["dimensions"], _DIM_CLERK]}
+    (made.config / "star.yaml").write_text(yaml.safe_dump(star))
     dbt = made.root / "dbt"
     shutil.copytree(REPOSITORY / "dbt", dbt)
     shutil.rmtree(dbt / "models")
@@ -167,11 +253,14 @@ def _configure(made: Installation) -> None:
     (dbt / "models" / "marts" / "mart_daily.sql").write_text(_MART)
     overlay = made.config / "development.yaml"
     settings = yaml.safe_load(overlay.read_text())
-    settings |= {"dbt_project": str(dbt), "connections": {"shop": {"url": {"env": "SHOP_URL"}}}}
+    settings |= {"dbt_project": str(dbt), "connections": _CONNECTIONS}
     overlay.write_text(yaml.safe_dump(settings))
 
 
 def test_tables_of_a_database_reach_the_warehouse(shop: Shop) -> None:
+    with shop.active():
+        done = install_triggers("shop", None, None)
+        assert install_triggers("shop", "sellers", "SHOP_URL") != done
     result = shop.backfill()
     assert (result.exit_code, result.bad) == (0, ())
     orders = shop.orders()
@@ -199,12 +288,28 @@ def test_changed_rows_reach_the_warehouse(shop: Shop) -> None:
     assert {town for (town,) in towns} >= {"Bonn"}
 
 
-def test_a_row_that_is_gone_from_a_whole_table_is_a_deleted_member(shop: Shop) -> None:
-    members = "select is_current from warehouse.dim_customer where customer = 3"
-    assert shop.made.sql(members) == [(True,)]
+def test_rows_that_were_deleted_are_deleted_in_the_star(shop: Shop) -> None:
+    queries = {
+        "customer": "select is_current from warehouse.dim_customer where customer = 3",
+        # The days of this installation end before the delete.
+        "seller": "select valid_to is null from warehouse.dim_seller where seller = 2",
+        "payments": "select payment_id from warehouse.fact_payments order by 1",
+    }
+    if shop.till is not None:
+        queries["clerk"] = "select is_current from warehouse.dim_clerk where clerk = 2"
+        shop.ring("delete from clerks where clerk_id = 2")
+    assert shop.made.sql(queries["payments"]) == [(n,) for n in range(1, 7)]
     shop.write("delete from customers where customer_id = 3")
+    shop.write("update payments set paid_on = '2017-01-03', amount = 50 where payment_id = 1")
+    shop.write(
+        "delete from payments where payment_id in (2, 6); delete from sellers where name = 'Eve'"
+    )
     assert shop.backfill().exit_code == 0
-    assert shop.made.sql(members) == [(False,)]
+    found = {name: shop.made.sql(query) for name, query in queries.items()}
+    assert found.pop("payments") == [(n,) for n in (1, 3, 4, 5)]
+    assert {*map(str, found.values())} == {"[(False,)]"}
+    moved = "select date_key, amount from warehouse.fact_payments where payment_id = 1"
+    assert shop.made.sql(moved) == [(20170103, 50)]
 
 
 def test_new_rows_are_pending_and_a_run_of_what_is_stale_captures_them(shop: Shop) -> None:

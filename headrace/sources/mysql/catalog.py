@@ -189,3 +189,14 @@ _INDEXES = """
     having count(s.column_name) = count(*) and count(s.sub_part) = 0
     order by s.index_name = 'PRIMARY' desc, 2 desc, count(*), s.index_name
 """
+# Those on which the user has a privilege; of the URL's database also without its name.
+RELATION_NAMES = """
+    select concat(t.table_schema, '.', t.table_name)
+    from information_schema.tables as t
+    where t.table_schema not in ('mysql', 'information_schema', 'performance_schema', 'sys')
+    union
+    select t.table_name
+    from information_schema.tables as t
+    where t.table_schema = database()
+    order by 1
+"""

@@ -13,7 +13,7 @@ import pymysql
 from headrace.config.loader import Project
 from headrace.errors import SourceUnavailableError
 from headrace.sources.corrupt_rows import without_nuls
-from headrace.sources.mysql.catalog import FoundType, describe
+from headrace.sources.mysql.catalog import RELATION_NAMES, FoundType, describe
 from headrace.sources.mysql.session import Session, begin, close, connect, fetch, map_errors
 from headrace.sources.mysql.statements import Statements, relation
 from headrace.sources.mysql.text_rows import read_text
@@ -63,6 +63,9 @@ class MysqlRelation(DatabaseRelation[Session, FoundType, Statements]):
 
     def _found(self, session: Session) -> Mapping[str, FoundType]:
         return describe(session, relation(self.entity), self.label)
+
+    def _relations(self, session: Session) -> Iterable[tuple[Any, ...]]:
+        return fetch(session, RELATION_NAMES)
 
     def _logical(self, kind: FoundType) -> str:
         return kind.type

@@ -113,3 +113,18 @@ _INDEXES = """
     having bool_and(a.attname is not null)
     order by i.indisprimary desc, 2 desc, count(*), i.indexrelid
 """
+# Whether or not the user may read them; those that `table` may name without a schema also so.
+RELATION_NAMES = """
+    select names.name
+    from pg_class as c
+    inner join pg_namespace as n on c.relnamespace = n.oid
+    cross join lateral (
+        values (n.nspname || '.' || c.relname),
+            (case when pg_table_is_visible(c.oid) then c.relname end)
+    ) as names (name)
+    where c.relkind in ('r', 'p', 'v', 'm', 'f')
+        and n.nspname not in ('pg_catalog', 'information_schema')
+        and n.nspname not like 'pg\\_toast%' and n.nspname not like 'pg\\_temp%'
+        and names.name is not null
+    order by 1
+"""

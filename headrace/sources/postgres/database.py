@@ -10,26 +10,14 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 from psycopg import sql
 
-from headrace.config.loader import Project
 from headrace.config.table_source import IncreasingIdExtract
-from headrace.sources.postgres.catalog import describe
+from headrace.sources.postgres.catalog import RELATION_NAMES, describe
 from headrace.sources.postgres.session import Session, connect, map_errors
 from headrace.sources.postgres.statements import ID, Statements, relation
-from headrace.sources.tables.connector import TableConnector
 from headrace.sources.tables.database import Horizon, Position, Selection
-from headrace.sources.tables.database_relation import (
-    DatabaseRelation,
-    RelationSnapshot,
-    declared_table,
-)
+from headrace.sources.tables.database_relation import DatabaseRelation, RelationSnapshot
 from headrace.sources.tables.relations import TIMES
 from headrace.sources.tables.watermark import BEFORE_ALL
-
-
-def postgres_connector(project: Project, name: str) -> TableConnector:
-    """The connector of the entity `name` (`source.entity`) of a project."""
-    entity, connection = declared_table(project, name)
-    return TableConnector("postgres", entity, PostgresRelation(entity, connection))
 
 
 @dataclass(frozen=True)
@@ -44,6 +32,9 @@ class PostgresRelation(DatabaseRelation[Session, str, Statements]):
 
     def _found(self, session: Session) -> Mapping[str, str]:
         return describe(session, relation(self.entity), self.label)
+
+    def _relations(self, session: Session) -> list[tuple[Any, ...]]:
+        return session.execute(RELATION_NAMES).fetchall()
 
     def _logical(self, kind: str) -> str:
         return kind

@@ -1,7 +1,8 @@
 """The connector of lists that a REST API gives in pages."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
@@ -28,7 +29,7 @@ from headrace.sources.base import (
 from headrace.sources.reference_data import day_of_state, latest_state
 from headrace.sources.rest.client import RestClient
 from headrace.sources.rest.paginators import RecordList, RecordPage, read_lists
-from headrace.sources.rest.records import RecordShape, read_records
+from headrace.sources.rest.records import RecordShape, check_page, read_records
 
 _one_at_a_time = Lock()
 
@@ -96,16 +97,40 @@ class RestConnector:
         columns: Collection[str] | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """See Connector."""
+        shape = self._shape(columns)
+        pages = self._pages(source_object, shape)
+        yield from read_records(pages, shape, source_object.name, partition)
+
+    def check_first_page(self, partition: date, run: CaptureRun) -> int:
+        """Ask for the first page of a partition's list, and check that it is as declared.
+
+        Returns:
+            The rows in it.
+
+        Raises: as `read` does.
+        """
+        is_window = isinstance(self.entity.extract, RestWindowExtract)
+        unit = self._window(partition, run) if is_window else None
+        asked = unit.objects[0] if unit else self._object(run, {}, "full")
+        shape = self._shape(None)
+        with closing(self._pages(asked, shape)) as pages:
+            first = next(pages, None)
+            if first is None:
+                return 0
+            is_all = next(pages, None) is None
+        day = partition if is_window else None
+        return check_page(first, shape, asked.name, day, is_all=is_all)
+
+    def _shape(self, columns: Collection[str] | None) -> RecordShape:
+        """How documents become rows; with some of the columns only, or all of them."""
         extract, declared = self.entity.extract, self.entity.columns
         extra = extract.extra_columns
         if columns is not None:
             declared = tuple(column for column in declared if column.name in columns)
             extra = "ignore"
-        shape = RecordShape(declared, extract.records, extract.children, extra, extract.ignored)
-        pages = self._pages(source_object, shape)
-        yield from read_records(pages, shape, source_object.name, partition)
+        return RecordShape(declared, extract.records, extract.children, extra, extract.ignored)
 
-    def _pages(self, source_object: SourceObject, shape: RecordShape) -> Iterator[RecordPage]:
+    def _pages(self, source_object: SourceObject, shape: RecordShape) -> Generator[RecordPage]:
         client, extract = client_of(self.connection_name, self.connection), self.entity.extract
         path, params = _request(source_object)
         lists = []
@@ -114,7 +139,9 @@ class RestConnector:
             filled_in = {name: with_values(text, values) for name, text in params.items()}
             url = client.url_of(with_values(path, quoted), filled_in)
             lists.append(RecordList(url, values))
-        return read_lists(client, lists, extract.pagination, shape.select, extract.empty_statuses)
+        yield from read_lists(
+            client, lists, extract.pagination, shape.select, extract.empty_statuses
+        )
 
     def state_after(
         self,

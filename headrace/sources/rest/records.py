@@ -119,6 +119,31 @@ def read_records(
         yield building.batch()
 
 
+def check_page(
+    page: RecordPage, shape: RecordShape, name: str, day: date | None = None, *, is_all: bool
+) -> int:
+    """Check that the records of one page are as declared.
+
+    Args:
+        page: The page.
+        shape: How it becomes rows.
+        name: See `read_records`.
+        day: See `read_records`.
+        is_all: Whether the list has no other page: a column may be in later ones only.
+
+    Returns:
+        How many rows it has.
+
+    Raises:
+        SourceRejectedError: Records are not as declared.
+    """
+    building = _Building(shape, name, day)
+    building.add(page)
+    if is_all:
+        building.check_columns()
+    return building.waiting
+
+
 @dataclass
 class _Building:
     shape: RecordShape

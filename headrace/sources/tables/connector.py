@@ -1,14 +1,13 @@
 """The connector of tables, views and queries of any database."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 import pyarrow as pa
 
-from headrace.config.settings import PartitionSettings
 from headrace.config.table_source import CursorExtract, TableEntity, WatermarkExtract
-from headrace.errors import SourceRejectedError
+from headrace.errors import HeadraceError, SourceRejectedError
 from headrace.grain import Grain
 from headrace.schema import Column
 from headrace.sources.base import (
@@ -30,13 +29,14 @@ from headrace.sources.tables.database import (
     Selection,
     ranges_of,
 )
+from headrace.sources.tables.partition_days import FoundPartitions, PartitionDays
+from headrace.sources.tables.relations import column_faults
 from headrace.sources.tables.watermark import (
     Watermark,
     advanced,
     lowest,
     lowest_id,
     next_marks,
-    united,
 )
 
 OTHER_DAYS = "rows changed in partitions that this run does not capture"
@@ -99,17 +99,17 @@ class TableConnector:
         memo = plan.memo
         if not isinstance(memo, _WatermarkMemo):
             return {}
-        return memo.after({*failed}).dump(self._reading())
+        return memo.after({*failed}).dump(self.reading())
 
     def pending_partitions(self, state: CaptureState, run: CaptureRun) -> Mapping[date, str]:
         """See Connector. Only a watermark tells."""
-        known = Watermark.load(state.stored, self._reading())
+        known = Watermark.load(state.stored, self.reading())
         if not isinstance(self.entity.extract, CursorExtract) or known.order == "":
             return {}
         self.database.check()
         with self.database.look() as snapshot:
             by_day = snapshot.pending(known.low)
-        found = _Calendar(self.entity.grain, run.partitions).partitions_of(by_day)
+        found = PartitionDays(self.entity.grain, run.partitions).partitions_of(by_day)
         unseen = known.unseen(found.pending) - found.future
         return {day: found.pending[day].digest for day in sorted(unseen)}
 
@@ -117,6 +117,38 @@ class TableConnector:
         """The day to which the table's present state would belong, and those of earlier states."""
         held = {day for day, versions in state.captured.items() if versions}
         return held | {day_of_state(self.entity.grain, state, run)}
+
+    def whole(self, run: CaptureRun) -> SourceObject:
+        """All rows, for a comparison with raw."""
+        selection = Selection(self._names(), None, with_undated=True)
+        return self._object(selection, run, _order(run.captured_at), "whole")
+
+    def order_after(self, state: CaptureState, run: CaptureRun) -> str:
+        """A `_delivery_order` after that of all captures."""
+        return Watermark.load(state.stored, self.reading()).next_order(run.captured_at)
+
+    def with_order(self, state: CaptureState, order: str) -> Mapping[str, str]:
+        """The stored state, with the order of the last capture."""
+        known = Watermark.load(state.stored, self.reading())
+        return replace(known, order=order).dump(self.reading())
+
+    def faults(self, found: Mapping[str, str]) -> Iterator[tuple[str, HeadraceError]]:
+        """What a capture would stumble over: the path below the entity, and the error.
+
+        Args:
+            found: `Database.columns`.
+        """
+        extract, broken = self.entity.extract, False
+        for fault in column_faults(self.entity, found, self.database.label):
+            broken = True
+            yield fault
+        if broken or not isinstance(extract, CursorExtract):
+            return
+        try:
+            with self.database.look() as snapshot:
+                self._trusted(snapshot.horizon(), extract)
+        except HeadraceError as error:
+            yield "extract.overlap", error
 
     def _plan_whole(
         self, days: Sequence[date], state: CaptureState, run: CaptureRun
@@ -133,7 +165,7 @@ class TableConnector:
 
     def _plan_full(self, days: Sequence[date], run: CaptureRun) -> CapturePlan:
         """Whole partitions: each capture replaces what they held."""
-        calendar = _Calendar(self.entity.grain, run.partitions)
+        calendar = PartitionDays(self.entity.grain, run.partitions)
         selection = self._selection(days, calendar, None, is_sorted=True)
         read = self._object(selection, run, _order(run.captured_at), "")
         # One unit, so one snapshot: of two, a row that moves between days could be in neither.
@@ -147,8 +179,8 @@ class TableConnector:
         state: CaptureState,
         run: CaptureRun,
     ) -> CapturePlan:
-        known = Watermark.load(state.stored, self._reading())
-        calendar = _Calendar(self.entity.grain, run.partitions)
+        known = Watermark.load(state.stored, self.reading())
+        calendar = PartitionDays(self.entity.grain, run.partitions)
         with self.database.look() as snapshot:
             horizon = self._trusted(snapshot.horizon(), extract)
             found = calendar.partitions_of(snapshot.pending(known.low))
@@ -184,7 +216,7 @@ class TableConnector:
         self,
         wanted: Sequence[date],
         pending: Mapping[date, Pending],
-        calendar: "_Calendar",
+        calendar: PartitionDays,
         known: Watermark,
         capture: tuple[str, CaptureRun],
     ) -> tuple[ReadUnit, ...]:
@@ -216,7 +248,7 @@ class TableConnector:
         return horizon
 
     def _notices(
-        self, found: "_Found", left: Collection[date], horizon: Horizon
+        self, found: FoundPartitions, left: Collection[date], horizon: Horizon
     ) -> dict[str, tuple[str, ...]]:
         other = [self.entity.grain.label(day) for day in sorted({*left} - found.future)]
         outside = (f"{found.outside} rows",) if found.outside else ()
@@ -230,7 +262,7 @@ class TableConnector:
     def _selection(
         self,
         partitions: Sequence[date],
-        calendar: "_Calendar",
+        calendar: PartitionDays,
         since: Position | None,
         *,
         is_sorted: bool,
@@ -262,7 +294,7 @@ class TableConnector:
             version=order,
             order=order,
             object_id=short_id(label, identity),
-            read_id=short_id(self._reading(), order),
+            read_id=short_id(self.reading(), order),
             modified_at=run.captured_at,
             locator=selection,
             replaces=replaces,
@@ -271,7 +303,7 @@ class TableConnector:
     def _names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.entity.columns)
 
-    def _reading(self) -> str:
+    def reading(self) -> str:
         """Stands for what is read and how: rows that were captured otherwise are captured again."""
         extract = self.entity.extract
         columns = [
@@ -306,64 +338,6 @@ class _WatermarkMemo:
         lost = missing | self.left
         seen = {day: rows.digest for day, rows in later.items() if day not in lost}
         return Watermark(low, self.order, seen, self.marks)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Pending rows by partition.
-
-    Attributes:
-        pending: Of partitions that exist or may yet.
-        future: Those of them that do not exist yet.
-        outside: Rows of days that are no partition and never will be.
-    """
-
-    pending: Mapping[date, Pending]
-    future: frozenset[date]
-    outside: int
-
-
-@dataclass(frozen=True)
-class _Calendar:
-    """Which partition a day belongs to."""
-
-    grain: Grain
-    exist: PartitionSettings
-    today: date = field(default_factory=lambda: datetime.now(UTC).date())
-
-    @property
-    def first(self) -> date:
-        """The partition of rows without a day."""
-        return self.grain.start_of(self.exist.start)
-
-    def partitions_of(self, by_day: Mapping[date | None, Pending]) -> _Found:
-        """Rows by partition, from rows by day."""
-        parts: dict[date, list[Pending]] = {}
-        future: set[date] = set()
-        outside = 0
-        for day, rows in by_day.items():
-            if day is not None and self._never_exists(day):
-                outside += rows.rows
-                continue
-            partition = self.first if day is None else self.grain.start_of(day)
-            if day is not None and self._is_future(day):
-                # A part of its own: the partition may exist and lack this day only.
-                future.add(day)
-                partition = day
-            parts.setdefault(partition, []).append(rows)
-        return _Found(
-            {day: united(some) for day, some in parts.items()}, frozenset(future), outside
-        )
-
-    def _never_exists(self, day: date) -> bool:
-        return day < self.exist.start or (self.exist.end is not None and day >= self.exist.end)
-
-    def _is_future(self, day: date) -> bool:
-        if self.exist.end is not None or self.grain == Grain.NONE:
-            return False
-        if self.grain == Grain.DAY:
-            return day >= self.today
-        return day >= self.grain.end_of(self.grain.start_of(self.today))
 
 
 def _halves(days: Sequence[date]) -> list[Sequence[date]]:

@@ -103,6 +103,14 @@ class Database(Protocol):
         """Check that the declared columns are there and have the declared types."""
         ...
 
+    def columns(self) -> Mapping[str, str]:
+        """The relation's columns as they are now, and their types; see FoundColumn."""
+        ...
+
+    def relations(self) -> list[str]:
+        """Names that `table` may have, as far as the user sees them."""
+        ...
+
     def look(self) -> AbstractContextManager[Snapshot]:
         """Look at the relation; ends the session afterwards."""
         ...

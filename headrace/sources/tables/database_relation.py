@@ -16,12 +16,11 @@ from headrace.config.table_source import (
     DatabaseSource,
     IncreasingIdExtract,
     TableEntity,
-    WatermarkExtract,
 )
 from headrace.sources.connections import Connection, connection_of, retried
 from headrace.sources.tables.database import Horizon, Pending, Position, Selection
 from headrace.sources.tables.fidelity import typed
-from headrace.sources.tables.relations import require_id, require_times, source_names
+from headrace.sources.tables.relations import source_names
 from headrace.sources.tables.watermark import united
 
 # Text of a batch; its Arrow form takes about as much again.
@@ -64,6 +63,16 @@ class DatabaseRelation(ABC, Generic[SessionT, TypeT, StatementsT]):
         self.__dict__.pop("_statements", None)  # The table may have changed since the last time.
         _ = self._statements
 
+    def columns(self) -> Mapping[str, str]:
+        """See Database."""
+        with self._session() as session:
+            return {name: self._logical(kind) for name, kind in self._found(session).items()}
+
+    def relations(self) -> list[str]:
+        """See Database."""
+        with self._session() as session, self._mapped():
+            return [str(name) for (name,) in self._relations(session)]
+
     @contextmanager
     def look(self) -> Iterator["RelationSnapshot"]:
         """See Database."""
@@ -95,6 +104,10 @@ class DatabaseRelation(ABC, Generic[SessionT, TypeT, StatementsT]):
         """By column of the relation, its type."""
 
     @abstractmethod
+    def _relations(self, session: SessionT) -> Iterable[tuple[Any, ...]]:
+        """Names of relations in the database, each as a row."""
+
+    @abstractmethod
     def _logical(self, kind: TypeT) -> str:
         """A type as headrace.sources.tables.relations says it."""
 
@@ -122,12 +135,6 @@ class DatabaseRelation(ABC, Generic[SessionT, TypeT, StatementsT]):
             found = self._found(session)
         types = {name: self._logical(kind) for name, kind in found.items()}
         names = source_names(entity, types, self.label)
-        extract = entity.extract
-        times = [extract.partition_by] if extract.partition_by else []
-        times += [extract.cursor] if isinstance(extract, WatermarkExtract) else []
-        require_times(entity, times, types)
-        if isinstance(extract, IncreasingIdExtract):
-            require_id(entity, extract.cursor, types)
         return self._compose(names, {name: found[there] for name, there in names.items()})
 
 

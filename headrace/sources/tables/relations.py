@@ -1,10 +1,11 @@
 """Relations as a database has them, against what is declared of an entity."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from headrace.config.columns import ColumnConfig
-from headrace.config.table_source import TableEntity
+from headrace.config.model import did_you_mean
+from headrace.config.table_source import IncreasingIdExtract, TableEntity, WatermarkExtract
 from headrace.errors import SourceRejectedError
 from headrace.schema import decimal_parts
 
@@ -67,65 +68,94 @@ class FoundRelation:
     comment: str = ""
 
 
-def require_id(entity: TableEntity, name: str, found: Mapping[str, str]) -> None:
-    """Check that an increasing id is an integer in the database, too.
-
-    Raises:
-        SourceRejectedError: It is none.
-    """
-    known = entity.column(name).source_names
-    kind = next((found[one] for one in known if one in found), "")
-    if kind not in ("int", "bigint", BIGINT_UNSIGNED):
-        raise SourceRejectedError(
-            f"column '{name}' is an id, and is {kind} in the database",
-            fix="read a query that casts it to bigint",
-        )
-
-
 def source_names(entity: TableEntity, found: Mapping[str, str], label: str) -> dict[str, str]:
     """By declared column its name in the relation.
 
     Raises:
         SourceRejectedError: A column is missing, or has another type than it is declared with.
     """
-    names: dict[str, str] = {}
-    for column in entity.columns:
-        name = next((name for name in column.source_names if name in found), None)
-        if name is None:
-            raise SourceRejectedError(
-                f"{label}: column '{column.source_name}' is missing",
-                fix="correct its name (`from`), or drop it from columns; the columns there are "
-                + ", ".join(sorted(found)),
-            )
-        _require_type(entity, column, found[name], label)
-        names[column.name] = name
-    return names
+    for _, error in column_faults(entity, found, label):
+        raise error
+    return {column.name: str(_name_there(column, found)) for column in entity.columns}
 
 
-def require_times(entity: TableEntity, names: Sequence[str], found: Mapping[str, str]) -> None:
-    """Check that columns which say a time have times in the database, too.
+def column_faults(
+    entity: TableEntity, found: Mapping[str, str], label: str
+) -> Iterator[tuple[str, SourceRejectedError]]:
+    """What does not fit the columns that a relation has: the path below the entity, and the error.
 
-    Raises:
-        SourceRejectedError: One is a text there, by which rows cannot be selected.
+    Args:
+        entity: What is declared.
+        found: By column of the relation, its type.
+        label: The relation, for messages.
     """
-    for name in names:
-        known = entity.column(name).source_names
-        kind = next((found[one] for one in known if one in found), "")
-        if kind not in TIMES:
-            raise SourceRejectedError(
-                f"column '{name}' says a time, and is {kind} in the database",
-                fix="read a query that casts it to date, timestamp or timestamptz",
+    for column in entity.columns:
+        place = f"columns[{column.name}]"
+        name = _name_there(column, found)
+        if name is None:
+            near = did_you_mean(column.source_name, found)
+            yield (
+                place,
+                SourceRejectedError(
+                    f"{label}: column '{column.source_name}' is missing",
+                    fix="correct its name (`from`), or drop it from columns; the columns there are "
+                    f"{', '.join(sorted(found))}{near}",
+                ),
+            )
+        elif error := _type_fault(entity, column, found[name], label):
+            key = "source_type" if column.source_type else "type"
+            yield f"{place}.{key}", error
+    yield from _cursor_faults(entity, found)
+
+
+def _cursor_faults(
+    entity: TableEntity, found: Mapping[str, str]
+) -> Iterator[tuple[str, SourceRejectedError]]:
+    """Columns that rows are selected by, and that are no times, or no ids, in the database."""
+    extract = entity.extract
+    times = {"extract.partition_by": extract.partition_by}
+    times |= {"extract.cursor": extract.cursor} if isinstance(extract, WatermarkExtract) else {}
+    for place, name in times.items():
+        kind = _type_there(entity, name, found)
+        if kind is not None and kind not in TIMES:
+            yield (
+                place,
+                SourceRejectedError(
+                    f"column '{name}' says a time, and is {kind} in the database",
+                    fix="read a query that casts it to date, timestamp or timestamptz",
+                ),
+            )
+    if isinstance(extract, IncreasingIdExtract):
+        kind = _type_there(entity, extract.cursor, found)
+        if kind is not None and kind not in ("int", "bigint", BIGINT_UNSIGNED):
+            yield (
+                "extract.cursor",
+                SourceRejectedError(
+                    f"column '{extract.cursor}' is an id, and is {kind} in the database",
+                    fix="read a query that casts it to bigint",
+                ),
             )
 
 
-def _require_type(entity: TableEntity, column: ColumnConfig, found: str, label: str) -> None:
+def _type_there(entity: TableEntity, name: str | None, found: Mapping[str, str]) -> str | None:
+    there = _name_there(entity.column(name), found) if name else None
+    return found[there] if there else None
+
+
+def _name_there(column: ColumnConfig, found: Mapping[str, str]) -> str | None:
+    return next((name for name in column.source_names if name in found), None)
+
+
+def _type_fault(
+    entity: TableEntity, column: ColumnConfig, found: str, label: str
+) -> SourceRejectedError | None:
     declared = entity.captured_type(column)
     kind = "decimal" if decimal_parts(declared) else declared
     base = "decimal" if decimal_parts(found) else found
     if declared == "string" or kind in _FITTING.get(base, (base,)):
-        return
+        return None
     suggested = _SUGGESTED.get(found, found)
-    raise SourceRejectedError(
+    return SourceRejectedError(
         f"{label}: column '{column.source_name}' is {found}, not {declared}",
         fix=f"declare source_type: {suggested}, or type: {suggested}",
     )
