@@ -258,7 +258,7 @@ def _commands(workspace: Path, port: int, socket_path: Path) -> dict[str, list[s
         ],
         "daemon": [
             *(_SERVICE, "daemon", str(socket_path)),
-            *("run", "--workspace", str(workspace)),
+            *("--workspace", str(workspace)),
         ],
         "web server": [
             *(_SERVICE, "web_server", str(socket_path)),

@@ -185,6 +185,16 @@ def test_one_runs_at_a_time_and_errors_of_the_configuration_are_said(
     ui.ask(_RELOAD, name="platform")
     ui.await_log("loaded again")
     assert "Warning" not in ui.log.read_text()
+    # The daemon reads its queue each second; sensors open a few sessions at their ticks.
+    before = _sessions(shop)
+    time.sleep(10)
+    assert _sessions(shop) - before < 10
+
+
+def _sessions(shop: Installation) -> int:
+    """How many sessions were opened to Dagster's database so far."""
+    ((found,),) = shop.sql("select sessions from pg_stat_database where datname = 'dagster'")
+    return int(found)
 
 
 def _headrace(shop: Installation, *words: str) -> "subprocess.CompletedProcess[str]":
