@@ -59,8 +59,10 @@ def assess(source: SampleSource, name: str, sample_rows: int) -> Assessment:
     # them. Handlers run last in, first out: this one undoes it.
     atexit.register(gc.unfreeze)
     spark = connect(SessionSettings())
+    head = {"connector": source.connector, **source.options}
     proposals: dict[str, tuple[Proposal, Sample]] = {}
-    assessed, notes = [], [*source.notes]
+    assessed: list[AssessedEntity] = []
+    notes: list[str] = []
     with tempfile.TemporaryDirectory(prefix="headrace-assess-") as folder:
         try:
             for entity in source.list_entities():
@@ -73,7 +75,7 @@ def assess(source: SampleSource, name: str, sample_rows: int) -> Assessment:
                     why = f": {problems[0]}" if problems else ""
                     notes.append(f"{entity.name} is left out, since no row of it can be read{why}")
                     continue
-                proposal = with_problems(propose(spark, source.connector, entity, sample), problems)
+                proposal = with_problems(propose(spark, head, entity, sample), problems)
                 proposals[entity.name] = (proposal, sample)
                 progress.report(entity.name, STEPS, STEPS)
             note_relations(proposals)
@@ -82,10 +84,11 @@ def assess(source: SampleSource, name: str, sample_rows: int) -> Assessment:
         finally:
             for _, sample in proposals.values():
                 sample.close()
+    notes = [*source.notes, *notes]
     if not assessed:
         raise ConfigError(
             f"{source.title}: no row can be read: {'; '.join(notes)}",
-            fix="correct the files, or declare the source by hand: docs/how-to/declare-files.md",
+            fix="correct what hinders it, or declare the source by hand: docs/how-to",
         )
     return _written(source, name, assessed, notes)
 
@@ -94,7 +97,13 @@ def _written(
     source: SampleSource, name: str, assessed: Sequence[AssessedEntity], notes: Sequence[str]
 ) -> Assessment:
     found = [entity.proposal for entity in assessed]
-    text = source_yaml(name, source.connector, source.title, found, notes)
+    head = {
+        "name": name,
+        "connector": source.connector,
+        **source.options,
+        "description": source.description,
+    }
+    text = source_yaml(head, found, notes)
     _require_valid(text, name)
     checks = [*notes]
     for proposal in found:

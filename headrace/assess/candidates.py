@@ -129,6 +129,7 @@ def time_candidates(texts: Mapping[str, int], *, is_birth: bool = False) -> list
     return [c for c in possible if _matches(c, probes) * 2 >= len(probes)]
 
 
+@cache
 def time_regexes(candidate: Candidate) -> tuple[re.Pattern[str], ...]:
     """What the engine matches texts with before it reads them as a candidate's times."""
     options = dict(candidate.options)
@@ -142,14 +143,20 @@ def time_regexes(candidate: Candidate) -> tuple[re.Pattern[str], ...]:
 
 def places_of(text: str, candidate: Candidate) -> tuple[int, int]:
     """Digits before and after the decimal mark of a number's text."""
-    point = candidate.column().decimal_mark or (
-        "," if dict(candidate.options).get("grouping") == "." else "."
-    )
+    point = _point_of(candidate)
     mantissa, _, exponent = re.sub(r"[^\d.,eE+-]", "", text).lower().partition("e")
     whole, _, fraction = mantissa.rpartition(point) if point in mantissa else (mantissa, "", "")
     digits = len("".join(_DIGITS.findall(whole)).lstrip("0"))
     shift = int(exponent) if exponent.lstrip("+-").isdigit() else 0
     return max(digits + shift, 0), max(len(fraction) - shift, 0)
+
+
+@cache
+def _point_of(candidate: Candidate) -> str:
+    """The decimal mark of a number that is read by a candidate."""
+    return candidate.column().decimal_mark or (
+        "," if dict(candidate.options).get("grouping") == "." else "."
+    )
 
 
 def _matches(candidate: Candidate, probes: Sequence[str]) -> int:

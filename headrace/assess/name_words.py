@@ -28,6 +28,9 @@ _STATES = {"created", "updated", "modified", "changed", "birth", "valid", "expir
 _STATES |= {"until", "from", "to", "end", "ends", "due", "opened", "joined", "founded", "since"}
 _STATES |= {"installed", "commissioned", "released", "manufactured"}
 _STATES |= {"registered", "signup", "launched", "launch", "opening", "hired", "geboren"}
+# A time that says when a row was last written, or first.
+_UPDATES = ("updated", "modified", "changed", "update", "modification", "change", "geaendert")
+_INSERTS = ("created", "inserted", "creation", "added", "placed", "angelegt", "erstellt")
 _RATES = {"pct", "percent", "rate", "ratio", "share", "score", "lat", "lon", "latitude"}
 _RATES |= {"longitude"}
 
@@ -73,6 +76,16 @@ def is_state(name: str) -> bool:
     """Whether a time of this name says since or until when a row is as it is."""
     words = {*words_of(name)}
     return bool(words & _STATES) or is_birth(name)
+
+
+def is_update(name: str) -> bool:
+    """Whether a time of this name says when a row was last changed."""
+    return any(word.endswith(_UPDATES) for word in words_of(name))
+
+
+def is_insert(name: str) -> bool:
+    """Whether a time of this name says when a row was written first."""
+    return any(word.endswith(_INSERTS) for word in words_of(name))
 
 
 def is_rate(name: str) -> bool:

@@ -1,7 +1,7 @@
 """Profiles a sample with DuckDB: texts of each column, then its typed values."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 _MEMORY = "512MB"
 _FREQUENT_TEXTS, _TEXTS_OF_A_SHAPE = 1200, 3
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # Local times are only labelled.
-_BINS, _TOP = 20, 10
+_BINS, _TOP, _VALUES = 20, 10, 500
 _MISFIT = "_misfit_"
+# Different values are counted in memory, column by column.
+_COUNTED_AT_ONCE = 8
 _NUMBERS = ("int", "bigint", "double", "decimal")
 # Of a key with few values, or hardly any repetition, dependence is chance.
 _FEWEST_KEYS, _ROWS_A_KEY = 4, 2
@@ -49,6 +51,7 @@ class ColumnProfile:
         padded: Rows whose text has blanks around it.
         patterns: Shapes of texts (`A` a letter, `9` a digit), the most frequent first.
         top: The most frequent values and their rows.
+        values: More of them, for what is concluded from values.
         bins: Borders and rows of a histogram of numbers and times.
         quartiles: Of numbers.
         outliers: Numbers far from the middle half of the values.
@@ -64,6 +67,7 @@ class ColumnProfile:
     padded: int = 0
     patterns: tuple[tuple[str, int], ...] = ()
     top: tuple[tuple[str, int], ...] = ()
+    values: tuple[tuple[str, int], ...] = field(default=(), repr=False)
     bins: tuple[tuple[str, int], ...] = ()
     quartiles: tuple[float, ...] = ()
     outliers: int = 0
@@ -129,24 +133,34 @@ class Sample:
             if self.types[name] != "string":
                 continue
             value = f"trim({_quoted(name)}, {_text(BLANKS)})"
-            query = f"""
-                with counted as (
-                    select {value} as text, {DAY} as day, count(*) as n
-                    from sample where {value} <> '' group by 1, 2
-                ),
-                ranked as (
-                    select *, row_number() over (order by n desc, hash(text), day) as place,
-                        row_number() over (
-                            partition by {_shape("text")} order by n desc, hash(text), day
-                        ) as place_in_shape
-                    from counted
-                )
-                select text, day, n from ranked
-                where place <= {_FREQUENT_TEXTS} or place_in_shape <= {_TEXTS_OF_A_SHAPE}
-                order by place limit 4000
+            counted = f"""
+                select {value} as text, {DAY} as day, count(*) as n
+                from sample where {value} <> '' group by 1, 2
             """
-            found.append(ColumnTexts(name, {(t, day): n for t, day, n in self.query(query)}))
+            ordered = "order by n desc, hash(text), day"
+            # In a query of its own: a column may be called as one of this query's.
+            query = f"select * from ({counted}) {ordered} limit {_FREQUENT_TEXTS + 1}"
+            rows = self.query(query)
+            if len(rows) > _FREQUENT_TEXTS:
+                rows = self._texts_of_each_shape(counted, ordered)
+            found.append(ColumnTexts(name, {(t, day): n for t, day, n in rows}))
         return found
+
+    def _texts_of_each_shape(self, counted: str, ordered: str) -> list[tuple[Any, ...]]:
+        query = f"""
+            with counted as ({counted}),
+            ranked as (
+                select *, row_number() over ({ordered}) as place,
+                    row_number() over (
+                        partition by {_shape("text")} {ordered}
+                    ) as place_in_shape
+                from counted
+            )
+            select text, day, n from ranked
+            where place <= {_FREQUENT_TEXTS} or place_in_shape <= {_TEXTS_OF_A_SHAPE}
+            order by place limit 4000
+        """
+        return self.query(query)
 
     def type_rows(self, spark: "SparkSession", entity: EntityConfig) -> dict[str, int]:
         """Type all sampled rows as they will be standardized; returns misfits by column.
@@ -182,11 +196,14 @@ class Sample:
     def profile(self, entity: EntityConfig) -> dict[str, ColumnProfile]:
         """The profile of each column, of its typed values."""
         (rows,) = self.query("select count(*) from typed")[0]
-        names = ", ".join(_quoted(c.name) for c in entity.columns)
-        summary = self.query(f"summarize select {names} from typed")
+        names = [_quoted(c.name) for c in entity.columns]
+        summary = self.query(f"summarize select {', '.join(names)} from typed")
+        counts = self._counts(names)
+        padded = self._padded()
         found = {}
-        for line, column in zip(summary, entity.columns, strict=True):
-            found[column.name] = self._column(column.name, column.kind, rows, line)
+        for line, column, known in zip(summary, entity.columns, counts, strict=True):
+            one = self._column(column.name, column.kind, line, known)
+            found[column.name] = replace(one, rows=rows, padded=padded.get(column.name, 0))
         return found
 
     def count_distinct(
@@ -214,6 +231,12 @@ class Sample:
             select avg((date_trunc('{period}', {_quoted(column)}::timestamp)::date = {DAY})::int)
             from typed where {DAY} is not null
         """
+        return float(self.query(query)[0][0] or 0)
+
+    def share_later(self, column: str, other: str) -> float:
+        """Share of the rows in which one time is later than another."""
+        times = [f"{_quoted(name)}::timestamp" for name in (column, other)]
+        query = f"select avg(({times[0]} > {times[1]})::int) from typed"
         return float(self.query(query)[0][0] or 0)
 
     def rows_by_day(self) -> dict[date, int]:
@@ -284,41 +307,54 @@ class Sample:
             f"select * from read_parquet({_text(files)}) {condition}"
         )
 
-    def _column(self, name: str, kind: str, rows: int, summary: Sequence[Any]) -> ColumnProfile:
-        column = _quoted(name)
+    def _column(
+        self, name: str, kind: str, summary: Sequence[Any], counts: Sequence[int]
+    ) -> ColumnProfile:
         least, largest = summary[2], summary[3]
-        lengths = f"min(length({column}::varchar)), max(length({column}::varchar))"
-        given, distinct, shortest, longest = self.query(
-            f"select count({column}), count(distinct {column}), {lengths} from typed"
-        )[0]
-        top = self.values(name, _TOP)
+        given, distinct, shortest, longest = counts
+        values = self.values(name, _VALUES)
         quartiles: tuple[float, ...] = ()
         outliers = 0
         if kind in _NUMBERS and given:
             quartiles = tuple(float(q) for q in summary[-5:-2])
             outliers = self._outliers(name, quartiles)
         return ColumnProfile(
-            rows=rows,
+            rows=0,
             given=given,
             distinct=distinct,
             least=least,
             largest=largest,
             shortest=shortest or 0,
             longest=longest or 0,
-            padded=self._padded(name),
             patterns=self._patterns(name) if kind == "string" else (),
-            top=tuple(top),
+            top=tuple(values[:_TOP]),
+            values=tuple(values),
             bins=self._bins(name, kind) if given else (),
             quartiles=quartiles,
             outliers=outliers,
         )
 
-    def _padded(self, name: str) -> int:
-        if self.types[name] != "string":
-            return 0
-        column = _quoted(name)
-        query = f"select count_if({column} <> trim({column})) from sample"
-        return int(self.query(query)[0][0] or 0)
+    def _counts(self, columns: Sequence[str]) -> list[tuple[int, int, int, int]]:
+        """Of each column: rows with a value, different values, shortest and longest text."""
+        found = []
+        for start in range(0, len(columns), _COUNTED_AT_ONCE):
+            measures = ", ".join(
+                f"struct_pack(a := count({c}), b := count(distinct {c}),"
+                f" c := min(length({c}::varchar)), d := max(length({c}::varchar)))"
+                for c in columns[start : start + _COUNTED_AT_ONCE]
+            )
+            (row,) = self.query(f"select {measures} from typed")
+            found += [(one["a"], one["b"], one["c"], one["d"]) for one in row]
+        return found
+
+    def _padded(self) -> dict[str, int]:
+        """By text column, rows whose text has blanks around it."""
+        names = [name for name in self.names if self.types[name] == "string"]
+        if not names:
+            return {}
+        counts = ", ".join(f"count_if({c} <> trim({c}))" for c in map(_quoted, names))
+        (found,) = self.query(f"select {counts} from sample")
+        return {name: count or 0 for name, count in zip(names, found, strict=True)}
 
     def _patterns(self, name: str) -> tuple[tuple[str, int], ...]:
         column = _quoted(name)

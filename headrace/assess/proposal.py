@@ -19,6 +19,7 @@ from headrace.assess.name_words import (
 from headrace.assess.personal_data import PersonalData, personal_data_of
 from headrace.assess.profile import ColumnProfile, EntityProfile, Sample
 from headrace.assess.sample_source import POSITION, FoundEntity, SourceField
+from headrace.assess.tables.capture_mode import CaptureMode, capture_mode
 from headrace.config.columns import TIMES
 from headrace.config.source_models import parse_source
 from headrace.config.sources import EntityConfig
@@ -60,6 +61,7 @@ class Proposal:
     """What is proposed for one entity.
 
     Attributes:
+        capture: How a table is captured; None of files.
         columns: Options of each column as YAML has them, `name` first.
         choices: How the type of each column was chosen.
         format_nulls: Texts that mean NULL in several columns.
@@ -75,6 +77,7 @@ class Proposal:
     event_time_evidence: str = ""
     partition_by: str | None = None
     partition_evidence: str = ""
+    capture: CaptureMode | None = None
     duplicates: str | None = None
     columns: dict[str, dict[str, Any]] = field(default_factory=dict)
     choices: dict[str, TypeChoice] = field(default_factory=dict)
@@ -104,6 +107,8 @@ class Proposal:
     def as_config(self) -> dict[str, Any]:
         """The entity as its YAML holds it."""
         extract = dict(self.found.extract)
+        if self.capture:
+            extract |= self.capture.as_extract()
         if self.partition_by:
             extract["partition_by"] = self.partition_by
         if self.format_nulls:
@@ -128,17 +133,29 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
-def propose(spark: "SparkSession", connector: str, entity: FoundEntity, sample: Sample) -> Proposal:
-    """What is proposed for an entity by a sample of at least one row."""
+def propose(
+    spark: "SparkSession", source: Mapping[str, Any], entity: FoundEntity, sample: Sample
+) -> Proposal:
+    """What is proposed for an entity by a sample of at least one row.
+
+    Args:
+        spark: The engine that will read its columns.
+        source: What the source's configuration has besides its name and entities.
+        entity: The entity.
+        sample: Its rows.
+    """
     progress.report(entity.name, 1, STEPS)
     texts = sample.texts()
     choices = choose_types(spark, texts, entity.delimiter)
     for one in entity.fields:
         choices.setdefault(one.name, _typed_choice(one, sample))
+        if one.is_declared and one.type == "string" and choices[one.name].type not in TIMES:
+            choices[one.name] = TypeChoice()
     proposal = Proposal(entity, EntityProfile(0, {}, 0, {}), choices=choices)
     proposal.columns = {f.name: _column(f, choices[f.name], entity) for f in entity.fields}
-    _share_null_texts(proposal)
-    config = _validated(proposal, connector)
+    if entity.catalog is None:
+        _share_null_texts(proposal)
+    config = _validated(proposal, source)
     progress.report(entity.name, 2, STEPS)
     misfits = sample.type_rows(spark, config)
     columns = sample.profile(config)
@@ -147,15 +164,18 @@ def propose(spark: "SparkSession", connector: str, entity: FoundEntity, sample: 
         rows, sample.corrupt(), rows - distinct, columns, misfits, sample.rows_by_day()
     )
     for name, profile in columns.items():
-        values = dict(sample.values(name, 500)) if profile.given else {}
+        values = dict(profile.values)
         if personal := personal_data_of(name, proposal.columns[name]["type"], values):
             proposal.personal[name] = personal
     progress.report(entity.name, 3, STEPS)
-    _propose_times(proposal, sample)
+    if entity.catalog is None:
+        _propose_times(proposal, sample)
     _propose_key(proposal, sample)
+    if entity.catalog is not None:
+        _propose_capture(proposal, sample)
     _require_columns(proposal)
     _propose_rules(proposal, sample)
-    _drop_refused_rules(proposal, _validated(proposal, connector), spark)
+    _drop_refused_rules(proposal, _validated(proposal, source), spark)
     return proposal
 
 
@@ -178,6 +198,8 @@ def _listed(value: Any) -> Any:
 
 def _typed_choice(one: SourceField, sample: Sample) -> TypeChoice:
     """The type of a column whose source has types; doubles that are whole or money are exact."""
+    if "boolean" in one.fits:
+        return _boolean_or_number(one, sample)
     if one.type != "double" or is_rate(one.name):
         return TypeChoice(one.type)
     name = '"' + one.name + '"'
@@ -192,6 +214,15 @@ def _typed_choice(one: SourceField, sample: Sample) -> TypeChoice:
     if whole < count and cents == count:
         return TypeChoice("decimal(12,2)", evidence=("all doubles have two places",))
     return TypeChoice("double")
+
+
+def _boolean_or_number(one: SourceField, sample: Sample) -> TypeChoice:
+    """The type of a small integer by which a database without booleans may mean one."""
+    name = '"' + one.name + '"'
+    ((least, largest),) = sample.query(f"select min({name}), max({name}) from sample")
+    if least is not None and 0 <= least <= largest <= 1:
+        return TypeChoice("boolean", evidence=("all are 0 or 1",))
+    return TypeChoice(one.type)
 
 
 def _share_null_texts(proposal: Proposal) -> None:
@@ -209,10 +240,21 @@ def _share_null_texts(proposal: Proposal) -> None:
             column.pop("null_texts", None)
 
 
-def _validated(proposal: Proposal, connector: str) -> EntityConfig:
-    entity = proposal.as_config()
-    source = {"name": "assessed", "connector": connector, "entities": [entity]}
-    return parse_source(source).entities[0]
+def _validated(proposal: Proposal, source: Mapping[str, Any]) -> EntityConfig:
+    entities = [proposal.as_config()]
+    return parse_source({**source, "name": "assessed", "entities": entities}).entities[0]
+
+
+def _propose_capture(proposal: Proposal, sample: Sample) -> None:
+    """How a table is captured; its columns are read as the database has them from here on."""
+    for one in proposal.found.fields:
+        if proposal.columns[one.name]["type"].partition("(")[0] in one.fits:
+            proposal.columns[one.name].pop("source_type", None)
+    proposal.capture = capture_mode(proposal, sample)
+    proposal.partition_by = proposal.capture.partition_by
+    proposal.partition_evidence = proposal.capture.partition_evidence
+    problems = (*proposal.found.problems, *proposal.capture.doubts)
+    proposal.found = replace(proposal.found, problems=problems)
 
 
 def _propose_times(proposal: Proposal, sample: Sample) -> None:
@@ -259,6 +301,17 @@ def _is_number(type_name: str) -> bool:
 def _propose_key(proposal: Proposal, sample: Sample) -> None:
     """The smallest set of columns that no two rows of a day agree in; names are considered."""
     rows = proposal.profile.rows
+    catalog = proposal.found.catalog
+    if catalog is not None and catalog.key:
+        proposal.key = catalog.key
+        proposal.key_evidence = f"the table's {catalog.key_kind}"
+        proposal.notes += [
+            f"{', '.join(key)} is unique too"
+            if len(key) == 1
+            else f"({', '.join(key)}) is unique too"
+            for key in catalog.unique
+        ]
+        return
     ranked = _key_columns(proposal)
     repeated = proposal.profile.repeated
     key = _smallest_key(ranked, sample, whole_rows=bool(repeated))
@@ -281,7 +334,8 @@ def _propose_key(proposal: Proposal, sample: Sample) -> None:
         )
         return
     proposal.key = (*ranked[:1], *place)
-    proposal.key_evidence = f"no {_MOST_KEYS} columns are unique: each line of a file counts"
+    each = "each line of a file" if catalog is None else "each row"
+    proposal.key_evidence = f"no {_MOST_KEYS} columns are unique: {each} counts"
 
 
 def change_feed(proposal: Proposal) -> tuple[str | None, str | None]:
@@ -347,13 +401,19 @@ def _smallest_key(ranked: Sequence[str], sample: Sample, *, whole_rows: bool) ->
 
 
 def _require_columns(proposal: Proposal) -> None:
-    """Say `required` of numbers, times and identifiers that are never NULL in the sample."""
+    """Say `required` of numbers, times and identifiers that are never NULL in the sample.
+
+    A column that a database allows to be NULL is not required.
+    """
+    nullable = {f.name for f in proposal.found.fields if f.is_nullable}
     for name, column in proposal.columns.items():
         profile = proposal.profile.columns[name]
         misfits = proposal.profile.misfits.get(name, 0)
         is_filled = profile.given + misfits == profile.rows and profile.rows > 0
         needs = column["type"] != "string" or is_identifier(name)
-        if is_filled and needs and name not in proposal.key and not _may_lack(column):
+        if name in nullable or name in proposal.key or _may_lack(column):
+            continue
+        if is_filled and needs:
             column["required"] = True
 
 

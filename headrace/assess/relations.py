@@ -22,7 +22,7 @@ def note_relations(proposals: Mapping[str, tuple[Proposal, Sample]]) -> None:
 
 
 def _note_references(proposals: Mapping[str, tuple[Proposal, Sample]]) -> None:
-    """Note which columns of an entity hold the key of another one."""
+    """Note which columns of an entity hold the key of another one, declared or by the sample."""
     keys = {}
     for name, (proposal, _) in proposals.items():
         # A key with a time of change has the member beside it.
@@ -30,11 +30,13 @@ def _note_references(proposals: Mapping[str, tuple[Proposal, Sample]]) -> None:
         if len(members) == 1:
             keys[name] = members[0]
     for name, (proposal, sample) in proposals.items():
+        declared = _note_foreign_keys(proposal)
         for other, key in keys.items():
             owner, there = proposals[other]
             target = owner.columns[key]
             for column in proposal.columns.values():
-                if other == name or not _may_refer(column, target, other):
+                is_said = other == name or column["name"] in declared
+                if is_said or not _may_refer(column, target, other):
                     continue
                 share = sample.referred(column["name"], there, key)
                 if share >= _REFERRED:
@@ -42,6 +44,15 @@ def _note_references(proposals: Mapping[str, tuple[Proposal, Sample]]) -> None:
                         f"{column['name']} refers to {other}.{key}: {share:.0%} of its values in "
                         "the sample are there"
                     )
+
+
+def _note_foreign_keys(proposal: Proposal) -> set[str]:
+    """Note foreign keys of a table; returns their columns."""
+    references = proposal.found.catalog.references if proposal.found.catalog else ()
+    for reference in references:
+        columns, there = ", ".join(reference.columns), ", ".join(reference.keys)
+        proposal.notes.append(f"{columns} refers to {reference.entity}.{there}: a foreign key")
+    return {column for reference in references for column in reference.columns}
 
 
 def _may_refer(column: Mapping[str, Any], target: Mapping[str, Any], entity: str) -> bool:
@@ -91,7 +102,10 @@ def _note_dependence(proposal: Proposal, sample: Sample) -> None:
         shares = sample.dependence(key, others)
         if found := [name for name, share in shares.items() if share >= _DEPENDS]:
             verb = "depends" if len(found) == 1 else "depend"
+            where, how = "files", " (extra_columns: ignore)"
+            if proposal.found.catalog is not None:
+                where, how = "table", ""
             proposal.notes.append(
-                f"{', '.join(found)} {verb} on {key}: an entity of the same files with key "
-                f"[{key}] would make a dimension of them (extra_columns: ignore)"
+                f"{', '.join(found)} {verb} on {key}: an entity of the same {where} with key "
+                f"[{key}] would make a dimension of them{how}"
             )

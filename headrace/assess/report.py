@@ -126,6 +126,8 @@ def _facts(entity: AssessedEntity) -> Iterator[tuple[str, str]]:
     yield "sample", f"{counted(profile.rows, 'row')}, {counted(corrupt, 'corrupt record')}"
     yield "repeated rows", f"{profile.repeated:,}"
     yield "key", f"{', '.join(proposal.key)}: {proposal.key_evidence}"
+    if proposal.capture:
+        yield "mode", f"{proposal.capture.mode}: {'; '.join(proposal.capture.evidence)}"
     if proposal.event_time:
         yield "event time", f"{proposal.event_time}: {proposal.event_time_evidence}"
     if proposal.partition_by:

@@ -1,6 +1,6 @@
 """The seam between what is assessed and how: entities that can be listed and sampled as Arrow.
 
-Files implement it (`folder.py`); a connection to a database or an API can.
+Files implement it (`files/folder.py`) and databases (`tables/samples.py`); an API can.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,6 +27,10 @@ class SourceField:
         type: Its logical type; `string` where the source has no types.
         options: Further options of its column, such as `since`.
         evidence: Why it has these options.
+        is_declared: Whether the source itself says the type: a text that looks like a number is a
+            text then.
+        is_nullable: Whether it may lack a value; None: the source does not say.
+        fits: Types that its values can be read as without `source_type`, besides `type`.
     """
 
     name: str
@@ -34,6 +38,47 @@ class SourceField:
     type: str = "string"
     options: Mapping[str, Any] = field(default_factory=dict)
     evidence: str = ""
+    is_declared: bool = False
+    is_nullable: bool | None = None
+    fits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Columns of an entity that hold the key of another one of its source, by a foreign key."""
+
+    columns: tuple[str, ...]
+    entity: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What a database says of a table beside its columns; names are those once processed.
+
+    Attributes:
+        key: The primary key, or a unique index without NULLs; empty: there is none.
+        key_kind: `primary key` or `unique index`.
+        unique: Further unique indexes without NULLs.
+        references: Foreign keys to entities of the source.
+        is_referenced: Whether others refer to it.
+        filled: By column, what fills it; see headrace.sources.tables.relations.Filled.
+        indexed: Columns that begin an index.
+        rows: Estimate; None: not known.
+        is_appended: Whether rows are only added, by the server's counts; None: not known.
+        blind_spot: What lets the connection's user see the transactions of others; '': it does.
+    """
+
+    key: tuple[str, ...] = ()
+    key_kind: str = "primary key"
+    unique: tuple[tuple[str, ...], ...] = ()
+    references: tuple[Reference, ...] = ()
+    is_referenced: bool = False
+    filled: Mapping[str, str] = field(default_factory=dict)
+    indexed: tuple[str, ...] = ()
+    rows: int | None = None
+    is_appended: bool | None = None
+    blind_spot: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +97,7 @@ class FoundEntity:
         evidence: Why it is read this way, one sentence each.
         problems: What somebody has to look at.
         objects_by_day: Objects of each day that one names.
+        catalog: What the catalog of a database says; None of other sources.
     """
 
     name: str
@@ -65,6 +111,7 @@ class FoundEntity:
     evidence: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     objects_by_day: Mapping[date, int] = field(default_factory=dict)
+    catalog: Catalog | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +128,16 @@ class SampleSource(Protocol):
     @property
     def connector(self) -> str:
         """`connector` of the source's configuration."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Further options of the source's configuration, such as `connection`."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """What it is, one sentence."""
         ...
 
     @property
@@ -111,3 +168,13 @@ class SampleSource(Protocol):
     def statistics(self, entity: FoundEntity) -> TableStatistics:
         """Rows and bytes of an entity, where they are known without reading it."""
         ...
+
+
+def with_place(batch: pa.RecordBatch, source_object: str, day: date | None) -> pa.RecordBatch:
+    """Rows as `sample_rows` gives them, from rows as a connector reads them."""
+    count = batch.num_rows
+    places = [pa.array([source_object] * count, pa.string()), pa.array([day] * count, pa.date32())]
+    whole = pa.RecordBatch.from_arrays(
+        [*batch.columns, *places], names=[*batch.schema.names, OBJECT, DAY]
+    )
+    return whole.drop_columns(["_corrupt_record"])

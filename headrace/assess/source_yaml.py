@@ -13,20 +13,24 @@ from headrace.assess.proposal import Proposal, Rule
 _WIDTH = 100
 _SCHEMA = Path(__file__).parents[2] / "docs/reference/schemas/source.json"
 # What stands on a line of its own, in this order.
-_EXTRACT = ("mode", "path", "partition_by", "format")
+_EXTRACT = ("mode", "path", "table", "cursor", "overlap", "partition_by", "format")
 
 
 def source_yaml(
-    name: str, connector: str, title: str, proposals: Sequence[Proposal], notes: Sequence[str]
+    source: Mapping[str, Any], proposals: Sequence[Proposal], notes: Sequence[str]
 ) -> str:
-    """The text of a source's file, less the line that names its schema (`schema_line`)."""
+    """The text of a source's file, less the line that names its schema (`schema_line`).
+
+    Args:
+        source: What it has besides its entities, in this order.
+        proposals: Its entities.
+        notes: What the reader has to do.
+    """
     lines = [
         "# Proposed by `headrace assess` from a sample. Comments say why; lines with CHECK need a",
         "# decision. Edit it, then run `headrace check`.",
         *(line for note in notes for line in _comment(f"CHECK: {note}", 0)),
-        f"name: {_flow(name)}",
-        f"connector: {connector}",
-        f"description: {_flow(f'Files of the folder {Path(title).name}.')}",
+        *(f"{option}: {_flow(value)}" for option, value in source.items()),
         "entities:",
     ]
     for number, proposal in enumerate(proposals):
@@ -66,6 +70,8 @@ def _entity(proposal: Proposal) -> Iterator[str]:
 
 def _extract(proposal: Proposal, extract: Mapping[str, Any]) -> Iterator[str]:
     yield "    extract:"
+    for why in proposal.capture.evidence if proposal.capture else ():
+        yield from _comment(f"{why}.", 6)
     if proposal.partition_by:
         yield from _comment(f"partition_by: {proposal.partition_evidence}", 6)
     for option in (*_EXTRACT, *(name for name in extract if name not in _EXTRACT)):

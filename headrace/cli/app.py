@@ -83,13 +83,27 @@ def check(
 
 
 @app.command()
-def assess(
-    path: Annotated[
-        Path,
-        typer.Argument(help="A folder of CSV or Parquet files, or one file.", show_default=False),
+def assess(  # noqa: PLR0913, PLR0917  # The options of a command are its arguments.
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="A folder of files, one file, the http(s) URL of one, or the name of a connection"
+            " to a database.",
+            show_default=False,
+        ),
     ],
     name: Annotated[
-        str | None, typer.Option("--name", help="The source's name; default: the folder's.")
+        str | None,
+        typer.Option("--name", help="The source's name; default: the folder's or connection's."),
+    ] = None,
+    tables: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--table",
+            help="Only tables of this name, with or without schema; * stands for any text. May be"
+            " repeated.",
+            show_default="all",
+        ),
     ] = None,
     sample_rows: Annotated[
         int,
@@ -103,18 +117,21 @@ def assess(
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Propose a source's configuration from a sample of its files.
+    """Propose a source's configuration from a sample of its files, or of a database's tables.
 
-    Writes sources/<name>.yaml into the configuration: paths, formats, types, keys, event times and
-    first rules, with the evidence for each as comments. Reports with charts, in HTML and Markdown,
-    go into the folder assess of the installation's home. Values of personal data are in neither.
+    Writes sources/<name>.yaml into the configuration: paths or tables, formats, types, keys, modes,
+    event times and first rules, with the evidence for each as comments. Reports with charts, in
+    HTML and Markdown, go into the folder assess of the installation's home. Values of personal data
+    are in neither.
 
     Example: headrace assess landing/shop --name shop
     """
-    from headrace.cli.assess import assess_files, print_assessments
+    from headrace.cli.assess import AssessOptions, assess_target, print_assessments
 
-    found = assess_files(path, name, sample_rows, force=force, dry_run=dry_run, quiet=as_json)
-    print_assessments(found, dry_run=dry_run, as_json=as_json)
+    options = AssessOptions(
+        name, sample_rows, tuple(tables or ()), force=force, dry_run=dry_run, quiet=as_json
+    )
+    print_assessments(assess_target(target, options), dry_run=dry_run, as_json=as_json)
 
 
 @app.command()

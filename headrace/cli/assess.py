@@ -1,16 +1,24 @@
 """`headrace assess`: the proposed source's file, and reports beside the installation's data."""
 
+import tempfile
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.assess.assessment import Assessment, assess
+from headrace.assess.files.download import download, file_name, is_url, shown_url
 from headrace.assess.files.fields import snake_case
 from headrace.assess.files.folder import FolderSource, folder_sources
+from headrace.assess.sample_source import SampleSource
 from headrace.assess.source_yaml import schema_line
+from headrace.assess.tables.samples import TableSamples
 from headrace.cli import output
 from headrace.config.loader import config_folder, home_folder, load_settings
+from headrace.config.model import did_you_mean
+from headrace.config.settings import ConnectionSettings
 from headrace.errors import ConfigError
+from headrace.sources.connections import named_connection
 
 _MOST_NAME = 40
 
@@ -24,33 +32,84 @@ class WrittenAssessment:
     reports: tuple[Path, ...]
 
 
-def assess_files(
-    path: Path, name: str | None, sample_rows: int, *, force: bool, dry_run: bool, quiet: bool
-) -> list[WrittenAssessment]:
-    """Assess a folder or file, and write what is proposed unless `dry_run`.
+@dataclass(frozen=True)
+class AssessOptions:
+    """Options of the command; see its help."""
+
+    name: str | None = None
+    sample_rows: int = 100_000
+    tables: tuple[str, ...] = ()
+    force: bool = False
+    dry_run: bool = False
+    quiet: bool = False
+
+
+def assess_target(target: str, options: AssessOptions) -> list[WrittenAssessment]:
+    """Assess a folder, a file or a connection, and write what is proposed unless `dry_run`.
 
     Raises:
         ConfigError: Nothing can be read, or the file is there and `force` is false.
     """
-    path = path.absolute()
-    base = name or _name_of(path)
-    if snake_case(base, "", _MOST_NAME + 8) != base:
+    settings = load_settings()
+    connections = settings.connections if settings else {}
+    if settings and isinstance(connections.get(target), ConnectionSettings):
+        base = _name_from(options, target)
+        source = TableSamples(named_connection(settings, target), options.tables)
+        return _assess_all([source], base, options)
+    if options.tables:
         raise ConfigError(
-            f"--name: '{base}' is no name of a source",
-            fix=f"use lower snake case, such as {snake_case(base, 'shop', _MOST_NAME)}",
+            "--table: only databases have tables", fix="give the name of a connection with it"
         )
+    if target in connections:
+        raise ConfigError(
+            f"connection '{target}' is a REST API, which is not assessed",
+            fix="declare the source by hand: docs/how-to/read-a-rest-api.md",
+        )
+    if is_url(target):
+        return _assess_url(target, options)
+    path = Path(target)
+    if not path.exists():
+        near = did_you_mean(target, connections)
+        raise ConfigError(
+            f"{target} is neither a folder, a file nor a connection of base.yaml{near}",
+            fix="give the path of a folder or file, or a name under `connections`",
+        )
+    return _assess_files(path.absolute(), options)
+
+
+def _assess_url(url: str, options: AssessOptions) -> list[WrittenAssessment]:
+    base = _name_from(options, file_name(url).partition(".")[0])
+    settings = load_settings()
+    landing = settings.landing.uri if settings else "{home}/landing"
+    note = f"deliver the file of {shown_url(url)} into {_landing_of(landing)}/{base}"
+    with tempfile.TemporaryDirectory(prefix="headrace-assess-") as folder:
+        path = download(url, Path(folder))
+        sources = [_with_note(source, note) for source in folder_sources(path, f"{base}/")]
+        for source in sources:
+            source.title, source.description = shown_url(url), f"The file of {shown_url(url)}."
+        return _assess_all(sources, base, options)
+
+
+def _assess_files(path: Path, options: AssessOptions) -> list[WrittenAssessment]:
+    base = _name_from(options, path.name if path.is_dir() else path.name.partition(".")[0])
     root = path if path.is_dir() else path.parent
     prefix, note = _place_in_landing(root, base)
-    sources = folder_sources(path, prefix)
+    sources = [_with_note(source, note) for source in folder_sources(path, prefix)]
+    return _assess_all(sources, base, options)
+
+
+def _assess_all(
+    sources: Sequence[SampleSource], base: str, options: AssessOptions
+) -> list[WrittenAssessment]:
     names = [base if number == 0 else f"{base}_{s.connector}" for number, s in enumerate(sources)]
     targets = [config_folder() / "sources" / f"{each}.yaml" for each in names]
-    if not (force or dry_run):
+    if not (options.force or options.dry_run):
         _require_absent(targets)
     written = []
-    with nullcontext() if quiet else output.progress_bars():
+    with nullcontext() if options.quiet else output.progress_bars():
         for each, source, target in zip(names, sources, targets, strict=True):
-            found = assess(_with_note(source, note), each, sample_rows)
-            reports = () if dry_run else _write(found, target)
+            found = assess(source, each, options.sample_rows)
+            reports = () if options.dry_run else _write(found, target)
             written.append(WrittenAssessment(found, target, reports))
     return written
 
@@ -84,22 +143,36 @@ def _facts(one: WrittenAssessment, *, dry_run: bool) -> dict[str, object]:
     return facts | {"reports": [str(path) for path in one.reports], "next": "headrace check"}
 
 
-def _name_of(path: Path) -> str:
-    stem = path.name if path.is_dir() else path.name.partition(".")[0]
-    return snake_case(stem, "source", _MOST_NAME)
+def _name_from(options: AssessOptions, called: str) -> str:
+    """The source's name: as given, or by what is assessed.
+
+    Raises:
+        ConfigError: The name that is given is none.
+    """
+    base = options.name or snake_case(called, "source", _MOST_NAME)
+    if snake_case(base, "", _MOST_NAME + 8) != base:
+        raise ConfigError(
+            f"--name: '{base}' is no name of a source",
+            fix=f"use lower snake case, such as {snake_case(base, 'shop', _MOST_NAME)}",
+        )
+    return base
 
 
 def _place_in_landing(root: Path, name: str) -> tuple[str, str]:
     """What paths in the landing zone have before those in a folder, and what to do for it."""
     settings = load_settings()
     uri = settings.landing.uri if settings else "{home}/landing"
-    landing = uri.replace("{home}", str(home_folder())).removeprefix("file://")
+    landing = _landing_of(uri)
     if "://" not in landing and root.resolve().is_relative_to(Path(landing).resolve()):
         below = root.resolve().relative_to(Path(landing).resolve()).as_posix()
         return ("" if below == "." else f"{below}/"), ""
     return f"{name}/", (
         f"the files are not in the landing zone: deliver those of {root} into {landing}/{name}"
     )
+
+
+def _landing_of(uri: str) -> str:
+    return uri.replace("{home}", str(home_folder())).removeprefix("file://")
 
 
 def _with_note(source: FolderSource, note: str) -> FolderSource:

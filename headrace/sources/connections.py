@@ -8,7 +8,7 @@ from typing import TypeVar
 import stamina
 
 from headrace.config.loader import Project, resolve_secret
-from headrace.config.settings import ConnectionSettings
+from headrace.config.settings import ConnectionSettings, Settings
 from headrace.errors import ConfigError, SourceUnavailableError
 
 Result = TypeVar("Result")
@@ -34,12 +34,21 @@ class Connection:
 
 
 def connection_of(project: Project, name: str) -> Connection:
+    """The connection called `name` in `connections` of a project.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    return named_connection(project.settings, name)
+
+
+def named_connection(found: Settings, name: str) -> Connection:
     """The connection called `name` in `connections`.
 
     Raises:
         ConfigError: There is none.
     """
-    settings = project.settings.connections.get(name)
+    settings = found.connections.get(name)
     if not isinstance(settings, ConnectionSettings):
         raise ConfigError(
             f"there is no database connection '{name}'",

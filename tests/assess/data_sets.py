@@ -1,13 +1,17 @@
-"""Five small sets of files, each with other habits of writing, made anew for every test run."""
+"""Small sets of files, each with other habits of writing, made anew for every test run."""
 
+import json
 import random
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from tests.sources.workbooks import workbook
 
 ROWS = 120
 _WORDS = ["Käse", "Brötchen", "Müsli", "Öl", "Äpfel", "Saft", "Milch", "Tee", "Reis", "Salz"]
@@ -181,6 +185,48 @@ def write_wide(folder: Path) -> None:
     _write(folder / "wide.csv", lines, "utf-8")
 
 
+def write_formats(folder: Path) -> None:
+    """JSON in lines and in documents, a workbook of two sheets, text of fixed width."""
+    chance = random.Random(6)  # noqa: S311
+    for day in (date(2024, 6, 1) + timedelta(days=n) for n in range(4)):
+        orders = [
+            {
+                "orderId": day.toordinal() * 100 + n,
+                "placedAt": f"{day}T{n % 24:02d}:15:00Z",
+                "customer": {"id": n % 9, "address": {"city": chance.choice(_WORDS)}},
+                "lines": [{"sku": f"0{n}", "qty": 2}],
+                "total": chance.randrange(100, 9999) / 100,
+                "paid": n % 3 == 0,
+            }
+            | ({"coupon code": "X1"} if n % 4 == 0 else {})
+            for n in range(40)
+        ]
+        _write(folder / f"orders/orders-{day}.jsonl", [json.dumps(o) for o in orders], "utf-8")
+        rates = [{"currency": c, "rate": 1 + chance.random()} for c in ("USD", "GBP", "CHF")]
+        document = {"as_of": f"{day}", "result": {"rates": rates}}
+        _write(folder / f"rates/rates_{day:%Y%m%d}.json", [json.dumps(document, indent=2)], "utf-8")
+    targets: list[list[Any]] = [
+        ["Targets of 2024"],
+        [],
+        ["Store ID", "Valid On", "Target amount", "Note"],
+    ]
+    targets += [[n, date(2024, 1, n), n * 100.5, f"note {n}"] for n in range(1, 29)]
+    managers: list[list[Any]] = [
+        ["Store ID", "Manager Name"],
+        *([n, f"Ada {n}"] for n in range(1, 29)),
+    ]
+    folder.joinpath("plan").mkdir()
+    folder.joinpath("plan/plan.xlsx").write_bytes(
+        workbook({"Targets": targets, "Managers": managers})
+    )
+    lines = ["id      name            booked      amount"]
+    lines += [
+        f"{n:06d}  {chance.choice(_FIRST):<14}  {date(2024, 5, 1 + n % 28)}{n * 7.25:>8.2f}"
+        for n in range(1, 61)
+    ]
+    _write(folder / "bank/bookings.txt", lines, "utf-8")
+
+
 def german(number: Decimal) -> str:
     """1.234,50."""
     return f"{number:,.2f}".translate(str.maketrans(",.", ".,"))
@@ -214,4 +260,5 @@ SETS: dict[str, Callable[[Path], None]] = {
     "pipes": write_pipes,
     "parquet": write_parquet,
     "wide": write_wide,
+    "formats": write_formats,
 }

@@ -66,7 +66,7 @@ def assessed(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Assessmen
     for name in NAMES:
         folder = tmp_path_factory.mktemp(name)
         if name == "demo":
-            stage_landing(folder, start=date(2017, 1, 1), end=date(2017, 1, 12))
+            stage_landing(folder, start=date(2017, 1, 1), end=date(2017, 1, 8))
         else:
             SETS[name](folder)
         (source,) = folder_sources(folder)

@@ -4,17 +4,25 @@ import gzip
 import json
 import subprocess
 import sys
+import threading
 from datetime import date, timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from headrace.cli.assess import WrittenAssessment, assess_files, print_assessments
+from headrace.cli.assess import (
+    AssessOptions,
+    WrittenAssessment,
+    assess_target,
+    print_assessments,
+)
 from headrace.cli.check import check_conditions
 from headrace.config.loader import load_project, load_source
-from headrace.errors import ConfigError
+from headrace.errors import ConfigError, SourceRejectedError
 
 STAR = """
 calendar: {name: dim_date, start: 2024-01-01, end: 2025-12-31}
@@ -40,8 +48,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(path: Path, **options: object) -> list[WrittenAssessment]:
-    given = {"name": None, "force": False, "dry_run": False, "quiet": True, **options}
-    return assess_files(path, sample_rows=1000, **given)  # type: ignore[arg-type]
+    given = AssessOptions(**{"sample_rows": 1000, "quiet": True, **options})  # type: ignore[arg-type]
+    return assess_target(str(path), given)
 
 
 def test_check_accepts_the_file_as_it_is(project: Path) -> None:
@@ -112,11 +120,11 @@ def test_one_file_is_a_source_with_one_entity(project: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "no delimited text and no Parquet file is here"),
+        ({}, "no file is here that can be read as a table"),
         ({"a.xlsx": b"PK\x03\x04xl/"}, "Excel workbook"),
         ({"a.txt": b"Just prose.\nOf two lines, with a comma.\n"}, "no row of it can be read"),
         ({"a{b}*.csv": b"id\n1\n"}, "rename it"),
-        ({"a.json": b'{"a": 1}'}, "is JSON"),
+        ({"a.json": b'{"a": {"b": 1},\n "c": 2}'}, "no array of objects is found"),
         ({"a.csv": b""}, "is empty"),
         ({"a.csv": b"id,name\n"}, "no row can be read"),
         ({"a.parquet": b"PAR1xxxx"}, "deliver it again, whole"),
@@ -136,8 +144,25 @@ def test_what_cannot_be_read_is_refused_with_a_remedy(
 
 
 def test_a_path_that_is_not_there_is_refused(project: Path) -> None:
-    with pytest.raises(ConfigError, match="is not there"):
+    with pytest.raises(ConfigError, match="neither a folder, a file nor a connection"):
         run(project / "nowhere")
+
+
+def test_the_file_of_a_url_is_assessed_and_its_secrets_are_in_no_text(project: Path) -> None:
+    folder = project / "web"
+    folder.mkdir()
+    (folder / "stores.csv").write_text("store_id,city\n1,Rome\n2,Oslo\n")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://canary:s3cret@127.0.0.1:{server.server_port}"
+        (written,) = assess_target(f"{url}/stores.csv?token=s3cret", AssessOptions(quiet=True))
+        with pytest.raises(SourceRejectedError, match="HTTP status 404") as refused:
+            assess_target(f"{url}/none.csv?token=s3cret", AssessOptions(quiet=True))
+        server.shutdown()
+    assert "path: stores/stores.csv" in written.assessment.yaml
+    found = written.assessment
+    assert "s3cret" not in found.yaml + found.markdown + found.html + str(refused.value)
 
 
 def test_a_name_that_is_none_is_refused_with_one_that_is(project: Path) -> None:

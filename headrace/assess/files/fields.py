@@ -61,7 +61,7 @@ def text_fields(
     order = list(dict.fromkeys(name for names in headers.values() for name in names))
     names = zip(order, field_names(order), strict=True)
     return tuple(
-        SourceField(own, name, "string", *_absence(name, headers, days)) for name, own in names
+        SourceField(own, name, "string", *absence(name, headers, days)) for name, own in names
     )
 
 
@@ -81,7 +81,7 @@ def parquet_fields(
         if kind is None:
             left_out.append(f"column '{name}' is left out: {types[name]} has no column type")
         else:
-            fields.append(SourceField(own, name, kind, *_absence(name, headers, days)))
+            fields.append(SourceField(own, name, kind, *absence(name, headers, days)))
     return tuple(fields), left_out
 
 
@@ -97,7 +97,7 @@ def _head_of(path: Path, encoding: str) -> str:
         return head.decode(encoding, "ignore").removeprefix("\ufeff")
 
 
-def _absence(
+def absence(
     name: str, headers: Mapping[str, Sequence[str]], days: Mapping[str, date]
 ) -> tuple[dict[str, Any], str]:
     """What a column says of files that lack it."""

@@ -53,6 +53,11 @@ _READERS: Mapping[str, Reader] = {
 }
 
 
+def reader_of(entity: FileEntity) -> Reader:
+    """What reads the files of an entity, by their format."""
+    return _READERS.get(entity.extract.format.type, read_csv)
+
+
 def files_connector(project: Project, name: str, landing: Landing) -> "FilesConnector":
     """The connector of the entity `name` (`source.entity`) of a project."""
     entities = project.file_entities()
@@ -115,7 +120,7 @@ class FilesConnector:
             entity = _with_columns(entity, columns)
         # In a partition of several days, the file's own day decides which columns it may lack.
         day = next(iter(days_of_file(entity.extract, file.path)), partition)
-        read: Reader = _READERS.get(entity.extract.format.type, read_csv)
+        read = reader_of(entity)
         with self.landing.open(file) as stream:
             yield from read(stream, file.path, entity, day=day)
 

@@ -86,6 +86,23 @@ def read_excel(
             yield with_absent_columns(read, entity)
 
 
+def sheets_of(stream: ByteStream, path: str, form: ExcelFormat) -> dict[str, pa.RecordBatch]:
+    """The cells of each sheet of a workbook as text, from its first row.
+
+    Raises: as `read_excel` does.
+    """
+    import fastexcel  # noqa: PLC0415
+
+    content = _content(stream, path, form)
+    try:
+        names = fastexcel.read_excel(content).sheet_names
+    except fastexcel.FastExcelError:
+        raise _no_workbook(path) from None
+    return {
+        name: _sheet(content, path, form.model_copy(update={"sheet": name}))[0] for name in names
+    }
+
+
 def _content(stream: ByteStream, path: str, form: ExcelFormat) -> bytes:
     """The file, if it and what it unpacks to fit into the limit."""
     content = bytearray()

@@ -1,5 +1,7 @@
 """What is in a database of MySQL or MariaDB: relations, their columns and types, keys."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +12,8 @@ from headrace.sources.tables.relations import (
     BIGINT_UNSIGNED,
     NUMERIC,
     TINYINT,
+    Filled,
+    ForeignKey,
     FoundColumn,
     FoundRelation,
 )
@@ -115,22 +119,51 @@ def _bits(count: int) -> str:
 
 
 def _relation(session: Session, row: tuple[Any, ...]) -> FoundRelation:
-    schema, name, kind, rows, comment = row
+    schema, name, kind, rows, size, comment = row
     place = {"schema": schema, "name": name}
     columns = fetch(session, _COLUMNS, place)
-    keys = fetch(session, _INDEXES, place)
+    indexes = fetch(session, _INDEXES, place)
+    keys = [(tuple(i[0].split("\n")), bool(i[2])) for i in indexes if i[1]]
+    triggers = [text for (text,) in fetch(session, _TRIGGERS, place)]
+    is_view = kind == "VIEW"
     return FoundRelation(
         name=f"{schema}.{name}",
-        kind="view" if kind == "VIEW" else "table",
-        rows=None if rows is None or kind == "VIEW" else int(rows),
-        columns=tuple(
-            FoundColumn(c[0], _declared(c[1], c[2], c[3], c[4]), c[2], c[5] == "YES", c[6] or "")
-            for c in columns
-        ),
-        key=next((tuple(k[0].split("\n")) for k in keys if k[1]), ()),
-        indexed=tuple(dict.fromkeys(k[0].split("\n")[0] for k in keys)),
+        kind="view" if is_view else "table",
+        rows=None if rows is None or is_view else int(rows),
+        columns=tuple(_column(column, triggers) for column in columns),
+        key=keys[0][0] if keys else (),
+        indexed=tuple(dict.fromkeys(i[0].split("\n")[0] for i in indexes)),
         # What is said of a view is "VIEW".
-        comment="" if kind == "VIEW" else str(comment or ""),
+        comment="" if is_view else str(comment or ""),
+        place=(schema, name),
+        is_primary=bool(keys) and keys[0][1],
+        unique=tuple(key for key, _ in keys[1:]),
+        references=tuple(
+            ForeignKey(tuple(own.split("\n")), (there, table), tuple(other.split("\n")))
+            for own, there, table, other in fetch(session, _REFERENCES, place)
+        ),
+        size_bytes=None if size is None or is_view else int(size),
+    )
+
+
+def _column(row: tuple[Any, ...], triggers: Sequence[str]) -> FoundColumn:
+    name, kind, whole, precision, scale, nullable, comment, extra, default = row
+    extra = extra.lower()
+    assigned = re.compile(rf"(?i)\bnew\.`?{re.escape(name)}`?\s*:?=")
+    filled: Filled = ""
+    if "auto_increment" in extra:
+        filled = "sequence"
+    elif "on update" in extra or any(map(assigned.search, triggers)):
+        filled = "update"
+    elif "current_timestamp" in str(default).lower():
+        filled = "insert"
+    return FoundColumn(
+        name,
+        _declared(kind, whole, precision, scale),
+        whole,
+        nullable == "YES",
+        comment or "",
+        filled,
     )
 
 
@@ -163,7 +196,8 @@ def _declared(name: str, whole: str, precision: int | None, scale: int | None) -
 
 
 _RELATIONS = """
-    select t.table_schema, t.table_name, t.table_type, t.table_rows, t.table_comment
+    select t.table_schema, t.table_name, t.table_type, t.table_rows, t.data_length,
+        t.table_comment
     from information_schema.tables as t
     where t.table_type in ('BASE TABLE', 'VIEW', 'SYSTEM VERSIONED')
         and t.table_schema not in ('mysql', 'information_schema', 'performance_schema', 'sys')
@@ -172,7 +206,7 @@ _RELATIONS = """
 """
 _COLUMNS = """
     select c.column_name, c.data_type, c.column_type, c.numeric_precision, c.numeric_scale,
-        c.is_nullable, c.column_comment
+        c.is_nullable, c.column_comment, c.extra, c.column_default
     from information_schema.columns as c
     where c.table_schema = %(schema)s and c.table_name = %(name)s
         and find_in_set('select', replace(c.privileges, ' ', ''))
@@ -182,7 +216,7 @@ _COLUMNS = """
 # has a line break.
 _INDEXES = """
     select group_concat(s.column_name order by s.seq_in_index separator '\\n'),
-        max(s.non_unique) = 0 and sum(s.nullable = 'YES') = 0
+        max(s.non_unique) = 0 and sum(s.nullable = 'YES') = 0, s.index_name = 'PRIMARY'
     from information_schema.statistics as s
     where s.table_schema = %(schema)s and s.table_name = %(name)s
     group by s.index_name
@@ -199,4 +233,21 @@ RELATION_NAMES = """
     from information_schema.tables as t
     where t.table_schema = database()
     order by 1
+"""
+_REFERENCES = """
+    select
+        group_concat(k.column_name order by k.ordinal_position separator '\\n'),
+        k.referenced_table_schema, k.referenced_table_name,
+        group_concat(k.referenced_column_name order by k.ordinal_position separator '\\n')
+    from information_schema.key_column_usage as k
+    where k.table_schema = %(schema)s and k.table_name = %(name)s
+        and k.referenced_table_name is not null
+    group by k.constraint_name, k.referenced_table_schema, k.referenced_table_name
+    order by k.constraint_name
+"""
+# Whoever lacks the privilege TRIGGER sees none.
+_TRIGGERS = """
+    select t.action_statement from information_schema.triggers as t
+    where t.event_object_schema = %(schema)s and t.event_object_table = %(name)s
+        and t.event_manipulation = 'UPDATE' and t.action_timing = 'BEFORE'
 """

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from headrace.config.columns import ColumnConfig
 from headrace.config.model import did_you_mean
@@ -27,6 +28,12 @@ _FITTING: Mapping[str, tuple[str, ...]] = {
 _SUGGESTED = {NUMERIC: "decimal(38,10)", TINYINT: "int", BIGINT_UNSIGNED: "decimal(20,0)"}
 
 
+# What fills a column where a statement gives it no value: a sequence (identity, serial,
+# auto_increment); the time of the insert (a default); or the time of each update, too (a trigger,
+# `on update`).
+Filled = Literal["", "sequence", "insert", "update"]
+
+
 @dataclass(frozen=True)
 class FoundColumn:
     """A column of a relation.
@@ -37,6 +44,7 @@ class FoundColumn:
         database_type: Its type as the database says it, of tables and views.
         is_nullable: Whether it may be NULL, as far as it is declared.
         comment: Its comment.
+        filled: See Filled.
     """
 
     name: str
@@ -44,6 +52,22 @@ class FoundColumn:
     database_type: str = ""
     is_nullable: bool = True
     comment: str = ""
+    filled: Filled = ""
+
+
+@dataclass(frozen=True)
+class ForeignKey:
+    """Columns of a relation that refer to those of another one.
+
+    Attributes:
+        columns: Names of columns.
+        relation: The other relation, as FoundRelation.place.
+        keys: Its columns, in the order of `columns`.
+    """
+
+    columns: tuple[str, ...]
+    relation: tuple[str, str]
+    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -52,11 +76,20 @@ class FoundRelation:
 
     Attributes:
         name: `schema.table`, quoted where it must be.
+        kind: `table` or `view`.
         rows: As the planner estimates; None: not known.
         columns: In their order.
         key: Columns of the primary key, or of a unique index without NULLs; empty: there is none.
         indexed: Columns that begin an index.
         comment: Its comment.
+        place: Schema and name, without quotes.
+        is_primary: Whether `key` is the primary key.
+        unique: Other keys: columns of unique indexes without NULLs.
+        references: Foreign keys.
+        size_bytes: Bytes of its rows; None: not known.
+        is_appended: Whether rows were inserted and none was changed or deleted since the server
+            counts; None: not known.
+        has_pages: Whether the server can sample its pages.
     """
 
     name: str
@@ -66,6 +99,13 @@ class FoundRelation:
     key: tuple[str, ...]
     indexed: tuple[str, ...]
     comment: str = ""
+    place: tuple[str, str] = ("", "")
+    is_primary: bool = False
+    unique: tuple[tuple[str, ...], ...] = ()
+    references: tuple[ForeignKey, ...] = ()
+    size_bytes: int | None = None
+    is_appended: bool | None = None
+    has_pages: bool = False
 
 
 def source_names(entity: TableEntity, found: Mapping[str, str], label: str) -> dict[str, str]:

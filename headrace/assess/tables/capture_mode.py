@@ -1,0 +1,209 @@
+"""How a table is captured: mode, cursor and partition, by catalog, sample and names of columns."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from headrace.assess.name_words import (
+    is_identifier,
+    is_insert,
+    is_rate,
+    is_state,
+    is_time,
+    is_update,
+)
+from headrace.assess.profile import Sample
+from headrace.assess.sample_source import Catalog
+from headrace.config.columns import TIMES
+
+if TYPE_CHECKING:
+    from headrace.assess.proposal import Proposal
+
+# A table of so few rows is read whole at each run, which also finds deleted rows.
+_FEW_ROWS = 100_000
+_OVERLAP, _OVERLAP_IDS = "1h", 1000
+_NUMBERS = ("int", "bigint", "double", "decimal")
+_ENOUGH_ROWS = 50
+
+
+@dataclass(frozen=True)
+class CaptureMode:
+    """How a table is captured.
+
+    Attributes:
+        mode: `full`, `watermark` or `increasing_id`.
+        evidence: Why, one sentence each.
+        cursor: Of the modes that have one.
+        overlap: Where the default will not do.
+        partition_by: Column that says a row's day.
+        partition_evidence: Why.
+        doubts: What somebody has to decide.
+    """
+
+    mode: str
+    evidence: tuple[str, ...]
+    cursor: str | None = None
+    overlap: str | int | None = None
+    partition_by: str | None = None
+    partition_evidence: str = ""
+    doubts: tuple[str, ...] = ()
+
+    def as_extract(self) -> dict[str, str | int]:
+        """What `extract` has of it, but for `partition_by`."""
+        found = {"mode": self.mode, "cursor": self.cursor, "overlap": self.overlap}
+        return {name: value for name, value in found.items() if value}
+
+
+@dataclass(frozen=True)
+class _Cursor:
+    """A time that changes set, and what speaks for it."""
+
+    column: str
+    evidence: tuple[str, ...]
+    doubt: str = ""
+
+
+def capture_mode(proposal: "Proposal", sample: Sample) -> CaptureMode:
+    """How a table is captured, by its key and columns."""
+    catalog = proposal.found.catalog or Catalog()
+    rows = _rows_of(proposal, catalog)
+    event_time = _event_time(proposal, catalog)
+    cursor = _update_time(proposal, sample, catalog)
+    has_key = bool(proposal.key) and not any(name.startswith("_") for name in proposal.key)
+    found = None
+    if cursor and has_key and (event_time or rows > _FEW_ROWS):
+        found = _by_watermark(cursor, event_time, catalog)
+    elif event_time and has_key and _is_numbered(proposal, catalog):
+        found = _by_id(proposal.key[0], catalog)
+    if found is None:
+        found = _in_full(rows, event_time)
+    if event_time:
+        why = "it is in each row" if not is_insert(event_time) else "a row's first time"
+        found = replace(found, partition_by=event_time, partition_evidence=f"{why}, and stays")
+    return _with_overlap(found, catalog, proposal)
+
+
+def _rows_of(proposal: "Proposal", catalog: Catalog) -> int:
+    return max(catalog.rows or 0, proposal.profile.rows)
+
+
+def _by_watermark(cursor: _Cursor, event_time: str | None, catalog: Catalog) -> CaptureMode:
+    evidence = [f"{cursor.column} says when a row changed: {'; '.join(cursor.evidence)}"]
+    if cursor.column not in catalog.indexed:
+        evidence.append("no index begins with it, so each capture reads the whole table")
+    if not event_time:
+        evidence.append("each change is a row of the day of its change; deletes are not seen")
+    doubts = (cursor.doubt,) if cursor.doubt else ()
+    return CaptureMode("watermark", tuple(evidence), cursor.column, doubts=doubts)
+
+
+def _by_id(column: str, catalog: Catalog) -> CaptureMode:
+    evidence = [f"a sequence numbers {column}, and no column says when a row changed"]
+    doubts = []
+    if catalog.is_appended:
+        evidence.append("the server has counted inserts, and neither updates nor deletes")
+    else:
+        doubts.append("rows that change or are deleted are not seen: if there are any, mode: full")
+    return CaptureMode("increasing_id", tuple(evidence), column, doubts=tuple(doubts))
+
+
+def _in_full(rows: int, event_time: str | None) -> CaptureMode:
+    if event_time:
+        why = "no column says when a row changed: a run reads all rows of its days again"
+        return CaptureMode("full", (why,))
+    if rows <= _FEW_ROWS:
+        why = f"{rows:,} rows: the table is read whole at each run, which also finds deleted rows"
+        return CaptureMode("full", (why,))
+    why = "no column says when a row changed, and none says a row's day"
+    doubt = f"about {rows:,} rows are read at each run: is there a time that changes set?"
+    return CaptureMode("full", (why,), doubts=(doubt,))
+
+
+def _with_overlap(found: CaptureMode, catalog: Catalog, proposal: "Proposal") -> CaptureMode:
+    """The mode with what local times, and transactions that the user does not see, need."""
+    doubts = [*found.doubts]
+    if found.cursor and proposal.columns[found.cursor]["type"] == "timestamp":
+        doubts.append(f"{found.cursor} has no zone: declare timezone if its times are not UTC")
+    if not (found.cursor and catalog.blind_spot):
+        return replace(found, doubts=tuple(doubts))
+    is_time = found.mode == "watermark"
+    what = "longer than" if is_time else "more ids than are given out during"
+    doubts.append(
+        f"overlap must be {what} any transaction that writes the table, since the user does not "
+        f"see those of others; or {catalog.blind_spot}, and drop overlap"
+    )
+    return replace(found, overlap=_OVERLAP if is_time else _OVERLAP_IDS, doubts=tuple(doubts))
+
+
+def _event_time(proposal: "Proposal", catalog: Catalog) -> str | None:
+    """The time of what a row tells; None of a table of things, such as customers."""
+    if catalog.is_referenced and not catalog.references:
+        return None
+    profiles = proposal.profile.columns
+    measures = [
+        name
+        for name, column in proposal.columns.items()
+        if column["type"].partition("(")[0] in _NUMBERS
+        and not is_identifier(name)
+        and not is_rate(name)
+    ]
+    times = [
+        name
+        for name, column in proposal.columns.items()
+        if _is_time_there(proposal, name)
+        and profiles[name].given == profiles[name].rows > 0
+        and not is_update(name)
+        and not column.get("optional")
+    ]
+    events = [name for name in times if not is_state(name)]
+    if not events and catalog.references:
+        events = [name for name in times if is_insert(name)]
+    if not events or not (measures or catalog.references):
+        return None
+    return max(events, key=lambda n: (proposal.columns[n]["type"] != "date", is_time(n)))
+
+
+def _update_time(proposal: "Proposal", sample: Sample, catalog: Catalog) -> _Cursor | None:
+    """The time that each change sets, if something speaks for it that it does."""
+    found = []
+    for name in proposal.columns:
+        if _is_time_there(proposal, name) and is_update(name):
+            cursor = _maintained(name, proposal, sample, catalog)
+            found += [cursor] if cursor else []
+    return min(found, key=lambda cursor: bool(cursor.doubt)) if found else None
+
+
+def _maintained(
+    name: str, proposal: "Proposal", sample: Sample, catalog: Catalog
+) -> _Cursor | None:
+    if catalog.filled.get(name) == "update":
+        return _Cursor(name, ("the database sets it at each update",))
+    evidence = []
+    profile = proposal.profile.columns[name]
+    inserts = [n for n in proposal.columns if is_insert(n) and _is_time_there(proposal, n)]
+    if inserts:
+        share = sample.share_later(name, inserts[0])
+        if share:
+            evidence.append(f"later than {inserts[0]} in {share:.0%} of the rows")
+        elif profile.rows >= _ENOUGH_ROWS:
+            return None  # Nothing ever sets it after the insert.
+    if name in catalog.indexed:
+        evidence.append("an index begins with it")
+    if catalog.filled.get(name) == "insert":
+        evidence.append("an insert sets it by default")
+    if not evidence or not profile.given:
+        return None
+    doubt = f"nothing in the database sets {name} at an update: each program that writes must"
+    return _Cursor(name, tuple(evidence), doubt)
+
+
+def _is_numbered(proposal: "Proposal", catalog: Catalog) -> bool:
+    """Whether the key is an integer that a sequence fills, of a table that may be only added to."""
+    if len(proposal.key) != 1 or catalog.is_appended is False:
+        return False
+    column = proposal.columns[proposal.key[0]]
+    return catalog.filled.get(proposal.key[0]) == "sequence" and column["type"] in ("int", "bigint")
+
+
+def _is_time_there(proposal: "Proposal", name: str) -> bool:
+    """Whether a column is a time in the database, too: rows can be selected by it."""
+    return any(f.name == name and f.type in TIMES for f in proposal.found.fields)
