@@ -1,7 +1,5 @@
 """The landing zone as a Dagster resource."""
 
-from pathlib import Path
-
 import dagster as dg
 
 from headrace.sources.files.landing import Landing, LocalLanding
@@ -18,4 +16,4 @@ class LandingResource(dg.ConfigurableResource[None]):
 
     def landing(self) -> Landing:
         """The landing zone; nothing is read before the first listing."""
-        return LocalLanding(Path(self.uri.removeprefix("file://")).expanduser().absolute())
+        return LocalLanding.of_uri(self.uri)

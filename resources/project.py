@@ -26,7 +26,10 @@ def project_at(home: str, folder: str, environment: str) -> Project:
 
 
 def landing_resource(project: Project) -> LandingResource:
-    """The landing zone of `project`: a folder, or a prefix of a bucket."""
+    """The landing zone of `project`: a folder, or a prefix of a bucket.
+
+    The same as `headrace.project.connections.landing_of`, with the keys left in the environment.
+    """
     storage = project.settings.landing
     uri = project.expand(storage.uri)
     if not uri.startswith("s3://"):

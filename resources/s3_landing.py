@@ -35,8 +35,7 @@ class S3LandingResource(LandingResource):
 
     def landing(self) -> Landing:
         """The landing zone; connects when it is first listed."""
-        bucket, _, prefix = self.uri.removeprefix("s3://").partition("/")
-        return S3Landing(self.s3.get_client(), bucket, prefix.rstrip("/"))
+        return S3Landing.of_uri(self.s3.get_client(), self.uri)
 
 
 def _variable(secret: Secret | None) -> str | None:

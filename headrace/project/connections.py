@@ -5,7 +5,6 @@ with a password: they call these functions instead.
 """
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from headrace.config.loader import Project, resolve_secret
@@ -64,8 +63,8 @@ def s3_settings(configured: S3Settings) -> S3Access:
     return S3Access(
         endpoint=configured.endpoint,
         region=configured.region,
-        access_key_id=_value(configured.access_key),
-        secret_access_key=_value(configured.secret_key),
+        access_key_id=_resolved(configured.access_key),
+        secret_access_key=_resolved(configured.secret_key),
     )
 
 
@@ -74,7 +73,7 @@ def engine_settings(project: Project, declared: SessionSettings) -> SessionSetti
     lake = project.settings.lake
     if declared.remote or not lake.uri.startswith("s3://"):
         return declared
-    return replace(declared, s3=_environment(s3_settings(lake.s3)))
+    return replace(declared, s3=_sail_environment(s3_settings(lake.s3)))
 
 
 def lake_of(project: Project) -> "LakeCatalog":
@@ -91,11 +90,15 @@ def ledger_of(project: Project) -> Ledger:
 
 
 def landing_of(project: Project) -> Landing:
-    """The project's landing zone."""
+    """The project's landing zone.
+
+    In a run of Dagster it is a resource (`resources.project.landing_resource`), so that definitions
+    can replace it.
+    """
     storage = project.settings.landing
     uri = project.expand(storage.uri)
     if not uri.startswith("s3://"):
-        return LocalLanding(Path(uri.removeprefix("file://")).expanduser().absolute())
+        return LocalLanding.of_uri(uri)
     # boto3 takes a second to import, and is needed for S3 only.
     import boto3  # type: ignore[import-untyped]  # noqa: PLC0415
 
@@ -109,15 +112,14 @@ def landing_of(project: Project) -> Landing:
         aws_access_key_id=s3.access_key_id,
         aws_secret_access_key=s3.secret_access_key,
     )
-    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    return S3Landing(client, bucket, prefix.rstrip("/"))
+    return S3Landing.of_uri(client, uri)
 
 
-def _value(secret: Secret | None) -> str | None:
+def _resolved(secret: Secret | None) -> str | None:
     return resolve_secret(secret) if secret else None
 
 
-def _environment(s3: S3Access) -> dict[str, str]:
+def _sail_environment(s3: S3Access) -> dict[str, str]:
     """The variables that Sail reads; without keys, it uses the machine's credentials."""
     found = {"AWS_REGION": s3.region}
     if s3.access_key_id and s3.secret_access_key:

@@ -41,6 +41,7 @@ class CapturedVersion:
     modified_at: datetime | None = None
 
 
+# By partition, every version that raw holds.
 Captured = Mapping[date, Sequence[CapturedVersion]]
 
 
@@ -94,8 +95,8 @@ class ReadUnit:
         objects: In the order of their deliveries.
         split_by: Column that determines the partition of a row; None: all rows belong to the only
             partition of the unit.
-        overlap: Which of its rows raw may hold already, where the source repeats some. Raw drops a
-            row if the latest row of its key that it holds in the partition is equal.
+        overlap: The rows that raw may hold already; None if the source repeats none. Raw drops such
+            a row if it equals the latest row of its key in the partition.
         is_log: Whether its rows are changes: equal rows are equal changes, and no second delivery.
     """
 
@@ -116,7 +117,7 @@ class CapturePlan:
         failed: Partitions that cannot be captured now, with the reason.
         held: Partitions that wait for a delivery, with what they wait for.
         overdue: Partitions (of `units` or `unchanged`) whose delivery did not arrive in time.
-        notices: Warnings that fail no partition: text to the objects that it is about.
+        notices: Warnings that fail no partition: by text, the objects that it is about.
         remarks: Lines that go to the run's log only.
         memo: What the connector needs in `state_after`; raw passes it back unread.
     """
@@ -223,13 +224,17 @@ class Connector(Protocol):
         ...
 
     def pending_partitions(self, state: CaptureState, run: CaptureRun) -> Mapping[date, str]:
-        """The partitions that have rows which no capture has read, as far as the source tells.
+        """The partitions with rows that no capture has read, by the source's metadata.
 
-        Each with a text that changes when more rows come. Empty before the first capture, for a
-        source whose deliveries are watched otherwise (files), and for one that does not tell. A
-        partition that is named needlessly costs a capture that finds nothing.
+        A partition without new rows may be among them: its capture then finds nothing. Empty before
+        the first capture, for files (the sensor of the landing zone watches these), and for a
+        source whose metadata do not show new rows.
 
-        Raises: as `plan` does.
+        Returns:
+            By partition, a text that changes when more rows come.
+
+        Raises:
+            SourceUnavailableError, SourceRejectedError: As `plan` does.
         """
         ...
 

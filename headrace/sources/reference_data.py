@@ -1,4 +1,4 @@
-"""Reference data that is read whole and says no day: its states belong to days of captures."""
+"""Partitions of reference data: a table or list that is read whole and whose rows have no day."""
 
 from datetime import date, timedelta
 
@@ -7,10 +7,10 @@ from headrace.sources.base import CapturedVersion, CaptureRun, CaptureState, cur
 
 
 def day_of_state(grain: Grain, state: CaptureState, run: CaptureRun) -> date:
-    """The partition to which the present state of the source belongs.
+    """The partition to which the state that is read now belongs.
 
-    The first state belongs to the first partition: what is known of products now is the best that
-    is known of them then. A later one belongs to the day of its capture.
+    The first state belongs to the first partition, because nothing better is known of earlier days.
+    A later state belongs to the day of its capture.
     """
     if grain == Grain.NONE:
         return WHOLE
@@ -18,7 +18,7 @@ def day_of_state(grain: Grain, state: CaptureState, run: CaptureRun) -> date:
     if before is None:
         return run.partitions.start
     captured = run.captured_at.date()
-    # Days that were declared to end do not come; those that have not come yet do.
+    # No day follows a declared end. Without one, a partition of the captured day will exist.
     last = run.partitions.end - timedelta(days=1) if run.partitions.end else captured
     return max(before, min(captured, last))
 

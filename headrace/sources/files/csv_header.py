@@ -1,4 +1,4 @@
-"""Which of the declared columns a file has, by its header."""
+"""The header of a file: which declared columns the file has, and where."""
 
 import csv
 import io
@@ -157,11 +157,38 @@ def find_columns(header: Header, entity: FileEntity, path: str) -> tuple[int, ..
     return tuple(names.index(name) for name in wanted)
 
 
-def _without_its_footer(path: str) -> SourceRejectedError:
-    return SourceRejectedError(
-        f"{path} ends without the footer that format.footer declares: it was cut off",
-        fix="deliver the file again, whole, or correct format.footer",
-    )
+def entity_of_file(
+    entity: FileEntity, names: Sequence[str], day: date | None, path: str
+) -> FileEntity:
+    """The entity as one file has it: each column by its name there, without absent ones.
+
+    A column that the file must not lack stays, so that `find_columns` reports it.
+
+    Args:
+        entity: As declared.
+        names: The fields of the file's header, normalized by `plain`.
+        day: Day of all rows of the file; None if rows have days of their own.
+        path: The file's name, for errors.
+
+    Raises:
+        SourceRejectedError: The file has a column by several of its names, or by none of them.
+    """
+    if not any(column.may_be_absent or len(column.source_names) > 1 for column in entity.columns):
+        return entity
+    found = [_named(column, {*names}, day, path) for column in entity.columns]
+    return entity.model_copy(update={"columns": tuple(filter(None, found))})
+
+
+def with_absent_columns(read: pa.RecordBatch, entity: FileEntity) -> pa.RecordBatch:
+    """The rows with all declared columns in their order; one that the file lacked is NULL."""
+    declared = [column.name for column in entity.columns]
+    known = dict(zip(read.schema.names, read.columns, strict=True))
+    if all(name in known for name in declared):
+        return read
+    nothing = pa.nulls(len(read), pa.string())
+    others = [name for name in known if name not in declared]
+    columns = {name: known.get(name, nothing) for name in (*declared, *others)}
+    return pa.RecordBatch.from_pydict(columns)
 
 
 def plain(name: str) -> str:
@@ -257,6 +284,13 @@ def _last_lines(text: bytes, count: int) -> tuple[int, int]:
     return start, found
 
 
+def _without_its_footer(path: str) -> SourceRejectedError:
+    return SourceRejectedError(
+        f"{path} ends without the footer that format.footer declares: it was cut off",
+        fix="deliver the file again, whole, or correct format.footer",
+    )
+
+
 def _columns(names: Sequence[str]) -> str:
     if len(names) == 1:
         return f"column '{shown(names[0])}' is" if names[0] else "a column without a name is"
@@ -295,40 +329,6 @@ def _letters(name: str) -> str:
     """Letters and digits only, to find a name with a slightly different spelling."""
     folded = unicodedata.normalize("NFKD", name).casefold()
     return "".join(letter for letter in folded if letter.isalnum())
-
-
-def entity_of_file(
-    entity: FileEntity, names: Sequence[str], day: date | None, path: str
-) -> FileEntity:
-    """The entity as one file has it: each column by its name there, without absent ones.
-
-    A column that the file must not lack stays, so that `find_columns` reports it.
-
-    Args:
-        entity: As declared.
-        names: The fields of the file's header, normalized by `plain`.
-        day: Day of all rows of the file; None if rows have days of their own.
-        path: The file's name, for errors.
-
-    Raises:
-        SourceRejectedError: The file has a column by several of its names, or by none of them.
-    """
-    if not any(column.may_be_absent or len(column.source_names) > 1 for column in entity.columns):
-        return entity
-    found = [_named(column, {*names}, day, path) for column in entity.columns]
-    return entity.model_copy(update={"columns": tuple(filter(None, found))})
-
-
-def with_absent_columns(read: pa.RecordBatch, entity: FileEntity) -> pa.RecordBatch:
-    """The rows with all declared columns in their order; one that the file lacked is NULL."""
-    declared = [column.name for column in entity.columns]
-    known = dict(zip(read.schema.names, read.columns, strict=True))
-    if all(name in known for name in declared):
-        return read
-    nothing = pa.nulls(len(read), pa.string())
-    others = [name for name in known if name not in declared]
-    columns = {name: known.get(name, nothing) for name in (*declared, *others)}
-    return pa.RecordBatch.from_pydict(columns)
 
 
 def _named(

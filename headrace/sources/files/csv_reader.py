@@ -39,7 +39,9 @@ from headrace.sources.files.decoding import (
     UndecodableTextError,
     as_utf8,
     decompressed,
+    other_encoding_error,
     read_chunks,
+    undecodable_error,
     without_hidden_utf8,
 )
 from headrace.sources.files.landing import ByteStream
@@ -69,10 +71,10 @@ def read_csv(
 
     Texts are those of the file, an empty one included; NULL stands only for a column that the file
     lacks, as it may. A record with too few or too many fields, or with a NUL character, has its
-    text in `_corrupt_record`, the reason in `_corrupt_reason`, and NULL in its columns; so has each
-    line that a misplaced quote damages. `_source_position` counts records from 1, the header;
-    blank lines and comments do not count, and a record with line breaks in quotes counts once. A
-    record whose fields are all empty, as spreadsheets write them, is skipped.
+    text in `_corrupt_record`, the reason in `_corrupt_reason`, and NULL in its columns. So has each
+    line that a misplaced quote damages. `_source_position` counts records; the header is 1. Blank
+    lines and comments do not count, and a record with line breaks in quotes counts once. A record
+    whose fields are all empty, as spreadsheets write them, is skipped.
 
     Args:
         stream: The file's bytes; gzip and Zstandard are recognised by them.
@@ -104,16 +106,14 @@ def read_csv(
             whole = without_nuls(read, form.delimiter) if watch.found else read
             yield with_absent_columns(whole, entity)
     except UndecodableTextError as error:
-        raise _undecodable(error, path, form, header.names) from None
+        column = _column_at(error, form, header.names)
+        raise undecodable_error(error, path, form.encoding, column) from None
     except pa.ArrowInvalid:  # Its message quotes the record.
         raise SourceRejectedError(
             f"{path}: Arrow cannot parse it", fix="see that it is delimited text"
         ) from None
     except UnicodeError:  # Some encodings report no position.
-        raise SourceRejectedError(
-            f"{path} is not text in {form.encoding}",
-            fix=f"deliver the file in {form.encoding}, or declare the format.encoding it is in",
-        ) from None
+        raise other_encoding_error(path, form.encoding) from None
 
 
 _TECHNICAL = [(CORRUPT_RECORD, pa.string()), (CORRUPT_REASON, pa.string()), (POSITION, pa.int64())]
@@ -340,18 +340,6 @@ def _in_order(rows: pa.RecordBatch, corrupt: pa.RecordBatch | None) -> pa.Record
     if corrupt is None:
         return rows
     return pa.concat_batches([rows, corrupt]).sort_by(POSITION)
-
-
-def _undecodable(
-    error: UndecodableTextError, path: str, form: CsvFormat, names: Sequence[str]
-) -> SourceRejectedError:
-    where = f"line {error.line}, character {error.character}"
-    if column := _column_at(error, form, names):
-        where += f" (column '{column}')"
-    fix = f"deliver the file in {form.encoding}"
-    if error.suggestion:
-        fix += f", or declare format.encoding: {error.suggestion} if that is what it is"
-    return SourceRejectedError(f"{path}: {where}: not text in {form.encoding}", fix=fix)
 
 
 def _column_at(error: UndecodableTextError, form: CsvFormat, names: Sequence[str]) -> str | None:

@@ -57,6 +57,26 @@ class UndecodableTextError(Exception):
         self.suggestion = suggestion
 
 
+def undecodable_error(
+    error: UndecodableTextError, path: str, encoding: str, column: str | None = None
+) -> SourceRejectedError:
+    """A byte of a file is not text in its encoding; names the column if it is known."""
+    fix = f"deliver the file in {encoding}"
+    if error.suggestion:
+        fix += f", or declare format.encoding: {error.suggestion} if that is what it is"
+    where = f"line {error.line}, character {error.character}"
+    where += f" (column '{column}')" if column else ""
+    return SourceRejectedError(f"{path}: {where}: not text in {encoding}", fix=fix)
+
+
+def other_encoding_error(path: str, encoding: str) -> SourceRejectedError:
+    """A file is not text in its encoding, and the codec reports no position."""
+    return SourceRejectedError(
+        f"{path} is not text in {encoding}",
+        fix=f"deliver the file in {encoding}, or declare the format.encoding it is in",
+    )
+
+
 def read_chunks(stream: ByteStream, size: int = CHUNK_BYTES) -> Iterator[bytes]:
     """The bytes of a stream, up to `size` at a time."""
     while chunk := stream.read(size):
@@ -73,7 +93,7 @@ def decompressed(
     """
     first, whole = peek(chunks, len(_ZSTD_MAGIC))
     inflated = None
-    packed = _Counted(whole)
+    packed = _CountedChunks(whole)
     if first.startswith(_GZIP_MAGIC):
         inflated = _inflated(packed, path)
     elif first == _ZSTD_MAGIC:
@@ -224,8 +244,8 @@ def _inflated(chunks: Iterator[bytes], path: str) -> Iterator[bytes]:
 
 
 def _zstd_inflated(chunks: Iterator[bytes], path: str) -> Iterator[bytes]:
-    # Arrow's stream, since it says when the data ends too early, refuses windows above 128 MiB, and
-    # returns no more than is read. It returns nothing once for a frame that is empty.
+    # Arrow's stream reports data that ends too early, refuses windows above 128 MiB, and
+    # decompresses no more than is read. For an empty frame, one read returns nothing.
     source = pa.PythonFile(io.BufferedReader(_ChunkStream(chunks), CHUNK_BYTES), mode="r")
     try:
         with pa.CompressedInputStream(source, "zstd") as frames:
@@ -243,7 +263,7 @@ def _zstd_inflated(chunks: Iterator[bytes], path: str) -> Iterator[bytes]:
         ) from None
 
 
-class _Counted:
+class _CountedChunks:
     """Chunks, and how many bytes of them were read."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:

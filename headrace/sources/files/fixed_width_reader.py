@@ -10,23 +10,24 @@ import pyarrow.compute as pc
 
 from headrace.config.file_formats import FixedWidthFormat
 from headrace.config.file_source import FileEntity
-from headrace.errors import SourceRejectedError
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, without_nuls
 from headrace.sources.files.decoding import (
     CHUNK_BYTES,
     UndecodableTextError,
     as_utf8,
     decompressed,
+    other_encoding_error,
     read_chunks,
+    undecodable_error,
     without_hidden_utf8,
 )
 from headrace.sources.files.json_array import too_long_error
-from headrace.sources.files.json_reader import undecodable_error, whole_lines
+from headrace.sources.files.json_reader import whole_lines
 from headrace.sources.files.landing import ByteStream
 from headrace.sources.files.signatures import check_signature
 from headrace.sources.lineage import POSITION
 
-TOO_SHORT = "the line ends within a column"
+TOO_SHORT = "the line ends before the last column does"
 TOO_LONG = "the line goes on after the last column"
 _MARK = "\ufeff"
 
@@ -42,8 +43,8 @@ def read_fixed_width(
     """The rows of a file in its order: the declared columns as text, then technical columns.
 
     Positions count characters, not bytes. Blanks around a value are removed. A line that ends
-    within a column, other than by missing blanks at its end, or that has text after the last
-    column, is set aside; a blank line is skipped. `_source_position` is the line.
+    before the last column does (unless `may_be_short`), or that has text after it (unless
+    `extra_columns: ignore`), is set aside. A blank line is skipped. `_source_position` is the line.
 
     Args:
         stream: The file's bytes.
@@ -66,10 +67,10 @@ def read_fixed_width(
             lines = block.decode().split("\n")[:-1]
             if not line:
                 lines[0] = lines[0].removeprefix(_MARK)
-            for number, one in enumerate(lines):
-                if len(one) > form.max_line_bytes:
+            for number, text_of_line in enumerate(lines, line + 1):
+                if len(text_of_line) > form.max_line_bytes:
                     raise too_long_error(
-                        path, "line", line + number + 1, form.max_line_bytes, "max_line_bytes"
+                        path, "line", number, form.max_line_bytes, "max_line_bytes"
                     )
             read = _rows(pa.array(lines, pa.string()), line, form, entity)
             line += len(lines)
@@ -78,10 +79,7 @@ def read_fixed_width(
     except UndecodableTextError as error:
         raise undecodable_error(error, path, form.encoding) from None
     except UnicodeError:
-        raise SourceRejectedError(
-            f"{path} is not text in {form.encoding}",
-            fix=f"deliver the file in {form.encoding}, or declare the format.encoding it is in",
-        ) from None
+        raise other_encoding_error(path, form.encoding) from None
 
 
 def _rows(
@@ -99,10 +97,8 @@ def _rows(
     is_long = rest.to_numpy(zero_copy_only=False) > 0
     if entity.extract.extra_columns == "ignore":
         is_long[:] = False
-    # Editors remove blanks at the end of a line: then it ends with a value that is whole or empty.
-    is_short = np.zeros(len(lines), dtype=bool)
-    if not form.may_be_short:
-        is_short = lengths < last
+    # `may_be_short`: editors remove blanks at the end of a line, so its last values may be empty.
+    is_short = np.zeros(len(lines), dtype=bool) if form.may_be_short else lengths < last
     is_bad = pa.array(is_long | is_short)
     columns = {}
     for column, (first, end) in zip(entity.columns, spans, strict=True):

@@ -15,7 +15,8 @@ _TOKEN = re.compile(
     rb'\s*+(?:([{}\[\],:])|("[^"\\]*+(?:\\.[^"\\]*+)*+")|([^\s{}\[\],:"]+))', re.DOTALL
 )
 _BLANK = re.compile(rb"\s*")
-_NAME_LIKE = re.compile(r"[A-Za-z_@$][\w.-]{0,39}")
+# A text that looks like the name of a member, and not like data, so that an error may show it.
+MEMBER_NAME = re.compile(r"[A-Za-z_@$][\w.-]{0,39}")
 _MOST_SHOWN = 10
 _LF, _SPACE, _CONTROL = 10, 32, 1
 _COMMA = ord(",")
@@ -129,7 +130,7 @@ class _Document:
             token = self._next()
             if token == b",":
                 token = self._next()
-        names = [name for name in seen if _NAME_LIKE.fullmatch(name)][:_MOST_SHOWN]
+        names = [name for name in seen if MEMBER_NAME.fullmatch(name)][:_MOST_SHOWN]
         raise SourceRejectedError(
             f"{self._path}: {where} has no member '{shown(step)}', but "
             f"{', '.join(names) or 'none'}",
@@ -176,7 +177,7 @@ class _Document:
                 self._skip(self._next())
                 token = self._next()
                 token = self._next() if token == b"," else token
-            named = ", ".join(name for name in names if _NAME_LIKE.fullmatch(name))
+            named = ", ".join(name for name in names if MEMBER_NAME.fullmatch(name))
             what += f"; it has {named}" if named else ""
         fix = "declare format.records, the path of the array"
         if where == "the document" and token != b"[":

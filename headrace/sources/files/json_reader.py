@@ -1,7 +1,6 @@
 """Rows of JSON Lines and of JSON documents as Arrow batches of text, with bounded memory."""
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -24,9 +23,11 @@ from headrace.sources.files.decoding import (
     UndecodableTextError,
     as_utf8,
     decompressed,
+    other_encoding_error,
     read_chunks,
+    undecodable_error,
 )
-from headrace.sources.files.json_array import array_elements, too_long_error
+from headrace.sources.files.json_array import MEMBER_NAME, array_elements, too_long_error
 from headrace.sources.files.landing import ByteStream
 from headrace.sources.files.signatures import check_signature, peek
 from headrace.sources.lineage import POSITION
@@ -45,10 +46,10 @@ _NUL = b"\\u0000"
 _TECHNICAL = [(CORRUPT_RECORD, pa.string()), (CORRUPT_REASON, pa.string()), (POSITION, pa.int64())]
 _UNSET = msgspec.UNSET
 _JSON = (msgspec.DecodeError, RecursionError)
-# Members of an object that is flattened, by name: the number of a leaf, or members below.
+# Members of an object that is flattened, by name: the number of a leaf, or the members below it.
 _Tree = dict[str, Any]
+# The texts of a leaf, and which records lack it; None if every record has it.
 _Texts = tuple[pa.StringArray, npt.NDArray[np.bool_] | None]
-_NAME_LIKE = re.compile(r"[A-Za-z_@$][\w.-]{0,39}")
 
 
 def read_json(
@@ -93,10 +94,7 @@ def read_json(
     except UndecodableTextError as error:
         raise undecodable_error(error, path, form.encoding) from None
     except UnicodeError:  # Some encodings report no position.
-        raise SourceRejectedError(
-            f"{path} is not text in {form.encoding}",
-            fix=f"deliver the file in {form.encoding}, or declare the format.encoding it is in",
-        ) from None
+        raise other_encoding_error(path, form.encoding) from None
     reader.check_columns()
 
 
@@ -106,16 +104,6 @@ def _text(content: Iterator[bytes], declared: str, path: str) -> Iterator[bytes]
     if first == _MARK:
         yield next(text)[len(_MARK) :]
     yield from text
-
-
-def undecodable_error(error: UndecodableTextError, path: str, encoding: str) -> SourceRejectedError:
-    """A byte of a file is no text in its encoding."""
-    fix = f"deliver the file in {encoding}"
-    if error.suggestion:
-        fix += f", or declare format.encoding: {error.suggestion} if that is what it is"
-    return SourceRejectedError(
-        f"{path}: line {error.line}, character {error.character}: not text in {encoding}", fix=fix
-    )
 
 
 def whole_lines(chunks: Iterable[bytes], most: int) -> Iterator[bytes]:
@@ -148,6 +136,7 @@ class _Leaf:
         path: From the record.
         is_raw: Whether it is decoded as JSON text, because some value is an object or array.
         kind: The Arrow type that fitted last.
+        is_found: Whether any record has it.
     """
 
     path: tuple[str, ...]
@@ -269,7 +258,12 @@ class _Reader:
         starts: npt.NDArray[np.intp],
         stops: npt.NDArray[np.intp],
     ) -> tuple[list[Any], npt.NDArray[np.intp] | None, list[tuple[int, str]]]:
-        """The records; their lines, if some lines are none; and bad lines with their reasons."""
+        """The records of some lines.
+
+        Returns:
+            The records; the number of the line of each, or None if every line has one; and the bad
+            lines with their reasons.
+        """
         try:
             rows = self._decoder.decode_lines(block)
         except _JSON:
@@ -328,7 +322,7 @@ class _Reader:
     def _texts(
         self, rows: Sequence[Any]
     ) -> tuple[list[pa.StringArray], npt.NDArray[np.intp], list[list[Any]]]:
-        """The columns, how many members each row has, and values with members of their own."""
+        """The columns; how many members each row has; by nested column, its values."""
         found: dict[int, _Texts] = {}
         self._nested = []
         present = np.zeros(len(rows), np.intp)
@@ -407,11 +401,11 @@ class _Reader:
         present: npt.NDArray[np.intp],
         within: Sequence[Sequence[Any]],
     ) -> npt.NDArray[np.intp]:
-        """The rows that may have a member twice, which msgspec does not tell.
+        """The rows that may have a member twice, which msgspec does not report.
 
-        Every member has a colon after a quote, or after a blank. A row with as many of the former
-        as it has different members, and none of the latter, has none twice. Members of nested
-        values, which are captured as JSON, are counted there and subtracted.
+        Every member has a colon, after a quote or after a blank. A row has no member twice if no
+        colon follows a blank, and as many colons follow quotes as the row has different members.
+        Colons in nested values, which are captured as JSON, are subtracted.
         """
         colons = np.flatnonzero(octets == _COLON)
         before = octets[colons - 1]
@@ -498,4 +492,4 @@ def _raw_text(value: Any) -> str | None:
 
 def _shown_name(name: str) -> str:
     """The name of a member; one that may be data, such as an address, is not shown."""
-    return shown(name) if _NAME_LIKE.fullmatch(name) else "…"
+    return shown(name) if MEMBER_NAME.fullmatch(name) else "…"

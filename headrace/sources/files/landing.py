@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from headrace.errors import SourceRejectedError, SourceUnavailableError
 
@@ -63,7 +63,7 @@ class StoredFile:
     @property
     def delivery(self) -> str:
         """Orders deliveries totally, as text: by modification time, then path in natural order."""
-        natural = _DIGITS.sub(_counted, self.logical_path)
+        natural = _DIGITS.sub(_with_length, self.logical_path)
         return f"{self.modified_at:%Y%m%dT%H%M%S%f} {natural}"
 
 
@@ -104,8 +104,8 @@ class Landing(Protocol):
         ...
 
 
-def _counted(digits: re.Match[str]) -> str:
-    # With its length in front of each number, 9 sorts before 10 as text.
+def _with_length(digits: re.Match[str]) -> str:
+    # With the length in front of each number, 9 sorts before 10 as text.
     number = digits[0].lstrip("0")
     return f"{len(number):03d}{number}"
 
@@ -151,6 +151,11 @@ class LocalLanding:
 
     root: Path
 
+    @classmethod
+    def of_uri(cls, uri: str) -> Self:
+        """The folder that a path or a `file://` URI names."""
+        return cls(Path(uri.removeprefix("file://")).expanduser().absolute())
+
     def list_files(self, prefix: str = "") -> tuple[StoredFile, ...]:
         """See Landing."""
         if not self.root.is_dir():
@@ -190,7 +195,7 @@ class LocalLanding:
         except OSError as error:
             if not folder:
                 raise _unreadable(str(self.root), error) from error
-            yield _unlisted(f"{folder}/", f"cannot be listed: {error.strerror}")
+            yield _entry_with_problem(f"{folder}/", f"cannot be listed: {error.strerror}")
             return
         for entry in entries:
             path = f"{folder}/{entry.name}" if folder else entry.name
@@ -205,7 +210,7 @@ class LocalLanding:
             listed = _listed(self.root / path, shown) if path.startswith(prefix) else None
             yield from [listed] if listed else []
         elif shown != path:
-            yield _unlisted(f"{shown}/", _BAD_NAME)
+            yield _entry_with_problem(f"{shown}/", _BAD_NAME)
         elif f"{path}/".startswith(prefix) or prefix.startswith(f"{path}/"):
             yield from self._walk(path, prefix, above)
 
@@ -248,7 +253,7 @@ def _printable(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _unlisted(path: str, problem: str) -> StoredFile:
+def _entry_with_problem(path: str, problem: str) -> StoredFile:
     return StoredFile(path, 0, problem, _EPOCH, problem=problem)
 
 
@@ -256,14 +261,15 @@ def _listed(file: Path, shown: str) -> StoredFile | None:
     try:
         found = file.stat()
     except FileNotFoundError:
-        # A broken link is an entry; a file that was removed during the listing is not.
-        return _unlisted(shown, "is a link to a missing file") if file.is_symlink() else None
+        if not file.is_symlink():
+            return None  # Removed during the listing.
+        return _entry_with_problem(shown, "is a link to a missing file")
     except OSError as error:
-        return _unlisted(shown, f"cannot be read: {error.strerror}")
+        return _entry_with_problem(shown, f"cannot be read: {error.strerror}")
     if not stat.S_ISREG(found.st_mode):
-        return _unlisted(shown, "is no file but a pipe, a socket or a device")
+        return _entry_with_problem(shown, "is no file but a pipe, a socket or a device")
     if os.fsencode(file) != str(file).encode("utf-8", "replace"):
-        return _unlisted(shown, _BAD_NAME)
+        return _entry_with_problem(shown, _BAD_NAME)
     # Programs set mtime (rsync -t, mv, cp -p) but cannot set ctime, which differs after a
     # replacement of equal size and mtime.
     version = f"{found.st_mtime_ns}-{found.st_size}-{found.st_ctime_ns}"

@@ -33,7 +33,7 @@ def plan_files(
     run: CaptureRun,
     settle_seconds: float = 0.0,
 ) -> CapturePlan:
-    """Choose the files to read for `days`. Pure.
+    """Choose the files to read for `days`. A pure function: it reads no file.
 
     Args:
         entity: The entity whose files they are.
@@ -160,18 +160,18 @@ def listing_id(file: StoredFile, entity: FileEntity, partitions: PartitionSettin
         partitions: The days that exist: rows without a readable day go to the first.
     """
     columns = [_column_id(column) for column in entity.columns]
-    how = [*entity.extract.format.reading_id]
+    options = [*entity.extract.format.reading_id]
     by = entity.extract.partition_by
     if by is not None:
         column = entity.column(by)
-        how += [by, column.type, *column.formats]
-        how += [str(option) for option in (column.pivot, entity.timezone) if option is not None]
-        how.append(partitions.start.isoformat())
+        options += [by, column.type, *column.formats]
+        options += [str(one) for one in (column.pivot, entity.timezone) if one is not None]
+        options.append(partitions.start.isoformat())
         if entity.grain != Grain.DAY:
             # A capture of a longer partition left out rows of days that did not exist yet.
-            how += [entity.grain, str(partitions.end)]
+            options += [entity.grain, str(partitions.end)]
     written = file.modified_at.isoformat()
-    return short_id(file.version, written, str(file.size_bytes), *how, *columns)
+    return short_id(file.version, written, str(file.size_bytes), *options, *columns)
 
 
 def _column_id(column: ColumnConfig) -> str:
@@ -228,7 +228,7 @@ def _units(
         return tuple(ReadUnit((day,), objects(files)) for day, files in new.items())
     if not new:
         return ()
-    # Each file is read for every day, also for days that have it: their rows prove unchanged.
+    # Each file is read for every day. On a day whose rows it has not changed, raw stores nothing.
     all_files = {file for files in new.values() for file in files}
     return (ReadUnit(tuple(new), objects(_by_arrival(all_files)), entity.extract.partition_by),)
 

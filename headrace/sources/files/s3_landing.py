@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
@@ -37,6 +37,12 @@ class S3Landing:
     client: Any
     bucket: str
     prefix: str = ""
+
+    @classmethod
+    def of_uri(cls, client: Any, uri: str) -> Self:
+        """The objects below `s3://bucket/prefix`."""
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        return cls(client, bucket, prefix.rstrip("/"))
 
     def list_files(self, prefix: str = "") -> tuple[StoredFile, ...]:
         """See Landing."""
