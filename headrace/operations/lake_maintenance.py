@@ -101,7 +101,7 @@ def maintain_lake(
 
 
 def needed_snapshots(lake: LakeCatalog, ledger: Ledger) -> dict[str, set[int]]:
-    """By table, the snapshots that are watermarks of others, and the last one the ledger names."""
+    """By table, the snapshots that are watermarks of others, and the last that the ledger names."""
     needed: dict[str, set[int]] = defaultdict(set)
     for namespace, name in lake.tables():
         table = lake.table(namespace, name)
@@ -115,10 +115,14 @@ def needed_snapshots(lake: LakeCatalog, ledger: Ledger) -> dict[str, set[int]]:
 
 
 def _last_recorded(ledger: Ledger, table: LakeTable, asset: str) -> set[int]:
-    """The newest snapshot that the ledger names: reconciliation after a crash starts from it."""
-    ids = table.snapshot_ids()
-    recorded = ledger.recorded_snapshots(asset, ids)
-    return {*[snapshot for snapshot in ids if snapshot in recorded][:1]}
+    """The newest snapshot that the ledger names, if there is one.
+
+    Reconciliation after a crash starts from it.
+    """
+    newest_first = table.snapshot_ids()
+    recorded = ledger.recorded_snapshots(asset, newest_first)
+    newest = next((snapshot for snapshot in newest_first if snapshot in recorded), None)
+    return set() if newest is None else {newest}
 
 
 def _running_since(project: Project, now: datetime) -> list[datetime]:

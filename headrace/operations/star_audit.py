@@ -1,6 +1,6 @@
 """Audit of the star: compares the published tables with a rebuild from all processed rows."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -27,58 +27,11 @@ from headrace.pipeline.dimensions import all_inputs, dimension_sources, now_of
 from headrace.pipeline.full_snapshots import NAMESPACE as QUARANTINED_KEYS
 from headrace.pipeline.inferred_members import inferring_facts
 from headrace.pipeline.watermarks import changes_since_read, scan_if_published
-from headrace.project.lineage import CURATED, PROCESSED, table_of
+from headrace.project.lineage import CURATED, PROCESSED, WAREHOUSE, table_of
 from headrace.schema import PARTITION_COLUMN, TableSchema
 from headrace.star.facts import build_fact, fact_schema, lake_fact_schema, present_rows
 from headrace.star.periodic_snapshots import state_changes, states
 from headrace.star.scd2.dimensions import build_dimension, dimension_schema
-
-
-@contextmanager
-def temp_tables(spark: SparkSession) -> Iterator["TempTables"]:
-    """Temporary tables for the duration of the block."""
-    temp = TempTables(spark, [])
-    try:
-        yield temp
-    finally:
-        temp.delete()
-
-
-@dataclass(frozen=True)
-class TempTables:
-    """Frames written to staging folders of the lake and deleted at the end."""
-
-    spark: SparkSession
-    stagings: list[tuple[LakeTable, str]]
-
-    def materialize(self, table: LakeTable, rows: DataFrame) -> DataFrame:
-        """Compute a frame once, and return a frame that reads the result."""
-        token = self._token(table)
-        write_table(rows, uri=table.staging_uri(token))
-        paths = [file.path for file in table.staged_files(token)]
-        return self.spark.read.schema(rows.schema).parquet(*paths) if paths else rows
-
-    def from_arrow(self, table: LakeTable, rows: pa.RecordBatchReader) -> DataFrame:
-        """Write Arrow batches, and return a frame that reads them."""
-        token = self._token(table)
-        folder = table.staging_uri(token)
-        schema = spark_schema(stage_batches(rows, table.storage, folder, partition_column=None))
-        paths = [file.path for file in table.staged_files(token)]
-        if not paths:
-            return self.spark.createDataFrame([], schema)
-        return self.spark.read.schema(schema).parquet(*paths)
-
-    def delete(self) -> None:
-        """Delete every file that was written."""
-        for table, token in self.stagings:
-            found = table.storage.list_files(table.staging_uri(token))
-            table.storage.delete(file.uri for file in found)
-
-    def _token(self, table: LakeTable) -> str:
-        token = table.new_token()
-        self.stagings.append((table, token))
-        return token
-
 
 _EXAMPLES = 5
 
@@ -144,42 +97,42 @@ class StarAudit:
                 found += self._fact(fact, versions, temp)
         return found
 
-    def _rebuilt(self, config: DimensionConfig, temp: TempTables) -> DataFrame:
+    def _rebuilt(self, config: DimensionConfig, temp: "TempTables") -> DataFrame:
         """The rebuilt dimension, materialized because each batch of facts joins it."""
         entity = self.project.dimension_entity(config)
         keys = None
         if config.infers_deletes:
-            keys = self.lake_table(QUARANTINED_KEYS, config.entity.replace(".", "_"))
+            keys = self.lake_table(QUARANTINED_KEYS, table_of(config.entity))
         references = inferring_facts(self.project, config, self._processed)
         # The rebuild uses the published state's current time.
-        now = now_of(self.lake_table("curated", config.name).snapshot_properties())
+        now = now_of(self.lake_table(CURATED, config.name).snapshot_properties())
         sources = dimension_sources(self.project, config, self._processed)
         inputs = all_inputs(self.spark, (config, entity), sources, references, keys, now)
         built = build_dimension(inputs, config, entity)
         whole = built.latest.unionByName(built.history)
         names = dimension_schema(config, entity).names
-        return temp.materialize(self.lake_table("curated", config.name), whole.select(*names))
+        return temp.materialize(self.lake_table(CURATED, config.name), whole.select(*names))
 
     def _dimension(
-        self, config: DimensionConfig, versions: dict[str, DataFrame], temp: TempTables
+        self, config: DimensionConfig, versions: dict[str, DataFrame], temp: "TempTables"
     ) -> Iterator[TableAudit]:
         """Both tables of a dimension; its rebuild is added to `versions`."""
-        table = self.lake_table("curated", config.name)
+        table = self.lake_table(CURATED, config.name)
         published = scan_if_published(table)
         if published is None:
-            yield from _unpublished(f"curated.{config.name}", f"warehouse.{config.name}")
+            yield from _unpublished(f"{CURATED}.{config.name}", f"{WAREHOUSE}.{config.name}")
             return
         versions[config.name] = expected = self._rebuilt(config, temp)
         schema = dimension_schema(config, self.project.dimension_entity(config))
         key = (*config.natural_key, "valid_from")
         yield _compared(
-            f"curated.{config.name}",
+            f"{CURATED}.{config.name}",
             [(expected, published.frame(self.spark))],
             schema,
             key,
             published.total_rows,
         )
-        lake, name = published.frame(self.spark), f"warehouse.{config.name}"
+        lake, name = published.frame(self.spark), f"{WAREHOUSE}.{config.name}"
         try:
             loaded = temp.from_arrow(table, self.warehouse_rows(config.name, None))
         except UnpublishedTableError:
@@ -188,16 +141,16 @@ class StarAudit:
             yield _compared(name, [(lake, loaded)], schema, key, published.total_rows)
 
     def _fact(
-        self, config: FactConfig, versions: Mapping[str, DataFrame], temp: TempTables
+        self, config: FactConfig, versions: Mapping[str, DataFrame], temp: "TempTables"
     ) -> Iterator[TableAudit]:
         project = self.project
         entity = project.entities()[config.entity][1]
         dimensions = {j.dimension: project.star.dimension(j.dimension) for j in config.dimensions}
         joined = {name: (dimensions[name], versions[name]) for name in dimensions & versions.keys()}
-        table = self.lake_table("curated", config.name)
+        table = self.lake_table(CURATED, config.name)
         published = scan_if_published(table)
         if published is None:
-            yield from _unpublished(table.name, f"warehouse.{config.name}")
+            yield from _unpublished(table.name, f"{WAREHOUSE}.{config.name}")
             return
         days, behind = self._comparable(config, published)
         if len(joined) < len(dimensions):
@@ -222,7 +175,7 @@ class StarAudit:
         in_lake = lake_fact_schema(config, entity, dimensions)
         yield _compared(table.name, rebuilt(), in_lake, config.grain, rows, behind)
         in_warehouse = fact_schema(config, entity, dimensions)
-        key, name = in_warehouse.names, f"warehouse.{config.name}"
+        key, name = in_warehouse.names, f"{WAREHOUSE}.{config.name}"
         try:
             yield _compared(name, loaded(), in_warehouse, key, rows, behind)
         except UnpublishedTableError:
@@ -241,7 +194,7 @@ class StarAudit:
         config: FactConfig,
         table: LakeTable,
         batches: Sequence[Sequence[date]],
-        temp: TempTables,
+        temp: "TempTables",
     ) -> Iterator[DataFrame]:
         """The source rows of each batch; of a periodic snapshot, the states at its days' ends."""
         entity = self.project.entities()[config.entity][1]
@@ -278,16 +231,62 @@ class StarAudit:
 
         Empty days are known from the ledger only.
         """
-        known = self.ledger.states(f"curated/{config.name}")
+        known = self.ledger.states(f"{CURATED}/{config.name}")
         days = sorted({*published.days, *(d for d, s in known.items() if d and s.published_at)})
-        properties = self.lake_table("curated", config.name).snapshot_properties()
+        properties = self.lake_table(CURATED, config.name).snapshot_properties()
         changes = changes_since_read(properties, self._processed(config.entity))
         unread = [*changes.added.days, *changes.removed.days] if changes else []
         current = [day for day in days if not unread or day < min(unread)]
         return current, tuple(day for day in days if day not in current)
 
     def _processed(self, entity: str) -> LakeTable:
-        return self.lake_table("processed", entity.replace(".", "_"))
+        return self.lake_table(PROCESSED, table_of(entity))
+
+
+@contextmanager
+def temp_tables(spark: SparkSession) -> Iterator["TempTables"]:
+    """Temporary tables for the duration of the block."""
+    temp = TempTables(spark, [])
+    try:
+        yield temp
+    finally:
+        temp.delete()
+
+
+@dataclass(frozen=True)
+class TempTables:
+    """Frames written to staging folders of the lake and deleted at the end."""
+
+    spark: SparkSession
+    stagings: list[tuple[LakeTable, str]]
+
+    def materialize(self, table: LakeTable, rows: DataFrame) -> DataFrame:
+        """Compute a frame once, and return a frame that reads the result."""
+        token = self._token(table)
+        write_table(rows, uri=table.staging_uri(token))
+        paths = [file.path for file in table.staged_files(token)]
+        return self.spark.read.schema(rows.schema).parquet(*paths) if paths else rows
+
+    def from_arrow(self, table: LakeTable, rows: pa.RecordBatchReader) -> DataFrame:
+        """Write Arrow batches, and return a frame that reads them."""
+        token = self._token(table)
+        folder = table.staging_uri(token)
+        schema = spark_schema(stage_batches(rows, table.storage, folder, partition_column=None))
+        paths = [file.path for file in table.staged_files(token)]
+        if not paths:
+            return self.spark.createDataFrame([], schema)
+        return self.spark.read.schema(schema).parquet(*paths)
+
+    def delete(self) -> None:
+        """Delete every file that was written."""
+        for table, token in self.stagings:
+            found = table.storage.list_files(table.staging_uri(token))
+            table.storage.delete(file.uri for file in found)
+
+    def _token(self, table: LakeTable) -> str:
+        token = table.new_token()
+        self.stagings.append((table, token))
+        return token
 
 
 def _days_of(grain: Grain, partitions: Sequence[date]) -> list[date] | None:
@@ -304,7 +303,7 @@ def _unpublished(*names: str) -> Iterator[TableAudit]:
 
 def _compared(
     name: str,
-    pairs: "Sequence[tuple[DataFrame, DataFrame]] | Iterator[tuple[DataFrame, DataFrame]]",
+    pairs: Iterable[tuple[DataFrame, DataFrame]],
     schema: TableSchema,
     key: Sequence[str],
     rows: int,

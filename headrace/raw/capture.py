@@ -85,7 +85,7 @@ class CapturedWindow:
     state: Mapping[str, str] = field(default_factory=dict)
 
     def warnings(self) -> list[str]:
-        """Lines about what deserves a look though no partition fails for it."""
+        """One line for each thing that a person should look at although no partition fails."""
         rows, unplaced = sum(self.outside.values()), sum(self.unplaced.values())
         named: dict[str, Iterable[str]] = {
             f"{rows} rows are of days outside the partitions and are left out": self.outside,
@@ -174,7 +174,7 @@ def capture(
 
 
 def _known(plan: CapturePlan, captured: Captured) -> UnitOutcome:
-    """The partitions that need no reading."""
+    """The partitions of a plan from which nothing is read: unchanged and failed ones."""
     current = {day: current_versions(captured.get(day, ())) for day in plan.unchanged}
     rows = {day: sum(v.rows for v in versions.values()) for day, versions in current.items()}
     return UnitOutcome(dict.fromkeys(current, ()), rows, plan.failed)

@@ -22,7 +22,7 @@ NO_DAY = "no readable day"
 
 _CONSTANTS = ("_source_object", "_delivery_order", "_object_version", "_source", "_batch_id")
 _NOT_HASHED = (CORRUPT_REASON, POSITION, OPERATION)
-# As plain text they would need more memory than the rows. In Parquet they are plain text.
+# Plain text in Parquet. As plain text in memory they would need more than all other columns.
 _CONSTANT_TYPE = pa.dictionary(pa.int8(), pa.string())
 
 
@@ -60,14 +60,14 @@ def content_hash(read: pa.RecordBatch, ignored: Collection[str] = ()) -> pa.Int6
     return row_hash([read.column(n) for n in read.schema.names if n not in left_out])
 
 
-def of_day(
+def rows_of_day(
     read: pa.RecordBatch, day: date, stamp: ObjectStamp, schema: pa.Schema
 ) -> pa.RecordBatch:
     """Rows of raw, from rows of a connector that all belong to `day`."""
     return _with_lineage(read, pa.repeat(pa.scalar(day, pa.date32()), len(read)), stamp, schema)
 
 
-def marker(day: date, stamp: ObjectStamp, schema: pa.Schema) -> pa.RecordBatch:
+def marker_row(day: date, stamp: ObjectStamp, schema: pa.Schema) -> pa.RecordBatch:
     """A marker row, for "no rows": NULL in every column of the source, `_source_position` 0."""
     # A data file without rows would have no bounds and no partition.
     fields = [field for field in schema if not field.name.startswith("_")]
@@ -77,7 +77,7 @@ def marker(day: date, stamp: ObjectStamp, schema: pa.Schema) -> pa.RecordBatch:
         [*nothing, no_reason, no_reason, pa.array([0])],
         [*(field.name for field in fields), CORRUPT_RECORD, CORRUPT_REASON, POSITION],
     )
-    return of_day(read, day, stamp, schema)
+    return rows_of_day(read, day, stamp, schema)
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def with_days(
 def _is_late(
     days: npt.NDArray[np.datetime64], grain: Grain, partitions: PartitionSettings
 ) -> npt.NDArray[np.bool_]:
-    """Which days lie after the last partition that exists."""
+    """Which days lie after the last partition that exists or has begun."""
     if partitions.end is not None:
         return days >= np.datetime64(partitions.end)
     today = datetime.now(UTC).date()
@@ -132,12 +132,12 @@ def _is_late(
         return days >= np.datetime64(today)  # Today is no partition yet.
     if grain == Grain.NONE:
         return np.zeros(days.shape, dtype=bool)
-    # A row that is left out of an existing partition would be lost: no later capture reads an
-    # unchanged file again.
+    # Rows of all days of the current period are taken: no later capture reads an unchanged file
+    # again, so a row that is left out of a partition that exists would be lost.
     return days >= np.datetime64(grain.end_of(grain.start_of(today)))
 
 
-def by_day(
+def rows_by_day(
     dated: DatedRows,
     wanted: Collection[date],
     stamp: ObjectStamp,

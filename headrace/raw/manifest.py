@@ -141,9 +141,7 @@ def captured_versions(files: Iterable[_HasPath]) -> tuple[CapturedVersion, ...]:
 
 
 def current_files(files: Sequence[File]) -> tuple[File, ...]:
-    """Those of raw's files of one day whose rows count: of each object the latest version.
-
-    A version without rows is left out.
+    """The files of one day whose rows count: the latest version of each object, if it has rows.
 
     Raises:
         StagedFileRejectedError: A file was not written by capture.
@@ -158,7 +156,8 @@ def current_files(files: Sequence[File]) -> tuple[File, ...]:
 def captured_content(files: Iterable[_HasPath]) -> str:
     """Identifies the rows of one day that count, however often and whenever they were captured.
 
-    The order of modification times is part of it: it decides which of several rows of a key counts.
+    It depends on the order of modification times, which decides which of several rows of a key
+    counts.
 
     Args:
         files: Raw's files of the day, from `current_files` or all of them.

@@ -36,7 +36,12 @@ _PARQUET = ds.ParquetFileFormat()
 class LatestRows:
     """Hashes of the latest rows of keys in one partition, sorted by the key's hash.
 
-    A key has several latest rows where one capture brought several: its source repeats keys.
+    A key has several latest rows if one delivery had several rows of it.
+
+    Attributes:
+        keys: Hash of each row's key.
+        rows: Hash of each row.
+        most_of_a_key: The most latest rows of a key.
     """
 
     keys: _HASHES
@@ -89,7 +94,7 @@ def read_latest_rows(
 def without_repeated(
     rows: pa.RecordBatch, latest: LatestRows, entity: EntityConfig
 ) -> pa.RecordBatch:
-    """Rows of raw but those that are among the latest ones."""
+    """The rows, without those that equal a latest row of their key."""
     is_held = latest.holds(_key_hashes(rows, entity), _hashes(rows))
     return rows.filter(pa.array(~is_held)) if is_held.any() else rows
 
@@ -107,13 +112,14 @@ def _latest(batches: Iterable[pa.RecordBatch], entity: EntityConfig) -> LatestRo
     if not keys:
         nothing = np.array([], dtype=np.int64)
         return LatestRows(nothing, nothing)
-    # Orders were numbered as they were met; rank them by their texts.
+    # The deliveries were numbered in the order in which they were read. Rank them by their texts.
     rank = np.empty(len(ranks), dtype=np.int64)
     rank[[ranks[text] for text in sorted(ranks)]] = np.arange(len(ranks))
     return _of_last_order(np.concatenate(keys), np.concatenate(rows), rank[np.concatenate(orders)])
 
 
 def _of_last_order(keys: _HASHES, rows: _HASHES, order: _HASHES) -> LatestRows:
+    """The rows of each key's last delivery."""
     by_key = np.lexsort((order, keys))
     keys, rows, order = keys[by_key], rows[by_key], order[by_key]
     starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
@@ -125,12 +131,12 @@ def _of_last_order(keys: _HASHES, rows: _HASHES, order: _HASHES) -> LatestRows:
 
 
 def _key_columns(entity: EntityConfig) -> list[str]:
-    # A corrupt record has no key: its text stands for it.
+    # A corrupt record has no key: its text identifies it.
     return [*entity.key, CORRUPT_RECORD]
 
 
 def _key_hashes(rows: pa.RecordBatch, entity: EntityConfig) -> _HASHES:
-    hashed = row_hash([_plain(rows.column(name)) for name in _key_columns(entity)])
+    hashed = row_hash([_without_dictionary(rows.column(name)) for name in _key_columns(entity)])
     return np.asarray(hashed.to_numpy())
 
 
@@ -143,7 +149,7 @@ def _hashes(rows: pa.RecordBatch) -> _HASHES:
     return np.where(is_delete.to_numpy(zero_copy_only=False), hashes ^ _OF_A_DELETE, hashes)
 
 
-def _plain(values: pa.Array) -> pa.Array:
+def _without_dictionary(values: pa.Array) -> pa.Array:
     return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 

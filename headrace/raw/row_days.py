@@ -18,22 +18,22 @@ _NO_DAY = np.datetime64("NaT", "D")
 _NOON = 12
 
 
-def row_days(texts: pa.Array, column: ColumnConfig, timezone: str | None = None) -> Days:
-    """The day of each value; of a text by the first of the column's formats that matches, or NaT.
+def row_days(values: pa.Array, column: ColumnConfig, timezone: str | None = None) -> Days:
+    """The day of each value; NaT for a text that no format matches.
 
-    Without formats, ISO 8601. The time of day matters only for a `timestamptz` with an offset: its
-    day is that of its instant in `timezone`, or in UTC without one. A text whose value the engine
-    cannot parse may have a day here: its row is then quarantined in its own partition.
+    A text is read by the first of the column's formats that matches it; without formats, by ISO
+    8601. The time of day matters only for a `timestamptz` with an offset: its day is that of its
+    instant in `timezone`, or in UTC without one. A text may have a day here although the engine
+    cannot parse its value: its row is then quarantined in the partition of that day.
     """
-    if not pa.types.is_string(texts.type):
-        return _days_of_times(texts, timezone)
-    trimmed = pc.utf8_trim_whitespace(texts)
+    if not pa.types.is_string(values.type):
+        return _days_of_times(values, timezone)
+    texts = pc.utf8_trim_whitespace(values)
     days = np.full(len(texts), _NO_DAY)
     for regex in day_regexes(column.formats):
-        missing = np.isnat(days)
-        if missing.any():
-            read = _read(trimmed, regex, column, timezone)
-            days[missing] = read[missing]
+        has_none = np.isnat(days)
+        if has_none.any():
+            days[has_none] = _days_of_texts(texts, regex, column, timezone)[has_none]
     return days
 
 
@@ -46,7 +46,9 @@ def _days_of_times(values: pa.Array, timezone: str | None) -> Days:
     return np.asarray(days.astype("datetime64[D]"))
 
 
-def _read(texts: pa.StringArray, regex: str, column: ColumnConfig, timezone: str | None) -> Days:
+def _days_of_texts(
+    texts: pa.StringArray, regex: str, column: ColumnConfig, timezone: str | None
+) -> Days:
     found = pc.extract_regex(texts, f"^{regex}$")
     names = [field.name for field in found.type]
     groups = dict(zip(names, found.flatten(), strict=True))

@@ -17,8 +17,14 @@ from headrace.errors import (
     StorageRejectedError,
     StorageUnavailableError,
 )
-from headrace.raw import lineage_columns as rows
-from headrace.raw.lineage_columns import ObjectStamp
+from headrace.raw.lineage_columns import (
+    ObjectStamp,
+    marker_row,
+    rows_by_day,
+    rows_of_day,
+    stored_schema,
+    with_days,
+)
 from headrace.raw.manifest import file_name, footer_of
 from headrace.raw.repeated_rows import LatestRows, read_latest_rows, without_repeated
 from headrace.raw.writer import DataFolder, ObjectWriter, PartitionWriter
@@ -136,7 +142,7 @@ def partitions_of_rows(
     """
     found: set[date] = set()
     for batch in connector.read(source_object, columns=[str(entity.extract.partition_by)]):
-        days = rows.with_days(batch, entity, partitions).days
+        days = with_days(batch, entity, partitions).days
         found.update(np.unique(days[~np.isnat(days)]).astype(object))
     return frozenset(found)
 
@@ -161,7 +167,7 @@ class _UnitStaging:
     def __init__(self, capture: UnitCapture, unit: ReadUnit) -> None:
         self.unit = unit
         self._capture = capture
-        self._schema = rows.stored_schema(capture.schema)
+        self._schema = stored_schema(capture.schema)
         self._current = {
             day: current_versions(capture.captured.get(day, ())) for day in unit.partitions
         }
@@ -219,13 +225,13 @@ class _UnitStaging:
         only = next(iter(wanted)) if self.unit.split_by is None else None
         for batch in self._capture.connector.read(source_object, only):
             if only is not None:
-                writer.add(only, rows.of_day(batch, only, stamp, self._schema))
+                writer.add(only, rows_of_day(batch, only, stamp, self._schema))
                 continue
-            dated = rows.with_days(batch, entity, exist)
+            dated = with_days(batch, entity, exist)
             if dated.without_day and entity.grain.start_of(exist.start) not in wanted:
                 _add(self._unplaced, name, dated.without_day)
             _add(self._outside, name, dated.outside)
-            for day, part in rows.by_day(dated, wanted, stamp, self._schema):
+            for day, part in rows_by_day(dated, wanted, stamp, self._schema):
                 writer.add(day, self._new_of(day, part))
         writer.finish()
 
@@ -264,13 +270,14 @@ class _UnitStaging:
             return
         if not version.rows and not (before and before.rows):
             return  # The object never had rows in the partition.
-        # With an overlap an equal object is what a row returned to, not a second delivery.
+        # With an overlap, an object with equal rows is no second delivery: values may return to
+        # what they were.
         is_once = self.unit.overlap is None and not self.unit.is_log
         if is_once and version.rows and any(v.content_id == version.content_id for v in with_rows):
             self._duplicates.append(DuplicateObject(day, stamp.source_object.name))
         if written is None or not version.rows:
             written = PartitionWriter(self._schema)
-            written.write([rows.marker(day, stamp, self._schema)])
+            written.write([marker_row(day, stamp, self._schema)])
         name = f"_pd={day}/{file_name(version)}"
         footer = footer_of(version, stamp.constants())
         self._staged[day].append(written.store(self._capture.folder, name, footer))
@@ -298,6 +305,6 @@ def _is_unchanged(version: CapturedVersion, before: CapturedVersion, *, alone: b
         return False
     if not version.rows or version.modified_at == before.modified_at:
         return True
-    # Objects are read in the order of their times: one that is alone so far still precedes those
-    # that are read after it, even if its own time is later than before.
+    # Objects are read in the order of their times. An object that is the first of its partition
+    # with rows still precedes those that follow, even if its time is later than it was.
     return alone and (before.modified_at or _LONG_AGO) < (version.modified_at or _LONG_AGO)

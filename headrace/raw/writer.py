@@ -26,15 +26,15 @@ _IN_MEMORY_BYTES = 2**20
 _SHRINKS_BY = 8
 # Rows of all days that are buffered before they become row groups: 32 MiB are about 250,000 rows.
 _WAITING_BYTES = 32 * 2**20
-# Texts get dictionaries from this many rows on. A day of 4,000 takes a fifth less CPU without, in
-# the same space; 64,000 rows take a tenth more space without. Sail reads both at the same speed.
+# Texts get dictionaries from this many rows on. Without them, a day of 4,000 rows takes a fifth
+# less CPU and the same space; 64,000 rows take a tenth more space. Sail reads both at one speed.
 _ROWS_FOR_DICTIONARIES = 16_384
 # With fewer rows, starting zstd takes 0.3 ms of a file's 0.7 ms, and saves no space.
 _ROWS_FOR_ZSTD = 512
 # Every value differs, so a dictionary only costs.
 _DISTINCT = {"_source_position", "_row_hash"}
-# Readers find a day's file by these bounds. No query filters raw by its texts, whose bounds took a
-# fifth of the time to write it.
+# Readers find a day's file by the bounds of these columns. No query filters raw by its texts, whose
+# bounds would take a fifth of the time to write a file.
 _BOUNDED = (PARTITION_COLUMN,)
 
 
@@ -162,8 +162,8 @@ class PartitionWriter:
                     folder.filesystem.delete_file(path)
                 raise
         nulls = {column: self._nulls[column] for column in self._schema.names}
-        footer = encoding.writer.writer.metadata
-        return StagedFile(f"{folder.uri}/{name}", self.rows, size, nulls, footer)
+        written = encoding.writer.writer.metadata
+        return StagedFile(f"{folder.uri}/{name}", self.rows, size, nulls, written)
 
     def discard(self) -> None:
         """Discard the rows."""
