@@ -244,9 +244,9 @@ class ColumnConfig(StrictModel):
         if any(sign.isdigit() for sign in self.currency) or self.currency.strip() in {*"+-.,"}:
             yield f"currency: '{self.currency}' cannot be told from the number beside it"
         if self.round == "down" and self.kind == "decimal":
-            yield "round: a decimal is rounded half_up"
+            yield "round: a decimal is rounded half_up: write `round: half_up`"
         if self.round == "half_up" and self.kind in TIMES:
-            yield "round: a time is cut down to microseconds: write down"
+            yield "round: a time is truncated to microseconds: write `round: down`"
 
     def _absence_problems(self) -> Iterator[str]:
         if self.since is not None and self.until is not None and self.until <= self.since:

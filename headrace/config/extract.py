@@ -1,4 +1,4 @@
-"""What the platform asks of an entity's `extract`, whatever its connector."""
+"""The base of all models of `extract`: what the platform reads from it, whatever the connector."""
 
 from datetime import date, datetime
 from typing import Literal
@@ -9,7 +9,7 @@ from headrace.config.model import ColumnName, StrictModel
 
 
 class Extract(StrictModel):
-    """How an entity is read. Each connector has its own models, which derive from this one."""
+    """How an entity is read. The models of each connector derive from this one."""
 
     mode: str = Field(description="How it is read.")
     partition_by: ColumnName | None = Field(
@@ -18,12 +18,15 @@ class Extract(StrictModel):
 
     @property
     def time_columns(self) -> dict[str, str]:
-        """Columns that say a time, by the key that names them."""
+        """Columns that must be dates or timestamps, by the key that names them."""
         return {"extract.partition_by": self.partition_by} if self.partition_by else {}
 
     @property
     def day_of_object(self) -> Literal["name", "rows", "time"]:
-        """What says the day: the name of an object, its rows, or when it was written or read."""
+        """What determines the day of a row.
+
+        The name of its object, the row itself, or the time at which the object was written or read.
+        """
         return "rows" if self.partition_by is not None else "time"
 
     @property
@@ -33,7 +36,7 @@ class Extract(StrictModel):
 
     @property
     def tells_new_rows(self) -> bool:
-        """Whether its connector says which partitions have new rows (`pending_partitions`)."""
+        """Whether its connector finds partitions with new rows (`Connector.pending_partitions`)."""
         return False
 
     @property
@@ -58,21 +61,21 @@ class Extract(StrictModel):
 
     @property
     def date_fields(self) -> tuple[str, ...]:
-        """The strftime patterns by which the name of an object says the day."""
+        """The strftime patterns in the name of an object, which give the day together."""
         return ()
 
     @property
     def named_period(self) -> Literal["day", "month", "year"] | None:
-        """The shortest period that the name of an object tells; None: not even a year."""
+        """The shortest period that the name of an object determines; None: not even a year."""
         return None
 
     @property
     def day_remedy(self) -> str:
-        """What to declare where nothing says the day of a row."""
+        """What to declare if nothing determines the day of a row."""
         return "give the extract partition_by"
 
     def no_day_of(self, event_time: str) -> str:
-        """What is wrong where an entity has an event time and nothing says the day of a row."""
+        """The error of an entity with an event time if nothing determines the day of a row."""
         return (
             f"extract: give it `partition_by: {event_time}`, since a row's day is that of its "
             "event_time"
@@ -80,7 +83,7 @@ class Extract(StrictModel):
 
     @property
     def expects_any(self) -> bool:
-        """Whether there must be an object at all."""
+        """Whether it is an error that the source has no object."""
         return False
 
     def expects_file(self, day: date) -> bool:  # noqa: ARG002
@@ -88,9 +91,9 @@ class Extract(StrictModel):
         return False
 
     def waits_until(self, day: date) -> datetime | None:  # noqa: ARG002
-        """Until when a delivery of `day` is waited for, UTC; None: for good."""
+        """Until when a delivery of `day` is waited for, UTC; None: without a limit."""
         return None
 
     def deadlines(self) -> str | None:
-        """The times at which a delivery is due, UTC, as cron; None where there is no limit."""
+        """The times at which a delivery is due, UTC, as cron; None: there are none."""
         return None

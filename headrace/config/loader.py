@@ -189,11 +189,11 @@ def located(path: Path, what: str) -> str:
         path: The file.
         what: The path in it, `: `, and the message.
     """
-    return _said([read_document(path)], what)
+    return _message_line([read_document(path)], what)
 
 
 class _Problems:
-    """Collects ConfigErrors, so that a user sees all of them at once."""
+    """Collects ConfigErrors, so that all of them are reported at once."""
 
     def __init__(self) -> None:
         self.errors: list[ConfigError] = []
@@ -280,13 +280,13 @@ def _validated(values: dict[str, Any], model: type[Model], documents: Sequence[D
         lines = [
             _line(documents, fault.place, show_place(values, fault.place), fault.what)
             if fault.place
-            else _said(documents, fault.what)
+            else _message_line(documents, fault.what)
             for fault in faults_in(error, values, model)
         ]
         raise ConfigError("\n".join(lines), fix=_REFERENCE) from None
 
 
-def _said(documents: Sequence[Document], what: str) -> str:
+def _message_line(documents: Sequence[Document], what: str) -> str:
     """The line for a message that begins with a path, or with the name of a list's entry."""
     found = _PLACED.fullmatch(what)
     values = documents[0].values

@@ -85,7 +85,7 @@ class StrictModel(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _truth_values_are_no_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+    def _booleans_are_no_numbers(cls, value: Any, info: ValidationInfo) -> Any:
         """Pydantic would read `true` as 1 and 1 as `true`; YAML reads `yes` and `on` as `true`."""
         types = set(_types_in(cls.model_fields[info.field_name or ""].annotation))
         given = {type(each) for each in (value if isinstance(value, list) else [value])}
@@ -106,9 +106,10 @@ class Secret(StrictModel):
 
 
 def tag_of(key: str) -> Callable[[Any], Any]:
-    """Reads the key by which a member of a union is chosen.
+    """A discriminator: reads the key by which a member of a union is chosen.
 
-    pydantic's own discriminators refuse models that validate values before their fields.
+    pydantic's own discriminators refuse models that validate values before their fields. Messages
+    place an error at the function's name, so it is that of the key.
     """
 
     def tag(value: Any) -> Any:

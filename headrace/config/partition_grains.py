@@ -50,8 +50,8 @@ def _of_fact(where: str, fact: FactConfig, entity: EntityConfig) -> Iterator[str
         )
     if fact.keep_months is not None and entity.grain not in (Grain.DAY, Grain.MONTH):
         yield (
-            f"{where.removesuffix('entity')}keep_months: {fact.entity} has partition: "
-            f"{entity.partition}, which months would be cut out of: say partition: month or day"
+            f"{where.removesuffix('entity')}keep_months: drops whole months, but {fact.entity} has "
+            f"partition: {entity.partition}: say partition: month or day"
         )
 
 
@@ -63,8 +63,8 @@ def _of_dimension(
         return
     if dim.full_snapshot and grain == Grain.NONE:
         yield (
-            f"{where}: {name} has partition: none, so no snapshot follows another one, of "
-            "which the members that are missing were deleted: say the partition of the files"
+            f"{where}: {name} has partition: none, so no earlier snapshot shows which members a "
+            "later one lacks, that is, which were deleted: say the partition of the files"
         )
     elif dim.effective_time is None and dim.attributes and named != entity.partition:
         yield (

@@ -102,7 +102,7 @@ RestAuth = Annotated[
 
 
 class RestLimits(StrictModel):
-    """How often, how long and how much is asked of an API."""
+    """Limits of the requests to an API: rate, retries, times and sizes."""
 
     rate: str | None = Field(
         None,

@@ -183,8 +183,8 @@ class RestExtract(Extract):
     )
     extra_columns: Literal["fail", "ignore"] = Field(
         "fail",
-        description="A record with another member that no column reads fails its partition, or "
-        "loses that member.",
+        description="Whether a record with any other member that no column reads fails its "
+        "partition, or the member is ignored.",
     )
 
     @property

@@ -84,7 +84,10 @@ class ConnectionSettings(StrictModel):
 
 
 def kind(value: object) -> object:
-    """Reads the key by which a connection's model is chosen; a database has it by default."""
+    """The value of `kind`, by which a connection's model is chosen; without one, `database`.
+
+    pydantic names the discriminator after this function, and messages place an error at that key.
+    """
     at = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
     return "database" if at is None else at
 

@@ -156,10 +156,10 @@ class EntityConfig(StrictModel):
     owners: tuple[Owner, ...] = Field(
         (), description=f"{OWNERS_DESCRIPTION} By default the source's."
     )
-    _looked_up: dict[str, ColumnConfig] = PrivateAttr(default_factory=dict)
     tags: dict[TagName, TagValue] = Field(
         default_factory=dict, description=f"{TAGS_DESCRIPTION} Besides the source's."
     )
+    _looked_up: dict[str, ColumnConfig] = PrivateAttr(default_factory=dict)
 
     @field_validator("timezone")
     @classmethod
@@ -172,7 +172,7 @@ class EntityConfig(StrictModel):
     @model_validator(mode="after")
     def _names_resolve(self) -> Self:
         names = [column.name for column in self.columns]
-        if again := _second(names):
+        if again := _first_repeated(names):
             raise ValueError(f"columns[{again}].name: '{names[again]}' is declared twice")
         for place, used in {"key": self.key, **_each(self.extract.time_columns)}.items():
             _require_known(place, used, names)
@@ -242,7 +242,7 @@ class EntityConfig(StrictModel):
     @model_validator(mode="after")
     def _rules_once(self) -> Self:
         rules = [rule.name for rule in self.rules]
-        if again := _second(rules):
+        if again := _first_repeated(rules):
             raise ValueError(f"rules[{again}].name: '{rules[again]}' is declared twice")
         return self
 
@@ -425,7 +425,7 @@ class SourceConfig(StrictModel):
     @model_validator(mode="after")
     def _entities_once(self) -> Self:
         names = [entity.name for entity in self.entities]
-        if again := _second(names):
+        if again := _first_repeated(names):
             raise ValueError(f"entities[{again}].name: '{names[again]}' is declared twice")
         return self
 
@@ -446,6 +446,6 @@ def _require_known(place: str, used: Sequence[str], names: Sequence[str]) -> Non
         )
 
 
-def _second(names: Sequence[str]) -> int | None:
+def _first_repeated(names: Sequence[str]) -> int | None:
     """The index of the first repeated name."""
     return next((i for i, name in enumerate(names) if name in names[:i]), None)

@@ -23,6 +23,15 @@ from headrace.config.model import (
 )
 from headrace.config.outriggers import Outrigger
 
+Scalar = str | int | bool
+DeleteAction = Literal["close", "keep", "flag"]
+Missing = Literal["inferred", "unknown", "refuse"]
+FactKind = Literal["transaction", "periodic_snapshot"]
+SnapshotOf = Literal["states", "changes", "movements"]
+
+_MOST_YEARS = 400
+_VALIDITY = ("valid_from", "valid_to", "is_current", "is_latest", "is_deleted", "is_inferred")
+
 
 class RowAccess(StrictModel):
     """Row-level security: a Postgres role that reads only some rows of the star.
@@ -39,16 +48,6 @@ class RowAccess(StrictModel):
     values: tuple[str | int, ...] = Field(
         min_length=1, description="Values of the column in rows that the role reads."
     )
-
-
-Scalar = str | int | bool
-DeleteAction = Literal["close", "keep", "flag"]
-Missing = Literal["inferred", "unknown", "refuse"]
-FactKind = Literal["transaction", "periodic_snapshot"]
-SnapshotOf = Literal["states", "changes", "movements"]
-
-_MOST_YEARS = 400
-_VALIDITY = ("valid_from", "valid_to", "is_current", "is_latest", "is_deleted", "is_inferred")
 
 
 class FullSnapshot(StrictModel):

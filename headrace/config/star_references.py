@@ -23,121 +23,13 @@ from headrace.config.star import (
 from headrace.schema import decimal_parts
 from headrace.sources.lineage import PLACE
 
-
-def kind_problems(where: str, fact: FactConfig, entity: EntityConfig) -> Iterator[str]:
-    """Each option of a fact that does not fit its kind, after its path in star.yaml.
-
-    Args:
-        where: Path of the fact.
-        fact: The fact.
-        entity: Its entity.
-    """
-    if not fact.is_snapshot:
-        yield from _transaction_problems(where, fact)
-        return
-    times = [fact.event_time, *(join.event_time for join in fact.dimensions)]
-    for time in dict.fromkeys(filter(None, times)):
-        yield f"{where}.event_time: '{time}': a periodic snapshot is joined as of each day's end"
-    if unknown := sorted({*fact.additive} - {*fact.measures}):
-        yield f"{where}.additive: {', '.join(unknown)}: not among the measures"
-    if fact.accumulates and fact.additive:
-        yield (
-            f"{where}.additive: a snapshot of {fact.snapshot_of} has levels only: "
-            f"{fact.additive[0]} adds up over days in a fact of its own"
-        )
-    if fact.snapshot_of == "changes" and {*fact.grain} != {*entity.key}:
-        yield (
-            f"{where}.grain: {', '.join(fact.grain)} is not the key of {fact.entity} "
-            f"({', '.join(entity.key)}): of several rows a day, which is the state?"
-        )
-    if fact.snapshot_of == "movements":
-        yield from _movement_problems(where, fact, entity)
-
-
-def _transaction_problems(where: str, fact: FactConfig) -> Iterator[str]:
-    if fact.event_time is None:
-        yield (
-            f"{where}.event_time: is missing: name the column that says when a row happened, here "
-            f"or as event_time of {fact.entity}"
-        )
-    for key in sorted({"snapshot_of", "additive"} & fact.model_fields_set):
-        yield f"{where}.{key}: is for facts of kind periodic_snapshot only: drop it"
-
-
-def _movement_problems(where: str, fact: FactConfig, entity: EntityConfig) -> Iterator[str]:
-    # One row a day sums up many rows: its other columns must be equal in all of them.
-    used = [*fact.columns, *fact.dates.values()]
-    used += [column for join in fact.dimensions for column in join.natural_key.values()]
-    for column in dict.fromkeys(used):
-        if column not in fact.grain:
-            yield f"{where}: '{column}' is not in the grain, so a sum of movements has no one value"
-    types = {column.name: column.type for column in entity.processed_columns}
-    for measure in fact.measures:
-        kind = types.get(measure, "int")
-        if kind not in {"int", "bigint"} and not decimal_parts(kind):
-            # Sums of doubles depend on the order of addition, so on the order of days.
-            yield f"{where}.measures: '{measure}' is a {kind}: only int, bigint, decimal add up"
-
-
+Entities = Mapping[str, EntityConfig]
 Clock = Literal["an instant", "a local time without a zone", "a day in UTC"]
-
-
-@dataclass(frozen=True)
-class _Time:
-    """A time that is compared: a column of an entity, or its day, with its clock."""
-
-    what: str
-    clock: Clock
-    has_zone: bool
-
-
-def clock_problems(
-    where: str,
-    fact: FactConfig,
-    join: FactDimension,
-    dim: DimensionConfig,
-    entities: Mapping[str, EntityConfig],
-) -> Iterator[str]:
-    """A join that would compare a local time with an instant, or days of two zones.
-
-    A day without a zone begins at midnight of the clock that it is compared with.
-    """
-    if fact.entity not in entities or dim.entity not in entities:
-        return  # reported already
-    event = None if fact.is_snapshot else join.event_time or fact.event_time
-    ours = _time(fact.entity, event, entities[fact.entity])
-    theirs = _time(dim.entity, dim.effective_time, entities[dim.entity])
-    if ours is None or theirs is None or ours.clock == theirs.clock:
-        return
-    if "a day in UTC" in {ours.clock, theirs.clock} and not (ours.has_zone or theirs.has_zone):
-        return
-    both = (((fact.entity,), ours), (dim.entities, theirs))
-    lacking = [name for names, time in both if time.clock != "an instant" for name in names]
-    yield (
-        f"{where}: {ours.what} ({ours.clock}) would be compared with {theirs.what} "
-        f"({theirs.clock}), where versions of {dim.name} begin: declare the `timezone` of "
-        f"{' and '.join(lacking)}"
-    )
-
-
-def _time(name: str, column: str | None, entity: EntityConfig) -> _Time | None:
-    kinds = {c.name: c.type for c in entity.processed_columns}
-    if column is not None and column not in kinds:
-        return None  # reported already
-    kind = "date" if column is None else kinds[column]
-    what = f"the day of {name}" if column is None else f"'{column}' of {name}"
-    clock: Clock = "an instant"
-    if entity.timezone is None and kind != "timestamptz":
-        clock = "a day in UTC" if kind == "date" else "a local time without a zone"
-    return _Time(what, clock, entity.timezone is not None)
-
 
 _TIMES = ("date", "timestamp", "timestamptz")
 # Keys of one kind compare alike on both engines. Other pairs would be cast, differently on each.
 _NUMBERS = ("int", "bigint", "double")
 _KINDS = {"int": "whole numbers", "bigint": "whole numbers"}
-
-Entities = Mapping[str, EntityConfig]
 
 
 def star_problems(star: StarConfig, entities: Entities) -> Iterator[str]:
@@ -158,6 +50,72 @@ def star_problems(star: StarConfig, entities: Entities) -> Iterator[str]:
         yield from _fact_problems(f"facts[{i}]", fact, star, entities)
     yield from _no_values(star, entities)
     yield from grain_problems(star, entities)
+
+
+def with_fact_times(star: StarConfig, entities: Entities) -> StarConfig:
+    """The star, facts that name no event time with the column by which their entity has days."""
+
+    def dated(fact: FactConfig) -> FactConfig:
+        entity = entities.get(fact.entity)
+        column = entity.day_column if entity is not None and not fact.is_snapshot else None
+        if fact.event_time is not None or column is None:
+            return fact
+        return fact.model_copy(update={"event_time": column})
+
+    return star.model_copy(update={"facts": tuple(map(dated, star.facts))})
+
+
+def with_event_times(star: StarConfig, entities: Entities) -> dict[str, EntityConfig]:
+    """The entities; one without an event time gets that of a fact built from it.
+
+    A row of another day than its file is then quarantined. Otherwise the fact would have it on the
+    other day, and loading either day would drop it or fail.
+    """
+    named: dict[str, str] = {}
+    for fact in star.facts:
+        if fact.event_time is not None:
+            named.setdefault(fact.entity, fact.event_time)
+    return {
+        name: entity.model_copy(update={"event_time": named[name]})
+        if entity.day_column is None
+        and named.get(name) in {c.name for c in entity.processed_columns}
+        else entity
+        for name, entity in entities.items()
+    }
+
+
+def with_joined_columns(star: StarConfig, entities: Entities) -> dict[str, EntityConfig]:
+    """The entities; columns by which the star joins are normalized like keys.
+
+    Otherwise a key that looks like another but differs in its bytes would be an inferred member.
+
+    Args:
+        star: The star.
+        entities: By source.entity.
+    """
+    joined = _joined_columns(star)
+    return {
+        name: entity.with_joined(joined[name]) if name in joined else entity
+        for name, entity in entities.items()
+    }
+
+
+def _joined_columns(star: StarConfig) -> dict[str, frozenset[str]]:
+    """By source.entity: columns that natural keys and foreign keys of the star are made from."""
+    found: dict[str, set[str]] = {}
+    for dim in star.dimensions:
+        shown = {**dim.natural_key, **dim.attributes, **dim.type1}
+        for entity in dim.entities:
+            names = found.setdefault(entity, set())
+            names |= {*dim.natural_key.values()}
+            for outrigger in dim.outriggers:
+                names |= {shown[name] for name in outrigger.natural_key.values() if name in shown}
+    for fact in star.facts:
+        names = found.setdefault(fact.entity, set())
+        names |= {*fact.grain}
+        for join in fact.dimensions:
+            names |= {*join.natural_key.values()}
+    return {entity: frozenset(names) for entity, names in found.items()}
 
 
 def _no_values(star: StarConfig, entities: Entities) -> Iterator[str]:
@@ -278,7 +236,7 @@ def _fact_problems(
     times = {"event_time": [fact.event_time] if fact.event_time else []}
     times |= {f"dates.{name}": [column] for name, column in fact.dates.items()}
     if fact.entity in entities:
-        yield from kind_problems(where, fact, entities[fact.entity])
+        yield from _kind_problems(where, fact, entities[fact.entity])
         yield from _other_days(where, fact, entities[fact.entity])
     yield from _taken_key(where, fact, dimensions)
     lacking = [name for name in fact.grain if name not in fact.columns]
@@ -300,11 +258,146 @@ def _fact_problems(
             )
         else:
             yield from _other_kinds(f"{place}.natural_key", join, fact, dim, entities)
-            yield from clock_problems(place, fact, join, dim, entities)
-            yield from form_problems(f"{place}.natural_key", fact, join, dim, entities)
+            yield from _clock_problems(place, fact, join, dim, entities)
+            yield from _form_problems(f"{place}.natural_key", fact, join, dim, entities)
     yield from _missing(where, fact.entity, entities, used)
     for key, columns in times.items():
         yield from _no_times(f"{where}.{key}", fact.entity, entities, columns)
+
+
+def _kind_problems(where: str, fact: FactConfig, entity: EntityConfig) -> Iterator[str]:
+    """Each option of a fact that does not fit its kind, after its path in star.yaml.
+
+    Args:
+        where: Path of the fact.
+        fact: The fact.
+        entity: Its entity.
+    """
+    if not fact.is_snapshot:
+        yield from _transaction_problems(where, fact)
+        return
+    times = [fact.event_time, *(join.event_time for join in fact.dimensions)]
+    for time in dict.fromkeys(filter(None, times)):
+        yield f"{where}.event_time: '{time}': a periodic snapshot is joined as of each day's end"
+    if unknown := sorted({*fact.additive} - {*fact.measures}):
+        yield f"{where}.additive: {', '.join(unknown)}: not among the measures"
+    if fact.accumulates and fact.additive:
+        yield (
+            f"{where}.additive: a snapshot of {fact.snapshot_of} has levels only: "
+            f"{fact.additive[0]} adds up over days in a fact of its own"
+        )
+    if fact.snapshot_of == "changes" and {*fact.grain} != {*entity.key}:
+        yield (
+            f"{where}.grain: {', '.join(fact.grain)} is not the key of {fact.entity} "
+            f"({', '.join(entity.key)}): of several rows a day, which is the state?"
+        )
+    if fact.snapshot_of == "movements":
+        yield from _movement_problems(where, fact, entity)
+
+
+def _transaction_problems(where: str, fact: FactConfig) -> Iterator[str]:
+    if fact.event_time is None:
+        yield (
+            f"{where}.event_time: is missing: name the column that says when a row happened, here "
+            f"or as event_time of {fact.entity}"
+        )
+    for key in sorted({"snapshot_of", "additive"} & fact.model_fields_set):
+        yield f"{where}.{key}: is for facts of kind periodic_snapshot only: drop it"
+
+
+def _movement_problems(where: str, fact: FactConfig, entity: EntityConfig) -> Iterator[str]:
+    # One row a day sums up many rows: its other columns must be equal in all of them.
+    used = [*fact.columns, *fact.dates.values()]
+    used += [column for join in fact.dimensions for column in join.natural_key.values()]
+    for column in dict.fromkeys(used):
+        if column not in fact.grain:
+            yield f"{where}: '{column}' is not in the grain, so a sum of movements has no one value"
+    types = {column.name: column.type for column in entity.processed_columns}
+    for measure in fact.measures:
+        kind = types.get(measure, "int")
+        if kind not in {"int", "bigint"} and not decimal_parts(kind):
+            # Sums of doubles depend on the order of addition, so on the order of days.
+            yield f"{where}.measures: '{measure}' is a {kind}: only int, bigint, decimal add up"
+
+
+@dataclass(frozen=True)
+class _Time:
+    """A time that is compared: a column of an entity, or its day, with its clock."""
+
+    what: str
+    clock: Clock
+    has_zone: bool
+
+
+def _clock_problems(
+    where: str,
+    fact: FactConfig,
+    join: FactDimension,
+    dim: DimensionConfig,
+    entities: Entities,
+) -> Iterator[str]:
+    """A join that would compare a local time with an instant, or days of two zones.
+
+    A day without a zone begins at midnight of the clock that it is compared with.
+    """
+    if fact.entity not in entities or dim.entity not in entities:
+        return  # reported already
+    event = None if fact.is_snapshot else join.event_time or fact.event_time
+    ours = _time(fact.entity, event, entities[fact.entity])
+    theirs = _time(dim.entity, dim.effective_time, entities[dim.entity])
+    if ours is None or theirs is None or ours.clock == theirs.clock:
+        return
+    if "a day in UTC" in {ours.clock, theirs.clock} and not (ours.has_zone or theirs.has_zone):
+        return
+    both = (((fact.entity,), ours), (dim.entities, theirs))
+    lacking = [name for names, time in both if time.clock != "an instant" for name in names]
+    yield (
+        f"{where}: {ours.what} ({ours.clock}) would be compared with {theirs.what} "
+        f"({theirs.clock}), where versions of {dim.name} begin: declare the `timezone` of "
+        f"{' and '.join(lacking)}"
+    )
+
+
+def _time(name: str, column: str | None, entity: EntityConfig) -> _Time | None:
+    kinds = {c.name: c.type for c in entity.processed_columns}
+    if column is not None and column not in kinds:
+        return None  # reported already
+    kind = "date" if column is None else kinds[column]
+    what = f"the day of {name}" if column is None else f"'{column}' of {name}"
+    clock: Clock = "an instant"
+    if entity.timezone is None and kind != "timestamptz":
+        clock = "a day in UTC" if kind == "date" else "a local time without a zone"
+    return _Time(what, clock, entity.timezone is not None)
+
+
+def _form_problems(
+    where: str,
+    fact: FactConfig,
+    join: FactDimension,
+    dim: DimensionConfig,
+    entities: Entities,
+) -> Iterator[str]:
+    """A join whose sides are normalized differently, so that equal texts may not match."""
+    for name, column in join.natural_key.items():
+        ours = _forms(fact.entity, column, entities)
+        theirs = _forms(dim.entity, dim.natural_key[name], entities)
+        if ours is not None and theirs is not None and {*ours} != {*theirs}:
+            yield (
+                f"{where}: '{column}' of {fact.entity} is normalized by {_shown(ours)}, but "
+                f"{name} of {dim.name} by {_shown(theirs)}: declare `normalize` alike"
+            )
+
+
+def _forms(entity: str, name: str, entities: Entities) -> tuple[Form, ...] | None:
+    columns = entities[entity].processed_columns if entity in entities else ()
+    column = next((c for c in columns if c.name == name and c.type == "string"), None)
+    if column is None:
+        return None
+    return KEY_FORMS if column.normalize is None else column.normalize
+
+
+def _shown(forms: tuple[Form, ...]) -> str:
+    return ", ".join(forms) or "nothing"
 
 
 def _taken_key(
@@ -332,38 +425,6 @@ def _other_days(where: str, fact: FactConfig, entity: EntityConfig) -> Iterator[
             f"{where}.event_time: is {fact.event_time}, but a row of {fact.entity} is of the day "
             f"of its {entity.day_column}: use that, and declare {fact.event_time} under `dates`"
         )
-
-
-def with_fact_times(star: StarConfig, entities: Entities) -> StarConfig:
-    """The star, facts that name no event time with the column by which their entity has days."""
-
-    def dated(fact: FactConfig) -> FactConfig:
-        entity = entities.get(fact.entity)
-        column = entity.day_column if entity is not None and not fact.is_snapshot else None
-        if fact.event_time is not None or column is None:
-            return fact
-        return fact.model_copy(update={"event_time": column})
-
-    return star.model_copy(update={"facts": tuple(map(dated, star.facts))})
-
-
-def with_event_times(star: StarConfig, entities: Entities) -> dict[str, EntityConfig]:
-    """The entities; one without an event time gets that of a fact built from it.
-
-    A row of another day than its file is then quarantined. Otherwise the fact would have it on the
-    other day, and loading either day would drop it or fail.
-    """
-    named: dict[str, str] = {}
-    for fact in star.facts:
-        if fact.event_time is not None:
-            named.setdefault(fact.entity, fact.event_time)
-    return {
-        name: entity.model_copy(update={"event_time": named[name]})
-        if entity.day_column is None
-        and named.get(name) in {c.name for c in entity.processed_columns}
-        else entity
-        for name, entity in entities.items()
-    }
 
 
 def _columns_of(join: FactDimension) -> dict[str, list[str]]:
@@ -468,69 +529,3 @@ def _dimension_type(dim: DimensionConfig, column: str, entities: Entities) -> st
 def _type(entity: str, column: str, entities: Entities) -> str | None:
     columns = entities[entity].processed_columns if entity in entities else ()
     return {c.name: c.type for c in columns}.get(column)
-
-
-def with_joined_columns(
-    star: StarConfig, entities: Mapping[str, EntityConfig]
-) -> dict[str, EntityConfig]:
-    """The entities; columns by which the star joins are normalized like keys.
-
-    Otherwise a key that looks like another but differs in its bytes would be an inferred member.
-
-    Args:
-        star: The star.
-        entities: By source.entity.
-    """
-    joined = joined_columns(star)
-    return {
-        name: entity.with_joined(joined[name]) if name in joined else entity
-        for name, entity in entities.items()
-    }
-
-
-def form_problems(
-    where: str,
-    fact: FactConfig,
-    join: FactDimension,
-    dim: DimensionConfig,
-    entities: Mapping[str, EntityConfig],
-) -> Iterator[str]:
-    """A join whose sides are normalized differently, so that equal texts may not match."""
-    for name, column in join.natural_key.items():
-        ours = _forms(fact.entity, column, entities)
-        theirs = _forms(dim.entity, dim.natural_key[name], entities)
-        if ours is not None and theirs is not None and {*ours} != {*theirs}:
-            yield (
-                f"{where}: '{column}' of {fact.entity} is normalized by {_shown(ours)}, but "
-                f"{name} of {dim.name} by {_shown(theirs)}: declare `normalize` alike"
-            )
-
-
-def _forms(entity: str, name: str, entities: Mapping[str, EntityConfig]) -> tuple[Form, ...] | None:
-    columns = entities[entity].processed_columns if entity in entities else ()
-    column = next((c for c in columns if c.name == name and c.type == "string"), None)
-    if column is None:
-        return None
-    return KEY_FORMS if column.normalize is None else column.normalize
-
-
-def _shown(forms: tuple[Form, ...]) -> str:
-    return ", ".join(forms) or "nothing"
-
-
-def joined_columns(star: StarConfig) -> dict[str, frozenset[str]]:
-    """By source.entity: columns that natural keys and foreign keys of the star are made from."""
-    found: dict[str, set[str]] = {}
-    for dim in star.dimensions:
-        shown = {**dim.natural_key, **dim.attributes, **dim.type1}
-        for entity in dim.entities:
-            names = found.setdefault(entity, set())
-            names |= {*dim.natural_key.values()}
-            for outrigger in dim.outriggers:
-                names |= {shown[name] for name in outrigger.natural_key.values() if name in shown}
-    for fact in star.facts:
-        names = found.setdefault(fact.entity, set())
-        names |= {*fact.grain}
-        for join in fact.dimensions:
-            names |= {*join.natural_key.values()}
-    return {entity: frozenset(names) for entity, names in found.items()}

@@ -160,7 +160,7 @@ class Fault:
 
 
 def faults_in(error: ValidationError, values: object, model: type[BaseModel]) -> list[Fault]:
-    """Every fault once: a union tells one for each of its members, a list that lost entries two."""
+    """Every fault once. pydantic reports some several times, as one of a union for each member."""
     problems: list[Any] = list(error.errors())
     places = [_place_of(values, problem) for problem in problems]
     found: dict[tuple[Place, str], None] = {}
@@ -191,12 +191,12 @@ def faults_in(error: ValidationError, values: object, model: type[BaseModel]) ->
 def _has_another_line(
     problem: Mapping[str, Any], place: Place, meant: set[Place], dates: set[Any]
 ) -> bool:
-    """Whether the line of another problem says what is wrong here."""
+    """Whether another problem at this place or near it is reported instead."""
     if problem["type"] == "missing":
-        return place in meant  # It is there, misspelt.
+        return place in meant  # The key is there, misspelt.
     if problem["type"] == "extra_forbidden":
         return bool(_SCALE.fullmatch(str(place[-1])))
-    # A date or a month's day: one line says both.
+    # A union of a date and a month's day: the message of the latter names both forms.
     return problem["loc"][:-1] in dates and not _is_month_day(problem)
 
 
@@ -208,7 +208,7 @@ def _type_wanted(problem: Mapping[str, Any]) -> str | None:
 
 
 def _of_no_type(problems: Sequence[Mapping[str, Any]]) -> str:
-    """A value that has none of the types of a union."""
+    """The message about a value that has none of the types of a union."""
     wanted = " or ".join(dict.fromkeys(filter(None, map(_type_wanted, problems))))
     value, kinds = problems[0].get("input"), [problem["type"] for problem in problems]
     return f"{_shown(value)}must be {wanted}{_near_bool(kinds, value)}"
@@ -257,7 +257,7 @@ def _value_at(values: object, place: Place) -> object:
 
 
 def _place_of(values: object, problem: Mapping[str, Any]) -> Place:
-    """Where a problem lies: one of a union's discriminator at that key."""
+    """Where a problem lies; a problem with a union's discriminator lies at that key."""
     place = place_in(values, problem["loc"])
     if not problem["type"].startswith("union_tag_"):
         return place
@@ -286,9 +286,10 @@ def _is_tag(part: str) -> bool:
 
 
 def _is_member(problem: Mapping[str, Any], values: object, place: Place) -> bool:
-    """Whether it says that a value is none of one member of a union, of which another fits better.
+    """Whether a problem is about a member of a union that the value was not meant for.
 
-    Another member's faults lie deeper, so the value has that member's shape.
+    The value is a list or a mapping, and the member is a word. The caller has found deeper faults,
+    which are about the member that is meant.
     """
     is_shaped = isinstance(_value_at(values, place), dict | list)
     return is_shaped and problem["type"] in {"literal_error", "bool_type"}
@@ -321,7 +322,7 @@ def _explain(
 
 
 def _nothing(kind: str, values: object, place: Place) -> str:
-    """A key or an entry without a value; YAML reads both as null."""
+    """The message about a key or an entry without a value; YAML reads both as null."""
     parent = _value_at(values, place[:-1])
     if kind in _MISSING:
         is_there = isinstance(parent, dict) and place[-1] in parent
@@ -359,7 +360,7 @@ def _too_long(value: str, most: int) -> str:
 
 
 def _written(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
-    """The same value in the form that is wanted; empty where that is not known."""
+    """How to write the same value correctly; empty if that is not known."""
     kind, value, loc = problem["type"], problem.get("input"), problem["loc"]
     if kind in {"tuple_type", "list_type"}:
         has_entries = bool(_models_in_list(model, loc))

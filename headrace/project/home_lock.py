@@ -55,7 +55,7 @@ def require_unused(home: Path) -> None:
     if held:
         raise ConfigError(
             f"{home} is in use: {', '.join(held)}",
-            fix="end it first; headrace stop --force cuts it off",
+            fix="end it first; headrace stop --force ends it at once",
         )
 
 

@@ -33,7 +33,7 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "a currency that is a mark": ({"type": "int", "currency": "."}, "cannot be told"),
     "groups of nothing": ({"type": "int", "group_sizes": [3, 0]}, "from 1 to 9"),
     "a decimal rounded down": ({"type": "decimal(5,2)", "round": "down"}, "rounded half_up"),
-    "a time rounded up": ({"type": "timestamp", "round": "half_up"}, "cut down to microseconds"),
+    "a time rounded up": ({"type": "timestamp", "round": "half_up"}, "truncated to microseconds"),
     "a year of two digits": ({"type": "date", "formats": ["dd/MM/yy"]}, "such as pivot: 1970"),
     "a pivot for nothing": (
         {"type": "date", "formats": ["dd/MM/yyyy"], "pivot": 1970},
