@@ -12,7 +12,8 @@ from dagster._serdes import deserialize_value
 
 from benchmarks.scratch import Database
 from headrace.errors import PermanentError
-from platform_assets.runtime import events, instance_connections
+from platform_assets.processes import instance_connections
+from platform_assets.steps import events
 
 _Value = int | float | str
 
@@ -38,7 +39,7 @@ class StoredEvents:
 
 @dataclass
 class _Recorded:
-    """A run's events, as arguments of `platform_assets.runtime.events`."""
+    """A run's events, as arguments of `platform_assets.steps.events`."""
 
     materialized: dict[dg.AssetKey, dict[str | None, events.Materialization]] = field(
         default_factory=dict

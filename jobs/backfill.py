@@ -10,8 +10,8 @@ import dagster as dg
 
 from headrace.errors import ConfigError
 from platform_assets.partitions import range_tags
-from platform_assets.runtime.executor import execute_in_this_process
-from platform_assets.runtime.instance_connections import close_connections, pool_connections
+from platform_assets.processes.instance_connections import close_connections, pool_connections
+from platform_assets.steps.executor import execute_in_this_process
 
 # Dagster's console logger prints every event, which the UI shows.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

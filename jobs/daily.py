@@ -7,8 +7,8 @@ import dagster as dg
 
 from headrace.config.loader import Project
 from headrace.config.settings import ScheduleSettings
+from jobs.mixed_grains import MixedGrainsJob
 from platform_assets.partitions import are_all_daily, days_of, range_tags
-from platform_assets.runtime.mixed_grains import MixedGrainsJob
 
 DAILY_JOB = "daily"
 # The result of define_asset_job, for which Dagster exports no name.

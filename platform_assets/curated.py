@@ -24,8 +24,8 @@ from headrace.star.scd2.dimensions import dimension_schema
 from platform_assets.keys import CURATED, PROCESSED, curated_key, name_of, processed_key, table_of
 from platform_assets.metadata import Declarations, check_outputs
 from platform_assets.partitions import partitions_of
-from platform_assets.runtime.recorder import LedgerRecorder
-from platform_assets.runtime.run_context import properties_of
+from platform_assets.steps.recorder import LedgerRecorder
+from platform_assets.steps.run_context import properties_of
 from resources.lake import LakeResource
 from resources.spark import SparkResource
 

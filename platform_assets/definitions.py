@@ -32,9 +32,9 @@ from platform_assets.metadata import FOR_UI, Declarations
 from platform_assets.partitions import daily_partitions
 from platform_assets.processed import build_processed_asset
 from platform_assets.raw import build_raw_asset
-from platform_assets.runtime.executor import threads_executor
-from platform_assets.runtime.recorder import LedgerRecorder
-from platform_assets.runtime.warehouse_recorder import WarehouseRecorder
+from platform_assets.steps.executor import threads_executor
+from platform_assets.steps.recorder import LedgerRecorder
+from platform_assets.steps.warehouse_recorder import WarehouseRecorder
 from platform_assets.warehouse import build_warehouse_assets
 from resources.project import ProjectLakeResource, ProjectWarehouseResource, landing_resource
 from resources.sources import SourcesResource

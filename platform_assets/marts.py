@@ -22,8 +22,8 @@ from io_managers.contexts import REBUILD_TAG
 from platform_assets.keys import MARTS, mart_key, name_of, warehouse_key
 from platform_assets.metadata import Declarations
 from platform_assets.partitions import with_partitions
-from platform_assets.runtime import events
-from platform_assets.runtime.recorder import LedgerRecorder
+from platform_assets.steps import events
+from platform_assets.steps.recorder import LedgerRecorder
 
 _BUILT = ("model", "seed", "snapshot")
 
@@ -166,7 +166,7 @@ def build_mart_assets(
             events.log_checks(step, _check_evaluations(checked, [DaysBuilt((), results)]))
             yield from _outputs(context, {})
             return
-        # Planned before dbt reads the facts: a load in between makes the partition stale again.
+        # The plan is made before dbt reads the facts: a load in between makes the partition stale.
         plans = {
             key: recorder.plan(context, lineages[name_of(key)], with_stale=True) for key in keys
         }
@@ -180,8 +180,8 @@ def build_mart_assets(
                 days = _days_of(plans[some[0]].lineage, partitions)
                 builds = builder.build_days(names, days, rebuild=rebuild) if partitions else []
                 for key in some:
-                    facts_of = _facts_of(recorder.ledger(), plans[key].lineage, partitions)
-                    own = _reports(key, builds, facts_of, plans[key].lineage)
+                    fact_rows = _fact_rows(recorder.ledger(), plans[key].lineage, partitions)
+                    own = _reports(key, builds, fact_rows, plans[key].lineage)
                     recorder.record_reports(step, key, plans[key], own)
                     reports += own.values()
                 events.log_checks(step, _check_evaluations(some, builds))
@@ -229,7 +229,7 @@ def _days_of(lineage: AssetLineage, partitions: Sequence[date]) -> list[date] | 
     return sorted(days)
 
 
-def _facts_of(ledger: Ledger, lineage: AssetLineage, days: Sequence[date]) -> dict[date, int]:
+def _fact_rows(ledger: Ledger, lineage: AssetLineage, days: Sequence[date]) -> dict[date, int]:
     """By day, the number of fact rows that a model is built from."""
     states = [ledger.states(name, days) for name in lineage.inputs]
     return {day: sum(some[day].rows_out for some in states if day in some) for day in days}
@@ -238,12 +238,12 @@ def _facts_of(ledger: Ledger, lineage: AssetLineage, days: Sequence[date]) -> di
 def _reports(
     key: dg.AssetKey,
     builds: Sequence[DaysBuilt],
-    facts_of: Mapping[date, int],
+    fact_rows: Mapping[date, int],
     lineage: AssetLineage,
 ) -> dict[date, PartitionReport]:
     """A report of each partition of a model; partitions of one build have the same outcome.
 
-    A partition counts the rows of its facts, because a row of a mart may stand for many days.
+    Its row count is that of the facts, because a row of a mart may stand for many days.
     """
     model, reports = key.path[-1], dict[date, PartitionReport]()
     for build in builds:
@@ -254,8 +254,8 @@ def _reports(
         tests = [r for r in build.results if r.kind == "test" and model in r.models]
         checks = tuple(_check(test) for test in tests if not test.passed) if why is None else ()
         has_all_days = model in build.rebuilt and why is None and not checks
-        for partition in _covered(lineage, facts_of, None if has_all_days else build.days):
-            rows = facts_of[partition]
+        for partition in _covered(lineage, fact_rows, None if has_all_days else build.days):
+            rows = fact_rows[partition]
             report = PartitionReport(
                 partition, rows, rows, checks=checks, error=why, counts_are_inputs=True
             )

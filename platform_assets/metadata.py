@@ -17,7 +17,7 @@ _LAKE = "lake"
 
 @dataclass(frozen=True)
 class Declarations:
-    """The extent of asset declarations: all that the UI shows, or the least that a run needs.
+    """How much the assets declare: all that the UI shows, or only what a run needs.
 
     Attributes:
         for_ui: False omits checks, pandera schemas and dagster-dbt. Dagster plans each declared

@@ -24,9 +24,9 @@ from platform_assets.keys import (
 )
 from platform_assets.metadata import Declarations, check_outputs
 from platform_assets.partitions import partitions_of
-from platform_assets.runtime.executor import starts_first
-from platform_assets.runtime.recorder import LedgerRecorder
-from platform_assets.runtime.run_context import properties_of, stamp_of
+from platform_assets.steps.executor import starts_first
+from platform_assets.steps.recorder import LedgerRecorder
+from platform_assets.steps.run_context import properties_of, stamp_of
 from resources.lake import LakeResource
 from resources.spark import SparkResource
 

@@ -16,10 +16,10 @@ from headrace.raw.capture import raw_schema
 from platform_assets.keys import RAW, name_of, raw_key, table_of
 from platform_assets.metadata import Declarations
 from platform_assets.partitions import partitions_of, takes_stale_days_only
-from platform_assets.runtime.executor import one_at_a_time, starts_first
-from platform_assets.runtime.recorder import LedgerRecorder
-from platform_assets.runtime.run_context import properties_of
-from platform_assets.runtime.step_plan import SourcePartitions
+from platform_assets.steps.executor import one_at_a_time, starts_first
+from platform_assets.steps.recorder import LedgerRecorder
+from platform_assets.steps.run_context import properties_of
+from platform_assets.steps.step_plan import SourcePartitions
 from resources.lake import LakeResource
 from resources.sources import SourcesResource
 
@@ -86,11 +86,11 @@ def build_raw_asset(
 
 
 def _pending(context: dg.AssetExecutionContext, step: RawStep) -> Collection[date]:
-    """The partitions of which the source has new rows; none, with a warning, if it does not say."""
+    """The partitions for which the source has new rows; none, with a warning, after an error."""
     try:
         return step.pending_partitions()
     except HeadraceError as error:
-        # What is stale for other reasons is built all the same.
+        # Partitions that are stale for other reasons are built all the same.
         context.log.warning("%s: new rows are not looked for: %s", step.source, error)
         return ()
 

@@ -33,9 +33,9 @@ from io_managers.contexts import REBUILD_TAG
 from platform_assets.keys import CURATED, WAREHOUSE, curated_key, name_of, warehouse_key
 from platform_assets.metadata import Declarations, check_outputs
 from platform_assets.partitions import window_of, with_partitions
-from platform_assets.runtime import partition_events
-from platform_assets.runtime.recorder import LedgerRecorder
-from platform_assets.runtime.warehouse_recorder import LakeState, StarPublication
+from platform_assets.steps import partition_events
+from platform_assets.steps.recorder import LedgerRecorder
+from platform_assets.steps.warehouse_recorder import LakeState, StarPublication
 from resources.lake import LakeResource
 from resources.spark import SparkResource
 from resources.warehouse import WarehouseResource

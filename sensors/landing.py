@@ -117,7 +117,7 @@ def seconds_to_wait(
 def seen_before(
     listing: Sequence[tuple[StoredFile, frozenset[date]]], published_at: Mapping[date, datetime]
 ) -> FilesSeen:
-    """Files that the first tick need not request: older than the publication of all their days.
+    """The files that the first tick need not request: all their days were published after them.
 
     A sensor is usually turned on after a backfill, which has read the files that existed then.
 
@@ -165,7 +165,8 @@ def build_landing_sensor(
             for window in tick.windows
         ]
         requests += [
-            # The run key makes it one request: if the day is held again, the reason is another one.
+            # Dagster launches one run for a run key. If the day is held again after it, the reason
+            # is another one.
             dg.RunRequest(
                 run_key=f"overdue {name} {day}",
                 tags=range_tags(day, day, are_days_partitions=are_days),

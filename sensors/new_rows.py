@@ -1,4 +1,4 @@
-"""New rows in tables of databases: when a run has to capture them."""
+"""The sensor of new rows in databases: it requests a run that captures them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,31 +14,36 @@ from platform_assets.keys import RAW, table_of
 from platform_assets.partitions import ONLY_TAG, STALE, are_all_daily, days_of, range_tags
 from resources.lake import LakeResource
 from resources.sources import SourcesResource
-from sensors.stale import UNDER_WAY
+from sensors.stale import IN_PROGRESS
 
 # Dagster ends a tick after 60 s.
 _LOOK_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class RowsAsked:
-    """The cursor: by entity, what was asked for last, and the entity that was looked at last."""
+class RequestedRows:
+    """The cursor.
 
-    asked: Mapping[str, str]
+    Attributes:
+        requested: By entity, an id of the new rows for which a run was requested last.
+        last: The entity that was looked at last.
+    """
+
+    requested: Mapping[str, str]
     last: str = ""
 
     @classmethod
-    def parse(cls, cursor: str | None) -> "RowsAsked":
-        """From text; of one that cannot be read, nothing was asked for."""
+    def parse(cls, cursor: str | None) -> "RequestedRows":
+        """From text; a text that cannot be read counts as no request."""
         try:
             known = json.loads(cursor or "{}")
-            return cls({str(k): str(v) for k, v in known["asked"].items()}, str(known["last"]))
+            return cls({str(k): str(v) for k, v in known["requested"].items()}, str(known["last"]))
         except (ValueError, KeyError, AttributeError, TypeError):
             return cls({})
 
     def dump(self) -> str:
         """As text."""
-        return json.dumps({"asked": dict(self.asked), "last": self.last})
+        return json.dumps({"requested": dict(self.requested), "last": self.last})
 
     def in_turn(self, names: Sequence[str]) -> list[str]:
         """The entities, beginning after the one that was looked at last."""
@@ -48,39 +53,44 @@ class RowsAsked:
 
 @dataclass(frozen=True)
 class RowsPlan:
-    """What a tick does: first and last day of the run that is asked for, None for no run."""
+    """What a tick does.
+
+    Attributes:
+        window: First and last day of the run to request; None: no run.
+        cursor: The next cursor.
+    """
 
     window: tuple[date, date] | None
-    asked: RowsAsked
+    cursor: RequestedRows
 
 
-def plan_rows(known: RowsAsked, found: PendingRows) -> RowsPlan:
-    """Ask for one run of the partitions with new rows, once for the same rows.
+def plan_rows(known: RequestedRows, found: PendingRows) -> RowsPlan:
+    """Request one run of the partitions with new rows, once for the same rows.
 
-    What is pending still after a run (a partition that fails, say) waits for the daily run, or for
-    more rows.
+    Rows that are still new after that run, such as those of a partition that failed, wait for the
+    daily run or for more rows.
     """
     due: list[date] = []
-    asked = dict(known.asked)
+    requested = dict(known.requested)
     for name in found.looked_at:
         partitions = found.partitions.get(name, {})
         if name in found.errors:
             continue
         if not partitions:
-            asked.pop(name, None)
+            requested.pop(name, None)
             continue
-        stands_for = content_id(*(f"{day} {text}" for day, text in sorted(partitions.items())))
-        if asked.get(name) != stands_for:
+        rows_id = content_id(*(f"{day} {text}" for day, text in sorted(partitions.items())))
+        if requested.get(name) != rows_id:
             due += partitions
-            asked[name] = stands_for
+            requested[name] = rows_id
     last = found.looked_at[-1] if found.looked_at else known.last
-    return RowsPlan((min(due), max(due)) if due else None, RowsAsked(asked, last))
+    return RowsPlan((min(due), max(due)) if due else None, RequestedRows(requested, last))
 
 
 def build_rows_sensor(
     project: Project, job: dg.JobDefinition, partitions: dg.DailyPartitionsDefinition
 ) -> dg.SensorDefinition:
-    """Asks for a run of the partitions of which databases have new rows."""
+    """The sensor that requests a run of the partitions for which databases have new rows."""
     names = watched_entities(project)
 
     @dg.sensor(
@@ -88,15 +98,15 @@ def build_rows_sensor(
         job=job,
         minimum_interval_seconds=project.settings.sensor.rows_interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Captures rows that came or changed in tables of databases.",
+        description="Runs the days of rows that were added or changed in databases.",
     )
     def new_rows(
         context: dg.SensorEvaluationContext, sources: SourcesResource, lake: LakeResource
     ) -> dg.SensorResult | dg.SkipReason:
-        under_way = dg.RunsFilter(statuses=UNDER_WAY, tags={ONLY_TAG: STALE})
-        if context.instance.get_runs_count(under_way):
-            return dg.SkipReason("a run of stale partitions is under way, and captures new rows")
-        known = RowsAsked.parse(context.cursor)
+        in_progress = dg.RunsFilter(statuses=IN_PROGRESS, tags={ONLY_TAG: STALE})
+        if context.instance.get_runs_count(in_progress):
+            return dg.SkipReason("a run of stale partitions is in progress, and captures new rows")
+        known = RequestedRows.parse(context.cursor)
         found = look_for_rows(
             project,
             known.in_turn(names),
@@ -109,10 +119,10 @@ def build_rows_sensor(
         plan = plan_rows(known, found)
         if plan.window is None:
             why = dg.SkipReason(f"no new rows in {len(found.looked_at)} tables")
-            return dg.SensorResult(skip_reason=why, cursor=plan.asked.dump())
+            return dg.SensorResult(skip_reason=why, cursor=plan.cursor.dump())
         days = days_of(partitions.get_partition_keys())
         first, last = (min(max(day, days[0]), days[-1]) for day in plan.window)
         tags = range_tags(first, last, only_stale=True, are_days_partitions=are_all_daily(project))
-        return dg.SensorResult(run_requests=[dg.RunRequest(tags=tags)], cursor=plan.asked.dump())
+        return dg.SensorResult(run_requests=[dg.RunRequest(tags=tags)], cursor=plan.cursor.dump())
 
     return new_rows

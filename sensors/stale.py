@@ -13,7 +13,7 @@ from platform_assets.partitions import ONLY_TAG, STALE, are_all_daily, days_of, 
 from resources.warehouse import WarehouseResource
 
 _INTERVAL_SECONDS = 30
-UNDER_WAY = [
+IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -84,8 +84,8 @@ def build_stale_sensor(
     def stale_partitions(
         context: dg.SensorEvaluationContext, warehouse: WarehouseResource
     ) -> dg.SensorResult | dg.SkipReason:
-        under_way = dg.RunsFilter(statuses=UNDER_WAY, tags={ONLY_TAG: STALE})
-        if context.instance.get_runs_count(under_way):
+        in_progress = dg.RunsFilter(statuses=IN_PROGRESS, tags={ONLY_TAG: STALE})
+        if context.instance.get_runs_count(in_progress):
             return dg.SkipReason("a run of stale partitions is in progress")
         ledger = warehouse.ledger()
         # The landing sensor asks for a run when the file of a held partition arrives or is overdue.

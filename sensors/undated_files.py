@@ -46,10 +46,10 @@ class UndatedFiles:
     known: Sequence[date]
 
     def days(self, files: Iterable[StoredFile]) -> Mapping[StoredFile, frozenset[date]]:
-        """The days of the `files` without a day in their names.
+        """The days of those of the `files` whose names have none.
 
-        They include days from which a new version removes the file's rows. A file that is not in
-        the result waits for a later tick: it is still being written, or this tick's time is spent.
+        They include days on which the file had rows and has none now. A file that is not in the
+        result waits for a later tick: it is still being written, or this tick has no time left.
         """
         found: dict[StoredFile, frozenset[date]] = {}
         ends_at = time.monotonic() + _TICK_SECONDS
@@ -58,10 +58,10 @@ class UndatedFiles:
             entities = self._entities_of(file)
             if entities and time.monotonic() < ends_at:
                 try:
-                    asked = [self._asked(n, e, file, captured) for n, e in entities.items()]
+                    days = [self._days_of(n, e, file, captured) for n, e in entities.items()]
                 except SourceUnavailableError:
                     continue
-                found[file] = frozenset().union(*asked)
+                found[file] = frozenset().union(*days)
         return found
 
     def _entities_of(self, file: StoredFile) -> dict[str, FileEntity]:
@@ -71,7 +71,7 @@ class UndatedFiles:
             if entity.extract.day_of_object != "name" and is_file_of(entity.extract, file.path)
         }
 
-    def _asked(
+    def _days_of(
         self, name: str, entity: FileEntity, file: StoredFile, captured: Callable[[str], Captured]
     ) -> frozenset[date]:
         partitions, grain = self.project.settings.partitions, entity.grain

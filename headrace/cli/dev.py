@@ -29,7 +29,7 @@ _HOST = "127.0.0.1"
 # The code location's module and name, as in pyproject.toml and workspace.yaml.
 _MODULE, _LOCATION = "platform_assets.definitions", "platform"
 # The daemon and the web server import this module while the code server loads the definitions.
-_SERVICE = "platform_assets.runtime.service"
+_SERVICE = "platform_assets.processes.service"
 _READY_SECONDS = 180
 _END_SECONDS = 30
 _POLL_SECONDS = 0.5

@@ -28,7 +28,7 @@ storage:
     postgres_url: {{env: {variable}}}
 # Each run starts in a fork of a process that has imported everything.
 run_launcher:
-  module: platform_assets.runtime.run_launcher
+  module: platform_assets.processes.run_launcher
   class: ForkRunLauncher
 run_coordinator:
   module: dagster.core.run_coordinator

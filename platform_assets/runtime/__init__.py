@@ -1,1 +1,1 @@
-"""What reaches below Dagster's public API: how the processes of runs start."""
+"""The former path of the run launcher, which a user's `dagster.yaml` may name."""

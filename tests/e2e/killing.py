@@ -20,7 +20,7 @@ _KILLED = """
 import os, signal, sys
 from datetime import date
 from headrace.cli.backfill import run_backfill
-from platform_assets.runtime.recorder import LedgerRecorder
+from platform_assets.steps.recorder import LedgerRecorder
 
 asset, when, first, last, select = sys.argv[1:]
 publish = LedgerRecorder.publish

@@ -20,7 +20,7 @@ from headrace.project.connections import ledger_of
 from headrace.project.home_setup import environment_of
 from jobs.daily import DAILY_JOB
 from platform_assets.definitions import build_definitions
-from platform_assets.runtime.executor import execute_in_this_process
+from platform_assets.steps.executor import execute_in_this_process
 from tests.e2e.installation import Installation
 from tests.e2e.mixed_shop import FIRST, LAST, deliver, deliver_all, mixed_shop, order
 from tests.e2e.test_ui_runs import workspace

@@ -13,7 +13,7 @@ from headrace.ledger.causes import BadPartition, fold
 from headrace.ledger.ledger import Ledger
 from headrace.quality.report import PartitionReport
 from platform_assets.partitions import grains_in, takes_stale_days_only
-from platform_assets.runtime.events import Step
+from platform_assets.steps.events import Step
 
 _CAUSES_SHOWN = 5
 
@@ -24,12 +24,12 @@ def end_step(
     keys: Sequence[dg.AssetKey],
     reports: Collection[PartitionReport],
 ) -> None:
-    """Let the run go on with its good partitions; fail its last step if any partition is bad.
+    """Fail the run's last step if any partition of the run is bad; other steps succeed.
 
     Dagster skips all steps downstream of a failed one, with their good partitions. So only a step
     without selected children fails, with a message that names the bad partitions. A step with
-    transient errors is retried first, as its policy allows. The retry leaves published partitions
-    published, and raw does not capture an object twice.
+    transient errors is retried first, as its policy allows. A retry is safe: published partitions
+    stay published, and raw does not capture an object twice.
 
     Raises:
         dg.Failure: A retry may help; or the step is the run's last and partitions are bad.

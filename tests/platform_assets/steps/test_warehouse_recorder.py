@@ -13,8 +13,8 @@ from headrace.warehouse.loading.load_transaction import LoadGroup
 from headrace.warehouse.sessions import connection_factory
 from headrace.warehouse.tables import WarehouseTable
 from headrace.warehouse.warehouse import Warehouse
-from platform_assets.runtime.recorder import LedgerRecorder
-from platform_assets.runtime.warehouse_recorder import LakeState, StarPublication, WarehouseRecorder
+from platform_assets.steps.recorder import LedgerRecorder
+from platform_assets.steps.warehouse_recorder import LakeState, StarPublication, WarehouseRecorder
 from resources.warehouse import WarehouseResource
 from tests import servers
 

@@ -19,7 +19,8 @@ from dagster._core.storage.partition_status_cache import (
 )
 
 from platform_assets.partitions import range_tags
-from platform_assets.runtime import events, instance_connections
+from platform_assets.processes import instance_connections
+from platform_assets.steps import events
 from tests import servers
 
 DAYS = dg.DailyPartitionsDefinition("2017-01-01", end_date="2017-01-08")

@@ -8,7 +8,7 @@ from datetime import date
 from headrace.ledger.build_plan import BuildPlan, content_id
 from headrace.ledger.records import PartitionRecord, PartitionState
 from headrace.quality.report import AuditedOutput, PartitionReport
-from platform_assets.runtime.events import Step
+from platform_assets.steps.events import Step
 
 
 def ledger_records(
@@ -83,7 +83,7 @@ def _with_version(
 
 
 def with_new_content(record: PartitionRecord, before: PartitionState | None) -> PartitionRecord:
-    """A record of new content that was built from the inputs that the ledger has already.
+    """A record of new content, with the inputs that the ledger has for the partition.
 
     Args:
         record: Of the partition.

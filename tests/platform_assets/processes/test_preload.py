@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from platform_assets.runtime.preload import PRELOADED
+from platform_assets.processes.preload import PRELOADED
 
 
 @pytest.mark.parametrize("name", PRELOADED)

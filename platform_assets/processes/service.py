@@ -1,8 +1,8 @@
 """Dagster's daemon or web server, which imports while the code server loads the definitions.
 
-`python -m platform_assets.runtime.service daemon|web_server SOCKET …` takes the other arguments of
-the service. It imports at once, and begins to serve when the code server's socket exists. A line on
-the daemon's standard input starts the forkserver of its runs; without that line the first run
+`python -m platform_assets.processes.service daemon|web_server SOCKET …` takes the further arguments
+of the service. It imports at once, and begins to serve when the code server's socket exists. A line
+on the daemon's standard input starts the forkserver of its runs; without that line the first run
 starts it, and waits for its imports.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-_MAIN_OF = {"daemon": "platform_assets.runtime.daemon", "web_server": "dagster_webserver.cli"}
+_MAIN_OF = {"daemon": "platform_assets.processes.daemon", "web_server": "dagster_webserver.cli"}
 _POLL_SECONDS = 0.05
 
 

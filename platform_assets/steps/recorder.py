@@ -27,15 +27,15 @@ from headrace.schema import TableSchema
 from headrace.staged import StagedPartitions, StagedTable
 from headrace.warehouse.sessions import HeldLock
 from platform_assets.keys import name_of
-from platform_assets.runtime import events, partition_events
-from platform_assets.runtime.partition_records import (
+from platform_assets.steps import events, partition_events
+from platform_assets.steps.partition_records import (
     ledger_records,
     superseded_record,
     with_content_versions,
     with_new_content,
 )
-from platform_assets.runtime.step_end import end_step, failed_reports
-from platform_assets.runtime.step_plan import SourcePartitions, hold_lock, plan_step, release_lock
+from platform_assets.steps.step_end import end_step, failed_reports
+from platform_assets.steps.step_plan import SourcePartitions, hold_lock, plan_step, release_lock
 from resources.warehouse import WarehouseResource
 
 Output = StagedPartitions | StagedTable
@@ -58,8 +58,8 @@ class LedgerRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
     def lock(self, context: dg.AssetExecutionContext, name: str) -> HeldLock:
         """Hold a lock until the step's output is published, or the step ends.
 
-        A `with` block in the asset's generator would release it too late: after an error in the IO
-        manager, the generator stays open as long as the error is referenced.
+        A `with` block in the asset's generator alone would release it too late: after an error in
+        the IO manager, the generator stays open as long as the error is referenced.
         """
         return hold_lock(self.warehouse, context.get_step_execution_context(), name)
 
@@ -123,7 +123,7 @@ class LedgerRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
     def recording_failure(
         self, context: dg.AssetExecutionContext, plans: Mapping[dg.AssetKey, BuildPlan]
     ) -> Iterator[None]:
-        """Run a part of a step that builds several assets; an error fails all their partitions.
+        """In this block, an error fails all partitions of a step that builds several assets.
 
         Raises:
             TransientError: A retry may help, and the step's policy allows it.
@@ -378,7 +378,7 @@ def _held_as_one(output: Audited) -> Audited:
 
 
 def _with_failures(output: Audited, failed: Mapping[date, PartitionReport]) -> Audited:
-    """The output after its commit failed: nothing was restated, and no watermark advances."""
+    """The output of a commit that failed: nothing was restated, and no watermark advances."""
     reports = {**output.reports, **failed}
     if isinstance(output, AuditedTable):
         return replace(output, reports=reports)

@@ -24,10 +24,10 @@ from headrace.warehouse.loading.merge import days_of_restated_members
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import WarehouseTable
 from platform_assets.keys import WAREHOUSE, name_of, warehouse_key
-from platform_assets.runtime.events import Step
-from platform_assets.runtime.partition_records import ledger_records
-from platform_assets.runtime.recorder import LedgerRecorder
-from platform_assets.runtime.step_plan import release_lock
+from platform_assets.steps.events import Step
+from platform_assets.steps.partition_records import ledger_records
+from platform_assets.steps.recorder import LedgerRecorder
+from platform_assets.steps.step_plan import release_lock
 
 log = structlog.get_logger(__name__)
 

@@ -176,7 +176,7 @@ def execute_run(wanted: StartRun) -> None:
     from dagster._serdes import deserialize_value  # noqa: PLC0415
     from dagster._utils.interrupts import capture_interrupts  # noqa: PLC0415
 
-    from platform_assets.runtime.instance_connections import (  # noqa: PLC0415
+    from platform_assets.processes.instance_connections import (  # noqa: PLC0415
         close_connections,
         pool_connections,
     )

@@ -14,8 +14,8 @@ from dagster._daemon.cli import _daemon_run_command
 from dagster._utils.interrupts import capture_interrupts, setup_interrupt_handlers
 from dagster_shared.cli import WorkspaceOpts
 
-from platform_assets.runtime.instance_connections import close_connections, pool_connections
-from platform_assets.runtime.run_launcher import ForkRunLauncher
+from platform_assets.processes.instance_connections import close_connections, pool_connections
+from platform_assets.processes.run_launcher import ForkRunLauncher
 
 
 def main() -> None:

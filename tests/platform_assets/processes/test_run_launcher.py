@@ -19,7 +19,7 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 from dagster._daemon.monitoring import execute_run_monitoring_iteration
 
-from platform_assets.runtime.run_launcher import ForkRunLauncher, Worker
+from platform_assets.processes.run_launcher import ForkRunLauncher, Worker
 from tests import servers
 
 pytestmark = pytest.mark.skipif(
@@ -150,7 +150,7 @@ storage: {{postgres: {{postgres_url: "{url}"}}}}
 telemetry: {{enabled: false}}
 run_monitoring: {{enabled: true}}
 run_launcher:
-  module: platform_assets.runtime.run_launcher
+  module: platform_assets.processes.run_launcher
   class: ForkRunLauncher
   config: {{preload_modules: [small_runs, psycopg2, dagster_postgres, dagster._grpc.impl]}}
 """

@@ -12,14 +12,14 @@ from threading import Barrier
 import dagster as dg
 import pytest
 
-from platform_assets.runtime.executor import (
+from platform_assets.steps.executor import (
     execute_in_this_process,
     one_at_a_time,
     starts_first,
     threads_executor,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def run(job: dg.JobDefinition) -> dg.ExecuteInProcessResult:
@@ -175,7 +175,7 @@ def test_what_reads_an_output_that_was_not_given_is_skipped() -> None:
 _INTERRUPTED = """
 import os, sys, time
 import dagster as dg
-from platform_assets.runtime.executor import execute_in_this_process, threads_executor
+from platform_assets.steps.executor import execute_in_this_process, threads_executor
 
 def say(text):
     os.write(1, f"{text}\\n".encode())  # a line in one piece, whatever the other thread writes

@@ -1,4 +1,4 @@
-"""What a step of a run builds: its partitions, its inputs, and the lock that it holds meanwhile."""
+"""The plan of a step: the partitions that it builds, its inputs, and the lock that it holds."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from headrace.warehouse.sessions import HeldLock
 from io_managers.contexts import REBUILD_TAG
 from platform_assets.keys import RAW, name_of
 from platform_assets.partitions import takes_stale_days_only, window_of
-from platform_assets.runtime import events
+from platform_assets.steps import events
 from resources.warehouse import WarehouseResource
 
 
@@ -119,7 +119,7 @@ def _stale_partitions(ledger: Ledger, step: events.Step, lineage: AssetLineage) 
 def _without_running(
     ledger: Ledger, lineage: AssetLineage, partitions: Collection[date]
 ) -> set[date]:
-    """The partitions that no running run builds: such a run captures their new rows."""
+    """The partitions without those that a running run builds: that run captures their new rows."""
     states = ledger.states(lineage.name, partitions) if partitions else {}
     at = {day: state.running_run_id for day, state in states.items() if state.running_run_id}
     alive = ledger.alive({*at.values()}) if at else frozenset()
@@ -131,7 +131,7 @@ def _partitions_of_run(
 ) -> Collection[date]:
     """The partitions of an asset in a run's window.
 
-    An asset whose grain has no periods takes part in every run with its bad and stale partitions.
+    An asset whose grain has no periods is built in every run: its bad and stale partitions.
     """
     window = window_of(run)
     if lineage.grain.has_periods:

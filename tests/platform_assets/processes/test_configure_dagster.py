@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from platform_assets.processes.run_launcher import ForkRunLauncher
 from tests import servers
 
 PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "configure-dagster.md"
@@ -32,6 +33,13 @@ def test_dagster_takes_each_example(
                 assert reference.compute_logs_data.class_name == value["class"]
             elif section not in ("storage", "run_coordinator"):
                 assert instance.get_settings(section) == value
+
+
+def test_a_file_that_an_earlier_release_wrote_still_names_the_launcher(tmp_path: Path) -> None:
+    former = {"module": "platform_assets.runtime.run_launcher", "class": "ForkRunLauncher"}
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump({"run_launcher": former}))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert isinstance(instance.run_launcher, ForkRunLauncher)
 
 
 def test_the_page_has_an_example_of_each_subject() -> None:

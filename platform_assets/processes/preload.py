@@ -1,6 +1,6 @@
 """The modules that the forkserver imports before it forks, so that a run need not.
 
-`python -m platform_assets.runtime.preload` imports them and ends. `make setup` runs it once, so
+`python -m platform_assets.processes.preload` imports them and ends. `make setup` runs it once, so
 that Python stores the compiled modules. Without stored bytecode, as with PYTHONDONTWRITEBYTECODE,
 each process compiles 4,000 modules again, which takes 7 s.
 """
@@ -58,7 +58,7 @@ PRELOAD_ENVIRONMENT = {
 
 
 def preload() -> None:
-    """Import the modules of PRELOADED; this starts and connects nothing."""
+    """Import the modules of PRELOADED, which starts no thread and opens no connection."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in PRELOADED:

@@ -116,9 +116,9 @@ def defer_asset_events(step: Step) -> None:
     Runs from the UI and the daemon lack the tag, and tags of a stored run cannot change. Dagster
     reads the tags of the run in memory, so the tag is set there.
 
-    Dagster has also planned a result of each check, and the UI would show a check that the run does
-    not reach as failed or skipped. The planned results are deleted, so such a check keeps its last
-    result.
+    Dagster has also planned a result of each check. The UI would show a planned check as failed or
+    skipped if the run does not reach it. The planned results are deleted, so that such a check
+    keeps its last result.
     """
     run = step.dagster_run
     if EXTERNALLY_MANAGED_ASSETS_TAG in run.tags:

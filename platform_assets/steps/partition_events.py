@@ -11,7 +11,7 @@ from headrace.ledger.records import PartitionState
 from headrace.quality.report import PartitionReport, passed_days
 from platform_assets.keys import name_of
 from platform_assets.partitions import grains_in
-from platform_assets.runtime import events
+from platform_assets.steps import events
 
 
 def log_reports(

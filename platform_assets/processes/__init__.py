@@ -1,0 +1,1 @@
+"""How the processes of runs, of the daemon and of the web server start."""
