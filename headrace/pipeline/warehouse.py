@@ -136,6 +136,57 @@ class DimensionRows:
     deletes: LakeScan | None = None
 
 
+@dataclass(frozen=True)
+class FactLoad:
+    """A load of some partitions of a fact from the lake.
+
+    Attributes:
+        table: Its table in Postgres.
+        grain: The grain of its partitions.
+        measures: The measures whose totals are compared.
+        scan: Its rows in the lake.
+        partitions: The partitions to load, by their first days.
+    """
+
+    table: WarehouseTable
+    grain: Grain
+    measures: Sequence[str]
+    scan: LakeScan
+    partitions: Sequence[date]
+
+    def of(self, partitions: Sequence[date]) -> "FactLoad":
+        """The load of these partitions only."""
+        return replace(self, partitions=partitions)
+
+    def without(self, partitions: Collection[date]) -> "FactLoad":
+        """The load without some of its partitions."""
+        return self.of([day for day in self.partitions if day not in partitions])
+
+    def by_partition(self, found: Mapping[int, Found]) -> dict[date, list[Found]]:
+        """Group values by date key into partitions."""
+        by_partition: dict[date, list[Found]] = {}
+        for key, one in found.items():
+            by_partition.setdefault(self.grain.start_of(day_of_key(key)), []).append(one)
+        return by_partition
+
+    def copied_together(
+        self, days: Sequence[date]
+    ) -> Iterator[tuple[Collection[date], Collection[date]]]:
+        """Partitions that are copied together, with those of `days` that lie in them."""
+        if self.grain == Grain.DAY:
+            yield from ((some, some) for some in by_month(self.partitions).values())
+            return
+        for partition in self.partitions:
+            yield [partition], [day for day in days if self.grain.start_of(day) == partition]
+
+    def days_in_lake(self) -> set[date]:
+        """The days of its rows in the lake, which are read for it."""
+        days: set[date] = set()
+        for batch in self.scan.batches(self.partitions, [DATE_KEY]):
+            days |= {day_of_key(key) for key in batch.column(DATE_KEY).unique().to_pylist()}
+        return days
+
+
 @dataclass
 class StarLoader:
     """Stages the star's tables, dimensions first, and audits the facts against them.
@@ -208,214 +259,160 @@ class StarLoader:
             scan: The lake's rows.
             days: The partitions, by their first days.
         """
-        table = replace(fact_table(self.project, config), rebuild=self.rebuild)
+        load = self._fact_load(config, scan, days)
         progress.report(f"warehouse/{config.name}", 0, len(days))
-        load, totals, refused = self._stage_accepted(table, config, scan, days)
+        staged, totals, refused = self._stage_accepted(load)
         try:
             # Pandera takes as long as the audit's query in Postgres, so both run at once.
             with ThreadPoolExecutor(1) as pool:
-                validation = pool.submit(totals.validate_sample, table)
-                accepted = [day for day in days if day not in refused]
-                reports = self._audit(config, load, scan, accepted, totals)
+                validation = pool.submit(totals.validate_sample, load.table)
+                reports = self._audit(load.without(refused), staged, totals)
                 validation.result()
         except BaseException:
-            load.discard()
+            staged.discard()
             raise
         reports |= refused
         bad = bad_days(reports)
-        if bad and table.column_of_days is None:
-            load.discard()
-            self._reports[table.name] = _all_held(reports, sorted(bad))
+        if bad and load.table.column_of_days is None:
+            staged.discard()
+            self._reports[config.name] = _all_held(reports, sorted(bad))
             return
         if {*bad} - {*refused}:
             # A staging table holds a month, so the rows are staged again without the failed days.
-            load.discard()
-            load = self._stage(table, config, scan, [day for day in days if day not in bad], totals)
-        self._loads[table.name] = load
-        self._reports[table.name] = reports
+            staged.discard()
+            staged = self._stage(load.without(bad), totals)
+        self._loads[config.name] = staged
+        self._reports[config.name] = reports
         progress.report(f"warehouse/{config.name}", len(days), len(days))
 
     def audit_published(
         self, config: FactConfig, scan: LakeScan, days: Sequence[date]
     ) -> dict[date, PartitionReport]:
         """Audit a fact's published days as a load audits its staged days."""
-        table, totals = fact_table(self.project, config), LakeTotals(self._measures(config))
-        for _ in totals.counted(scan.batches(days, table.schema.names)):
+        load = self._fact_load(config, scan, days)
+        totals = LakeTotals(load.measures)
+        for _ in totals.counted(scan.batches(days, load.table.schema.names)):
             pass
-        references, expected = foreign_keys(self.project, config), totals.by_day()
-        keys = {*expected, *(date_key(day) for day in self._days_of(table, config, None, days))}
-        found = audit_published_facts(self.connect, table, totals.measures, references, keys)
-        return self._compared(config, scan, days, expected, found)
+        expected = totals.by_day()
+        keys = {*expected, *map(date_key, self._days_of(load))}
+        found = audit_published_facts(
+            self.connect, load.table, load.measures, load.table.references, keys
+        )
+        return _compared(load, expected, found)
 
     def staged(self) -> AuditedStar:
         """All staged loads and reports."""
         return AuditedStar(dict(self._loads), dict(self._reports))
 
+    def _fact_load(self, config: FactConfig, scan: LakeScan, days: Sequence[date]) -> FactLoad:
+        entity = self.project.entities()[config.entity][1]
+        # Sums of doubles depend on the order of addition and cannot be compared.
+        measures = [name for name in config.measures if entity.column(name).type != "double"]
+        table = replace(fact_table(self.project, config), rebuild=self.rebuild)
+        return FactLoad(table, entity.grain, measures, scan, days)
+
     def _stage_accepted(
-        self, table: WarehouseTable, config: FactConfig, scan: LakeScan, days: Sequence[date]
+        self, load: FactLoad
     ) -> tuple[StagedLoad, LakeTotals, dict[date, PartitionReport]]:
         """Stage the days whose rows Postgres accepts; returns load, totals and rejected days."""
         refused: dict[date, PartitionReport] = {}
         while True:
-            totals = LakeTotals(self._measures(config))
-            accepted = [day for day in days if day not in refused]
+            totals, accepted = LakeTotals(load.measures), load.without(refused)
             try:
-                return self._stage(table, config, scan, accepted, totals), totals, refused
+                return self._stage(accepted, totals), totals, refused
             except RowsRefusedError as error:
-                more = self._refused(table, config, scan, accepted, error)
+                more = self._refused(accepted, error)
                 if not more:
                     raise
                 refused |= more
 
-    def _refused(
-        self,
-        table: WarehouseTable,
-        config: FactConfig,
-        scan: LakeScan,
-        days: Sequence[date],
-        error: RowsRefusedError,
-    ) -> dict[date, PartitionReport]:
+    def _refused(self, load: FactLoad, error: RowsRefusedError) -> dict[date, PartitionReport]:
         """Find the days whose rows Postgres rejects, after it has rejected a load."""
-        found = {}
-        if table.primary_key:
-            faults = key_faults(scan.frame(self.engine(), days), table)
-            by_partition = self._by_partition(config, faults)
-            for day in days:
+        found, key = dict[date, PartitionReport](), load.table.primary_key
+        if key:
+            faults = key_faults(load.scan.frame(self.engine(), load.partitions), load.table)
+            by_partition = load.by_partition(faults)
+            for day in load.partitions:
                 kinds = reduce(add, map(Counter, by_partition.get(day, ())), Counter[str]())
-                checks = (check.primary_key(table.primary_key, kinds),)
+                checks = (check.primary_key(key, kinds),)
                 if not checks[0].passed:
-                    found[day] = PartitionReport(day, rows_in=scan.rows(day), checks=checks)
+                    found[day] = PartitionReport(day, rows_in=load.scan.rows(day), checks=checks)
         if found:
             return found
-        for day, why in self._refused_one_by_one(table, config, scan, days, error).items():
-            found[day] = PartitionReport(day, rows_in=scan.rows(day), error=f"{why} ({why.fix})")
-        return found
+        return {
+            day: PartitionReport(day, rows_in=load.scan.rows(day), error=f"{why} ({why.fix})")
+            for day, why in self._refused_one_by_one(load, error).items()
+        }
 
     def _refused_one_by_one(
-        self,
-        table: WarehouseTable,
-        config: FactConfig,
-        scan: LakeScan,
-        days: Sequence[date],
-        error: RowsRefusedError,
+        self, load: FactLoad, error: RowsRefusedError
     ) -> dict[date, RowsRefusedError]:
         """Bisect the days down to those that Postgres rejects."""
+        days = load.partitions
         if len(days) == 1:
             return {days[0]: error}
         found: dict[date, RowsRefusedError] = {}
         middle = len(days) // 2
-        for half in (days[:middle], days[middle:]):
+        for half in (load.of(days[:middle]), load.of(days[middle:])):
             try:
-                self._stage(table, config, scan, half, LakeTotals(())).discard()
+                self._stage(half, LakeTotals(())).discard()
             except RowsRefusedError as refusal:
-                found |= self._refused_one_by_one(table, config, scan, half, refusal)
+                found |= self._refused_one_by_one(half, refusal)
         return found
 
-    def _stage(
-        self,
-        table: WarehouseTable,
-        config: FactConfig,
-        scan: LakeScan,
-        days: Sequence[date],
-        totals: LakeTotals,
-    ) -> StagedLoad:
-        replaced = self._days_of(table, config, scan, days)
+    def _stage(self, load: FactLoad, totals: LakeTotals) -> StagedLoad:
+        table, replaced = load.table, self._days_of(load)
         pieces = (
-            (some, totals.counted(scan.batches(read, table.schema.names)))
-            for read, some in self._pieces(config, days, replaced)
-            if any(scan.rows(day) for day in read)
+            (days, totals.counted(load.scan.batches(partitions, table.schema.names)))
+            for partitions, days in load.copied_together(replaced)
+            if any(load.scan.rows(partition) for partition in partitions)
         )
         return stage(self.connect, table, replaced if table.column_of_days else (), pieces)
 
-    def _pieces(
-        self, config: FactConfig, partitions: Sequence[date], days: Sequence[date]
-    ) -> Iterator[tuple[Collection[date], Collection[date]]]:
-        """Partitions that are copied together, with the days of their rows."""
-        grain = self._grain(config)
-        if grain == Grain.DAY:
-            yield from ((some, some) for some in by_month(partitions).values())
-            return
-        for partition in partitions:
-            yield [partition], [day for day in days if grain.start_of(day) == partition]
-
-    def _days_of(
-        self,
-        table: WarehouseTable,
-        config: FactConfig,
-        scan: LakeScan | None,
-        partitions: Sequence[date],
-    ) -> list[date]:
+    def _days_of(self, load: FactLoad) -> list[date]:
         """The days that partitions replace; with grain `none`, all that have or had rows."""
-        grain = self._grain(config)
-        if grain != Grain.NONE:
-            return [day for partition in partitions for day in grain.days_of(partition)]
-        if not partitions:
+        if load.grain != Grain.NONE:
+            return [day for partition in load.partitions for day in load.grain.days_of(partition)]
+        if not load.partitions:
             return []
-        known = days_with_rows(self.connect, table, DATE_KEY)
-        for batch in scan.batches(partitions, [DATE_KEY]) if scan else ():
-            known |= {day_of_key(key) for key in batch.column(DATE_KEY).unique().to_pylist()}
-        return sorted(known)
-
-    def _grain(self, config: FactConfig) -> Grain:
-        return self.project.entities()[config.entity][1].grain
-
-    def _by_partition(
-        self, config: FactConfig, found: Mapping[int, Found]
-    ) -> dict[date, list[Found]]:
-        """Group values by date key into partitions."""
-        grain, by_partition = self._grain(config), dict[date, list[Found]]()
-        for key, one in found.items():
-            by_partition.setdefault(grain.start_of(day_of_key(key)), []).append(one)
-        return by_partition
+        return sorted(days_with_rows(self.connect, load.table, DATE_KEY) | load.days_in_lake())
 
     def _audit(
-        self,
-        config: FactConfig,
-        load: StagedLoad,
-        scan: LakeScan,
-        days: Sequence[date],
-        totals: LakeTotals,
+        self, load: FactLoad, staged: StagedLoad, totals: LakeTotals
     ) -> dict[date, PartitionReport]:
-        measures, references = self._measures(config), foreign_keys(self.project, config)
-        found = audit_staged_facts(self.connect, load, measures, references, self._loads)
-        return self._compared(config, scan, days, totals.by_day(), found)
-
-    def _compared(
-        self,
-        config: FactConfig,
-        scan: LakeScan,
-        days: Sequence[date],
-        expected: Mapping[int, Totals],
-        found: Mapping[int, DayTotals],
-    ) -> dict[date, PartitionReport]:
-        measures, references = self._measures(config), foreign_keys(self.project, config)
-        nothing = DayTotals(
-            dict.fromkeys((ROWS, *measures), Decimal(0)), {r.column: 0 for r in references}
+        found = audit_staged_facts(
+            self.connect, staged, load.measures, load.table.references, self._loads
         )
-        key = fact_table(self.project, config).primary_key
-        # Postgres enforces the primary key while it accepts rows.
-        keyed = (check.primary_key(key, {}),) if key else ()
-        staged, in_lake = self._by_partition(config, found), self._by_partition(config, expected)
-        reports = {}
-        for day in days:
-            in_postgres = reduce(DayTotals.plus, staged.get(day, ()), nothing)
-            wanted = reduce(plus, in_lake.get(day, ()), nothing.totals)
-            reports[day] = PartitionReport(
-                day,
-                rows_in=scan.rows(day),
-                rows_out=int(in_postgres.totals[ROWS]),
-                checks=(
-                    check.same_totals(registry.LOADED_TOTALS, wanted, in_postgres.totals),
-                    check.referential_integrity(in_postgres.orphans),
-                    *keyed,
-                ),
-            )
-        return reports
+        return _compared(load, totals.by_day(), found)
 
-    def _measures(self, config: FactConfig) -> list[str]:
-        entity = self.project.entities()[config.entity][1]
-        # Sums of doubles depend on the order of addition and cannot be compared.
-        return [name for name in config.measures if entity.column(name).type != "double"]
+
+def _compared(
+    load: FactLoad, expected: Mapping[int, Totals], found: Mapping[int, DayTotals]
+) -> dict[date, PartitionReport]:
+    """A report of each partition: the lake's totals against Postgres', and orphans."""
+    nothing = DayTotals(
+        dict.fromkeys((ROWS, *load.measures), Decimal(0)),
+        {reference.column: 0 for reference in load.table.references},
+    )
+    key = load.table.primary_key
+    # Postgres enforces the primary key while it accepts rows.
+    keyed = (check.primary_key(key, {}),) if key else ()
+    staged, in_lake = load.by_partition(found), load.by_partition(expected)
+    reports = {}
+    for day in load.partitions:
+        in_postgres = reduce(DayTotals.plus, staged.get(day, ()), nothing)
+        wanted = reduce(plus, in_lake.get(day, ()), nothing.totals)
+        reports[day] = PartitionReport(
+            day,
+            rows_in=load.scan.rows(day),
+            rows_out=int(in_postgres.totals[ROWS]),
+            checks=(
+                check.same_totals(registry.LOADED_TOTALS, wanted, in_postgres.totals),
+                check.referential_integrity(in_postgres.orphans),
+                *keyed,
+            ),
+        )
+    return reports
 
 
 def _all_held(
