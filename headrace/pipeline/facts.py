@@ -13,12 +13,12 @@ from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig, FactConfig
 from headrace.engine.parquet_writer import write_partitions
 from headrace.engine.partition_batches import plan_batches, stage_partition_batches
-from headrace.engine.types import spark_schema
 from headrace.lake.scan import EVERYTHING, LakeScan
 from headrace.lake.table import LakeTable
 from headrace.pipeline.fact_audit import Totals, engine_sums, exact_measures, totals_of
 from headrace.pipeline.processed import AuditedDays
 from headrace.pipeline.rekeying import MovedKeys, is_of_its_day, moved_keys
+from headrace.pipeline.staged_rows import read_staged
 from headrace.pipeline.watermarks import as_read
 from headrace.quality import partition_checks as check
 from headrace.quality import registry
@@ -225,8 +225,5 @@ class FactStep:
 
     def read(self, staged: Mapping[date, StagedPartition]) -> DataFrame:
         """The rows of staged days."""
-        schema = spark_schema(lake_fact_schema(self.config, self.entity, self._configs()))
-        paths = [file.path for some in staged.values() for file in some.files]
-        if not paths:
-            return self.spark.createDataFrame([], schema)
-        return self.spark.read.schema(schema).parquet(*paths)
+        schema = lake_fact_schema(self.config, self.entity, self._configs())
+        return read_staged(self.spark, staged, schema)

@@ -14,13 +14,12 @@ from pyspark.sql import functions as F
 from headrace.config.sources import EntityConfig
 from headrace.engine.parquet_writer import write_partitions
 from headrace.engine.partition_batches import plan_batches, stage_partition_batches
-from headrace.engine.row_diff import differing_days
-from headrace.engine.types import spark_schema
-from headrace.errors import PublishedFileMissingError
 from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
 from headrace.ledger.records import PartitionState
 from headrace.pipeline.full_snapshots import SnapshotAudit
+from headrace.pipeline.staged_rows import read_files, read_staged
+from headrace.pipeline.unchanged_days import PublishedRows
 from headrace.quality import partition_checks as check
 from headrace.quality import registry
 from headrace.quality.conditions import entity_conditions, require_valid_conditions
@@ -29,7 +28,7 @@ from headrace.quality.report import CheckResult, PartitionReport
 from headrace.quality.rules import REASON_SEPARATOR
 from headrace.raw.capture import raw_schema
 from headrace.raw.manifest import current_files
-from headrace.schema import PARTITION_COLUMN, Column, TableSchema
+from headrace.schema import PARTITION_COLUMN
 from headrace.staged import StagedFile, StagedPartition, new_token
 from headrace.standardize.calculated_columns import require_valid_calculations
 from headrace.standardize.deduplication import latest_rows, repeated_keys, without_duplicates
@@ -122,8 +121,7 @@ class ProcessedStep:
         snapshots: Audits days that are full snapshots; None for other entities.
         source_order: Columns that decide which row of a key is the latest; its position in the
             source decides between rows that are equal in them.
-        lineage_read: The lineage columns that the star reads; with `_delivery_order` among them,
-            a day's content depends on the order of its files.
+        lineage_read: The lineage columns that the star reads.
         references: By `source.entity`, the processed rows that the entity looks up.
     """
 
@@ -170,12 +168,15 @@ class ProcessedStep:
             keys = self.snapshots.stage_keys(quarantined)
             reports = self.snapshots.audit(rows, keys, reports)
         failures = {day: PartitionReport(day, error=why) for day, why in errors.items()}
-        candidates = {
-            day: state
-            for day, state in published.items()
-            if day in reports and self._may_be_unchanged(reports[day], state)
-        }
-        unchanged = self._unchanged(rows, candidates)
+        before = PublishedRows(
+            self.spark,
+            self.entity,
+            self.table,
+            self.batch_bytes,
+            self.lineage_read,
+            self.snapshots,
+        )
+        unchanged = before.unchanged(rows, reports, published)
         return AuditedDays(rows, quarantined, reports | failures, keys, unchanged)
 
     def _write_all(self, asset: str, files: _Files) -> tuple[dict[date, _Written], dict[date, str]]:
@@ -232,7 +233,7 @@ class ProcessedStep:
         }
 
     def _unstorable(self, good: Mapping[date, StagedPartition]) -> dict[date, str]:
-        rows = self._read_staged(good, processed_schema(self.entity))
+        rows = read_staged(self.spark, good, processed_schema(self.entity))
         found: dict[date, str] = {}
         for row in unstorable_values(rows, self.entity).collect():
             problems = [
@@ -328,7 +329,7 @@ class ProcessedStep:
         self, staged: Mapping[date, StagedPartition]
     ) -> tuple[dict[date, int], list[date]]:
         """Number of natural keys by day, and the days with rows to drop."""
-        rows = self._read_staged(staged, processed_schema(self.entity))
+        rows = read_staged(self.spark, staged, processed_schema(self.entity))
         counted = repeated_keys(rows, self.entity).collect()
         keys = {row[PARTITION_COLUMN]: row["keys"] for row in counted}
         distinct = ("contents", "keys") if self.entity.duplicates == "drop" else ("keys",)
@@ -343,7 +344,7 @@ class ProcessedStep:
         if not days:
             return {}
         some = {day: staged[day] for day in days}
-        rows = self._read_staged(some, processed_schema(self.entity))
+        rows = read_staged(self.spark, some, processed_schema(self.entity))
         rows_a_day = sum(staged[day].rows for day in days) / len(days)
         if self.entity.duplicates == "drop":
             rows = without_duplicates(rows, self.entity)
@@ -359,7 +360,7 @@ class ProcessedStep:
         broken = quarantined_rows(raw, self.entity, self.stamp)
         write_partitions(broken, uri=self.quarantine.staging_uri(token))
         staged = dict(self.quarantine.staged(token))
-        rows = self._read_staged(staged, quarantine_schema(self.entity))
+        rows = read_staged(self.spark, staged, quarantine_schema(self.entity))
         reason = F.explode(F.split("_reasons", REASON_SEPARATOR)).alias("reason")
         counted = rows.select(PARTITION_COLUMN, reason).groupBy(PARTITION_COLUMN, "reason").count()
         reasons: dict[date, dict[str, int]] = {}
@@ -367,64 +368,9 @@ class ProcessedStep:
             reasons.setdefault(row[PARTITION_COLUMN], Counter())[row["reason"]] += row["count"]
         return staged, reasons
 
-    def _may_be_unchanged(self, report: PartitionReport, published: PartitionState) -> bool:
-        """Whether a day's counts equal the published ones, so that comparing rows is worth it."""
-        if report.outcome != "passed" or report.rows_out != published.published_rows:
-            return False
-        # In a full snapshot, quarantined rows also show which members are present.
-        is_clean = not (report.rows_quarantined or published.rows_quarantined)
-        return self.snapshots is None or (is_clean and self.snapshots.has_no_keys(report.partition))
-
-    def _unchanged(
-        self, staged: Mapping[date, StagedPartition], published: Mapping[date, PartitionState]
-    ) -> dict[date, str]:
-        """Days whose staged rows equal those of the last recorded publication, with its run."""
-        if not published or not self.table.exists():
-            return {}
-        scan = self.table.scan([*published])
-        if not self._has_columns(scan.schema):
-            return {}
-        runs = {day: s.published_run_id or "" for day, s in published.items()}
-        sizes = {day: _bytes(staged[day].files) + scan.size_bytes(day) for day in runs}
-        found: dict[date, str] = {}
-        for days in plan_batches([*runs], sizes, self.batch_bytes):
-            try:
-                found |= self._equal_days(staged, scan, {day: runs[day] for day in days})
-            except PublishedFileMissingError:
-                continue  # Publishing these days again replaces the missing files.
-        return found
-
-    def _equal_days(
-        self, staged: Mapping[date, StagedPartition], scan: LakeScan, runs: Mapping[date, str]
-    ) -> dict[date, str]:
-        before = scan.frame(self.spark, [*runs])
-        rows = self._read_staged({day: staged[day] for day in runs}, processed_schema(self.entity))
-        # Days whose rows come from a run that was killed after its commit: the ledger does not have
-        # that publication, so downstream tables have not read it.
-        writers = before.select(PARTITION_COLUMN, "_run_id").distinct().collect()
-        unread = {r[0] for r in writers if r["_run_id"] != runs[r[0]]}
-        differing = differing_days(before, rows, self._contents, PARTITION_COLUMN)
-        if "_delivery_order" in self.lineage_read:
-            order = _files_in_order(before), _files_in_order(rows)
-            differing |= {day for day in runs if order[0].get(day) != order[1].get(day)}
-        return {day: run for day, run in runs.items() if day not in unread | differing}
-
-    @property
-    def _contents(self) -> list[Column]:
-        """The columns that downstream layers read."""
-        lineage = [name for name in self.lineage_read if name != "_delivery_order"]
-        schema = processed_schema(self.entity)
-        return [
-            schema.column(n) for n in (*(c.name for c in self.entity.processed_columns), *lineage)
-        ]
-
-    def _has_columns(self, published: TableSchema) -> bool:
-        types = {column.name: column.type for column in published}
-        return all(types.get(column.name) == column.type for column in self._contents)
-
     def _read_raw(self, files: _Files) -> DataFrame:
         paths = [file.path for some in files.values() for file in some]
-        rows = self._read(paths, raw_schema(self.entity))
+        rows = read_files(self.spark, paths, raw_schema(self.entity))
         frames = {name: scan.frame(self.spark) for name, scan in self.references.items()}
         return with_references(rows, self.entity, frames)
 
@@ -436,25 +382,6 @@ class ProcessedStep:
             rows, uri=self.table.staging_uri(token), has_text=has_text, rows_a_day=rows_a_day
         )
         return dict(self.table.staged(token))
-
-    def _read_staged(
-        self, staged: Mapping[date, StagedPartition], schema: TableSchema
-    ) -> DataFrame:
-        return self._read([file.path for some in staged.values() for file in some.files], schema)
-
-    def _read(self, paths: Sequence[str], schema: TableSchema) -> DataFrame:
-        if not paths:
-            return self.spark.createDataFrame([], spark_schema(schema))
-        return self.spark.read.schema(spark_schema(schema)).parquet(*paths)
-
-
-def _files_in_order(rows: DataFrame) -> dict[date, list[str]]:
-    """By day, the files that rows come from, in order of delivery."""
-    order = [PARTITION_COLUMN, "_delivery_order", "_source_object"]
-    found: dict[date, list[str]] = {}
-    for row in rows.select(*order).distinct().orderBy(*order).collect():
-        found.setdefault(row[PARTITION_COLUMN], []).append(row["_source_object"])
-    return found
 
 
 def _rows(files: Sequence[StagedFile]) -> int:
