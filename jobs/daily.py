@@ -37,7 +37,7 @@ def build_daily_schedule(
     job: UnresolvedJob,
     partitions: dg.DailyPartitionsDefinition,
 ) -> dg.ScheduleDefinition:
-    """A schedule that runs the day before, and another run of all stale days."""
+    """A schedule of two runs: the day before, and all stale days."""
 
     @dg.schedule(
         name="daily_at_night",

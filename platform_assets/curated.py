@@ -95,8 +95,8 @@ def build_dimension_asset(
                 restated=staged.restated,
             )
 
-        # Until the table is published: of two concurrent runs, the later one must read all that
-        # the earlier one has read, or its commit would remove the earlier run's days.
+        # Held until the table is published: of two concurrent runs, the later one must read all
+        # that the earlier one has read, or its commit would remove the earlier run's days.
         with recorder.lock(context, name_of(key)):
             plan = recorder.plan(context, lineage, with_stale=True)
             yield dg.Output(recorder.stage(context, plan, stage))
@@ -219,8 +219,8 @@ def build_fact_asset(
                 is_current=staged.is_current,
             )
 
-        # Until the fact is published: a concurrent run with older versions of the dimensions must
-        # not undo the re-keying of this one.
+        # Held until the fact is published: a concurrent run with older versions of the dimensions
+        # must not undo the re-keying of this one.
         with recorder.lock(context, name_of(key)):
             recorder.reconcile(context, lineage, table)
             plan = recorder.plan(context, lineage)

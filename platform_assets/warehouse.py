@@ -86,7 +86,7 @@ def build_warehouse_assets(project: Project, declarations: Declarations) -> dg.A
             yield from _run_checks(context, project, lake, warehouse, spark, recorder)
             return
         names = [key.path[-1] for key in sorted(context.selected_asset_keys)]
-        # Until the star is published: of two concurrent loads, the later must see the earlier.
+        # Held until the star is published: of two concurrent loads, the later must see the earlier.
         with recorder.lock(context, WAREHOUSE):
             plans = {
                 name: recorder.plan(context, lineages[name], with_stale=True) for name in names

@@ -124,7 +124,7 @@ def target_problems(star: StarConfig) -> Iterator[str]:
 
 
 def _names_of_parts(star: StarConfig) -> Iterator[str]:
-    """Table names that monthly partitions or indexes of another table may have, too."""
+    """Table names that a monthly partition or an index of another table would have, too."""
     places = [("calendar", star.calendar.name)]
     places += [(f"dimensions[{i}]", dim.name) for i, dim in enumerate(star.dimensions)]
     places += [(f"facts[{i}]", fact.name) for i, fact in enumerate(star.facts)]

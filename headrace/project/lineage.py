@@ -40,7 +40,7 @@ def raw_lineage(project: Project, name: str) -> AssetLineage:
 def processed_lineage(project: Project, name: str) -> AssetLineage:
     """Lineage of the typed rows of `source.entity`."""
     table, entity = table_of(name), project.entities()[name][1]
-    # The star's use of an entity affects its rows, and the checks that hold a day.
+    # What the star needs of an entity affects its rows, and the checks that hold a day.
     uses = project.star.uses_of(name)
     version = code_version(entity, *([uses] if uses else []))
     lookups = {f"{PROCESSED}/{table_of(one.entity)}": one.entity for one in entity.lookups}
@@ -66,7 +66,7 @@ def lineage_columns_read(project: Project, name: str) -> tuple[str, ...]:
     for dim in (dim for dim in project.star.dimensions if name in dim.entities):
         if not {*entity.key} <= {*dim.natural_key.values()}:
             read |= {*SOURCE_ORDER}
-        # By text: a condition that only resembles a column's name causes an unnecessary build.
+        # Searched as text: a condition that has a column's name in a text costs a needless build.
         condition = dim.deleted_when or ""
         read |= {column for column in LINEAGE.names if column in condition}
     for fact in (fact for fact in project.star.facts if fact.entity == name):

@@ -16,11 +16,17 @@ from headrace.raw.row_hash import row_hash
 from headrace.schema import PARTITION_COLUMN, TableSchema
 from headrace.sources.base import SourceObject
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, set_aside
-from headrace.sources.lineage import OPERATION, POSITION
+from headrace.sources.lineage import (
+    CAPTURED_AT,
+    DELIVERY_ORDER,
+    OPERATION,
+    POSITION,
+    SOURCE_OBJECT,
+)
 
 NO_DAY = "no readable day"
 
-_CONSTANTS = ("_source_object", "_delivery_order", "_object_version", "_source", "_batch_id")
+_CONSTANTS = (SOURCE_OBJECT, DELIVERY_ORDER, "_object_version", "_source", "_batch_id")
 _NOT_HASHED = (CORRUPT_REASON, POSITION, OPERATION)
 # Plain text in Parquet. As plain text in memory they would need more than all other columns.
 _CONSTANT_TYPE = pa.dictionary(pa.int8(), pa.string())
@@ -38,8 +44,8 @@ class ObjectStamp:
     def constants(self) -> dict[str, str]:
         """The texts that every row repeats, by column."""
         return {
-            "_source_object": self.source_object.name,
-            "_delivery_order": self.source_object.order,
+            SOURCE_OBJECT: self.source_object.name,
+            DELIVERY_ORDER: self.source_object.order,
             "_object_version": self.source_object.version,
             "_source": self.source,
             "_batch_id": self.batch_id,
@@ -164,7 +170,7 @@ def _with_lineage(
     hashed = content_hash(read)
     columns |= {name: _constant(text, count) for name, text in stamp.constants().items()}
     columns.setdefault(OPERATION, pa.nulls(count, pa.string()))
-    columns["_captured_at"] = pa.repeat(
+    columns[CAPTURED_AT] = pa.repeat(
         pa.scalar(stamp.captured_at, pa.timestamp("us", tz="UTC")), count
     )
     columns["_row_hash"] = hashed

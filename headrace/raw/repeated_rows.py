@@ -22,12 +22,11 @@ from headrace.raw.writer import DataFolder
 from headrace.schema import TableSchema
 from headrace.sources.base import CapturedVersion, Overlap, current_versions
 from headrace.sources.corrupt_rows import CORRUPT_RECORD
-from headrace.sources.lineage import DELETE, OPERATION
+from headrace.sources.lineage import DELETE, DELIVERY_ORDER, OPERATION
 
 _ROW_HASH = "_row_hash"
 # A delete has the hash of the row that it deletes: that row is a new one if it comes again.
 _OF_A_DELETE = np.int64(-1)
-_ORDER = "_delivery_order"
 _HASHES = npt.NDArray[np.int64]
 _PARQUET = ds.ParquetFileFormat()
 
@@ -86,7 +85,7 @@ def read_latest_rows(
         format=_PARQUET,
         filesystem=folder.filesystem,
     )
-    columns = [*_key_columns(entity), _ROW_HASH, _ORDER, OPERATION]
+    columns = [*_key_columns(entity), _ROW_HASH, DELIVERY_ORDER, OPERATION]
     scanner = dataset.scanner(columns=columns, filter=_condition(schema, entity, overlap))
     return _latest(scanner.to_batches(), entity)
 
@@ -106,7 +105,7 @@ def _latest(batches: Iterable[pa.RecordBatch], entity: EntityConfig) -> LatestRo
         if batch.num_rows:
             keys.append(_key_hashes(batch, entity))
             rows.append(_hashes(batch))
-            encoded = batch.column(_ORDER).dictionary_encode()
+            encoded = batch.column(DELIVERY_ORDER).dictionary_encode()
             known = [ranks.setdefault(text, len(ranks)) for text in encoded.dictionary.to_pylist()]
             orders.append(np.array(known, dtype=np.int64)[encoded.indices.to_numpy()])
     if not keys:

@@ -318,7 +318,7 @@ class _QuotedText:
         return bool(opens.all() and closes.all())
 
     def _pass_over_text_lines(self) -> None:
-        """Take out quotes on lines where none opens a field: they are text, if outside quotes."""
+        """Take out quotes of lines on which none opens a field: outside of fields they are text."""
         ends = np.flatnonzero((self._octets == _LF) | (self._octets == _CR))
         lines = np.searchsorted(ends, self._quotes)
         has_field = np.zeros(len(ends) + 1, dtype=bool)
@@ -327,7 +327,7 @@ class _QuotedText:
         self._in_text, self._quotes = self._quotes[~is_kept], self._quotes[is_kept]
 
     def _failing_by(self, parity: int) -> Numbers:
-        """Indexes of the quotes that fail the check if those with a parity open a field."""
+        """Indexes of the quotes that fail the check, if those of even (0) or odd (1) index open."""
         if parity not in self._failing:
             is_next = np.diff(self._quotes) == 1
             opens, closes = self._follow_border(self._quotes), self._precede_border(self._quotes)
@@ -335,6 +335,7 @@ class _QuotedText:
             closes[:-1] |= is_next
             is_opening = np.arange(len(self._quotes)) % 2 == parity
             failing = np.flatnonzero(~np.where(is_opening, opens, closes))
+            # A quote that was taken out as text, but lies within a field: its opening quote fails.
             before = np.searchsorted(self._quotes, self._in_text)
             within = before[(before - parity) % 2 == 1] - 1
             self._failing[parity] = np.union1d(failing, within[within >= 0])
@@ -398,7 +399,10 @@ class _QuotedText:
         return False
 
     def _start_of_record(self, quote: int) -> int:
-        """Start of the record with a quote; of the last record, for the index after the last."""
+        """The start of the record that holds a quote, by the quote's index.
+
+        The index after the last quote stands for the last record.
+        """
         if (quote - self._turn) % 2 == 1:
             quote -= 1
         is_end = quote == len(self._quotes)
