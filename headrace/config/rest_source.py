@@ -64,7 +64,7 @@ class PagePagination(StrictModel):
     param: ParameterName = Field("page", description="Query parameter of the number.")
     first: int = Field(1, ge=0, description="Number of the first page.")
     size_param: ParameterName | None = Field(None, description="Query parameter of the size.")
-    size: int = Field(100, ge=1, description="Records that a page is asked for, by `size_param`.")
+    size: int = Field(100, ge=1, description="Records requested for a page, by `size_param`.")
     total: SingleJsonPath | None = Field(
         None,
         description=f"{_TOTAL} With neither it nor `pages`, pages are read until one is empty.",
@@ -81,7 +81,7 @@ class OffsetPagination(StrictModel):
     type: Literal["offset"] = Field(description="Pages by the number of records before them.")
     param: ParameterName = Field("offset", description="Query parameter of that number.")
     limit_param: ParameterName = Field("limit", description="Query parameter of the size.")
-    limit: int = Field(100, ge=1, description="Records that a page is asked for.")
+    limit: int = Field(100, ge=1, description="Records requested for a page.")
     total: SingleJsonPath | None = Field(
         None,
         description=f"{_TOTAL} Without it, pages are read until one is empty.",

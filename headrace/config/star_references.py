@@ -53,7 +53,7 @@ def star_problems(star: StarConfig, entities: Entities) -> Iterator[str]:
 
 
 def with_fact_times(star: StarConfig, entities: Entities) -> StarConfig:
-    """The star, facts that name no event time with the column by which their entity has days."""
+    """The star; a fact without an event time gets the column that determines its entity's days."""
 
     def dated(fact: FactConfig) -> FactConfig:
         entity = entities.get(fact.entity)
@@ -284,12 +284,12 @@ def _kind_problems(where: str, fact: FactConfig, entity: EntityConfig) -> Iterat
     if fact.accumulates and fact.additive:
         yield (
             f"{where}.additive: a snapshot of {fact.snapshot_of} has levels only: "
-            f"{fact.additive[0]} adds up over days in a fact of its own"
+            f"declare {fact.additive[0]} as a measure of another fact"
         )
     if fact.snapshot_of == "changes" and {*fact.grain} != {*entity.key}:
         yield (
             f"{where}.grain: {', '.join(fact.grain)} is not the key of {fact.entity} "
-            f"({', '.join(entity.key)}): of several rows a day, which is the state?"
+            f"({', '.join(entity.key)}): several rows would state one day; name the key's columns"
         )
     if fact.snapshot_of == "movements":
         yield from _movement_problems(where, fact, entity)
