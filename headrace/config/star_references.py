@@ -288,8 +288,8 @@ def _kind_problems(where: str, fact: FactConfig, entity: EntityConfig) -> Iterat
         )
     if fact.snapshot_of == "changes" and {*fact.grain} != {*entity.key}:
         yield (
-            f"{where}.grain: {', '.join(fact.grain)} is not the key of {fact.entity} "
-            f"({', '.join(entity.key)}): several rows would state one day; name the key's columns"
+            f"{where}.grain: {', '.join(fact.grain)} is not the key of {fact.entity}: write "
+            f"[{', '.join(entity.key)}], so that one row of a day is the state of one key"
         )
     if fact.snapshot_of == "movements":
         yield from _movement_problems(where, fact, entity)
