@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 import yaml
 
-from headrace.pipeline import processed
+from headrace.pipeline import unchanged_days
 from tests.e2e.installation import Installation
 from tests.e2e.killing import kill_after_commit
 from tests.e2e.stale_shop import STAR, amounts, deliver, run, run_stale, stale, stale_shop
@@ -88,7 +88,7 @@ def test_as_many_rows_with_other_keys_reach_the_fact(shop: Installation) -> None
 def test_a_first_build_and_a_build_from_the_same_rows_compare_nothing(shop: Installation) -> None:
     for name, rows in {"customers": ["2,Ulm"], "orders": ["1,2,1"], "returns": []}.items():
         deliver(shop, name, NEXT, rows)
-    with mock.patch.object(processed, "differing_days") as compare:
+    with mock.patch.object(unchanged_days, "differing_days") as compare:
         assert run(shop, NEXT).exit_code == 0
         assert run(shop, NEXT).exit_code == 0
     assert not compare.called
