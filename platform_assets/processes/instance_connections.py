@@ -1,4 +1,4 @@
-"""Connections of a Dagster instance to its database: pooled during a run, and closed after it."""
+"""Pools the connections of a Dagster instance to its database, and closes them at the end."""
 
 import dagster as dg
 from dagster_postgres.event_log import PostgresEventLogStorage
