@@ -21,6 +21,7 @@ from io_managers.iceberg import IcebergIOManager
 from io_managers.postgres import PostgresIOManager
 from jobs.daily import build_daily_job, build_daily_schedule
 from jobs.maintenance import build_maintenance_job, build_maintenance_schedule
+from jobs.reconcile import build_reconcile_job, build_reconcile_schedule
 from jobs.retention import build_retention_job, build_retention_schedule
 from platform_assets.curated import (
     build_calendar_asset,
@@ -60,16 +61,19 @@ def build_definitions(
     daily = build_daily_job(project.settings.schedule)
     retention = build_retention_job(project)
     maintenance = build_maintenance_job(project)
+    compare = build_reconcile_job(project)
+    compare_schedule = build_reconcile_schedule(project, compare) if compare else None
     # `headrace env`, `dev` and others have parsed it; it is parsed here only after an edit.
     manifest = mart_builder(project).ensure_manifest()
     lineages = project_lineage(project, json.loads(manifest.read_text()))
     return dg.Definitions(
         assets=build_assets(project, manifest, lineages, declarations),
-        jobs=[daily, maintenance, *([retention] if retention else [])],
+        jobs=[daily, maintenance, *filter(None, [retention, compare])],
         schedules=[
             build_daily_schedule(project, daily, partitions),
             build_maintenance_schedule(project, maintenance),
             *([build_retention_schedule(project, retention)] if retention else []),
+            *([compare_schedule] if compare_schedule else []),
         ],
         sensors=[
             *([build_landing_sensor(project, daily, partitions)] * bool(project.file_entities())),

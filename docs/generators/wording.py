@@ -55,6 +55,7 @@ TITLES = {
     "PostgresSettings": "Postgres",
     "ScheduleSettings": "Schedule",
     "MaintenanceSettings": "Maintenance",
+    "ReconcileSettings": "Reconcile",
     "SensorSettings": "Sensor",
     "SourceConfig": "Source",
     "EntityConfig": "Entity",

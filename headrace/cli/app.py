@@ -208,6 +208,31 @@ def reset(
 
 
 @app.command()
+def reconcile(
+    source: Annotated[str, typer.Argument(help="A source, or source.entity.", show_default=False)],
+    entity: Annotated[
+        str | None, typer.Argument(help="An entity of it; default: all its tables.")
+    ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Capture again the rows that differ.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compare tables of a database with what raw has of them: rows missing, changed or deleted.
+
+    Both sides are read whole. Rows that the next capture reads anyway are not counted. Exit code 0:
+    nothing differs, or all is repaired. 1: rows differ. 3: a table could not be compared.
+
+    Example: headrace reconcile shop orders --repair
+    """
+    from headrace.cli.reconcile import exit_code, print_reconciliation, run_reconcile
+
+    found = run_reconcile(source, entity, repair=repair, quiet=as_json)
+    print_reconciliation(found, as_json=as_json)
+    raise typer.Exit(exit_code(found))
+
+
+@app.command()
 def maintain(as_json: JsonFlag = False) -> None:
     """Expire old snapshots of the lake and delete orphan files.
 

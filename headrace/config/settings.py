@@ -180,6 +180,18 @@ class MaintenanceSettings(StrictModel):
     )
 
 
+class ReconcileSettings(StrictModel):
+    """The comparison of raw with tables of databases, by a schedule."""
+
+    cron: CronLine | None = Field(
+        None,
+        description="When it begins, UTC; null: only by the command or by hand. It reads every "
+        "table whole.",
+        examples=["0 3 * * sun"],
+    )
+    repair: bool = Field(False, description="Whether rows that differ are captured again.")
+
+
 class SensorSettings(StrictModel):
     """The sensors of the landing zone and of new rows in databases."""
 
@@ -226,6 +238,9 @@ class Settings(StrictModel):
     dbt_project: str = Field("../dbt", description="dbt project, from the configuration's folder.")
     schedule: ScheduleSettings = Field(ScheduleSettings(), description="The daily run.")
     sensor: SensorSettings = Field(SensorSettings(), description="The sensor of the landing zone.")
+    reconcile: ReconcileSettings = Field(
+        ReconcileSettings(), description="The comparison of raw with tables of databases."
+    )
     maintenance: MaintenanceSettings = Field(
         MaintenanceSettings(), description="The daily maintenance of the lake."
     )

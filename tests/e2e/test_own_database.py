@@ -13,11 +13,13 @@ import pytest
 import yaml
 
 from headrace.cli.backfill import BackfillResult, run_backfill
+from headrace.cli.reconcile import exit_code, run_reconcile
 from headrace.cli.triggers import install_triggers
 from headrace.config.loader import load_project
 from headrace.embedded_postgres import server
 from headrace.project.home import Home
 from headrace.project.home_setup import environment_of
+from jobs.reconcile import RECONCILE_JOB
 from platform_assets.definitions import build_definitions
 from tests import mariadb_server, servers
 from tests.e2e import installation
@@ -320,6 +322,30 @@ def test_new_rows_are_pending_and_a_run_of_what_is_stale_captures_them(shop: Sho
     result = shop.backfill(None, None)
     assert (result.exit_code, result.bad) == (0, ())
     assert str(shop.orders()[50][0]) == "5.00"
+    assert shop.backfill(None, None).summary == "nothing is stale"
+
+
+def test_a_reconciliation_repairs_raw_and_the_star_follows(shop: Shop) -> None:
+    shop.write(
+        "insert into orders (order_id, customer_id, ordered_at, amount, updated_at)"
+        " values (60, 1, '2017-01-02 12:00+00', 7, '2020-01-01')"
+    )
+    shop.write("delete from orders where order_id = 3")
+    with shop.active():
+        project = load_project()
+        os.environ.update(environment_of(project))
+        job = build_definitions(project).resolve_job_def(RECONCILE_JOB)
+        with dg.DagsterInstance.ephemeral() as instance:
+            assert not job.execute_in_process(instance=instance, raise_on_error=False).success
+            found = run_reconcile("shop", "orders", repair=True, quiet=True)
+            assert job.execute_in_process(instance=instance).success
+    (orders,) = found
+    assert (orders.missing, orders.changed, orders.extra, orders.error) == (1, 0, 1, None)
+    assert (exit_code(found), len(orders.repaired)) == (0, 2)
+    assert shop.backfill(None, None).exit_code == 0
+    star = shop.orders()
+    assert str(star[60][0]) == "7.00"
+    assert 3 not in star
     assert shop.backfill(None, None).summary == "nothing is stale"
 
 
