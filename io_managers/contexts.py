@@ -19,7 +19,7 @@ Form = Literal["table", "reader", "pandas", "spark", "other"]
 class PublicationGate(Protocol):
     """Decides which published days downstream assets may read."""
 
-    def publishable(self, key: dg.AssetKey, days: Collection[date]) -> Collection[date]:
+    def readable(self, key: dg.AssetKey, days: Collection[date]) -> Collection[date]:
         """Those of `days` that may be read."""
 
 

@@ -109,7 +109,7 @@ class IcebergIOManager(dg.ConfigurableIOManager):
         days = days_of(context)
         with permanent_errors_are_not_retried():
             if days is not None and self.gate is not None:
-                days = sorted(self.gate.publishable(context.asset_key, days))
+                days = sorted(self.gate.readable(context.asset_key, days))
             return self._as_annotated(self._table(context).scan(days), context)
 
     def _publish(

@@ -153,7 +153,7 @@ class PostgresIOManager(dg.ConfigurableIOManager):
         wanted = context.dagster_type.typing_type
         with permanent_errors_are_not_retried():
             if days is not None and self.gate is not None:
-                days = sorted(self.gate.publishable(context.asset_key, days))
+                days = sorted(self.gate.readable(context.asset_key, days))
             namespace, name = self._name(context)
             by = None if metadata_of(context).get("mode") != "upsert" else _day_column(context)
             reader = self.warehouse.warehouse().read(namespace, name, days=days, day_column=by)

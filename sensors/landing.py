@@ -12,7 +12,7 @@ from headrace.config.loader import Project
 from headrace.config.sources import EntityConfig
 from headrace.grain import Grain
 from headrace.ledger.records import PartitionState
-from headrace.ledger.seen_files import SeenMark
+from headrace.ledger.seen_files import LandingCursor
 from headrace.sources.files.landing import Landing, StoredFile
 from headrace.sources.files.path_patterns import days_of_file
 from headrace.sources.files.unclaimed import outside_text, unclaimed_files, unclaimed_text
@@ -251,18 +251,18 @@ class _Evaluation:
             str(self._recorded(mark, plan.seen)),
         )
 
-    def _before(self, cursor: str | None) -> tuple[SeenMark, FilesSeen, list[str]]:
-        """The cursor's mark, the files seen up to it, and a warning about an invalid cursor."""
+    def _before(self, cursor: str | None) -> tuple[LandingCursor, FilesSeen, list[str]]:
+        """The parsed cursor, the files seen up to it, and a warning about an invalid cursor."""
         if not cursor or cursor.startswith("{"):
             # Earlier releases had the files in the cursor, by versions that lacked the times.
-            return SeenMark.begin(), FilesSeen(), []
-        mark = SeenMark.parse(cursor)
+            return LandingCursor.new(), FilesSeen(), []
+        mark = LandingCursor.parse(cursor)
         if mark is None:
             warning = "the cursor cannot be read: every file counts as new"
-            return SeenMark.begin(), FilesSeen(), [warning]
+            return LandingCursor.new(), FilesSeen(), [warning]
         return mark, FilesSeen(self.warehouse.seen_files().read(mark)), []
 
-    def _recorded(self, mark: SeenMark, seen: FilesSeen) -> SeenMark:
+    def _recorded(self, mark: LandingCursor, seen: FilesSeen) -> LandingCursor:
         table = self.warehouse.seen_files()
         before = FilesSeen(table.read(mark) if mark.tick else {})
         new, removed = seen.changes_since(before)

@@ -19,7 +19,7 @@ from headrace.config.loader import Project, load_project
 from headrace.engine import session as engine
 from headrace.errors import ConfigError
 from headrace.ledger import liveness
-from headrace.ledger.causes import BadPartition, fold
+from headrace.ledger.causes import UnpublishedPartition, group_by_cause
 from headrace.ledger.staleness import all_stale
 from headrace.marts import dbt_worker
 from headrace.project.connections import ledger_of
@@ -51,11 +51,11 @@ class BackfillResult:
 
     run_id: str
     published: int
-    bad: tuple[BadPartition, ...]
+    bad: tuple[UnpublishedPartition, ...]
     steps: tuple[tuple[str, float], ...]
     exit_code: int
     summary: str
-    skipped: tuple[BadPartition, ...] = ()
+    skipped: tuple[UnpublishedPartition, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as `--json` prints them."""
@@ -125,7 +125,7 @@ def print_backfill(result: BackfillResult, *, as_json: bool) -> None:
     if as_json:
         print_json(result.as_dict())
         return
-    causes = fold(result.bad or result.skipped)
+    causes = group_by_cause(result.bad or result.skipped)
     for cause in causes[:_CAUSES_SHOWN]:
         print_cause(cause)
     if len(causes) > _CAUSES_SHOWN:
@@ -243,10 +243,10 @@ def _log_warnings_to_stderr() -> None:
 
 def _result(project: Project, run: "RangeRun", *, only_stale: bool) -> BackfillResult:
     ledger = ledger_of(project)
-    bad = tuple(bad_partitions(project, ledger.bad_of_run(run.run_id)))
+    bad = tuple(bad_partitions(project, ledger.held_or_failed_of_run(run.run_id)))
     skipped = tuple(bad_partitions(project, ledger.skipped_of_run(run.run_id)))
-    published = ledger.published_of_run(run.run_id)
-    if run.success and only_stale and not ledger.last_of_run(run.run_id):
+    published = ledger.published_count_of_run(run.run_id)
+    if run.success and only_stale and not ledger.last_attempts_of_run(run.run_id):
         summary, code = "no selected asset is stale", 0
     elif run.success:
         summary, code = f"{published} partitions published, none bad", 0

@@ -16,7 +16,7 @@ from headrace.config.loader import Project, load_project
 from headrace.errors import HeadraceError
 from headrace.grain import Grain
 from headrace.ledger.build_plan import AssetLineage
-from headrace.ledger.causes import BadPartition
+from headrace.ledger.causes import UnpublishedPartition
 from headrace.ledger.records import AssetSummary, Attempt, PartitionState
 from headrace.ledger.staleness import all_stale
 from headrace.project.connections import lake_of, landing_of, ledger_of, postgres_url
@@ -131,14 +131,14 @@ def print_status(
     print_table(_COLUMNS, rows)
 
 
-def read_errors() -> list[BadPartition]:
+def read_errors() -> list[UnpublishedPartition]:
     """Every partition whose last attempt was not published, by asset and day."""
     project = load_project()
     prepare_home(project)
     return bad_partitions(project, ledger_of(project).not_published())
 
 
-def print_errors(bad: Sequence[BadPartition], *, as_json: bool) -> None:
+def print_errors(bad: Sequence[UnpublishedPartition], *, as_json: bool) -> None:
     """Print every partition whose last attempt was not published, with its whole error."""
     if as_json:
         print_json([asdict(each) for each in bad])
@@ -152,12 +152,12 @@ def print_errors(bad: Sequence[BadPartition], *, as_json: bool) -> None:
 
 def bad_partitions(
     project: Project, states: Sequence[PartitionState | Attempt]
-) -> list[BadPartition]:
+) -> list[UnpublishedPartition]:
     """Ledger rows as they are printed: with the grain that their partition's label depends on."""
     lineages = read_lineages(project) if states else {}
     grains = {name: lineage.grain for name, lineage in lineages.items()}
     return [
-        BadPartition(
+        UnpublishedPartition(
             state.asset,
             state.partition,
             state.status,

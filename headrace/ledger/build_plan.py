@@ -1,4 +1,4 @@
-"""The plan of a step: its asset, the days to build, and the versions of their inputs."""
+"""The plan of a step: its asset, the partitions to build, and the versions of their inputs."""
 
 import hashlib
 import time
@@ -9,7 +9,7 @@ from datetime import date
 from headrace.grain import Grain
 
 # Content versions by the name of the input.
-Inputs = Mapping[str, str]
+InputVersions = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,15 @@ class AssetLineage:
             a longer grain is read only on the first day of its partitions.
         optional_inputs: Assets whose partition of the same day is read if it is published.
         lookups: Assets that are read as of the end of this asset's partition: all partitions that
-            begin before it, or the first one. The last of these must be published.
-        gates: Assets that are read as whole tables, and must have published every partition that
-            begins within this asset's partition or contains its first day.
-        inferring: The gates that infer members from this asset's inputs: they must have read the
-            current version of the day's inputs.
-        table_inputs: Assets that are read as whole tables: a change may affect any day.
+            begin before its end, or the first one. The last of these must be published.
+        required_tables: Assets that are read as whole tables. Each must have published every
+            partition that begins within this asset's partition or contains its first day.
+        inferring_tables: The required tables that infer members from this asset's inputs. They must
+            have read the current version of the day's inputs.
+        table_inputs: Assets that are read as whole tables, of which a change makes any day stale.
         is_partitioned: False for an asset that has one state.
         grain: Grain of its partitions; a partition is named by its first day.
-        grains: Grain of each input, lookup or gate that differs from `grain`.
+        grains: Grain of each input, lookup or required table that differs from `grain`.
         retained_from: Retention has dropped all days before; None without retention.
     """
 
@@ -40,8 +40,8 @@ class AssetLineage:
     inputs: tuple[str, ...] = ()
     optional_inputs: tuple[str, ...] = ()
     lookups: tuple[str, ...] = ()
-    gates: tuple[str, ...] = ()
-    inferring: tuple[str, ...] = ()
+    required_tables: tuple[str, ...] = ()
+    inferring_tables: tuple[str, ...] = ()
     table_inputs: tuple[str, ...] = ()
     is_partitioned: bool = True
     retained_from: date | None = None
@@ -49,25 +49,25 @@ class AssetLineage:
     grains: Mapping[str, Grain] = field(default_factory=dict)
 
     def grain_of(self, name: str) -> Grain:
-        """The grain of an input or gate."""
+        """The grain of an input, a lookup or a required table."""
         return self.grains.get(name, self.grain)
 
     @property
-    def read(self) -> tuple[str, ...]:
+    def partition_inputs(self) -> tuple[str, ...]:
         """All assets whose partition of the same day is read."""
         return (*self.inputs, *self.optional_inputs)
 
 
 @dataclass(frozen=True)
 class Gate:
-    """The days of a run that can be built, and those that cannot.
+    """The gate's result for the days of a run: those that can be built, and those that cannot.
 
     Attributes:
-        open: By day that can be built, the content version of each input.
-        shut: By day that cannot, the reason: an input that is not published.
+        open: For each day that can be built, the content version of each input.
+        shut: For each other day, the reason: an input that is not published.
     """
 
-    open: Mapping[date, Inputs] = field(default_factory=dict)
+    open: Mapping[date, InputVersions] = field(default_factory=dict)
     shut: Mapping[date, str] = field(default_factory=dict)
 
 
@@ -77,17 +77,17 @@ class BuildPlan:
 
     Attributes:
         lineage: The asset.
-        gate: The days of the run.
+        gate: The days of the run, open or shut.
         table_versions: Content version of each whole-table input.
         stale: Stale days outside the run, with their inputs; only for assets that build these in
             every run.
-        began: Time of the plan on the monotonic clock, in seconds.
+        began: When the plan was made, in seconds of the monotonic clock.
     """
 
     lineage: AssetLineage
     gate: Gate
-    table_versions: Inputs = field(default_factory=dict)
-    stale: Mapping[date, Inputs] = field(default_factory=dict)
+    table_versions: InputVersions = field(default_factory=dict)
+    stale: Mapping[date, InputVersions] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -95,14 +95,14 @@ class BuildPlan:
         """The run's days that are built, in order."""
         return sorted(self.gate.open)
 
-    def inputs(self, day: date) -> Inputs | None:
+    def inputs(self, day: date) -> InputVersions | None:
         """The input versions of a day; None for a day that is not in the plan."""
         return self.gate.open.get(day, self.stale.get(day))
 
     def derived_version(self, day: date) -> str:
         """Content version of a day whose rows are a function of its inputs and the code."""
-        read = self.inputs(day) or {}
-        return content_id(self.lineage.code_version, *(f"{k}={v}" for k, v in sorted(read.items())))
+        versions = sorted((self.inputs(day) or {}).items())
+        return content_id(self.lineage.code_version, *(f"{name}={v}" for name, v in versions))
 
 
 def content_id(*parts: str) -> str:

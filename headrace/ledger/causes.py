@@ -1,4 +1,4 @@
-"""Groups partitions that were not published: one line a cause, with ranges of days and assets."""
+"""Groups the partitions that were not published by cause, for messages with one line a cause."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -12,7 +12,7 @@ _FIGURE = re.compile(r"\d+(?:[.,:-]\d+)*")
 
 
 @dataclass(frozen=True)
-class BadPartition:
+class UnpublishedPartition:
     """A partition that was not published, with the reason."""
 
     asset: str
@@ -33,7 +33,7 @@ class Cause:
 
     Attributes:
         why: The reason, with the figures of the first day.
-        varies: Whether other days have other figures.
+        varies: Whether the figures differ between days.
     """
 
     status: str
@@ -51,19 +51,19 @@ class Cause:
         return f"{self.status} {named}{on}: {self.why}{more}"
 
 
-def fold(partitions: Iterable[BadPartition]) -> list[Cause]:
+def group_by_cause(partitions: Iterable[UnpublishedPartition]) -> list[Cause]:
     """Group partitions by cause, in order of first occurrence.
 
     Assets whose same days failed for the same reason are in one cause.
     """
-    by_reason: dict[tuple[str, str, Grain], dict[str, list[BadPartition]]] = {}
+    by_reason: dict[tuple[str, str, Grain], dict[str, list[UnpublishedPartition]]] = {}
     for each in partitions:
-        kind = each.status, _FIGURE.sub("0", each.why), each.grain
-        by_reason.setdefault(kind, {}).setdefault(each.asset, []).append(each)
+        reason = each.status, _FIGURE.sub("0", each.why), each.grain
+        by_reason.setdefault(reason, {}).setdefault(each.asset, []).append(each)
     return [
         cause
-        for (status, _, grain), found in by_reason.items()
-        for cause in _causes(status, grain, found)
+        for (status, _, grain), by_asset in by_reason.items()
+        for cause in _causes(status, grain, by_asset)
     ]
 
 
@@ -75,15 +75,18 @@ def day_ranges(days: Collection[date], grain: Grain = Grain.DAY) -> str:
     return ", ".join(shown) + (f" ({len(days)} {unit}s)" if len(days) > 1 else "")
 
 
-def _causes(status: str, grain: Grain, found: dict[str, list[BadPartition]]) -> Iterator[Cause]:
-    together: dict[tuple[date, ...], list[str]] = {}
-    for asset, some in found.items():
-        days = sorted(each.partition for each in some if each.partition is not None)
-        together.setdefault(tuple(days), []).append(asset)
-    for same_days, assets in together.items():
-        mine = [each for asset in assets for each in found[asset]]
-        first = min(mine, key=lambda each: each.partition or date.min)
-        varies = len({each.why for each in mine}) > 1
+def _causes(
+    status: str, grain: Grain, by_asset: dict[str, list[UnpublishedPartition]]
+) -> Iterator[Cause]:
+    """One cause for each set of assets with the same days; all have the same reason."""
+    assets_by_days: dict[tuple[date, ...], list[str]] = {}
+    for asset, partitions in by_asset.items():
+        days = sorted(each.partition for each in partitions if each.partition is not None)
+        assets_by_days.setdefault(tuple(days), []).append(asset)
+    for same_days, assets in assets_by_days.items():
+        partitions = [each for asset in assets for each in by_asset[asset]]
+        first = min(partitions, key=lambda each: each.partition or date.min)
+        varies = len({each.why for each in partitions}) > 1
         yield Cause(status, tuple(assets), same_days, first.why, varies, grain)
 
 

@@ -181,8 +181,8 @@ order by asset
 """
 
 
-_WRITTEN = tuple(one.name for one in fields(PartitionRecord))
-_AS_JSON = ("inputs", "checks")
+_RECORD_COLUMNS = tuple(one.name for one in fields(PartitionRecord))
+_JSON_COLUMNS = ("inputs", "checks")
 
 
 @dataclass(frozen=True)
@@ -197,10 +197,12 @@ class Ledger:
         return TableWatermarks(self.connect)
 
     def record(self, *attempts: Iterable[PartitionRecord]) -> None:
-        """Record attempts, all or none; of two for one partition the later one counts.
+        """Record attempts in one transaction.
 
-        The arguments are recorded in order: a failure in a later one leaves the publication of an
-        earlier one in place.
+        Args:
+            attempts: Groups of records, written in order. Of two records of one partition in a
+                group, only the later one is written. If a partition is published in one group and
+                failed in a later one, its last attempt has failed, and its publication stays.
         """
         with (
             map_errors("writing the ledger"),
@@ -211,17 +213,17 @@ class Ledger:
                 self.record_in(session, records)
 
     def record_in(self, session: Session, records: Iterable[PartitionRecord]) -> None:
-        """Record attempts in the transaction of `session`."""
+        """Record one group of attempts in the transaction of `session`."""
         last = {(r.asset, r.partition): r for r in records}
         if not last:
             return
         ensure_tables(session)
-        session.execute(_RECORD, [_column([*last.values()], name) for name in _WRITTEN])
+        session.execute(_RECORD, [_column([*last.values()], name) for name in _RECORD_COLUMNS])
 
     def begin(self, asset: str, days: Collection[date], run_id: str) -> None:
-        """Record that a run starts to build `days`; if it dies before `record`, they are stale.
+        """Record that a run starts to build `days`, which are stale if it dies before `record`.
 
-        Partitions that a dead run started enter the history as interrupted.
+        For each partition that a dead run started, the history gets an `interrupted` attempt.
         """
         with (
             map_errors("writing the ledger"),
@@ -266,8 +268,8 @@ class Ledger:
         running = {row[0] for row in found}
         return frozenset(running - liveness.alive(session, running))
 
-    def publishable(self, asset: str, days: Collection[date]) -> frozenset[date]:
-        """The days among `days` that may be read: their last attempt was published."""
+    def readable(self, asset: str, days: Collection[date]) -> frozenset[date]:
+        """The days among `days` that may be read: those whose last attempt was published."""
         states = self.states(asset, days)
         return frozenset(day for day in days if day in states and states[day].status == "published")
 
@@ -286,7 +288,7 @@ class Ledger:
         )
         return {state.partition: state for state in found}
 
-    def candidate_partitions(
+    def possibly_stale_days(
         self, asset: str, inputs: Collection[str], code_version: str
     ) -> set[date]:
         """The days whose partition may be stale, for `headrace.ledger.staleness`."""
@@ -305,8 +307,8 @@ class Ledger:
             ).fetchone()
             return None if row is None or row[0] is None else (row[0], row[1])
 
-    def forget(self, asset: str, before: date) -> None:
-        """Delete the ledger's rows of days before `before`, whose data was dropped."""
+    def delete_before(self, asset: str, before: date) -> None:
+        """Delete the states of days before `before`, whose data was dropped."""
         with map_errors("writing the ledger"), self.connect() as session:
             ensure_tables(session)
             session.execute(
@@ -315,7 +317,7 @@ class Ledger:
             )
 
     def recorded_snapshots(self, asset: str, snapshot_ids: Collection[int]) -> frozenset[int]:
-        """The snapshots among `snapshot_ids` that the ledger names for partitions of an asset."""
+        """The snapshots among `snapshot_ids` that are recorded for partitions of an asset."""
         with map_errors("reading the ledger"), self.connect() as session:
             ensure_tables(session)
             found = session.execute(
@@ -341,28 +343,28 @@ class Ledger:
             with session.cursor(row_factory=class_row(Attempt)) as cursor:
                 return cursor.execute(query.format(names, sql.SQL(where)), values).fetchall()
 
-    def last_of_run(self, run_id: str) -> list[Attempt]:
+    def last_attempts_of_run(self, run_id: str) -> list[Attempt]:
         """A run's last attempt at each of its partitions, by asset and day; retries come later."""
         last = {(a.asset, a.partition): a for a in self.attempts(run_id=run_id)}
         return [last[key] for key in sorted(last, key=lambda k: (k[0], k[1] or date.min))]
 
-    def bad_of_run(self, run_id: str) -> list[Attempt]:
+    def held_or_failed_of_run(self, run_id: str) -> list[Attempt]:
         """The partitions that a run held or failed, by asset and day."""
-        return [a for a in self.last_of_run(run_id) if a.status in ("held", "failed")]
+        return [a for a in self.last_attempts_of_run(run_id) if a.status in ("held", "failed")]
 
     def skipped_of_run(self, run_id: str) -> list[Attempt]:
         """The partitions whose inputs were not published, by asset and day."""
-        return [a for a in self.last_of_run(run_id) if a.status == "skipped"]
+        return [a for a in self.last_attempts_of_run(run_id) if a.status == "skipped"]
 
     def not_published(self) -> list[PartitionState]:
         """Every partition whose last attempt was held or failed, by asset and day."""
         return self._states("where status in ('held', 'failed')", ())
 
-    def published_of_run(self, run_id: str) -> int:
+    def published_count_of_run(self, run_id: str) -> int:
         """Number of partitions that a run published."""
-        return sum(attempt.status == "published" for attempt in self.last_of_run(run_id))
+        return sum(attempt.status == "published" for attempt in self.last_attempts_of_run(run_id))
 
-    def forget_attempts(self, before: datetime) -> int:
+    def delete_attempts_before(self, before: datetime) -> int:
         """Delete attempts that ended before a time; returns their number."""
         with map_errors("writing the ledger"), self.connect() as session:
             ensure_tables(session)
@@ -370,7 +372,9 @@ class Ledger:
                 "delete from platform.partition_attempt where ended_at < %s", (before,)
             ).rowcount
 
-    def renew_in(self, session: Session, asset: str, days: Collection[date], version: str) -> None:
+    def set_data_version_in(
+        self, session: Session, asset: str, days: Collection[date], version: str
+    ) -> None:
         """Set the content version of published days, in the transaction that changes their rows."""
         session.execute(
             "update platform.partition_ledger set data_version = %s"
@@ -397,6 +401,6 @@ class Ledger:
 def _column(records: Sequence[PartitionRecord], name: str) -> list[object]:
     """One attribute of all records, as a parameter of the statement."""
     values = [getattr(record, name) for record in records]
-    if name not in _AS_JSON:
+    if name not in _JSON_COLUMNS:
         return values
     return [None if value is None else json.dumps(value) for value in values]

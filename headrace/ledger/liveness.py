@@ -12,8 +12,8 @@ import psycopg
 from headrace.warehouse.sessions import Connect, Session, advisory_key, map_errors
 
 _KIND = "run"
-# The first steps of a run take its lock at the same time, in threads of one process.
-_HOLDING = threading.Lock()
+# Threads of one process, which run the first steps of a run, acquire its lock at the same time.
+_ACQUIRING = threading.Lock()
 _HELD = """
 select (classid::bigint << 32) | objid::bigint
 from pg_locks
@@ -22,16 +22,16 @@ where locktype = 'advisory' and objsubid = 1 and granted
 """
 
 
-def hold(connect: Connect, run_id: str) -> None:
-    """Take the lock of a run, until `release` or the end of this process.
+def acquire(connect: Connect, run_id: str) -> None:
+    """Acquire the lock of a run, until `release` or the end of this process.
 
-    The lock is shared, because steps of a run may have their own processes.
+    It is a shared lock, because the steps of a run may have their own processes.
     """
     held = _sessions(os.getpid())
-    with _HOLDING:
+    with _ACQUIRING:
         if run_id in held:
             return
-        with map_errors("taking the lock of a run"):
+        with map_errors("acquiring the lock of a run"):
             session = connect()
             session.execute("set idle_session_timeout = 0")
             session.execute("select pg_advisory_lock_shared(%s)", (advisory_key(_KIND, run_id),))

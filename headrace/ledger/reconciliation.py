@@ -1,8 +1,8 @@
 """Reconciliation of lake and ledger after a crash between commit and ledger row.
 
-A fact's publication is recorded in one transaction, under the fact's lock. A current snapshot that
-the ledger does not name is therefore from a killed run. Later runs would not find the days that it
-re-keyed, because its snapshot already has the dimensions' watermarks.
+A fact is published and recorded under the fact's lock. If the ledger does not have the table's
+current snapshot, the run that committed it was killed before it recorded it. Later runs would not
+find the days that it re-keyed, because its snapshot already has the dimensions' watermarks.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from headrace.quality.report import PartitionReport
 def unrecorded_partitions(
     asset: str, table: LakeTable, ledger: Ledger
 ) -> tuple[int, dict[date, PartitionReport]] | None:
-    """Find the partitions that were published after the last snapshot that the ledger names.
+    """Find the partitions that were published after the last snapshot that the ledger has.
 
-    Days that were and are empty are not found.
+    Days that were empty and are empty are not found.
 
     Args:
         asset: Name of the asset, such as `curated/fact_sales`.
@@ -34,7 +34,7 @@ def unrecorded_partitions(
         return None
     days = _days_since(table, _last_recorded(asset, table.snapshot_ids(), ledger))
     if days is None:
-        # The ledger's snapshots are expired, or it names none: report every day.
+        # The ledger's snapshots are expired, or it has none: report every day.
         known = ledger.states(asset).items()
         days = {*table.scan().days, *(day for day, state in known if day and state.published_at)}
     now = table.scan(days)

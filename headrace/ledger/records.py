@@ -6,7 +6,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal
 
-from headrace.ledger.build_plan import Inputs
+from headrace.ledger.build_plan import InputVersions
 
 # `skipped`: an input was not published; `superseded`: a newer run published the partition first;
 # `running`: a run has begun it; `interrupted`: that run died.
@@ -52,7 +52,7 @@ class PartitionRecord:
     data_version: str | None = None
     content: Literal["derived", "same", "new"] = "derived"
     seconds: float | None = None
-    inputs: Inputs | None = None
+    inputs: InputVersions | None = None
     checks: Sequence[Mapping[str, object]] = ()
 
 
@@ -76,7 +76,7 @@ class PartitionState:
     quality_score: Decimal
     error: str | None
     attempted_at: datetime
-    attempted_inputs: Inputs | None
+    attempted_inputs: InputVersions | None
     running_run_id: str | None
     snapshot_id: int | None
     published_rows: int | None
@@ -84,7 +84,7 @@ class PartitionState:
     published_at: datetime | None
     published_code_version: str | None
     data_version: str | None
-    inputs: Inputs | None
+    inputs: InputVersions | None
 
 
 @dataclass(frozen=True)

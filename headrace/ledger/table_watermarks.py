@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from headrace.ledger.build_plan import Inputs
+from headrace.ledger.build_plan import InputVersions
 from headrace.ledger.tables import ensure_tables
 from headrace.warehouse.pool import Borrow
 from headrace.warehouse.sessions import Session, map_errors
@@ -36,7 +36,7 @@ class TableWatermarks:
             )
             return {row[0]: row[1] for row in found}
 
-    def record_versions_read(self, asset: str, versions: Inputs) -> None:
+    def record_versions_read(self, asset: str, versions: InputVersions) -> None:
         """Record the versions of whole-table inputs that an asset has read."""
         with map_errors("writing the ledger"), self.connect() as session:
             ensure_tables(session)

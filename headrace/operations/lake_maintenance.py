@@ -50,7 +50,7 @@ def maintain(project: Project, *, now: datetime | None = None) -> list[Maintaine
     settings, now = project.settings.maintenance, now or datetime.now(UTC)
     older_than = min([now - timedelta(hours=settings.keep_hours), *_running_since(project, now)])
     lake, ledger = lake_of(project), ledger_of(project)
-    ledger.forget_attempts(now - timedelta(days=settings.keep_attempts_days))
+    ledger.delete_attempts_before(now - timedelta(days=settings.keep_attempts_days))
     try:
         # Start with another table each night: max_minutes may not suffice for all tables.
         turn = now.toordinal()

@@ -37,5 +37,5 @@ def drop_old_months(
         retained_from = first_retained_month(fact.keep_months, today)
         dropped[fact.name] = drop_months(connect, fact_table(project, fact), retained_from)
         # Otherwise a rebuilt mart would read these days as empty and lose its rows.
-        Ledger(connect).forget(f"{NAMESPACE}/{fact.name}", retained_from)
+        Ledger(connect).delete_before(f"{NAMESPACE}/{fact.name}", retained_from)
     return dropped

@@ -128,8 +128,8 @@ def fact_lineage(project: Project, config: FactConfig) -> AssetLineage:
         f"{CURATED}/{config.name}",
         code_version(config, entity, *dimensions.values()),
         inputs=(own,),
-        gates=joined,
-        inferring=tuple(
+        required_tables=joined,
+        inferring_tables=tuple(
             f"{CURATED}/{name}"
             for name, dimension in dimensions.items()
             if dimension.infers_members

@@ -14,7 +14,7 @@ from headrace.ledger.build_plan import AssetLineage, BuildPlan, Gate, content_id
 from headrace.ledger.ledger import Ledger
 from headrace.ledger.reconciliation import unrecorded_partitions
 from headrace.ledger.records import PartitionRecord, PartitionState
-from headrace.ledger.staleness import is_overtaken, read_states
+from headrace.ledger.staleness import is_superseded, read_states
 from headrace.quality import registry
 from headrace.quality.report import (
     AuditedOutput,
@@ -51,9 +51,9 @@ class LedgerRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         """The ledger in the warehouse's database."""
         return self.warehouse.ledger()
 
-    def publishable(self, key: dg.AssetKey, days: Collection[date]) -> frozenset[date]:
+    def readable(self, key: dg.AssetKey, days: Collection[date]) -> frozenset[date]:
         """The days that downstream may read: their last attempt was published."""
-        return self.ledger().publishable(name_of(key), days)
+        return self.ledger().readable(name_of(key), days)
 
     def lock(self, context: dg.AssetExecutionContext, name: str) -> HeldLock:
         """Hold a lock until the step's output is published, or the step ends.
@@ -258,13 +258,13 @@ class LedgerRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         Returns:
             The remaining output, and the removed partitions.
         """
-        if not plan.lineage.read or isinstance(output, AuditedTable):
+        if not plan.lineage.partition_inputs or isinstance(output, AuditedTable):
             return output, []  # A whole table is built and published under the asset's lock.
         states = read_states(self.ledger(), plan.lineage, plan.days)
         overtaken = [
             day
             for day, read in plan.gate.open.items()
-            if is_overtaken(plan.lineage, states, day, read, step.run_id)
+            if is_superseded(plan.lineage, states, day, read, step.run_id)
         ]
         return (_without(output, overtaken) if overtaken else output), overtaken
 

@@ -9,7 +9,7 @@ from pyspark.errors import PySparkException
 
 from headrace.engine.outage import outage_of
 from headrace.errors import HeadraceError, TransientError
-from headrace.ledger.causes import BadPartition, fold
+from headrace.ledger.causes import UnpublishedPartition, group_by_cause
 from headrace.ledger.ledger import Ledger
 from headrace.quality.report import PartitionReport
 from platform_assets.partitions import grains_in, takes_stale_days_only
@@ -43,12 +43,13 @@ def end_step(
         raise dg.Failure(f"{len(transient)} partitions failed, to be retried: {transient[0].why()}")
     if _has_selected_children(step, keys):
         return
-    bad = ledger.bad_of_run(step.run_id) or ledger.skipped_of_run(step.run_id)
+    bad = ledger.held_or_failed_of_run(step.run_id) or ledger.skipped_of_run(step.run_id)
     if not bad:
         return
     grains = grains_in(step.job_def)
-    causes = fold(
-        BadPartition(r.asset, r.partition, r.status, r.error or "", grains(r.asset)) for r in bad
+    causes = group_by_cause(
+        UnpublishedPartition(r.asset, r.partition, r.status, r.error or "", grains(r.asset))
+        for r in bad
     )
     lines = [cause.line() for cause in causes[:_CAUSES_SHOWN]]
     if len(causes) > _CAUSES_SHOWN:

@@ -60,7 +60,7 @@ def plan_step(
     """
     ledger, step = warehouse.ledger(), context.get_step_execution_context()
     events.defer_asset_events(step)
-    liveness.hold(warehouse.connection_factory(), step.run_id)
+    liveness.acquire(warehouse.connection_factory(), step.run_id)
     only_stale = takes_stale_days_only(context.run)
     needs_stale = only_stale or with_stale or not lineage.grain.has_periods
     stale = _stale_partitions(ledger, step, lineage) if needs_stale else set()
@@ -82,7 +82,7 @@ def plan_step(
     )
     _record_skipped(ledger, step, plan)
     ledger.begin(lineage.name, plan.days, step.run_id)
-    if not lineage.read and not only_stale:
+    if not lineage.partition_inputs and not only_stale:
         _expect_other_sources(ledger, step, lineage, sources or {})
     return plan
 
@@ -136,9 +136,11 @@ def _partitions_of_run(
     window = window_of(run)
     if lineage.grain.has_periods:
         return lineage.grain.starts(*window) if window else ()
-    if not lineage.read:
+    if not lineage.partition_inputs:
         return [WHOLE] if lineage.grain == Grain.NONE else []
-    known = {day for name in lineage.read for day in ledger.states(name) if day is not None}
+    known = {
+        day for name in lineage.partition_inputs for day in ledger.states(name) if day is not None
+    }
     if lineage.grain == Grain.NONE:
         known &= {WHOLE}
     if window is None or REBUILD_TAG in run.tags:

@@ -124,7 +124,9 @@ class WarehouseRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
             days = star.partitions(
                 fact.name, _days_of_restated_members(session, fact, publications)
             )
-            ledger.renew_in(session, name_of(warehouse_key(fact.name)), days, new_token())
+            ledger.set_data_version_in(
+                session, name_of(warehouse_key(fact.name)), days, new_token()
+            )
 
     def failed(self, context: dg.OutputContext, output: object, error: Exception) -> None:
         """Record that no table of the star could be published."""

@@ -15,7 +15,7 @@ from headrace.cli.backfill import BackfillResult, print_backfill
 from headrace.cli.query import DuplicateColumnError, Rows, print_rows
 from headrace.cli.status import AssetStatus, print_status
 from headrace.errors import ConfigError
-from headrace.ledger.causes import BadPartition
+from headrace.ledger.causes import UnpublishedPartition
 from headrace.operations.star_audit import TableAudit
 
 NEVER_PUBLISHED = TableAudit("warehouse.fact_b", 0, 0, 0, is_published=False)
@@ -98,7 +98,9 @@ def test_what_is_declared_and_was_never_built_is_shown(capsys: pytest.CaptureFix
 
 def test_a_backfills_errors_are_a_line_a_cause(capsys: pytest.CaptureFixture[str]) -> None:
     bad = tuple(
-        BadPartition(f"raw/shop_{n % 2}", date(2024, 1, 1 + n // 2), "failed", "[no] header")
+        UnpublishedPartition(
+            f"raw/shop_{n % 2}", date(2024, 1, 1 + n // 2), "failed", "[no] header"
+        )
         for n in range(60)
     )
     print_backfill(BackfillResult("r", 3, bad, (), 3, "3 published, 60 not"), as_json=False)
@@ -125,7 +127,7 @@ def test_names_values_and_messages_are_printed_as_they_are(
         *(text, text),
     ]
     output.print_error(ConfigError(text, fix=text))
-    bad = BadPartition(f"raw/{text}", date(2024, 1, 1), "held", text)
+    bad = UnpublishedPartition(f"raw/{text}", date(2024, 1, 1), "held", text)
     print_backfill(BackfillResult("r", 0, (bad,), (), 3, text), as_json=False)
     print_status([], as_json=False, first_steps=[text])
     _, err = printed(capsys)

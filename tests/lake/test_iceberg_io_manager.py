@@ -265,7 +265,7 @@ def test_a_recorder_commits_and_decides_about_held_days(
 
 
 class Gate:
-    def publishable(self, key: dg.AssetKey, days: Collection[date]) -> Collection[date]:
+    def readable(self, key: dg.AssetKey, days: Collection[date]) -> Collection[date]:
         assert key.path[-1] == "sales"
         return {on for on in days if on != WEEK[1]}
 

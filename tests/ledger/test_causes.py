@@ -2,21 +2,23 @@
 
 from datetime import date, timedelta
 
-from headrace.ledger.causes import BadPartition, day_ranges, fold
+from headrace.ledger.causes import UnpublishedPartition, day_ranges, group_by_cause
 
 FIRST = date(2024, 1, 1)
 
 
-def bad(asset: str, partition: date | None, why: str, status: str = "failed") -> BadPartition:
-    return BadPartition(asset, partition, status, why)
+def bad(
+    asset: str, partition: date | None, why: str, status: str = "failed"
+) -> UnpublishedPartition:
+    return UnpublishedPartition(asset, partition, status, why)
 
 
 def day(number: int) -> date:
     return FIRST + timedelta(days=number - 1)
 
 
-def lines(*found: BadPartition) -> list[str]:
-    return [cause.line() for cause in fold(found)]
+def lines(*found: UnpublishedPartition) -> list[str]:
+    return [cause.line() for cause in group_by_cause(found)]
 
 
 def test_days_in_a_row_are_a_range() -> None:

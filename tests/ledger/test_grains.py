@@ -170,7 +170,7 @@ def test_a_fact_waits_for_what_its_dimension_holds_back_in_its_period(
         "curated/f",
         "1",
         inputs=("processed/f",),
-        gates=("curated/d",),
+        required_tables=("curated/d",),
         grain=own,
         grains={"curated/d": members, "processed/f": own},
     )

@@ -35,7 +35,7 @@ def record(
 
 def test_an_empty_ledger_knows_nothing(ledger: Ledger) -> None:
     assert ledger.states(ASSET) == {}
-    assert ledger.publishable(ASSET, [MONDAY]) == frozenset()
+    assert ledger.readable(ASSET, [MONDAY]) == frozenset()
     assert ledger.summary() == []
     assert ledger.watermarks.loaded_snapshot("warehouse/dim_product") is None
     ledger.record([])
@@ -67,7 +67,7 @@ def test_a_bad_attempt_closes_the_gate_and_keeps_what_was_published(
     assert state.published_run_id == "good"
     assert (state.snapshot_id, state.published_at) == (2**62, published.published_at)
     assert state.attempted_at > published.attempted_at
-    assert ledger.publishable(ASSET, [MONDAY]) == frozenset()
+    assert ledger.readable(ASSET, [MONDAY]) == frozenset()
 
 
 def test_a_repair_opens_the_gate_again(ledger: Ledger) -> None:
@@ -75,16 +75,16 @@ def test_a_repair_opens_the_gate_again(ledger: Ledger) -> None:
         ledger.record([record(status=status)])
     state = ledger.states(ASSET)[MONDAY]
     assert state.error is None
-    assert ledger.publishable(ASSET, [MONDAY]) == {MONDAY}
+    assert ledger.readable(ASSET, [MONDAY]) == {MONDAY}
 
 
 def test_publishable_are_the_days_whose_last_attempt_was_published(ledger: Ledger) -> None:
     ledger.record([record(MONDAY), record(TUESDAY, "held"), replace(record(WEDNESDAY), rows_out=0)])
     ledger.record([replace(record(TUESDAY), asset="processed/other")])
     days = [MONDAY, TUESDAY, WEDNESDAY, date(2020, 1, 1)]
-    assert ledger.publishable(ASSET, days) == {MONDAY, WEDNESDAY}
-    assert ledger.publishable(ASSET, [WEDNESDAY]) == {WEDNESDAY}
-    assert ledger.publishable(ASSET, []) == frozenset()
+    assert ledger.readable(ASSET, days) == {MONDAY, WEDNESDAY}
+    assert ledger.readable(ASSET, [WEDNESDAY]) == {WEDNESDAY}
+    assert ledger.readable(ASSET, []) == frozenset()
 
 
 def test_an_asset_without_partitions_has_one_row(ledger: Ledger) -> None:
@@ -117,8 +117,8 @@ def test_the_summary_counts_partitions_by_state(ledger: Ledger) -> None:
 def test_a_run_is_asked_for_what_it_published_and_what_not(ledger: Ledger) -> None:
     ledger.record([record(MONDAY), record(TUESDAY, "held"), record(WEDNESDAY, "failed")])
     ledger.record([record(date(2017, 1, 9), "failed", "other")])
-    assert ledger.published_of_run("run-1") == 1
-    bad = ledger.bad_of_run("run-1")
+    assert ledger.published_count_of_run("run-1") == 1
+    bad = ledger.held_or_failed_of_run("run-1")
     assert [(s.asset, s.partition, s.status, s.error) for s in bad] == [
         (ASSET, TUESDAY, "held", "too few rows"),
         (ASSET, WEDNESDAY, "failed", "too few rows"),
@@ -171,7 +171,7 @@ def test_a_year_of_twenty_assets_is_recorded_at_once(ledger: Ledger) -> None:
     ledger.record(records)
     # 0.2 s on an idle machine; row by row it is 4 s.
     assert time.monotonic() - began < 2
-    assert ledger.publishable("layer/7", days) == {*days}
+    assert ledger.readable("layer/7", days) == {*days}
 
 
 def test_a_failure_after_a_publication_leaves_what_was_published(ledger: Ledger) -> None:
@@ -192,6 +192,6 @@ def test_the_history_has_every_attempt_until_it_is_old(ledger: Ledger) -> None:
         ("run-2", "published", None),
     ]
     newest = ledger.attempts(run_id="run-2")[0].ended_at
-    assert ledger.forget_attempts(newest) == 1
+    assert ledger.delete_attempts_before(newest) == 1
     assert [a.run_id for a in ledger.attempts(partition=MONDAY)] == ["run-2"]
     assert ledger.states(ASSET)[MONDAY].status == "published"

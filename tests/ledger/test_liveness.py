@@ -20,7 +20,7 @@ def test_threads_that_begin_a_run_at_once_share_its_lock(ledger: Ledger) -> None
 
     run_id = f"run-{uuid4()}"
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: liveness.hold(connect, run_id), range(4)))
+        list(pool.map(lambda _: liveness.acquire(connect, run_id), range(4)))
     assert len(opened) == 1
     with connect_to_it() as session:
         assert liveness.alive(session, [run_id]) == {run_id}

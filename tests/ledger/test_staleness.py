@@ -12,7 +12,7 @@ from headrace.ledger.ledger import Ledger
 from headrace.ledger.records import PartitionRecord, Status
 from headrace.ledger.staleness import (
     gate,
-    is_overtaken,
+    is_superseded,
     read_stale,
     read_states,
     stale_partitions,
@@ -24,7 +24,7 @@ MONDAY, TUESDAY = date(2017, 1, 2), date(2017, 1, 3)
 RAW = AssetLineage("raw/a", "raw-1")
 ROWS = AssetLineage("processed/a", "rows-1", inputs=("raw/a",))
 MEMBERS = AssetLineage("curated/d", "members-1", ("processed/m",), ("processed/a",))
-FACT = AssetLineage("curated/f", "fact-1", ("processed/a",), gates=("curated/d",))
+FACT = AssetLineage("curated/f", "fact-1", ("processed/a",), required_tables=("curated/d",))
 
 
 def publish(
@@ -137,10 +137,10 @@ def test_a_day_that_a_dead_run_was_at_is_stale_and_one_of_a_live_run_is_not(
     ledger: Ledger,
 ) -> None:
     run_id = f"run-{uuid4()}"
-    liveness.hold(cast("Connect", ledger.connect), run_id)
+    liveness.acquire(cast("Connect", ledger.connect), run_id)
     ledger.begin(RAW.name, [MONDAY], run_id)
     assert reasons(ledger, RAW) == {}
-    assert ledger.publishable(RAW.name, [MONDAY]) == frozenset()
+    assert ledger.readable(RAW.name, [MONDAY]) == frozenset()
     liveness.release(run_id)
     assert reasons(ledger, RAW) == {MONDAY: f"run {run_id} died while it built it"}
     ledger.begin(RAW.name, [MONDAY], "run-2")
@@ -153,7 +153,7 @@ def test_a_day_that_a_dead_run_was_at_is_stale_and_one_of_a_live_run_is_not(
 def test_a_dead_run_leaves_what_was_published_readable(ledger: Ledger) -> None:
     publish(ledger, RAW, "v1")
     ledger.begin(RAW.name, [MONDAY], "dead")
-    assert ledger.publishable(RAW.name, [MONDAY]) == {MONDAY}
+    assert ledger.readable(RAW.name, [MONDAY]) == {MONDAY}
     assert list(reasons(ledger, RAW)) == [MONDAY]
 
 
@@ -168,7 +168,7 @@ def test_the_gate_opens_for_days_whose_inputs_are_published(ledger: Ledger) -> N
 
 
 def test_a_fact_waits_for_a_dimension_that_has_not_read_its_rows(ledger: Ledger) -> None:
-    inferred = replace(FACT, inferring=FACT.gates)
+    inferred = replace(FACT, inferring_tables=FACT.required_tables)
     publish(ledger, ROWS, "w1")
     for read in ({}, {"processed/a": "w0"}):
         publish(ledger, MEMBERS, "d1", {"processed/m": "m1", **read})
@@ -196,7 +196,7 @@ def test_an_optional_input_that_appears_makes_a_day_stale(ledger: Ledger) -> Non
 def test_a_run_gives_way_to_a_newer_one_that_has_been_at_the_day(ledger: Ledger) -> None:
     def overtaken(read: str) -> bool:
         states = read_states(ledger, ROWS, [MONDAY])
-        return is_overtaken(ROWS, states, MONDAY, {"raw/a": read}, "run-old")
+        return is_superseded(ROWS, states, MONDAY, {"raw/a": read}, "run-old")
 
     publish(ledger, RAW, "v1")
     assert not overtaken("v1"), "nobody else was at it"
@@ -217,7 +217,7 @@ def test_an_attempt_that_gives_way_changes_no_state(ledger: Ledger) -> None:
     publish(ledger, ROWS, "w1", {"raw/a": "v1"}, run_id="run-old", status="superseded")
     assert ledger.states(ROWS.name) == before
     assert [a.status for a in ledger.attempts(run_id="run-old")] == ["superseded"]
-    assert ledger.bad_of_run("run-old") == []
+    assert ledger.held_or_failed_of_run("run-old") == []
 
 
 def test_a_whole_table_makes_a_fact_stale_when_its_content_changes(ledger: Ledger) -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from headrace.ledger.seen_files import SeenFiles, SeenMark
+from headrace.ledger.seen_files import SeenFiles, LandingCursor
 from headrace.sources.files.landing import StoredFile
 from headrace.warehouse.pool import session_pool
 from sensors.landing import (
@@ -92,14 +92,14 @@ def test_a_tick_has_a_budget_and_the_next_one_goes_on() -> None:
 
 def test_what_was_written_after_the_mark_was_not_asked_for() -> None:
     table = SeenFiles(session_pool(servers.postgres().uri("warehouse")))
-    begun = SeenMark.begin()
+    begun = LandingCursor.new()
     first = table.write(begun, {"a": "1", "b": "1"}, [])
     assert table.read(first) == {"a": "1", "b": "1"}
     # The tick breaks off: Dagster never stores its cursor.
     second = table.write(first, {"b": "2", "c": "1"}, ["a"])
     assert table.read(first) == {}
     assert table.read(second) == {"b": "2", "c": "1"}
-    assert SeenMark.parse(str(second)) == second
+    assert LandingCursor.parse(str(second)) == second
 
 
 def test_files_that_are_gone_are_forgotten() -> None:
