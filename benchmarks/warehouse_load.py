@@ -33,6 +33,7 @@ from headrace.lake.staging import stage_batches
 from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
 from headrace.pipeline.warehouse import StarLoader, fact_table
+from headrace.staged import new_token
 from headrace.star.facts import DATE_KEY, lake_fact_schema
 from headrace.warehouse.loading.load_transaction import LoadGroup
 from headrace.warehouse.sessions import connection_factory
@@ -238,7 +239,7 @@ def _lake_of_facts(
     schema = lake_fact_schema(
         fact, entity, {j.dimension: project.star.dimension(j.dimension) for j in fact.dimensions}
     )
-    token = table.new_token()
+    token = new_token()
     random = np.random.default_rng(4)
     batches = (_day_of_facts(schema.arrow(), day, random) for day in days)
     reader = pa.RecordBatchReader.from_batches(schema.arrow(), batches)

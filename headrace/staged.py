@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from types import MappingProxyType
 from typing import Literal
 from uuid import uuid4
@@ -86,5 +86,8 @@ class StagedTable:
 
 
 def new_token() -> str:
-    """A unique name for a staging folder; never reused, because its files may be published."""
-    return uuid4().hex
+    """A unique name for one staging; begins with the time (UTC).
+
+    Names a folder that is never reused, because its files may be published.
+    """
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex}"

@@ -14,7 +14,7 @@ from headrace.lake.scan import LakeScan
 from headrace.lake.staging import stage_batches, stage_frame
 from headrace.lake.table import LakeTable
 from headrace.schema import PARTITION_COLUMN
-from headrace.staged import StagedPartition, StagedPartitions, StagedTable
+from headrace.staged import StagedPartition, StagedPartitions, StagedTable, new_token
 from io_managers.contexts import (
     PublicationGate,
     days_of,
@@ -170,7 +170,7 @@ def _staged(
         return value
     days = days_of(context)
     column = None if days is None else table.partition_column
-    token = table.new_token()
+    token = new_token()
     folder = table.staging_uri(token)
     if form_of(type(value)) == "spark":
         schema = stage_frame(value, folder, partition_column=column)  # type: ignore[arg-type]

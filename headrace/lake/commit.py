@@ -36,10 +36,12 @@ from headrace.lake.storage import Storage
 from headrace.schema import TableSchema
 from headrace.staged import StagedFile
 
-# Every commit adds a manifest, which planning reads: a year of daily commits would have 365. From
-# this many on they are merged into one of up to 8 MiB.
+# Every commit adds a manifest, and planning a read opens all of them: 365 after a year of daily
+# commits. From this number on they are merged into manifests of up to 8 MiB.
 _MERGE_FROM = 50
 _MANIFEST_BYTES = 8 * 2**20
+# A commit takes about a tenth of a second: hundreds of concurrent runs fit in two minutes.
+_CONFLICT_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -75,95 +77,6 @@ class Commit:
             "size_bytes": self.size_bytes,
             "files": self.files_added,
         }
-
-
-def begin(table: Table) -> Transaction:
-    """A transaction on a loaded table, without PyIceberg's retries.
-
-    PyIceberg would retry with the files chosen before the conflict, but the files of a day must be
-    planned again. The table's property is unchanged for other writers.
-    """
-    table.metadata.properties["commit.retry.num-retries"] = "0"
-    return _Transaction(table)
-
-
-def evolve(transaction: Transaction, change: SchemaEvolution) -> None:
-    """Add, widen and remove columns as part of the transaction."""
-    if not change:
-        return
-    # Another type under the same name is another column in Iceberg, with a new field id.
-    with transaction.update_schema(allow_incompatible_changes=bool(change.removed)) as update:
-        for name in change.removed:
-            update.delete_column(name)
-        for column in change.added:
-            # PyIceberg assigns the field id of a list's elements.
-            kind = iceberg_type(column.type, element_id=-1)
-            update.add_column(column.name, kind, doc=column.description or None)
-        for column in change.widened:
-            update.update_column(column.name, iceberg_type(column.type, element_id=-1))
-
-
-def commit_snapshot(
-    table: Table,
-    transaction: Transaction,
-    *,
-    removed: Collection[DataFile],
-    added: Iterable[DataFile],
-    properties: Mapping[str, str],
-) -> int:
-    """Add one snapshot to a transaction on `table` and commit it; returns the snapshot's id.
-
-    Raises:
-        CommitFailedException: Another writer committed after the table was loaded.
-    """
-    operation = Operation.OVERWRITE if removed else Operation.APPEND
-    producer = _OverwriteSnapshot(
-        operation, transaction, table.io, snapshot_properties=dict(properties)
-    )
-    for file in removed:
-        producer.delete_data_file(file)
-    for file in added:
-        producer.append_data_file(file)
-    producer.commit()
-    transaction.commit_transaction()
-    return producer.snapshot_id
-
-
-class _Transaction(Transaction):
-    """Caches the table's metadata, which PyIceberg copies at each of twenty accesses in a commit.
-
-    The metadata contains every snapshot: after a hundred commits the copies took half of the time.
-    """
-
-    _copied: tuple[TableMetadata, tuple[TableUpdate, ...], TableMetadata] | None = None
-
-    @property
-    def table_metadata(self) -> TableMetadata:
-        base, updates = self._table.metadata, self._updates
-        if self._copied is None or self._copied[0] is not base or self._copied[1] is not updates:
-            self._copied = (base, updates, super().table_metadata)
-        return self._copied[2]
-
-
-class _OverwriteSnapshot(_OverwriteFiles):
-    """An overwrite in one snapshot that also merges manifests.
-
-    `delete` and `add_files` make two snapshots: time travel to the first would find the days empty.
-    """
-
-    def _process_manifests(self, manifests: list[ManifestFile]) -> list[ManifestFile]:
-        # A manifest with deletions only belongs to the snapshot that wrote it; later ones drop it.
-        current = [m for m in manifests if m.added_snapshot_id == self.snapshot_id or _is_live(m)]
-        merging = _ManifestMergeManager(_MANIFEST_BYTES, _MERGE_FROM, True, self)  # noqa: FBT003
-        return merging.merge_manifests(current)
-
-
-def _is_live(manifest: ManifestFile) -> bool:
-    return manifest.has_added_files() or manifest.has_existing_files()
-
-
-# A commit takes about a tenth of a second: hundreds of concurrent runs fit in two minutes.
-_CONFLICT_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -234,13 +147,13 @@ def publish(connection: LakeConnection, identifier: Identifier, request: Publish
 
 
 def _opened(name: str, storage: Storage, request: PublishRequest) -> tuple[_OpenedFile, ...]:
-    named = [(day, file) for day, files in request.files.items() for file in files]
-    twice = [path for path, count in Counter(file.path for _, file in named).items() if count > 1]
-    if twice:
-        raise StagedFileRejectedError(
-            f"{name}: {twice[0]} is staged {Counter(f.path for _, f in named)[twice[0]]} times",
-            fix="list every file once",
-        )
+    """The files of a request with their footers, after a check of the days of their rows."""
+    entries = [(day, file) for day, files in request.files.items() for file in files]
+    for path, count in Counter(file.path for _, file in entries).items():
+        if count > 1:
+            raise StagedFileRejectedError(
+                f"{name}: {path} is staged {count} times", fix="list every file once"
+            )
 
     def opened(entry: tuple[date | None, StagedFile]) -> _OpenedFile:
         day, file = entry
@@ -249,9 +162,9 @@ def _opened(name: str, storage: Storage, request: PublishRequest) -> tuple[_Open
             check_day(storage, file, footer, request.partition_column, day)
         return _OpenedFile(day, file, footer)
 
-    if all(file.footer for _, file in named):
-        return tuple(opened(entry) for entry in named)
-    return tuple(storage.in_parallel(opened, named))
+    if all(file.footer for _, file in entries):
+        return tuple(opened(entry) for entry in entries)
+    return tuple(storage.in_parallel(opened, entries))
 
 
 def _table_for(
@@ -275,30 +188,24 @@ def _table_for(
 def _commit(
     name: str, table: Table, request: PublishRequest, opened: Sequence[_OpenedFile]
 ) -> Commit:
-    transaction = begin(table)
-    before = table_schema(name, table.schema())
-    if request.rebuild:
-        change = plan_rebuild(before, request.schema)
-        _require_all_days(name, table, request, change)
-    else:
-        change = plan_evolution(name, before, request.schema)
-    evolve(transaction, change)
+    """Commit the request on one state of the table; CommitFailedException if that has changed."""
+    transaction = _begin(table)
+    change = _planned_change(name, table, request)
+    _evolve(transaction, change)
     metadata = transaction.table_metadata
     _check_columns(name, table_schema(name, metadata.schema()), opened)
-    published = {file.file_path: file for file in _published(table, request)}
     layout = FileLayout.of(metadata)
+    published = {file.file_path: file for file in _published_files(table, request)}
     new = [e for e in opened if e.file.path not in published]
-    requested = {e.file.path for e in opened}
-    removed = (
-        []
-        if request.mode == "append"
-        else [file for path, file in published.items() if path not in requested]
-    )
+    removed: list[DataFile] = []
+    if request.mode == "replace":
+        requested = {e.file.path for e in opened}
+        removed = [file for path, file in published.items() if path not in requested]
     snapshot = table.current_snapshot()
     if snapshot and opened and not (new or removed or change):
-        snapshot_id = snapshot.snapshot_id  # These files are published: a repeated call.
+        snapshot_id = snapshot.snapshot_id  # A repeated call: these files are published.
     else:
-        snapshot_id = commit_snapshot(
+        snapshot_id = _commit_snapshot(
             table,
             transaction,
             removed=removed,
@@ -316,6 +223,16 @@ def _commit(
     )
 
 
+def _planned_change(name: str, table: Table, request: PublishRequest) -> SchemaEvolution:
+    """The change of the table's schema that the request needs."""
+    published = table_schema(name, table.schema())
+    if not request.rebuild:
+        return plan_evolution(name, published, request.schema)
+    change = plan_rebuild(published, request.schema)
+    _require_all_days(name, table, request, change)
+    return change
+
+
 def _require_all_days(
     name: str, table: Table, request: PublishRequest, change: SchemaEvolution
 ) -> None:
@@ -331,15 +248,102 @@ def _require_all_days(
 
 
 def _check_columns(name: str, schema: TableSchema, opened: Sequence[_OpenedFile]) -> None:
-    # A year of files has one or two sets of columns: each is checked once.
-    seen: dict[pa.Schema, str] = {}
+    # Most files have equal columns: each set of columns is checked once, in its first file.
+    first_paths: dict[pa.Schema, str] = {}
     for entry in opened:
         columns = entry.footer.schema.to_arrow_schema().remove_metadata()
-        seen.setdefault(columns, entry.file.path)
-    for columns, path in seen.items():
+        first_paths.setdefault(columns, entry.file.path)
+    for columns, path in first_paths.items():
         check_file(name, schema, path, columns)
 
 
-def _published(table: Table, request: PublishRequest) -> list[DataFile]:
-    days = request.days if request.partition_column else None
-    return planned_files(table, days)
+def _published_files(table: Table, request: PublishRequest) -> list[DataFile]:
+    """The published files of the days, or of the whole table if it has no partitions."""
+    return planned_files(table, request.days if request.partition_column else None)
+
+
+def _begin(table: Table) -> Transaction:
+    """A transaction on a loaded table, without PyIceberg's retries.
+
+    PyIceberg would retry with the files planned before the conflict, but `publish` has to plan the
+    files of a day again. The property is set in this process only, not in the catalog.
+    """
+    table.metadata.properties["commit.retry.num-retries"] = "0"
+    return _Transaction(table)
+
+
+def _evolve(transaction: Transaction, change: SchemaEvolution) -> None:
+    """Add, widen and remove columns as part of the transaction."""
+    if not change:
+        return
+    # A column with an incompatible type is dropped and added, with a new field id.
+    with transaction.update_schema(allow_incompatible_changes=bool(change.removed)) as update:
+        for name in change.removed:
+            update.delete_column(name)
+        for column in change.added:
+            # PyIceberg assigns the field id of a list's elements.
+            kind = iceberg_type(column.type, element_id=-1)
+            update.add_column(column.name, kind, doc=column.description or None)
+        for column in change.widened:
+            update.update_column(column.name, iceberg_type(column.type, element_id=-1))
+
+
+def _commit_snapshot(
+    table: Table,
+    transaction: Transaction,
+    *,
+    removed: Collection[DataFile],
+    added: Iterable[DataFile],
+    properties: Mapping[str, str],
+) -> int:
+    """Add one snapshot to a transaction on `table` and commit it; returns the snapshot's id.
+
+    Raises:
+        CommitFailedException: Another writer committed after the table was loaded.
+    """
+    operation = Operation.OVERWRITE if removed else Operation.APPEND
+    producer = _OverwriteSnapshot(
+        operation, transaction, table.io, snapshot_properties=dict(properties)
+    )
+    for file in removed:
+        producer.delete_data_file(file)
+    for file in added:
+        producer.append_data_file(file)
+    producer.commit()
+    transaction.commit_transaction()
+    return producer.snapshot_id
+
+
+class _Transaction(Transaction):
+    """Caches the updated metadata, which PyIceberg computes at each of twenty accesses in a commit.
+
+    It computes it as a copy with all snapshots: after a hundred commits, half of a commit's time.
+    """
+
+    # The base, the updates, and the result of applying them.
+    _cached: tuple[TableMetadata, tuple[TableUpdate, ...], TableMetadata] | None = None
+
+    @property
+    def table_metadata(self) -> TableMetadata:
+        base, updates = self._table.metadata, self._updates
+        if self._cached is None or self._cached[0] is not base or self._cached[1] is not updates:
+            self._cached = (base, updates, super().table_metadata)
+        return self._cached[2]
+
+
+class _OverwriteSnapshot(_OverwriteFiles):
+    """An overwrite in one snapshot that also merges manifests.
+
+    PyIceberg's `delete` and `add_files` make two snapshots, in the first of which the days are
+    empty.
+    """
+
+    def _process_manifests(self, manifests: list[ManifestFile]) -> list[ManifestFile]:
+        # A manifest of deletions belongs to the snapshot that wrote it only; later ones drop it.
+        current = [m for m in manifests if m.added_snapshot_id == self.snapshot_id or _is_live(m)]
+        merging = _ManifestMergeManager(_MANIFEST_BYTES, _MERGE_FROM, True, self)  # noqa: FBT003
+        return merging.merge_manifests(current)
+
+
+def _is_live(manifest: ManifestFile) -> bool:
+    return manifest.has_added_files() or manifest.has_existing_files()

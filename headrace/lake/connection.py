@@ -79,12 +79,12 @@ class LakeConnection:
         with self.map_errors():
             known = self._loaded.get(identifier)
             if known is not None and known.metadata_location == self._metadata_location(identifier):
-                return _view_of(known)
+                return _copy_of(known)
             try:
                 found = self.catalog.load_table(identifier)
             except NoSuchTableError:
                 return None
-        self._loaded[identifier] = _view_of(found)
+        self._loaded[identifier] = _copy_of(found)
         return found
 
     def _metadata_location(self, identifier: Identifier) -> str | None:
@@ -174,8 +174,8 @@ def _metrics_properties(schema: Schema) -> dict[str, str]:
     return {"write.metadata.metrics.default": "counts"} | modes
 
 
-def _view_of(table: Table) -> Table:
-    """A copy of its own: a commit updates the table object through which it was made."""
+def _copy_of(table: Table) -> Table:
+    """Another object for the same state: a commit changes the object through which it is made."""
     return Table(
         table.name(), table.metadata, table.metadata_location, io=table.io, catalog=table.catalog
     )

@@ -107,8 +107,8 @@ class FileLayout:
         try:
             return data_file_statistics_from_parquet_metadata(footer, metrics, field_ids)
         except (OverflowError, ValueError):
-            # PyIceberg reads bounds as Python's datetime, which holds the years 1 to 9999. A
-            # timestamptz may lie in the year 10000 of UTC. A file without bounds is not skipped.
+            # PyIceberg reads bounds as Python's datetime, which holds the years 1 to 9999, but a
+            # timestamptz may lie in the year 10000 of UTC. Without bounds, scans never skip a file.
             counted = {
                 number: _in_mode(one, MetricModeTypes.COUNTS) if _is_time(one) else one
                 for number, one in metrics.items()
@@ -116,16 +116,16 @@ class FileLayout:
             return data_file_statistics_from_parquet_metadata(footer, counted, field_ids)
 
     def _metrics_of(self, footer: pq.FileMetaData) -> dict[int, StatisticsCollector]:
-        """The metrics modes for one file: none for columns of which its footer has no statistics.
+        """The metrics modes for one file: none for columns without statistics in its footer.
 
-        PyIceberg logs a warning for each such column; raw's files have statistics of the partition
-        date alone.
+        Otherwise PyIceberg logs a warning for each such column. Files of raw have statistics for
+        the partition date only.
         """
         groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
         chunks = (group.column(at) for group in groups for at in range(footer.num_columns))
-        unknown = {self.field_ids[c.path_in_schema] for c in chunks if not c.is_stats_set}
+        without = {self.field_ids[c.path_in_schema] for c in chunks if not c.is_stats_set}
         return {
-            number: _in_mode(one, MetricModeTypes.NONE) if number in unknown else one
+            number: _in_mode(one, MetricModeTypes.NONE) if number in without else one
             for number, one in self.metrics.items()
         }
 
@@ -144,7 +144,7 @@ def partition_value(day: date) -> int:
 
 
 def day_of(value: date | int) -> date:
-    """The day of a partition value: an int in a planned file, a date in one that was read."""
+    """The day of a partition value, which PyIceberg gives as a date or as days since 1970-01-01."""
     return value if isinstance(value, date) else date.fromordinal(value + _EPOCH.toordinal())
 
 
@@ -153,8 +153,8 @@ def check_day(
 ) -> None:
     """Check that every row of `file` has `day` in `column`.
 
-    Iceberg reads the value of an identity partition from the file's metadata, not from its rows: a
-    file with the wrong day, or without the column, would read as rows of that day without an error.
+    Readers take the value of an identity partition from Iceberg's metadata, not from the rows: rows
+    with another day, or without the column, would be read as rows of `day` without an error.
 
     Raises:
         StagedFileRejectedError: A row has another day or NULL, or the column is missing.
@@ -171,6 +171,7 @@ def check_day(
 def _bounds(
     storage: Storage, uri: str, footer: pq.FileMetaData, column: str
 ) -> tuple[date | None, date | None, int]:
+    """Smallest and largest value, and number of nulls; from the rows if the footer lacks them."""
     position = _positions(footer).get(column)
     if position is None:
         return None, None, footer.num_rows
@@ -205,6 +206,7 @@ def _null_counts(storage: Storage, uri: str, footer: pq.FileMetaData) -> dict[st
 
 
 def _positions(footer: pq.FileMetaData) -> dict[str, int]:
+    """The position of each column in the footer, without lists."""
     columns = (footer.schema.column(number) for number in range(footer.num_columns))
     return {c.path: n for n, c in enumerate(columns) if c.max_repetition_level == 0}
 

@@ -1,4 +1,4 @@
-"""Plans and reads the data files of a published state."""
+"""Scans: plans and reads the data files of a published state."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,81 +26,13 @@ from headrace.lake.storage import Storage
 from headrace.schema import TableSchema
 from headrace.staged import StagedFile
 
-EVERYTHING: BooleanExpression = AlwaysTrue()
-
-
-def planned_files(
-    table: Table, days: frozenset[date] | None, where: BooleanExpression = EVERYTHING
-) -> list[DataFile]:
-    """The data files of the current snapshot with rows of `days`, or all data files.
-
-    Files are skipped if their bounds exclude `where`.
-
-    Raises:
-        IncompatibleSchemaError: The table has delete files of another program, which a read of the
-            data files alone would ignore.
-    """
-    snapshot = table.current_snapshot()
-    if snapshot is None or (days is not None and not days):
-        return []
-    wanted = And(_between(table, days), where)
-    # Table.scan also computes the residual filter of each file, which takes 5 ms a file.
-    planner = ManifestGroupPlanner(table.metadata, table.io, wanted)
-    entries = planner.plan_manifest_entries(snapshot.manifests(table.io))
-    files = [entry.data_file for entry in chain.from_iterable(entries)]
-    if any(file.content != DataFileContent.DATA for file in files):
-        _refuse_deletes(table, wanted, days)
-        files = [file for file in files if file.content == DataFileContent.DATA]
-    return [file for file in files if days is None or partition_day(file) in days]
-
-
-def _refuse_deletes(table: Table, wanted: BooleanExpression, days: frozenset[date] | None) -> None:
-    """Raise if a delete file applies to a data file; PyIceberg knows which ones do."""
-    for task in table.scan(row_filter=wanted).plan_files():
-        if task.delete_files and (days is None or partition_day(task.file) in days):
-            raise IncompatibleSchemaError(
-                f"{'.'.join(table.name())}: {task.file.file_path} has rows deleted by reference",
-                fix="rewrite the table's data files with the program that deleted the rows",
-            )
-
-
-def _between(table: Table, days: frozenset[date] | None) -> BooleanExpression:
-    # The first and last day suffice to skip manifests; the caller selects the exact days.
-    column = partition_column(table)
-    if days is None or column is None:
-        return AlwaysTrue()
-    return And(
-        GreaterThanOrEqual(term=column, value=min(days).isoformat()),
-        LessThanOrEqual(term=column, value=max(days).isoformat()),
-    )
-
-
-def partition_day(file: DataFile) -> date | None:
-    """The day of a data file; None in a table without partitions."""
-    partition = file.partition
-    return day_of(partition[0]) if len(partition) else None
-
-
-def staged_file(file: DataFile, names: Mapping[int, str]) -> StagedFile:
-    """The description of a published file.
-
-    Args:
-        file: Iceberg's metadata of the file.
-        names: Column names by field id.
-    """
-    nulls = file.null_value_counts or {}
-    return StagedFile(
-        path=file.file_path,
-        rows=file.record_count,
-        size_bytes=file.file_size_in_bytes,
-        null_counts={name: nulls[number] for number, name in names.items() if number in nulls},
-    )
-
-
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-# Bound memory to a few batches of a few files.
+EVERYTHING: BooleanExpression = AlwaysTrue()
+
+_FORMAT = ds.ParquetFileFormat()
+# These bound memory to a few batches of a few files.
 _BATCH_ROWS = 65_536
 _BATCHES_AHEAD = 4
 _FILES_AHEAD = 2
@@ -113,7 +45,7 @@ class LakeScan:
     Attributes:
         table: Name of the table.
         snapshot_id: The snapshot; None before the first publication.
-        schema: Columns of the table; those that an older file lacks are null.
+        schema: Columns of the table; a column that an older file lacks is null.
         days: The requested days, including empty ones; by default the days with rows. Empty for a
             table without partitions, which is always read whole.
         files: The data files, sorted by day and name.
@@ -158,7 +90,7 @@ class LakeScan:
         """A scan of these files of a table; its days are those of the files, and `days`."""
         snapshot = table.current_snapshot()
         ids = {f.field_id: f.name for f in table.schema().fields if f.field_type.is_primitive}
-        found = sorted(((partition_day(f), staged_file(f, ids)) for f in files), key=_day_and_name)
+        found = sorted(((partition_day(f), _described(f, ids)) for f in files), key=_day_and_name)
         by_day: dict[date, list[StagedFile]] = {day: [] for day in sorted(days)}
         for day, file in found:
             if day is not None:
@@ -175,7 +107,7 @@ class LakeScan:
         )
 
     def only(self, files: Collection[StagedFile]) -> "LakeScan":
-        """A scan of some of its files, without days."""
+        """A scan of some of the files of this one, without days."""
         return replace(self, files=tuple(files), days=(), files_by_day={})
 
     @property
@@ -213,7 +145,7 @@ class LakeScan:
         """
         names = list(self.schema.names if columns is None else columns)
         chosen = self._verified(days)
-        wanted = pa.schema([self.schema.arrow().field(name) for name in names])
+        columns_read = pa.schema([self.schema.arrow().field(name) for name in names])
         dataset = ds.FileSystemDataset(
             [
                 _FORMAT.make_fragment(self.storage.path(f.path), self.storage.filesystem)
@@ -229,7 +161,7 @@ class LakeScan:
             batch_readahead=_BATCHES_AHEAD,
             fragment_readahead=_FILES_AHEAD,
         )
-        return pa.RecordBatchReader.from_batches(wanted, scanner.to_reader())
+        return pa.RecordBatchReader.from_batches(columns_read, scanner.to_reader())
 
     def frame(self, spark: "SparkSession", days: Collection[date] | None = None) -> "DataFrame":
         """The rows as a DataFrame with all columns of the table.
@@ -281,7 +213,7 @@ class LakeScan:
         return chosen
 
     def _grouped_by_types(self, paths: Sequence[str]) -> list[list[str]]:
-        """The files by their types: Sail 0.7 cannot read files of different types at once."""
+        """The files in groups of equal types: Sail 0.7 cannot read different types at once."""
         if not self.widened:
             return [list(paths)]
         groups: dict[tuple[str | None, ...], list[str]] = {}
@@ -298,7 +230,75 @@ class LakeScan:
         return [str(day) for day, files in days if any(file.path in paths for file in files)]
 
 
-_FORMAT = ds.ParquetFileFormat()
+def planned_files(
+    table: Table, days: frozenset[date] | None, where: BooleanExpression = EVERYTHING
+) -> list[DataFile]:
+    """The data files of the current snapshot with rows of `days`, or all data files.
+
+    Files are skipped if their bounds exclude `where`.
+
+    Raises:
+        IncompatibleSchemaError: The table has delete files of another program, which a read of the
+            data files alone would ignore.
+    """
+    snapshot = table.current_snapshot()
+    if snapshot is None or (days is not None and not days):
+        return []
+    condition = And(_between(table, days), where)
+    # Not Table.scan, which also computes the residual filter of each file, in 5 ms a file.
+    planner = ManifestGroupPlanner(table.metadata, table.io, condition)
+    entries = planner.plan_manifest_entries(snapshot.manifests(table.io))
+    files = [entry.data_file for entry in chain.from_iterable(entries)]
+    if any(file.content != DataFileContent.DATA for file in files):
+        _refuse_deletes(table, condition, days)
+        files = [file for file in files if file.content == DataFileContent.DATA]
+    return [file for file in files if days is None or partition_day(file) in days]
+
+
+def partition_day(file: DataFile) -> date | None:
+    """The day of a data file; None in a table without partitions."""
+    partition = file.partition
+    return day_of(partition[0]) if len(partition) else None
+
+
+def _refuse_deletes(
+    table: Table, condition: BooleanExpression, days: frozenset[date] | None
+) -> None:
+    """Raise if a delete file applies to a data file, as PyIceberg's own planner finds out."""
+    for task in table.scan(row_filter=condition).plan_files():
+        if task.delete_files and (days is None or partition_day(task.file) in days):
+            raise IncompatibleSchemaError(
+                f"{'.'.join(table.name())}: {task.file.file_path} has rows deleted by reference",
+                fix="rewrite the table's data files with the program that deleted the rows",
+            )
+
+
+def _between(table: Table, days: frozenset[date] | None) -> BooleanExpression:
+    """Condition: the day lies between the first and the last of `days`."""
+    # This suffices to skip manifests; the caller selects the exact days.
+    column = partition_column(table)
+    if days is None or column is None:
+        return AlwaysTrue()
+    return And(
+        GreaterThanOrEqual(term=column, value=min(days).isoformat()),
+        LessThanOrEqual(term=column, value=max(days).isoformat()),
+    )
+
+
+def _described(file: DataFile, names: Mapping[int, str]) -> StagedFile:
+    """The description of a published file.
+
+    Args:
+        file: Iceberg's metadata of the file.
+        names: Column names by field id.
+    """
+    nulls = file.null_value_counts or {}
+    return StagedFile(
+        path=file.file_path,
+        rows=file.record_count,
+        size_bytes=file.file_size_in_bytes,
+        null_counts={name: nulls[number] for number, name in names.items() if number in nulls},
+    )
 
 
 def _day_and_name(found: tuple[date | None, StagedFile]) -> tuple[date, str]:

@@ -47,7 +47,7 @@ class SchemaEvolution:
     Attributes:
         added: New columns.
         widened: Columns that get a wider type.
-        removed: Names of dropped columns. One that is also in `added` is recreated with an
+        removed: Names of dropped columns. A column that is also in `added` is recreated with an
             incompatible type, which requires that no published file stays.
     """
 
@@ -61,7 +61,7 @@ class SchemaEvolution:
 
 
 def plan_rebuild(published: TableSchema, new: TableSchema) -> SchemaEvolution:
-    """Plan how to replace the schema of a table of which no published file stays."""
+    """Plan how to replace the schema of a table, when no published file stays."""
     before = {column.name: _canonical(column.type) for column in published}
     after = {column.name: _canonical(column.type) for column in new}
     added = tuple(c for c in new if before.get(c.name) != after[c.name])
@@ -70,7 +70,7 @@ def plan_rebuild(published: TableSchema, new: TableSchema) -> SchemaEvolution:
 
 
 def plan_evolution(table: str, published: TableSchema, new: TableSchema) -> SchemaEvolution:
-    """Plan how to extend `published` by `new`; a column that `new` lacks stays, null in new rows.
+    """Plan how to extend `published` by `new`; a column that `new` lacks stays, NULL in new rows.
 
     Raises:
         IncompatibleSchemaError: A new type cannot hold the published values.
@@ -137,7 +137,7 @@ def check_file(table: str, published: TableSchema, uri: str, columns: pa.Schema)
 def _is_written_as(found: pa.DataType, expected: pa.DataType) -> bool:
     if pa.types.is_list(expected):
         return pa.types.is_list(found) and _is_written_as(found.value_type, expected.value_type)
-    # string_view is a form of strings in memory; in the file they are equal.
+    # In memory, string_view is another type than string; in a file there is no difference.
     return bool(found == expected or (found == pa.string_view() and expected == pa.string()))
 
 
@@ -236,4 +236,5 @@ def table_schema(table: str, schema: Schema) -> TableSchema:
 
 
 def _canonical(type_name: str) -> str:
+    """A type's name without spaces: `decimal(9,2)` and `decimal(9, 2)` are one type."""
     return type_name.replace(" ", "")

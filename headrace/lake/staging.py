@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 _FOLDER_COLUMN = DAY_FOLDER.removesuffix("=")
 _ROWS_OF_A_GROUP = 262_144
-# Batches of mixed days keep one file per day open. With more days, files are closed early, and a
-# day has several.
+# Batches of mixed days keep one file open for each day. With more days than this, files are closed
+# early, so that a day may have several files.
 _FILES_OPEN = 512
 
 
@@ -68,7 +68,7 @@ def stage_batches(
         columns = columns.append(pa.field(_FOLDER_COLUMN, pa.date32()))
         partitioning = ds.partitioning(pa.schema([columns.field(_FOLDER_COLUMN)]), flavor="hive")
     ds.write_dataset(
-        pa.RecordBatchReader.from_batches(columns, _conform(batches, columns, partition_column)),
+        pa.RecordBatchReader.from_batches(columns, _conformed(batches, columns, partition_column)),
         storage.path(folder),
         filesystem=storage.filesystem,
         format="parquet",
@@ -83,9 +83,10 @@ def stage_batches(
     return schema
 
 
-def _conform(
+def _conformed(
     batches: pa.RecordBatchReader, columns: pa.Schema, partition_column: str | None
 ) -> Iterator[pa.RecordBatch]:
+    """The batches with the types of `columns`, and a copy of the partition column at the end."""
     for batch in batches:
         arrays = [batch.column(number) for number in range(batch.num_columns)]
         if partition_column is not None:

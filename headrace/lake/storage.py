@@ -137,7 +137,7 @@ class Storage:
     def sizes(self, uris: Collection[str]) -> dict[str, int]:
         """Size in bytes of each of `uris` that exists."""
         if not self.is_remote:
-            return self._looked_up(list(uris))
+            return self._sizes_by_request(list(uris))
         by_folder: dict[str, list[str]] = defaultdict(list)
         for uri in uris:
             by_folder[_staging_folder(uri)].append(uri)
@@ -149,9 +149,10 @@ class Storage:
             for file in files
             if file.uri in wanted
         }
-        single = [uri for f in by_folder.keys() - set(listed) for uri in by_folder[f]]
-        looked_up = self.in_parallel(self._looked_up, [[uri] for uri in single])
-        return sizes | {uri: size for found in looked_up for uri, size in found.items()}
+        others = [uri for f in by_folder.keys() - set(listed) for uri in by_folder[f]]
+        for found in self.in_parallel(self._sizes_by_request, [[uri] for uri in others]):
+            sizes |= found
+        return sizes
 
     def delete(self, uris: Iterable[str]) -> None:
         """Delete files; no error for one that does not exist."""
@@ -169,12 +170,13 @@ class Storage:
         with ThreadPoolExecutor(REMOTE_THREADS if self.is_remote else LOCAL_THREADS) as pool:
             return list(pool.map(work, arguments))
 
-    def _looked_up(self, uris: Sequence[str]) -> dict[str, int]:
+    def _sizes_by_request(self, uris: Sequence[str]) -> dict[str, int]:
         entries = self.filesystem.get_file_info([self.path(uri) for uri in uris])
         return {u: entry.size for u, entry in zip(uris, entries, strict=True) if entry.is_file}
 
 
 def _staging_folder(uri: str) -> str:
+    """The folder of a staging, for a file in it or in one of its day folders."""
     folder, _, _ = uri.rpartition("/")
     above, _, name = folder.rpartition("/")
     return above if name.startswith(DAY_FOLDER) else folder

@@ -3,10 +3,9 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, date, datetime
+from datetime import date
 from types import MappingProxyType
 from typing import Literal
-from uuid import uuid4
 
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
@@ -54,7 +53,7 @@ class LakeTable:
         return self.load() is not None
 
     def load(self) -> Table | None:
-        """The current table of PyIceberg, for operations that this class lacks."""
+        """The current table as PyIceberg's object; None if it does not exist."""
         return self._connection.load(self._identifier)
 
     def schema(self) -> TableSchema:
@@ -87,19 +86,15 @@ class LakeTable:
         snapshot = table.current_snapshot() if table else None
         return dict(snapshot.summary.additional_properties) if snapshot and snapshot.summary else {}
 
-    def new_token(self) -> str:
-        """A unique name for one staging; begins with the time (UTC)."""
-        return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex}"
-
     def staging_uri(self, token: str) -> str:
         """The folder for staged files, which readers do not see.
 
-        It is in the table's folder, so that a publication moves no files. Partitioned writes split
-        it by `_pd`, the day, as `yyyymmdd` or ISO.
+        It lies in the table's folder, so that a publication moves no files. Files of a day are in
+        its subfolder `_pd=<day>`; the day is `yyyymmdd` or ISO.
 
         Args:
-            token: Names one attempt of one step. It must be unique: its files may be published,
-                and overwriting them would change published rows.
+            token: From `new_token` of `headrace.staged`. It must be unique: files of an earlier
+                staging may be published, and overwriting them would change published rows.
         """
         if not _TOKEN.fullmatch(token):
             raise ValueError(f"a staging token is letters, digits, '.', '_' and '-': {token!r}")
@@ -189,7 +184,7 @@ class LakeTable:
 
         Args:
             days: None for all days with rows.
-            where: Skips files whose bounds exclude it. Other rows of the remaining files are not
+            where: Skips files whose bounds exclude it. The rows of the remaining files are not
                 filtered.
 
         Raises:
@@ -235,8 +230,8 @@ class LakeTable:
         rebuild: bool = False,
     ) -> Commit:
         column = None if None in files else self.partition_column
-        wanted = PublishRequest(mode, files, column, schema, properties, rebuild)
-        return publish(self._connection, self._identifier, wanted)
+        request = PublishRequest(mode, files, column, schema, properties, rebuild)
+        return publish(self._connection, self._identifier, request)
 
 
 def _by_day(partitions: Mapping[date, StagedPartition]) -> _Files:
@@ -245,7 +240,7 @@ def _by_day(partitions: Mapping[date, StagedPartition]) -> _Files:
 
 def _is_hidden(uri: str, folder: str) -> bool:
     names = uri.removeprefix(folder).strip("/").split("/")
-    # Spark's _SUCCESS and _temporary; a folder `_x=y` has rows.
+    # Such as Spark's _SUCCESS and _temporary. A folder of a partitioned write, `_x=y`, has rows.
     return any(n.startswith(".") or (n.startswith("_") and "=" not in n) for n in names)
 
 

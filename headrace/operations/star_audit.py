@@ -29,6 +29,7 @@ from headrace.pipeline.inferred_members import inferring_facts
 from headrace.pipeline.watermarks import changes_since_read, scan_if_published
 from headrace.project.lineage import CURATED, PROCESSED, WAREHOUSE, table_of
 from headrace.schema import PARTITION_COLUMN, TableSchema
+from headrace.staged import new_token
 from headrace.star.facts import build_fact, fact_schema, lake_fact_schema, present_rows
 from headrace.star.periodic_snapshots import state_changes, states
 from headrace.star.scd2.dimensions import build_dimension, dimension_schema
@@ -284,7 +285,7 @@ class TempTables:
             table.storage.delete(file.uri for file in found)
 
     def _token(self, table: LakeTable) -> str:
-        token = table.new_token()
+        token = new_token()
         self.stagings.append((table, token))
         return token
 

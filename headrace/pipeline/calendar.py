@@ -9,7 +9,7 @@ from headrace.grain import Grain
 from headrace.lake.staging import stage_batches
 from headrace.lake.table import LakeTable
 from headrace.quality.report import AuditedTable, PartitionReport
-from headrace.staged import StagedFile
+from headrace.staged import StagedFile, new_token
 from headrace.star.calendar import build_calendar, calendar_schema
 
 # Snapshot property: version of the configuration that the files were computed from.
@@ -53,7 +53,7 @@ class CalendarStep:
     def _files(self, code_version: str | None) -> tuple[StagedFile, ...]:
         if code_version and self.table.snapshot_properties().get(_CODE) == code_version:
             return self.table.scan().files
-        token = self.table.new_token()
+        token = new_token()
         rows = build_calendar(self.config).to_reader()
         folder = self.table.staging_uri(token)
         stage_batches(rows, self.table.storage, folder, partition_column=None)

@@ -33,7 +33,7 @@ from headrace.quality.conditions import dimension_conditions, require_valid_cond
 from headrace.quality.pandera_schemas import validate_files
 from headrace.quality.report import CheckResult, PartitionReport
 from headrace.schema import PARTITION_COLUMN
-from headrace.staged import StagedFile, StagedTable
+from headrace.staged import StagedFile, StagedTable, new_token
 from headrace.star.scd2.dimensions import (
     IS_LATEST,
     UNKNOWN_KEY,
@@ -342,7 +342,7 @@ class DimensionStep:
         now = self._now(properties, days, [d for scan in processed if scan for d in scan.days])
         inputs = DimensionInputs(rows, references, keys.frame(self.spark) if keys else None, now)
         versions = build_marked_dimension(inputs, self.config, self.entity)
-        token = self.table.new_token()
+        token = new_token()
         write_split(versions, uri=self.table.staging_uri(token), by=IS_LATEST)
         written = self.table.staged_files(token)
         place = f"{token}/{IS_LATEST}=true"
@@ -446,7 +446,7 @@ class DimensionStep:
         )
 
     def _write(self, rows: DataFrame) -> tuple[str, tuple[StagedFile, ...]]:
-        token = self.table.new_token()
+        token = new_token()
         write_table(rows, uri=self.table.staging_uri(token))
         return token, self.table.staged_files(token)
 

@@ -18,7 +18,7 @@ from headrace.lake.staging import stage_batches
 from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
 from headrace.schema import TableSchema
-from headrace.staged import StagedPartition
+from headrace.staged import StagedPartition, new_token
 from headrace.warehouse.loading.staging import month_batches
 from headrace.warehouse.sessions import connection_factory
 from headrace.warehouse.tables import WarehouseTable
@@ -81,7 +81,7 @@ class LakeStore:
 
     def publish(self, days: Mapping[date, Sequence[Row]], schema: TableSchema) -> None:
         table = self.table
-        token = table.new_token()
+        token = new_token()
         rows = arrow_rows([row for day in days for row in days[day]], schema)
         stage_batches(
             rows.to_reader(), table.storage, table.staging_uri(token), partition_column=DAY

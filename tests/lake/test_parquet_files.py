@@ -11,6 +11,7 @@ from pyiceberg.manifest import DataFile
 
 from headrace.lake.table import LakeTable
 from headrace.schema import Column, TableSchema
+from headrace.staged import new_token
 from tests.lake.writing import DAY, day, write_file
 
 SCHEMA = TableSchema(
@@ -31,7 +32,7 @@ ROWS: list[dict[str, object]] = [
 
 
 def published(table: LakeTable, valid_to: datetime, **options: object) -> list[DataFile]:
-    token = table.new_token()
+    token = new_token()
     rows = [{**row, DAY: day(0), "valid_to": valid_to} for row in ROWS]
     data = pa.Table.from_pylist(rows, schema=SCHEMA.arrow())
     write_file(table, f"{token}/_pd={day(0)}/part-0.parquet", data, **options)
@@ -67,7 +68,7 @@ def test_a_time_beyond_the_years_of_python_has_no_bounds_and_is_published(
     table: LakeTable, year: int
 ) -> None:
     at = np.datetime64(f"{year:05d}-01-01T04:30:00", "us")
-    name, token = "at", table.new_token()
+    name, token = "at", new_token()
     micros = pa.array([at.astype(int)]).cast(pa.timestamp("us", tz="UTC"))
     rows = pa.table({name: micros, DAY: [day(0)]})
     schema = TableSchema((Column(name, "timestamptz"), Column(DAY, "date")))

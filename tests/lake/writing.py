@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from headrace.lake.commit import Commit
 from headrace.lake.table import LakeTable
 from headrace.schema import Column, TableSchema
-from headrace.staged import StagedPartition
+from headrace.staged import StagedPartition, new_token
 
 DAY = "_partition_date"
 SALES = TableSchema((Column("sale", "bigint"), Column("shop", "string"), Column(DAY, "date")))
@@ -36,7 +36,7 @@ def write_file(table: LakeTable, path: str, rows: pa.Table, **options: object) -
 
 def stage(table: LakeTable, days: Mapping[date, pa.Table]) -> dict[date, StagedPartition]:
     """One file a day under a new token, read back with its footer."""
-    token = table.new_token()
+    token = new_token()
     for on, rows in days.items():
         if rows.num_rows:
             write_file(table, f"{token}/_pd={on}/part-0.parquet", rows)

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from headrace.ledger.seen_files import SeenFiles, LandingCursor
+from headrace.ledger.seen_files import LandingCursor, SeenFiles
 from headrace.sources.files.landing import StoredFile
 from headrace.warehouse.pool import session_pool
 from sensors.landing import (

@@ -19,6 +19,7 @@ from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
 from headrace.pipeline.dimensions import DimensionSource, DimensionStep
 from headrace.schema import PARTITION_COLUMN
+from headrace.staged import new_token
 from headrace.standardize.schemas import processed_schema
 from headrace.star.scd2.dimensions import UNKNOWN_KEY
 from tests import servers
@@ -110,7 +111,7 @@ def publish(processed: LakeTable, members: Sequence[Mapping[str, object]]) -> No
     more = {"_captured_at": stamp, "_processed_at": stamp, PARTITION_COLUMN: DAY}
     rows = [{**member, "_source_position": n, **more} for n, member in enumerate(members)]
     schema = processed_schema(ENTITY)
-    token = processed.new_token()
+    token = new_token()
     batches = pa.Table.from_pylist(rows, schema=schema.arrow()).to_reader()
     folder = processed.staging_uri(token)
     stage_batches(batches, processed.storage, folder, partition_column=PARTITION_COLUMN)

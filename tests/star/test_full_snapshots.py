@@ -20,7 +20,7 @@ from headrace.pipeline.dimensions import DimensionSource, DimensionStep
 from headrace.pipeline.full_snapshots import SnapshotAudit, snapshot_check
 from headrace.quality.report import PartitionReport
 from headrace.schema import PARTITION_COLUMN, TableSchema
-from headrace.staged import StagedPartition
+from headrace.staged import StagedPartition, new_token
 from headrace.standardize.schemas import processed_schema, quarantine_schema
 from tests import servers
 
@@ -122,7 +122,7 @@ def sources_of(processed: LakeTable, entity: EntityConfig = ENTITY) -> list[Dime
 
 
 def stage(table: LakeTable, rows: list[dict[str, object]], schema: TableSchema) -> Staged:
-    token = table.new_token()
+    token = new_token()
     batches = pa.Table.from_pylist(rows, schema=schema.arrow()).to_reader()
     folder = table.staging_uri(token)
     stage_batches(batches, table.storage, folder, partition_column=PARTITION_COLUMN)

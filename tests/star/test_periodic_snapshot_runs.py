@@ -21,7 +21,7 @@ from headrace.pipeline.facts import AuditedFact, FactStep
 from headrace.pipeline.periodic_snapshots import PeriodicSnapshotStep
 from headrace.quality.report import passed_days
 from headrace.schema import PARTITION_COLUMN
-from headrace.staged import StagedPartition
+from headrace.staged import StagedPartition, new_token
 from headrace.standardize.schemas import processed_schema
 from headrace.star.facts import lake_fact_schema
 from headrace.star.scd2.dimensions import lake_dimension_schema
@@ -84,7 +84,7 @@ class Shop:
     def tell(self, told: dict[int, Sequence[Row]]) -> None:
         """Publish days of the entity."""
         self.told |= told
-        token = self.processed.new_token()
+        token = new_token()
         rows = processed_table(told).to_reader()
         folder = self.processed.staging_uri(token)
         stage_batches(rows, self.processed.storage, folder, partition_column=PARTITION_COLUMN)
@@ -98,7 +98,7 @@ class Shop:
         names = ("shop_key", "valid_from", "valid_to")
         rows = [{"shop": "a", **dict(zip(names, v, strict=True))} for v in versions]
         _, table = self.dimensions["dim_shop"]
-        token = table.new_token()
+        token = new_token()
         batches = pa.Table.from_pylist(rows, schema=schema.arrow()).to_reader()
         stage_batches(batches, table.storage, table.staging_uri(token), partition_column=None)
         table.overwrite(table.staged_files(token), schema=schema)
