@@ -38,6 +38,11 @@ class IncompatibleSchemaError(PermanentError):
     """A published table cannot be changed to the new columns or types without losing data."""
 
 
+def rebuild_command(table: str) -> str:
+    """For remedies: the command that rebuilds namespace.name and what is built from it."""
+    return f"headrace backfill --rebuild --select 'key:\"{table.replace('.', '/', 1)}\"+'"
+
+
 class SourceUnavailableError(TransientError):
     """A source does not answer, or is still being written.
 

@@ -22,7 +22,7 @@ from pyiceberg.types import (
     TimestamptzType,
 )
 
-from headrace.errors import IncompatibleSchemaError, UnknownColumnError
+from headrace.errors import IncompatibleSchemaError, UnknownColumnError, rebuild_command
 from headrace.schema import Column, TableSchema, arrow_type, decimal_parts, type_name_of_arrow
 
 _SIMPLE: dict[str, IcebergType] = {
@@ -92,11 +92,6 @@ def plan_evolution(table: str, published: TableSchema, new: TableSchema) -> Sche
             c for c in new if _canonical(c.type) != types.get(c.name, _canonical(c.type))
         ),
     )
-
-
-def rebuild_command(table: str) -> str:
-    """The command that rebuilds a table, as namespace.name, and the tables built from it."""
-    return f"headrace backfill --rebuild --select 'key:\"{table.replace('.', '/', 1)}\"+'"
 
 
 def can_widen(old: str, new: str) -> bool:

@@ -10,10 +10,10 @@ from headrace.star.scd2.dimensions import UNKNOWN_KEY
 from headrace.warehouse.ddl.comments import ColumnComments
 from headrace.warehouse.ddl.grants import RoleAccess, RowPolicy
 from headrace.warehouse.ddl.views import NAMESPACE as VIEWS
-from headrace.warehouse.ddl.views import ViewFile
+from headrace.warehouse.ddl.views import ViewDeclaration
 
 
-def outrigger_views(project: Project) -> tuple[ViewFile, ...]:
+def outrigger_views(project: Project) -> tuple[ViewDeclaration, ...]:
     """One view for each dimension with outriggers: its columns, then a key of each outrigger."""
     return tuple(_view(project, dim) for dim in project.star.dimensions if dim.outriggers)
 
@@ -34,7 +34,7 @@ def outrigger_comments(project: Project) -> tuple[ColumnComments, ...]:
     )
 
 
-def _view(project: Project, dim: DimensionConfig) -> ViewFile:
+def _view(project: Project, dim: DimensionConfig) -> ViewDeclaration:
     names = dimension_table(project, dim).schema.names
     columns = [sql.Identifier("d", name).as_string() for name in names]
     joins = []
@@ -45,7 +45,7 @@ def _view(project: Project, dim: DimensionConfig) -> ViewFile:
     table = sql.Identifier(NAMESPACE, dim.name).as_string()
     query = "\n".join([f"select {', '.join(columns)}", f"from {table} as d", *joins])
     named = ", ".join(outrigger.dimension for outrigger in dim.outriggers)
-    return ViewFile(dim.name, f"{dim.description} With keys to {named}.".strip(), query)
+    return ViewDeclaration(dim.name, f"{dim.description} With keys to {named}.".strip(), query)
 
 
 def _key(alias: str, outrigger: Outrigger, target: DimensionConfig) -> str:

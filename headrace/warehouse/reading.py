@@ -22,7 +22,7 @@ from headrace.warehouse.tables import WarehouseTable
 
 _BLOCK_BYTES = 4 * 2**20
 _LIST = "list<string>"
-# Types that pyarrow's CSV reader converts exactly; it reads the others as text, to be cast.
+# Types that pyarrow's CSV reader converts exactly. The other types are read as text, then cast.
 _CSV_TYPES = ("boolean", "int", "bigint", "double")
 
 
@@ -68,7 +68,7 @@ def read(
 
 
 def days_with_rows(connect: Connect, table: WarehouseTable, day_column: str) -> set[date]:
-    """The days of which a published table has rows, by its column of them (yyyymmdd)."""
+    """The days of the rows of a published table; `day_column` holds them as yyyymmdd."""
     with map_errors(f"reading {table.label}"), connect() as session:
         if look_up(session, table.namespace, table.name) is None:
             return set()
@@ -115,7 +115,7 @@ def _batches(
         cursor.copy(statement) as stream,
     ):
         block, size = [], 0
-        for rows in stream:  # whole rows: Postgres sends one per message
+        for rows in stream:  # Each message of COPY has one whole row.
             block.append(bytes(rows))
             size += len(block[-1])
             if size >= _BLOCK_BYTES:
@@ -132,11 +132,11 @@ def _parsed(label: str, schema: TableSchema, text: bytes) -> pa.RecordBatch:
     }
     rows = pa.csv.read_csv(
         pa.BufferReader(text),
-        # One block: the reader would split a block at a line break inside quotes.
+        # As one block, because the reader may split blocks at a line break inside quotes.
         pa.csv.ReadOptions(
             column_names=list(schema.names), block_size=len(text) + 1, use_threads=False
         ),
-        # In a result of one column an empty line is a NULL.
+        # An empty line is a NULL in a result of one column.
         pa.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
         pa.csv.ConvertOptions(
             column_types=types,

@@ -81,7 +81,7 @@ def connect(url: str) -> Session:
             url,
             autocommit=True,
             connect_timeout=_CONNECT_SECONDS,
-            # The default would let a load wait for two hours when the server's machine is lost.
+            # With the default, a load waits for two hours when the server's machine is lost.
             tcp_user_timeout=60_000,
             application_name="headrace",
         )

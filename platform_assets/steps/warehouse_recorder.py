@@ -18,7 +18,7 @@ from headrace.star.facts import DATE_KEY
 from headrace.warehouse.ddl import comments, grants, views
 from headrace.warehouse.ddl.comments import ColumnComments
 from headrace.warehouse.ddl.grants import RoleAccess
-from headrace.warehouse.ddl.views import ViewFile
+from headrace.warehouse.ddl.views import ViewDeclaration
 from headrace.warehouse.loading.load_transaction import GroupMember, LoadResult
 from headrace.warehouse.loading.merge import days_of_restated_members
 from headrace.warehouse.sessions import Session
@@ -70,7 +70,7 @@ class StarPublication:
     reports: Mapping[str, Mapping[date, PartitionReport]]
     restated: Mapping[str, Mapping[date, PartitionReport]]
     facts: tuple[WarehouseTable, ...]
-    key_views: tuple[ViewFile, ...] = ()
+    key_views: tuple[ViewDeclaration, ...] = ()
     comments: tuple[ColumnComments, ...] = ()
     restricted_roles: Mapping[str, RoleAccess] = field(default_factory=dict)
     grains: Mapping[str, Grain] = field(default_factory=dict)

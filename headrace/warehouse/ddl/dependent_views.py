@@ -16,7 +16,7 @@ from psycopg import sql
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import WarehouseTable
 
-# The columns, in the table and in its months.
+# Relation and number of some columns, in the table and in its months.
 _COLUMNS = """
     select coalesce(array_agg(attrelid), '{}'), coalesce(array_agg(attnum::int), '{}')
     from pg_attribute
@@ -25,8 +25,8 @@ _COLUMNS = """
             select inhrelid from pg_inherits where inhparent = to_regclass(%(table)s)
         ))
 """
-# The statements that drop and create each view, in the order of their dependencies. A restored view
-# has its privileges, comments and indexes.
+# The statements that drop and create each view that reads the given columns, also through other
+# views, in the order of their dependencies. They include privileges, comments and indexes.
 _VIEWS = """
     with recursive dependent as (
         select r.ev_class as view, 1 as depth
@@ -96,8 +96,8 @@ _POLICIES = f"""
     join pg_policy as p on d.classid = 'pg_policy'::regclass and p.oid = d.objid
 """  # noqa: S608  # of constants alone
 
-# For a table that is dropped: all of its columns, and 0, on which `count(*)` depends.
-_WHOLE = """
+# For a table that is dropped: all of its columns, and number 0, on which `count(*)` depends.
+_ALL_COLUMNS = """
     with relations as (
         select to_regclass(%(table)s)::oid as relation
         union
@@ -111,7 +111,7 @@ _WHOLE = """
     select coalesce(array_agg(relation), '{}'), coalesce(array_agg(number), '{}') from read
 """
 # Its own policies, and those of other tables that read it: table, roles and CREATE statement.
-_POLICIES_OF_WHOLE = f"""
+_ALL_POLICIES = f"""
     select p.polrelid::regclass::text,
         array(select role::regrole::text from unnest(p.polroles) as role where role <> 0),
         {_CREATE_POLICY}
@@ -157,8 +157,8 @@ _REVOKED = """
     from pg_class as c cross join lateral aclexplode(c.relacl) as a
     where c.oid = to_regclass(%(table)s) and a.grantee <> c.relowner
 """
-# The statement refers to a column that no longer exists, or has another type.
-_INVALID_NOW = (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError)
+# A statement refers to a column that no longer exists, or has another type.
+_REFERS_TO_DROPPED = (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError)
 
 log = structlog.get_logger(__name__)
 
@@ -183,12 +183,12 @@ class Dependents:
     def of(cls, session: Session, table: WarehouseTable) -> "Dependents":
         """The dependents of a table that exists."""
         name = table.identifier.as_string(session)
-        found = session.execute(_WHOLE, {"table": name}).fetchone() or ([], [])
+        found = session.execute(_ALL_COLUMNS, {"table": name}).fetchone() or ([], [])
         read = {"table": name, **dict(zip(("relations", "numbers"), found, strict=True))}
         return cls(
             name,
             [creates for _, creates in session.execute(_VIEWS, read).fetchall()],
-            session.execute(_POLICIES_OF_WHOLE, read).fetchall(),
+            session.execute(_ALL_POLICIES, read).fetchall(),
             [row[0] for row in session.execute(_PRIVILEGES, read).fetchall()],
         )
 
@@ -221,7 +221,7 @@ def _try(session: Session, statements: Sequence[str]) -> bool:
         with session.transaction():
             for statement in statements:
                 session.execute(sql.SQL(statement))
-    except _INVALID_NOW:
+    except _REFERS_TO_DROPPED:
         return False
     return True
 

@@ -17,11 +17,11 @@ class ReferencingColumn:
     column: str
 
 
-def declare(session: Session, table: WarehouseTable) -> bool:
-    """Declare the missing foreign keys of a table and its months; True if there were any.
+def declare(session: Session, table: WarehouseTable) -> None:
+    """Declare the missing foreign keys of a table and its months.
 
-    A reference is skipped until its table exists with that primary key. Declaring does not scan
-    the table, and does not block readers.
+    A foreign key is skipped until the referenced table exists with that primary key. A declaration
+    does not scan the table, and does not block readers.
     """
     existing = session.execute(
         "select conname::text from pg_constraint where conrelid = %s::regclass and contype = 'f'",
@@ -32,7 +32,6 @@ def declare(session: Session, table: WarehouseTable) -> bool:
         for each in table.references
         if (foreign_key_name(table.name, each.column),) not in existing
     ]
-    declared = False
     for reference in missing:
         if not _is_key(session, table.namespace, reference):
             continue
@@ -47,8 +46,6 @@ def declare(session: Session, table: WarehouseTable) -> bool:
                 sql.Identifier(reference.key),
             )
         )
-        declared = True
-    return declared
 
 
 def referencing_columns(session: Session, table: WarehouseTable) -> list[ReferencingColumn]:

@@ -6,7 +6,7 @@ import structlog
 from psycopg import sql
 
 from headrace.warehouse.identifiers import index_name, key_name, longest_texts, staged_index_name
-from headrace.warehouse.loading.staged_loads import StagedLoad
+from headrace.warehouse.loading.staged_loads import STAGING, StagedLoad
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import WarehouseTable
 
@@ -15,32 +15,30 @@ _TEXTS = ("string", "list<string>")
 log = structlog.get_logger(__name__)
 
 
-def drop_too_narrow(session: Session, load: StagedLoad) -> None:
-    """Drop the indexes of the published table whose key is too long in a staged row.
+def drop_exceeded(session: Session, load: StagedLoad) -> None:
+    """Drop the indexes of the published table that cannot hold the key of some staged row.
 
-    The row is worth more than the index, which `ensure` creates again when all rows fit.
+    Otherwise the row could not be inserted. `ensure` creates the index again when all keys fit.
     """
     table = load.table
     for columns in table.indexes:
         name = index_name(table.name, columns)
-        if _is_too_narrow(session, table, columns, load.relation()):
+        if _is_exceeded(session, table, columns, load.relation()):
             index = sql.Identifier(table.namespace, name)
             session.execute(sql.SQL("drop index if exists {}").format(index))
 
 
-def ensure(session: Session, load: StagedLoad, *, is_new: bool) -> bool:
-    """Create the missing indexes of a published table and its months; a key only if it is new.
+def ensure(session: Session, load: StagedLoad, *, is_new: bool) -> None:
+    """Create the missing indexes of a published table and its months.
 
-    An index whose key is too long in some row is skipped, with a warning.
-
-    Returns:
-        Whether an index was created. Existing ones are looked up first: CREATE INDEX IF NOT EXISTS
-        locks the table and all its months before it checks.
+    A new table also gets its primary key. An index that cannot hold the key of some row is skipped,
+    with a warning.
     """
     table = load.table
     if is_new and table.primary_key:
         add_key(session, table.identifier, key_name(table.name), table.primary_key)
-    # Not the view pg_indexes, which takes a new session 5 ms to plan.
+    # Looked up, because CREATE INDEX IF NOT EXISTS locks the table and all its months before it
+    # checks. Not in the view pg_indexes, which takes a new session 5 ms to plan.
     found = session.execute(
         "select c.relname::text from pg_index as i join pg_class as c on c.oid = i.indexrelid"
         " where i.indrelid = to_regclass(%s)",
@@ -48,11 +46,10 @@ def ensure(session: Session, load: StagedLoad, *, is_new: bool) -> bool:
     ).fetchall()
     wanted = {index_name(table.name, columns): columns for columns in table.indexes}
     missing = {name: wanted[name] for name in wanted if (name,) not in found}
-    is_created = is_new
     for name, columns in missing.items():
         # New months are attached later in the transaction: their rows are still staged.
         relations = (table.identifier, load.relation())
-        if any(_is_too_narrow(session, table, columns, relation) for relation in relations):
+        if any(_is_exceeded(session, table, columns, relation) for relation in relations):
             log.warning("index_skipped", table=table.label, index=name)
             continue
         session.execute(
@@ -60,8 +57,6 @@ def ensure(session: Session, load: StagedLoad, *, is_new: bool) -> bool:
                 sql.Identifier(name), table.identifier, _listed(columns)
             )
         )
-        is_created = True
-    return is_created
 
 
 def add_key(session: Session, relation: sql.Identifier, name: str, columns: Sequence[str]) -> None:
@@ -79,15 +74,15 @@ def index_staged(
     """Create the primary key and the indexes that a staged month needs to be attached.
 
     Returns:
-        Names of each index: of the staging table, and of the partition.
+        For each index, its name now and its name in the partition.
     """
-    relation = sql.Identifier("staging", staged)
+    relation = sql.Identifier(STAGING, staged)
     renames = []
     if table.primary_key:
         renames.append((staged_index_name(staged), key_name(month_table)))
         add_key(session, relation, renames[0][0], table.primary_key)
     for number, columns in enumerate(table.indexes):
-        if _is_too_narrow(session, table, columns, relation):
+        if _is_exceeded(session, table, columns, relation):
             continue
         name = staged_index_name(staged, number)
         session.execute(
@@ -99,7 +94,7 @@ def index_staged(
     return tuple(renames)
 
 
-def _is_too_narrow(
+def _is_exceeded(
     session: Session, table: WarehouseTable, columns: Sequence[str], relation: sql.Composable
 ) -> bool:
     """Whether the texts of these columns are too long for an index entry in some row."""

@@ -17,7 +17,7 @@ from headrace.warehouse.sessions import (
 )
 from headrace.warehouse.tables import WarehouseTable, next_month
 
-# Shorter than Postgres's deadlock_timeout (1 s): of a deadlock with readers, the load is cancelled.
+# Shorter than Postgres's deadlock_timeout (1 s), so that a deadlock with readers cancels the load.
 _ATTACH_LOCK_TIMEOUT = "300ms"
 _DROP_LOCK_TIMEOUT = "3s"
 _MONTHS_PER_YEAR = 12
@@ -56,7 +56,7 @@ def lock_readers_out(session: Session, table: WarehouseTable) -> bool:
 
 
 def attach_month(session: Session, table: WarehouseTable, part: StagingTable, month: date) -> None:
-    """Attach a staging table, which has all indexes, as the partition of its month."""
+    """Attach a staging table as the partition of its month; it has the indexes already."""
     name = table.month_table(month)
     partition = sql.Identifier(table.namespace, name)
     rename = sql.SQL("alter {} {} rename to {}")
@@ -96,9 +96,12 @@ def create_month(session: Session, table: WarehouseTable, month: date) -> None:
 
 
 def create_months(session: Session, table: WarehouseTable, months: Iterable[date]) -> None:
-    """Create the partitions of months that do not exist yet, empty, in one transaction.
+    """Create the missing partitions of some months, empty, in one transaction.
 
-    In a session of its own: readers see the partitions at once.
+    Args:
+        session: Not the session of a load: readers see the partitions at once.
+        table: The published table.
+        months: First days of the months.
     """
     with session.transaction():
         session.execute("select pg_advisory_xact_lock(%s)", (advisory_key("table", table.label),))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from psycopg import sql
 
-from headrace.errors import IncompatibleSchemaError
+from headrace.errors import IncompatibleSchemaError, rebuild_command
 from headrace.schema import Column, TableSchema, decimal_parts
 from headrace.warehouse.sessions import Session
 from headrace.warehouse.tables import WarehouseTable
@@ -22,7 +22,7 @@ _SIMPLE = {
     "timestamptz": "timestamp with time zone",
     "list<string>": "text[]",
 }
-_OURS = {theirs: ours for ours, theirs in _SIMPLE.items()}
+_LOGICAL = {kind: logical for logical, kind in _SIMPLE.items()}
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,13 @@ def schema_of(table: str, columns: Sequence[PostgresColumn]) -> TableSchema:
     """
     found = []
     for column in columns:
-        ours = _our_type(column.type)
-        if not ours:
+        logical = _logical_type(column.type)
+        if not logical:
             raise IncompatibleSchemaError(
                 f"{table}: column '{column.name}' has the type {column.type}",
-                fix=f"select other columns, or make it one of {', '.join(_OURS)}, numeric(p,s)",
+                fix=f"select other columns, or make it one of {', '.join(_LOGICAL)}, numeric(p,s)",
             )
-        found.append(Column(column.name, ours, not column.not_null))
+        found.append(Column(column.name, logical, not column.not_null))
     return TableSchema(tuple(found))
 
 
@@ -166,14 +166,14 @@ def plan_change(table: WarehouseTable, published: PublishedTable | None) -> Sche
     new = {column.name: column for column in wanted}
     after, widened, relaxed = [], [], []
     for column in published.columns:
-        other = new.pop(column.name, None)
-        if other is None:
+        wanted_column = new.pop(column.name, None)
+        if wanted_column is None:
             _check_left_out(table, column, published)
             after.append(replace(column, not_null=False))
             relaxed += [column.name] if column.not_null else []
             continue
-        kind = _merged_type(table, column, other)
-        not_null = column.not_null and other.not_null
+        kind = _wider_type(table, column, wanted_column)
+        not_null = column.not_null and wanted_column.not_null
         after.append(PostgresColumn(column.name, kind, not_null))
         if kind != column.type:
             widened.append(after[-1])
@@ -211,7 +211,7 @@ def _check_partitions(table: WarehouseTable, published: PublishedTable) -> None:
         raise IncompatibleSchemaError(
             f"{table.label} is published as partitioned by {published.partition_key or 'nothing'} "
             f"and cannot become partitioned by {table.partition_column or 'nothing'}",
-            fix=f"rebuild the table: {_rebuild(table)}",
+            fix=f"rebuild the table: {rebuild_command(table.label)}",
         )
 
 
@@ -222,32 +222,29 @@ def _check_left_out(
         raise IncompatibleSchemaError(
             f"{table.label}: column '{column.name}' ({column.type}) is part of the published "
             "primary key and missing from the load",
-            fix=f"load '{column.name}' too, or rebuild the table: {_rebuild(table)}",
+            fix=f"load '{column.name}' too, or rebuild the table: {rebuild_command(table.label)}",
         )
 
 
-def _merged_type(table: WarehouseTable, published: PostgresColumn, new: PostgresColumn) -> str:
-    """The wider type of the two."""
+def _wider_type(table: WarehouseTable, published: PostgresColumn, new: PostgresColumn) -> str:
+    """The wider type of the two, which holds the values of both."""
     if _holds(published.type, new.type):
         return published.type
     if _holds(new.type, published.type) and published.name != table.partition_column:
         return new.type
-    before, after = (_our_type(kind) or kind for kind in (published.type, new.type))
+    before, after = (_logical_type(kind) or kind for kind in (published.type, new.type))
     raise IncompatibleSchemaError(
         f"{table.label}: column '{published.name}' is published as {before} "
         f"and cannot become {after}",
-        fix=f"declare '{published.name}' as {before}, or rebuild the table: {_rebuild(table)}",
+        fix=f"declare '{published.name}' as {before}, or rebuild the table: "
+        f"{rebuild_command(table.label)}",
     )
 
 
-def _rebuild(table: WarehouseTable) -> str:
-    return f"headrace backfill --rebuild --select 'key:\"{table.namespace}/{table.name}\"+'"
-
-
-def _our_type(postgres: str) -> str:
+def _logical_type(postgres: str) -> str:
     """The logical type of a Postgres type; empty if there is none."""
     name = postgres.replace("numeric(", "decimal(")
-    return name if decimal_parts(name) else _OURS.get(postgres, "")
+    return name if decimal_parts(name) else _LOGICAL.get(postgres, "")
 
 
 def _holds(wide: str, narrow: str) -> bool:

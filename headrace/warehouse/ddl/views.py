@@ -26,10 +26,13 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class ViewFile:
-    """The declaration of one view.
+class ViewDeclaration:
+    """A view of the schema `bi`.
 
     Attributes:
+        name: The name of the view, and of its file.
+        description: The comment of the view.
+        query: One SELECT statement.
         unique: Columns of a materialised view's unique index; empty for an ordinary view.
     """
 
@@ -45,7 +48,7 @@ class ViewFile:
         return hashlib.sha256(parts.encode()).hexdigest()[:12]
 
 
-def read_views(folder: Path) -> list[ViewFile]:
+def read_views(folder: Path) -> list[ViewDeclaration]:
     """The views of a folder, by name; none if the folder does not exist."""
     return [_parsed(path) for path in sorted(folder.glob("*.sql")) if _NAME.fullmatch(path.stem)]
 
@@ -54,7 +57,7 @@ def refresh(
     connect: Connect,
     folder: Path,
     changed: Collection[str],
-    declared: Collection[ViewFile] = (),
+    declared: Collection[ViewDeclaration] = (),
 ) -> list[str]:
     """Create views that are new or changed, then refresh the materialised views.
 
@@ -79,7 +82,8 @@ def refresh(
         return [".".join(name) for name in found if _refresh(session, *name)]
 
 
-def _parsed(path: Path) -> ViewFile:
+def _parsed(path: Path) -> ViewDeclaration:
+    """The declaration in a file; its head is the comment lines before the query."""
     lines = path.read_text(encoding="utf-8").splitlines()
     head = []
     while lines and (lines[0].startswith("--") or not lines[0].strip()):
@@ -89,10 +93,10 @@ def _parsed(path: Path) -> ViewFile:
         head.remove(line)
         unique = tuple(c.strip() for c in line.removeprefix(_MATERIALIZED).split(","))
     query = "\n".join(lines).strip().removesuffix(";")
-    return ViewFile(path.stem, " ".join(filter(None, head)), query, unique)
+    return ViewDeclaration(path.stem, " ".join(filter(None, head)), query, unique)
 
 
-def _create_changed(session: Session, views: Collection[ViewFile]) -> None:
+def _create_changed(session: Session, views: Collection[ViewDeclaration]) -> None:
     existing = _fingerprints(session)
     for view in views:
         if existing.get(view.name) == view.fingerprint:
@@ -124,7 +128,7 @@ def _fingerprints(session: Session) -> dict[str, str]:
     return {name: (comment or "").strip(" )") for name, comment in found}
 
 
-def _replace(session: Session, view: ViewFile) -> None:
+def _replace(session: Session, view: ViewDeclaration) -> None:
     name = sql.Identifier(NAMESPACE, view.name)
     kind = session.execute(
         "select relkind::text from pg_class where oid = to_regclass(%s)", (name.as_string(),)

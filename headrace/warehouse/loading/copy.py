@@ -43,7 +43,10 @@ def copy(
     batches: Iterable[pa.RecordBatch],
     check: Callable[[], None],
 ) -> int:
-    """COPY `batches` into `relation` and return the number of rows; `check` may raise to stop."""
+    """COPY `batches` into `relation`; returns the number of rows.
+
+    `check` is called before each batch, and may raise to stop.
+    """
     statement = sql.SQL("copy {} ({}) from stdin (format binary)").format(
         relation, sql.SQL(", ").join(map(sql.Identifier, columns))
     )

@@ -79,7 +79,7 @@ def publish(
     names = ", ".join(load.table.label for load in loads)
     try:
         with map_errors(f"publishing {names}"):
-            changes = _with_months(connect, loads, before_commit)
+            changes = _apply(connect, loads, before_commit)
             seconds = time.monotonic() - began
             for change in changes:
                 change.analyze()
@@ -91,15 +91,17 @@ def publish(
     return tuple(_load_result(change, seconds) for change in changes)
 
 
-def _with_months(
+def _apply(
     connect: Connect, loads: Sequence[StagedLoad], before_commit: BeforeCommit | None
 ) -> list[TableChange]:
+    """Publish in one transaction; where a query blocks new months, with empty months first."""
+    # Each attempt may be blocked at another table.
     for _ in loads:
         try:
             return _in_one_transaction(loads, before_commit)
         except AttachBlockedError as blocked:
-            # Queries planned from now on include the months, which are empty until the commit. In
-            # a session of its own: it would wait for the locks of the load's transaction.
+            # Queries that are planned from now on include the months, which stay empty until the
+            # load commits. Created outside the load's transaction, which would hold their locks.
             with connect() as session:
                 partitions.create_months(session, blocked.table, blocked.months)
     return _in_one_transaction(loads, before_commit)

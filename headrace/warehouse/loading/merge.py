@@ -1,4 +1,7 @@
-"""MERGE of staged rows into a table with a primary key; deletion of rows that are not staged."""
+"""Publishes a load in a table with a primary key: MERGE, or replacement of the staged rows.
+
+A row is *restated* if its attributes change under an unchanged key.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,14 +21,14 @@ _WORK_MEM = "64MB"
 
 
 def restated_keys(table: str) -> sql.Identifier:
-    """Temporary table of the primary keys whose attributes changed; dropped at the commit."""
+    """Temporary table with the primary keys of restated rows; dropped at the commit."""
     return sql.Identifier(temporary_table_name("restated", table))
 
 
 def days_of_restated_members(
     session: Session, fact: WarehouseTable, day_column: str, reference: Reference
 ) -> set[date]:
-    """Days of a fact's rows that refer to members whose attributes the load changed.
+    """Days of a fact's rows that refer to restated members.
 
     Args:
         session: The session of the load, inside its transaction.
@@ -80,11 +83,11 @@ class TableMerge:
         """Write the rows that differ; `delete_absent` deletes those that are not staged.
 
         Returns:
-            Rows updated, rows inserted, and rows whose attributes changed.
+            Rows updated, inserted and restated.
         """
         self._session.execute(sql.SQL("set local work_mem = {}").format(sql.Literal(_WORK_MEM)))
         self._create_restated("select {staged_key} from {staged} as s limit 0")
-        # Sorted by the key: the merge visits each page of its index once.
+        # Sorted by the key, so that the merge visits each page of its index once.
         rows = self._session.execute(
             self._composed(
                 "with changed as ("
@@ -111,7 +114,7 @@ class TableMerge:
         """Delete and insert every staged row; `delete_absent` deletes those that are not staged.
 
         Returns:
-            Rows deleted, rows inserted, and rows whose attributes changed.
+            Rows deleted, inserted and restated.
         """
         restated = self._create_restated(
             "select {staged_key} from {staged} as s join {target} as t on {matches}"
@@ -127,9 +130,9 @@ class TableMerge:
         return deleted, inserted, restated
 
     def delete_absent(self) -> tuple[int, int]:
-        """Delete the rows that are in the table, or among the load's deletes, and not staged.
+        """Delete the rows that the load lacks: of the table, of its days, or of its deletes.
 
-        A row that a foreign key refers to stays: facts of a held day may refer to its member.
+        A row to which a foreign key refers stays, because facts of a held day may refer to it.
 
         Returns:
             Rows deleted, and rows that stay because of a foreign key.
@@ -142,7 +145,7 @@ class TableMerge:
                 "(select {key} from {target} where {day} = any ({days}))",
                 days=sql.Literal([*self._days]),
             )
-        # Most keys of removed files are staged again, unchanged or with an end of validity.
+        # Most keys of `deletes` are staged again, unchanged or with an end of validity.
         count = self._execute(
             "create temporary table {absent} on commit drop as"
             " select {own_key} from {source} as t"

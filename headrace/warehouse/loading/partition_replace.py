@@ -28,32 +28,38 @@ def replace_days(
     days: Collection[date],
     part: StagingTable | None,
 ) -> dict[date, DayRows]:
-    """Make the rows of days of a month equal to the staged rows; without a part, delete them.
+    """Make the rows of some days of a month equal to the staged rows.
 
     Only rows that differ are written: replacing a year of equal rows took four times as long as
     comparing them.
 
+    Args:
+        session: The session of the load, inside its transaction.
+        load: The load.
+        month_table: Name of the month's partition.
+        days: Days of the month.
+        part: The staged rows of the month; None deletes the rows of the days.
+
     Returns:
-        The days that differed.
+        The rows of the days that differed.
     """
     statements = _MonthStatements(session, load, month_table, days)
     if part is None:
         return statements.delete([*statements.days])
-    filled = statements.filled()
-    emptied: list[date | int] = []
-    both: list[date | int] = []
-    for value, staged_rows in statements.compare(part, filled).items() if filled else ():
-        (both if staged_rows else emptied).append(value)
-    new = [value for value in statements.days if value not in filled]
+    published = statements.published()
+    differing = statements.compare(part, published) if published else {}
+    emptied = [value for value, staged_rows in differing.items() if not staged_rows]
+    changed = [value for value, staged_rows in differing.items() if staged_rows]
+    new = [value for value in statements.days if value not in published]
     return {
         **(statements.delete(emptied) if emptied else {}),
         **(statements.insert(part, new) if new else {}),
-        **(statements.write_difference(part, both) if both else {}),
+        **(statements.write_difference(part, changed) if changed else {}),
     }
 
 
 class _MonthStatements:
-    """Statements for one month; days are values of the partition column."""
+    """Statements for one month; `values` are days as values of the partition column."""
 
     def __init__(
         self, session: Session, load: StagedLoad, month_table: str, days: Collection[date]
@@ -68,8 +74,8 @@ class _MonthStatements:
         self._names = [column.name for column in load.columns]
         self._rows_by_day = load.rows_by_day
 
-    def filled(self) -> list[date | int]:
-        """The days that have published rows; the others need no comparison."""
+    def published(self) -> list[date | int]:
+        """The days that have published rows."""
         statement = sql.SQL(
             "select _value from unnest({days}) as _days (_value)"
             " where exists (select from {relation} where {day} = _value)"
@@ -80,8 +86,8 @@ class _MonthStatements:
 
     def compare(self, part: StagingTable, values: Sequence[date | int]) -> dict[date | int, int]:
         """Number of staged rows of each day whose staged and published rows differ as multisets."""
-        # The hash of a row is linear in the hashes of its columns: without the outer hash, the sum
-        # stays equal when two rows swap a value.
+        # hash_record_extended is linear in the hashes of its columns: without the outer hash, the
+        # sum would not change when two rows swap a value.
         fingerprints = sql.SQL(
             "select {day} as day, count(*) as rows,"
             " sum(hashint8extended(hash_record_extended(row({columns}), 0), 0)) as hash"
@@ -105,8 +111,8 @@ class _MonthStatements:
         return {self.days[value]: DayRows(deleted=rows) for value, rows in found}
 
     def insert(self, part: StagingTable, values: Sequence[date | int]) -> dict[date, DayRows]:
-        """Insert the staged rows of days that are empty."""
-        # If all days are empty, the insert needs no condition.
+        """Insert the staged rows of days without published rows."""
+        # If no day has published rows, the insert needs no condition.
         some = sql.SQL(" where {day} = any({days})" if len(values) < len(self.days) else "")
         statement = sql.SQL("insert into {relation} ({columns}) select {columns} from {staged}")
         days = sql.Literal(list(values))
@@ -120,6 +126,25 @@ class _MonthStatements:
         self, part: StagingTable, values: Sequence[date | int]
     ) -> dict[date, DayRows]:
         """Delete rows that are not staged, insert rows that are not published; duplicates count."""
+        days = sql.Literal(list(values))
+        self._create_difference(part, days)
+        counts = sql.SQL(
+            "select {day}, coalesce(sum(_copies) filter (where _copies > 0), 0)::bigint,"
+            " coalesce(-sum(_copies) filter (where _copies < 0), 0)::bigint"
+            " from difference group by {day}"
+        )
+        counted = self._session.execute(self._format(counts, self._month)).fetchall()
+        self._delete_surplus(days)
+        insert = sql.SQL(
+            "insert into {relation} ({columns}) select {columns}"
+            " from difference, generate_series(1, _copies) where _copies > 0"
+        )
+        self._session.execute(self._format(insert, self._month))
+        self._session.execute("drop table difference")
+        return {self.days[value]: DayRows(new, old) for value, new, old in counted}
+
+    def _create_difference(self, part: StagingTable, days: sql.Literal) -> None:
+        """Temporary table of the rows that differ; `_copies` is staged less published copies."""
         self._session.execute(sql.SQL("set local work_mem = {}").format(sql.Literal(_WORK_MEM)))
         difference = sql.SQL(
             "create temporary table difference on commit drop as"
@@ -129,17 +154,12 @@ class _MonthStatements:
             " union all (select {columns}, -1 from {relation} where {day} = any({days}))) as found"
             " group by {columns} having sum(_copies) <> 0"
         )
-        days = sql.Literal(list(values))
         query = self._format(difference, self._month, staged=_staged(part), days=days)
         self._session.execute(query)
         self._session.execute("analyze difference")
-        counts = sql.SQL(
-            "select {day}, coalesce(sum(_copies) filter (where _copies > 0), 0)::bigint,"
-            " coalesce(-sum(_copies) filter (where _copies < 0), 0)::bigint"
-            " from difference group by {day}"
-        )
-        counted = self._session.execute(self._format(counts, self._month)).fetchall()
-        # Duplicates are equal: any of them may be deleted.
+
+    def _delete_surplus(self, days: sql.Literal) -> None:
+        """Delete published copies that are not staged; of equal rows, any."""
         delete = sql.SQL(
             "delete from {relation} where ctid = any(array("
             " select place from ("
@@ -152,13 +172,6 @@ class _MonthStatements:
             " ) as numbered where copy <= -_copies))"
         )
         self._session.execute(self._format(delete, self._month, days=days))
-        insert = sql.SQL(
-            "insert into {relation} ({columns}) select {columns}"
-            " from difference, generate_series(1, _copies) where _copies > 0"
-        )
-        self._session.execute(self._format(insert, self._month))
-        self._session.execute("drop table difference")
-        return {self.days[value]: DayRows(new, old) for value, new, old in counted}
 
     def _format(
         self, statement: sql.SQL, relation: sql.Identifier, **parts: sql.Composable

@@ -15,14 +15,14 @@ from headrace.warehouse.tables import WarehouseTable
 
 STAGING = "staging"
 _ID_BYTES = 6
-_NOT_NOW = (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivilege)
+_NOT_DROPPABLE = (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivilege)
 
 
 def claim_load(session: Session) -> str:
     """A new load id; the load counts as running while `session` is open."""
     load_id = secrets.token_hex(_ID_BYTES)
-    # The owner is idle while other sessions copy, possibly for hours. The limit ends sessions, and
-    # with them the staging tables, of steps that failed in a process that lives on.
+    # The owner is idle while other sessions copy, possibly for hours. The limit ends the owners of
+    # failed steps whose process continues, so that their staging tables become orphans.
     session.execute("set idle_session_timeout = '1d'")
     session.execute("select pg_advisory_lock(%s)", (advisory_key("load", load_id),))
     ensure_namespace(session, STAGING)
@@ -52,24 +52,24 @@ def drop_orphans(session: Session) -> None:
 def drop_staged(session: Session, tables: Sequence[str]) -> None:
     """Drop staging tables, except tables in use and tables of other users.
 
-    The server process of a killed client ends when it next writes to the client: until then it may
-    lock a table, which a later load drops.
+    The server process of a killed client ends only when it next writes to the client. Until then it
+    may lock a table; a later load drops that table.
     """
     try:
         _drop(session, tables)
-    except _NOT_NOW:
+    except _NOT_DROPPABLE:
         for table in tables:
-            with suppress(*_NOT_NOW):
+            with suppress(*_NOT_DROPPABLE):
                 _drop(session, [table])
 
 
 def drop_with_publication(session: Session, tables: Sequence[str]) -> None:
     """Drop staging tables in the transaction that publishes their rows.
 
-    A commit that drops files waits for the disk in spite of `synchronous_commit = off`: this saves
-    a second such commit. A later load drops the tables that are locked.
+    A commit that drops files waits for the disk even with `synchronous_commit = off`; dropping them
+    in this transaction saves a second such commit. A later load drops the tables that are locked.
     """
-    with suppress(*_NOT_NOW), session.transaction():
+    with suppress(*_NOT_DROPPABLE), session.transaction():
         session.execute("set local lock_timeout = '1s'")
         _drop_tables(session, tables)
 
@@ -95,7 +95,7 @@ class StagingTable:
         month: First day of its month; None for a table without partitions.
         rows: Number of rows.
         is_partition: Whether it can be attached as the partition of its month.
-        renames: Names of each index: of the staging table, and of the partition.
+        renames: For each index, its name now and its name in the partition.
     """
 
     name: str

@@ -40,7 +40,7 @@ from headrace.warehouse.tables import WarehouseTable, by_month, month_of, next_m
 _NONE: Mapping[date, int] = MappingProxyType({})
 _SHOWN = 5
 
-# Days and a stream of their rows, in any order. Batches of whole months load fastest.
+# Days, and their rows in any order. Batches of whole months load fastest.
 StagingBatch = tuple[Collection[date], pa.RecordBatchReader]
 
 
@@ -79,12 +79,12 @@ def stage(
             workers = Workers(connect, sessions, owner)
             try:
                 workers.run(
-                    batches, lambda session, item: stager.copy_batch(session, item, workers)
+                    batches, lambda session, batch: stager.copy_batch(session, batch, workers)
                 )
                 workers.run(stager.unfinished(), stager.finish)
                 if deletes is not None:
                     workers.run(
-                        [deletes], lambda session, it: stager.copy_deletes(session, it, workers)
+                        [deletes], lambda session, keys: stager.copy_deletes(session, keys, workers)
                     )
             except BaseException:
                 # Without the owner the tables are orphans, which the next load drops.
@@ -140,25 +140,25 @@ class _Stager:
         self._deletes: StagingTable | None = None
         self.names: list[str] = []
 
-    def copy_batch(self, session: Session, item: StagingBatch, workers: Workers) -> None:
-        """Copy one batch, and index the months that it completes."""
-        batch_days, reader = item
+    def copy_batch(self, session: Session, batch: StagingBatch, workers: Workers) -> None:
+        """Copy one batch; if it is one whole month, index that month, too."""
+        batch_days, reader = batch
         began = time.monotonic()
-        rows_of = copy.fitted(self._table.label, self._schema, reader)
+        fitted = copy.fitted(self._table.label, self._schema, reader)
         router = _Router(self._table, self._days)
         staged: dict[date | None, StagingTable] = {}
         with session.transaction():
-            for month, pairs in groupby(router.route(rows_of), key=itemgetter(0)):
+            for month, pairs in groupby(router.route(fitted), key=itemgetter(0)):
                 part = staged.get(month) or StagingTable(self._create(session, month), month, 0)
-                rows = copy.copy(
+                count = copy.copy(
                     session,
                     sql.Identifier(STAGING, part.name),
                     self._schema.names,
-                    (batch for _, batch in pairs),
+                    (rows for _, rows in pairs),
                     workers.check,
                 )
-                staged[month] = StagingTable(part.name, month, part.rows + rows)
-            self._add("copy", began, staged.values(), router.rows_by_day)
+                staged[month] = StagingTable(part.name, month, part.rows + count)
+            self._record("copy", began, staged.values(), router.rows_by_day)
             # The months of a larger batch are indexed by all sessions, in `finish`.
             for month, part in staged.items():
                 workers.check()
@@ -166,7 +166,7 @@ class _Stager:
                     self.finish(session, [part])
 
     def unfinished(self) -> list[list[StagingTable]]:
-        """The parts of months that `copy_batch` has not completed."""
+        """The parts of each month that `finish` still has to merge or index."""
         groups: dict[date | None, list[StagingTable]] = {}
         for part in self._parts.values():
             groups.setdefault(part.month, []).append(part)
@@ -189,7 +189,7 @@ class _Stager:
         with self._lock:
             for other in others:
                 del self._parts[other.name]
-        self._add("index", began, [finished])
+        self._record("index", began, [finished])
 
     def copy_deletes(
         self, session: Session, reader: pa.RecordBatchReader, workers: Workers
@@ -232,7 +232,7 @@ class _Stager:
         with self._lock:
             name = staging_table_name(self._load_id, len(self.names), self._table.name)
             self.names.append(name)
-        # Tables that will not be attached need no write-ahead log: a crash ends the load as well.
+        # A table that will not be attached needs no write-ahead log: a crash also ends its load.
         kind = sql.SQL("table" if self._becomes_partition(month) else "unlogged table")
         defined = sql.SQL(", ").join(map(definition, columns or self._columns))
         session.execute(
@@ -271,7 +271,7 @@ class _Stager:
         session.execute(sql.SQL("analyze {}").format(relation))
         return StagingTable(part.name, part.month, rows, is_partition=True, renames=renames)
 
-    def _add(
+    def _record(
         self,
         step: str,
         began: float,

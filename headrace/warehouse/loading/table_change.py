@@ -22,7 +22,7 @@ from headrace.warehouse.loading.merge import TableMerge
 from headrace.warehouse.loading.partition_replace import replace_days
 from headrace.warehouse.loading.staged_loads import STAGING, StagedLoad, StagingTable
 from headrace.warehouse.sessions import Session
-from headrace.warehouse.tables import WarehouseTable, by_month
+from headrace.warehouse.tables import WarehouseTable, by_month, month_of
 
 _CHANGE_TIMEOUT = "10s"
 # Autovacuum's own threshold.
@@ -62,10 +62,10 @@ class TableChange:
         self._session = session
         self._load = load
         self._table = load.table
-        self._changed: Counter[str] = Counter()  # by table or month table
+        self._changed: Counter[str] = Counter()  # rows, by table or month table
         self._new_months: dict[date, StagingTable] = {}
         self._has_columns_of_load = True
-        self._is_there = False
+        self._existed = False
 
     def change_rows(self) -> None:
         """Create or alter the table, and change the rows of existing months."""
@@ -73,7 +73,7 @@ class TableChange:
         published = self._published()
         change = plan_change(table, published)
         self._has_columns_of_load = change.columns == self._load.columns
-        self._is_there = published is not None
+        self._existed = published is not None
         if published is None and self._load.deletes is not None:
             raise CommitConflictError(
                 f"{self.label} was dropped after its changes were staged", fix="load it again"
@@ -133,8 +133,11 @@ class TableChange:
         partitions.set_lock_timeout(self._session, "0")
 
     def delete_absent(self) -> None:
-        """Delete absent rows of a table with a primary key, after the changes of all tables."""
-        if self._is_there and self._table.primary_key and self._table.partition_column is None:
+        """Delete the rows that the load lacks, after the changes of all tables.
+
+        Only in an existing table with a primary key; other modes delete rows in `change_rows`.
+        """
+        if self._existed and self._table.primary_key and self._table.partition_column is None:
             rows = TableMerge(self._session, self._load)
             deleted, referenced = rows.delete_absent()
             self._count(deleted)
@@ -158,12 +161,9 @@ class TableChange:
                 partitions.create_month(self._session, self._table, month)
                 self._insert(self._table.month_table(month), part)
             self.rows["inserted"] += part.rows
-        new = {*by_month(self._load.days)} & {*self._new_months}
-        for month, days in by_month(self._load.days).items():
-            if month in new:
-                self.changed_days.update(
-                    {day: n for day in days if (n := self._load.rows_by_day.get(day, 0))}
-                )
+        for day, rows in self._load.rows_by_day.items():
+            if month_of(day) in self._new_months:
+                self.changed_days[day] += rows
 
     def analyze(self) -> None:
         """Update the planner's statistics; those of attached months exist already."""
@@ -176,7 +176,7 @@ class TableChange:
             with without_dependents(self._session, self._table, widened):
                 apply_change(self._session, self._table, change)
             partitions.set_lock_timeout(self._session, "0")
-        indexes.drop_too_narrow(self._session, self._load)
+        indexes.drop_exceeded(self._session, self._load)
 
     def _replace_days(self, month_tables: frozenset[str]) -> None:
         parts = {part.month: part for part in self._load.parts}
@@ -229,7 +229,7 @@ class TableChange:
 
 
 def _analyze_changed(session: Session, table: WarehouseTable, changed: Mapping[str, int]) -> None:
-    """Analyze tables of which more than a tenth changed since the last ANALYZE.
+    """Analyze the table and its months, where more than a tenth of the rows changed.
 
     Args:
         session: Outside a transaction.
@@ -256,12 +256,12 @@ def _analyze_changed(session: Session, table: WarehouseTable, changed: Mapping[s
             (table.namespace, [table.name, *changed]),
         ).fetchall()
         for name, is_partitioned, then, of_months in found:
-            # Autovacuum does not analyze a partitioned table: compare it with its partitions.
-            drift = abs(of_months - then) if is_partitioned else 0
-            if max(drift, changed.get(name, 0)) > _ANALYZE_SHARE * then:
+            # Autovacuum does not analyze a partitioned table: compare its count with its months'.
+            difference = abs(of_months - then) if is_partitioned else 0
+            if max(difference, changed.get(name, 0)) > _ANALYZE_SHARE * then:
                 only = sql.SQL("only " if is_partitioned else "")
                 relation = sql.Identifier(table.namespace, name)
                 session.execute(sql.SQL("analyze {}{}").format(only, relation))
     except psycopg.Error as error:
-        # The load is committed; without statistics queries are slower, but correct.
+        # The load is committed. Without new statistics, queries are slower but correct.
         log.warning("table_not_analyzed", table=table.label, error=type(error).__name__)

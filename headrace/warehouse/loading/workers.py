@@ -10,8 +10,8 @@ from headrace.warehouse.sessions import Connect, Session
 
 Item = TypeVar("Item")
 
-# Commits of staging need not wait for the disk: the publishing commit does, and flushes the
-# write-ahead log up to itself.
+# Commits of staging need not wait for the disk: the publishing commit waits, and flushes the whole
+# write-ahead log before it.
 _TUNING = (
     "set synchronous_commit = off; set maintenance_work_mem = '128MB';"
     "set max_parallel_maintenance_workers = 0;"
@@ -30,7 +30,7 @@ class Workers:
     """Runs work on up to `sessions` sessions in parallel."""
 
     def __init__(self, connect: Connect, sessions: int, own: Session) -> None:
-        """`own` is the caller's session, which works too: a small load needs no other."""
+        """`own` is the caller's session, which is used first: a small load opens no other."""
         self._connect = connect
         self._sessions = sessions
         self._own = [own]
