@@ -14,7 +14,8 @@ from headrace.config.loader import Project
 from headrace.grain import WHOLE, Grain
 from headrace.ledger.build_plan import AssetLineage, BuildPlan
 from headrace.ledger.ledger import Ledger
-from headrace.marts.builder import DaysBuilt, MartBuilder, NodeResult
+from headrace.marts.builder import DaysBuilt, MartBuilder
+from headrace.marts.commands import NodeResult
 from headrace.quality.registry import dbt_test
 from headrace.quality.report import CheckResult, PartitionReport
 from headrace.warehouse.ddl import views

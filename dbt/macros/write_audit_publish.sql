@@ -1,7 +1,7 @@
 {#
     Write-audit-publish: the rows of a build are tested before they are visible.
 
-    Headrace builds in two commands (headrace/marts/builder.py); a shell can do the same:
+    Headrace builds in two commands (headrace/marts/commands.py); a shell can do the same:
 
         dbt build --vars '{"phase": "stage", "days": ["2024-01-31"]}'
         dbt run --vars '{"phase": "publish", "days": ["2024-01-31"]}' --select <models that passed>

@@ -164,7 +164,8 @@ def _dbt_lines(project: Project) -> Iterator[str]:
         base = project.folder / "base.yaml"
         yield f"{base}: dbt_project: no dbt_project.yml in {folder}"
         return
-    from headrace.marts.builder import MartBuilder, marts_of, missing_tables
+    from headrace.marts.builder import MartBuilder
+    from headrace.marts.manifest import marts_of, missing_tables
 
     try:
         builder = MartBuilder(folder, Home(project.home).dbt, url=lambda: "")

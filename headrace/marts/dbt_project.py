@@ -1,7 +1,7 @@
 """One dbt project: its parsed manifest, cached until a file changes, and its commands.
 
-dbt's own command line takes 12 s for a build of 0.6 s, because it imports and parses everything
-each time. Here, a process imports dbt once.
+dbt's own command line takes 12 s for a build of 0.6 s, because each command imports dbt and parses
+the project. Here, a process imports dbt once.
 """
 
 import hashlib
@@ -31,10 +31,11 @@ _MADE_BY_DBT = {"target", "logs", "dbt_packages"}
 _WARM_UP = ("compile", "--no-introspect", "--no-populate-cache", "--select", "test_type:data")
 _QUIET = ("--quiet", "--no-print", "--log-level", "none", "--log-level-file", "none")
 
-# dbt has global flags, adapters and events, and reads its profile from the environment.
+# Commands exclude each other: dbt's flags, adapters and events are global, and it reads its profile
+# from the environment.
 _ONE_AT_A_TIME = threading.RLock()
 
-# Postgres quotes rows in a message's detail, in its context, and as a value at its end.
+# Where Postgres quotes rows: in a message's detail, in its context, and as a value at its end.
 _DETAIL = re.compile(r"\n\s*(?:DETAIL|CONTEXT):.*?(?=\n\s*compiled code at|\Z)", re.DOTALL)
 _VALUE = re.compile(r': ".*?"(?=\s*(?:\n\s*(?:LINE \d|compiled code at)|\Z))', re.DOTALL)
 # The call stack of macros, which is longer than the message.
@@ -75,7 +76,7 @@ class DbtProject:
         return cached
 
     def parsed_before(self, database: str) -> Path | None:
-        """The same folder if it exists; does not import dbt."""
+        """The folder of `parsed` if it exists; does not import dbt."""
         cached = self._cached(database)
         return cached if cached.exists() else None
 
@@ -113,7 +114,7 @@ class DbtProject:
             parsed.read_bytes(),
             decoder=import_module("dbt.parser.manifest").extended_mashumuro_decoder,
         )
-        # The variable `graph` of macros, which dbt fills only after it parsed.
+        # The variable `graph` of macros, which dbt itself fills only when it parses.
         manifest.build_flat_graph()
         return manifest
 
@@ -130,7 +131,7 @@ class DbtProject:
                 whole.rename(cached)
             except OSError:
                 if not cached.exists():
-                    raise  # Otherwise another process has parsed the same files.
+                    raise  # If it exists, another process has parsed the same files.
         by_age = sorted(self.target.glob("parsed-*"), key=lambda path: path.stat().st_mtime)
         for outdated in by_age[:-_MAX_CACHED]:
             shutil.rmtree(outdated, ignore_errors=True)

@@ -25,8 +25,8 @@ from typing import Any, NoReturn
 from headrace.errors import HeadraceError, TransientError
 
 _DBT = "dbt.cli.main"
-# Exit code after the parent has ended.
-_ORPHANED = 1
+# Exit code of the child when the parent has ended.
+_PARENT_ENDED = 1
 _END_SECONDS = 5.0
 
 Task = Callable[..., Any]
@@ -94,13 +94,13 @@ class DbtWorker:
         return result
 
     def prepare(self, task: Task, *arguments: Any) -> None:
-        """Run `task(*arguments)` without waiting; its result or error is dropped."""
+        """Run `task(*arguments)` without waiting for it; its result or error is dropped."""
 
-        def drop() -> None:
-            with suppress(Exception):  # the build raises the same error again
+        def run_and_drop() -> None:
+            with suppress(Exception):  # The build will raise the same error.
                 self.run(task, *arguments)
 
-        threading.Thread(target=drop, name="dbt-prepare", daemon=True).start()
+        threading.Thread(target=run_and_drop, name="dbt-prepare", daemon=True).start()
 
     def end(self) -> None:
         """End the process, even during a task."""
@@ -117,7 +117,7 @@ class DbtWorker:
 
 @dataclass
 class _Own:
-    """The worker of this process."""
+    """The worker of this process, if one was started."""
 
     worker: DbtWorker | None = None
 
@@ -135,7 +135,7 @@ def _spawn(theirs: socket.socket) -> "subprocess.Popen[bytes]":
 
 def _serve(connection: Connection) -> NoReturn:
     """Run tasks until the parent closes its socket."""
-    # Ctrl-C reaches both processes; the parent decides.
+    # Ctrl-C reaches both processes; the parent handles it and ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Python's resource tracker removes dbt's semaphores after this process and would warn of it.
     sys.warnoptions.append("ignore")
@@ -155,11 +155,11 @@ def _listen(connection: Connection, tasks: "queue.SimpleQueue[Any]") -> None:
         try:
             tasks.put(connection.recv())
         except (EOFError, OSError):
-            os._exit(_ORPHANED)
+            os._exit(_PARENT_ENDED)
 
 
 def _import_dbt() -> None:
-    # Without garbage collections.
+    # Garbage collections would slow the imports down.
     gc.disable()
     for module in (_DBT, "dbt.task.build", "dbt.adapters.postgres"):
         __import__(module)

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from headrace.marts.builder import MartBuilder, NodeResult
+from headrace.marts.builder import MartBuilder
+from headrace.marts.commands import NodeResult
 from headrace.marts.dbt_project import DbtProject, profile_of
 from headrace.warehouse.sessions import Session
 from tests.marts.star import Rows, Sale, Star, expected, moved, random_sales

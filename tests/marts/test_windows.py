@@ -9,7 +9,8 @@ import pytest
 from psycopg import sql
 
 from headrace.errors import ConfigError
-from headrace.marts.builder import MartBuilder, marts_of
+from headrace.marts.builder import MartBuilder
+from headrace.marts.manifest import marts_of
 from headrace.warehouse.sessions import Session
 from tests.marts import periods
 from tests.marts.conftest import PROJECT
