@@ -32,7 +32,7 @@ from headrace.schema import PARTITION_COLUMN, TableSchema
 from headrace.staged import new_token
 from headrace.star.facts import build_fact, fact_schema, lake_fact_schema, present_rows
 from headrace.star.periodic_snapshots import state_changes, states
-from headrace.star.scd2.dimensions import build_dimension, dimension_schema
+from headrace.star.scd2.dimensions import all_versions, dimension_schema
 
 _EXAMPLES = 5
 
@@ -109,10 +109,9 @@ class StarAudit:
         now = now_of(self.lake_table(CURATED, config.name).snapshot_properties())
         sources = dimension_sources(self.project, config, self._processed)
         inputs = all_inputs(self.spark, (config, entity), sources, references, keys, now)
-        built = build_dimension(inputs, config, entity)
-        whole = built.latest.unionByName(built.history)
+        versions = all_versions(inputs, config, entity)
         names = dimension_schema(config, entity).names
-        return temp.materialize(self.lake_table(CURATED, config.name), whole.select(*names))
+        return temp.materialize(self.lake_table(CURATED, config.name), versions.select(*names))
 
     def _dimension(
         self, config: DimensionConfig, versions: dict[str, DataFrame], temp: "TempTables"

@@ -35,15 +35,16 @@ from headrace.quality.report import CheckResult, PartitionReport
 from headrace.schema import PARTITION_COLUMN
 from headrace.staged import StagedFile, StagedTable, new_token
 from headrace.star.scd2.dimensions import (
-    IS_LATEST,
     UNKNOWN_KEY,
     DimensionInputs,
-    build_marked_dimension,
+    Versions,
+    all_versions,
     lake_dimension_schema,
     unknown_deletes,
 )
 from headrace.star.scd2.entity_union import union_of_entities
-from headrace.star.scd2.incremental import DimensionChanges, TimeLimits, Versions, update_dimension
+from headrace.star.scd2.incremental import update_dimension
+from headrace.star.scd2.late_changes import DimensionChanges, TimeLimits
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +56,7 @@ _DELETES_UNTIL = "headrace.unknown_deletes_until"
 _DELETES_SEQUENCE = "headrace.unknown_deletes_sequence"
 _NOW = "headrace.now"
 _NEXT_CHANGE = "headrace.next_change"
+_SPLIT_COLUMN = "_is_latest"
 # Each day may add a file to the history. From this number on the small files are compacted.
 _HISTORY_FILES = 32
 _SMALL_BYTES = 32 * 2**20
@@ -312,6 +314,8 @@ class DimensionStep:
                 return None
         now = self._now(properties, days, [day for some in rows for day in some.added.days])
         scan = self.table.scan()
+        if not {*lake_dimension_schema(self.config, self.entity).names} <= {*scan.schema.names}:
+            return None  # Another release published it, without columns that the update needs.
         folder = f"/data/{properties[_LATEST_FOLDER]}/"
         latest = [file for file in scan.files if folder in file.path]
         history = [file for file in scan.files if folder not in file.path]
@@ -341,11 +345,13 @@ class DimensionStep:
         keys = scan_if_published(self.quarantined_keys) if self.quarantined_keys else None
         now = self._now(properties, days, [d for scan in processed if scan for d in scan.days])
         inputs = DimensionInputs(rows, references, keys.frame(self.spark) if keys else None, now)
-        versions = build_marked_dimension(inputs, self.config, self.entity)
+        versions = all_versions(inputs, self.config, self.entity)
         token = new_token()
-        write_split(versions, uri=self.table.staging_uri(token), by=IS_LATEST)
+        # By a copy of the column, because the files lack the column by which they are split.
+        split = versions.withColumn(_SPLIT_COLUMN, F.col("is_latest"))
+        write_split(split, uri=self.table.staging_uri(token), by=_SPLIT_COLUMN)
         written = self.table.staged_files(token)
-        place = f"{token}/{IS_LATEST}=true"
+        place = f"{token}/{_SPLIT_COLUMN}=true"
         latest = tuple(file for file in written if f"/data/{place}/" in file.path)
         history = tuple(file for file in written if file not in latest)
         read = self._as_read(processed)

@@ -57,7 +57,7 @@ class PeriodicSnapshotStep:
         """Stage `days`, published days that depend on changes, and days whose keys changed."""
         before = self.fact.table.snapshot_properties()
         changes = None
-        if before.get(_CODE) == self.code_version:
+        if before.get(_CODE) == self.code_version and self._can_continue():
             changes = changes_since_read(before, self.processed)
         requested = sorted({*days, *self._dependent_days(changes, days)})
         last = max(
@@ -82,6 +82,14 @@ class PeriodicSnapshotStep:
         # A day depends on all days before it, so its rows may change while its own inputs do not.
         renewed = days if changes is None or changes else {*(moved.rows if moved else ())} & {*days}
         return AuditedFact(_of(staged, {*days}), dependent, read, frozenset(renewed), not is_stale)
+
+    def _can_continue(self) -> bool:
+        """Whether the published states have the column that later states of changes are built from.
+
+        States of an earlier release may lack it.
+        """
+        is_sum = self.fact.config.snapshot_of == "movements"
+        return is_sum or STATE_DATE in self.fact.table.schema().names
 
     def _dependent_days(self, changes: FileChanges | None, days: Sequence[date]) -> set[date]:
         """Published days, except the requested ones, whose rows have to be rebuilt."""

@@ -17,7 +17,7 @@ from headrace.star.scd2.dimensions import UNKNOWN_KEY
 
 DATE_KEY = "date_key"
 # In a periodic snapshot of changes, the day on which the source delivered a row's state.
-STATE_DATE = "_told_on"
+STATE_DATE = "_state_date"
 
 _SEMI_ADDITIVE = (
     "Semi-additive: sum it over all dimensions but the date; over days take the last value or the "
@@ -62,15 +62,15 @@ def lake_fact_schema(
 ) -> TableSchema:
     """`fact_schema`, then natural keys, event times, and the partition's day.
 
-    A late version of a member changes the keys of published facts. The additional columns serve to
-    find these facts and to join them again.
+    By these columns, facts are found and joined again when a late version of a member changes their
+    keys.
     """
     published = fact_schema(config, entity, dimensions)
     times = [config.event_time] if config.event_time else []
-    wanted = [*config.grain, *times, *config.dates.values()]
+    needed = [*config.grain, *times, *config.dates.values()]
     for join in config.dimensions:
-        wanted += [*join.natural_key.values(), *([join.event_time] if join.event_time else [])]
-    extra = [name for name in dict.fromkeys(wanted) if name not in published.names]
+        needed += [*join.natural_key.values(), *([join.event_time] if join.event_time else [])]
+    extra = [name for name in dict.fromkeys(needed) if name not in published.names]
     return published.plus(
         (
             *(_source_column(entity, name) for name in extra),
@@ -88,8 +88,8 @@ def build_fact(
 ) -> DataFrame:
     """As-of join: one fact a row, with the key of each member's version at its event time.
 
-    Without such a version the key is -1, or NULL if the dimension refuses missing members or has
-    no unknown member; the audit holds days with NULL keys.
+    Without such a version the key is -1. It is NULL if the dimension refuses missing members or has
+    no unknown member; the audit holds a day with NULL keys.
 
     Args:
         rows: Processed rows of some days, states at the ends of days
@@ -119,9 +119,9 @@ def present_rows(rows: DataFrame, entity: EntityConfig) -> DataFrame:
 
 
 def as_of_time(config: FactConfig, join: FactDimension, entity: EntityConfig) -> Column:
-    """Time of a row's as-of join: its event time, or the last microsecond of its day.
+    """Time of a row's as-of join: its event time; without one, the last microsecond of its day.
 
-    A local time, in UTC if the entity has a zone.
+    A local time, or in UTC if the entity has a zone.
     """
     if time := join.event_time or config.event_time:
         return moment_of(F.col(time), entity.column(time).type, entity.timezone)
@@ -165,6 +165,7 @@ def _key_or_unknown(join: FactDimension, dimension: DimensionConfig) -> Column:
 
 
 def _date_key(column: str, entity: EntityConfig) -> Column:
+    """The day of a column as yyyymmdd, in the zone of the entity."""
     kind = "date" if column == PARTITION_COLUMN else entity.column(column).type
     is_shifted = kind == "timestamptz" and entity.timezone is not None
     day = day_of(F.col(column), kind, entity.timezone) if is_shifted else F.col(column)
@@ -195,7 +196,9 @@ def sum_type(kind: str) -> str:
 def _state_date(config: FactConfig) -> list[SchemaColumn]:
     if not config.accumulates or config.snapshot_of != "changes":
         return []
-    return [SchemaColumn(STATE_DATE, "date", False, "Day on which the source gave this state.")]
+    return [
+        SchemaColumn(STATE_DATE, "date", False, "Day on which the source delivered this state.")
+    ]
 
 
 def _date_key_meaning(config: FactConfig) -> str:

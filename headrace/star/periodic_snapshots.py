@@ -39,7 +39,8 @@ def states(
     if config.snapshot_of == "movements":
         of_days = [_sum_of_day(name, entity) for name in config.measures]
         sums = [_sum(name, entity) for name in config.measures]
-        # Sum by day first, because each day is repeated for every later day; earlier days are one.
+        # Sum by day first: the next step repeats each day for every later one. All days before the
+        # first of `days` count as that day.
         since = F.greatest(F.col(STATE_DATE), F.lit(days[0])).alias(STATE_DATE)
         added = changes.select(*grain, *config.measures, since).groupBy(*grain, STATE_DATE)
         by_day = added.agg(*of_days)
@@ -63,23 +64,23 @@ def state_changes(
         entity: Types of the columns.
 
     Returns:
-        The fact's columns of its entity, and `_told_on`: the day on which the source delivered the
-        state, or the day of a sum.
+        The fact's columns of its entity, and `_state_date`: the day on which the source delivered
+        the state, or the day of a sum.
     """
     schema = _fact_columns(config, entity)
     is_sum = config.snapshot_of == "movements"
 
-    def formed(rows: DataFrame, state_date: str) -> DataFrame:
+    def selected(rows: DataFrame, state_date: str) -> DataFrame:
         cast = (
             parse.cast_to(F.col(c.name), _state_type(c.name, c.type, config)).alias(c.name)
             for c in schema
         )
         return rows.select(*cast, F.col(state_date).alias(STATE_DATE))
 
-    rows = formed(present_rows(since, entity), PARTITION_COLUMN)
+    rows = selected(present_rows(since, entity), PARTITION_COLUMN)
     if before is None:
         return rows
-    return formed(before, PARTITION_COLUMN if is_sum else STATE_DATE).unionByName(rows)
+    return selected(before, PARTITION_COLUMN if is_sum else STATE_DATE).unionByName(rows)
 
 
 def first_change(
@@ -118,12 +119,12 @@ def _sum_of_day(name: str, entity: EntityConfig) -> Column:
     kind = sum_type(entity.column(name).type)
     if kind != "bigint":
         return parse.cast_to(F.sum(name), kind).alias(name)
-    # decimal(20,0): a partial sum may overflow bigint although the total fits; Sail wraps around.
+    # As decimal: a sum of a day may overflow bigint although the total fits, and Sail wraps around.
     return F.sum(F.col(name).cast("decimal(20,0)")).alias(name)
 
 
 def _sum(name: str, entity: EntityConfig) -> Column:
-    # A sum of only NULLs is NULL. So is a sum that overflows: the audit, whose sums are wider,
-    # holds the day.
+    # A sum of NULLs only is NULL. A sum that overflows is NULL, too: the audit, which computes with
+    # more digits, holds the day.
     kind = sum_type(entity.column(name).type)
     return parse.cast_to(F.sum(name), kind).alias(name)

@@ -20,7 +20,8 @@ from headrace.star.scd2.dimensions import (
     lake_dimension_schema,
 )
 from headrace.star.scd2.entity_union import union_of_entities
-from headrace.star.scd2.incremental import DimensionChanges, TimeLimits, update_dimension
+from headrace.star.scd2.incremental import update_dimension
+from headrace.star.scd2.late_changes import DimensionChanges, TimeLimits
 from tests.star.naive import (
     BEGIN,
     ENTITY,

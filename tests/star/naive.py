@@ -14,8 +14,8 @@ from headrace.config.star import DimensionConfig
 from headrace.engine.types import spark_schema
 from headrace.schema import Column, TableSchema
 from headrace.standardize.schemas import processed_schema
-from headrace.star.scd2.change_events import REFERENCE_TIME
-from headrace.star.scd2.dimensions import BEGINNING, Versions, dimension_schema
+from headrace.star.scd2.change_events import BEGINNING, REFERENCE_TIME
+from headrace.star.scd2.dimensions import Versions, dimension_schema
 
 ENTITY = FileEntity.model_validate(
     {

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pyspark.sql import SparkSession
 
-from headrace.star.scd2.incremental import TimeLimits
+from headrace.star.scd2.late_changes import TimeLimits
 from tests.star.dimension_lake import CONFIGS, Lake, follow, told
 from tests.star.naive import BEGIN, State, Version, at
 

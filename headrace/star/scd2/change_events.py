@@ -1,8 +1,8 @@
-"""Change events of a dimension's members: from rows, deletes, fact references, full snapshots."""
+"""Change events of a dimension's members, and their order; the last one of an instant counts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
-from pyspark.sql import Column, DataFrame, Window, WindowSpec
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from headrace.config.sources import EntityConfig
@@ -13,73 +13,30 @@ from headrace.engine.types import sql_type
 from headrace.schema import PARTITION_COLUMN
 from headrace.sources.lineage import SOURCE_ORDER
 from headrace.star.scd2.entity_union import ENTITY_RANK, IS_DELETE, is_delete
+from headrace.star.scd2.member_window import MemberWindow
 
-# More than a cluster runs in parallel, and few enough that each has thousands of members.
-_PARTITIONS = 64
-
-
-class MemberWindow:
-    """A window over the ordered rows of each member, partitioned coarser than by member.
-
-    Args:
-        key: Columns of the natural key, without NULLs.
-        order: Order of a member's rows.
-    """
-
-    def __init__(self, key: Sequence[str], order: Sequence[Column]) -> None:
-        self._key = key
-        # The engines' hashes may differ: they only distribute members.
-        bucket = F.pmod(F.xxhash64(*key), F.lit(_PARTITIONS))
-        self._window: WindowSpec = Window.partitionBy(bucket).orderBy(*key, *order)
-
-    def lag(self, column: str) -> Column:
-        """The column's value in the member's previous row; NULL in its first row."""
-        return self._same(F.lag, 1, column)
-
-    def lead(self, column: str, rows: int = 1) -> Column:
-        """The column's value `rows` rows later; NULL if the member has fewer rows."""
-        return self._same(F.lead, rows, column)
-
-    def last_value(self, value: Column) -> Column:
-        """The last non-NULL value among the member's rows up to this one."""
-        # With the key, because the last value in the window may belong to another member.
-        named = F.struct(*(F.col(name) for name in self._key), value.alias("_value"))
-        so_far = self._window.rowsBetween(Window.unboundedPreceding, Window.currentRow)
-        found = F.last(F.when(value.isNotNull(), named), ignorenulls=True).over(so_far)
-        is_same = F.lit(True)
-        for name in self._key:
-            is_same = is_same & (found.getField(name) == F.col(name))
-        return F.when(is_same, found.getField("_value"))
-
-    def _same(self, look: Callable[[str, int], Column], rows: int, column: str) -> Column:
-        is_same = F.lit(True)
-        for name in self._key:
-            is_same = is_same & (look(name, rows).over(self._window) == F.col(name))
-        return F.when(is_same, look(column, rows).over(self._window))
-
-
-# Earlier than any event of a source, and a date that every database supports.
+# Earlier than any event of a source; every database supports this date.
 BEGINNING = "1900-01-01 00:00:00"
-# A deleted member existed before its delete.
+# The earliest time of a delete: its member existed before.
 _FIRST_DELETE = "1900-01-01 00:00:00.000001"
 
-# Kinds of events: a row's state of a member; its delete; a fact's reference to it; its published
-# version, which stands for all earlier events; and the presence of a quarantined row in a full
-# snapshot.
+# Kinds of events: a row states a member's attributes; a row or a full snapshot states its delete; a
+# fact refers to it; its published version, which stands for all earlier events; a quarantined row
+# shows that a full snapshot has it.
 STATE, DELETE, REFERENCE, PUBLISHED = "state", "delete", "reference", "published"
 PRESENT = "present"
 
 # Event time of a fact's reference. Only internal columns begin with an underscore.
 REFERENCE_TIME = "_event_time"
 
-# Time assigned to a row without one: that of the row before it.
-_PLACED = "_placed"
-# Order of events at one instant; the last one wins.
+# For a row without an effective time: that of the row before it.
+_ASSIGNED_TIME = "_assigned_time"
+# Order of events at one instant; the last one counts.
 _EVENT_ORDER = ("_row_time", PARTITION_COLUMN, *SOURCE_ORDER)
 
 
 def value_types(config: DimensionConfig, entity: EntityConfig) -> dict[str, str]:
-    """Type of each attribute; type 1 attributes are last."""
+    """Type of each attribute that the dimension shows; type 1 attributes are last."""
     return {name: entity.column(source).type for name, source in config.shown.items()}
 
 
@@ -124,8 +81,8 @@ def row_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) -
         rows = rows.where(F.col(source).isNotNull())
     row_time = day_start(entity)
     if config.effective_time is not None:
-        rows = rows.transform(_with_times, config, entity)
-        row_time = F.greatest(row_time, F.col(_PLACED))
+        rows = rows.transform(_with_assigned_times, config, entity)
+        row_time = F.greatest(row_time, F.col(_ASSIGNED_TIME))
         row_time = F.coalesce(moment(entity, config.effective_time), row_time)
     deletes = F.col(IS_DELETE) if config.further_entities else is_delete(config)
     beginning = F.when(deletes, instant(_FIRST_DELETE)).otherwise(instant(BEGINNING))
@@ -153,37 +110,7 @@ def row_events(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) -
     events = as_events(rows, given, config, entity)
     if config.delete_action == "keep":
         events = events.where(F.col("_kind") == STATE)
-    return _first_and_last(events, config, entity) if is_constant(config) else events
-
-
-def presence_events(keys: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
-    """One event a quarantined row whose natural key parses.
-
-    Args:
-        keys: The entity's columns of the natural key, typed, and the partition's day.
-        config: The natural key.
-        entity: Types of the columns.
-    """
-    for source in config.natural_key.values():
-        keys = keys.where(F.col(source).isNotNull())
-    at = F.greatest(day_start(entity), instant(BEGINNING))
-    given = {name: F.col(source) for name, source in config.natural_key.items()}
-    given |= {"_kind": F.lit(PRESENT), "_at": at, "_changed_at": at, "_deleted": F.lit(False)}
-    if config.has_timed_snapshots:
-        given["_sequence"] = day_number()
-    return as_events(keys, {**given, PARTITION_COLUMN: F.col(PARTITION_COLUMN)}, config, entity)
-
-
-def snapshot_days(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
-    """`_day`: the distinct midnights of days with a state, in any order.
-
-    With timed snapshots also `_number`, and days with any row.
-    """
-    if config.has_timed_snapshots:
-        rows = events.where(F.col("_kind").isin(STATE, DELETE))
-        day = day_start(entity).alias("_day")
-        return rows.select(day, day_number().alias("_number")).distinct()
-    return events.where(F.col("_kind") == STATE).select(F.col("_at").alias("_day")).distinct()
+    return _one_per_member(events, config, entity) if is_constant(config) else events
 
 
 def reference_events(
@@ -202,8 +129,8 @@ def reference_events(
     known = references.where(at >= instant(BEGINNING))
     for name in keys:
         known = known.where(F.col(name).isNotNull())
-    first = known.groupBy(*keys).agg(F.min(at).alias("_mentioned_at"))
-    given = {name: F.col(name) for name in (*keys, "_mentioned_at")}
+    first = known.groupBy(*keys).agg(F.min(at).alias("_referenced_at"))
+    given = {name: F.col(name) for name in (*keys, "_referenced_at")}
     return as_events(first, {**given, "_kind": F.lit(REFERENCE)}, config, entity)
 
 
@@ -223,9 +150,9 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
     Attributes:
         _kind: STATE, DELETE, REFERENCE, PUBLISHED or PRESENT.
         _at: Effective time; NULL for a reference.
-        _changed_at: Time of the last change that the event stands for.
+        _changed_at: Effective time of the last row that the event stands for.
         _known_from: For a published version, start of the member's first version.
-        _mentioned_at: Earliest time of a fact's reference to the member.
+        _referenced_at: Earliest time of a fact's reference to the member.
         _next_change_at: For a published version, its first change that lay in the future.
         _sequence: Number by which the source orders changes; for a published version, the largest.
         _row_hash: With timed snapshots: hash of the row's time and values; for a published
@@ -242,7 +169,7 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
         "_at": "timestamp",
         "_changed_at": "timestamp",
         "_known_from": "timestamp",
-        "_mentioned_at": "timestamp",
+        "_referenced_at": "timestamp",
         "_next_change_at": "timestamp",
         "_sequence": "bigint",
         "_row_hash": "bigint",
@@ -257,7 +184,7 @@ def events_schema(config: DimensionConfig, entity: EntityConfig) -> dict[str, st
 
 
 def event_order(config: DimensionConfig) -> list[str]:
-    """Columns that order the events of one instant; the last event wins."""
+    """Columns that order the events of one instant; the last event counts."""
     order = [f"_order_{i}" for i in range(len(config.tie_breakers))]
     first = ["_sequence"] if config.has_sequence else []
     # Neither files nor lines of several entities have a common order.
@@ -277,8 +204,8 @@ def last_event_per_instant(
     """Keep the last event of a member at each instant, by source order.
 
     Returns:
-        Events, and `_has_values`: whether a delete has the values of a state at its instant, which
-        no other event shows. `_sequence` is the member's largest.
+        Events, and `_has_values`: whether the event is a delete, and has the values of a state at
+        the same instant, which is dropped. `_sequence` is the member's largest.
     """
     order = [F.col(name).asc_nulls_first() for name in ("_at", *event_order(config))]
     in_order = MemberWindow([*config.natural_key], order)
@@ -302,8 +229,8 @@ def last_event_per_instant(
 def with_outdated(events: DataFrame, config: DimensionConfig) -> DataFrame:
     """Add `_is_outdated`: whether a row with a larger number has an earlier effective time.
 
-    Also adds `_largest`, the member's largest number, because the row that has it may be a repeated
-    delete, which is left out.
+    Also adds `_largest`, the member's largest sequence number: the row that has it may be dropped
+    later, as a repeated delete.
     """
     if not config.has_sequence:
         return events.withColumn("_is_outdated", F.lit(False))
@@ -327,7 +254,7 @@ def _may_follow_states(config: DimensionConfig) -> bool:
 def _with_carried_values(
     events: DataFrame, in_order: MemberWindow, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
-    """Fill NULLs of `ignore_nulls` columns with the last value before."""
+    """Fill NULLs of `ignore_nulls` columns with the member's last value before."""
     types, is_state = value_types(config, entity), F.col("_kind") == STATE
     carried = {}
     for name in config.ignore_nulls:
@@ -344,7 +271,8 @@ def _with_carried_values(
 def _with_states_of_deletes(
     events: DataFrame, in_order: MemberWindow, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
-    # Lags instead of the last state so far, which takes ten times as long over 400,000 events.
+    """Drop repeated deletes, and give a delete the values of a state at the same instant."""
+    # By lag: the last state so far takes ten times as long over 400,000 events.
     follows = in_order.lag("_at") == F.col("_at")
     is_delete = F.col("_kind") == DELETE
     repeats = F.coalesce(is_delete & follows & (in_order.lag("_kind") == DELETE), F.lit(False))
@@ -363,94 +291,18 @@ def _with_states_of_deletes(
     return shown.drop(*(f"_state_{name}" for name in names))
 
 
-def with_absences(
-    events: DataFrame,
-    days: DataFrame,
-    presence: DataFrame | None,
-    config: DimensionConfig,
-    entity: EntityConfig,
+def _with_assigned_times(
+    rows: DataFrame, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
-    """`events` and the deletes of members that a snapshot lacks (`absences`).
+    """Add `_assigned_time`: for a row without a time, the latest time before it on its day.
 
-    Returns:
-        Events, and `_has_values`. `_changed_at` of a member is no earlier than its last row of a
-        snapshot, a quarantined one included.
-    """
-    found = events
-    if presence is not None:
-        found = _changed_when_present(events, _in_snapshots(presence, days), config)
-    absent = absences(events, days, presence, config, entity)
-    return found.unionByName(absent.withColumn("_has_values", F.lit(False)))
-
-
-def absences(
-    events: DataFrame,
-    days: DataFrame,
-    presence: DataFrame | None,
-    config: DimensionConfig,
-    entity: EntityConfig,
-) -> DataFrame:
-    """The deletes of members that a snapshot lacks.
-
-    Only the first snapshot that lacks a member produces a delete.
-
-    Args:
-        events: Events of members, one at an instant.
-        days: `_day`: midnight of each day that has a snapshot. If events of kind PUBLISHED stand
-            for earlier events, BEGINNING stands for the earlier snapshots.
-        presence: Events of kind PRESENT, in any number; None: no row was quarantined.
-        config: The natural key.
-        entity: Types of the columns.
-    """
-    if presence is not None:
-        events = events.drop("_has_values").unionByName(_in_snapshots(presence, days))
-    # One row a day. An explicit partition avoids the engines' warning about unpartitioned windows.
-    following = F.lead("_day").over(Window.partitionBy(F.lit(0)).orderBy("_day"))
-    snapshots = days.select("_day", following.alias("_next_day"))
-    in_time = MemberWindow([*config.natural_key], [F.col("_at").asc_nulls_first()])
-    # An open published version was present in the last snapshot before.
-    before = instant(BEGINNING)
-    last_present = F.when(F.col("_kind") == PUBLISHED, before).otherwise(F.col("_at"))
-    present = (
-        events.withColumn("_again", in_time.lead("_at"))
-        .withColumn("_day", last_present)
-        .where((F.col("_kind") != REFERENCE) & ~F.col("_deleted"))
-    )
-    is_absent = F.col("_again").isNull() | (F.col("_next_day") < F.col("_again"))
-    # Days on the left: Sail builds the hash table from that side and streams the other.
-    absent = snapshots.join(present, "_day").where(F.col("_next_day").isNotNull() & is_absent)
-    given = {name: F.col(name) for name in config.natural_key}
-    # No row states the delete, so `_changed_at` stays that of the last row.
-    given |= {"_kind": F.lit(DELETE), "_at": F.col("_next_day"), "_deleted": F.lit(True)}
-    return as_events(absent, given, config, entity)
-
-
-def _in_snapshots(presence: DataFrame, days: DataFrame) -> DataFrame:
-    # A day without a good row is no snapshot, so its quarantined rows do not count.
-    return days.join(presence.withColumn("_day", F.col("_at")), "_day").select(*presence.columns)
-
-
-def _changed_when_present(
-    events: DataFrame, presence: DataFrame, config: DimensionConfig
-) -> DataFrame:
-    keys = [*config.natural_key]
-    last = presence.groupBy(*keys).agg(F.max("_at").alias("_present_at"))
-    # The few quarantined keys on the left: Sail builds the hash table from that side.
-    joined = last.join(events, keys, "right")
-    changed = F.greatest(F.col("_changed_at"), F.col("_present_at"))
-    return joined.withColumn("_changed_at", changed).select(*events.columns)
-
-
-def _with_times(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
-    """Add `_placed`: for a row without a time, the latest time before it on its day.
-
-    Otherwise such a row would count from midnight, before the changes that it follows.
+    Otherwise such a row would take effect at midnight, before the rows that it follows.
     """
     time = F.col(str(config.effective_time))
     none = F.lit(None).cast("timestamp_ntz")
     required = {*entity.key, *(c.name for c in entity.processed_columns if c.has_always_a_value)}
     if config.effective_time in required:
-        return rows.withColumn(_PLACED, none)
+        return rows.withColumn(_ASSIGNED_TIME, none)
     key = [*config.natural_key.values(), PARTITION_COLUMN]
     if config.further_entities:
         key.append(ENTITY_RANK)
@@ -460,9 +312,9 @@ def _with_times(rows: DataFrame, config: DimensionConfig, entity: EntityConfig) 
     lacking = rows.where(time.isNull()).select(*key).distinct()
     days = lacking.join(rows, key).select(*rows.columns)
     latest = F.max(moment(entity, str(config.effective_time))).over(before)
-    placed = days.withColumn(_PLACED, latest)
-    timed = rows.where(time.isNotNull()).withColumn(_PLACED, none)
-    return timed.unionByName(placed.where(time.isNull()))
+    assigned = days.withColumn(_ASSIGNED_TIME, latest).where(time.isNull())
+    timed = rows.where(time.isNotNull()).withColumn(_ASSIGNED_TIME, none)
+    return timed.unionByName(assigned)
 
 
 def is_constant(config: DimensionConfig) -> bool:
@@ -470,10 +322,11 @@ def is_constant(config: DimensionConfig) -> bool:
     return not config.shown and config.delete_action == "keep"
 
 
-def _first_and_last(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+def _one_per_member(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
     """One event a member, with the first and last time of its rows.
 
-    Such a dimension is often built from facts, with millions of rows for some hundred members.
+    Only for members that cannot change. Such a dimension is often built from facts, with millions
+    of rows for some hundred members.
     """
     found = events.groupBy(*config.natural_key).agg(
         F.min("_at").alias("_at"), F.max("_changed_at").alias("_changed_at")

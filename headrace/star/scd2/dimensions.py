@@ -14,20 +14,21 @@ from headrace.schema import TableSchema
 from headrace.star.scd2.change_events import (
     BEGINNING,
     DELETE,
-    absences,
     key_types,
     last_event_per_instant,
-    presence_events,
     reference_events,
     row_events,
+)
+from headrace.star.scd2.full_snapshots import (
+    absences,
+    presence_events,
     snapshot_days,
     with_absences,
 )
-from headrace.star.scd2.timed_snapshots import retracted_until, with_presence
+from headrace.star.scd2.timed_snapshots import retraction_limits, with_presence
 from headrace.star.scd2.versions import build_versions
 
 UNKNOWN_KEY = -1
-IS_LATEST = "_is_latest"
 # Natural key of the unknown member by type; -1 for other types. A real member may have it, too.
 _UNKNOWN_NAMES: dict[str, object] = {
     "string": "Unknown",
@@ -36,9 +37,9 @@ _UNKNOWN_NAMES: dict[str, object] = {
     "timestamptz": BEGINNING,
 }
 _MEMBER_COLUMNS = (
-    SchemaColumn("_changed_at", "timestamp", True, "Last change event of the member, or no-op."),
+    SchemaColumn("_changed_at", "timestamp", True, "Last row of the member."),
     SchemaColumn("_known_from", "timestamp", True, "Start of its first version that has a row."),
-    SchemaColumn("_mentioned_at", "timestamp", True, "First fact of its inferred version."),
+    SchemaColumn("_referenced_at", "timestamp", True, "First fact of its inferred version."),
 )
 
 
@@ -76,8 +77,8 @@ class Versions:
     """A dimension in the lake: two disjoint frames with the columns of `lake_dimension_schema`.
 
     Attributes:
-        latest: The latest version of each member, including deleted, inferred and unknown ones.
-        history: The history: all earlier versions.
+        latest: The latest version of each member: deleted, inferred and unknown ones, too.
+        history: All earlier versions.
     """
 
     latest: DataFrame
@@ -109,12 +110,12 @@ def dimension_schema(config: DimensionConfig, entity: EntityConfig) -> TableSche
 
 
 def lake_dimension_schema(config: DimensionConfig, entity: EntityConfig) -> TableSchema:
-    """`dimension_schema`, then columns that the next update needs, in a member's latest version.
+    """`dimension_schema`, then the columns that the next update needs.
 
-    `_changed_at` is the time of the last change event, even if it changed nothing; `_known_from`
-    the start of the first version that has a row; `_mentioned_at` the earliest event time of a fact
-    if the member has an inferred version; `_next_change_at` its first change that lies in the
-    future. NULL in all other rows.
+    Only a member's latest version has values in these columns: `_changed_at` is the time of its
+    last row, even if that changed nothing; `_known_from` the start of its first version that has a
+    row; `_referenced_at` the earliest event time of a fact if it has an inferred version;
+    `_next_change_at` its first change that lies in the future.
     """
     more = [_NEXT_CHANGE] if config.has_future else []
     more += [_SEQUENCE] if config.has_sequence else []
@@ -134,19 +135,21 @@ def build_dimension(
         config: Natural key, attributes, and how versions begin and end.
         entity: Types of the columns.
     """
-    versions = build_marked_dimension(inputs, config, entity)
-    return Versions(
-        latest_versions(versions, config, entity), history_versions(versions, config, entity)
-    )
+    return split_versions(all_versions(inputs, config, entity))
 
 
-def build_marked_dimension(
+def all_versions(
     inputs: DimensionInputs, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
-    """`build_dimension` as one frame with the column `_is_latest`, to be written in one pass."""
+    """`build_dimension` as one frame, so that one pass can write it."""
     versions = member_versions(inputs, config, entity)
-    unknown = unknown_member(inputs.rows.sparkSession, config, entity)
-    return versions.unionByName(unknown.withColumn(IS_LATEST, F.lit(True)))
+    return versions.unionByName(unknown_member(inputs.rows.sparkSession, config, entity))
+
+
+def split_versions(versions: DataFrame) -> Versions:
+    """The latest version of each member, and all earlier ones."""
+    is_latest = F.col("is_latest")
+    return Versions(versions.where(is_latest), versions.where(~is_latest))
 
 
 def member_versions(
@@ -155,7 +158,7 @@ def member_versions(
     entity: EntityConfig,
     members: DataFrame | None = None,
 ) -> DataFrame:
-    """Versions of all members, or of those whose natural keys are given, with `_is_latest`.
+    """Versions of all members but the unknown one, or of those whose natural keys are given.
 
     Args:
         inputs: All inputs: members that a snapshot lacks are found in the rows of others.
@@ -164,7 +167,6 @@ def member_versions(
         members: Distinct natural keys of a part of the members; None: all.
     """
     all_events = row_events(inputs.rows, config, entity)
-    # The few members on the left: Sail builds the hash table from that side, streams the other.
     events = _of_members(all_events, members, config)
     if inputs.references is not None and config.infers_members:
         some = _of_members(inputs.references, members, config)
@@ -184,12 +186,11 @@ def keyed_versions(
     config: DimensionConfig,
     entity: EntityConfig,
 ) -> DataFrame:
-    """Versions of the events' members, in the lake's columns, and `_is_latest`.
+    """Versions of the events' members, with surrogate keys, in the lake's columns.
 
     Args:
-        events: Of whole members, in any order, any number at an instant.
-        snapshots: Days that have one, and events of quarantined rows, as of `with_absences`;
-            not read without snapshots.
+        events: All events of these members, in any order, any number at an instant.
+        snapshots: `days` and `presence` of `with_absences`; read for full snapshots only.
         now: As in `DimensionInputs`.
         config: How versions begin and end.
         entity: Types of the columns.
@@ -199,7 +200,7 @@ def keyed_versions(
         everything = events if presence is None else events.unionByName(presence)
         events = with_presence(everything, days, config, entity)
     elif config.infers_deletes and config.ignore_nulls:
-        # Before NULLs are filled: a member that a snapshot lacks begins anew.
+        # These deletes must precede the filling of NULLs: after one, a member has no last value.
         one_each = last_event_per_instant(events, config, entity)
         events = events.unionByName(absences(one_each, *snapshots, config, entity))
     one_each = last_event_per_instant(events, config, entity)
@@ -211,19 +212,20 @@ def keyed_versions(
     keyed = versions.withColumn(config.key_column, key)
     schema = lake_dimension_schema(config, entity)
     cast = [parse.cast_to(F.col(c.name), c.type).alias(c.name) for c in schema]
-    return keyed.select(*cast, "_is_latest")
+    return keyed.select(*cast)
 
 
 def unknown_deletes(
     rows: DataFrame, config: DimensionConfig, entity: EntityConfig
 ) -> tuple[datetime | None, int | None]:
-    """Latest time and largest number of deletes of members without an earlier state.
+    """The limits of the next update: latest time and largest number of deletes without a version.
 
-    Such a delete leaves no version, but takes effect once an earlier state arrives.
+    A delete of a member without an earlier state leaves no version, but counts once an earlier
+    state arrives.
     """
     all_events = row_events(rows, config, entity)
     if config.has_timed_snapshots:
-        return retracted_until(all_events, config, entity)
+        return retraction_limits(all_events, config, entity)
     if config.delete_action == "keep" or config.deleted_when is None:
         return None, None
     is_delete = F.col("_kind") == DELETE
@@ -235,27 +237,11 @@ def unknown_deletes(
     )
     is_unknown = F.col("_first_state").isNull() | (F.col("_first_delete") <= F.col("_first_state"))
     if config.sequence is not None:
-        # With a sequence number, earlier states may be outdated, too.
+        # With a sequence number any delete counts: the states before it may become outdated.
         is_unknown = F.col("_first_delete").isNotNull()
     latest = (F.max(name).alias(name) for name in ("_last_delete", "_sequence"))
     found = members.where(is_unknown).agg(*latest).collect()[0]
     return found["_last_delete"], found["_sequence"]
-
-
-def latest_versions(
-    versions: DataFrame, config: DimensionConfig, entity: EntityConfig
-) -> DataFrame:
-    """The latest version of each member, in the lake's columns."""
-    names = lake_dimension_schema(config, entity).names
-    return versions.where(F.col("_is_latest")).select(*names)
-
-
-def history_versions(
-    versions: DataFrame, config: DimensionConfig, entity: EntityConfig
-) -> DataFrame:
-    """All versions but the latest, in the lake's columns."""
-    names = lake_dimension_schema(config, entity).names
-    return versions.where(~F.col("_is_latest")).select(*names)
 
 
 def unknown_member(spark: SparkSession, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
@@ -277,6 +263,7 @@ def unknown_member(spark: SparkSession, config: DimensionConfig, entity: EntityC
 def _of_members(frame: DataFrame, members: DataFrame | None, config: DimensionConfig) -> DataFrame:
     if members is None:
         return frame
+    # The few members on the left: Sail builds the hash table from that side, streams the other.
     return members.join(frame, [*config.natural_key]).select(*frame.columns)
 
 
@@ -290,13 +277,3 @@ def _business_columns(config: DimensionConfig, entity: EntityConfig) -> list[Sch
         for name, source in config.shown.items()
     ]
     return [*keys, *attributes]
-
-
-__all__ = [
-    "BEGINNING",
-    "UNKNOWN_KEY",
-    "Versions",
-    "build_dimension",
-    "dimension_schema",
-    "lake_dimension_schema",
-]

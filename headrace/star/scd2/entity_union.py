@@ -12,7 +12,7 @@ from headrace.engine.types import sql_type
 from headrace.schema import PARTITION_COLUMN
 from headrace.sources.lineage import SOURCE_ORDER
 
-# Position of a row's entity in the dimension's list: of changes at one instant, the last counts.
+# Position of a row's entity in the dimension's list. At one instant, the last entity counts.
 ENTITY_RANK = "_entity_rank"
 # Whether a row states a delete, by the columns of its own entity.
 IS_DELETE = "_is_delete"

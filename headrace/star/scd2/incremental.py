@@ -1,4 +1,4 @@
-"""Incremental update: a dimension's next state from the published one and the changed files."""
+"""Incremental update: a dimension's next state from the published one and the changed rows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,22 +20,20 @@ from headrace.star.scd2.change_events import (
     as_events,
     events_schema,
     instant,
-    presence_events,
-    snapshot_days,
 )
 from headrace.star.scd2.dimensions import (
     UNKNOWN_KEY,
     DimensionInputs,
     Versions,
     build_dimension,
-    history_versions,
     keyed_versions,
     lake_dimension_schema,
-    latest_versions,
     member_versions,
+    split_versions,
     unknown_deletes,
     unknown_member,
 )
+from headrace.star.scd2.full_snapshots import presence_events, snapshot_days
 from headrace.star.scd2.late_changes import (
     DimensionChanges,
     TimeLimits,
@@ -56,7 +54,7 @@ class DimensionUpdate:
         latest: The latest version of every member.
         history: Rows to add to the history, or the whole history if it is replaced.
         replaces_history: Whether the history is replaced.
-        late_members: Number of members that were rebuilt from their history.
+        late_members: Number of members that were rebuilt from all of their rows.
         limits: Time limits of the next update.
     """
 
@@ -64,6 +62,29 @@ class DimensionUpdate:
     history: DataFrame
     replaces_history: bool
     late_members: int
+    limits: TimeLimits
+
+
+@dataclass(frozen=True)
+class _Summary:
+    """Numbers of classified members, and what follows from them.
+
+    Attributes:
+        members: All members.
+        touched: Those with changes.
+        late: Those that are rebuilt from all of their rows.
+        several: Those with several changes after their last one.
+        has_late_rows: Whether rows were removed, or added at or before the last published change.
+        last_change: Time of the last published change.
+        limits: Limits of the next update.
+    """
+
+    members: int
+    touched: int
+    late: int
+    several: int
+    has_late_rows: bool
+    last_change: datetime | None
     limits: TimeLimits
 
 
@@ -79,8 +100,8 @@ def update_dimension(
 
     None if the changes affect no member.
 
-    A member whose changes all follow its last one needs its latest version only. A member is late,
-    and rebuilt from its history, if a change is at or before its last one, if a row of it was
+    If all changes of a member follow its last one, its latest version suffices. A member is late,
+    and rebuilt from all of its rows, if a change is at or before its last one, if a row of it was
     removed, if a type 1 value of earlier versions changed, or if the fact was removed with which
     its inferred version begins. A late full snapshot affects every member: then all are rebuilt.
     One small query decides; the frames are lazy.
@@ -96,172 +117,187 @@ def update_dimension(
     net = net_events(changes, config, entity)
     members = published.latest.where(F.col(config.key_column) != UNKNOWN_KEY)
     classified = classified_members(members, net, changes, limits, config, entity)
-    found = _counts(classified, limits, config)
+    found = _summary(classified, limits, config)
     if not found.touched:
         return None
-    limits_after = replace(
-        limits,
-        unknown_deletes_until=_latest(limits.unknown_deletes_until, found.unknown_delete),
-        unknown_deletes_sequence=_latest(limits.unknown_deletes_sequence, found.unknown_sequence),
-    )
     if config.infers_deletes and found.has_late_rows:
-        inputs = everything()
-        versions = build_dimension(inputs, config, entity)
-        until = _latest(limits_after.unknown_deletes_until, found.last)
-        if config.has_timed_snapshots:
-            until, last = unknown_deletes(inputs.rows, config, entity)
-            limits_after = replace(limits_after, unknown_deletes_sequence=last)
-        return DimensionUpdate(
-            versions.latest,
-            versions.history,
-            replaces_history=True,
-            late_members=found.members,
-            limits=replace(limits_after, unknown_deletes_until=until),
-        )
+        return _rebuilt(everything(), found, config, entity)
     schema = lake_dimension_schema(config, entity)
-    is_published = F.col(config.key_column).isNotNull()
-    untouched = is_published & ~F.col("_is_late") & ~F.col("_is_several")
-    simple = classified.where(F.col("_is_single") | untouched)
     latest = [
-        next_latest_versions(simple, schema, config, entity),
+        next_latest_versions(_single_or_untouched(classified, config), schema, config, entity),
         unknown_member(classified.sparkSession, config, entity),
     ]
     history = []
     if not (config.infers_deletes or config.has_timed_snapshots):
         history.append(ended_versions(classified.where("_is_single"), schema, config, entity))
-    late = classified.where("_is_late").select(*config.natural_key)
     if found.several:
-        changed = _changed(classified, net, (changes, limits), config, entity)
-        latest.append(latest_versions(changed, config, entity))
-        history.append(history_versions(changed, config, entity))
+        presence = changes.quarantined_added
+        several = _with_several_changes(classified, net, presence, limits.now, config, entity)
+        latest.append(several.latest)
+        history.append(several.history)
     if found.late:
-        rebuilt = member_versions(everything(), config, entity, late)
-        latest.append(latest_versions(rebuilt, config, entity))
-        history.append(history_versions(rebuilt, config, entity))
-        history.append(_without(published.history, late, config).select(*schema.names))
+        keys = classified.where("_is_late").select(*config.natural_key)
+        late = split_versions(member_versions(everything(), config, entity, keys))
+        latest.append(late.latest)
+        history += [late.history, _without(published.history, keys, config).select(*schema.names)]
     return DimensionUpdate(
         reduce(DataFrame.unionByName, latest),
         reduce(DataFrame.unionByName, history),
         replaces_history=bool(found.late),
         late_members=found.late,
-        limits=limits_after,
+        limits=found.limits,
     )
 
 
-@dataclass(frozen=True)
-class _Counts:
-    members: int
-    touched: int
-    late: int
-    several: int
-    has_late_rows: bool
-    last: datetime | None
-    unknown_delete: datetime | None
-    unknown_sequence: int | None
-
-
-def _counts(classified: DataFrame, limits: TimeLimits, config: DimensionConfig) -> _Counts:
-    is_touched = F.col("_is_late") | F.col("_is_single") | F.col("_is_several")
-    # A member whose states were removed may have only a delete left, which leaves no version.
-    last_removed = F.when(F.col("_was_removed"), F.col("_changed_at"))
-    unknown = F.when(F.col("_known_from").isNull(), F.col("_last_delete"))
-    # With a sequence number any delete counts: earlier states may be outdated.
-    sequences = [F.lit(None).cast("bigint")]
-    if "_sequence" in classified.columns:
-        sequences = [
-            F.greatest(
-                F.col("_last_delete_sequence"), F.when(F.col("_was_removed"), F.col("_sequence"))
-            )
-        ]
-    risky = F.lit(None).cast("int")
+def _rebuilt(
+    inputs: DimensionInputs, found: _Summary, config: DimensionConfig, entity: EntityConfig
+) -> DimensionUpdate:
+    """The whole dimension, after a late full snapshot."""
+    versions = build_dimension(inputs, config, entity)
+    limits = found.limits
+    until = _latest(limits.unknown_deletes_until, found.last_change)
     if config.has_timed_snapshots:
-        sequences = [F.col("_last_sequence")]
-        has_delete = F.col("_last_delete").isNotNull()
-        withdrawn = (F.col("_retractable") == 1) | ((F.col("_states") == 1) & has_delete)
-        withdrawn = withdrawn & F.col("_known_from").isNull()
-        risky = (F.coalesce(withdrawn, F.lit(False)) | (F.col("_is_late") & has_delete)).cast("int")
-    first_number = "_first_sequence" if config.has_timed_snapshots else "_events"
+        until, last = unknown_deletes(inputs.rows, config, entity)
+        limits = replace(limits, unknown_deletes_sequence=last)
+    return DimensionUpdate(
+        versions.latest,
+        versions.history,
+        replaces_history=True,
+        late_members=found.members,
+        limits=replace(limits, unknown_deletes_until=until),
+    )
+
+
+def _summary(classified: DataFrame, limits: TimeLimits, config: DimensionConfig) -> _Summary:
+    is_timed = config.has_timed_snapshots
+    is_touched = F.col("_is_late") | F.col("_is_single") | F.col("_is_several")
     found = classified.agg(
         F.count(F.lit(1)).alias("members"),
-        F.sum(is_touched.cast("bigint")).alias("touched"),
-        F.sum(F.col("_is_late").cast("bigint")).alias("late"),
-        F.sum(F.col("_is_several").cast("bigint")).alias("several"),
-        F.max("_changed_at").alias("last"),
-        F.min("_first_at").alias("first"),
-        F.max(F.col("_was_removed").cast("int")).alias("removed"),
-        F.max(F.greatest(last_removed, F.when(F.col("_was_removed"), F.col("_last_delete")))).alias(
-            "last_removed"
+        *(
+            F.sum(condition.cast("bigint")).alias(name)
+            for name, condition in (
+                ("touched", is_touched),
+                ("late", F.col("_is_late")),
+                ("several", F.col("_is_several")),
+                ("removed", F.col("_was_removed")),
+            )
         ),
-        F.max(unknown).alias("unknown"),
-        F.max(F.coalesce(*sequences)).alias("sequence"),
-        F.max(risky).alias("risky"),
-        F.min(first_number).alias("first_number"),
+        # Timed snapshots are ordered by their days, other changes by effective times.
+        F.min("_first_sequence" if is_timed else "_first_at").alias("first"),
+        F.max("_changed_at").alias("last_change"),
+        F.max(_unknown_delete(config)).alias("unknown_delete"),
+        F.max(_unknown_sequence(config)).alias("unknown_sequence"),
     ).collect()[0]
-    first, last = found["first"], found["last"]
+    first = found["first"]
+    last = limits.unknown_deletes_sequence if is_timed else found["last_change"]
     is_before = first is not None and last is not None and first <= last
-    if config.has_timed_snapshots:
-        first, last_number = found["first_number"], limits.unknown_deletes_sequence
-        is_before = None not in (first, last_number) and first <= last_number
-    has_late_rows = is_before or bool(found["removed"])
-    unknown_until = _latest(found["last_removed"], found["unknown"])
-    if config.has_timed_snapshots:
-        unknown_until = END_OF_TIME if found["risky"] else None
-    return _Counts(
+    until = found["unknown_delete"]
+    if is_timed:
+        until = END_OF_TIME if until else None
+    return _Summary(
         found["members"],
         found["touched"] or 0,
         found["late"] or 0,
         found["several"] or 0,
-        has_late_rows,
-        last,
-        unknown_until,
-        found["sequence"],
+        has_late_rows=is_before or bool(found["removed"]),
+        last_change=found["last_change"],
+        limits=replace(
+            limits,
+            unknown_deletes_until=_latest(limits.unknown_deletes_until, until),
+            unknown_deletes_sequence=_latest(
+                limits.unknown_deletes_sequence, found["unknown_sequence"]
+            ),
+        ),
     )
+
+
+def _unknown_delete(config: DimensionConfig) -> Column:
+    """Time of a member's delete that may leave no version; with timed snapshots, 1 if there is one.
+
+    See `unknown_deletes` and `retraction_limits`.
+    """
+    is_new, last_delete = F.col("_known_from").isNull(), F.col("_last_delete")
+    if config.has_timed_snapshots:
+        has_delete = last_delete.isNotNull()
+        may_be_retracted = (F.col("_retractable") == 1) | ((F.col("_states") == 1) & has_delete)
+        without_version = F.coalesce(is_new & may_be_retracted, F.lit(False))
+        return (without_version | (F.col("_is_late") & has_delete)).cast("int")
+    was_removed = F.col("_was_removed")
+    return F.greatest(
+        # A member whose states were removed may have only a delete left.
+        F.when(was_removed, F.col("_changed_at")),
+        F.when(was_removed, last_delete),
+        F.when(is_new, last_delete),
+    )
+
+
+def _unknown_sequence(config: DimensionConfig) -> Column:
+    """Number of a member's last delete; of timed snapshots, of its last row."""
+    if config.has_timed_snapshots:
+        return F.col("_last_sequence")
+    if not config.has_sequence:
+        return F.lit(None).cast("bigint")
+    # Not only of deletes without a version: the states before a delete may become outdated.
+    removed = F.when(F.col("_was_removed"), F.col("_sequence"))
+    return F.greatest(F.col("_last_delete_sequence"), removed)
 
 
 def _latest(one: T | None, other: T | None) -> T | None:
     return one if other is None or (one is not None and one >= other) else other
 
 
-def _changed(
+def _single_or_untouched(classified: DataFrame, config: DimensionConfig) -> DataFrame:
+    is_published = F.col(config.key_column).isNotNull()
+    is_untouched = is_published & ~F.col("_is_late") & ~F.col("_is_several")
+    return classified.where(F.col("_is_single") | is_untouched)
+
+
+def _with_several_changes(
     classified: DataFrame,
     net: DataFrame,
-    given: tuple[DimensionChanges, TimeLimits],
+    quarantined: DataFrame | None,
+    now: datetime | None,
     config: DimensionConfig,
     entity: EntityConfig,
-) -> DataFrame:
-    """Versions, from the published one on, of members with several changes."""
-    changes, limits = given
-    keys = [*config.natural_key]
+) -> Versions:
+    """Versions of members with several changes, from the published one on.
+
+    Args:
+        classified: Of `classified_members`.
+        net: Of `net_events`.
+        quarantined: Added keys of quarantined rows. They include keys that were removed and added
+            again, because other rows of their day may be new.
+        now: As in `DimensionInputs`.
+        config: As in `build_dimension`.
+        entity: Types of the columns.
+    """
     several = classified.where("_is_several")
     is_new = (F.col("_count") > 0) & (F.col("_kind") != PRESENT)
     added = net.where(is_new).select(*events_schema(config, entity))
-    # The few members on the left: Sail builds the hash table from that side, streams the other.
     repeats = F.col("_repeats") if config.has_timed_snapshots else F.lit(False)
-    members = several.select(*keys, repeats.alias("_repeats"))
+    members = several.select(*config.natural_key, repeats.alias("_repeats"))
     # A repeated row only shows that its member is present.
     kind = F.when(F.col("_repeats"), F.lit(PRESENT)).otherwise(F.col("_kind"))
-    theirs = members.join(added, keys).withColumn("_kind", kind).select(*added.columns)
-    events = theirs.unionByName(_published_events(several, config, entity))
-    # Added snapshots, and BEGINNING for the earlier ones.
-    before = classified.sparkSession.range(1).select(instant(BEGINNING).alias("_day"))
+    # The few members on the left: Sail builds the hash table from that side, streams the other.
+    joined = members.join(added, [*config.natural_key]).withColumn("_kind", kind)
+    events = joined.select(*added.columns).unionByName(_published_events(several, config, entity))
+    # The added snapshots, and BEGINNING for the earlier ones.
+    earlier = classified.sparkSession.range(1).select(instant(BEGINNING).alias("_day"))
     if config.has_timed_snapshots:
-        before = before.withColumn("_number", F.lit(0).cast("bigint"))
-    presence = None
-    if changes.quarantined_added is not None:
-        # Including keys that were removed and added again: other rows of the day may be new.
-        presence = presence_events(changes.quarantined_added, config, entity)
-    days = snapshot_days(added, config, entity).unionByName(before)
-    return keyed_versions(events, (days, presence), limits.now, config, entity)
+        earlier = earlier.withColumn("_number", F.lit(0).cast("bigint"))
+    days = snapshot_days(added, config, entity).unionByName(earlier)
+    presence = None if quarantined is None else presence_events(quarantined, config, entity)
+    return split_versions(keyed_versions(events, (days, presence), now, config, entity))
 
 
 def _published_events(
     touched: DataFrame, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
-    """Events that stand for a member's published state: version, end, and reference of a fact."""
+    """Events that stand for a published member: its version, its end, a fact's reference to it."""
     known = F.col("_known_from").isNotNull()
     is_closed = F.coalesce(F.col("valid_to").isNotNull(), F.lit(False)) & known
-    # An inferred version is a reference only; a known member's reference is in its version event.
-    before = F.when(~known, F.col("_mentioned_at"))
+    # An inferred version becomes a reference; the event of another version has its reference.
+    before = F.when(~known, F.col("_referenced_at"))
     reference = F.least(F.col("_reference_added"), before) if config.infers_members else before
     kinds = [
         F.when(known, F.lit(PUBLISHED)),
@@ -283,8 +319,8 @@ def _published_events(
         "_at": F.when(is_version, F.col("valid_from")).when(~is_reference, F.col("valid_to")),
         "_changed_at": F.when(is_version, F.col("_changed_at")),
         "_known_from": F.when(is_version, F.col("_known_from")),
-        "_mentioned_at": F.when(is_reference, F.col("_reference")).when(
-            is_version, F.col("_mentioned_at")
+        "_referenced_at": F.when(is_reference, F.col("_reference")).when(
+            is_version, F.col("_referenced_at")
         ),
         "_deleted": F.when(~is_reference, deleted | ~is_version),
     }
@@ -298,17 +334,8 @@ def _published_events(
 
 
 def _without(rows: DataFrame, late: DataFrame, config: DimensionConfig) -> DataFrame:
-    # A semi-join would build its hash table from the many rows on the left.
+    """The rows of all other members."""
+    # Not a semi-join, which would build its hash table from the many rows on the left.
     marked = late.withColumn("_late", F.lit(True))
     joined = marked.join(rows, [*config.natural_key], "right").where(F.col("_late").isNull())
     return joined.select(*rows.columns)
-
-
-__all__ = [
-    "DimensionChanges",
-    "DimensionInputs",
-    "DimensionUpdate",
-    "TimeLimits",
-    "Versions",
-    "update_dimension",
-]

@@ -17,14 +17,13 @@ from headrace.star.scd2.change_events import (
     event_order,
     events_schema,
     instant,
-    presence_events,
     reference_events,
     row_events,
-    snapshot_days,
     value_types,
     with_outdated,
     with_tie,
 )
+from headrace.star.scd2.full_snapshots import presence_events, snapshot_days
 from headrace.star.scd2.timed_snapshots import may_be_retracted
 
 
@@ -36,9 +35,9 @@ class DimensionChanges:
         added: Processed rows of added files.
         removed: Processed rows of removed files; None without any.
         references_added: Natural key and `_event_time` of added facts.
-        references_removed: Natural key and `_event_time` of removed facts.
+        references_removed: The same of removed facts.
         quarantined_added: Added keys of quarantined rows, as in `DimensionInputs`.
-        quarantined_removed: Removed keys of quarantined rows.
+        quarantined_removed: The same of removed keys.
     """
 
     added: DataFrame
@@ -51,13 +50,14 @@ class DimensionChanges:
 
 @dataclass(frozen=True)
 class TimeLimits:
-    """Times that decide which members can be updated from their latest version.
+    """What decides, besides the changes, which members can be updated from their latest version.
 
     Attributes:
         now: As in `DimensionInputs`, for the next state.
-        unknown_deletes_until: Latest delete of a member without a version (`unknown_deletes`); None
-            without any.
-        unknown_deletes_sequence: Largest number of such a delete, for sources with a sequence.
+        unknown_deletes_until: Time of the latest delete that left no version (`unknown_deletes`).
+            A new member with an earlier change is late. None without such deletes.
+        unknown_deletes_sequence: Largest number of such a delete, if numbers order the changes.
+            With timed snapshots, the number of the last one.
     """
 
     now: datetime | None = None
@@ -68,7 +68,7 @@ class TimeLimits:
 def net_events(
     changes: DimensionChanges, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
-    """Events of added (`_count` > 0) and removed (< 0) rows; rows in both cancel out."""
+    """Events of added (`_count` > 0) and removed rows (`_count` < 0); rows in both are left out."""
     added = row_events(changes.added, config, entity)
     removed = None if changes.removed is None else row_events(changes.removed, config, entity)
     if config.infers_deletes:
@@ -104,11 +104,10 @@ def classified_members(
         entity: Types of the columns.
 
     Returns:
-        Columns of the latest version (NULL for new members), `_first_at` (first change),
-        `_last_delete` (last added delete), `_reference_added` (first added reference),
-        `_was_removed`, the values of a single change (`new_column`), and without NULLs: `_is_late`
-        (needs its history), `_is_single` (latest version and one change), `_is_several` (latest
-        version and several changes).
+        One row a member: the columns of its latest version (NULL for new members), those of
+        `_touched` (NULL without changes), and three flags, of which at most one is true and none is
+        NULL: `_is_late` (needs all of its rows), `_is_single` (one change after its latest
+        version), `_is_several` (several changes after it).
     """
     # The few touched members on the left: Sail builds the hash table from that side.
     touched = _touched(events, changes, limits, config, entity)
@@ -133,7 +132,7 @@ def _with_new_days(
     days = snapshot_days(added, config, entity).agg(
         F.count(F.lit(1)).alias("_all_days"), F.min("_day").alias("_first_day")
     )
-    # Below the join of members: above it, Sail 0.7 drops filters of the result.
+    # Joined before the members are joined: otherwise Sail 0.7 drops filters of the result.
     return days.crossJoin(members)
 
 
@@ -147,12 +146,13 @@ def _repeats() -> Column:
 def new_column(name: str) -> str:
     """Column with a value of a member's single change.
 
-    Two underscores, because an attribute may be called `hash`, and `_new_hash` is another column.
+    With two underscores: `_new_hash` is another column, and an attribute may be called `hash`.
     """
     return f"_new__{name}"
 
 
 def _is_late(limits: TimeLimits, config: DimensionConfig, entity: EntityConfig) -> Column:
+    """Whether a member has to be rebuilt from all of its rows."""
     late = F.col("_was_removed") | _true(F.col("_first_at") <= F.col("_changed_at"))
     if config.has_timed_snapshots:
         late = F.col("_was_removed") | _breaks_snapshots(config)
@@ -168,23 +168,28 @@ def _is_late(limits: TimeLimits, config: DimensionConfig, entity: EntityConfig) 
             until = F.lit(limits.unknown_deletes_sequence)
             late = late | (F.col("_known_from").isNull() & _true(F.col("_first_sequence") <= until))
     if config.type1:
-        has_inferred = F.col("_known_from").isNotNull() & F.col("_mentioned_at").isNotNull()
-        has_history = has_inferred | _true(F.col("_known_from") < F.col("valid_from"))
-        changes = _true(F.col("_new_hash") != _type1_hash(config, entity))
-        for name in _type1_ignoring_nulls(config):
-            changes = changes | _true(F.col(_last_column(name)) != F.col(name))
-            changes = changes | (F.col(_last_column(name)).isNotNull() & F.col(name).isNull())
-        late = late | (changes & has_history)
-    lost = _true(F.col("_reference_removed") <= F.col("_mentioned_at"))
-    replaced = _true(F.col("_reference_added") <= F.col("_mentioned_at"))
+        late = late | _changes_history(config, entity)
+    lost = _true(F.col("_reference_removed") <= F.col("_referenced_at"))
+    replaced = _true(F.col("_reference_added") <= F.col("_referenced_at"))
     return F.coalesce(late, F.lit(False)) | (lost & ~replaced)
+
+
+def _changes_history(config: DimensionConfig, entity: EntityConfig) -> Column:
+    """Whether a type 1 value changes in a member that has earlier versions."""
+    has_inferred = F.col("_known_from").isNotNull() & F.col("_referenced_at").isNotNull()
+    has_history = has_inferred | _true(F.col("_known_from") < F.col("valid_from"))
+    changes = _true(F.col("_new_hash") != _type1_hash(config, entity))
+    for name in _type1_ignoring_nulls(config):
+        changes = changes | _true(F.col(_last_column(name)) != F.col(name))
+        changes = changes | (F.col(_last_column(name)).isNotNull() & F.col(name).isNull())
+    return changes & has_history
 
 
 def _breaks_snapshots(config: DimensionConfig) -> Column:
     """Whether the added snapshots cannot be applied to a member's latest version alone.
 
-    A repeated row changes nothing. A member that returns, or that some of the snapshots lack, may
-    depend on earlier rows than its last one.
+    A repeated row changes nothing. The versions of a member that returns, or that some of the
+    snapshots lack, may depend on rows before its last one.
     """
     is_new, has_rows = F.col("_known_from").isNull(), F.col("_first_at").isNotNull()
     is_earlier = ~F.col("_repeats") & _true(F.col("_first_at") <= F.col("_changed_at"))
@@ -218,13 +223,14 @@ def _has_new_reference(config: DimensionConfig) -> Column:
     unknown = F.col("_known_from").isNull()
     if config.first_version == "at_effective_time":
         unknown = unknown | (F.col("_reference_added") < F.col("_known_from"))
-    is_earlier = F.col("_mentioned_at").isNull() | (
-        F.col("_reference_added") < F.col("_mentioned_at")
+    is_earlier = F.col("_referenced_at").isNull() | (
+        F.col("_reference_added") < F.col("_referenced_at")
     )
     return _true(F.col("_reference_added").isNotNull() & unknown & is_earlier)
 
 
 def _true(condition: Column) -> Column:
+    """The condition, with false for NULL."""
     return F.coalesce(condition, F.lit(False))
 
 
@@ -235,27 +241,25 @@ def _touched(
     config: DimensionConfig,
     entity: EntityConfig,
 ) -> DataFrame:
-    """One row a member with added or removed events or references."""
+    """One row a member with added or removed events or references.
+
+    Returns:
+        Natural key, and: `_first_at` (time of its first change), `_events` (their number),
+        `_first_sequence`, `_last_delete` and `_last_delete_sequence` (of added deletes),
+        `_was_removed` (whether a row was removed), `_reference_added` and `_reference_removed`
+        (earliest time of a fact's reference), `_new_hash` and `_last__<column>` (type 1 values of
+        the last state), the values of its only change (`new_column`), and with timed snapshots the
+        columns of `_of_snapshots`.
+    """
     keys = [*config.natural_key]
-    values = {
-        new_column(name): name
-        for name in ("_kind", "_changed_at", "_sequence", *value_types(config, entity))
-    }
-    ignoring_nulls = _type1_ignoring_nulls(config)
-    first_at, more = F.min("_at"), list[Column]()
+    first_at = F.min("_at")
     if config.has_timed_snapshots:
         # Presence events have no effective time.
         first_at = F.min(F.when(F.col("_kind") != PRESENT, F.col("_at")))
-        added, is_state = F.col("_count") > 0, F.col("_kind") == STATE
-        more = [
-            F.countDistinct(F.when(added, F.col(PARTITION_COLUMN))).alias("_days"),
-            F.min("_row_hash").alias("_least_hash"),
-            F.max("_row_hash").alias("_most_hash"),
-            F.max((added & is_state).cast("int")).alias("_states"),
-            F.max((added & may_be_retracted(entity)).cast("int")).alias("_retractable"),
-            F.max("_sequence").alias("_last_sequence"),
-        ]
     is_delete = (F.col("_kind") == DELETE) & (F.col("_count") > 0)
+    is_last_state = F.col("_rank") == 1
+    last_values = [_last_column(name) for name in _type1_ignoring_nulls(config)]
+    values = ("_kind", "_changed_at", "_sequence", *value_types(config, entity))
     touched = (
         _ranked(events, limits, config, entity)
         .groupBy(*keys)
@@ -266,36 +270,57 @@ def _touched(
             F.max(F.when(is_delete, F.col("_sequence"))).alias("_last_delete_sequence"),
             F.min("_sequence").alias("_first_sequence"),
             (F.min("_count") < 0).alias("_was_removed"),
-            F.max(F.when(F.col("_rank") == 1, F.col("_hash"))).alias("_new_hash"),
-            *(
-                F.max(F.when(F.col("_rank") == 1, F.col(_last_column(n)))).alias(_last_column(n))
-                for n in ignoring_nulls
-            ),
-            *more,
-            # Only used for members with a single change.
-            *(F.first(name).alias(new) for new, name in values.items()),
+            F.max(F.when(is_last_state, F.col("_hash"))).alias("_new_hash"),
+            *(F.max(F.when(is_last_state, F.col(name))).alias(name) for name in last_values),
+            *(_of_snapshots(entity) if config.has_timed_snapshots else ()),
+            *(F.first(name).alias(new_column(name)) for name in values),
         )
     )
-    no_time = F.lit(None).cast("timestamp_ntz")
-    for column, references in (
-        ("_reference_added", changes.references_added),
-        ("_reference_removed", changes.references_removed),
-    ):
-        if references is None or not config.infers_members:
-            touched = touched.withColumn(column, no_time)
-        else:
-            first = reference_events(references, config, entity)
-            named = first.select(*keys, F.col("_mentioned_at").alias(column))
-            touched = touched.join(named, keys, "full")
-    return touched
+    return touched.transform(
+        _with_references, "_reference_added", changes.references_added, config, entity
+    ).transform(_with_references, "_reference_removed", changes.references_removed, config, entity)
+
+
+def _of_snapshots(entity: EntityConfig) -> list[Column]:
+    """Aggregates of a member's rows in timed snapshots.
+
+    `_days`: number of added snapshots that have it; `_least_hash`, `_most_hash`: of its rows;
+    `_states`: 1 if one of the added rows is a state; `_retractable`: 1 if the next snapshot may
+    retract one; `_last_sequence`: number of its last snapshot.
+    """
+    is_added, is_state = F.col("_count") > 0, F.col("_kind") == STATE
+    return [
+        F.countDistinct(F.when(is_added, F.col(PARTITION_COLUMN))).alias("_days"),
+        F.min("_row_hash").alias("_least_hash"),
+        F.max("_row_hash").alias("_most_hash"),
+        F.max((is_added & is_state).cast("int")).alias("_states"),
+        F.max((is_added & may_be_retracted(entity)).cast("int")).alias("_retractable"),
+        F.max("_sequence").alias("_last_sequence"),
+    ]
+
+
+def _with_references(
+    touched: DataFrame,
+    column: str,
+    references: DataFrame | None,
+    config: DimensionConfig,
+    entity: EntityConfig,
+) -> DataFrame:
+    """Add a member's earliest reference as `column`, and members with references only."""
+    if references is None or not config.infers_members:
+        return touched.withColumn(column, F.lit(None).cast("timestamp_ntz"))
+    keys = [*config.natural_key]
+    first = reference_events(references, config, entity)
+    return touched.join(first.select(*keys, F.col("_referenced_at").alias(column)), keys, "full")
 
 
 def _ranked(
     events: DataFrame, limits: TimeLimits, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
-    """Add `_hash` of the type 1 values, and `_rank`: 1 for the last state, except future ones.
+    """Add `_rank`, which is 1 for a member's last state that is not in the future.
 
-    For type 1 columns with `ignore_nulls`, `_last__<column>` has the last value.
+    Also adds `_hash` of a state's type 1 values, and for type 1 columns with `ignore_nulls` the
+    member's last value as `_last__<column>`.
     """
     if not config.type1:
         none = F.lit(None).cast("bigint")

@@ -1,4 +1,4 @@
-"""Fast path of members with a single change after their last one: most members of a day."""
+"""The fast path of the update: members with one change after their last one, most of a day's."""
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -29,17 +29,16 @@ def next_latest_versions(
     begins, is_new = F.col("_begins"), ~F.col("_exists")
     start = F.when(is_new, _first_start(config)).otherwise(F.col(_AT))
     valid_to = F.when(F.col("_ends"), F.col(_AT)).when(~begins, F.col("valid_to"))
-    flagged = F.when(begins, _is_delete())
     columns = {
         **{name: F.col(name) for name in config.natural_key},
         **{name: _attribute(name, config) for name in (*config.attributes, *config.untracked)},
         **{name: _type1_value(name, config) for name in config.type1},
         "valid_from": F.when(begins, start).otherwise(F.col("valid_from")),
         "valid_to": valid_to,
-        # Members with a single change have no future changes.
+        # A member with a single change has no future changes.
         "is_current": F.when(F.col("_is_single"), valid_to.isNull()).otherwise(F.col("is_current")),
         "is_latest": F.lit(True),
-        "is_deleted": flagged,
+        "is_deleted": F.when(begins, _is_delete()),
         "is_inferred": F.when(begins, F.lit(False)),
         "_changed_at": F.when(F.col("_is_single"), F.col(new_column("_changed_at"))),
         "_known_from": F.when(is_new, start),
@@ -60,13 +59,20 @@ def next_latest_versions(
 def ended_versions(
     classified: DataFrame, schema: TableSchema, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
-    """Published versions that the single change closes; arguments as in the function above."""
+    """The published versions that a single change closes, as rows of the history.
+
+    Args:
+        classified: Members with one change.
+        schema: Columns of the lake's table.
+        config: How versions begin and end.
+        entity: Types of the columns.
+    """
     columns = {
         **{name: _type1_value(name, config) for name in config.type1},
         "valid_to": F.coalesce(F.col("valid_to"), F.col(_AT)),
         "is_current": F.lit(False),
         "is_latest": F.lit(False),
-        **{name: F.lit(None) for name in ("_changed_at", "_known_from", "_mentioned_at")},
+        **{name: F.lit(None) for name in ("_changed_at", "_known_from", "_referenced_at")},
         "_next_change_at": F.lit(None),
         "_sequence": F.lit(None),
     }
@@ -79,7 +85,10 @@ def ended_versions(
 def _with_outcome(
     classified: DataFrame, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
-    """Add whether the change begins a version (`_begins`) or only ends one (`_ends`)."""
+    """Add what a single change does: begins a version (`_begins`), or ends one only (`_ends`).
+
+    `_exists` says whether the member has a published version.
+    """
     exists = F.col(config.key_column).isNotNull()
     types = value_types(config, entity)
     old = parse.hash_key([(F.col(name), types[name]) for name in config.attributes])

@@ -1,8 +1,7 @@
-"""Full snapshots whose rows have effective times.
+"""Timed snapshots: full snapshots whose rows have effective times.
 
-Values take effect at the times of rows; presence and deletes follow from the days of snapshots. The
-day also orders rows: a row of a later snapshot overrides earlier snapshots from its effective time
-on.
+The values of a row take effect at its effective time. Which members exist follows from the days of
+the snapshots. A row of a later snapshot overrides earlier snapshots from its effective time on.
 """
 
 from datetime import datetime
@@ -20,11 +19,11 @@ from headrace.star.scd2.change_events import (
     PRESENT,
     PUBLISHED,
     STATE,
-    MemberWindow,
     as_events,
     day_start,
     instant,
 )
+from headrace.star.scd2.member_window import MemberWindow
 
 END_OF_TIME = datetime(9999, 12, 31)  # noqa: DTZ001 - wall-clock time, as all times of versions
 
@@ -34,8 +33,8 @@ def with_presence(
 ) -> DataFrame:
     """Adjust the times of events, and add the deletes of members that a snapshot lacks.
 
-    A row of a member that was absent in between counts from the midnight of the day on which the
-    member returns, unless its own time is at or after the last snapshot that lacked the member.
+    A row of a member that returns after an absence takes effect at the midnight of the day of its
+    return, unless its own time is at or after the last snapshot that lacked the member.
 
     Args:
         events: All events of some members, in any order; an event of kind PUBLISHED stands for all
@@ -51,8 +50,8 @@ def with_presence(
     keys, columns = [*config.natural_key], events.columns
     placed = _in_snapshots(events, days, entity)
     if not config.infers_deletes:
-        everywhere = placed.withColumn("_vanishes", F.lit(None).cast("boolean"))
-        return everywhere.transform(_with_last_row, config).select(*columns)
+        never_lacked = placed.withColumn("_lacked_next", F.lit(None).cast("boolean"))
+        return never_lacked.transform(_with_last_row, config).select(*columns)
     in_order = MemberWindow(keys, [F.col("_day").asc_nulls_first()])
     member = Window.partitionBy(*keys)
     is_row = (F.col("_kind") == STATE) | (F.col("_kind") == PUBLISHED)
@@ -63,31 +62,35 @@ def with_presence(
     found = placed.withColumns(
         {
             "_returns": F.coalesce(lacked_before, F.lit(False)),
-            "_vanishes": F.coalesce(lacks_next & F.col("_day").isNotNull(), F.lit(False)),
+            "_lacked_next": F.coalesce(lacks_next & F.col("_day").isNotNull(), F.lit(False)),
         }
     )
     given = {name: F.col(name) for name in keys}
     # No row states the delete, so `_changed_at` stays that of the last row.
     given |= {"_kind": F.lit(DELETE), "_at": F.col("_next_day"), "_deleted": F.lit(True)}
     given |= {"_sequence": F.col("_next_number")}
-    absences = as_events(found.where("_vanishes"), given, config, entity)
+    absences = as_events(found.where("_lacked_next"), given, config, entity)
     rows = found.transform(_since_return, config).transform(_with_last_row, config)
     return rows.select(*columns).unionByName(absences.select(*columns))
 
 
-def retracted_until(
+def retraction_limits(
     rows: DataFrame, config: DimensionConfig, entity: EntityConfig
 ) -> tuple[datetime | None, int | None]:
-    """Until when a member without a version may have been present, and the last snapshot's number.
+    """The limits of the next update, as `TimeLimits` has them.
 
-    A future state leaves no version if the next snapshot lacks its member; neither does a state
-    that ends before it begins. Both matter once the member returns. This is rare, so the limit is
-    the end of time.
+    A member may have rows and no version: if the next snapshot lacks it before its state takes
+    effect, or if its state ends before it begins. When such a member returns, its versions depend
+    on these rows. This is rare: if there may be one, the limit is the end of time, so that every
+    new member is built from all of its rows.
 
     Args:
         rows: Events of rows, before `with_presence`.
         config: The natural key.
         entity: The zone of its days.
+
+    Returns:
+        END_OF_TIME or None, and the number of the last snapshot.
     """
     members = rows.groupBy(*config.natural_key).agg(
         F.min(F.when(_holds_by_day_end(entity), F.col("_at"))).alias("_first_state"),
@@ -106,7 +109,7 @@ def retracted_until(
 
 
 def may_be_retracted(entity: EntityConfig) -> Column:
-    """Whether the next snapshot may retract a row before it takes effect."""
+    """Whether a row is a state that the next snapshot may retract before it takes effect."""
     return (F.col("_kind") == STATE) & ~_holds_by_day_end(entity)
 
 
@@ -132,13 +135,13 @@ def _in_snapshots(events: DataFrame, days: DataFrame, entity: EntityConfig) -> D
     day = F.when(was_present, instant(BEGINNING)).otherwise(day)
     # Days on the left: Sail builds the hash table from that side and streams the other.
     placed = snapshots.join(events.withColumn("_day", day), "_day", "right")
-    # A day without a good row is no snapshot, so its quarantined rows do not count.
+    # A day that has quarantined rows only has no snapshot.
     return placed.where((F.col("_kind") != PRESENT) | F.col("_is_snapshot").isNotNull())
 
 
 def _since_return(events: DataFrame, config: DimensionConfig) -> DataFrame:
-    """Move rows of returned members to after the last snapshot that lacked them."""
-    # The first event of the day of return is marked, and stays the first.
+    """Move rows that lie before the last absence of their member to the day of its return."""
+    # The first event of the day of return has `_returns`, and stays the first by this order.
     order = [F.col("_day").asc_nulls_first(), F.col("_returns").desc()]
     since = F.struct(F.col("_last_day").alias("_lacked"), F.col("_day").alias("_again"))
     last = MemberWindow([*config.natural_key], order).last_value(F.when(F.col("_returns"), since))
@@ -151,12 +154,13 @@ def _since_return(events: DataFrame, config: DimensionConfig) -> DataFrame:
 
 
 def _with_last_row(events: DataFrame, config: DimensionConfig) -> DataFrame:
+    """Set `_row_hash` of all events of a member to that of its last row; NULL if it is absent."""
     member = Window.partitionBy(*config.natural_key)
     is_row = F.col("_kind") != PRESENT
     last = F.max(F.when(is_row, F.col("_sequence"))).over(member)
-    vanished = F.max(F.when(F.col("_vanishes"), F.col("_sequence"))).over(member)
-    found = events.withColumns({"_last_number": last, "_vanished_number": vanished})
+    lacked = F.max(F.when(F.col("_lacked_next"), F.col("_sequence"))).over(member)
+    found = events.withColumns({"_last_number": last, "_lacked_after": lacked})
     is_last = is_row & (F.col("_sequence") == F.col("_last_number"))
     row_hash = F.max(F.when(is_last, F.col("_row_hash"))).over(member)
-    is_present = F.coalesce(F.col("_vanished_number") < F.col("_last_number"), F.lit(True))
+    is_present = F.coalesce(F.col("_lacked_after") < F.col("_last_number"), F.lit(True))
     return found.withColumn("_row_hash", F.when(is_present, row_hash))

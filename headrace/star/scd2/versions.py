@@ -14,13 +14,13 @@ from headrace.star.scd2.change_events import (
     PUBLISHED,
     REFERENCE,
     STATE,
-    MemberWindow,
     instant,
     is_constant,
     value_types,
 )
+from headrace.star.scd2.member_window import MemberWindow
 
-# Hashes of states are not negative.
+# The state of a deleted member; hashes of states are not negative.
 _DELETED = -1
 
 
@@ -35,18 +35,18 @@ def build_versions(
 
     Args:
         events: All events of these members, one at an instant (scd2/change_events.py).
-        now: `is_current` refers to the moment before; None: no event lies in the future.
+        now: `is_current` refers to the moment before this; None: no event lies in the future.
         config: How versions begin and end.
         entity: Types of the columns.
 
     Returns:
-        Natural key, attributes, valid_from, valid_to, is_current, is_deleted, is_inferred, then
-        `_changed_at`, `_known_from`, `_mentioned_at`, `_next_change_at`, `_sequence` and
-        `_row_hash` of the member's latest version (NULL of all others), `_is_latest`, `is_latest`.
+        Natural key, attributes, valid_from, valid_to, is_current, is_latest, is_deleted,
+        is_inferred; then `_changed_at`, `_known_from`, `_referenced_at`, `_next_change_at`,
+        `_sequence` and `_row_hash`, which are NULL in all versions but the member's latest.
     """
     return (
-        events.transform(_with_neighbour, config, entity)
-        .transform(_with_member_facts, now, config)
+        events.transform(_with_states, config, entity)
+        .transform(_with_member_columns, now, config)
         .transform(_since_first_state, now, config)
         .transform(_with_latest_values, now, config)
         .where(_begins_version(config))
@@ -62,7 +62,8 @@ def _is(kind: str) -> Column:
     return F.col("_kind") == kind
 
 
-def _with_neighbour(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+def _with_states(events: DataFrame, config: DimensionConfig, entity: EntityConfig) -> DataFrame:
+    """Add `_state`, a hash of the member's attributes, and `_before`, that of the event before."""
     types = value_types(config, entity)
     values = [(F.col(name), types[name]) for name in config.attributes]
     state = parse.hash_key(values) if values else F.lit(0).cast("bigint")
@@ -70,7 +71,7 @@ def _with_neighbour(events: DataFrame, config: DimensionConfig, entity: EntityCo
     if config.delete_action == "flag":
         is_deleted = is_deleted | F.col("_deleted")
     deleted = F.lit(_DELETED).cast("bigint")
-    # A reference, which comes first, has no state, so the first row has none before it.
+    # A reference has no state. It comes first, so the first row has no state before it.
     own_state = F.when(is_deleted, deleted).when(~_is(REFERENCE), state)
     before = _in_time(config).lag("_state")
     return events.withColumn("_state", own_state).withColumn("_before", before)
@@ -89,34 +90,35 @@ def _is_past(now: datetime | None) -> Column:
     return F.lit(True) if now is None else F.col("_at") < instant(now.isoformat(" "))
 
 
-def _with_member_facts(
+def _with_member_columns(
     events: DataFrame, now: datetime | None, config: DimensionConfig
 ) -> DataFrame:
+    """Add columns that are equal in all events of a member, such as `_first_state_at`."""
     member = Window.partitionBy(*config.natural_key)
     is_state = _is(STATE) | _is(PUBLISHED)
     if config.delete_action == "flag" or config.first_version == "from_beginning":
-        # A member inserted and deleted at one instant counts if a version can show it.
+        # A delete with values is a state, too, where a version can show it.
         is_state = is_state | F.col("_has_values")
-    # A published version with a reference already has its inferred version.
-    has_inferred = _is(PUBLISHED) & F.col("_mentioned_at").isNotNull()
+    # The inferred version of such a member is published already.
+    has_inferred = _is(PUBLISHED) & F.col("_referenced_at").isNotNull()
     is_future = (_is(STATE) | _is(DELETE)) & ~_is_past(now)
     if is_constant(config):
         # Future events cannot change such members.
         is_future = F.lit(False)
-    following = F.least(F.col("_next_change_at"), F.when(is_future, F.col("_at")))
+    future_change = F.least(F.col("_next_change_at"), F.when(is_future, F.col("_at")))
     none = F.lit(None)
-    first_following = F.min(following).over(member) if config.has_future else none
+    next_change = F.min(future_change).over(member) if config.has_future else none
     last_sequence = F.max("_sequence").over(member) if config.has_sequence else none
     row_hash = F.max("_row_hash").over(member) if config.has_timed_snapshots else none
     return events.select(
         *(F.col(name) for name in events.columns if name != "_next_change_at"),
-        first_following.cast("timestamp_ntz").alias("_next_change_at"),
+        next_change.cast("timestamp_ntz").alias("_next_change_at"),
         F.min(F.when(is_state, F.col("_at"))).over(member).alias("_first_state_at"),
         F.min("_known_from").over(member).alias("_published_from"),
         last_sequence.cast("bigint").alias("_last_sequence"),
         row_hash.cast("bigint").alias("_last_row_hash"),
         F.max("_changed_at").over(member).alias("_last_change"),
-        F.min("_mentioned_at").over(member).alias("_first_reference"),
+        F.min("_referenced_at").over(member).alias("_first_reference"),
         F.max(has_inferred.cast("int")).over(member).alias("_has_inferred"),
     )
 
@@ -129,17 +131,17 @@ def _since_first_state(
     is_known = _is(REFERENCE) | F.coalesce(F.col("_at") >= first_at, F.lit(False))
     first_start = instant(BEGINNING) if config.first_version == "from_beginning" else first_at
     first_start = F.coalesce(published_from, F.when(first_at.isNotNull(), first_start))
-    following = F.col("_next_change_at")
+    next_change = F.col("_next_change_at")
     if now is not None:
         is_new = published_from.isNull() & (first_at >= instant(now.isoformat(" ")))
-        following = F.when(is_new, first_at).otherwise(following)
+        next_change = F.when(is_new, first_at).otherwise(next_change)
     return (
         events.where(is_known)
         .withColumns(
             {
                 "_is_first": F.coalesce(F.col("_at") == first_at, F.lit(False)) & ~_is(REFERENCE),
                 "_first_start": first_start,
-                "_next_change_at": following,
+                "_next_change_at": next_change,
             }
         )
         .withColumn("_start", _start(config))
@@ -149,9 +151,9 @@ def _since_first_state(
 def _with_latest_values(
     events: DataFrame, now: datetime | None, config: DimensionConfig
 ) -> DataFrame:
-    """Type 1: give every event of a member its current values, which deletes do not change.
+    """Type 1: give every event of a member the values of its latest state before `now`.
 
-    A member with future states only gets the values of its first one.
+    Deletes change no values. If all states of a member lie in the future, its first one counts.
     """
     if not config.type1:
         return events
@@ -161,7 +163,7 @@ def _with_latest_values(
     if now is not None:
         latest_at = F.coalesce(latest_at, F.min(F.when(has_value, F.col("_at"))).over(member))
     timed = events.withColumn("_latest_at", latest_at)
-    # Each member has one such event, so `max` returns its value, NULL included.
+    # A member has one such event, so `max` returns the value of that event, NULL included.
     is_latest = has_value & (F.col("_at") == F.col("_latest_at"))
     return timed.withColumns(
         {n: F.max(F.when(is_latest, F.col(n))).over(member) for n in config.type1}
@@ -169,6 +171,7 @@ def _with_latest_values(
 
 
 def _begins_version(config: DimensionConfig) -> Column:
+    """Whether an event begins a version; a reference does if an inferred version is needed."""
     differs = F.col("_is_first") | (F.col("_before") != F.col("_state"))
     known, referenced = F.col("_first_start"), F.col("_first_reference")
     needed = known.isNull()
@@ -182,6 +185,7 @@ def _begins_version(config: DimensionConfig) -> Column:
 def _closed(
     events: DataFrame, now: datetime | None, config: DimensionConfig, entity: EntityConfig
 ) -> DataFrame:
+    """Versions with their validity intervals: each ends where the next event begins."""
     in_time, closes = _in_time(config), config.delete_action == "close"
     types = value_types(config, entity)
     next_at = in_time.lead("_at")
@@ -214,8 +218,7 @@ def _closed(
         F.col("_is_latest").alias("is_latest"),
         F.coalesce(F.col("_deleted"), F.lit(False)).alias("is_deleted"),
         _is(REFERENCE).alias("is_inferred"),
-        *_member_columns(config),
-        "_is_latest",
+        *_columns_of_latest(config),
     )
 
 
@@ -227,7 +230,7 @@ def _is_current(valid_from: Column, valid_to: Column, now: datetime | None) -> C
 
 
 def _value(name: str, type_name: str, config: DimensionConfig) -> Column:
-    """Value of a version: for a delete, of the state before it; for an inferred one, configured."""
+    """An attribute's value: of a delete, the state's before it; of an inferred version, unknown."""
     unknown = parse.cast_to(F.lit(config.unknown_values.get(name)), type_name)
     value = F.col(name)
     if name in config.type1:
@@ -238,7 +241,8 @@ def _value(name: str, type_name: str, config: DimensionConfig) -> Column:
     return F.when(_is(REFERENCE), unknown).otherwise(value)
 
 
-def _member_columns(config: DimensionConfig) -> list[Column]:
+def _columns_of_latest(config: DimensionConfig) -> list[Column]:
+    """The columns that the next update needs, which only a member's latest version has."""
     known, referenced = F.col("_first_start"), F.col("_first_reference")
     is_inferred = known.isNull()
     if config.first_version == "at_effective_time":
@@ -246,7 +250,7 @@ def _member_columns(config: DimensionConfig) -> list[Column]:
     columns = {
         "_changed_at": F.when(known.isNotNull(), F.col("_last_change")),
         "_known_from": known,
-        "_mentioned_at": F.when(is_inferred, referenced),
+        "_referenced_at": F.when(is_inferred, referenced),
         "_next_change_at": F.col("_next_change_at"),
         "_sequence": F.when(known.isNotNull(), F.col("_last_sequence")),
         "_row_hash": F.when(known.isNotNull(), F.col("_last_row_hash")),
