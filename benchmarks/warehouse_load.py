@@ -205,9 +205,9 @@ def _project() -> Project:
 
 
 def _postgres_columns(table: WarehouseTable) -> list[tuple[str, str]]:
-    from headrace.warehouse.ddl.schema import wanted_columns  # noqa: PLC0415
+    from headrace.warehouse.ddl.schema import declared_columns  # noqa: PLC0415
 
-    return [(column.name, column.type) for column in wanted_columns(table)]
+    return [(column.name, column.type) for column in declared_columns(table)]
 
 
 def _make_dimensions(session: psycopg.Connection) -> None:

@@ -142,12 +142,12 @@ class Storage:
         for uri in uris:
             by_folder[_staging_folder(uri)].append(uri)
         listed = [folder for folder, group in by_folder.items() if len(group) >= _LIST_FROM]
-        wanted = set(uris)
+        requested = set(uris)
         sizes = {
             file.uri: file.size_bytes
             for files in self.in_parallel(self.list_files, listed)
             for file in files
-            if file.uri in wanted
+            if file.uri in requested
         }
         others = [uri for f in by_folder.keys() - set(listed) for uri in by_folder[f]]
         for found in self.in_parallel(self._sizes_by_request, [[uri] for uri in others]):

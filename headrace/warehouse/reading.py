@@ -152,13 +152,13 @@ def _parsed(label: str, schema: TableSchema, text: bytes) -> pa.RecordBatch:
 
 
 def _typed(label: str, text: pa.Array, column: Column, schema: TableSchema) -> pa.Array:
-    wanted = schema.arrow().field(column.name).type
+    target = schema.arrow().field(column.name).type
     if isinstance(text, pa.ChunkedArray):
         text = pa.concat_arrays(text.chunks) if text.num_chunks else pa.array([], text.type)
-    if text.type == wanted:
+    if text.type == target:
         return text
     try:
-        return _lists(text) if column.type == _LIST else text.cast(wanted)
+        return _lists(text) if column.type == _LIST else text.cast(target)
     except pa.ArrowInvalid:
         raise RowsRefusedError(
             f"{label}: Arrow's {column.type} cannot hold a value of column '{column.name}'",

@@ -87,6 +87,25 @@ def test_a_member_may_have_the_natural_key_of_the_unknown_one(
     assert sorted(by_key.values(), key=str) == sorted([unknown, other], key=str)
 
 
+def test_a_dimension_without_a_column_that_the_update_needs_is_rebuilt(
+    sail: SparkSession, lake: LakeCatalog
+) -> None:
+    member = {NAMES[kind]: value for kind, value in UNKNOWN.items()} | {NAMES["string"]: "a"}
+    processed, table = (lake.table(f"n_{uuid4().hex[:12]}", name) for name in ("members", "dim"))
+    publish(processed, [member])
+    sources = [DimensionSource(processed, CONFIG.entity, ENTITY)]
+    step = DimensionStep(sail, CONFIG, ENTITY, table, sources, (), "code")
+    first = step.stage([DAY]).table
+    table.overwrite(first.files, schema=first.schema, properties=first.properties)
+    assert step.stage([DAY]).table.files == first.files
+    published = table.load()
+    assert published is not None
+    with published.update_schema() as change:
+        change.rename_column("_referenced_at", "_named_otherwise")  # as an earlier release did
+    rebuilt = step.stage([DAY]).table
+    assert not {*rebuilt.files} & {*first.files}
+
+
 def test_a_condition_that_one_of_two_entities_cannot_answer_names_that_one(
     sail: SparkSession, lake: LakeCatalog
 ) -> None:

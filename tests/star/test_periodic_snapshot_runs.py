@@ -23,7 +23,7 @@ from headrace.quality.report import passed_days
 from headrace.schema import PARTITION_COLUMN
 from headrace.staged import StagedPartition, new_token
 from headrace.standardize.schemas import processed_schema
-from headrace.star.facts import lake_fact_schema
+from headrace.star.facts import STATE_DATE, lake_fact_schema
 from headrace.star.scd2.dimensions import lake_dimension_schema
 from tests import servers
 from tests.star.naive_snapshots import (
@@ -254,6 +254,20 @@ def test_states_of_another_configuration_are_no_start(
     shop.tell({0: [A], 1: [B]})
     shop.run(0)
     assert shop.run(1, version="two") == [0]
+    assert shop.states() == shop.naive()
+
+
+def test_states_without_a_column_that_later_ones_need_are_built_again(
+    sail: SparkSession, lake: LakeCatalog
+) -> None:
+    shop = Shop.of(sail, lake, CHANGES)
+    shop.tell({0: [A], 1: [B]})
+    shop.run(0)
+    published = shop.fact.load()
+    assert published is not None
+    with published.update_schema() as change:
+        change.rename_column(STATE_DATE, "_named_otherwise")  # as an earlier release did
+    assert shop.run(1) == [0]
     assert shop.states() == shop.naive()
 
 

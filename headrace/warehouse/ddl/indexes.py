@@ -44,8 +44,8 @@ def ensure(session: Session, load: StagedLoad, *, is_new: bool) -> None:
         " where i.indrelid = to_regclass(%s)",
         (table.identifier.as_string(),),
     ).fetchall()
-    wanted = {index_name(table.name, columns): columns for columns in table.indexes}
-    missing = {name: wanted[name] for name in wanted if (name,) not in found}
+    declared = {index_name(table.name, columns): columns for columns in table.indexes}
+    missing = {name: declared[name] for name in declared if (name,) not in found}
     for name, columns in missing.items():
         # New months are attached later in the transaction: their rows are still staged.
         relations = (table.identifier, load.relation())

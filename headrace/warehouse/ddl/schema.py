@@ -105,7 +105,7 @@ def schema_of(table: str, columns: Sequence[PostgresColumn]) -> TableSchema:
     return TableSchema(tuple(found))
 
 
-def wanted_columns(table: WarehouseTable) -> tuple[PostgresColumn, ...]:
+def declared_columns(table: WarehouseTable) -> tuple[PostgresColumn, ...]:
     """The columns of a new table."""
     required = {*table.primary_key, table.partition_column}
     return tuple(
@@ -159,21 +159,21 @@ def plan_change(table: WarehouseTable, published: PublishedTable | None) -> Sche
     Raises:
         IncompatibleSchemaError: A type would lose published values, or the partitions differ.
     """
-    wanted = wanted_columns(table)
+    declared = declared_columns(table)
     if published is None:
-        return SchemaChange(wanted)
+        return SchemaChange(declared)
     _check_partitions(table, published)
-    new = {column.name: column for column in wanted}
+    new = {column.name: column for column in declared}
     after, widened, relaxed = [], [], []
     for column in published.columns:
-        wanted_column = new.pop(column.name, None)
-        if wanted_column is None:
+        declared_column = new.pop(column.name, None)
+        if declared_column is None:
             _check_left_out(table, column, published)
             after.append(replace(column, not_null=False))
             relaxed += [column.name] if column.not_null else []
             continue
-        kind = _wider_type(table, column, wanted_column)
-        not_null = column.not_null and wanted_column.not_null
+        kind = _wider_type(table, column, declared_column)
+        not_null = column.not_null and declared_column.not_null
         after.append(PostgresColumn(column.name, kind, not_null))
         if kind != column.type:
             widened.append(after[-1])

@@ -83,14 +83,14 @@ def _check_columns(table: str, schema: TableSchema, found: pa.Schema) -> None:
             )
 
 
-def _is_castable(found: pa.DataType, wanted: pa.DataType) -> bool:
+def _is_castable(found: pa.DataType, target: pa.DataType) -> bool:
     if pa.types.is_dictionary(found):
-        return _is_castable(found.value_type, wanted)
-    if found == wanted or pa.types.is_null(found):
+        return _is_castable(found.value_type, target)
+    if found == target or pa.types.is_null(found):
         return True
-    if _is_list(found) and _is_list(wanted):
-        return _is_castable(found.value_type, wanted.value_type)
-    return any(kind(found) and kind(wanted) for kind in _KINDS)
+    if _is_list(found) and _is_list(target):
+        return _is_castable(found.value_type, target.value_type)
+    return any(kind(found) and kind(target) for kind in _KINDS)
 
 
 def _is_list(kind: pa.DataType) -> bool:
