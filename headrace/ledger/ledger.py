@@ -259,15 +259,6 @@ class Ledger:
         with map_errors("reading the ledger"), self.connect() as session:
             return liveness.alive(session, run_ids)
 
-    def _dead(self, session: Session, asset: str | None) -> frozenset[str]:
-        found = session.execute(
-            "select distinct running_run_id from platform.partition_ledger"
-            " where running_run_id is not null and (%s::text is null or asset = %s)",
-            (asset, asset),
-        )
-        running = {row[0] for row in found}
-        return frozenset(running - liveness.alive(session, running))
-
     def readable(self, asset: str, days: Collection[date]) -> frozenset[date]:
         """The days among `days` that may be read: those whose last attempt was published."""
         states = self.states(asset, days)
@@ -388,6 +379,15 @@ class Ledger:
             ensure_tables(session)
             with session.cursor(row_factory=class_row(AssetSummary)) as cursor:
                 return cursor.execute(_SUMMARY).fetchall()
+
+    def _dead(self, session: Session, asset: str | None) -> frozenset[str]:
+        found = session.execute(
+            "select distinct running_run_id from platform.partition_ledger"
+            " where running_run_id is not null and (%s::text is null or asset = %s)",
+            (asset, asset),
+        )
+        running = {row[0] for row in found}
+        return frozenset(running - liveness.alive(session, running))
 
     def _states(self, where: str, values: tuple[object, ...]) -> list[PartitionState]:
         query = sql.SQL("select {} from platform.partition_ledger {} order by asset, partition")

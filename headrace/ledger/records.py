@@ -31,8 +31,9 @@ class PartitionRecord:
         quality_score: Share of good rows, 0 to 1.
         error: Why it was held, failed or skipped; never row contents.
         data_version: Content version: equal for equal content.
-        content: `same`: as published before; the content version stays, and nothing downstream
-            becomes stale. `derived`: as before if inputs and code are. `new`: other rows.
+        content: Whether the content version changes, which makes what is downstream stale. `same`:
+            it stays, because the rows are those published before. `derived`: it stays if inputs and
+            code version are those of before. `new`: it changes.
         seconds: Time from the start of the step to this record.
         inputs: By input, the content version that was read; NULL: unknown, so it is built again.
         checks: Every check with what was expected and found.

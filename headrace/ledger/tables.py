@@ -75,8 +75,8 @@ comment on table platform.loaded_snapshot is
 'The lake snapshot that a table of the warehouse was last loaded from.';
 """
 
-# Ledgers that were created before these columns: a partition without versions is stale once.
-_SINCE = """
+# For ledgers that were created without these columns. Without versions, a partition is stale.
+_UPGRADE = """
 alter table platform.partition_ledger
 drop constraint if exists partition_ledger_status_check,
 add column if not exists attempted_inputs jsonb,
@@ -100,11 +100,11 @@ def ensure_tables(session: Session) -> None:
         if not _exist(session):
             ensure_namespace(session, NAMESPACE)
             session.execute(TABLES)
-            session.execute(_SINCE)
+            session.execute(_UPGRADE)
 
 
 def _exist(session: Session) -> bool:
-    # From pg_class: to_regclass may use a catalog cache that is older than the lock.
+    # From pg_class, because to_regclass may use a catalog cache from before the lock.
     found = session.execute(
         "select 1 from pg_class where relname = 'table_input'"
         " and relnamespace = (select oid from pg_namespace where nspname = 'platform')"
