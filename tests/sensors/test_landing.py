@@ -90,7 +90,7 @@ def test_a_tick_has_a_budget_and_the_next_one_goes_on() -> None:
     assert second.windows == ((january(4), january(6)),)
 
 
-def test_what_was_written_after_the_mark_was_not_asked_for() -> None:
+def test_files_of_a_tick_after_the_cursor_do_not_count() -> None:
     table = SeenFiles(session_pool(servers.postgres().uri("warehouse")))
     begun = LandingCursor.new()
     first = table.write(begun, {"a": "1", "b": "1"}, [])
@@ -100,6 +100,15 @@ def test_what_was_written_after_the_mark_was_not_asked_for() -> None:
     assert table.read(first) == {}
     assert table.read(second) == {"b": "2", "c": "1"}
     assert LandingCursor.parse(str(second)) == second
+
+
+def test_a_table_of_an_earlier_release_keeps_its_files() -> None:
+    borrow = session_pool(servers.postgres().uri("warehouse"))
+    table = SeenFiles(borrow)
+    first = table.write(LandingCursor.new(), {"a": "1"}, [])
+    with borrow() as session:
+        session.execute("alter table platform.seen_file rename column cursor_id to watch")
+    assert table.read(first) == {"a": "1"}
 
 
 def test_files_that_are_gone_are_forgotten() -> None:
