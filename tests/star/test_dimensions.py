@@ -13,8 +13,8 @@ from headrace.config.file_source import FileEntity
 from headrace.config.star import DimensionConfig
 from headrace.engine.types import spark_schema
 from headrace.standardize.schemas import processed_schema
+from headrace.star.scd2.change_events import BEGINNING
 from headrace.star.scd2.dimensions import (
-    BEGINNING,
     UNKNOWN_KEY,
     DimensionInputs,
     build_dimension,
