@@ -78,7 +78,7 @@ def test_a_repair_opens_the_gate_again(ledger: Ledger) -> None:
     assert ledger.readable(ASSET, [MONDAY]) == {MONDAY}
 
 
-def test_publishable_are_the_days_whose_last_attempt_was_published(ledger: Ledger) -> None:
+def test_readable_are_the_days_whose_last_attempt_was_published(ledger: Ledger) -> None:
     ledger.record([record(MONDAY), record(TUESDAY, "held"), replace(record(WEDNESDAY), rows_out=0)])
     ledger.record([replace(record(TUESDAY), asset="processed/other")])
     days = [MONDAY, TUESDAY, WEDNESDAY, date(2020, 1, 1)]
