@@ -383,7 +383,7 @@ class _RawTable:
             partitions=self.run.partitions,
             run_id=run_id,
         )
-        liveness.hold(connect, run_id)
+        liveness.acquire(connect, run_id)
         try:
             ledger.begin(lineage.name, days, run_id)
             properties = {"headrace.run-id": run_id, "headrace.code-version": lineage.code_version}
