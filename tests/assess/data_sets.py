@@ -174,7 +174,7 @@ def write_wide(folder: Path) -> None:
     names = [f"{name}_{n}" for n in range(1, 11) for name, _ in WIDE]
     names = ["row_id", *names[1:]]
     lines = [",".join(names)]
-    for row in range(ROWS * 2):
+    for row in range(ROWS):
         fields = [str(row + 1)]
         for number in range(1, 200):
             name, write = WIDE[number % len(WIDE)]

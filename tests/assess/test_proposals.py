@@ -70,7 +70,7 @@ def assessed(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Assessmen
         else:
             SETS[name](folder)
         (source,) = folder_sources(folder)
-        found[name] = assess(source, name, 20_000)
+        found[name] = assess(source, name, 8_000)
     return found
 
 

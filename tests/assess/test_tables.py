@@ -134,8 +134,8 @@ def test_rows_that_a_sequence_numbers_are_read_by_their_id(shop: Assessed) -> No
 
 def test_small_tables_are_read_whole(shop: Assessed) -> None:
     extracts = {name: shop.entities[name]["extract"] for name in ("customers", "towns")}
-    assert {extract["mode"] for extract in extracts.values()} == {"full"}
-    assert not any("partition_by" in extract for extract in extracts.values())
+    assert extracts["customers"] == {"mode": "full_snapshot", "table": "public.customers"}
+    assert extracts["towns"] == {"mode": "full", "table": "public.towns"}
 
 
 def test_keys_and_references_are_those_of_the_catalog(shop: Assessed) -> None:

@@ -30,7 +30,7 @@ class CaptureMode:
     """How a table is captured.
 
     Attributes:
-        mode: `full`, `watermark` or `increasing_id`.
+        mode: `full`, `full_snapshot`, `watermark` or `increasing_id`.
         evidence: Why, one sentence each.
         cursor: Of the modes that have one.
         overlap: Where the default will not do.
@@ -75,7 +75,7 @@ def capture_mode(proposal: "Proposal", sample: Sample) -> CaptureMode:
     elif event_time and has_key and _is_numbered(proposal, catalog):
         found = _by_id(proposal.key[0], catalog)
     if found is None:
-        found = _in_full(rows, event_time)
+        found = _in_full(rows, event_time, catalog)
     if event_time:
         why = "it is in each row" if not is_insert(event_time) else "a row's first time"
         found = replace(found, partition_by=event_time, partition_evidence=f"{why}, and stays")
@@ -106,13 +106,15 @@ def _by_id(column: str, catalog: Catalog) -> CaptureMode:
     return CaptureMode("increasing_id", tuple(evidence), column, doubts=tuple(doubts))
 
 
-def _in_full(rows: int, event_time: str | None) -> CaptureMode:
+def _in_full(rows: int, event_time: str | None, catalog: Catalog) -> CaptureMode:
     if event_time:
         why = "no column says when a row changed: a run reads all rows of its days again"
         return CaptureMode("full", (why,))
     if rows <= _FEW_ROWS:
-        why = f"{rows:,} rows: the table is read whole at each run, which also finds deleted rows"
-        return CaptureMode("full", (why,))
+        why = f"{rows:,} rows, which are read at each run"
+        if not catalog.key:
+            return CaptureMode("full", (why,))
+        return CaptureMode("full_snapshot", (f"{why}: a key that is missing was deleted",))
     why = "no column says when a row changed, and none says a row's day"
     doubt = f"about {rows:,} rows are read at each run: is there a time that changes set?"
     return CaptureMode("full", (why,), doubts=(doubt,))
