@@ -289,7 +289,7 @@ def _propose_times(proposal: Proposal, sample: Sample) -> None:
     if events and measures:
         best = max(events, key=lambda n: (proposal.columns[n]["type"] != "date", is_time(n)))
         proposal.partition_by = best
-        proposal.partition_evidence = (
+        proposal.partition_evidence = proposal.found.undated or (
             "neither folders nor names of the files have a date; this column has one in each row"
         )
 

@@ -98,6 +98,7 @@ class FoundEntity:
         problems: What somebody has to look at.
         objects_by_day: Objects of each day that one names.
         catalog: What the catalog of a database says; None of other sources.
+        undated: Why a column has to say the day of a row; '' of files.
     """
 
     name: str
@@ -112,6 +113,7 @@ class FoundEntity:
     problems: tuple[str, ...] = ()
     objects_by_day: Mapping[date, int] = field(default_factory=dict)
     catalog: Catalog | None = None
+    undated: str = ""
 
 
 @dataclass(frozen=True)

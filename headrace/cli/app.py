@@ -88,7 +88,7 @@ def assess(  # noqa: PLR0913, PLR0917  # The options of a command are its argume
         str,
         typer.Argument(
             help="A folder of files, one file, the http(s) URL of one, or the name of a connection"
-            " to a database.",
+            " to a database or an API.",
             show_default=False,
         ),
     ],
@@ -100,8 +100,8 @@ def assess(  # noqa: PLR0913, PLR0917  # The options of a command are its argume
         list[str] | None,
         typer.Option(
             "--table",
-            help="Only tables of this name, with or without schema; * stands for any text. May be"
-            " repeated.",
+            help="Only tables of this name, with or without schema; * stands for any text. Of an"
+            " API, the path of a list. May be repeated.",
             show_default="all",
         ),
     ] = None,

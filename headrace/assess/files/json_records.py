@@ -114,6 +114,21 @@ def _fields(
         yield SourceField(name, _written(member), "string", options, why)
 
 
+def member_columns(
+    records: Iterable[Mapping[str, Any]],
+) -> tuple[list[tuple[Member, float]], list[str]]:
+    """Members of some records that become columns, with the share of records that have each.
+
+    Returns:
+        Also a remark on each that is left out.
+    """
+    found = _Members()
+    for record in records:
+        found.add(record)
+    columns, left_out = _columns([found])
+    return [(path, found.records[path] / found.count) for path in columns], left_out
+
+
 def _columns(found: Iterable[_Members]) -> tuple[list[Member], list[str]]:
     """Members that become columns, in the order of their first record, and remarks."""
     kinds: dict[Member, set[str]] = {}
