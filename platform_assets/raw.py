@@ -6,7 +6,7 @@ from datetime import date, timedelta
 import dagster as dg
 
 from headrace.config.loader import Project
-from headrace.config.sources import EntityConfig
+from headrace.config.sources import EntityConfig, SourceConfig
 from headrace.errors import HeadraceError
 from headrace.grain import Grain
 from headrace.pipeline.raw import RawStep
@@ -51,7 +51,7 @@ def build_raw_asset(
         metadata=declarations.table_metadata(f"{RAW}.{table_of(name)}", raw_schema(entity)),
         code_version=version,
         freshness_policy=_freshness(entity),
-        op_tags=one_at_a_time("capture") | (starts_first() if is_first else {}),
+        op_tags=one_at_a_time(_read_in_turn(source)) | (starts_first() if is_first else {}),
     )
     def raw(
         context: dg.AssetExecutionContext,
@@ -83,6 +83,15 @@ def build_raw_asset(
         yield dg.Output(recorder.stage(context, plan, stage))
 
     return raw
+
+
+def _read_in_turn(source: SourceConfig) -> str:
+    """What the captures of a source take turns on: files on the interpreter, others on the server.
+
+    Parsing files is bound by Python's interpreter lock. A database or API is waited for, while
+    another one can be read; each is read by one capture of a run.
+    """
+    return getattr(source, "connection", None) or "files"
 
 
 def _pending(context: dg.AssetExecutionContext, step: RawStep) -> Collection[date]:
