@@ -81,3 +81,9 @@ def test_the_hash_stays_what_it_is_because_raw_keeps_it() -> None:
     longer_than_the_table_of_powers = "x" * 300_000
     rows: list[Row] = [("1", "Ünï", None), ("", longer_than_the_table_of_powers, "")]
     assert hashes(rows) == [8707352591362001608, 5997569496918501988]
+
+
+def test_an_instant_is_hashed_as_its_text() -> None:
+    moments = pa.array([0, -1, 1_700_000_000_123_456, None, -62_135_596_800_000_000])
+    instants = moments.cast(pa.timestamp("us", tz="UTC"))
+    assert row_hash([instants[1:]]) == row_hash([instants[1:].cast(pa.string())])
