@@ -81,6 +81,13 @@ class ConnectionSettings(StrictModel):
     statement_timeout_seconds: int = Field(
         3600, ge=1, description="A statement that takes longer is cancelled."
     )
+    sessions: int = Field(
+        2,
+        ge=1,
+        le=16,
+        description="How many sessions read an entity of many rows at a time; one more finds out "
+        "what to read. Each takes up to 100 MB of memory here, and a core of the server.",
+    )
 
 
 def kind(value: object) -> object:

@@ -13,7 +13,7 @@ from headrace.grain import Grain
 from headrace.lake.table import LakeTable
 from headrace.quality.pandera_schemas import validate_files
 from headrace.quality.report import AuditedOutput, PartitionReport, bad_days
-from headrace.raw.capture import CapturedWindow, capture, raw_schema
+from headrace.raw.capture import Capture, CapturedWindow, raw_schema
 from headrace.raw.manifest import (
     CAPTURE_RECORD,
     CaptureRecord,
@@ -21,6 +21,7 @@ from headrace.raw.manifest import (
     captured_versions,
 )
 from headrace.raw.writer import DataFolder
+from headrace.schema import TableSchema
 from headrace.sources.base import CapturedVersion, CaptureRun, CaptureState, Connector
 
 # Snapshot property: the grain of the table's partitions.
@@ -53,30 +54,53 @@ class RawStep:
         """
         self._require_grain()
         run = self._run()
-        window = capture(self.connector, self.entity, self._folder(), self._state(days), days, run)
+        window = Capture(
+            self.connector,
+            self.entity,
+            self._folder(),
+            run,
+            lambda part: self._commit(part, run, properties),
+        ).read(days, self._state(days))
         for warning in window.warnings():
             log.warning("files_suspected", entity=self.source, what=warning)
         reports = {day: self._report(day, window) for day in days}
         bad = bad_days(reports)
         staged = {day: some for day, some in window.staged.items() if day not in bad}
-        schema, storage = raw_schema(self.entity), self.table.storage
-        files = [file for some in staged.values() for file in some.files]
-        validate_files(self.table.name, schema, storage, files)
         return AuditedOutput(
-            schema,
+            self._validated(window),
             staged,
             bad,
-            {
-                **properties,
-                _GRAIN: self.entity.grain,
-                CAPTURE_RECORD: window.record(self.connector, run).dump(),
-            },
+            self._properties(window, run, properties),
             mode="append",
             reports=reports,
             # The command line lists files that no entity claims once, at its end.
             warnings=(*window.warnings(), *window.remarks),
             versions=self._versions,
         )
+
+    def _commit(self, part: CapturedWindow, run: CaptureRun, properties: Mapping[str, str]) -> None:
+        """Publish a part of a first load. The ledger has its partitions once the run records them.
+
+        After a kill the next run finds them captured.
+        """
+        self.table.append(
+            part.staged,
+            schema=self._validated(part),
+            properties=self._properties(part, run, properties),
+        )
+        log.info("capture_committed", entity=self.source, partitions=len(part.staged))
+
+    def _validated(self, window: CapturedWindow) -> TableSchema:
+        schema, storage = raw_schema(self.entity), self.table.storage
+        files = [file for some in window.staged.values() for file in some.files]
+        validate_files(self.table.name, schema, storage, files)
+        return schema
+
+    def _properties(
+        self, window: CapturedWindow, run: CaptureRun, properties: Mapping[str, str]
+    ) -> dict[str, str]:
+        record = window.record(self.connector, run).dump()
+        return {**properties, _GRAIN: self.entity.grain, CAPTURE_RECORD: record}
 
     def sparse_partitions(self) -> set[date]:
         """The partitions that the source has itself; see Connector."""

@@ -1,6 +1,8 @@
 """One capture: reads some partitions through a connector and writes data files to publish."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -18,6 +20,7 @@ from headrace.sources.base import (
     CaptureRun,
     CaptureState,
     Connector,
+    ReadUnit,
     current_versions,
 )
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD
@@ -31,9 +34,9 @@ from headrace.sources.lineage import (
 )
 from headrace.staged import StagedPartition
 
-# Arrow, zlib and NumPy release the GIL: two units at a time keep two cores busy.
-_THREADS = 2
 _NAMED = 5
+# How long a first load may go on until what it has read is committed.
+COMMIT_SECONDS = 60.0
 
 _LINEAGE = (
     Column(CORRUPT_RECORD, "string", description="Text of a row that has no columns."),
@@ -135,42 +138,136 @@ def capture(
 ) -> CapturedWindow:
     """Read new versions of objects for `partitions`, and write them to unpublished data files.
 
-    Args:
+    See `Capture`.
+    """
+    return Capture(connector, entity, folder, run).read(partitions, state)
+
+
+@dataclass(frozen=True)
+class Capture:
+    """One capture.
+
+    Attributes:
         connector: Reads the entity's source.
         entity: The entity; says how rows are split by partition.
         folder: The folder of raw's data files.
-        state: What raw holds.
-        partitions: By their first days.
         run: Id and time of the capture.
-
-    Returns:
-        A result for each partition. One that failed leaves no data files behind.
-
-    Raises:
-        SourceUnavailableError: The source itself does not answer.
-        StorageUnavailableError: A data file could not be written.
-        StorageRejectedError: We lack the right to write it.
+        commit: Publishes a part of a first load, so that it is not read again if the process is
+            killed. None: all is published at the end.
     """
-    plan = connector.plan(partitions, state, run)
-    schema = TableSchema((*connector.columns, *_LINEAGE))
-    units = UnitCapture(connector, entity, folder, state.captured, schema, run)
-    outcomes = [_known(plan, state.captured)]
-    done, total = len(plan.unchanged) + len(plan.failed) + len(plan.held), len(set(partitions))
-    progress.report(run.asset, done, total)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for unit, outcome in zip(plan.units, pool.map(units.read, plan.units), strict=True):
-            outcomes.append(outcome)
-            done += len(unit.partitions)
-            progress.report(run.asset, done, total)
-    window = _window(outcomes)
-    return replace(
-        window,
-        held=plan.held,
-        overdue=plan.overdue,
-        notices=plan.notices,
-        remarks=plan.remarks,
-        state=connector.state_after(plan, state, {*window.failed, *plan.held}),
-    )
+
+    connector: Connector
+    entity: EntityConfig
+    folder: DataFolder
+    run: CaptureRun
+    commit: Callable[[CapturedWindow], None] | None = None
+
+    def read(self, partitions: Sequence[date], state: CaptureState) -> CapturedWindow:
+        """Read new versions of objects for `partitions`, and write them to unpublished data files.
+
+        Args:
+            partitions: By their first days.
+            state: What raw holds.
+
+        Returns:
+            A result for each partition, without the files that `commit` published. A partition
+            that failed leaves no data files behind.
+
+        Raises:
+            SourceUnavailableError: The source itself does not answer.
+            StorageUnavailableError: A data file could not be written.
+            StorageRejectedError: We lack the right to write it.
+        """
+        plan = self.connector.plan(partitions, state, self.run)
+        try:
+            window = self._read(plan, len({*partitions}), state)
+        finally:
+            plan.release()
+        return replace(
+            window,
+            held=plan.held,
+            overdue=plan.overdue,
+            notices=plan.notices,
+            remarks=plan.remarks,
+            state=self._state_after(plan, state, window),
+        )
+
+    def _read(self, plan: CapturePlan, partitions: int, state: CaptureState) -> CapturedWindow:
+        schema = TableSchema((*self.connector.columns, *_LINEAGE))
+        shown = _Progress.of(plan, self.run.asset, partitions)
+        units = UnitCapture(
+            self.connector,
+            self.entity,
+            self.folder,
+            state.captured,
+            schema,
+            self.run,
+            shown.rows_read,
+        )
+        outcomes = [_known(plan, state.captured)]
+        committed_at = time.monotonic()
+        with ThreadPoolExecutor(plan.threads) as pool:
+            for number, outcome in enumerate(pool.map(units.read, plan.units)):
+                outcomes.append(outcome)
+                shown.unit_read(plan.units[number])
+                is_due = time.monotonic() - committed_at >= COMMIT_SECONDS
+                rest = plan.units[number + 1 :]
+                if self.commit is not None and plan.is_first_load and rest and is_due:
+                    window = _window(outcomes)
+                    state_now = self._state_after(plan, state, window, rest)
+                    self.commit(replace(window, state=state_now))
+                    outcomes = [_published(one) for one in outcomes]
+                    committed_at = time.monotonic()
+        shown.end()
+        return _window(outcomes)
+
+    def _state_after(
+        self,
+        plan: CapturePlan,
+        state: CaptureState,
+        window: CapturedWindow,
+        rest: Sequence[ReadUnit] = (),
+    ) -> Mapping[str, str]:
+        unread = {day for unit in rest for day in unit.partitions}
+        return self.connector.state_after(plan, state, {*window.failed, *plan.held, *unread})
+
+
+def _published(outcome: UnitOutcome) -> UnitOutcome:
+    """An outcome whose files are published."""
+    return replace(outcome, staged=dict.fromkeys(outcome.staged, ()))
+
+
+class _Progress:
+    """What is shown of a capture: partitions, or the rows of a first load."""
+
+    def __init__(self, asset: str, done: int, total: int, *, are_rows: bool) -> None:
+        self._asset, self._done, self._total, self._are_rows = asset, done, total, are_rows
+        self._lock = threading.Lock()
+        progress.report(asset, done, total)
+
+    @classmethod
+    def of(cls, plan: CapturePlan, asset: str, partitions: int) -> "_Progress":
+        rows = sum(unit.rows or 0 for unit in plan.units)
+        if plan.is_first_load and rows:
+            return cls(asset, 0, rows, are_rows=True)
+        known = len(plan.unchanged) + len(plan.failed) + len(plan.held)
+        return cls(asset, known, partitions, are_rows=False)
+
+    def rows_read(self, count: int) -> None:
+        if self._are_rows:
+            with self._lock:
+                # What was written since the plan is read, too.
+                self._done = min(self._done + count, self._total - 1)
+                progress.report(self._asset, self._done, self._total)
+
+    def unit_read(self, unit: ReadUnit) -> None:
+        if not self._are_rows:
+            self._done += len(unit.partitions)
+            progress.report(self._asset, self._done, self._total)
+
+    def end(self) -> None:
+        if self._are_rows:
+            progress.report(self._asset, self._total, self._total)
 
 
 def _known(plan: CapturePlan, captured: Captured) -> UnitOutcome:

@@ -94,6 +94,8 @@ def without_repeated(
     rows: pa.RecordBatch, latest: LatestRows, entity: EntityConfig
 ) -> pa.RecordBatch:
     """The rows, without those that equal a latest row of their key."""
+    if not len(latest.keys):
+        return rows
     is_held = latest.holds(_key_hashes(rows, entity), _hashes(rows))
     return rows.filter(pa.array(~is_held)) if is_held.any() else rows
 

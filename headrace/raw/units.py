@@ -1,7 +1,7 @@
 """Capture of one read unit: read its objects, and store the versions that are new to raw."""
 
 import traceback
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
@@ -47,6 +47,10 @@ _NO_ROWS = "0" * 16
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
+def _pass(_: int) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class DuplicateObject:
     """An object with the same rows as another one of its partition; both count (decisions/0022)."""
@@ -69,7 +73,11 @@ class UnitOutcome:
 
 @dataclass(frozen=True)
 class UnitCapture:
-    """Captures units, on any thread: it has no state of its own."""
+    """Captures units, on any thread: it has no state of its own.
+
+    Attributes:
+        rows_read: Called with the number of rows of each batch, on the thread of its unit.
+    """
 
     connector: Connector
     entity: EntityConfig
@@ -77,6 +85,7 @@ class UnitCapture:
     captured: Captured
     schema: TableSchema
     run: CaptureRun
+    rows_read: Callable[[int], None] = _pass
 
     def read(self, unit: ReadUnit) -> UnitOutcome:
         """Read the objects of a unit in their order.
@@ -233,6 +242,7 @@ class _UnitStaging:
             _add(self._outside, name, dated.outside)
             for day, part in rows_by_day(dated, wanted, stamp, self._schema):
                 writer.add(day, self._new_of(day, part))
+            self._capture.rows_read(len(batch))
         writer.finish()
 
     def _new_of(self, day: date, part: pa.RecordBatch) -> pa.RecordBatch:

@@ -5,7 +5,7 @@ them, and commits the data files together with the connector's state.
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Protocol
@@ -98,6 +98,7 @@ class ReadUnit:
         overlap: The rows that raw may hold already; None if the source repeats none. Raw drops such
             a row if it equals the latest row of its key in the partition.
         is_log: Whether its rows are changes: equal rows are equal changes, and no second delivery.
+        rows: About how many rows are read, for progress; None: it is not known.
     """
 
     partitions: tuple[date, ...]
@@ -105,6 +106,11 @@ class ReadUnit:
     split_by: str | None = None
     overlap: Overlap | None = None
     is_log: bool = False
+    rows: int | None = None
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,10 @@ class CapturePlan:
         notices: Warnings that fail no partition: by text, the objects that it is about.
         remarks: Lines that go to the run's log only.
         memo: What the connector needs in `state_after`; raw passes it back unread.
+        threads: How many units are read at a time.
+        is_first_load: Whether a first load is read, whose units raw may commit one after another:
+            `state_after` counts those that are still to come as failed.
+        release: Called once when nothing more is read.
     """
 
     units: tuple[ReadUnit, ...]
@@ -130,6 +140,9 @@ class CapturePlan:
     notices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     memo: Any = None
+    threads: int = 2
+    is_first_load: bool = False
+    release: Callable[[], None] = _nothing
 
 
 @dataclass(frozen=True)

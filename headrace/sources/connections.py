@@ -25,12 +25,14 @@ class Connection:
         variable: The environment variable that holds the URL, for remedies.
         url: Reads the URL; raises ConfigError if the variable is not set.
         statement_timeout: A statement that takes longer is cancelled.
+        sessions: How many sessions read an entity at a time.
     """
 
     name: str
     variable: str
     url: Callable[[], str] = field(repr=False, compare=False)
     statement_timeout: timedelta = timedelta(hours=1)
+    sessions: int = 2
 
 
 def connection_of(project: Project, name: str) -> Connection:
@@ -59,6 +61,7 @@ def named_connection(found: Settings, name: str) -> Connection:
         settings.url.env,
         lambda: resolve_secret(settings.url),
         timedelta(seconds=settings.statement_timeout_seconds),
+        settings.sessions,
     )
 
 

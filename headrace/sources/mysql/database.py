@@ -105,6 +105,10 @@ class MysqlSnapshot(RelationSnapshot):
         with map_errors(self.label):
             return fetch(self.session, self.statements.pending(cursor, since))
 
+    def _counts(self, selection: Selection) -> Iterable[Sequence[Any]]:
+        with map_errors(self.label):
+            return fetch(self.session, self.statements.row_counts(selection))
+
     def _day_of(self, group: Any) -> date | None:
         return self.statements.day_of(group)
 

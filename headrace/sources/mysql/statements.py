@@ -79,6 +79,13 @@ class Statements:
             f" from {relation(self.entity)}{self._where(Selection((), since=since))} group by 1"
         )
 
+    def row_counts(self, selection: Selection) -> str:
+        """By day or quarter: the number of rows."""
+        return (
+            f"select {self._group()}, count(*)"  # noqa: S608
+            f" from {relation(self.entity)}{self._where(selection)} group by 1"
+        )
+
     def day_of(self, group: object) -> date | None:
         """The day of a group of `pending`; None: its rows have no day."""
         if group is None:

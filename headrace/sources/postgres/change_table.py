@@ -130,7 +130,7 @@ class ChangeStatements(Statements):
             self._within_days(selection),
             sql.SQL(" order by {}").format(order) if names else sql.SQL(""),
         )
-        return sql.SQL("copy ({}) to stdout (format csv, force_quote *)").format(select)
+        return sql.SQL("copy ({}) to stdout").format(select)
 
     def counted(self, selection: ChangeSelection) -> sql.Composed:
         """By day, the number of changes or rows, and the last change's number."""

@@ -7,14 +7,14 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 from psycopg import sql
 
 from headrace.config.table_source import IncreasingIdExtract
 from headrace.sources.postgres.catalog import RELATION_NAMES, describe
+from headrace.sources.postgres.copy_text import copied, parsed
 from headrace.sources.postgres.session import Session, connect, map_errors
 from headrace.sources.postgres.statements import ID, Statements, relation
-from headrace.sources.tables.database import Horizon, Position, Selection
+from headrace.sources.tables.database import HeldSnapshot, Horizon, Position, Selection
 from headrace.sources.tables.database_relation import DatabaseRelation, RelationSnapshot
 from headrace.sources.tables.relations import TIMES
 from headrace.sources.tables.watermark import BEFORE_ALL
@@ -51,11 +51,29 @@ class PostgresRelation(DatabaseRelation[Session, str, Statements]):
         session.autocommit = False
         return PostgresSnapshot(self.entity, horizon, self._statements, session, self.label)
 
+    def hold(self) -> HeldSnapshot:
+        """See Database."""
+        session = connect(self.connection)
+        try:
+            with map_errors(self.label):
+                session.autocommit = False
+                row = session.execute("select pg_export_snapshot()").fetchone()
+        except BaseException:
+            session.close()
+            raise
+        return HeldSnapshot(row[0] if row else None, session.close)
+
     def _texts(
         self, session: Session, statements: Statements, selection: Selection
     ) -> Iterator[pa.RecordBatch]:
-        for text in _copied(session, statements.rows(selection), self.batch_bytes):
-            yield _parsed(text, selection.columns)
+        types = self._types(selection)
+        if selection.snapshot is not None:
+            session.autocommit = False
+            session.execute(
+                sql.SQL("set transaction snapshot {}").format(sql.Literal(selection.snapshot))
+            )
+        for text in copied(session, statements.rows(selection), self.batch_bytes):
+            yield parsed(text, types)
 
 
 @dataclass(frozen=True)
@@ -78,6 +96,10 @@ class PostgresSnapshot(RelationSnapshot):
     def _groups(self, cursor: str, since: Position | None) -> Iterable[Sequence[Any]]:
         with map_errors(self.label):
             return self.session.execute(self.statements.pending(cursor, since)).fetchall()
+
+    def _counts(self, selection: Selection) -> Iterable[Sequence[Any]]:
+        with map_errors(self.label):
+            return self.session.execute(self.statements.row_counts(selection)).fetchall()
 
     def _day_of(self, group: date | None) -> date | None:
         return group
@@ -110,42 +132,6 @@ def _horizon(session: Session) -> Horizon:
     return Horizon(
         replayed or now, oldest, sees_all, is_held, "grant it the role pg_read_all_stats"
     )
-
-
-def _copied(session: Session, statement: sql.Composed, size: int) -> Iterator[bytes]:
-    """The output of COPY in pieces of whole rows."""
-    parts: list[bytes | bytearray | memoryview] = []
-    waiting = 0
-    with session.cursor() as cursor, cursor.copy(statement) as copy:
-        for row in copy:
-            parts.append(row)
-            waiting += len(row)
-            if waiting >= size:
-                yield b"".join(parts)
-                parts, waiting = [], 0
-    if parts:
-        yield b"".join(parts)
-
-
-def _parsed(text: bytes, columns: tuple[str, ...]) -> pa.RecordBatch:
-    read = pa_csv.read_csv(
-        pa.py_buffer(text),
-        read_options=pa_csv.ReadOptions(column_names=list(columns), block_size=len(text) + 1),
-        # A row of one column that is NULL is an empty line.
-        parse_options=pa_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
-        convert_options=pa_csv.ConvertOptions(
-            column_types=dict.fromkeys(columns, pa.string()),
-            null_values=[""],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-        ),
-    )
-    (batch,) = read.combine_chunks().to_batches() or [_no_rows(columns)]
-    return batch
-
-
-def _no_rows(columns: tuple[str, ...]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pydict({name: pa.nulls(0, pa.string()) for name in columns})
 
 
 def _instant(text: str | None) -> datetime | None:

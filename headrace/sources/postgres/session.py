@@ -30,6 +30,8 @@ _SETTINGS = {
     "bytea_output": "hex",
     "lc_monetary": "C",
     "default_transaction_read_only": "on",
+    # A session that holds a snapshot for others does nothing else.
+    "idle_in_transaction_session_timeout": "0",
 }
 _TRANSIENT = ("08", "40", "53", "57", "55P03", "58")
 _TIMEOUT = "57014"

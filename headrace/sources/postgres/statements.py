@@ -37,7 +37,7 @@ class Statements:
         return self.entity.timezone or _UTC
 
     def rows(self, selection: Selection) -> sql.Composed:
-        """`copy (select …) to stdout`: each value in quotes, NULL without."""
+        """`copy (select …) to stdout`, in text format."""
         order: sql.Composable = sql.SQL("")
         if selection.is_sorted:
             keys = [self._column(name) for name in self.entity.key if not name.startswith("_")]
@@ -48,7 +48,7 @@ class Statements:
             self._where(selection),
             order,
         )
-        return sql.SQL("copy ({}) to stdout (format csv, force_quote *)").format(select)
+        return sql.SQL("copy ({}) to stdout").format(select)
 
     def pending(self, cursor: str, since: Position | None) -> sql.Composed:
         """By day: the number of rows, their least and greatest cursor, a digest of their columns.
@@ -74,6 +74,14 @@ class Statements:
             hashed=sql.SQL("{} is null").format(column) if kind == ID else sql.SQL("true"),
             relation=relation(self.entity),
             where=where,
+        )
+
+    def row_counts(self, selection: Selection) -> sql.Composed:
+        """By day: the number of rows."""
+        return sql.SQL("select {}, count(*) from {}{} group by 1").format(
+            self._day(str(self.entity.extract.partition_by)),
+            relation(self.entity),
+            self._where(selection),
         )
 
     def _column(self, name: str) -> sql.Composable:

@@ -1,12 +1,17 @@
 """The connector of tables, views and queries of any database."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 
 import pyarrow as pa
 
-from headrace.config.table_source import CursorExtract, TableEntity, WatermarkExtract
+from headrace.config.table_source import (
+    CursorExtract,
+    IncreasingIdExtract,
+    TableEntity,
+    WatermarkExtract,
+)
 from headrace.errors import HeadraceError, SourceRejectedError
 from headrace.grain import Grain
 from headrace.schema import Column
@@ -23,10 +28,12 @@ from headrace.sources.base import (
 from headrace.sources.reference_data import day_of_state, latest_state
 from headrace.sources.tables.database import (
     Database,
+    Days,
     Horizon,
     Pending,
     Position,
     Selection,
+    Snapshot,
     ranges_of,
 )
 from headrace.sources.tables.partition_days import FoundPartitions, PartitionDays
@@ -34,6 +41,7 @@ from headrace.sources.tables.relations import column_faults
 from headrace.sources.tables.watermark import (
     Watermark,
     advanced,
+    backlog_of,
     lowest,
     lowest_id,
     next_marks,
@@ -41,9 +49,10 @@ from headrace.sources.tables.watermark import (
 
 OTHER_DAYS = "rows changed in partitions that this run does not capture"
 HELD_BACK = "a prepared transaction is open: rows are captured, but read again by each capture"
-# Two units are read at once. A unit of fewer rows is not worth a session of its own.
-_UNITS = 2
+# A unit of fewer rows is not worth a session of its own. Without an index on `partition_by` each
+# unit scans the table.
 _ROWS_OF_A_UNIT = 200_000
+_MOST_UNITS = 16
 _NAMED = 5
 
 
@@ -86,7 +95,7 @@ class TableConnector:
         selection: Selection = source_object.locator
         if columns is not None:
             chosen = tuple(name for name in selection.columns if name in columns)
-            selection = Selection(chosen, selection.days, selection.with_undated, selection.since)
+            selection = replace(selection, columns=chosen, is_sorted=False)
         yield from self.database.read(selection)
 
     def state_after(
@@ -107,11 +116,13 @@ class TableConnector:
         if not isinstance(self.entity.extract, CursorExtract) or known.order == "":
             return {}
         self.database.check()
+        calendar = PartitionDays(self.entity.grain, run.partitions)
         with self.database.look() as snapshot:
-            by_day = snapshot.pending(known.low)
-        found = PartitionDays(self.entity.grain, run.partitions).partitions_of(by_day)
-        unseen = known.unseen(found.pending) - found.future
-        return {day: found.pending[day].digest for day in sorted(unseen)}
+            found = calendar.partitions_of(snapshot.pending(known.low))
+            behind = self._in_backlog(snapshot, calendar, known.backlog)
+        unseen = {day: found.pending[day] for day in known.unseen(found.pending) - found.future}
+        unseen |= {day: behind.pending[day] for day in {*behind.pending} - behind.future}
+        return {day: unseen[day].digest for day in sorted(unseen)}
 
     def sparse_partitions(self, state: CaptureState, run: CaptureRun) -> set[date]:
         """The day to which the table's present state would belong, and those of earlier states."""
@@ -121,7 +132,7 @@ class TableConnector:
     def whole(self, run: CaptureRun) -> SourceObject:
         """All rows, for a comparison with raw."""
         selection = Selection(self._names(), None, with_undated=True)
-        return self._object(selection, run, _order(run.captured_at), "whole")
+        return self.source_object(selection, run, _order(run.captured_at), "whole")
 
     def order_after(self, state: CaptureState, run: CaptureRun) -> str:
         """A `_delivery_order` after that of all captures."""
@@ -160,14 +171,14 @@ class TableConnector:
             return CapturePlan((), unchanged=others)
         selection = Selection(self._names(), is_sorted=True)
         before = latest_state(state)
-        read = self._object(selection, run, _order(run.captured_at), "", before)
+        read = self.source_object(selection, run, _order(run.captured_at), "", before)
         return CapturePlan((ReadUnit((day,), (read,)),), unchanged=others)
 
     def _plan_full(self, days: Sequence[date], run: CaptureRun) -> CapturePlan:
         """Whole partitions: each capture replaces what they held."""
         calendar = PartitionDays(self.entity.grain, run.partitions)
-        selection = self._selection(days, calendar, None, is_sorted=True)
-        read = self._object(selection, run, _order(run.captured_at), "")
+        selection = self.selection(days, calendar, None, is_sorted=True)
+        read = self.source_object(selection, run, _order(run.captured_at), "")
         # One unit, so one snapshot: of two, a row that moves between days could be in neither.
         unit = ReadUnit(tuple(days), (read,), self.entity.extract.partition_by)
         return CapturePlan((unit,) if days else ())
@@ -183,15 +194,21 @@ class TableConnector:
         calendar = PartitionDays(self.entity.grain, run.partitions)
         with self.database.look() as snapshot:
             horizon = self._trusted(snapshot.horizon(), extract)
-            found = calendar.partitions_of(snapshot.pending(known.low))
-            unseen = known.unseen(found.pending)
-            left = unseen - {*days}
             bound: Position | None
             marks: Sequence[tuple[str, int]] = ()
             if isinstance(extract, WatermarkExtract):
                 bound = lowest(horizon, extract.overlap_time)
             else:
                 bound = lowest_id(horizon, extract.overlap, known.marks)
+            if known.is_new and bound is not None:
+                found = FoundPartitions({}, frozenset(), 0)
+                behind = calendar.partitions_of(snapshot.counted(Selection(())))
+            else:
+                found = calendar.partitions_of(snapshot.pending(known.low))
+                behind = self._in_backlog(snapshot, calendar, known.backlog)
+            unseen = known.unseen(found.pending) - {*behind.pending}
+            left = unseen - {*days}
+            if isinstance(extract, IncreasingIdExtract):
                 lasts = [rows.last for rows in found.pending.values() if rows.last is not None]
                 marks = [*known.marks]
                 if lasts:
@@ -200,42 +217,59 @@ class TableConnector:
             later = found
             if low != known.low:
                 later = calendar.partitions_of(snapshot.pending(low))
-        wanted = [day for day in days if day in unseen]
-        order = known.next_order(run.captured_at)
+        unread = frozenset(behind.pending) - {*days}
         memo = _WatermarkMemo(
-            known, order, low, found.pending, later.pending, frozenset(left), marks
+            known,
+            known.next_order(run.captured_at),
+            low,
+            found.pending,
+            later.pending,
+            frozenset(left),
+            marks,
+            behind=frozenset(behind.pending),
+            unread=unread,
+            grain=self.entity.grain,
         )
-        return CapturePlan(
-            units=self._units(wanted, found.pending, calendar, known, (order, run)),
-            unchanged=tuple(day for day in days if day not in unseen),
-            notices=self._notices(found, left, horizon),
-            memo=memo,
+        units = _Units(self, extract, calendar, (memo.order, run))
+        units.add([day for day in days if day in unseen], found.pending, known.low)
+        units.add([day for day in days if day in behind.pending], behind.pending, None)
+        return self._read_together(
+            CapturePlan(
+                units=tuple(units.made),
+                unchanged=tuple(day for day in days if day not in unseen | {*behind.pending}),
+                notices=self._notices(found, behind, left | unread, horizon),
+                memo=memo,
+                threads=self.database.sessions,
+                is_first_load=len(behind.pending) > len(unread),
+            )
         )
 
-    def _units(
-        self,
-        wanted: Sequence[date],
-        pending: Mapping[date, Pending],
-        calendar: PartitionDays,
-        known: Watermark,
-        capture: tuple[str, CaptureRun],
-    ) -> tuple[ReadUnit, ...]:
-        extract = self.entity.extract
-        if not wanted or not isinstance(extract, CursorExtract):
-            return ()
-        rows = sum(pending[day].rows for day in wanted)
-        groups = _halves(wanted) if rows > _ROWS_OF_A_UNIT else [wanted]
-        order, run = capture
-        # What raw holds of a cursor that it has as text has no order.
-        is_time = self.entity.captured_type(self.entity.column(extract.cursor)) != "string"
-        overlap = Overlap(extract.cursor, known.low if is_time else None)
-        units = []
-        for number, some in enumerate(groups):
-            selection = self._selection(some, calendar, known.low, is_sorted=False)
-            # Of one id the last version counts: each capture's rows are an object of their own.
-            read = self._object(selection, run, order, f"{order} {number}")
-            units.append(ReadUnit(tuple(some), (read,), extract.partition_by, overlap))
-        return tuple(units)
+    def _in_backlog(
+        self, snapshot: Snapshot, calendar: PartitionDays, backlog: tuple[Days, ...]
+    ) -> FoundPartitions:
+        """The rows of a backlog, by partition."""
+        if not backlog:
+            return FoundPartitions({}, frozenset(), 0)
+        is_first = any(start <= calendar.first < end for start, end in backlog)
+        selection = Selection((), backlog, with_undated=is_first)
+        return calendar.partitions_of(snapshot.counted(selection))
+
+    def _read_together(self, plan: CapturePlan) -> CapturePlan:
+        """The plan, with its units read from one snapshot where the database has such a thing."""
+        if len(plan.units) == 1 or not plan.units:
+            return plan
+        held = self.database.hold()
+        units = [
+            replace(
+                unit,
+                objects=tuple(
+                    replace(one, locator=replace(one.locator, snapshot=held.id))
+                    for one in unit.objects
+                ),
+            )
+            for unit in plan.units
+        ]
+        return replace(plan, units=tuple(units), release=held.release)
 
     def _trusted(self, horizon: Horizon, extract: CursorExtract) -> Horizon:
         if not horizon.sees_all and "overlap" not in extract.model_fields_set:
@@ -248,10 +282,16 @@ class TableConnector:
         return horizon
 
     def _notices(
-        self, found: FoundPartitions, left: Collection[date], horizon: Horizon
+        self,
+        found: FoundPartitions,
+        behind: FoundPartitions,
+        left: Collection[date],
+        horizon: Horizon,
     ) -> dict[str, tuple[str, ...]]:
-        other = [self.entity.grain.label(day) for day in sorted({*left} - found.future)]
-        outside = (f"{found.outside} rows",) if found.outside else ()
+        missing = {*left} - found.future - behind.future
+        other = [self.entity.grain.label(day) for day in sorted(missing)]
+        count = found.outside + behind.outside
+        outside = (f"{count} rows",) if count else ()
         notices = {
             OTHER_DAYS: tuple(other),
             "rows are of days outside the partitions and are passed over": outside,
@@ -259,7 +299,7 @@ class TableConnector:
         }
         return {text: names for text, names in notices.items() if names}
 
-    def _selection(
+    def selection(
         self,
         partitions: Sequence[date],
         calendar: PartitionDays,
@@ -267,6 +307,7 @@ class TableConnector:
         *,
         is_sorted: bool,
     ) -> Selection:
+        """Rows of some partitions, at or after `since`."""
         if self.entity.grain == Grain.NONE:
             return Selection(
                 self._names(), None, with_undated=True, since=since, is_sorted=is_sorted
@@ -280,7 +321,7 @@ class TableConnector:
             is_sorted=is_sorted,
         )
 
-    def _object(
+    def source_object(
         self,
         selection: Selection,
         run: CaptureRun,
@@ -288,6 +329,7 @@ class TableConnector:
         identity: str,
         replaces: CapturedVersion | None = None,
     ) -> SourceObject:
+        """What a capture reads as one; `identity` tells it from others of the relation."""
         label = self.database.label
         return SourceObject(
             name=label,
@@ -317,7 +359,12 @@ class TableConnector:
 
 @dataclass(frozen=True)
 class _WatermarkMemo:
-    """What a plan found out about the watermark; `low` holds if no partition fails."""
+    """What a plan found out about the watermark; `low` holds if no partition fails.
+
+    Attributes:
+        behind: Partitions that have rows in the backlog.
+        unread: Those of them that the plan does not read.
+    """
 
     known: Watermark
     order: str
@@ -325,26 +372,70 @@ class _WatermarkMemo:
     pending: Mapping[date, Pending]
     later: Mapping[date, Pending]
     left: frozenset[date]
-    marks: Sequence[tuple[str, int]] = ()
+    marks: Sequence[tuple[str, int]]
+    behind: frozenset[date]
+    unread: frozenset[date]
+    grain: Grain
 
     def after(self, failed: set[date]) -> Watermark:
         """The watermark once everything is captured but the `failed` partitions."""
-        missing = {day for day in failed if day in self.known.unseen(self.pending)}
+        missing = (failed & self.known.unseen(self.pending)) - self.behind
+        unread = self.unread | (self.behind & failed)
         low, later = self.low, self.later
         if missing and low is not None:
             low = advanced(self.known.low, low, self.pending, missing)
         if low != self.low:
             later = self.pending if low == self.known.low else {}
-        lost = missing | self.left
+        lost = missing | self.left | unread
         seen = {day: rows.digest for day, rows in later.items() if day not in lost}
-        return Watermark(low, self.order, seen, self.marks)
+        backlog = backlog_of(self.known.backlog, self.behind, unread, self.grain)
+        return Watermark(low, self.order, seen, self.marks, backlog)
 
 
-def _halves(days: Sequence[date]) -> list[Sequence[date]]:
-    if len(days) < _UNITS:
-        return [days] if days else []
-    middle = len(days) // 2
-    return [days[:middle], days[middle:]]
+@dataclass(frozen=True)
+class _Units:
+    """Units of one capture, each of some neighbouring partitions."""
+
+    connector: TableConnector
+    extract: CursorExtract
+    calendar: PartitionDays
+    capture: tuple[str, CaptureRun]
+    made: list[ReadUnit] = field(default_factory=list)
+
+    def add(
+        self, wanted: Sequence[date], pending: Mapping[date, Pending], since: Position | None
+    ) -> None:
+        """Add units that read the `wanted` partitions, rows at or after `since` or all."""
+        entity, order, run = self.connector.entity, *self.capture
+        # What raw holds of a cursor that it has as text has no order.
+        is_time = entity.captured_type(entity.column(self.extract.cursor)) != "string"
+        overlap = Overlap(self.extract.cursor, since if is_time else None)
+        for some in _groups(wanted, pending):
+            selection = self.connector.selection(some, self.calendar, since, is_sorted=False)
+            # Of one id the last version counts: each capture's rows are an object of their own.
+            read = self.connector.source_object(selection, run, order, f"{order} {len(self.made)}")
+            rows = sum(pending[day].rows for day in some)
+            self.made.append(
+                ReadUnit(
+                    tuple(some), (read,), self.extract.partition_by, overlap=overlap, rows=rows
+                )
+            )
+
+
+def _groups(days: Sequence[date], pending: Mapping[date, Pending]) -> Iterator[list[date]]:
+    """Neighbouring partitions with about equally many rows."""
+    total = sum(pending[day].rows for day in days)
+    enough = max(_ROWS_OF_A_UNIT, total / _MOST_UNITS)
+    group: list[date] = []
+    rows = 0
+    for day in days:
+        group.append(day)
+        rows += pending[day].rows
+        if rows >= enough:
+            yield group
+            group, rows = [], 0
+    if group:
+        yield group
 
 
 def _order(at: datetime) -> str:

@@ -1,6 +1,6 @@
 """What a database does for the connector of tables: the part that differs between products."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -23,6 +23,7 @@ class Selection:
         with_undated: Whether rows without a day belong to it: NULL, infinity, before year 1 and
             after 9999.
         since: Rows whose cursor is at or after it, or NULL; None: all rows.
+        snapshot: See `HeldSnapshot`; None: the rows are of a snapshot of their own.
         is_sorted: Whether rows are read in the order of the key: equal contents are then equal in
             their order.
     """
@@ -32,6 +33,7 @@ class Selection:
     with_undated: bool = False
     since: Position | None = None
     is_sorted: bool = False
+    snapshot: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,26 @@ class Snapshot(Protocol):
         """Rows whose cursor is at or after `since` or NULL, by day; None: rows without a day."""
         ...
 
+    def counted(self, selection: Selection) -> Mapping[date | None, Pending]:
+        """Number of rows of a selection by day; None: rows without a day. Reads no values."""
+        ...
+
     def later(self) -> datetime:
         """A moment after the look began, by the server's clock."""
         ...
+
+
+@dataclass(frozen=True)
+class HeldSnapshot:
+    """A snapshot that several sessions read, as long as it is held.
+
+    Attributes:
+        id: The server's name of it; None: the server has no such thing.
+        release: Ends the session that holds it.
+    """
+
+    id: str | None
+    release: Callable[[], None]
 
 
 class Database(Protocol):
@@ -113,6 +132,15 @@ class Database(Protocol):
 
     def look(self) -> AbstractContextManager[Snapshot]:
         """Look at the relation; ends the session afterwards."""
+        ...
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions may read at a time."""
+        ...
+
+    def hold(self) -> HeldSnapshot:
+        """Hold a snapshot until it is released."""
         ...
 
     def read(self, selection: Selection) -> Iterator[pa.RecordBatch]:

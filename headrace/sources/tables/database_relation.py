@@ -18,7 +18,13 @@ from headrace.config.table_source import (
     TableEntity,
 )
 from headrace.sources.connections import Connection, connection_of, retried
-from headrace.sources.tables.database import Horizon, Pending, Position, Selection
+from headrace.sources.tables.database import (
+    HeldSnapshot,
+    Horizon,
+    Pending,
+    Position,
+    Selection,
+)
 from headrace.sources.tables.fidelity import typed
 from headrace.sources.tables.relations import source_names
 from headrace.sources.tables.watermark import united
@@ -79,17 +85,28 @@ class DatabaseRelation(ABC, Generic[SessionT, TypeT, StatementsT]):
         with self._session() as session, self._mapped():
             yield self._look(session)
 
+    @property
+    def sessions(self) -> int:
+        """See Database."""
+        return self.connection.sessions
+
+    def hold(self) -> HeldSnapshot:
+        """See Database."""
+        return HeldSnapshot(None, lambda: None)
+
     def read(self, selection: Selection) -> Iterator[pa.RecordBatch]:
         """See Database."""
-        types = {
-            name: self.entity.captured_type(self.entity.column(name)) for name in selection.columns
-        }
-        statements = self._statements
+        types, statements = self._types(selection), self._statements
         position = 0
         with self._session() as session, self._mapped():
             for texts in self._texts(session, statements, selection):
                 yield typed(texts, types, position)
                 position += texts.num_rows
+
+    def _types(self, selection: Selection) -> dict[str, str]:
+        """By column that is read, the type that it is captured as."""
+        entity = self.entity
+        return {name: entity.captured_type(entity.column(name)) for name in selection.columns}
 
     @abstractmethod
     def _session(self) -> AbstractContextManager[SessionT]:
@@ -123,7 +140,7 @@ class DatabaseRelation(ABC, Generic[SessionT, TypeT, StatementsT]):
     def _texts(
         self, session: SessionT, statements: StatementsT, selection: Selection
     ) -> Iterator[pa.RecordBatch]:
-        """Rows as columns of text, in one snapshot; NULL is null."""
+        """Rows in one snapshot: all columns as text, or of `_types`; NULL is null."""
 
     @cached_property
     def _statements(self) -> StatementsT:
@@ -168,6 +185,18 @@ class RelationSnapshot(ABC):
                 known = Pending(count, self._instant(extract.cursor, first), digest)
             parts.setdefault(self._day_of(group), []).append(known)
         return {day: united(some) for day, some in parts.items()}
+
+    def counted(self, selection: Selection) -> Mapping[date | None, Pending]:
+        """See Snapshot."""
+        parts: dict[date | None, int] = {}
+        for group, count in self._counts(selection):
+            day = self._day_of(group)
+            parts[day] = parts.get(day, 0) + count
+        return {day: Pending(count, None, f"{count}") for day, count in parts.items()}
+
+    @abstractmethod
+    def _counts(self, selection: Selection) -> Iterable[Sequence[Any]]:
+        """Rows of the statement `row_counts`: group, count."""
 
     @abstractmethod
     def _groups(self, cursor: str, since: Position | None) -> Iterable[Sequence[Any]]:

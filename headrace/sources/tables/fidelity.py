@@ -31,7 +31,7 @@ def typed(texts: pa.RecordBatch, types: dict[str, str], position: int) -> pa.Rec
     """Rows of the declared types, with the technical columns of `Connector.read`.
 
     Args:
-        texts: Columns of text, in the order of `types`; NULL is null.
+        texts: Columns, in the order of `types`: all as text, or all of their types; NULL is null.
         types: By column its type, one of headrace.schema.TYPE_NAMES.
         position: How many rows were read before.
     """
@@ -73,7 +73,7 @@ def _why(kind: str) -> str:
 
 def _typed(texts: pa.StringArray, kind: str) -> tuple[pa.Array, Mask | None]:
     """Values, and which of the texts are none; None: all are."""
-    if kind == "string":
+    if texts.type == arrow_type(kind):
         return texts, None
     if kind == "boolean":
         return _booleans(texts)

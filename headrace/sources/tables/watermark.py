@@ -1,24 +1,29 @@
 """The watermark of a table: which rows are captured, and how far it may advance.
 
-Invariant: every committed row that raw lacks has a cursor at or after `low`, or none. `low` moves
-up to the start of the oldest transaction that may still write, less the overlap, and never beyond
-a row that was left for another partition (decisions/0043).
+Invariant: every committed row that raw lacks has a cursor at or after `low`, or none, or its day is
+in `backlog`. `low` moves up to the start of the oldest transaction that may still write, less the
+overlap, and never beyond a row that was left for another partition (decisions/0043). The backlog
+has the days of which no capture has read the rows before `low` (decisions/0048).
 """
 
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
+from headrace.grain import Grain
 from headrace.sources.base import short_id
-from headrace.sources.tables.database import Horizon, Pending, Position
+from headrace.sources.tables.database import Days, Horizon, Pending, Position
 
 # A backend reads its clock before others see its transaction.
 _UNSEEN = timedelta(seconds=1)
 # A capture's record in the snapshot holds 4 KiB; each partition takes 22 bytes of it.
 _MOST_SEEN = 60
 _MOST_MARKS = 12
+# Of ranges that lie closest, days between them are read again.
+_MOST_RANGES = 12
 _STATE = "watermark"
 # Stands for a cursor before year 1, or -infinity.
 BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
@@ -35,12 +40,14 @@ class Watermark:
         order: `_delivery_order` of the last capture, so that a later one is greater.
         seen: By partition whose rows at or after `low` are captured: their digest.
         marks: Of an increasing id: moments and the greatest id that was visible before each.
+        backlog: Half-open ranges of days; see the module.
     """
 
     low: Position | None = None
     order: str = ""
     seen: Mapping[date, str] = field(default_factory=dict)
     marks: Sequence[tuple[str, int]] = ()
+    backlog: tuple[Days, ...] = ()
 
     @classmethod
     def load(cls, stored: Mapping[str, str], reading: str) -> "Watermark":
@@ -59,9 +66,18 @@ class Watermark:
             low = datetime.fromisoformat(low) if isinstance(low, str) else low
             marks = [(str(at), int(last)) for at, last in known.get("marks", ())]
             seen = {date.fromisoformat(day): str(digest) for day, digest in known["seen"].items()}
+            backlog = [
+                (date.fromisoformat(start), date.fromisoformat(end))
+                for start, end in known.get("backlog", ())
+            ]
         except (ValueError, KeyError, TypeError, AttributeError):
             return cls()
-        return cls(low, order, seen, marks)
+        return cls(low, order, seen, marks, tuple(backlog))
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing is known to be captured."""
+        return self.low is None and not self.seen and not self.backlog
 
     def dump(self, reading: str) -> dict[str, str]:
         """As a connector's state."""
@@ -73,6 +89,8 @@ class Watermark:
             "seen": {day.isoformat(): digest for day, digest in seen.items()},
         }
         known |= {"marks": self.marks} if self.marks else {}
+        if self.backlog:
+            known["backlog"] = [[f"{start}", f"{end}"] for start, end in self.backlog]
         return {_STATE: json.dumps(known, separators=(",", ":"))}
 
     def next_order(self, now: datetime) -> str:
@@ -146,6 +164,33 @@ def advanced(
     if after == BEFORE_ALL:
         return before
     return after if before is None or after > before else before  # type: ignore[operator]
+
+
+def backlog_of(
+    before: Sequence[Days], days: Collection[date], left: Collection[date], grain: Grain
+) -> tuple[Days, ...]:
+    """The ranges of a backlog.
+
+    Args:
+        before: The ranges that it had; none: all days.
+        days: First days of partitions that have rows in them.
+        left: Those of them that are not captured.
+        grain: Of the partitions.
+    """
+    ranges: list[Days] = []
+    last: int | None = None
+    for day in sorted(days):
+        within = next((n for n, (start, end) in enumerate(before) if start <= day < end), -1)
+        if day in left:
+            # Between two neighbours of one range lies no row that is not captured.
+            start = ranges.pop()[0] if last == within else day
+            ranges.append((start, grain.end_of(day)))
+        last = within if day in left else None
+    while len(ranges) > _MOST_RANGES:
+        gaps = [after[0] - before[1] for before, after in pairwise(ranges)]
+        at = gaps.index(min(gaps))
+        ranges[at : at + 2] = [(ranges[at][0], ranges[at + 1][1])]
+    return tuple(ranges)
 
 
 def united(parts: Collection[Pending]) -> Pending:
