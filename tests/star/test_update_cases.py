@@ -309,6 +309,16 @@ def test_an_inferred_member_stays_before_the_first_version_while_facts_need_it(
     assert lake.versions() == set()
 
 
+def test_a_future_delete_of_a_member_without_a_row_is_no_change_to_come(
+    sail: SparkSession,
+) -> None:
+    lake = Lake(sail, CONFIGS["close"])
+    lake.run({0: [told(0, "x", gone=True, since=at(9))]})
+    lake.run(mentions={0: [("a", 1, at(0.5))]})
+    assert lake.versions() == lake.naive()
+    assert lake.published() == lake.built()
+
+
 def test_a_time_that_is_odd_or_missing_still_gives_whole_versions(sail: SparkSession) -> None:
     lake = follow(
         sail,

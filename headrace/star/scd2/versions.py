@@ -131,7 +131,8 @@ def _since_first_state(
     is_known = _is(REFERENCE) | F.coalesce(F.col("_at") >= first_at, F.lit(False))
     first_start = instant(BEGINNING) if config.first_version == "from_beginning" else first_at
     first_start = F.coalesce(published_from, F.when(first_at.isNotNull(), first_start))
-    next_change = F.col("_next_change_at")
+    # Of a member without a state, no later version depends on a delete, future ones included.
+    next_change = F.when(first_at.isNotNull(), F.col("_next_change_at"))
     if now is not None:
         is_new = published_from.isNull() & (first_at >= instant(now.isoformat(" ")))
         next_change = F.when(is_new, first_at).otherwise(next_change)
