@@ -22,6 +22,11 @@ class Extract(StrictModel):
         return {"extract.partition_by": self.partition_by} if self.partition_by else {}
 
     @property
+    def object_names(self) -> tuple[str, ...]:
+        """What it reads of the source, such as the name of a table; () if files say it."""
+        return ()
+
+    @property
     def day_of_object(self) -> Literal["name", "rows", "time"]:
         """What determines the day of a row.
 

@@ -10,6 +10,42 @@ from headrace.config.model import ColumnName, Name, did_you_mean, tag_of
 from headrace.config.sources import EntityConfig, SourceConfig
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+DURATION = r"^\d{1,6}[smhd]$"
+
+
+def duration_of(text: str) -> timedelta:
+    """The length of time that a text of DURATION says."""
+    return timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])
+
+
+class CursorExtract(Extract):
+    """Rows that a capture has not read yet, by a column."""
+
+    cursor: ColumnName = Field(description="Column that orders the rows as they were written.")
+
+    @property
+    def tells_new_rows(self) -> bool:
+        """See Extract."""
+        return True
+
+    @property
+    def states_deletes(self) -> bool:
+        """See Extract. A reconciliation finds them."""
+        return True
+
+    @property
+    def overlap_time(self) -> timedelta:
+        """How far a capture reads back, of a cursor that says a time."""
+        return timedelta()
+
+    @property
+    def overlap_ids(self) -> int:
+        """How many ids a capture reads back, of a cursor that is an integer."""
+        return 0
+
+    def is_time(self, kind: str) -> bool:  # noqa: ARG002
+        """Whether the cursor, a column of type `kind`, says a time; otherwise it is an integer."""
+        return True
 
 
 class TableExtract(Extract):
@@ -35,6 +71,11 @@ class TableExtract(Extract):
         if (self.table is None) == (self.query is None):
             raise ValueError("give table or query, one of them")
         return self
+
+    @property
+    def object_names(self) -> tuple[str, ...]:
+        """See Extract."""
+        return (self.table or "", self.query or "")
 
 
 class FullExtract(TableExtract):
@@ -73,8 +114,8 @@ class FullSnapshotExtract(TableExtract):
         return True
 
 
-class WatermarkExtract(TableExtract):
-    """A table of which each capture reads the rows that changed since the one before."""
+class TimeCursorExtract(CursorExtract):
+    """Rows that changed, by a column that says when."""
 
     mode: Literal["watermark"] = Field(description="Rows that changed, by a time column.")
     cursor: ColumnName = Field(
@@ -89,7 +130,7 @@ class WatermarkExtract(TableExtract):
     )
     overlap: str | None = Field(
         None,
-        pattern=r"^\d{1,6}[smhd]$",
+        pattern=DURATION,
         description="How far a capture reads back behind the point up to which all rows are "
         "captured: as much as clocks of clients that set the cursor may be late. By default 10 "
         "minutes. It must be declared where the user of the connection does not see the "
@@ -110,23 +151,16 @@ class WatermarkExtract(TableExtract):
         return {"extract.cursor": self.cursor, **super().time_columns}
 
     @property
-    def tells_new_rows(self) -> bool:
-        """See Extract."""
-        return True
-
-    @property
-    def states_deletes(self) -> bool:
-        """See Extract. A reconciliation finds them."""
-        return True
-
-    @property
     def overlap_time(self) -> timedelta:
         """`overlap`, or its default."""
-        text = self.overlap or "10m"
-        return timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])
+        return duration_of(self.overlap or "10m")
 
 
-class IncreasingIdExtract(TableExtract):
+class WatermarkExtract(TimeCursorExtract, TableExtract):
+    """A table of which each capture reads the rows that changed since the one before."""
+
+
+class IncreasingIdExtract(CursorExtract, TableExtract):
     """A table that rows are only added to, each with a greater id than all before it."""
 
     mode: Literal["increasing_id"] = Field(description="New rows, by an increasing id.")
@@ -144,14 +178,13 @@ class IncreasingIdExtract(TableExtract):
     )
 
     @property
-    def tells_new_rows(self) -> bool:
-        """See Extract."""
-        return True
+    def overlap_ids(self) -> int:
+        """See CursorExtract."""
+        return self.overlap
 
-    @property
-    def states_deletes(self) -> bool:
-        """See Extract. A reconciliation finds them."""
-        return True
+    def is_time(self, kind: str) -> bool:  # noqa: ARG002
+        """See CursorExtract."""
+        return False
 
 
 # Columns of a change table, beside those of its table; `from` names them.
@@ -211,7 +244,6 @@ class ChangeTableExtract(TableExtract):
         return True
 
 
-CursorExtract = WatermarkExtract | IncreasingIdExtract
 AnyTableExtract = Annotated[
     Annotated[FullExtract, Tag("full")]
     | Annotated[FullSnapshotExtract, Tag("full_snapshot")]

@@ -6,12 +6,8 @@ from datetime import UTC, date, datetime
 
 import pyarrow as pa
 
-from headrace.config.table_source import (
-    CursorExtract,
-    IncreasingIdExtract,
-    TableEntity,
-    WatermarkExtract,
-)
+from headrace.config.sources import EntityConfig
+from headrace.config.table_source import CursorExtract
 from headrace.errors import HeadraceError, SourceRejectedError
 from headrace.grain import Grain
 from headrace.schema import Column
@@ -67,7 +63,7 @@ class TableConnector:
     """
 
     kind: str
-    entity: TableEntity
+    entity: EntityConfig
     database: Database
 
     @property
@@ -196,10 +192,11 @@ class TableConnector:
             horizon = self._trusted(snapshot.horizon(), extract)
             bound: Position | None
             marks: Sequence[tuple[str, int]] = ()
-            if isinstance(extract, WatermarkExtract):
+            is_time = extract.is_time(self.entity.captured_type(self.entity.column(extract.cursor)))
+            if is_time:
                 bound = lowest(horizon, extract.overlap_time)
             else:
-                bound = lowest_id(horizon, extract.overlap, known.marks)
+                bound = lowest_id(horizon, extract.overlap_ids, known.marks)
             if known.is_new and bound is not None:
                 found = FoundPartitions({}, frozenset(), 0)
                 behind = calendar.partitions_of(snapshot.counted(Selection(())))
@@ -208,7 +205,7 @@ class TableConnector:
                 behind = self._in_backlog(snapshot, calendar, known.backlog)
             unseen = known.unseen(found.pending) - {*behind.pending}
             left = unseen - {*days}
-            if isinstance(extract, IncreasingIdExtract):
+            if not is_time:
                 lasts = [rows.last for rows in found.pending.values() if rows.last is not None]
                 marks = [*known.marks]
                 if lasts:
@@ -353,7 +350,7 @@ class TableConnector:
             for column in self.entity.columns
         ]
         cursor = extract.cursor if isinstance(extract, CursorExtract) else ""
-        how = [extract.table or "", extract.query or "", cursor, str(extract.partition_by)]
+        how = [*extract.object_names, cursor, str(extract.partition_by)]
         return short_id(*how, str(self.entity.timezone), *self.entity.key, *columns)
 
 
