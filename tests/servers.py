@@ -13,9 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from headrace.embedded_postgres import server
 from headrace.embedded_postgres.server import EmbeddedPostgres
-from tests import mariadb_server, object_store
+from tests import mariadb_server, mongodb_server, object_store
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -58,6 +60,25 @@ def _made_once() -> Path:
 def mariadb() -> mariadb_server.MariaDB:
     """A MariaDB with an empty database `shop`, gone when the process ends."""
     return _at_exit().enter_context(mariadb_server.running(_open_folder("mariadb")))
+
+
+@cache
+def mongodb() -> mongodb_server.MongoServer:
+    """A FerretDB without documents, gone when the process ends."""
+    return _at_exit().enter_context(mongodb_server.running(_open_folder("mongodb")))
+
+
+def require(name: str, reason: str | None) -> None:
+    """Skip the test if a server is not installed, for a reason.
+
+    Where `CI` is set it fails, unless HEADRACE_TESTS_WITHOUT names the server among others: .ci/run
+    says so where it cannot be had.
+    """
+    if reason is None:
+        return
+    if os.environ.get("CI") and name not in os.environ.get("HEADRACE_TESTS_WITHOUT", "").split():
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @cache

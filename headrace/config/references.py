@@ -6,6 +6,7 @@ from pathlib import Path
 
 from headrace.config.lookups import lookup_problems, with_lookups
 from headrace.config.model import unknown_name
+from headrace.config.mongodb_source import MongoSource
 from headrace.config.partition_grains import with_partitions
 from headrace.config.rest_connection import RestConnection
 from headrace.config.rest_source import RestSource
@@ -100,7 +101,7 @@ def _connection_problems(
     settings: Settings, sources: Mapping[Path, SourceConfig]
 ) -> Iterator[Fault]:
     for path, source in sources.items():
-        if not isinstance(source, DatabaseSource | RestSource):
+        if not isinstance(source, DatabaseSource | MongoSource | RestSource):
             continue
         place = f"sources/{path.name}"
         connection = settings.connections.get(source.connection)

@@ -4,9 +4,10 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from headrace.config.extract import Extract
+from headrace.config.json_paths import JsonPath, SingleJsonPath, json_path, require_column_paths
 from headrace.config.model import ColumnName, Name, StrictModel, tag_of
 from headrace.config.rest_connection import ParameterName
 from headrace.config.sources import EntityConfig, SourceConfig
@@ -14,32 +15,6 @@ from headrace.config.sources import EntityConfig, SourceConfig
 _BRACES = re.compile(r"\{[^{}]*\}?|\}")
 PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)(?::([^{}]+))?\}")
 _TIMES = {"from", "to", "last"}
-
-
-def _json_path(text: str) -> str:
-    # It takes a tenth of a second to import, for which projects without REST do not wait.
-    import jsonpath  # noqa: PLC0415
-
-    try:
-        jsonpath.compile(text, strict=True)
-    except jsonpath.JSONPathError as error:
-        # Its text shows the place in lines of their own.
-        raise ValueError(f"is no JSONPath (RFC 9535), such as $.data[*]: {error.args[0]}") from None
-    return text
-
-
-def _single_json_path(text: str) -> str:
-    import jsonpath  # noqa: PLC0415
-
-    path = jsonpath.compile(_json_path(text), strict=True)
-    if not isinstance(path, jsonpath.JSONPath) or not path.singular_query():
-        raise ValueError("must name one value, such as $.meta.total, and no list of them")
-    return text
-
-
-JsonPath = Annotated[str, AfterValidator(_json_path)]
-SingleJsonPath = Annotated[str, AfterValidator(_single_json_path)]
-
 
 LastPage = Literal["empty", "absent"]
 _NEXT = "Where a page holds it; null or an empty text ends the pages."
@@ -210,7 +185,7 @@ class RestExtract(Extract):
     @field_validator("children")
     @classmethod
     def _is_a_path_in_a_record(cls, value: str | None) -> str | None:
-        return value if value is None else _json_path(value)
+        return value if value is None else json_path(value)
 
     @field_validator("path")
     @classmethod
@@ -328,12 +303,7 @@ class RestEntity(EntityConfig):
             for name in column.source_names:
                 if name.startswith("{"):
                     self._require_value(i, name)
-                if not name.startswith(("$", "@")):
-                    continue
-                try:
-                    _single_json_path(f"${name[1:]}")
-                except ValueError as error:
-                    raise ValueError(f"columns[{i}].from: '{name}' {error}") from None
+        require_column_paths(self.columns)
         if self.extract.mode == "window" and self.partition == "none":
             raise ValueError(
                 "partition: none: a window begins and ends: leave it out, or say month"

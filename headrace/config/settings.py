@@ -75,8 +75,8 @@ class ConnectionSettings(StrictModel):
     url: Secret = Field(
         description="Environment variable with the URL, such as "
         "`postgresql://user:password@host:5432/database?sslmode=verify-full` or "
-        "`mysql://user:password@host:3306/database?ssl_mode=verify_identity`. The user needs to "
-        "read only."
+        "`mysql://user:password@host:3306/database?ssl_mode=verify_identity` or "
+        "`mongodb://user:password@host:27017/database?tls=true`. The user needs to read only."
     )
     statement_timeout_seconds: int = Field(
         3600, ge=1, description="A statement that takes longer is cancelled."

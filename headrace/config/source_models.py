@@ -7,13 +7,14 @@ from pydantic import TypeAdapter
 
 from headrace.config.file_source import FilesSource
 from headrace.config.model import nearest
+from headrace.config.mongodb_source import MongoSource
 from headrace.config.rest_source import RestSource
 from headrace.config.sources import SourceConfig
 from headrace.config.table_source import DatabaseSource
 
 # One model may serve several connectors. A new one is one more member here, and a factory in
 # headrace.sources.registry.
-AnySource = FilesSource | DatabaseSource | RestSource
+AnySource = FilesSource | DatabaseSource | RestSource | MongoSource
 
 MODELS: Mapping[str, type[SourceConfig]] = {
     name: model

@@ -254,10 +254,8 @@ AnyTableExtract = Annotated[
 ]
 
 
-class TableEntity(EntityConfig):
-    """One table, view or query of a database."""
-
-    extract: AnyTableExtract = Field(description="How it is read.")
+class DatabaseEntity(EntityConfig):
+    """What a database returns the rows of in no order of its own."""
 
     @model_validator(mode="after")
     def _rows_have_a_key(self) -> Self:
@@ -268,6 +266,12 @@ class TableEntity(EntityConfig):
                 "that identify a row of the table"
             )
         return self
+
+
+class TableEntity(DatabaseEntity):
+    """One table, view or query of a database."""
+
+    extract: AnyTableExtract = Field(description="How it is read.")
 
     @model_validator(mode="after")
     def _days_are_of_rows(self) -> Self:

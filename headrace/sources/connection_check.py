@@ -12,6 +12,7 @@ import stamina
 
 from headrace.config.loader import Project
 from headrace.config.model import did_you_mean
+from headrace.config.mongodb_source import CollectionEntity, CollectionExtract, MongoSource
 from headrace.config.rest_source import RestSource
 from headrace.config.settings import ConnectionSettings
 from headrace.config.table_source import DatabaseSource, TableEntity
@@ -59,7 +60,7 @@ def check_connections(project: Project, seconds: float) -> ConnectionCheck:
     looks = [
         _Look(hurried, path, source)
         for path, source in project.source_files.items()
-        if isinstance(source, DatabaseSource | RestSource)
+        if isinstance(source, DatabaseSource | MongoSource | RestSource)
     ]
     ends_at = time.monotonic() + seconds
     stamina.set_active(False)  # One attempt each: whoever waits for the result tries again.
@@ -79,7 +80,9 @@ def check_connections(project: Project, seconds: float) -> ConnectionCheck:
 class _Look:
     """A look at one source, on a thread that does not keep the process alive."""
 
-    def __init__(self, project: Project, path: Path, source: DatabaseSource | RestSource) -> None:
+    def __init__(
+        self, project: Project, path: Path, source: DatabaseSource | MongoSource | RestSource
+    ) -> None:
         self.project, self.path, self.source = project, path, source
         self.faults: list[str] = []
         self.found: dict[str, str] = {}
@@ -190,12 +193,15 @@ def _last_day(project: Project) -> date:
     return max(partitions.start, min(partitions.end or today, today) - timedelta(days=1))
 
 
-def _relation_key(entity: TableEntity) -> str:
+def _relation_key(entity: TableEntity | CollectionEntity) -> str:
+    if isinstance(entity.extract, CollectionExtract):
+        return "extract.collection"
     return "extract.query" if entity.extract.table is None else "extract.table"
 
 
-def _near(entity: TableEntity, names: list[str]) -> str:
-    table = entity.extract.table
+def _near(entity: TableEntity | CollectionEntity, names: list[str]) -> str:
+    extract = entity.extract
+    table = extract.collection if isinstance(extract, CollectionExtract) else extract.table
     return "" if table is None or table in names else did_you_mean(table, names)
 
 

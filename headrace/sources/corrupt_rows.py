@@ -75,7 +75,7 @@ def set_aside(
 def _text_of(values: pa.Array) -> pa.StringArray:
     # A NULL value is an empty text; a NULL among the parts would make the whole record NULL.
     is_text = pa.types.is_string(values.type)
-    return values if is_text else values.cast(pa.string()).fill_null("")
+    return (values if is_text else values.cast(pa.string())).fill_null("")
 
 
 def _quoted(texts: pa.StringArray, delimiter: str) -> pa.StringArray:

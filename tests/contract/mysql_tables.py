@@ -1,13 +1,10 @@
 """A table of a real MariaDB as a source, for tests of connectors."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
-
-import pytest
 
 from headrace.config.table_source import TableEntity
 from headrace.sources.connections import Connection
@@ -21,11 +18,7 @@ _CREATE = "create table {} (id bigint, name text, amount int, sold_on date)"
 
 def require_mariadb() -> mariadb_server.MariaDB:
     """The server of this process; skips the test where MariaDB is not installed."""
-    if reason := mariadb_server.missing():
-        # Where a distribution has no such package, its CI says so.
-        if os.environ.get("CI") and os.environ.get("HEADRACE_TESTS_WITHOUT") != "mariadb":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    servers.require("mariadb", mariadb_server.missing())
     return servers.mariadb()
 
 

@@ -60,7 +60,8 @@ class Table:
         self.write(create.format(self.name))
         self.entity = self.declare(**declared)
 
-    def declare(self, **changes: Any) -> TableEntity:
+    def declare(self, **changes: Any) -> Any:
+        """An entity of the product's kind of source."""
         extract = {"mode": "full", "table": self.name, "partition_by": "sold_on"}
         document = {
             "name": "orders",

@@ -2,9 +2,10 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
+from typing import Any
 from unittest import mock
 
 import dagster as dg
@@ -130,7 +131,7 @@ _DIM_CLERK = {
     "natural_key": {"clerk": "clerk_id"},
     "attributes": {"name": "name"},
 }
-_STAR = {
+STAR: dict[str, Any] = {
     "calendar": {"name": "dim_date", "start": FIRST, "end": date(2026, 12, 31)},
     "dimensions": [
         {
@@ -228,30 +229,35 @@ class Shop:
 def shop() -> Iterator[Shop]:
     with scratch_root() as root:
         made = installation.make(root, end=LAST + timedelta(days=1))
-        _configure(made)
+        sources, star = [_SOURCE], STAR
+        if mariadb_server.missing() is None:
+            sources.append(_TILL)
+            star = {**STAR, "dimensions": [*STAR["dimensions"], _DIM_CLERK]}
+        configure(made, sources, star)
         try:
             yield Shop(made)
         finally:
             installation.end(made)
 
 
-def _configure(made: Installation) -> None:
+def configure(
+    made: Installation, sources: Sequence[Mapping[str, Any]], star: Mapping[str, Any]
+) -> None:
+    """Let an installation have some sources, a star with `fact_orders`, and a mart of it."""
     for folder in ("sources", "views"):
         shutil.rmtree(made.config / folder, ignore_errors=True)
     (made.config / "sources").mkdir()
-    (made.config / "sources" / "shop.yaml").write_text(yaml.safe_dump(_SOURCE))
-    star = _STAR
-    if mariadb_server.missing() is None:
-        (made.config / "sources" / "till.yaml").write_text(yaml.safe_dump(_TILL))
-        star = {**_STAR, "dimensions": [*_STAR["dimensions"], _DIM_CLERK]}
-    (made.config / "star.yaml").write_text(yaml.safe_dump(star))
+    for source in sources:
+        path = made.config / "sources" / f"{source['name']}.yaml"
+        path.write_text(yaml.safe_dump(dict(source)))
+    (made.config / "star.yaml").write_text(yaml.safe_dump(dict(star)))
     dbt = made.root / "dbt"
     shutil.copytree(REPOSITORY / "dbt", dbt)
     shutil.rmtree(dbt / "models")
     (dbt / "models" / "marts").mkdir(parents=True)
     declared = {"name": "warehouse", "schema": "warehouse", "tables": [{"name": "fact_orders"}]}
-    sources = {"version": 2, "sources": [declared]}
-    (dbt / "models" / "sources.yml").write_text(yaml.safe_dump(sources))
+    of_dbt = {"version": 2, "sources": [declared]}
+    (dbt / "models" / "sources.yml").write_text(yaml.safe_dump(of_dbt))
     (dbt / "models" / "marts" / "mart_daily.sql").write_text(_MART)
     overlay = made.config / "development.yaml"
     settings = yaml.safe_load(overlay.read_text())

@@ -17,9 +17,9 @@ from headrace.config.rest_source import (
     Pagination,
 )
 from headrace.errors import SourceRejectedError, SourceUnavailableError
+from headrace.sources.documents.json_paths import MISSING, members, single_path
 from headrace.sources.rest.client import Page, ReadAhead, RestClient
 from headrace.sources.rest.http_session import ReplyOptions
-from headrace.sources.rest.json_paths import MISSING, members, single_path
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Records of JSON documents as Arrow batches of text, one column at a time."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -19,17 +19,11 @@ from headrace.sources.corrupt_rows import (
     set_aside,
     without_nuls,
 )
+from headrace.sources.documents.json_paths import MISSING, list_path, members, walk
+from headrace.sources.documents.json_text import json_text
+from headrace.sources.documents.rows import RowReader, RowShape, require_objects
 from headrace.sources.lineage import POSITION
 from headrace.sources.rest.client import Page
-from headrace.sources.rest.json_paths import (
-    MISSING,
-    SinglePath,
-    list_path,
-    members,
-    shown_name,
-    single_path,
-    walk,
-)
 from headrace.sources.rest.paginators import RecordPage
 
 # Pages are collected up to this many rows: a batch costs the same however few it has.
@@ -45,7 +39,8 @@ class RecordShape:
     """How documents become rows.
 
     Attributes:
-        columns: The declared columns; `from` is a member's name or a path, see `column_path`.
+        columns: The declared columns; `from` is a member's name or a path, see `column_path` of
+            headrace.sources.documents.rows.
         records: JSONPath of the records in a page.
         children: JSONPath of an array in each record, whose elements are the rows; None: records
             are.
@@ -58,6 +53,11 @@ class RecordShape:
     children: str | None = None
     extra_columns: Literal["fail", "ignore"] = "fail"
     ignored: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> RowShape:
+        """How records become rows."""
+        return RowShape(self.columns, self.children, self.extra_columns, self.ignored)
 
     def select(self, page: Page) -> list[Any]:
         """The records of a page.
@@ -78,19 +78,6 @@ class RecordShape:
                 "records: $ with children reads an answer that is one record",
             )
         return found
-
-
-def column_path(name: str) -> SinglePath:
-    """The path of a column.
-
-    `$…` from the record, `@…` from the row, `{…}` from the values of the list; otherwise the name
-    of a member of the row.
-    """
-    if name.startswith("{"):
-        return SinglePath(name, (name[1:-1],), "{")
-    if name.startswith(("$", "@")):
-        return single_path(name)
-    return SinglePath(name, (name,), "@")
 
 
 def read_records(
@@ -114,7 +101,7 @@ def read_records(
         building.add(page)
         if building.waiting >= _BATCH_ROWS:
             yield building.batch()
-    building.check_columns()
+    building.reader.check_columns()
     if building.waiting:
         yield building.batch()
 
@@ -140,7 +127,7 @@ def check_page(
     building = _Building(shape, name, day)
     building.add(page)
     if is_all:
-        building.check_columns()
+        building.reader.check_columns()
     return building.waiting
 
 
@@ -152,33 +139,22 @@ class _Building:
     waiting: int = 0
     _rows: int = 0
     _texts: dict[str, list[str | None]] = field(init=False)
-    _found: set[str] = field(default_factory=set)
-    _declared: frozenset[str] = field(init=False)
-    _is_whole: bool = field(init=False)
-    _has_children: bool = False
+    reader: RowReader = field(init=False)
 
     def __post_init__(self) -> None:
-        columns = self.shape.columns
-        self._texts = {column.name: [] for column in columns}
-        roots = "@" if self.shape.children else "$@"
-        paths = [column_path(name) for column in columns for name in column.source_names]
-        first = {str(path.steps[0]) for path in paths if path.steps and path.root in roots}
-        self._declared = frozenset(first | {*self.shape.ignored})
-        # A column that is the whole row loses no member of it.
-        self._is_whole = any(not path.steps and path.root in roots for path in paths)
+        self._texts = {column.name: [] for column in self.shape.columns}
+        self.reader = RowReader(self.shape.rows, self.name, self.day)
 
     def add(self, page: RecordPage) -> None:
-        _require_objects(page.page, page.records, self.shape.records)
-        rows, records = page.records, page.records
-        if self.shape.children is not None:
-            rows, records = self._children(page.page, page.records)
-        if not rows:
-            return
-        self._refuse_extra(rows)
-        for column in self.shape.columns:
-            values = self._values(column, rows, records, page.values)
-            self._texts[column.name] += _texts(values)
-        self.waiting += len(rows)
+        where, records = page.page.url, page.records
+        require_objects(where, records, self.shape.records)
+        before = self.reader.count
+        found = self.reader.read(where, records, page.values)
+        if records:
+            self.reader.check_children(where, records[0])
+        for name, values in found.items():
+            self._texts[name] += _texts(values)
+        self.waiting += self.reader.count - before
 
     def batch(self) -> pa.RecordBatch:
         count = self.waiting
@@ -194,100 +170,6 @@ class _Building:
         if broken.any():
             batch = set_aside(batch, broken, pa.scalar(_HALF_CHARACTER), _DELIMITER)
         return batch
-
-    def check_columns(self) -> None:
-        """Refuse a column that no row of the object has: its path is wrong, or it was renamed."""
-        if not self._rows + self.waiting:
-            return
-        for column in self.shape.columns:
-            if column.name not in self._found and not column.may_lack(self.day):
-                raise SourceRejectedError(
-                    f"{self.name}: column '{column.source_name}' is missing: no record has it",
-                    fix="correct its path (from: $.address.city); declare its new name (from: "
-                    "[old, new]), since when records have it (since: …) or that they may lack it "
-                    "(optional: true)",
-                )
-
-    def _children(self, page: Page, records: list[Any]) -> tuple[list[Any], list[Any]]:
-        path = list_path(f"@{str(self.shape.children)[1:]}")
-        rows: list[Any] = []
-        parents: list[Any] = []
-        for record in records:
-            found = path.values(record)
-            if found is None and (there := walk(record, path.prefix)) is not MISSING:
-                raise SourceRejectedError(
-                    f"{page.url}: {self.shape.children} is {members(there)} in a record, and no "
-                    "array",
-                    fix="correct extract.children to the path of an array in each record",
-                )
-            rows += found or ()
-            parents += [record] * len(found or ())
-            self._has_children = self._has_children or found is not None
-        if records and not self._has_children:
-            raise SourceRejectedError(
-                f"{page.url}: no record has {self.shape.children}; a record is "
-                f"{members(records[0])}",
-                fix="correct extract.children to the path of an array in each record",
-            )
-        _require_objects(page, rows, str(self.shape.children))
-        return rows, parents
-
-    def _refuse_extra(self, rows: Sequence[dict[str, Any]]) -> None:
-        if self.shape.extra_columns == "ignore" or self._is_whole:
-            return
-        extra = set().union(*rows) - self._declared
-        if extra:
-            raise SourceRejectedError(
-                f"{self.name}: column '{shown_name(min(extra))}' is not declared",
-                fix="add it to columns; name it in extract.ignored if it is not wanted, or declare "
-                "extra_columns: ignore",
-            )
-
-    def _values(
-        self,
-        column: ColumnConfig,
-        rows: Sequence[Any],
-        records: Sequence[Any],
-        constants: Mapping[str, str],
-    ) -> list[Any]:
-        found: list[Any] | None = None
-        for name in column.source_names:
-            path = column_path(name)
-            values = (
-                [path.value(constants)] * len(rows)
-                if path.root == "{"
-                else _at(path, records if path.root == "$" else rows)
-            )
-            found = values if found is None else self._merged(column, found, values)
-        values = found or []
-        if column.name not in self._found and any(value is not MISSING for value in values):
-            self._found.add(column.name)
-        return values
-
-    def _merged(self, column: ColumnConfig, first: list[Any], second: list[Any]) -> list[Any]:
-        if any(a is not MISSING and b is not MISSING for a, b in zip(first, second, strict=True)):
-            raise SourceRejectedError(
-                f"{self.name}: column '{column.name}' is there as "
-                f"{' and as '.join(column.source_names)}",
-                fix="declare one name (from: …)",
-            )
-        return [b if a is MISSING else a for a, b in zip(first, second, strict=True)]
-
-
-def _at(path: SinglePath, nodes: Sequence[Any]) -> list[Any]:
-    if len(path.steps) == 1:
-        (name,) = path.steps
-        return [node.get(name, MISSING) for node in nodes]
-    return [walk(node, path.steps) for node in nodes]
-
-
-def _require_objects(page: Page, found: Sequence[Any], path: str) -> None:
-    for number, one in enumerate(found):
-        if not isinstance(one, dict):
-            raise SourceRejectedError(
-                f"{page.url}: element {number} of {path} is {members(one)}, and no object",
-                fix="correct the path to that of an array of objects",
-            )
 
 
 def _array(texts: list[str | None], broken: npt.NDArray[np.bool_]) -> pa.StringArray:
@@ -307,7 +189,7 @@ def _texts(values: list[Any]) -> list[str | None]:
 
 def _text(value: Any) -> str | None:
     if isinstance(value, dict | list):
-        return _json(value)
+        return json_text(value, _scalar)
     return None if value is MISSING else _scalar(value)
 
 
@@ -318,17 +200,3 @@ def _scalar(value: str | float | Decimal) -> str:
     if "E" in text and isinstance(value, Decimal) and abs(value.adjusted()) <= _MOST_PLACES:
         return format(value, "f")
     return text
-
-
-def _json(value: Any) -> str:
-    """JSON without blanks; json.dumps would write a Decimal as a double."""
-    if isinstance(value, dict):
-        return f"{{{','.join([f'{_quoted(name)}:{_json(v)}' for name, v in value.items()])}}}"
-    if isinstance(value, list):
-        return f"[{','.join(map(_json, value))}]"
-    if value is None:
-        return "null"
-    return _quoted(value) if isinstance(value, str) else _scalar(value)
-
-
-_quoted = json.JSONEncoder(ensure_ascii=False).encode

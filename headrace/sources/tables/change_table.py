@@ -28,7 +28,6 @@ from headrace.sources.reference_data import day_of_state
 from headrace.sources.tables.change_log import SeenChanges
 from headrace.sources.tables.database import Database, Days, Pending, Selection, ranges_of
 from headrace.sources.tables.partition_days import PartitionDays
-from headrace.sources.tables.relations import column_faults
 
 OTHER_LOG = (
     "the change table is another one than before: the table is read whole, and rows that were "
@@ -190,7 +189,7 @@ class ChangeTableConnector:
 
     def faults(self, found: Mapping[str, str]) -> Iterator[tuple[str, HeadraceError]]:
         """See TableConnector."""
-        yield from column_faults(self.entity, found, self.database.label)
+        yield from self.database.faults(found)
         try:
             with self.database.look_at_changes():
                 pass

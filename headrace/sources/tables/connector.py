@@ -33,7 +33,6 @@ from headrace.sources.tables.database import (
     ranges_of,
 )
 from headrace.sources.tables.partition_days import FoundPartitions, PartitionDays
-from headrace.sources.tables.relations import column_faults
 from headrace.sources.tables.watermark import (
     Watermark,
     advanced,
@@ -146,7 +145,7 @@ class TableConnector:
             found: `Database.columns`.
         """
         extract, broken = self.entity.extract, False
-        for fault in column_faults(self.entity, found, self.database.label):
+        for fault in self.database.faults(found):
             broken = True
             yield fault
         if broken or not isinstance(extract, CursorExtract):

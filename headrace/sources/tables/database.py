@@ -8,6 +8,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from headrace.errors import HeadraceError
+
 Days = tuple[date, date]
 # A value of a cursor: an instant, or an id.
 Position = datetime | int
@@ -124,6 +126,10 @@ class Database(Protocol):
 
     def columns(self) -> Mapping[str, str]:
         """The relation's columns as they are now, and their types; see FoundColumn."""
+        ...
+
+    def faults(self, found: Mapping[str, str]) -> Iterator[tuple[str, HeadraceError]]:
+        """What does not fit `columns`: the path below the entity, and the error."""
         ...
 
     def relations(self) -> list[str]:

@@ -17,6 +17,7 @@ from headrace.config.table_source import (
     IncreasingIdExtract,
     TableEntity,
 )
+from headrace.errors import HeadraceError
 from headrace.sources.connections import Connection, connection_of, retried
 from headrace.sources.tables.database import (
     HeldSnapshot,
@@ -26,7 +27,7 @@ from headrace.sources.tables.database import (
     Selection,
 )
 from headrace.sources.tables.fidelity import typed
-from headrace.sources.tables.relations import source_names
+from headrace.sources.tables.relations import column_faults, source_names
 from headrace.sources.tables.watermark import united
 
 # Text of a batch; its Arrow form takes about as much again.
@@ -73,6 +74,10 @@ class DatabaseRelation(ABC, Generic[SessionT, TypeT, StatementsT]):
         """See Database."""
         with self._session() as session:
             return {name: self._logical(kind) for name, kind in self._found(session).items()}
+
+    def faults(self, found: Mapping[str, str]) -> Iterator[tuple[str, HeadraceError]]:
+        """See Database."""
+        yield from column_faults(self.entity, found, self.label)
 
     def relations(self) -> list[str]:
         """See Database."""

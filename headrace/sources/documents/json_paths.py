@@ -100,7 +100,7 @@ def walk(node: Any, steps: Sequence[Step]) -> Any:
 
 @cache
 def single_path(text: str) -> SinglePath:
-    """A path of config.rest_source.SingleJsonPath, or one that begins with @."""
+    """A path of config.json_paths.SingleJsonPath, or one that begins with @."""
     compiled = _compiled(text)
     steps, _ = _prefix(compiled)
     return SinglePath(text, steps, "@" if text.startswith("@") else "$")
@@ -108,7 +108,7 @@ def single_path(text: str) -> SinglePath:
 
 @cache
 def list_path(text: str) -> ListPath:
-    """A path of config.rest_source.JsonPath, or one that begins with @.
+    """A path of config.json_paths.JsonPath, or one that begins with @.
 
     One that names a single value names the list: `$.data` is `$.data[*]`.
     """

@@ -1,0 +1,50 @@
+"""JSONPath (RFC 9535) in the configuration: where records and values are in a document."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from headrace.config.columns import ColumnConfig
+
+
+def json_path(text: str) -> str:
+    """Check a path; raises ValueError."""
+    # It takes a tenth of a second to import, for which projects without documents do not wait.
+    import jsonpath  # noqa: PLC0415
+
+    try:
+        jsonpath.compile(text, strict=True)
+    except jsonpath.JSONPathError as error:
+        # Its text shows the place in lines of their own.
+        raise ValueError(f"is no JSONPath (RFC 9535), such as $.data[*]: {error.args[0]}") from None
+    return text
+
+
+def single_json_path(text: str) -> str:
+    """Check a path that names one value; raises ValueError."""
+    import jsonpath  # noqa: PLC0415
+
+    path = jsonpath.compile(json_path(text), strict=True)
+    if not isinstance(path, jsonpath.JSONPath) or not path.singular_query():
+        raise ValueError("must name one value, such as $.meta.total, and no list of them")
+    return text
+
+
+def require_column_paths(columns: tuple[ColumnConfig, ...]) -> None:
+    """Check the names of columns that are paths: `$…` or `@…`.
+
+    Raises:
+        ValueError: One does not name one value.
+    """
+    for i, column in enumerate(columns):
+        for name in column.source_names:
+            if not name.startswith(("$", "@")):
+                continue
+            try:
+                single_json_path(f"${name[1:]}")
+            except ValueError as error:
+                raise ValueError(f"columns[{i}].from: '{name}' {error}") from None
+
+
+JsonPath = Annotated[str, AfterValidator(json_path)]
+SingleJsonPath = Annotated[str, AfterValidator(single_json_path)]

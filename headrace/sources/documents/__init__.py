@@ -1,0 +1,1 @@
+"""Documents of nested objects and arrays: what connectors that read them share."""
