@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from headrace import progress
 from headrace.config.loader import Project
+from headrace.config.sources import EntityConfig
 from headrace.config.table_source import (
     ChangeTableExtract,
     CursorExtract,
@@ -202,7 +203,7 @@ class EntityReconciliation:
         return self.run.source
 
     @property
-    def entity(self) -> TableEntity:
+    def entity(self) -> EntityConfig:
         """What is declared of the table."""
         return self.connector.entity
 

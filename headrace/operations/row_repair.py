@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.config.table_source import TableEntity, WatermarkExtract
+from headrace.config.sources import EntityConfig
+from headrace.config.table_source import WatermarkExtract
 from headrace.raw.comparison import Comparison, RowIdentity, as_deleted, is_among, sorted_rows
 from headrace.raw.repeated_rows import cursor_value
 from headrace.raw.row_digests import Digests
@@ -51,7 +52,7 @@ class RepairConnector:
     raw_batches: Callable[[], Iterator[pa.RecordBatch]]
 
     @property
-    def entity(self) -> TableEntity:
+    def entity(self) -> EntityConfig:
         """What is declared of the table."""
         return self.connector.entity
 
