@@ -257,6 +257,11 @@ AnyTableExtract = Annotated[
 class DatabaseEntity(EntityConfig):
     """What a database returns the rows of in no order of its own."""
 
+    @property
+    def change_columns(self) -> tuple[str, ...]:
+        """Columns that are of a change and not of its row."""
+        return ()
+
     @model_validator(mode="after")
     def _rows_have_a_key(self) -> Self:
         place = [name for name in self.key if name.startswith("_")]

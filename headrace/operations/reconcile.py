@@ -16,12 +16,11 @@ import pyarrow.compute as pc
 
 from headrace import progress
 from headrace.config.loader import Project
-from headrace.config.sources import EntityConfig
 from headrace.config.table_source import (
     ChangeTableExtract,
     CursorExtract,
-    TableEntity,
-    WatermarkExtract,
+    DatabaseEntity,
+    TimeCursorExtract,
 )
 from headrace.errors import ConfigError, HeadraceError
 from headrace.lake.table import LakeTable
@@ -147,7 +146,7 @@ def reconcile(project: Project, names: Collection[str], *, repair: bool) -> list
 
 def is_table(project: Project, name: str) -> bool:
     """Whether `source.entity` is a table, view or query of a database."""
-    return isinstance(project.entities()[name][1], TableEntity)
+    return isinstance(project.entities()[name][1], DatabaseEntity)
 
 
 def _one(project: Project, name: str, table: LakeTable, *, repair: bool) -> Reconciliation:
@@ -203,7 +202,7 @@ class EntityReconciliation:
         return self.run.source
 
     @property
-    def entity(self) -> EntityConfig:
+    def entity(self) -> DatabaseEntity:
         """What is declared of the table."""
         return self.connector.entity
 
@@ -214,7 +213,7 @@ class EntityReconciliation:
         of_change = {*entity.change_columns}
         key = tuple(n for n in entity.key if not n.startswith("_") and n not in of_change)
         # A row whose cursor is its day moves to another partition by each change.
-        moves = isinstance(extract, WatermarkExtract) and extract.partition_by == extract.cursor
+        moves = isinstance(extract, TimeCursorExtract) and extract.partition_by == extract.cursor
         return RowIdentity(
             entity,
             self.run.partitions,

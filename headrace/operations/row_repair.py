@@ -9,8 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.config.sources import EntityConfig
-from headrace.config.table_source import WatermarkExtract
+from headrace.config.table_source import DatabaseEntity, TimeCursorExtract
 from headrace.raw.comparison import Comparison, RowIdentity, as_deleted, is_among, sorted_rows
 from headrace.raw.repeated_rows import cursor_value
 from headrace.raw.row_digests import Digests
@@ -52,7 +51,7 @@ class RepairConnector:
     raw_batches: Callable[[], Iterator[pa.RecordBatch]]
 
     @property
-    def entity(self) -> EntityConfig:
+    def entity(self) -> DatabaseEntity:
         """What is declared of the table."""
         return self.connector.entity
 
@@ -157,7 +156,7 @@ class RepairConnector:
     def _timed(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Deletes at the last moment that exists, where the cursor is the time of a change."""
         extract = self.entity.extract
-        if self.identity.by_partition or not isinstance(extract, WatermarkExtract):
+        if self.identity.by_partition or not isinstance(extract, TimeCursorExtract):
             return rows
         place = rows.schema.get_field_index(extract.cursor)
         field = rows.schema.field(place)

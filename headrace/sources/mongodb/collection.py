@@ -1,6 +1,7 @@
 """A collection of MongoDB as the connector of tables reads it."""
 
 import secrets
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from headrace.sources.mongodb.queries import (
 from headrace.sources.mongodb.session import CODEC, Client, client_of, map_errors
 from headrace.sources.mongodb.values import instant_of, rows_of
 from headrace.sources.tables.connector import TableConnector
-from headrace.sources.tables.database import Horizon, Pending, Position, Selection
+from headrace.sources.tables.database import HeldSnapshot, Horizon, Pending, Position, Selection
 from headrace.sources.tables.watermark import BEFORE_ALL
 
 # Documents that are decoded at once; one may be longer. In Python they take ten times as much.
@@ -90,6 +91,15 @@ class Collection:
         """See Database."""
         with self._client() as client:
             yield CollectionSnapshot(self, client, _clock(client))
+
+    @property
+    def sessions(self) -> int:
+        """See Database."""
+        return self.connection.sessions
+
+    def hold(self) -> HeldSnapshot:
+        """See Database. A snapshot of MongoDB is too short for a long read."""
+        return HeldSnapshot(None, lambda: None)
 
     def read(self, selection: Selection) -> Iterator[pa.RecordBatch]:
         """See Database."""
@@ -203,6 +213,16 @@ class CollectionSnapshot:
     def later(self) -> datetime:
         """See Snapshot."""
         return _clock(self.client)
+
+    def counted(self, selection: Selection) -> Mapping[date | None, Pending]:
+        """See Snapshot. Of each document only one field is read."""
+        entity = self.collection.entity
+        column = str(entity.extract.partition_by)
+        zone, counts = zone_of(entity, column), Counter[date | None]()
+        fields = projection_of(entity, (column,))
+        for documents in self.collection.documents(self.client, selection, fields):
+            counts.update(_days(_values(entity, column, documents), zone))
+        return {day: Pending(count, None, f"{count}") for day, count in counts.items()}
 
     def pending(self, since: Position | None) -> Mapping[date | None, Pending]:
         """See Snapshot.

@@ -6,8 +6,7 @@ from datetime import UTC, date, datetime
 
 import pyarrow as pa
 
-from headrace.config.sources import EntityConfig
-from headrace.config.table_source import CursorExtract
+from headrace.config.table_source import CursorExtract, DatabaseEntity
 from headrace.errors import HeadraceError, SourceRejectedError
 from headrace.grain import Grain
 from headrace.schema import Column
@@ -62,7 +61,7 @@ class TableConnector:
     """
 
     kind: str
-    entity: EntityConfig
+    entity: DatabaseEntity
     database: Database
 
     @property
