@@ -1,21 +1,18 @@
 """Assesses a source: sample, types, profile, proposals, and the texts that come of it."""
 
-import atexit
-import gc
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from headrace import progress
-from headrace.assess.profile import Sample
+from headrace.assess.profile import Sample, connect_beside_duckdb
 from headrace.assess.proposal import STEPS, Proposal, propose, with_problems
 from headrace.assess.relations import note_relations
 from headrace.assess.report import AssessedEntity, html_report, markdown_report, personal_columns
 from headrace.assess.sample_source import SampleSource
 from headrace.assess.source_yaml import source_yaml
 from headrace.config.loader import load_source
-from headrace.engine.session import SessionSettings, connect
 from headrace.errors import ConfigError
 
 
@@ -55,10 +52,7 @@ def assess(source: SampleSource, name: str, sample_rows: int) -> Assessment:
     Raises:
         ConfigError: No entity has a row.
     """
-    # DuckDB's binding reports objects that live at exit, and the engine's exit freezes all of
-    # them. Handlers run last in, first out: this one undoes it.
-    atexit.register(gc.unfreeze)
-    spark = connect(SessionSettings())
+    spark = connect_beside_duckdb()
     head = {"connector": source.connector, **source.options}
     proposals: dict[str, tuple[Proposal, Sample]] = {}
     assessed: list[AssessedEntity] = []

@@ -1,5 +1,7 @@
 """Profiles a sample with DuckDB: texts of each column, then its typed values."""
 
+import atexit
+import gc
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -15,6 +17,7 @@ from headrace.assess.column_types import ColumnTexts
 from headrace.assess.sample_source import DAY, POSITION, FoundEntity
 from headrace.config.sources import EntityConfig
 from headrace.engine.numbers import BLANKS
+from headrace.engine.session import SessionSettings, connect
 from headrace.schema import PARTITION_COLUMN
 from headrace.sources.corrupt_rows import CORRUPT_REASON
 from headrace.standardize.typed_columns import is_given, typed_where
@@ -92,6 +95,14 @@ class EntityProfile:
     columns: Mapping[str, ColumnProfile]
     misfits: Mapping[str, int] = field(default_factory=dict)
     rows_by_day: Mapping[date, int] = field(default_factory=dict)
+
+
+def connect_beside_duckdb() -> "SparkSession":
+    """A session of the engine in this process, for a process that uses DuckDB too."""
+    # DuckDB's binding reports objects that live at exit, and the engine's exit freezes all of
+    # them. Handlers run last in, first out: this one undoes it.
+    atexit.register(gc.unfreeze)
+    return connect(SessionSettings())
 
 
 class Sample:

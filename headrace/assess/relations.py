@@ -8,9 +8,9 @@ from headrace.assess.profile import Sample
 from headrace.assess.proposal import Proposal, change_feed
 from headrace.assess.sample_source import OBJECT, POSITION
 
-_REFERRED, _SHARED_KEYS = 0.95, 0.8
+REFERRED, _SHARED_KEYS = 0.95, 0.8
 # A description that was corrected once still depends on its product.
-_DEPENDS = 0.7
+DEPENDS = 0.7
 
 
 def note_relations(proposals: Mapping[str, tuple[Proposal, Sample]]) -> None:
@@ -36,10 +36,10 @@ def _note_references(proposals: Mapping[str, tuple[Proposal, Sample]]) -> None:
             target = owner.columns[key]
             for column in proposal.columns.values():
                 is_said = other == name or column["name"] in declared
-                if is_said or not _may_refer(column, target, other):
+                if is_said or not may_refer(column, target, other):
                     continue
                 share = sample.referred(column["name"], there, key)
-                if share >= _REFERRED:
+                if share >= REFERRED:
                     proposal.notes.append(
                         f"{column['name']} refers to {other}.{key}: {share:.0%} of its values in "
                         "the sample are there"
@@ -55,7 +55,14 @@ def _note_foreign_keys(proposal: Proposal) -> set[str]:
     return {column for reference in references for column in reference.columns}
 
 
-def _may_refer(column: Mapping[str, Any], target: Mapping[str, Any], entity: str) -> bool:
+def may_refer(column: Mapping[str, Any], target: Mapping[str, Any], entity: str) -> bool:
+    """Whether names and types let a column refer to the key of an entity.
+
+    Args:
+        column: `name` and `type` of the column.
+        target: Those of the key.
+        entity: The entity's name.
+    """
     kinds = {column["type"], target["type"]}
     if len(kinds) > 1 and not kinds <= {"int", "bigint"}:
         return False
@@ -100,7 +107,7 @@ def _note_dependence(proposal: Proposal, sample: Sample) -> None:
             continue
         others = [name for name in attributes if name != key and not is_identifier(name)]
         shares = sample.dependence(key, others)
-        if found := [name for name, share in shares.items() if share >= _DEPENDS]:
+        if found := [name for name, share in shares.items() if share >= DEPENDS]:
             verb = "depends" if len(found) == 1 else "depend"
             where, how = "files", " (extra_columns: ignore)"
             if proposal.found.catalog is not None:

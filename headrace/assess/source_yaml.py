@@ -29,8 +29,8 @@ def source_yaml(
     lines = [
         "# Proposed by `headrace assess` from a sample. Comments say why; lines with CHECK need a",
         "# decision. Edit it, then run `headrace check`.",
-        *(line for note in notes for line in _comment(f"CHECK: {note}", 0)),
-        *(f"{option}: {_flow(value)}" for option, value in source.items()),
+        *(line for note in notes for line in comment(f"CHECK: {note}", 0)),
+        *(f"{option}: {flow(value)}" for option, value in source.items()),
         "entities:",
     ]
     for number, proposal in enumerate(proposals):
@@ -48,20 +48,20 @@ def schema_line(target: Path) -> str:
 def _entity(proposal: Proposal) -> Iterator[str]:
     config, found = proposal.as_config(), proposal.found
     rows = f"{proposal.profile.rows:,} rows sampled"
-    yield from _comment("; ".join((*found.evidence, rows)), 2)
+    yield from comment("; ".join((*found.evidence, rows)), 2)
     for problem in found.problems:
-        yield from _comment(f"CHECK: {problem}", 2)
+        yield from comment(f"CHECK: {problem}", 2)
     yield f"  - name: {config['name']}"
     yield from _extract(proposal, config["extract"])
     for option, value in found.options.items():
-        yield f"    {option}: {_flow(value)}"
-    yield from _comment(proposal.key_evidence, 4)
-    yield f"    key: {_flow(config['key'])}"
+        yield f"    {option}: {flow(value)}"
+    yield from comment(proposal.key_evidence, 4)
+    yield f"    key: {flow(config['key'])}"
     if proposal.event_time:
-        yield from _comment(proposal.event_time_evidence, 4)
+        yield from comment(proposal.event_time_evidence, 4)
         yield f"    event_time: {proposal.event_time}"
     for note in proposal.notes:
-        yield from _comment(note, 4)
+        yield from comment(note, 4)
     yield "    columns:"
     for column in config["columns"]:
         yield from _column(proposal, column)
@@ -71,21 +71,21 @@ def _entity(proposal: Proposal) -> Iterator[str]:
 def _extract(proposal: Proposal, extract: Mapping[str, Any]) -> Iterator[str]:
     yield "    extract:"
     for why in proposal.capture.evidence if proposal.capture else ():
-        yield from _comment(f"{why}.", 6)
+        yield from comment(f"{why}.", 6)
     if proposal.partition_by:
-        yield from _comment(f"partition_by: {proposal.partition_evidence}", 6)
+        yield from comment(f"partition_by: {proposal.partition_evidence}", 6)
     for option in (*_EXTRACT, *(name for name in extract if name not in _EXTRACT)):
         if option in extract:
-            yield f"      {option}: {_flow(extract[option])}"
+            yield f"      {option}: {flow(extract[option])}"
 
 
 def _column(proposal: Proposal, column: Mapping[str, Any]) -> Iterator[str]:
     name = column["name"]
     if personal := proposal.personal.get(name):
-        yield from _comment(f"Personal data: {personal.kind} ({personal.evidence}).", 6)
+        yield from comment(f"Personal data: {personal.kind} ({personal.evidence}).", 6)
     if doubt := proposal.doubts.get(name):
-        yield from _comment(f"CHECK: {doubt}.", 6)
-    yield f"      - {_flow(column)}  # {evidence_of(proposal, name)}"
+        yield from comment(f"CHECK: {doubt}.", 6)
+    yield f"      - {flow(column)}  # {evidence_of(proposal, name)}"
 
 
 def evidence_of(proposal: Proposal, name: str) -> str:
@@ -112,20 +112,20 @@ def _rules(rules: Sequence[Rule]) -> Iterator[str]:
     if active:
         yield "    rules:"
     for rule in active:
-        yield f"      - {_flow(_rule(rule))}  # {rule.evidence}"
+        yield f"      - {flow(_rule(rule))}  # {rule.evidence}"
     suggested = [rule for rule in rules if not rule.is_active]
     if suggested:
         yield "    # Further rules, if no other values may come:"
         yield from ([] if active else ["    # rules:"])
     for rule in suggested:
-        yield f"    #   - {_flow(_rule(rule))}  # {rule.evidence}"
+        yield f"    #   - {flow(_rule(rule))}  # {rule.evidence}"
 
 
 def _rule(rule: Rule) -> dict[str, str]:
     return {"name": rule.name, "expect": rule.expect, "reason": rule.reason}
 
 
-def _comment(text: str, indent: int) -> Iterator[str]:
+def comment(text: str, indent: int) -> Iterator[str]:
     """Comment lines of at most a hundred characters; line ends in the text are blanks."""
     line = " " * indent + "#"
     for word in text.split():
@@ -149,7 +149,8 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
 _Dumper.add_representer(str, _text)
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
+    """A value in YAML's flow style, on one line."""
     text = yaml.dump(
         value,
         Dumper=_Dumper,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli import output, source, warehouse
+from headrace.cli import output, scaffold, source, warehouse
 from headrace.errors import HeadraceError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ audit = typer.Typer(no_args_is_help=True, help="Compare what is published with i
 app.add_typer(audit, name="audit")
 app.add_typer(warehouse.app, name="warehouse")
 app.add_typer(source.app, name="source")
+app.add_typer(scaffold.app, name="scaffold")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print data as JSON and nothing else.")]
 Select = Annotated[
