@@ -22,7 +22,7 @@ from headrace.config.table_source import (
     DatabaseEntity,
     TimeCursorExtract,
 )
-from headrace.errors import ConfigError, HeadraceError
+from headrace.errors import ConfigError, HeadraceError, SourceRejectedError
 from headrace.lake.table import LakeTable
 from headrace.ledger import liveness
 from headrace.ledger.build_plan import AssetLineage
@@ -158,7 +158,10 @@ def _one(project: Project, name: str, table: LakeTable, *, repair: bool) -> Reco
         result = entity.result(found)
         if not repair or found.is_equal:
             return result
-        return replace(result, repaired=tuple(sorted(entity.repair(found))))
+        result = replace(result, repaired=tuple(sorted(entity.repair(found))))
+        if found.is_whole:
+            return result
+        return replace(result, error="more rows differ than are repaired at a time: run it again")
     except HeadraceError as error:
         return Reconciliation(name, error=f"{error} ({error.fix})")
 
@@ -393,9 +396,15 @@ class _RawTable:
                     output.partitions, schema=output.schema, properties=output.properties
                 )
                 ledger.record(_records(lineage, run_id, output, commit.snapshot_id))
-            return [*output.partitions]
         finally:
             liveness.release(run_id)
+        if output.held:
+            day, why = min(output.held.items())
+            raise SourceRejectedError(
+                f"{len(output.held)} partitions were not captured, such as {day}: {why}",
+                fix="headrace status --errors says why",
+            )
+        return [*output.partitions]
 
 
 def _records(

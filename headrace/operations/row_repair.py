@@ -139,16 +139,17 @@ class RepairConnector:
 
     def _deletes(self, absent: npt.NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
         names = [column.name for column in self.entity.columns]
+        is_done = np.zeros(len(absent), dtype=bool)
         for batch in self.raw_batches() if len(absent) else ():
             digests = self.identity.of_raw(batch)
             # Of rows with one key in a file, the last one counts.
             _, last = np.unique(digests["row"][::-1], return_index=True)
-            is_last = np.zeros(len(digests), dtype=bool)
-            is_last[len(digests) - 1 - last] = True
-            chosen = is_last & is_among(digests, absent)
-            if not chosen.any():
-                continue
-            absent = np.setdiff1d(absent, digests["row"][chosen])
+            chosen = np.zeros(len(digests), dtype=bool)
+            chosen[len(digests) - 1 - last] = True
+            chosen &= is_among(digests, absent)
+            place = np.searchsorted(absent, digests["row"][chosen])
+            chosen[chosen] = ~is_done[place]
+            is_done[place] = True
             rows = batch.filter(pa.array(chosen & digests["is_due"]))
             if rows.num_rows:
                 yield self._timed(as_deleted(rows, names))

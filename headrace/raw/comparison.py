@@ -136,6 +136,11 @@ class Comparison:
         return not any(self.counts)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether there are the digests of all rows that differ."""
+        return sum(map(len, (self.missing, self.changed, self.extra))) == sum(self.counts)
+
+    @property
     def days(self) -> set[date]:
         """The partitions of rows that differ; of rows without days 1970-01-01."""
         numbers = np.unique(np.concatenate([self.missing, self.changed, self.extra])["day"])

@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
-from headrace.errors import SourceRejectedError
+from headrace.errors import SourceRejectedError, SourceUnavailableError
 from headrace.sources.connections import Connection
+from headrace.sources.postgres import triggers
 from headrace.sources.postgres.change_table import PostgresChangeTable
 from headrace.sources.postgres.triggers import Triggers, install
 from headrace.sources.tables.change_log import SeenChanges
@@ -222,6 +224,42 @@ def test_no_change_of_the_table_breaks_its_writers(table: ChangedTable) -> None:
     table.write("alter table {table} rename column sold_on to sold")
     table.write("update {table} set name = 'x', sold = '2017-01-02'")
     assert len(table.query("select 1 from {table}_changes")) == 6
+
+
+def test_the_printed_script_installs_the_triggers_whatever_names_are_called(
+    tmp_path: Path,
+) -> None:
+    table = ChangedTable(tmp_path)
+    schema = table.name.partition(".")[0]
+    table.write(
+        f'create table {schema}."Odd $headrace$ name" ("it\'s {{0}} %s" int, name text,'
+        " sold_on date)"
+    )
+    table.entity = table.declare(
+        extract={"table": f"{schema}.Odd $headrace$ name", "changes": f"{schema}.Its % changes"},
+        columns=[{"name": "id", "type": "int", "from": "it's {0} %s"}, *_COLUMNS[1:3]],
+    )
+    for _ in range(2):
+        with psycopg.connect(table.url, autocommit=True) as session:
+            session.execute(Triggers(table.entity, "postgres").script())
+    table.capture(*_DAYS)
+    odd = f'{schema}."Odd $headrace$ name"'
+    table.write(f"insert into {odd} values (1, 'a', '2017-01-01')")
+    table.write(f'update {odd} set "it\'s {{0}} %s" = 2')
+    table.capture(*_DAYS)
+    assert operations(table) == [(1, "a", "insert"), (1, "a", "delete"), (2, "a", "insert")]
+
+
+def test_installing_does_not_wait_long_for_writers(
+    table: ChangedTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triggers, "_LOCK_TIMEOUT", "100ms")
+    table.write("drop trigger headrace_changes on {table}")
+    with table.open() as open_one:
+        open_one.execute(f"delete from {table.name}")
+        with pytest.raises(SourceUnavailableError, match="transactions hold the table") as raised:
+            table.install()
+    assert raised.value.fix == "run it again at a quiet time"
 
 
 def test_one_who_may_not_create_triggers_is_told_so(table: ChangedTable) -> None:

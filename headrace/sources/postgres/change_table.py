@@ -187,7 +187,7 @@ _IDENTITY = """
 """
 _POSITION = """
     select case when pg_is_in_recovery()
-        then format('%%s:%%s:', pg_snapshot_xmin(s.now), pg_snapshot_xmin(s.now))
+        then format('%s:%s:', pg_snapshot_xmin(s.now), pg_snapshot_xmin(s.now))
         else s.now::text end
     from pg_current_snapshot() as s (now)
 """
@@ -223,7 +223,7 @@ def _identity(session: Session, extract: ChangeTableExtract) -> str:
 
 def _position(session: Session) -> str:
     # A standby knows only up to which transaction all have ended.
-    row = session.execute(_POSITION.replace("%%", "%")).fetchone()
+    row = session.execute(_POSITION).fetchone()
     if row is None:
         raise AssertionError("a function gives a row")
     return shortened(str(row[0]))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from headrace.config.table_source import TableEntity
-from headrace.errors import SourceRejectedError
+from headrace.errors import SourceRejectedError, SourceUnavailableError
 from headrace.sources.connections import Connection
 from headrace.sources.postgres.change_table import extract_of, identifier
 from headrace.sources.postgres.session import Session, connect, map_errors
@@ -118,6 +118,11 @@ def install(triggers: Triggers, connection: Connection) -> None:
                 )
                 for statement in triggers.statements():
                     session.execute(statement)
+    except SourceUnavailableError as error:
+        raise SourceUnavailableError(
+            f"{error}, or transactions hold the table for longer than {_LOCK_TIMEOUT}",
+            fix="run it again at a quiet time",
+        ) from None
     finally:
         session.close()
 
