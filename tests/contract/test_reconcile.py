@@ -112,8 +112,18 @@ def test_what_a_watermark_does_not_see_is_found_and_repaired(table: Table) -> No
     assert latest(table) == truth(table)
     assert counts(found(table)) == (0, 0, 0)
     assert repair(table) == set()
-    # The row that comes again as it was is no repetition of the one that was deleted.
-    table.write("insert into {table} values (1, 'n1', '2017-01-02', now())")
+
+
+def test_a_row_that_comes_again_as_it_was_is_no_repetition_of_the_deleted_one(
+    tmp_path: Path,
+) -> None:
+    table = changing(tmp_path, Table, overlap="1h")
+    table.write("update {table} set at = now()")
+    table.capture(DAY, NEXT)
+    table.write("create table {table}_kept as select * from {table} where id = 1")
+    table.write("delete from {table} where id = 1")
+    assert repair(table) == {NEXT}
+    table.write("insert into {table} select * from {table}_kept")
     table.capture(DAY, NEXT)
     assert latest(table) == truth(table)
 
