@@ -119,7 +119,7 @@ class RepairConnector:
         failed: Collection[date],  # noqa: ARG002
     ) -> Mapping[str, str]:
         """See Connector. What is captured is captured; later captures come after this one."""
-        return self.connector.with_order(state, plan.memo)
+        return self.connector.after_repair(state, plan.memo)
 
     def pending_partitions(
         self,

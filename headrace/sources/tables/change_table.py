@@ -174,7 +174,7 @@ class ChangeTableConnector:
         """See TableConnector."""
         return SeenChanges.load(state.stored, self.reading()).next_order(run.captured_at)
 
-    def with_order(self, state: CaptureState, order: str) -> Mapping[str, str]:
+    def after_repair(self, state: CaptureState, order: str) -> Mapping[str, str]:
         """See TableConnector."""
         known = SeenChanges.load(state.stored, self.reading())
         return replace(known, order=order).dump(self.reading())

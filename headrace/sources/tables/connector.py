@@ -132,10 +132,13 @@ class TableConnector:
         """A `_delivery_order` after that of all captures."""
         return Watermark.load(state.stored, self.reading()).next_order(run.captured_at)
 
-    def with_order(self, state: CaptureState, order: str) -> Mapping[str, str]:
-        """The stored state, with the order of the last capture."""
+    def after_repair(self, state: CaptureState, order: str) -> Mapping[str, str]:
+        """The stored state after a capture of some rows; rows since the watermark are read again.
+
+        A row whose delete was captured may come again, and the table is then as it was seen before.
+        """
         known = Watermark.load(state.stored, self.reading())
-        return replace(known, order=order).dump(self.reading())
+        return replace(known, order=order, seen={}).dump(self.reading())
 
     def faults(self, found: Mapping[str, str]) -> Iterator[tuple[str, HeadraceError]]:
         """What a capture would stumble over: the path below the entity, and the error.
