@@ -78,6 +78,7 @@ TITLES = {
     "MongoSource": "Source: MongoDB",
     "CollectionEntity": "Entity: collection",
     "CollectionFullExtract": "Extract: whole collection",
+    "CollectionSnapshotExtract": "Extract: snapshot of a collection",
     "CollectionWatermarkExtract": "Extract: collection by watermark",
     "CollectionIdExtract": "Extract: collection by _id",
     "NoPagination": "Pagination: none",

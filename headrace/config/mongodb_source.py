@@ -14,6 +14,7 @@ from headrace.config.table_source import (
     DURATION,
     CursorExtract,
     DatabaseEntity,
+    SnapshotExtract,
     TimeCursorExtract,
     duration_of,
 )
@@ -86,6 +87,15 @@ class CollectionFullExtract(CollectionExtract):
     )
 
 
+class CollectionSnapshotExtract(SnapshotExtract, CollectionExtract):
+    """A collection that is read whole at each capture; a key that a later one lacks was deleted."""
+
+    mode: Literal["full_snapshot"] = Field(
+        description="The whole collection. Dimensions of the entity have `full_snapshot: true`: "
+        "members that a later capture lacks were deleted."
+    )
+
+
 class CollectionWatermarkExtract(TimeCursorExtract, CollectionExtract):
     """A collection of which each capture reads the documents that changed since the one before."""
 
@@ -123,6 +133,7 @@ class CollectionIdExtract(CursorExtract, CollectionExtract):
 
 AnyCollectionExtract = Annotated[
     Annotated[CollectionFullExtract, Tag("full")]
+    | Annotated[CollectionSnapshotExtract, Tag("full_snapshot")]
     | Annotated[CollectionWatermarkExtract, Tag("watermark")]
     | Annotated[CollectionIdExtract, Tag("increasing_id")],
     Discriminator(tag_of("mode")),

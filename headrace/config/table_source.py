@@ -91,8 +91,8 @@ class FullExtract(TableExtract):
     )
 
 
-class FullSnapshotExtract(TableExtract):
-    """A table that is read whole at each capture; a key that a later one lacks was deleted."""
+class SnapshotExtract(Extract):
+    """Rows that are read whole at each capture; a key that a later one lacks was deleted."""
 
     mode: Literal["full_snapshot"] = Field(
         description="The whole table. Dimensions of the entity have `full_snapshot: true`: members "
@@ -112,6 +112,10 @@ class FullSnapshotExtract(TableExtract):
     def is_full_snapshot(self) -> bool:
         """See Extract."""
         return True
+
+
+class FullSnapshotExtract(SnapshotExtract, TableExtract):
+    """A table that is read whole at each capture; a key that a later one lacks was deleted."""
 
 
 class TimeCursorExtract(CursorExtract):

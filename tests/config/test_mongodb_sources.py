@@ -47,7 +47,12 @@ def test_a_collection_is_partitioned_by_its_cursor_unless_it_says_otherwise(fold
         (
             "mode: watermark",
             "mode: watermrk",
-            "extract.mode: 'watermrk' is not one of full, watermark, increasing_id; did you",
+            "extract.mode: 'watermrk' is not one of full, full_snapshot, watermark, increasing",
+        ),
+        (
+            "mode: watermark, collection: orders, cursor: changed_at, overlap: 10m",
+            "mode: full_snapshot, collection: orders, partition_by: changed_at",
+            "a snapshot is the whole table at the time of its capture: drop it",
         ),
         (", overlap: 10m", "", "till.yaml:7: entities[orders].extract.overlap: is missing"),
         ("overlap: 10m", "overlap: ten", "'ten' must be a number and a unit, such as 30s, 10m"),

@@ -1,5 +1,8 @@
 """Collections of MongoDB: modes, documents and arrays as rows, over a real server."""
 
+import random
+import threading
+import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from headrace.raw.capture import CapturedWindow
 from headrace.sources.mongodb.collection import horizon_of
 from tests.contract.mongodb_collections import MongoCollection, as_instant
 from tests.contract.tables import DAY, NEXT
+from tests.contract.test_reconcile import counts, found, repair
 
 pytestmark = pytest.mark.contract
 
@@ -260,3 +264,60 @@ def test_a_replica_describes_the_moment_of_its_last_write() -> None:
     assert horizon_of({"localTime": now}) == now.replace(tzinfo=UTC)
     replica = {"localTime": now, "lastWrite": {"majorityWriteDate": last}}
     assert horizon_of(replica) == last.replace(tzinfo=UTC)
+
+
+def test_what_a_watermark_does_not_see_is_found_and_repaired(changing: MongoCollection) -> None:
+    """Deleted documents, late ones, and changes that leave the cursor alone."""
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+    changing.documents.update_many({}, {"$set": {"at": long_ago}})
+    changing.capture(DAY, NEXT)
+    assert counts(found(changing)) == (0, 0, 0)
+    changing.documents.delete_one({"_id": 1})
+    changing.documents.update_one({"_id": 2}, {"$set": {"name": {"now": ["x"]}}})
+    changing.documents.insert_one(order(11, DAY, at=long_ago))
+    assert changing.pending() == set()
+    assert counts(found(changing)) == (1, 1, 1)
+    assert repair(changing) == {DAY, NEXT}
+    assert counts(found(changing)) == (0, 0, 0)
+    operations = {key[0]: row["_operation"] for key, row in changing.latest().items()}
+    assert {key for key, what in operations.items() if what == "delete"} == {1}
+    assert changing.latest()[2,]["name"] == '{"now":["x"]}'
+
+
+def test_the_watermark_misses_nothing_while_writers_never_stop(changing: MongoCollection) -> None:
+    """Writers take their time between the clock and the write, less than the overlap."""
+    extract = {**CHANGING["extract"], "overlap": "2s"}
+    changing.entity = changing.declare(**{**CHANGING, "extract": extract})
+    stop, errors = threading.Event(), []
+
+    def write(number: int) -> None:
+        chance = random.Random(number)  # noqa: S311
+        try:
+            while not stop.is_set():
+                key = 100 * number + chance.randint(1, 20)
+                late = chance.choice([0, 0, 0.1, 1.2])
+                at = datetime.now(UTC)
+                time.sleep(late)
+                day = (DAY, NEXT)[key % 2]
+                fields = order(key, day, at=at, name=chance.choice(["a", "b", None]))
+                changing.documents.replace_one({"_id": key}, fields, upsert=True)
+        except BaseException as error:  # noqa: BLE001  # the test raises it
+            errors.append(error)
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in (1, 2, 3)]
+    for writer in writers:
+        writer.start()
+    for _ in range(6):
+        changing.capture(DAY, NEXT)
+        time.sleep(0.5)
+    stop.set()
+    for writer in writers:
+        writer.join()
+    assert errors == []
+    changing.capture(DAY, NEXT)
+    truth = {(one["_id"],): (one["name"], one["at"]) for one in changing.documents.find()}
+    captured = {
+        key: (row["name"], row["at"].replace(tzinfo=None)) for key, row in changing.latest().items()
+    }
+    assert captured == truth
+    assert changing.pending() == set()
