@@ -47,6 +47,7 @@ def _made(kind: type[Table], folder: Path) -> Table:
     )
     extract = {"mode": "watermark", "cursor": "at", "overlap": "1m"}
     found = kind(folder, create, extract=extract, columns=COLUMNS)
+    found.write(f"create index i on {found.name} (sold_on)")
     hour = datetime.now(UTC) - timedelta(hours=1)
     for number in range(31):
         day = DAYS[number % 6] if number < 30 else None
@@ -67,6 +68,13 @@ def test_a_first_load_is_read_by_ranges_of_partitions(table: Table) -> None:
     assert window.rows == dict.fromkeys(DAYS, 5) | {DAY: 6}
     assert table.pending() == set()
     assert read_days(table, *DAYS) == []
+
+
+def test_without_an_index_a_first_load_scans_the_table_once_a_session(table: Table) -> None:
+    schema = table.name.partition(".")[0]
+    of_postgres = table.product == "postgres"
+    table.write(f"drop index {schema}.i" if of_postgres else "drop index i on {table}")
+    assert read_days(table, *DAYS) == [(*DAYS[:3],), (*DAYS[3:],)]
 
 
 def test_new_rows_are_captured_beside_a_backlog(table: Table) -> None:

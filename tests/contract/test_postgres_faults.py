@@ -12,11 +12,13 @@ import psycopg
 import pyarrow as pa
 import pytest
 import stamina
+from psycopg import sql
 
 from headrace.embedded_postgres import server, tcp
 from headrace.errors import HeadraceError, SourceRejectedError, SourceUnavailableError
 from headrace.sources.connections import Connection
 from headrace.sources.postgres.catalog import discover
+from headrace.sources.postgres.copy_process import psql_command
 from headrace.sources.postgres.database import PostgresRelation
 from headrace.sources.postgres.session import connect
 from headrace.sources.tables.database import Selection
@@ -150,8 +152,11 @@ def relation(table: Table, **settings: Any) -> PostgresRelation:
     return PostgresRelation(table.entity, connection, batch_bytes=4096)
 
 
-def whole(table: Table) -> Selection:
-    return Selection(tuple(column.name for column in table.entity.columns))
+@pytest.fixture(params=[False, True], ids=["psycopg", "psql"])
+def whole(table: Table, request: pytest.FixtureRequest) -> Selection:
+    """All rows, by either way in which they are read."""
+    names = tuple(column.name for column in table.entity.columns)
+    return Selection(names, is_large=request.param)
 
 
 def sessions(table: Table) -> list[int]:
@@ -163,13 +168,13 @@ def sessions(table: Table) -> list[int]:
 
 
 def test_a_connection_that_is_cut_in_the_middle_is_transient_and_leaves_nothing(
-    table: Table,
+    table: Table, whole: Selection
 ) -> None:
     table.write(
         "insert into {table} select n, repeat('x', 500), n, '2017-01-01' from"
         " generate_series(1, 100000) as n"
     )
-    reading = relation(table).read(whole(table))
+    reading = relation(table).read(whole)
     next(reading)
     for pid in sessions(table):
         table.query(f"select pg_terminate_backend({pid})")
@@ -197,12 +202,22 @@ def test_a_partition_that_breaks_off_fails_and_is_captured_again(
     assert table.capture(DAY).rows == {DAY: 20000}
 
 
-def test_a_read_that_is_given_up_ends_its_session(table: Table) -> None:
+def test_the_password_is_not_in_the_command_line_of_psql(table: Table) -> None:
+    url = table.url.replace("//postgres@", "//postgres:s3cret@")
+    with connect(Connection("shop", "SHOP_URL", lambda: url)) as session:
+        assert session.info.password
+        command = psql_command(session, sql.SQL("copy t to stdout").format(), {"a": "b'c"}, None)
+    assert command is not None
+    assert "s3cret" not in " ".join(command)
+    assert "set a = 'b''c'" in command
+
+
+def test_a_read_that_is_given_up_ends_its_session(table: Table, whole: Selection) -> None:
     table.write(
         "insert into {table} select n, repeat('x', 500), n, '2017-01-01' from"
         " generate_series(1, 100000) as n"
     )
-    reading = relation(table).read(whole(table))
+    reading = relation(table).read(whole)
     next(reading)
     assert sessions(table)
     began = time.monotonic()
@@ -214,24 +229,24 @@ def test_a_read_that_is_given_up_ends_its_session(table: Table) -> None:
     assert sessions(table) == []
 
 
-def test_a_statement_that_takes_too_long_is_cancelled(table: Table) -> None:
+def test_a_statement_that_takes_too_long_is_cancelled(table: Table, whole: Selection) -> None:
     table.entity = table.declare(
         extract={"table": None, "query": f"select t.*, pg_sleep(0.001) from {table.name} as t"}
     )
     slow = relation(table, statement_timeout=timedelta(seconds=1))
     with pytest.raises(SourceUnavailableError, match="statement_timeout_seconds"):
-        list(slow.read(whole(table)))
+        list(slow.read(whole))
 
 
 @pytest.mark.parametrize("thousands", [200, 600])
-def test_a_read_holds_a_few_batches(table: Table, thousands: int) -> None:
+def test_a_read_holds_a_few_batches(table: Table, whole: Selection, thousands: int) -> None:
     table.write(
         "insert into {table} select n, repeat('x', 60), n, '2017-01-01' from"
         f" generate_series(1, {thousands * 1000}) as n"
     )
     reader = table.connector.database
     before, peak, count = pa.total_allocated_bytes(), 0, 0
-    for batch in reader.read(whole(table)):
+    for batch in reader.read(whole):
         peak, count = max(peak, pa.total_allocated_bytes() - before), count + len(batch)
     assert count == thousands * 1000 + 20000
     assert peak < 40 * 2**20

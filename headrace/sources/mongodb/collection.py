@@ -14,7 +14,7 @@ import bson
 import pyarrow as pa
 import pyarrow.compute as pc
 from bson.datetime_ms import DatetimeMS
-from pymongo.errors import ConfigurationError
+from pymongo.errors import ConfigurationError, OperationFailure
 
 from headrace.config.loader import Project
 from headrace.config.mongodb_source import CollectionEntity, MongoSource
@@ -125,6 +125,14 @@ class Collection:
             reader.check_columns()
             reader.check_children(self.label)
 
+    def indexed_paths(self, client: Client) -> set[str]:
+        """Paths that begin an index; none of a view, or where the user may not see them."""
+        try:
+            found = self._collection(client).index_information()
+        except OperationFailure:
+            return set()
+        return {str(index["key"][0][0]) for index in found.values()}
+
     def documents(
         self, client: Client, selection: Selection, fields: Mapping[str, int] | None
     ) -> Iterator[list[dict[str, Any]]]:
@@ -213,6 +221,11 @@ class CollectionSnapshot:
     def later(self) -> datetime:
         """See Snapshot."""
         return _clock(self.client)
+
+    def is_indexed(self, column: str) -> bool:
+        """See Snapshot."""
+        paths = self.collection.entity.column(column).source_names
+        return not self.collection.indexed_paths(self.client).isdisjoint(paths)
 
     def counted(self, selection: Selection) -> Mapping[date | None, Pending]:
         """See Snapshot. Of each document only one field is read."""

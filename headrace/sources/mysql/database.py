@@ -105,6 +105,17 @@ class MysqlSnapshot(RelationSnapshot):
         with map_errors(self.label):
             return fetch(self.session, self.statements.pending(cursor, since))
 
+    def is_indexed(self, column: str) -> bool:
+        """See Snapshot."""
+        schema, _, table = (self.entity.extract.table or "").rpartition(".")
+        values = {
+            "schema": schema or None,
+            "table": table,
+            "column": self.statements.names[column],
+        }
+        with map_errors(self.label):
+            return bool(fetch(self.session, _INDEXED, values))
+
     def _counts(self, selection: Selection) -> Iterable[Sequence[Any]]:
         with map_errors(self.label):
             return fetch(self.session, self.statements.row_counts(selection))
@@ -119,6 +130,12 @@ class MysqlSnapshot(RelationSnapshot):
             return BEFORE_ALL  # A date that does not exist.
 
 
+_INDEXED = """
+    select 1 from information_schema.statistics as s
+    where s.table_schema = coalesce(%(schema)s, database()) and s.table_name = %(table)s
+        and s.column_name = %(column)s and s.seq_in_index = 1
+    limit 1
+"""
 # `now()` is the time of a statement's begin, and its transaction begins later: a statement may wait
 # for a lock of its table in between. So statements that run count too. Threads of replication
 # write rows of which another server's clock says the time.

@@ -11,8 +11,9 @@ from psycopg import sql
 
 from headrace.config.table_source import IncreasingIdExtract
 from headrace.sources.postgres.catalog import RELATION_NAMES, describe
+from headrace.sources.postgres.copy_process import copied_by_psql, psql_command
 from headrace.sources.postgres.copy_text import copied, parsed
-from headrace.sources.postgres.session import Session, connect, map_errors
+from headrace.sources.postgres.session import Session, connect, map_errors, settings_of
 from headrace.sources.postgres.statements import ID, Statements, relation
 from headrace.sources.tables.database import HeldSnapshot, Horizon, Position, Selection
 from headrace.sources.tables.database_relation import DatabaseRelation, RelationSnapshot
@@ -66,13 +67,25 @@ class PostgresRelation(DatabaseRelation[Session, str, Statements]):
     def _texts(
         self, session: Session, statements: Statements, selection: Selection
     ) -> Iterator[pa.RecordBatch]:
-        types = self._types(selection)
+        types, statement = self._types(selection), statements.rows(selection)
+        settings = settings_of(self.connection)
+        command = (
+            psql_command(session, statement, settings, selection.snapshot)
+            if selection.is_large
+            else None
+        )
+        if command is not None:
+            password = session.info.password
+            session.close()
+            for text in copied_by_psql(command, password, self.batch_bytes):
+                yield parsed(text, types)
+            return
         if selection.snapshot is not None:
             session.autocommit = False
             session.execute(
                 sql.SQL("set transaction snapshot {}").format(sql.Literal(selection.snapshot))
             )
-        for text in copied(session, statements.rows(selection), self.batch_bytes):
+        for text in copied(session, statement, self.batch_bytes):
             yield parsed(text, types)
 
 
@@ -97,6 +110,16 @@ class PostgresSnapshot(RelationSnapshot):
         with map_errors(self.label):
             return self.session.execute(self.statements.pending(cursor, since)).fetchall()
 
+    def is_indexed(self, column: str) -> bool:
+        """See Snapshot."""
+        table = self.entity.extract.table
+        if table is None:
+            return False
+        names = sql.SQL(".").join(sql.Identifier(part) for part in table.split("."))
+        values = {"table": names.as_string(self.session), "column": self.statements.names[column]}
+        with map_errors(self.label):
+            return self.session.execute(_INDEXED, values).fetchone() is not None
+
     def _counts(self, selection: Selection) -> Iterable[Sequence[Any]]:
         with map_errors(self.label):
             return self.session.execute(self.statements.row_counts(selection)).fetchall()
@@ -108,6 +131,13 @@ class PostgresSnapshot(RelationSnapshot):
         return _instant(text)
 
 
+_INDEXED = """
+    select from pg_index as i
+    inner join pg_attribute as a on i.indrelid = a.attrelid and i.indkey[0] = a.attnum
+    where i.indrelid = to_regclass(%(table)s) and a.attname = %(column)s
+        and i.indisvalid and i.indpred is null
+    limit 1
+"""
 # Vacuum and replication write no rows of tables. A prepared transaction is in no session.
 _HORIZON = """
     select

@@ -112,6 +112,12 @@ def translated(error: psycopg.Error, label: str) -> HeadraceError:
     )
 
 
+def settings_of(connection: Connection) -> dict[str, str]:
+    """Settings of a session, for the text form of values, its limits and its rights."""
+    timeout = int(connection.statement_timeout.total_seconds() * 1000)
+    return {**_SETTINGS, "statement_timeout": str(timeout)}
+
+
 def _connect(connection: Connection) -> Session:
     url = connection.url()
     if not url.startswith(("postgresql://", "postgres://")):
@@ -126,6 +132,7 @@ def _connect(connection: Connection) -> Session:
             connect_timeout=_CONNECT_SECONDS,
             tcp_user_timeout=60_000,
             application_name="headrace",
+            client_encoding="utf8",
             autocommit=True,
             # Poolers in front of a server, such as PgBouncer, keep no prepared statements.
             prepare_threshold=None,
@@ -148,9 +155,7 @@ def _connect(connection: Connection) -> Session:
 
 
 def _prepare(session: Session, connection: Connection) -> None:
-    timeout = int(connection.statement_timeout.total_seconds() * 1000)
-    settings = {**_SETTINGS, "statement_timeout": str(timeout), "idle_session_timeout": "0"}
-    for name, value in settings.items():
+    for name, value in {**settings_of(connection), "idle_session_timeout": "0"}.items():
         if name == "idle_session_timeout" and session.info.server_version < 140_000:  # noqa: PLR2004
             continue
         statement = sql.SQL("select set_config({}, {}, false)")

@@ -44,9 +44,11 @@ from headrace.sources.tables.watermark import (
 OTHER_DAYS = "rows changed in partitions that this run does not capture"
 HELD_BACK = "a prepared transaction is open: rows are captured, but read again by each capture"
 # A unit of fewer rows is not worth a session of its own. Without an index on `partition_by` each
-# unit scans the table.
+# unit scans the table, and there are as many as sessions.
 _ROWS_OF_A_UNIT = 200_000
 _MOST_UNITS = 16
+# From so many on, rows may be read by a process of its own.
+_MANY_ROWS = 20_000
 _NAMED = 5
 
 
@@ -125,7 +127,7 @@ class TableConnector:
 
     def whole(self, run: CaptureRun) -> SourceObject:
         """All rows, for a comparison with raw."""
-        selection = Selection(self._names(), None, with_undated=True)
+        selection = Selection(self._names(), None, with_undated=True, is_large=True)
         return self.source_object(selection, run, _order(run.captured_at), "whole")
 
     def order_after(self, state: CaptureState, run: CaptureRun) -> str:
@@ -166,7 +168,7 @@ class TableConnector:
         others = tuple(one for one in days if one != day)
         if day not in days:
             return CapturePlan((), unchanged=others)
-        selection = Selection(self._names(), is_sorted=True)
+        selection = Selection(self._names(), is_sorted=True, is_large=True)
         before = latest_state(state)
         read = self.source_object(selection, run, _order(run.captured_at), "", before)
         return CapturePlan((ReadUnit((day,), (read,)),), unchanged=others)
@@ -174,7 +176,7 @@ class TableConnector:
     def _plan_full(self, days: Sequence[date], run: CaptureRun) -> CapturePlan:
         """Whole partitions: each capture replaces what they held."""
         calendar = PartitionDays(self.entity.grain, run.partitions)
-        selection = self.selection(days, calendar, None, is_sorted=True)
+        selection = replace(self.selection(days, calendar, None, is_sorted=True), is_large=True)
         read = self.source_object(selection, run, _order(run.captured_at), "")
         # One unit, so one snapshot: of two, a row that moves between days could be in neither.
         unit = ReadUnit(tuple(days), (read,), self.entity.extract.partition_by)
@@ -204,6 +206,7 @@ class TableConnector:
             else:
                 found = calendar.partitions_of(snapshot.pending(known.low))
                 behind = self._in_backlog(snapshot, calendar, known.backlog)
+            is_indexed = bool(behind.pending) and snapshot.is_indexed(str(extract.partition_by))
             unseen = known.unseen(found.pending) - {*behind.pending}
             left = unseen - {*days}
             if not is_time:
@@ -229,8 +232,10 @@ class TableConnector:
             grain=self.entity.grain,
         )
         units = _Units(self, extract, calendar, (memo.order, run))
-        units.add([day for day in days if day in unseen], found.pending, known.low)
-        units.add([day for day in days if day in behind.pending], behind.pending, None)
+        sessions = self.database.sessions
+        units.add([day for day in days if day in unseen], found.pending, known.low, sessions)
+        most = _MOST_UNITS if is_indexed else sessions
+        units.add([day for day in days if day in behind.pending], behind.pending, None, most)
         return self._read_together(
             CapturePlan(
                 units=tuple(units.made),
@@ -401,18 +406,23 @@ class _Units:
     made: list[ReadUnit] = field(default_factory=list)
 
     def add(
-        self, wanted: Sequence[date], pending: Mapping[date, Pending], since: Position | None
+        self,
+        wanted: Sequence[date],
+        pending: Mapping[date, Pending],
+        since: Position | None,
+        most: int,
     ) -> None:
-        """Add units that read the `wanted` partitions, rows at or after `since` or all."""
+        """Add `most` units that read the `wanted` partitions, rows at or after `since` or all."""
         entity, order, run = self.connector.entity, *self.capture
         # What raw holds of a cursor that it has as text has no order.
         is_time = entity.captured_type(entity.column(self.extract.cursor)) != "string"
         overlap = Overlap(self.extract.cursor, since if is_time else None)
-        for some in _groups(wanted, pending):
+        for some in _groups(wanted, pending, most):
+            rows = sum(pending[day].rows for day in some)
             selection = self.connector.selection(some, self.calendar, since, is_sorted=False)
+            selection = replace(selection, is_large=rows >= _MANY_ROWS)
             # Of one id the last version counts: each capture's rows are an object of their own.
             read = self.connector.source_object(selection, run, order, f"{order} {len(self.made)}")
-            rows = sum(pending[day].rows for day in some)
             self.made.append(
                 ReadUnit(
                     tuple(some), (read,), self.extract.partition_by, overlap=overlap, rows=rows
@@ -420,10 +430,12 @@ class _Units:
             )
 
 
-def _groups(days: Sequence[date], pending: Mapping[date, Pending]) -> Iterator[list[date]]:
+def _groups(
+    days: Sequence[date], pending: Mapping[date, Pending], most: int
+) -> Iterator[list[date]]:
     """Neighbouring partitions with about equally many rows."""
     total = sum(pending[day].rows for day in days)
-    enough = max(_ROWS_OF_A_UNIT, total / _MOST_UNITS)
+    enough = max(_ROWS_OF_A_UNIT, total / most)
     group: list[date] = []
     rows = 0
     for day in days:

@@ -26,6 +26,7 @@ class Selection:
             after 9999.
         since: Rows whose cursor is at or after it, or NULL; None: all rows.
         snapshot: See `HeldSnapshot`; None: the rows are of a snapshot of their own.
+        is_large: Whether it may be worth a process of its own.
         is_sorted: Whether rows are read in the order of the key: equal contents are then equal in
             their order.
     """
@@ -36,6 +37,7 @@ class Selection:
     since: Position | None = None
     is_sorted: bool = False
     snapshot: str | None = None
+    is_large: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,10 @@ class Snapshot(Protocol):
 
     def counted(self, selection: Selection) -> Mapping[date | None, Pending]:
         """Number of rows of a selection by day; None: rows without a day. Reads no values."""
+        ...
+
+    def is_indexed(self, column: str) -> bool:
+        """Whether rows are found by a declared column without a scan of the table."""
         ...
 
     def later(self) -> datetime:

@@ -200,6 +200,10 @@ class RelationSnapshot(ABC):
         return {day: Pending(count, None, f"{count}") for day, count in parts.items()}
 
     @abstractmethod
+    def is_indexed(self, column: str) -> bool:
+        """See Snapshot."""
+
+    @abstractmethod
     def _counts(self, selection: Selection) -> Iterable[Sequence[Any]]:
         """Rows of the statement `row_counts`: group, count."""
 
