@@ -1,11 +1,14 @@
 """`headrace scaffold`: proposes the layers after the sources."""
 
 from contextlib import nullcontext
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headrace.cli import output
+
+if TYPE_CHECKING:
+    from headrace.config.loader import Project
 
 app = typer.Typer(no_args_is_help=True, help="Propose the layers that follow the sources.")
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print data as JSON and nothing else.")]
@@ -110,3 +113,59 @@ def scaffold_star(
         "checks": checks or ["none"],
     }
     return schema + found.yaml, facts
+
+
+@app.command()
+def marts(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the names of the files and write nothing.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write dbt models of the star: staging models, sources with tests, and a mart by day a fact.
+
+    Into models/staging and models/marts of the dbt project, which has to be there.
+
+    Example: headrace scaffold marts
+    """
+    from headrace.config.loader import load_project
+
+    project = load_project()
+    written = scaffold_marts(project, force=force, dry_run=dry_run)
+    models = project.dbt_project() / "models"
+    shown: dict[str, object] = {"files": written, "next": "headrace check"}
+    verb = "would write into" if dry_run else "wrote into"
+    output.print_summary(f"{verb} {models}", shown, as_json=as_json)
+
+
+def scaffold_marts(project: "Project", *, force: bool, dry_run: bool) -> list[str]:
+    """Write the models; returns their paths below the dbt project's `models`.
+
+    Raises:
+        ConfigError: There is no dbt project, or one of the files is there and `force` is false.
+    """
+    from headrace.assess.star.mart_models import mart_models
+    from headrace.errors import ConfigError
+
+    folder = project.dbt_project()
+    if not (folder / "dbt_project.yml").is_file():
+        raise ConfigError(
+            f"{folder}: no dbt project is here",
+            fix="copy the folder dbt of Headrace there, for its macros and tests, without models",
+        )
+    found = mart_models(project)
+    if not (force or dry_run):
+        for path in found:
+            if (folder / "models" / path).exists():
+                raise ConfigError(
+                    f"{folder / 'models' / path} is there already",
+                    fix="give --force to replace it, or --dry-run to see the names of all files",
+                )
+    for path, text in ({} if dry_run else found).items():
+        target = folder / "models" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        whole = target.with_name(f".{target.name}.tmp")
+        whole.write_text(text, encoding="utf-8")
+        whole.replace(target)
+    return sorted(found)

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 import yaml
 
-from headrace.cli.scaffold import scaffold_star
+from headrace.cli.scaffold import scaffold_marts, scaffold_star
 from headrace.config.loader import load_project
 from headrace.errors import ConfigError
 from tests import servers
@@ -149,6 +149,43 @@ def test_foreign_keys_of_a_database_join_a_dimension_in_two_roles(
         {"dimension": "dim_people", "natural_key": {"person_id": "host_id"}, "role": "host"},
     ]
     assert "a foreign key" in star["text"]
+
+
+def test_marts_of_a_star_are_staging_models_sources_and_a_mart_by_day(project: Path) -> None:
+    (project / "config/sources/shop.yaml").write_text(FILES.replace("amount", "order"))
+    (project / "config/star.yaml").write_text(
+        "calendar: {name: dim_date, start: 2024-01-01, end: 2024-12-31}\n"
+        "dimensions:\n"
+        "  - {name: dim_product, entity: shop.products, natural_key: {product_id: product_id},"
+        " effective_time: changed_at, attributes: {label: label}}\n"
+        "facts:\n"
+        "  - {name: fact_sales, entity: shop.sales, grain: [receipt_id, line],"
+        " dimensions: [{dimension: dim_product, natural_key: {product_id: product_id}}],"
+        " measures: [order]}\n"
+    )
+    found = load_project()
+    with pytest.raises(ConfigError, match="no dbt project is here"):
+        scaffold_marts(found, force=False, dry_run=False)
+    (project / "dbt").mkdir()
+    (project / "dbt/dbt_project.yml").write_text("name: x\n")
+    written = scaffold_marts(found, force=False, dry_run=False)
+    models = project / "dbt/models"
+    assert written == [
+        "marts/_daily_marts.yml",
+        "marts/mart_daily_sales.sql",
+        "staging/_warehouse__sources.yml",
+        "staging/stg_warehouse__date.sql",
+        "staging/stg_warehouse__product.sql",
+        "staging/stg_warehouse__sales.sql",
+    ]
+    # A column that SQL has as a word is between quotes.
+    assert 'sum("order")::numeric(18,2) as "order"' in (models / written[1]).read_text()
+    (declared,) = yaml.safe_load((models / written[2]).read_text())["sources"]
+    columns = {table["name"]: table["columns"] for table in declared["tables"]}
+    assert columns["dim_product"][0]["data_tests"] == [{"is_key": {"name": "dim_product_key"}}]
+    assert "product_key" in [column["name"] for column in columns["fact_sales"]]
+    with pytest.raises(ConfigError, match="is there already"):
+        scaffold_marts(found, force=False, dry_run=False)
 
 
 def test_a_star_that_is_there_is_not_replaced(project: Path) -> None:
