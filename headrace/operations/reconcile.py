@@ -55,6 +55,7 @@ from headrace.sources.files.landing import Landing
 from headrace.sources.registry import connector_of
 from headrace.sources.tables.change_table import ChangeTableConnector
 from headrace.sources.tables.connector import TableConnector
+from headrace.sources.tables.database import Days
 from headrace.sources.tables.watermark import Watermark
 from headrace.warehouse.sessions import connection_factory, locked
 
@@ -234,8 +235,15 @@ class EntityReconciliation:
             for batch in self.raw_batches(state):
                 theirs.add(self.identity.of_raw(batch))
                 self._report(theirs.count, theirs.count, 0)
+            is_due, backlog = self._is_due(state), self._backlog(state)
             for batch in self.connector.read(self.connector.whole(self.run)):
-                ours.add(self.identity.of_source(batch, self._is_due(state))[1])
+                digests = self.identity.of_source(batch, is_due)[1]
+                for start, end in backlog:
+                    days = digests["day"].astype("datetime64[D]")
+                    digests["is_due"] &= (days < np.datetime64(start)) | (
+                        days >= np.datetime64(end)
+                    )
+                ours.add(digests)
                 self._report(theirs.count, theirs.count, ours.count)
             self._report(theirs.count, theirs.count, max(ours.count, theirs.count))
             found = compared(ours, theirs)
@@ -308,6 +316,12 @@ class EntityReconciliation:
             return np.asarray(before.to_numpy(zero_copy_only=False))
 
         return is_due
+
+    def _backlog(self, state: CaptureState) -> tuple[Days, ...]:
+        """Days whose rows before the watermark no capture has read yet."""
+        if not isinstance(self.entity.extract, CursorExtract):
+            return ()
+        return Watermark.load(state.stored, self.connector.reading()).backlog
 
     def _waiting(self, state: CaptureState) -> npt.NDArray[np.int64]:
         """Rows that triggers have logged changes of, and that are not captured yet."""

@@ -114,6 +114,20 @@ def test_what_a_watermark_does_not_see_is_found_and_repaired(table: Table) -> No
     assert repair(table) == set()
 
 
+def test_rows_of_days_that_were_never_captured_are_no_differences(tmp_path: Path) -> None:
+    table = changing(tmp_path, Table)
+    table.files, table.stored = {}, {}
+    table.capture(DAY)
+    result = found(table)
+    assert (counts(result), result.waiting) == ((0, 0, 0), 5)
+    table.write("delete from {table} where id = 2")
+    assert counts(found(table)) == (0, 0, 1)
+    assert repair(table) == {DAY}
+    assert table.pending() == {NEXT}
+    table.capture(DAY, NEXT)
+    assert latest(table) == truth(table)
+
+
 def test_a_row_that_comes_again_as_it_was_is_no_repetition_of_the_deleted_one(
     tmp_path: Path,
 ) -> None:

@@ -8,8 +8,10 @@ read, as PostgreSQL writes snapshots: `xmin:xmax:running`. Most partitions share
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
+
+from headrace.sources.tables.watermark import order_after
 
 _STATE = "changes"
 # A capture's record in the snapshot holds 4 KiB.
@@ -89,11 +91,7 @@ class SeenChanges:
 
     def next_order(self, now: datetime) -> str:
         """`_delivery_order` of a capture at `now`: greater than that of the one before it."""
-        text = now.astimezone(UTC).isoformat(timespec="microseconds")
-        if text > self.order:
-            return text
-        after = datetime.fromisoformat(self.order) + timedelta(microseconds=1)
-        return after.isoformat(timespec="microseconds")
+        return order_after(self.order, now)
 
     def seen_of(self, partition: date) -> str | None:
         """Up to which snapshot a partition is captured; None: it was never read."""

@@ -140,7 +140,8 @@ class TableConnector:
         A row whose delete was captured may come again, and the table is then as it was seen before.
         """
         known = Watermark.load(state.stored, self.reading())
-        return replace(known, order=order, seen={}).dump(self.reading())
+        seen = known.seen if known.low is None else {}
+        return replace(known, order=order, seen=seen).dump(self.reading())
 
     def faults(self, found: Mapping[str, str]) -> Iterator[tuple[str, HeadraceError]]:
         """What a capture would stumble over: the path below the entity, and the error.

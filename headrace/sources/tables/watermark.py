@@ -95,15 +95,20 @@ class Watermark:
 
     def next_order(self, now: datetime) -> str:
         """`_delivery_order` of a capture at `now`: greater than that of the one before it."""
-        text = now.astimezone(UTC).isoformat(timespec="microseconds")
-        if text > self.order:
-            return text
-        after = datetime.fromisoformat(self.order) + timedelta(microseconds=1)
-        return after.isoformat(timespec="microseconds")
+        return order_after(self.order, now)
 
     def unseen(self, pending: PendingByPartition) -> set[date]:
         """The partitions with rows that are not known to be captured."""
         return {day for day, rows in pending.items() if self.seen.get(day) != rows.digest}
+
+
+def order_after(before: str, now: datetime) -> str:
+    """`_delivery_order` of a capture at `now`, after a capture with another one."""
+    text = now.astimezone(UTC).isoformat(timespec="microseconds")
+    if text > before:
+        return text
+    after = datetime.fromisoformat(before) + timedelta(microseconds=1)
+    return after.isoformat(timespec="microseconds")
 
 
 def lowest(horizon: Horizon, overlap: timedelta) -> datetime | None:
