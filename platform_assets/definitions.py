@@ -77,6 +77,10 @@ def build_definitions(
         ],
         sensors=[
             *([build_landing_sensor(project, daily, partitions)] * bool(project.file_entities())),
+            *(
+                build_landing_sensor(project, daily, partitions, connection)
+                for connection in project.file_connections()
+            ),
             build_stale_sensor(project, daily, partitions, lineages),
             *([build_rows_sensor(project, daily, partitions)] * bool(watched_entities(project))),
         ],

@@ -69,8 +69,11 @@ def build_raw_asset(
             run_id=context.run.run_id,
         )
 
+        failed: set[date] = set()
+
         def stage(days: Sequence[date]) -> AuditedOutput:
             output = step.stage(days, properties_of(context.run, version))
+            failed.update(output.held)
             for warning in output.warnings:
                 context.log.warning(warning)
             return output
@@ -81,6 +84,8 @@ def build_raw_asset(
         own = SourcePartitions(days, pending)
         plan = recorder.plan(context, lineage, own=own, sources=lineages)
         yield dg.Output(recorder.stage(context, plan, stage))
+        # Dagster goes on here after the I/O manager has committed the output.
+        _after_commit(context, step, failed)
 
     return raw
 
@@ -92,6 +97,17 @@ def _read_in_turn(source: SourceConfig) -> str:
     another one can be read; each is read by one capture of a run.
     """
     return getattr(source, "connection", None) or "files"
+
+
+def _after_commit(
+    context: dg.AssetExecutionContext, step: RawStep, failed: Collection[date]
+) -> None:
+    try:
+        for line in step.after_commit(failed):
+            context.log.info("%s: %s", step.source, line)
+    except HeadraceError as error:
+        # The rows are captured; the next run does what is left.
+        context.log.warning("%s: files were not archived: %s (%s)", step.source, error, error.fix)
 
 
 def _pending(context: dg.AssetExecutionContext, step: RawStep) -> Collection[date]:

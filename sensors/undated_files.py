@@ -34,13 +34,15 @@ class UndatedFiles:
     """Finds the days of files without a day in their names, by their rows or modification time.
 
     Attributes:
-        project: The project with their entities.
+        project: The configuration.
+        entities: The entities of the landing zone, by `source.entity`.
         landing: The landing zone.
         lake: The lake, whose raw tables say what was captured of them before.
         known: The days that exist.
     """
 
     project: Project
+    entities: Mapping[str, FileEntity]
     landing: Landing
     lake: LakeResource
     known: Sequence[date]
@@ -67,7 +69,7 @@ class UndatedFiles:
     def _entities_of(self, file: StoredFile) -> dict[str, FileEntity]:
         return {
             name: entity
-            for name, entity in self.project.file_entities().items()
+            for name, entity in self.entities.items()
             if entity.extract.day_of_object != "name" and is_file_of(entity.extract, file.path)
         }
 

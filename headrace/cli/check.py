@@ -24,7 +24,8 @@ def check_project(project: Project, connect_seconds: float | None = None) -> dic
 
     Args:
         project: The configuration.
-        connect_seconds: Also connect to databases and APIs, for at most so long; None: do not.
+        connect_seconds: Also connect to databases, APIs and SFTP servers, for at most so long;
+            None: do not.
 
     Returns:
         By `source.entity`, what databases and APIs have of it.

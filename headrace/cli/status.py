@@ -23,6 +23,7 @@ from headrace.project.connections import lake_of, landing_of, ledger_of, postgre
 from headrace.project.home_setup import mart_builder, prepare_home
 from headrace.project.lineage import project_lineage
 from headrace.sources.files.unclaimed import outside_text, unclaimed_files, unclaimed_text
+from headrace.sources.files.zip_landing import with_archives
 
 # Values of pg_class.relkind: tables, partitioned tables, materialised views.
 _RELATIONS_WITH_ROWS = ["r", "p", "m"]
@@ -175,7 +176,8 @@ def read_unclaimed() -> str:
     if not entities:
         return ""
     try:
-        listing = landing_of(project).list_files()
+        extracts = [entity.extract for entity in entities.values()]
+        listing = with_archives(landing_of(project), extracts).list_files()
     except HeadraceError as error:
         return str(error)
     settings, today = project.settings, datetime.now(UTC).date()

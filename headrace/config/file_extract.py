@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from headrace.config.extract import Extract
+from headrace.config.file_arrival import Arrival, ManifestArrival, MarkerArrival, SettledArrival
 from headrace.config.file_formats import (
     ExcelFormat,
     FixedWidthFormat,
@@ -35,6 +36,8 @@ _DATE_FIELD = re.compile(r"\{date:([^{}]+)\}")
 _BARE_CODES = re.compile(r"%[YmdybjBHF](?:[-_.]?%[YmdybjBHF])*")
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 MonthDay = Annotated[str, StringConstraints(pattern=r"^(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])$")]
+_MEMBERS = re.compile(r"\.zip!", re.IGNORECASE)
+_OTHER_ARCHIVE = re.compile(r"(\.(?:tar|tar\.gz|tgz|tar\.zst|7z|rar))(?:!|$)", re.IGNORECASE)
 _A_MONDAY = date(2024, 1, 1)
 _WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 # A day, and first days of periods, to find the shortest period that a date in a path determines.
@@ -217,8 +220,12 @@ class FileExtract(Extract):
         description="Path below the landing zone. `{date:%Y-%m-%d}` is the day (strftime codes %Y "
         "%m %d %y %b %j; several fields may give it together), `*` any characters except `/`. The "
         "same path with `.gz` or `.zst` after it matches, too; gzip and Zstandard are detected by "
-        "the file's first bytes.",
-        examples=["orders/orders-{date:%Y-%m-%d}.csv", "{date:%Y}/{date:%m}/sales-{date:%d}.csv"],
+        "the file's first bytes. After `.zip!` it is the path of a member of that archive.",
+        examples=[
+            "orders/orders-{date:%Y-%m-%d}.csv",
+            "{date:%Y}/{date:%m}/sales-{date:%d}.csv",
+            "orders-{date:%Y-%m-%d}.zip!*.csv",
+        ],
     )
     partition_by: ColumnName | None = Field(
         None,
@@ -234,6 +241,19 @@ class FileExtract(Extract):
     )
     unpack: UnpackLimits = Field(
         UnpackLimits(), description="Limits of what a compressed file may become."
+    )
+    arrival: Arrival = Field(
+        SettledArrival(),
+        description="What says that a file has arrived whole. A day whose files have not all "
+        "arrived is held; a file without a day in its path is left for a later run.",
+        examples=[{"type": "marker", "path": "{path}.done"}],
+    )
+    archive_to: str | None = Field(
+        None,
+        min_length=1,
+        description="Folder of the landing zone to which a file moves, with its path, once its "
+        "rows are committed. Not with `partition_by`. By default files stay where they are.",
+        examples=["archive"],
     )
     missing_file: Literal["hold", "empty"] = Field(
         "hold",
@@ -287,6 +307,13 @@ class FileExtract(Extract):
             raise ValueError("must be a path below the landing zone (`landing.uri`), not a drive's")
         if any(part in {"", ".", ".."} for part in value.split("/")):
             raise ValueError("must name folders and a file, without empty parts, . or ..")
+        if other := _OTHER_ARCHIVE.search(value):
+            raise ValueError(f"{other[1]} is no archive whose members can be read: deliver a .zip")
+        if value.lower().endswith((".zip", ".zip!")):
+            name = value.rstrip("!")
+            raise ValueError(f"names an archive: name its members, too, such as {name}!*.csv")
+        if len(_MEMBERS.findall(value)) > 1:
+            raise ValueError("names an archive in an archive: deliver its files in one archive")
         return value
 
     @field_validator("expected_by", mode="before")
@@ -365,6 +392,12 @@ class FileExtract(Extract):
         return isinstance(self.format, ParquetFormat)
 
     @property
+    def archive_path(self) -> str | None:
+        """The part of `path` that names a zip archive, where it names members of one."""
+        found = _MEMBERS.search(self.path)
+        return self.path[: found.end() - 1] if found else None
+
+    @property
     def date_fields(self) -> tuple[str, ...]:
         """The strftime patterns in `path`, which give the day together; empty without a date."""
         return tuple(_DATE_FIELD.findall(self.path))
@@ -401,6 +434,38 @@ class FileExtract(Extract):
                 f"path: {{date:{'} {date:'.join(fields)}}} does not name one day: year, month and "
                 "day in strftime's codes, such as {date:%Y-%m-%d}"
             )
+        return self
+
+    @field_validator("archive_to")
+    @classmethod
+    def _is_a_folder(cls, value: str | None) -> str | None:
+        parts = (value or "x").rstrip("/").split("/")
+        if "\\" in str(value) or any(
+            p in {"", ".", ".."} or p.startswith((".", "~")) for p in parts
+        ):
+            raise ValueError(
+                "must be a folder below the landing zone (`landing.uri`), not hidden and without .."
+            )
+        return value.rstrip("/") if value else value
+
+    @model_validator(mode="after")
+    def _archived_files_are_read_once(self) -> Self:
+        if self.archive_to is not None and self.day_of_object == "rows":
+            raise ValueError(
+                "archive_to: files whose rows say the day are read again for days that come to "
+                "exist: drop archive_to, or give path {date:…}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _arrival_has_a_day(self) -> Self:
+        arrival = self.arrival
+        if not isinstance(arrival, MarkerArrival | ManifestArrival):
+            return self
+        if "{date:" in arrival.path and not self.date_fields:
+            raise ValueError("arrival.path: has {date:…}, and path has none to take the day from")
+        if arrival.path in ("{path}", self.path):
+            raise ValueError("arrival.path: is the file itself: name the file that comes after it")
         return self
 
     @property

@@ -156,10 +156,12 @@ class FixedWidthFormat(_TextFormat):
 
 
 class UnpackLimits(StrictModel):
-    """What a compressed file may become. A file that exceeds a limit fails."""
+    """What a compressed file or an archive may become. One that exceeds a limit fails."""
 
     max_bytes: int = Field(
-        64 * 2**30, ge=1024, description="Most bytes of a file once it is decompressed."
+        64 * 2**30,
+        ge=1024,
+        description="Most bytes of a file, or of all members of an archive, once decompressed.",
     )
     max_ratio: int = Field(
         1000,
@@ -167,6 +169,7 @@ class UnpackLimits(StrictModel):
         description="Most bytes of a decompressed file for each byte that it is delivered with. "
         "Does not count up to 64 MiB.",
     )
+    max_members: int = Field(10_000, ge=1, description="Most members of a zip archive.")
 
     @property
     def ratio_from_bytes(self) -> int:

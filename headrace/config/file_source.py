@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from headrace.config.file_extract import TEXT_FORMATS, CsvFormat, FileExtract
 from headrace.config.file_formats import FixedWidthFormat, JsonFormat, JsonLinesFormat, member_path
-from headrace.config.model import did_you_mean
+from headrace.config.model import Name, did_you_mean
 from headrace.config.sources import EntityConfig, SourceConfig
 
 # Options of an extract that say until when a partition waits for a file.
@@ -111,6 +111,11 @@ class FilesSource(SourceConfig):
     connector: Literal["files", "parquet_files"] = Field(
         description="The kind of source: `files`, text, JSON or Excel in the landing zone; or "
         "`parquet_files`, Parquet files there, whose values have types."
+    )
+    connection: Name | None = Field(
+        None,
+        description="An SFTP server whose files are read: one of `connections` in base.yaml or its "
+        "overlays, of `kind: sftp`. By default the landing zone.",
     )
     entities: tuple[FileEntity, ...] = Field(min_length=1, description="Its file sets.")
 

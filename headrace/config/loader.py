@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from headrace.config.dimension_entities import united_entity, with_full_snapshots
 from headrace.config.document import Document, Place, read_document, read_place, show_place
-from headrace.config.file_source import FileEntity
+from headrace.config.file_source import FileEntity, FilesSource
 from headrace.config.lookups import with_lookups
 from headrace.config.model import Secret, StrictModel, nearest
 from headrace.config.partition_grains import with_partitions
@@ -73,10 +73,18 @@ class Project:
         entities = with_joined_columns(self.star, with_lookups(dated))
         return {name: (source, entities[name]) for name, source in sources.items()}
 
-    def file_entities(self) -> dict[str, FileEntity]:
-        """Those of `entities` that are files in the landing zone."""
-        found = {name: entity for name, (_, entity) in self.entities().items()}
-        return {name: entity for name, entity in found.items() if isinstance(entity, FileEntity)}
+    def file_entities(self, connection: str | None = None) -> dict[str, FileEntity]:
+        """Those of `entities` that are files of a connection; None: in the landing zone."""
+        return {
+            name: entity
+            for name, (source, entity) in self.entities().items()
+            if isinstance(entity, FileEntity) and _file_connection(source) == connection
+        }
+
+    def file_connections(self) -> tuple[str, ...]:
+        """The connections, besides the landing zone, whose files are sources."""
+        names = {_file_connection(source) for source in self.sources}
+        return tuple(sorted(name for name in names if name is not None))
 
     def dimension_entity(self, dimension: DimensionConfig) -> EntityConfig:
         """The entity of a dimension's rows; of several, one with the columns that it reads."""
@@ -90,6 +98,10 @@ class Project:
     def dbt_project(self) -> Path:
         """The dbt project's folder."""
         return (self.folder / self.settings.dbt_project).resolve()
+
+
+def _file_connection(source: SourceConfig) -> str | None:
+    return source.connection if isinstance(source, FilesSource) else None
 
 
 def home_folder(environ: Mapping[str, str] = os.environ) -> Path:

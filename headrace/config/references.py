@@ -4,17 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
+from headrace.config.file_source import FilesSource
 from headrace.config.lookups import lookup_problems, with_lookups
 from headrace.config.model import unknown_name
-from headrace.config.mongodb_source import MongoSource
 from headrace.config.partition_grains import with_partitions
 from headrace.config.rest_connection import RestConnection
 from headrace.config.rest_source import RestSource
-from headrace.config.settings import PartitionSettings, Settings
+from headrace.config.settings import ConnectionSettings, PartitionSettings, Settings
+from headrace.config.sftp_connection import SftpConnection
 from headrace.config.sources import SourceConfig
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig, StarConfig
 from headrace.config.star_references import star_problems
-from headrace.config.table_source import DatabaseSource
 from headrace.warehouse.identifiers import MOST_COLUMNS, MOST_KEY_COLUMNS, SYSTEM_COLUMNS
 
 Fault = tuple[str, str]
@@ -101,18 +101,31 @@ def _connection_problems(
     settings: Settings, sources: Mapping[Path, SourceConfig]
 ) -> Iterator[Fault]:
     for path, source in sources.items():
-        if not isinstance(source, DatabaseSource | MongoSource | RestSource):
+        name = getattr(source, "connection", None)
+        if name is None:
             continue
         place = f"sources/{path.name}"
-        connection = settings.connections.get(source.connection)
+        connection = settings.connections.get(name)
         if connection is None:
-            what = unknown_name(source.connection, settings.connections)
+            what = unknown_name(name, settings.connections)
             yield place, f"connection: {what} under `connections` in base.yaml"
-        elif isinstance(source, RestSource) != isinstance(connection, RestConnection):
-            is_api = isinstance(connection, RestConnection)
-            kind = "an API (kind: rest)" if is_api else "a database"
-            what = f"{source.connection} is {kind}, which connector {source.connector} cannot read"
+        elif not isinstance(connection, _connection_model(source)):
+            kind = _KINDS[type(connection)]
+            what = f"{name} is {kind}, which connector {source.connector} cannot read"
             yield place, f"connection: {what}: name another one, or correct its kind in base.yaml"
+
+
+_KINDS: Mapping[type, str] = {
+    ConnectionSettings: "a database",
+    RestConnection: "an API (kind: rest)",
+    SftpConnection: "an SFTP server (kind: sftp)",
+}
+
+
+def _connection_model(source: SourceConfig) -> type:
+    if isinstance(source, FilesSource):
+        return SftpConnection
+    return RestConnection if isinstance(source, RestSource) else ConnectionSettings
 
 
 def target_problems(star: StarConfig) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator,
 
 from headrace.config.model import Name, Secret, StrictModel
 from headrace.config.rest_connection import RestConnection
+from headrace.config.sftp_connection import SftpConnection
 
 
 class PartitionSettings(StrictModel):
@@ -100,7 +101,9 @@ def kind(value: object) -> object:
 
 
 AnyConnection = Annotated[
-    Annotated[ConnectionSettings, Tag("database")] | Annotated[RestConnection, Tag("rest")],
+    Annotated[ConnectionSettings, Tag("database")]
+    | Annotated[RestConnection, Tag("rest")]
+    | Annotated[SftpConnection, Tag("sftp")],
     Discriminator(kind),
 ]
 
@@ -229,8 +232,8 @@ class Settings(StrictModel):
     )
     connections: dict[Name, AnyConnection] = Field(
         default_factory=dict,
-        description="Databases and APIs (`kind: rest`) that sources read from, by the name that a "
-        "source's `connection` gives.",
+        description="Databases, APIs (`kind: rest`) and SFTP servers (`kind: sftp`) that sources "
+        "read from, by the name that a source's `connection` gives.",
         examples=[{"shop": {"url": {"env": "SHOP_URL"}}}],
     )
     lake: StorageSettings = Field(

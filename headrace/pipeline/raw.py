@@ -22,7 +22,7 @@ from headrace.raw.manifest import (
 )
 from headrace.raw.writer import DataFolder
 from headrace.schema import TableSchema
-from headrace.sources.base import CapturedVersion, CaptureRun, CaptureState, Connector
+from headrace.sources.base import AfterCommit, CapturedVersion, CaptureRun, CaptureState, Connector
 
 # Snapshot property: the grain of the table's partitions.
 _GRAIN = "headrace.grain"
@@ -111,6 +111,16 @@ class RawStep:
         if not self._captured_ever():
             return {}
         return self.connector.pending_partitions(self._state(()), self._run())
+
+    def after_commit(self, failed: Collection[date]) -> Sequence[str]:
+        """What the connector does to its source once the rows are committed; lines for the log.
+
+        Args:
+            failed: Partitions that were not committed.
+        """
+        if not isinstance(self.connector, AfterCommit):
+            return ()
+        return self.connector.after_commit(self._captured, failed, self._run())
 
     def _state(self, partitions: Sequence[date]) -> CaptureState:
         captured = self._captured(partitions)

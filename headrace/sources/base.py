@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -253,6 +253,30 @@ class Connector(Protocol):
 
     def sparse_partitions(self, state: CaptureState, run: CaptureRun) -> set[date]:
         """For grain `SPARSE`: the partitions for which the source has data."""
+        ...
+
+
+@runtime_checkable
+class AfterCommit(Protocol):
+    """A connector that changes its source once rows are committed, such as by moving files."""
+
+    def after_commit(
+        self,
+        captured_of: Callable[[Sequence[date]], Captured],
+        failed: Collection[date],
+        run: CaptureRun,
+    ) -> Sequence[str]:
+        """Do what may follow the commit; returns lines for the log.
+
+        It depends on what raw holds: a run that was killed before it is made good by the next one.
+
+        Args:
+            captured_of: What raw holds of partitions, this run's commit included.
+            failed: Partitions that this run did not commit.
+            run: The run.
+
+        Raises: as `plan` does.
+        """
         ...
 
 

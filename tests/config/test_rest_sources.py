@@ -167,7 +167,7 @@ def test_a_mistake_of_a_source_is_named_with_its_place(
         (
             "kind: rest",
             "kind: rset",
-            "connections.bank.kind: 'rset' is not one of database, rest; did",
+            "connections.bank.kind: 'rset' is not one of database, rest, sftp; did",
         ),
         ("url: https://api", "url: ftp://api", "connections.bank.url: "),
         ("param: appid", "param: appid, header: X", "auth: needs either header or param"),

@@ -2,8 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,16 @@ from dagster_aws.s3 import S3Resource
 
 from headrace.config.model import Secret
 from headrace.config.settings import S3Settings
+from headrace.config.sftp_connection import SftpConnection
 from headrace.errors import SourceRejectedError, SourceUnavailableError
 from headrace.sources.files.landing import Landing, LocalLanding, StoredFile
 from headrace.sources.files.s3_landing import S3Landing
+from headrace.sources.files.sftp_landing import SftpLanding
+from headrace.sources.files.sftp_session import SftpSession
 from resources.landing import LandingResource
 from resources.s3_landing import S3LandingResource
 from tests import servers
+from tests.sftp_server import PASSWORD, sftp_server
 
 
 @dataclass(frozen=True)
@@ -39,14 +43,14 @@ class Zone:
         return [file.path for file in self.landing.list_files(prefix)]
 
 
-def local_zone(folder: Path) -> Zone:
+def local_zone(folder: Path, tick_nanoseconds: int = 1) -> Zone:
     written = iter(range(1, 1_000))
 
     def put(path: str, content: bytes) -> None:
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
-        os.utime(target, ns=(0, time.time_ns() + next(written)))
+        os.utime(target, ns=(0, time.time_ns() + next(written) * tick_nanoseconds))
 
     return Zone(LocalLanding(folder), put, lambda path: (folder / path).unlink())
 
@@ -75,12 +79,21 @@ def s3_zone(_folder: Path) -> Zone:
     return Zone(S3Landing(client, bucket, prefix), put, remove)
 
 
-ZONES = {"local": local_zone, "s3": s3_zone}
+ZONES: dict[str, Callable[[Path], Zone]] = {"local": local_zone, "s3": s3_zone}
 
 
-@pytest.fixture(params=[pytest.param(n, marks=pytest.mark.s3 if n == "s3" else ()) for n in ZONES])
-def zone(request: pytest.FixtureRequest, tmp_path: Path) -> Zone:
-    return ZONES[request.param](tmp_path)
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.s3), "sftp"])
+def zone(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Zone]:
+    if request.param != "sftp":
+        yield ZONES[request.param](tmp_path)
+        return
+    monkeypatch.setenv("PARTNER_PASSWORD", PASSWORD)
+    with sftp_server(tmp_path) as server:
+        local = local_zone(tmp_path, 10**9)  # SFTP tells times in seconds.
+        settings = SftpConnection.model_validate(server.connection())
+        yield replace(local, landing=SftpLanding(SftpSession("partner", settings)))
 
 
 def test_a_listing_says_path_size_version_and_time(zone: Zone) -> None:
@@ -131,6 +144,39 @@ def test_a_file_that_is_gone_is_named(zone: Zone) -> None:
     zone.remove("a")
     with pytest.raises(SourceUnavailableError, match="a was removed since it was listed"):
         zone.read(file)
+
+
+def test_bytes_are_read_from_any_position(zone: Zone) -> None:
+    zone.put("a", b"0123456789")
+    (file,) = zone.landing.list_files()
+    with zone.landing.random_access(file) as content:
+        assert [content.read_at(7, 2), content.read_at(0, 3)] == [b"78", b"012"]
+        assert [content.read_at(8, 9), content.read_at(10, 1)] == [b"89", b""]
+
+
+def test_a_file_is_moved_to_a_free_path_alone(zone: Zone) -> None:
+    zone.put("in/a", b"123")
+    (file,) = zone.landing.list_files()
+    assert zone.landing.move(file, "archive/in/a")
+    assert zone.paths() == ["archive/in/a"]
+    zone.put("in/a", b"4567")
+    _, again = zone.landing.list_files()
+    assert not zone.landing.move(again, "archive/in/a")
+    assert zone.paths() == ["archive/in/a", "in/a"]
+    zone.put("in/a", b"89")
+    with pytest.raises(SourceUnavailableError, match="in/a changed"):
+        zone.landing.move(again, "archive/in/b")
+    assert "in/a" in zone.paths()
+
+
+@pytest.mark.s3
+def test_a_move_on_s3_that_was_interrupted_is_finished(tmp_path: Path) -> None:
+    zone = s3_zone(tmp_path)
+    for path in ("in/a", "archive/in/a"):  # As after the copy and before the delete.
+        zone.put(path, b"123")
+    file = zone.landing.list_files("in/")[0]
+    assert zone.landing.move(file, "archive/in/a")
+    assert zone.paths() == ["archive/in/a"]
 
 
 def test_half_a_file_is_reported_as_unfinished_rather_than_as_malformed(tmp_path: Path) -> None:

@@ -228,7 +228,7 @@ def _never_utf8(chunks: Iterable[bytes], encoding: str, path: str) -> Iterator[b
 
 
 def _inflated(chunks: Iterator[bytes], path: str) -> Iterator[bytes]:
-    with gzip.GzipFile(fileobj=io.BufferedReader(_ChunkStream(chunks), CHUNK_BYTES)) as members:
+    with gzip.GzipFile(fileobj=io.BufferedReader(ChunkStream(chunks), CHUNK_BYTES)) as members:
         try:
             while text := members.read(CHUNK_BYTES):
                 yield text
@@ -246,7 +246,7 @@ def _inflated(chunks: Iterator[bytes], path: str) -> Iterator[bytes]:
 def _zstd_inflated(chunks: Iterator[bytes], path: str) -> Iterator[bytes]:
     # Arrow's stream reports data that ends too early, refuses windows above 128 MiB, and
     # decompresses no more than is read. For an empty frame, one read returns nothing.
-    source = pa.PythonFile(io.BufferedReader(_ChunkStream(chunks), CHUNK_BYTES), mode="r")
+    source = pa.PythonFile(io.BufferedReader(ChunkStream(chunks), CHUNK_BYTES), mode="r")
     try:
         with pa.CompressedInputStream(source, "zstd") as frames:
             while text := frames.read(CHUNK_BYTES):
@@ -279,7 +279,7 @@ class _CountedChunks:
         return chunk
 
 
-class _ChunkStream(io.RawIOBase):
+class ChunkStream(io.RawIOBase):
     """Chunks of bytes as a raw stream, which is what the gzip module reads."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
@@ -287,9 +287,11 @@ class _ChunkStream(io.RawIOBase):
         self._rest = memoryview(b"")
 
     def readable(self) -> bool:
+        """It is."""
         return True
 
     def readinto(self, buffer: Buffer, /) -> int:
+        """Fill a buffer; returns how many bytes were written to it, 0 at the end."""
         if not self._rest:
             self._rest = memoryview(next(self._chunks, b""))
         target = memoryview(buffer)

@@ -6,19 +6,19 @@ import stat
 import unicodedata
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol, Self
 
-from headrace.errors import SourceRejectedError, SourceUnavailableError
+from headrace.errors import HeadraceError, SourceRejectedError, SourceUnavailableError
 
 # Endings of files that a program is still copying (WinSCP's .filepart, Hadoop's _COPYING_), and of
 # editors' backups. rsync and Headrace itself write hidden files.
 _UNFINISHED = (".tmp", ".part", ".filepart", "_COPYING_", "~")
 _Folders = tuple[tuple[int, int], ...]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_BAD_NAME = "has a name that is not UTF-8"
+BAD_NAME = "has a name that is not UTF-8"
 _DIGITS = re.compile(r"[0-9]+")
 
 
@@ -34,8 +34,10 @@ class StoredFile:
             that copied it.
         changed_at: When it was last written, renamed or moved here, UTC (ctime); None on S3, where
             `modified_at` says so.
-        problem: Why it cannot be read; None for a readable file. A folder that cannot be listed is
-            an entry, too; its path ends in `/`.
+        problem: Why it cannot be read; None for a readable file. A folder or an archive that cannot
+            be listed is an entry, too; its path ends in `/`, and that of an archive in `!/`.
+        error: The error of reading it, where `problem` does not say all; see `problem_error`.
+        arrival: The version of the marker or manifest by which it has arrived.
     """
 
     path: str
@@ -44,6 +46,8 @@ class StoredFile:
     modified_at: datetime
     changed_at: datetime | None = None
     problem: str | None = None
+    error: HeadraceError | None = field(default=None, compare=False)
+    arrival: str = field(default="", compare=False)
 
     @property
     def arrived_at(self) -> datetime:
@@ -79,8 +83,25 @@ class ByteStream(Protocol):
         ...
 
 
+class RandomAccess(Protocol):
+    """The bytes of one version of a file, from any position."""
+
+    def read_at(self, offset: int, size: int, /) -> bytes:
+        """Up to `size` bytes from `offset` on; fewer at the end.
+
+        Raises:
+            SourceUnavailableError: The connection was lost, or the file changed.
+        """
+        ...
+
+
 class Landing(Protocol):
     """Where files arrive."""
+
+    @property
+    def name(self) -> str:
+        """The folder or the URI, without credentials."""
+        ...
 
     def list_files(self, prefix: str = "") -> tuple[StoredFile, ...]:
         """The files whose path begins with `prefix`, by path; unfinished ones are left out.
@@ -100,6 +121,21 @@ class Landing(Protocol):
             SourceUnavailableError: The file changed since it was listed; on leaving the block, if
                 it changed while it was read.
             SourceRejectedError: We lack the right to read it.
+        """
+        ...
+
+    def random_access(self, file: StoredFile) -> AbstractContextManager[RandomAccess]:
+        """The bytes of exactly this version, from any position. Raises: as `open` does."""
+        ...
+
+    def move(self, file: StoredFile, target: str) -> bool:
+        """Move exactly this version to another path; False if another file is there.
+
+        A move that was interrupted is finished.
+
+        Raises:
+            SourceUnavailableError: The file changed since it was listed.
+            SourceRejectedError: We lack the right to move it.
         """
         ...
 
@@ -138,9 +174,9 @@ def forbidden_error(path: str) -> SourceRejectedError:
     )
 
 
-def problem_error(file: StoredFile) -> SourceRejectedError:
+def problem_error(file: StoredFile) -> HeadraceError:
     """The entry at a path is not a readable file."""
-    return SourceRejectedError(
+    return file.error or SourceRejectedError(
         f"{file.path} {file.problem}", fix="replace it by a file that can be read, or remove it"
     )
 
@@ -156,6 +192,11 @@ class LocalLanding:
         """The folder that a path or a `file://` URI names."""
         return cls(Path(uri.removeprefix("file://")).expanduser().absolute())
 
+    @property
+    def name(self) -> str:
+        """See Landing."""
+        return str(self.root)
+
     def list_files(self, prefix: str = "") -> tuple[StoredFile, ...]:
         """See Landing."""
         if not self.root.is_dir():
@@ -170,6 +211,37 @@ class LocalLanding:
     @contextmanager
     def open(self, file: StoredFile) -> Iterator[ByteStream]:
         """See Landing."""
+        with self._opened(file) as content:
+            yield content
+
+    @contextmanager
+    def random_access(self, file: StoredFile) -> Iterator[RandomAccess]:
+        """See Landing."""
+        with self._opened(file) as content:
+            yield content
+
+    def move(self, file: StoredFile, target: str) -> bool:
+        """See Landing."""
+        self._check_unchanged(file)
+        source, place = self.root / file.path, self.root / target
+        if place.exists():
+            return False
+        try:
+            before = source.stat()
+            place.parent.mkdir(parents=True, exist_ok=True)
+            source.rename(place)
+            moved = place.stat()
+        except OSError as error:
+            raise _unreadable(file.path, error) from error
+        if (moved.st_mtime_ns, moved.st_size) != (before.st_mtime_ns, before.st_size):
+            # It was replaced in this moment: the new version is not captured.
+            if not source.exists():
+                place.rename(source)
+            raise changed_error(file.path)
+        return True
+
+    @contextmanager
+    def _opened(self, file: StoredFile) -> Iterator["_LocalBytes"]:
         if file.problem:
             raise problem_error(file)
         try:
@@ -195,7 +267,7 @@ class LocalLanding:
         except OSError as error:
             if not folder:
                 raise _unreadable(str(self.root), error) from error
-            yield _entry_with_problem(f"{folder}/", f"cannot be listed: {error.strerror}")
+            yield entry_with_problem(f"{folder}/", f"cannot be listed: {error.strerror}")
             return
         for entry in entries:
             path = f"{folder}/{entry.name}" if folder else entry.name
@@ -210,7 +282,7 @@ class LocalLanding:
             listed = _listed(self.root / path, shown) if path.startswith(prefix) else None
             yield from [listed] if listed else []
         elif shown != path:
-            yield _entry_with_problem(f"{shown}/", _BAD_NAME)
+            yield entry_with_problem(f"{shown}/", BAD_NAME)
         elif f"{path}/".startswith(prefix) or prefix.startswith(f"{path}/"):
             yield from self._walk(path, prefix, above)
 
@@ -228,6 +300,12 @@ class _LocalBytes:
     def read(self, size: int, /) -> bytes:
         try:
             return os.read(self.descriptor, size)
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+
+    def read_at(self, offset: int, size: int, /) -> bytes:
+        try:
+            return os.pread(self.descriptor, size, offset)
         except OSError as error:
             raise _unreadable(self.path, error) from error
 
@@ -253,7 +331,8 @@ def _printable(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _entry_with_problem(path: str, problem: str) -> StoredFile:
+def entry_with_problem(path: str, problem: str) -> StoredFile:
+    """An entry that cannot be read."""
     return StoredFile(path, 0, problem, _EPOCH, problem=problem)
 
 
@@ -263,13 +342,13 @@ def _listed(file: Path, shown: str) -> StoredFile | None:
     except FileNotFoundError:
         if not file.is_symlink():
             return None  # Removed during the listing.
-        return _entry_with_problem(shown, "is a link to a missing file")
+        return entry_with_problem(shown, "is a link to a missing file")
     except OSError as error:
-        return _entry_with_problem(shown, f"cannot be read: {error.strerror}")
+        return entry_with_problem(shown, f"cannot be read: {error.strerror}")
     if not stat.S_ISREG(found.st_mode):
-        return _entry_with_problem(shown, "is no file but a pipe, a socket or a device")
+        return entry_with_problem(shown, "is no file but a pipe, a socket or a device")
     if os.fsencode(file) != str(file).encode("utf-8", "replace"):
-        return _entry_with_problem(shown, _BAD_NAME)
+        return entry_with_problem(shown, BAD_NAME)
     # Programs set mtime (rsync -t, mv, cp -p) but cannot set ctime, which differs after a
     # replacement of equal size and mtime.
     version = f"{found.st_mtime_ns}-{found.st_size}-{found.st_ctime_ns}"

@@ -15,6 +15,8 @@ from headrace.sources.files.landing import StoredFile
 _PART = re.compile(r"\{date:(?P<date>[^{}]+)\}|(?P<any>\*)|(?P<text>[^{*]+|\{)")
 _CODES = {"%Y": r"\d{4}", "%y": r"\d{2}", "%m": r"\d{2}", "%d": r"\d{2}", "%j": r"\d{3}"}
 _NAME_OR_NUMBER = r"\w+?"
+# The end of an archive in the path of one of its members.
+_MEMBERS = re.compile(r"(\.zip!)/?", re.IGNORECASE)
 
 
 def listing_prefix(
@@ -57,9 +59,8 @@ def files_by_partition(
         existing: The days that exist: a file of another day belongs to no partition.
     """
     found: dict[date, list[StoredFile]] = {start: [] for start in partitions}
-    pattern = _pattern(extract)
     for file in sorted(listing, key=lambda file: file.path):
-        match = pattern.fullmatch(_normal(file.path))
+        match = _match(extract, file.path)
         if match and not extract.date_fields:
             for files in found.values():
                 files.append(file)
@@ -77,25 +78,37 @@ def _exists(extract: FileExtract, day: date, existing: PartitionSettings) -> boo
 
 
 def days_of_file(extract: FileExtract, path: str) -> frozenset[date]:
-    """The day in a path; empty if the path does not match, or the pattern has no date."""
-    match = _pattern(extract).fullmatch(_normal(path))
+    """The day in a path; empty if the path does not match, or the pattern has no date.
+
+    An archive that cannot be listed (`a.zip!/`) has a day if the archive's own name says it.
+    """
+    match = _match(extract, path)
+    archive = extract.archive_path
+    if path.endswith("!/") and archive and _has_all_dates(extract, archive):
+        match = _pattern_of(archive).fullmatch(_normal(path.removesuffix("!/")))
     day = _day_named(extract, match.groups()) if match and extract.date_fields else None
     return frozenset() if day is None else frozenset([day])
 
 
 def is_file_of(extract: FileExtract, path: str) -> bool:
     """Whether a path matches, with a valid date of any day where the pattern has a date."""
-    match = _pattern(extract).fullmatch(_normal(path))
+    match = _match(extract, path)
     if match is None:
         return False
     return not extract.date_fields or _day_named(extract, match.groups()) is not None
 
 
+def is_archive_of(extract: FileExtract, path: str) -> bool:
+    """Whether a path is that of an archive whose members may be files of the entity."""
+    archive = extract.archive_path
+    return archive is not None and _pattern_of(archive).fullmatch(_normal(path)) is not None
+
+
 def partitions_below(
     extract: FileExtract, folder: str, partitions: Iterable[date], grain: Grain = Grain.DAY
 ) -> frozenset[date]:
-    """The partitions whose files may lie below a folder; its path ends in `/`."""
-    depth = folder.count("/")
+    """The partitions whose files may lie below a folder or an archive; its path ends in `/`."""
+    depth = _as_folders(folder).count("/")
     return frozenset(
         start
         for start in partitions
@@ -105,10 +118,24 @@ def partitions_below(
 
 
 def _leads_to(path: str, folder: str, depth: int) -> bool:
-    parts = _normal(path).split("/")
+    parts = _as_folders(_normal(path)).split("/")
     wanted = re.escape("/".join(parts[:depth])).replace(r"\*", "[^/]*") + "/"
     is_deeper = len(parts) > depth
-    return is_deeper and re.fullmatch(wanted, _normal(folder), re.IGNORECASE) is not None
+    return (
+        is_deeper and re.fullmatch(wanted, _as_folders(_normal(folder)), re.IGNORECASE) is not None
+    )
+
+
+def _as_folders(path: str) -> str:
+    """The path with a `/` after an archive."""
+    return _MEMBERS.sub(r"\1/", path)
+
+
+def _match(extract: FileExtract, path: str) -> re.Match[str] | None:
+    # `*.csv` has the files beside an archive, not its members.
+    if extract.archive_path is None and _MEMBERS.search(path):
+        return None
+    return _pattern(extract).fullmatch(_normal(path))
 
 
 def _normal(path: str) -> str:
@@ -116,17 +143,25 @@ def _normal(path: str) -> str:
     return unicodedata.normalize("NFC", path)
 
 
-@cache
 def _pattern(extract: FileExtract) -> re.Pattern[str]:
+    return _pattern_of(extract.path, r"(?:\.gz|\.zst)?")
+
+
+def _has_all_dates(extract: FileExtract, path: str) -> bool:
+    return path.count("{date:") == len(extract.date_fields)
+
+
+@cache
+def _pattern_of(path: str, ending: str = "") -> re.Pattern[str]:
     regex = ""
-    for part in _PART.finditer(_normal(extract.path)):
+    for part in _PART.finditer(_normal(path)):
         if part["date"]:
             regex += _date_regex(part["date"])
         elif part["any"]:
             regex += "[^/]*?"
         else:
             regex += re.escape(part["text"])
-    return re.compile(regex + r"(?:\.gz|\.zst)?")
+    return re.compile(regex + ending)
 
 
 def _date_regex(field: str) -> str:

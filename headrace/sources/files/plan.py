@@ -1,6 +1,7 @@
 """Plan of a capture of files: which files are read for which partitions."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 
 from headrace.config.columns import ColumnConfig
@@ -18,11 +19,20 @@ from headrace.sources.base import (
     current_versions,
     short_id,
 )
+from headrace.sources.files.arrival import Arrivals
 from headrace.sources.files.landing import StoredFile, problem_error
-from headrace.sources.files.path_patterns import files_by_partition, is_file_of, partitions_below
+from headrace.sources.files.path_patterns import (
+    days_of_file,
+    files_by_partition,
+    is_archive_of,
+    is_file_of,
+    partitions_below,
+)
 
 SUPERSEDED = "files lie beside a later delivery of the same file and are not read"
 OTHER_DAYS = "files belong to days that this run does not capture"
+WAITING = "files have not arrived whole and are not read"
+UNLISTED = "files are not listed by their manifest and are not read"
 
 
 def plan_files(
@@ -53,8 +63,8 @@ def plan_files(
         plan.add(day, files[day])
     unreadable = [file for file in latest if file.path.endswith("/")]
     for folder in unreadable:
-        for day in sorted(partitions_below(entity.extract, folder.path, days, entity.grain)):
-            plan.fail(day, problem_error(folder))
+        for day in sorted(_partitions_below(entity, folder, days, run.partitions)):
+            plan.fail_listing(day, folder)
     superseded = [f.path for f in {*listed} - {*latest} if is_file_of(entity.extract, f.path)]
     notices = {
         SUPERSEDED: tuple(sorted(superseded)),
@@ -67,6 +77,29 @@ def plan_files(
         held=plan.held,
         overdue=tuple(plan.overdue),
         notices={text: names for text, names in notices.items() if names},
+    )
+
+
+def with_waiting(
+    plan: CapturePlan,
+    entity: FileEntity,
+    arrivals: Arrivals,
+    captured: Captured,
+    days: Sequence[date],
+) -> CapturePlan:
+    """The plan of the files that have arrived, with the partitions held whose files wait. Pure."""
+    waiting = _waiting_partitions(entity, arrivals, captured, {*days} - {*plan.failed})
+    notices = {
+        WAITING: () if waiting else tuple(sorted(set(arrivals.waiting.values()))),
+        UNLISTED: arrivals.unlisted,
+    }
+    return replace(
+        plan,
+        units=tuple(unit for unit in plan.units if not {*unit.partitions} & {*waiting}),
+        unchanged=tuple(day for day in plan.unchanged if day not in waiting),
+        overdue=tuple(day for day in plan.overdue if day not in waiting),
+        held={**plan.held, **waiting},
+        notices={**plan.notices, **{text: names for text, names in notices.items() if names}},
     )
 
 
@@ -92,10 +125,12 @@ class _Planned:
         else:
             self.wanted[day] = tuple(f for f in files if not self._is_captured(f, versions))
 
-    def fail(self, day: date, error: HeadraceError) -> None:
+    def fail_listing(self, day: date, folder: StoredFile) -> None:
+        """Fail a day whose files may lie in a folder or an archive that cannot be listed."""
         self.wanted.pop(day, None)
         self.held.pop(day, None)
-        self.failed[day] = error
+        is_fresh = _unsettled([folder], self._settled_before) is not None
+        self.failed[day] = _still_written(folder) if is_fresh else problem_error(folder)
 
     def _is_missed(self, day: date) -> bool:
         """Whether the partition is held for lack of a file."""
@@ -111,9 +146,20 @@ class _Planned:
         return True
 
     def _is_captured(self, file: StoredFile, versions: Mapping[str, CapturedVersion]) -> bool:
-        version = versions.get(path_id(file))
-        known = listing_id(file, self._entity, self._run.partitions)
-        return version is not None and version.read_id == known
+        found = versions.get(path_id(file))
+        held = [found] if found else []
+        return is_captured_as(file, self._entity, held, self._run.partitions)
+
+
+def is_captured_as(
+    file: StoredFile,
+    entity: FileEntity,
+    versions: Iterable[CapturedVersion],
+    partitions: PartitionSettings,
+) -> bool:
+    """Whether the latest of some captured versions of a file is the listed one."""
+    version = current_versions(versions).get(path_id(file))
+    return version is not None and version.read_id == listing_id(file, entity, partitions)
 
 
 def latest_deliveries(listing: Iterable[StoredFile]) -> tuple[StoredFile, ...]:
@@ -213,6 +259,40 @@ def _files_of_days(
     return {day: tuple(files) for day, files in of_day.items()}, elsewhere
 
 
+def _waiting_partitions(
+    entity: FileEntity, arrivals: Arrivals, captured: Captured, days: Collection[date]
+) -> dict[date, str]:
+    """The partitions that are held because files of them have not arrived, and why.
+
+    A file without a day is left for a later run. If there is no other, all partitions are held.
+    """
+    extract = entity.extract
+    if extract.day_of_object == "name":
+        of_files = {
+            day: reason
+            for path, reason in arrivals.waiting.items()
+            for day in days_of_file(extract, path)
+        }
+        found = {entity.grain.start_of(d): r for d, r in {**arrivals.held, **of_files}.items()}
+        return {day: found[day] for day in sorted({*days} & {*found})}
+    is_first = not any(captured.values())
+    is_any = any(is_file_of(extract, file.path) for file in arrivals.files)
+    if not arrivals.waiting or is_any or not is_first:
+        return {}
+    return dict.fromkeys(sorted({*days}), min(arrivals.waiting.values()))
+
+
+def _partitions_below(
+    entity: FileEntity, folder: StoredFile, days: Sequence[date], partitions: PartitionSettings
+) -> frozenset[date]:
+    """The partitions whose files may lie below a folder or in an archive."""
+    extract = entity.extract
+    if extract.day_of_object == "time" and is_archive_of(extract, folder.path.removesuffix("!/")):
+        # As of a file that was not captured before, so that others do not fail with it.
+        return frozenset([entity.grain.start_of(partitions.start)]) & {*days}
+    return partitions_below(extract, folder.path, days, entity.grain)
+
+
 def _units(
     entity: FileEntity,
     wanted: Mapping[date, tuple[StoredFile, ...]],
@@ -268,8 +348,9 @@ def _unsettled(files: Iterable[StoredFile], settled_before: datetime | None) -> 
 
 
 def _still_written(file: StoredFile) -> SourceUnavailableError:
+    path = file.path.removesuffix("!/")
     return SourceUnavailableError(
-        f"{file.path} was written at {file.arrived_at:%H:%M:%S.%f} UTC and may still be written",
+        f"{path} was written at {file.arrived_at:%H:%M:%S.%f} UTC and may still be written",
         fix="capture the day again once the file has not changed for a while",
     )
 

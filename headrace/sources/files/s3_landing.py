@@ -10,6 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[impor
 from headrace.errors import HeadraceError, SourceRejectedError, SourceUnavailableError
 from headrace.sources.files.landing import (
     ByteStream,
+    RandomAccess,
     StoredFile,
     changed_error,
     forbidden_error,
@@ -22,6 +23,8 @@ _TRANSIENT = {408, 429}
 _NOT_FOUND = 404
 _PRECONDITION_FAILED = 412
 _SERVER_ERROR = 500
+# A larger object is copied by parts.
+_COPIED_AT_ONCE = 5 * 2**30
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class S3Landing:
         """The objects below `s3://bucket/prefix`."""
         bucket, _, prefix = uri.removeprefix("s3://").partition("/")
         return cls(client, bucket, prefix.rstrip("/"))
+
+    @property
+    def name(self) -> str:
+        """See Landing."""
+        return f"s3://{self.bucket}/{self.prefix}"
 
     def list_files(self, prefix: str = "") -> tuple[StoredFile, ...]:
         """See Landing."""
@@ -70,6 +78,43 @@ class S3Landing:
         with answer["Body"] as body:
             yield _S3Bytes(body, file.path)
 
+    @contextmanager
+    def random_access(self, file: StoredFile) -> Iterator[RandomAccess]:
+        """See Landing."""
+        yield _S3Ranges(self.client, self.bucket, self._key(file.path), file)
+
+    def move(self, file: StoredFile, target: str) -> bool:
+        """See Landing. A copy, then a delete: S3 has no rename."""
+        source = {"Bucket": self.bucket, "Key": self._key(file.path)}
+        place = {"Bucket": self.bucket, "Key": self._key(target)}
+        condition = f'"{file.version}"'
+        try:
+            if (there := self._version_at(target)) is None:
+                if file.size_bytes > _COPIED_AT_ONCE:
+                    only = {"CopySourceIfMatch": condition}
+                    self.client.copy(CopySource=source, ExtraArgs=only, **place)
+                else:
+                    self.client.copy_object(CopySource=source, CopySourceIfMatch=condition, **place)
+            elif there != file.version:
+                return False
+            now = self._version_at(file.path)
+            if now not in {None, file.version}:
+                raise changed_error(file.path)
+            self.client.delete_object(**source)
+        except (ClientError, BotoCoreError) as error:
+            raise _mapped_error(error, file.path) from error
+        return True
+
+    def _version_at(self, path: str) -> str | None:
+        try:
+            found = self.client.head_object(Bucket=self.bucket, Key=self._key(path))
+        except ClientError as error:
+            if _status(error) == _NOT_FOUND:
+                return None
+            raise
+        version: str = found["ETag"].strip('"')
+        return version
+
     def _key(self, path: str) -> str:
         return f"{self.prefix}/{path}" if self.prefix else path
 
@@ -92,6 +137,36 @@ class _S3Bytes:
         return chunk
 
 
+@dataclass(frozen=True)
+class _S3Ranges:
+    client: Any
+    bucket: str
+    key: str
+    file: StoredFile
+
+    def read_at(self, offset: int, size: int, /) -> bytes:
+        end = min(offset + size, self.file.size_bytes)
+        if offset >= end:
+            return b""
+        try:
+            answer = self.client.get_object(
+                Bucket=self.bucket,
+                Key=self.key,
+                IfMatch=f'"{self.file.version}"',
+                Range=f"bytes={offset}-{end - 1}",
+            )
+            with answer["Body"] as body:
+                content: bytes = body.read()
+        except (ClientError, BotoCoreError) as error:
+            raise _mapped_error(error, self.file.path) from error
+        return content
+
+
+def _status(error: ClientError) -> int:
+    status: int = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status
+
+
 def _mapped_error(error: ClientError | BotoCoreError, path: str) -> HeadraceError:
     """The error for a failed call; boto3 has already retried what can be retried."""
     if isinstance(error, BotoCoreError):
@@ -99,7 +174,7 @@ def _mapped_error(error: ClientError | BotoCoreError, path: str) -> HeadraceErro
             f"{path}: S3 did not answer: {type(error).__name__}",
             fix="see that landing.s3.endpoint can be reached and that it has credentials",
         )
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    status = _status(error)
     code = error.response.get("Error", {}).get("Code", "")
     if status == _PRECONDITION_FAILED:
         return changed_error(path)

@@ -10,9 +10,10 @@ from headrace.errors import SourceRejectedError
 SAMPLE_BYTES = 4096
 
 _UNPACK = "deliver the file itself, plain or compressed by gzip or Zstandard"
+_ZIP = "name its member in `path`, such as orders.zip!orders.csv, or " + _UNPACK
 _EXPORT = "declare format: {type: excel}, or save the sheet as CSV in UTF-8 and deliver that"
 _KINDS = (
-    (b"PK\x03\x04", "a zip file", _UNPACK),
+    (b"PK\x03\x04", "a zip file", _ZIP),
     (b"PK\x05\x06", "an empty zip file", _UNPACK),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook (.xls)", _EXPORT),
     (b"\x1f\x8b", "a gzip file within a compressed file", "compress it once"),
@@ -30,6 +31,8 @@ _ZIPPED_DOCUMENTS = (
     (b"xl/", "an Excel workbook (.xlsx)"),
     (b"[Content_Types].xml", "an Office document, most likely an Excel workbook (.xlsx)"),
 )
+# Where a tar archive says what it is.
+_TAR_AT = 257
 _MARKUP = (
     (b"<!doctype html", "a web page"),
     (b"<html", "a web page"),
@@ -86,6 +89,8 @@ def _kind_of(sample: bytes) -> tuple[str, str] | None:
                 if document := next(documents, None):
                     return document, _EXPORT
             return what, fix
+    if sample[_TAR_AT:].startswith(b"ustar"):
+        return "a tar archive", f"{_UNPACK}, or in a zip archive"
     start = sample.removeprefix(codecs.BOM_UTF8).lstrip()[:16].lower()
     for tag, what in _MARKUP:
         if start.startswith(tag):

@@ -9,8 +9,9 @@ from fnmatch import fnmatchcase
 
 from headrace.config.file_source import FileEntity
 from headrace.config.settings import PartitionSettings
+from headrace.sources.files.arrival import is_arrival_file
 from headrace.sources.files.landing import StoredFile
-from headrace.sources.files.path_patterns import days_of_file, is_file_of
+from headrace.sources.files.path_patterns import days_of_file, is_archive_of, is_file_of
 
 # Similarity below which a pattern is not suggested.
 _NEAR = 0.6
@@ -52,7 +53,13 @@ def unclaimed_files(
     unclaimed = (
         file.path
         for file in listing
-        if not any(is_file_of(extract, file.path) for extract in extracts)
+        if not any(
+            is_file_of(extract, file.path)
+            or is_archive_of(extract, file.path)
+            or is_arrival_file(extract, file.path)
+            or file.path.startswith(f"{extract.archive_to}/")
+            for extract in extracts
+        )
         and not any(fnmatchcase(file.path, pattern) for pattern in ignore)
         and not file.path.endswith("/")
     )
