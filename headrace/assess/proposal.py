@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 STEPS = 4
 
 _OBJECT = "_source_object"
+# Of a number without a limit of digits.
+ANY_DECIMAL = "decimal(38,10)"
 _NUMBERS = ("int", "bigint", "double", "decimal")
 _MOST_KEYS, _SINGLE_TRIES = 3, 40
 _PAIR_COLUMNS, _TRIPLE_COLUMNS = 14, 9
@@ -149,8 +151,7 @@ def propose(
     choices = choose_types(spark, texts, entity.delimiter)
     for one in entity.fields:
         choices.setdefault(one.name, _typed_choice(one, sample))
-        if one.is_declared and one.type == "string" and choices[one.name].type not in TIMES:
-            choices[one.name] = TypeChoice()
+        choices[one.name] = _as_declared(one, choices[one.name])
     proposal = Proposal(entity, EntityProfile(0, {}, 0, {}), choices=choices)
     proposal.columns = {f.name: _column(f, choices[f.name], entity) for f in entity.fields}
     if entity.catalog is None:
@@ -216,6 +217,22 @@ def _typed_choice(one: SourceField, sample: Sample) -> TypeChoice:
     return TypeChoice("double")
 
 
+def _as_declared(one: SourceField, choice: TypeChoice) -> TypeChoice:
+    """The choice for a column of a database, by what its type says of values that are not there.
+
+    A text stays text but for dates; a number of any size has a fraction sooner or later.
+    """
+    if one.is_declared and one.type == "string" and choice.type not in TIMES:
+        return TypeChoice()
+    if "decimal" in one.fits and _is_whole_or_double(choice.type) and not is_identifier(one.name):
+        return TypeChoice(ANY_DECIMAL, evidence=("a number of any size",))
+    return choice
+
+
+def _is_whole_or_double(type_name: str) -> bool:
+    return type_name in ("int", "bigint", "double")
+
+
 def _boolean_or_number(one: SourceField, sample: Sample) -> TypeChoice:
     """The type of a small integer by which a database without booleans may mean one."""
     name = '"' + one.name + '"'
@@ -253,7 +270,11 @@ def _propose_capture(proposal: Proposal, sample: Sample) -> None:
     proposal.capture = capture_mode(proposal, sample)
     proposal.partition_by = proposal.capture.partition_by
     proposal.partition_evidence = proposal.capture.partition_evidence
-    problems = (*proposal.found.problems, *proposal.capture.doubts)
+    lost = [
+        f"{counted(rows, 'row')} of the sample would be quarantined: {reason}"
+        for reason, rows in proposal.profile.corrupt.items()
+    ]
+    problems = (*proposal.found.problems, *proposal.capture.doubts, *lost)
     proposal.found = replace(proposal.found, problems=problems)
 
 
@@ -421,7 +442,7 @@ def _propose_rules(proposal: Proposal, sample: Sample) -> None:
     rows = proposal.profile.rows
     for name, column in proposal.columns.items():
         profile = proposal.profile.columns[name]
-        if not profile.given or name in proposal.personal:
+        if not profile.given or name in proposal.personal or name in proposal.key:
             continue
         is_measure = _is_number(column["type"]) and not is_identifier(name)
         if is_measure and profile.given >= _ROWS_FOR_RULES:

@@ -42,6 +42,9 @@ create table readings (
     celsius real
 );
 create table settings (name text, value text);
+create table limits (
+    limit_id int primary key, any_size numeric, until timestamptz, account_id numeric
+);
 create table alembic_version (version_num text primary key);
 create table empty_one (id int primary key);
 create view towns as select distinct "Town" as town, vip from customers;
@@ -57,6 +60,8 @@ insert into readings (measured_at, celsius)
 select timestamptz '2024-01-01' + n * interval '1 minute', n / 7.0
 from generate_series(1, 300) as n;
 insert into settings values ('a', '1'), ('a', '1');
+insert into limits select n, n, 'infinity', n from generate_series(1, 3) as n;
+insert into limits select n, n, now(), n from generate_series(4, 60) as n;
 """
 _MARIADB = """
 create table customers (
@@ -158,6 +163,15 @@ def test_columns_have_the_types_of_the_database(shop: Assessed) -> None:
         name: shipped[name] for name in ("type", "source_type")
     }
     assert shop.entities["customers"]["description"] == "One customer."
+
+
+def test_whole_numbers_of_any_size_may_get_a_fraction_and_lost_rows_are_named(
+    shop: Assessed,
+) -> None:
+    assert shop.column("limits", "any_size") == {"name": "any_size", "type": "decimal(38,10)"}
+    assert shop.column("limits", "account_id")["source_type"] == "string"
+    checks = " ".join(shop.found.checks)
+    assert "limits: 3 rows of the sample would be quarantined: until: no timestamptz" in checks
 
 
 def test_only_columns_that_are_never_null_in_the_database_are_required(shop: Assessed) -> None:

@@ -125,6 +125,7 @@ def test_one_file_is_a_source_with_one_entity(project: Path) -> None:
         ({"a.txt": b"Just prose.\nOf two lines, with a comma.\n"}, "no row of it can be read"),
         ({"a{b}*.csv": b"id\n1\n"}, "rename it"),
         ({"a.json": b'{"a": {"b": 1},\n "c": 2}'}, "no array of objects is found"),
+        ({"a.json": b"[]"}, "has no record with a member"),
         ({"a.csv": b""}, "is empty"),
         ({"a.csv": b"id,name\n"}, "no row can be read"),
         ({"a.parquet": b"PAR1xxxx"}, "deliver it again, whole"),

@@ -85,7 +85,9 @@ def json_form(root: Path, paths: Sequence[str], kind: str, days: Mapping[str, da
             form["records"] = known[0]
     members = {path: _members_of(root / path, form) for path in paths}
     columns, left_out = _columns(members.values())
-    fields = _fields(columns, members, days)
+    fields = tuple(_fields(columns, members, days))
+    if not fields:
+        left_out.append(f"{paths[0]} has no record with a member")
     is_all = all(found.is_all for found in members.values())
     total = sum(found.count for found in members.values())
     evidence = [f"{total:,} records looked at"]
@@ -94,7 +96,7 @@ def json_form(root: Path, paths: Sequence[str], kind: str, days: Mapping[str, da
     if not is_all:
         evidence.append("other records may have further members, which are ignored")
     extract = {"extra_columns": "ignore"} if left_out or not is_all else {}
-    return FileForm(form, tuple(fields), tuple(evidence), tuple(left_out), extract)
+    return FileForm(form, fields, tuple(evidence), tuple(left_out), extract)
 
 
 def _fields(
