@@ -14,6 +14,7 @@ from headrace.cli import check
 from headrace.cli.check import check_project
 from headrace.config.loader import load_project
 from headrace.errors import ConfigError
+from tests.contract.mongodb_collections import MongoCollection
 from tests.contract.mysql_tables import MysqlTable
 from tests.contract.tables import Table
 
@@ -203,3 +204,21 @@ def test_a_list_of_an_api_is_asked_for_and_compared(sources: Sources, api: ApiSe
     assert "answered 404" in found[1]
     assert "there is no $.rows" in found[2]
     assert "column 'name' is not declared" in found[3]
+
+
+def test_a_collection_that_is_not_there_is_named_with_the_nearest_one(
+    sources: Sources, tmp_path: Path
+) -> None:
+    columns = [{**COLUMNS[0], "from": "_id"}, *COLUMNS[1:]]
+    there = MongoCollection(tmp_path)
+    extract = {"mode": "watermark", "cursor": "at", "overlap": "1m"}
+    sources.add_database(
+        "shop",
+        "mongodb",
+        there.url,
+        ("orders", {**extract, "collection": "orders"}, columns),
+        ("others", {**extract, "collection": "ordrs"}, columns),
+    )
+    (said,) = [line for line in sources.faults() if "shop.yaml" in line]
+    assert "entities[others].extract.collection: ordrs: there is no such collection" in said
+    assert said.endswith("did you mean orders?")
