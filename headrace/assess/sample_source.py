@@ -66,6 +66,7 @@ class Catalog:
         indexed: Columns that begin an index.
         rows: Estimate; None: not known.
         is_appended: Whether rows are only added, by the server's counts; None: not known.
+        least_overlap: `overlap` of a cursor, where the source always needs one.
         blind_spot: What lets the connection's user see the transactions of others; '': it does.
     """
 
@@ -78,6 +79,7 @@ class Catalog:
     indexed: tuple[str, ...] = ()
     rows: int | None = None
     is_appended: bool | None = None
+    least_overlap: str = ""
     blind_spot: str = ""
 
 

@@ -19,7 +19,7 @@ from headrace.config.model import did_you_mean
 from headrace.config.rest_connection import RestConnection
 from headrace.config.settings import ConnectionSettings
 from headrace.errors import ConfigError
-from headrace.sources.connections import named_connection
+from headrace.sources.connections import Connection, named_connection
 
 _MOST_NAME = 40
 
@@ -55,7 +55,7 @@ def assess_target(target: str, options: AssessOptions) -> list[WrittenAssessment
     connections = settings.connections if settings else {}
     if settings and isinstance(connections.get(target), ConnectionSettings):
         base = _name_from(options, target)
-        source = TableSamples(named_connection(settings, target), options.tables)
+        source = _samples_of(named_connection(settings, target), options.tables)
         return _assess_all([source], base, options)
     if isinstance(api := connections.get(target), RestConnection):
         # httpx2 takes a tenth of a second to import.
@@ -78,6 +78,15 @@ def assess_target(target: str, options: AssessOptions) -> list[WrittenAssessment
             fix="give the path of a folder or file, or a name under `connections`",
         )
     return _assess_files(path.absolute(), options)
+
+
+def _samples_of(connection: Connection, wanted: Sequence[str]) -> SampleSource:
+    if connection.url().startswith(("mongodb://", "mongodb+srv://")):
+        # pymongo takes a third of a second to import.
+        from headrace.assess.collections.samples import CollectionSamples
+
+        return CollectionSamples(connection, wanted)
+    return TableSamples(connection, wanted)
 
 
 def _assess_url(url: str, options: AssessOptions) -> list[WrittenAssessment]:

@@ -197,3 +197,9 @@ def json_path(steps: Sequence[str]) -> str:
         for step in steps
     ]
     return "$" + "".join(parts) if parts else ""
+
+
+def member_source(steps: Sequence[str]) -> str:
+    """A member of a record as a column's `from` has it."""
+    is_plain = len(steps) == 1 and not steps[0].startswith(("$", "@", "{"))
+    return steps[0] if is_plain else json_path(steps)

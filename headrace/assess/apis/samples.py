@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from headrace import progress
-from headrace.assess.apis.list_shape import ListShape, json_path, list_shape
+from headrace.assess.apis.list_shape import ListShape, list_shape, member_source
 from headrace.assess.files.fields import field_names, snake_case
 from headrace.assess.files.json_records import member_columns
 from headrace.assess.sample_source import (
@@ -145,7 +145,7 @@ def _found(name: str, path: str, shape: ListShape) -> FoundEntity:
     fields = tuple(
         SourceField(
             own,
-            _from(steps),
+            member_source(steps),
             "string",
             {} if share == 1 else {"optional": True},
             "" if share == 1 else f"{share:.0%} of the records of the first page have it",
@@ -169,9 +169,3 @@ def _found(name: str, path: str, shape: ListShape) -> FoundEntity:
         undated="the list has rows of many days, and this column has one in each row",
         problems=(*shape.problems, *left_out),
     )
-
-
-def _from(steps: Sequence[str]) -> str:
-    """A member of a record as a column's `from` has it."""
-    is_plain = len(steps) == 1 and not steps[0].startswith(("$", "@", "{"))
-    return steps[0] if is_plain else json_path(steps)

@@ -125,6 +125,12 @@ def _with_overlap(found: CaptureMode, catalog: Catalog, proposal: "Proposal") ->
     doubts = [*found.doubts]
     if found.cursor and proposal.columns[found.cursor]["type"] == "timestamp":
         doubts.append(f"{found.cursor} has no zone: declare timezone if its times are not UTC")
+    if found.cursor and catalog.least_overlap:
+        doubts.append(
+            f"overlap: {catalog.least_overlap} must be longer than any write takes to be seen: "
+            "clocks of clients, transactions, the lag of a replica"
+        )
+        return replace(found, overlap=catalog.least_overlap, doubts=tuple(doubts))
     if not (found.cursor and catalog.blind_spot):
         return replace(found, doubts=tuple(doubts))
     is_time = found.mode == "watermark"

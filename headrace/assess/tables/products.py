@@ -55,8 +55,8 @@ def product_of(connection: Connection) -> Product:
             return product
     raise ConfigError(
         f"connection '{connection.name}': the URL in {connection.variable} begins with neither "
-        "postgresql:// nor mysql://",
-        fix="write postgresql://user:password@host:5432/database or mysql://…",
+        "postgresql:// nor mysql:// nor mongodb://",
+        fix="write postgresql://user:password@host:5432/database, mysql://… or mongodb://…",
     )
 
 

@@ -246,13 +246,14 @@ def _converter(kind: str) -> Convert:
     def converted(value: Any) -> Any:
         convert = known.get(type(value))
         if convert is None:
-            raise _UnfitError(f"of BSON type {_type_name(value)}, not {kind}")
+            raise _UnfitError(f"of BSON type {type_name(value)}, not {kind}")
         return _fitting(convert(value), kind) if is_decimal else convert(value)
 
     return converted
 
 
-def _type_name(value: Any) -> str:
+def type_name(value: Any) -> str:
+    """MongoDB's name of a value's type."""
     return _TYPE_NAMES.get(type(value), "unknown")
 
 
