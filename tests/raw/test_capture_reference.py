@@ -35,6 +35,24 @@ def test_the_first_version_belongs_to_the_first_day_and_later_ones_to_their_own(
     )
 
 
+def test_a_version_that_is_older_than_the_one_before_takes_its_place(products: Raw) -> None:
+    deliver(products, GOOD, WRITTEN - 2 * 86_400)
+    products.capture(*DAYS)
+    deliver(products, csv_text(["1,a,11"]))
+    products.capture(*DAYS)
+    # As from a backup: it is what the source has now, so it counts from the last version's day on.
+    # On the day on which it says that it was written, the list was another one.
+    deliver(products, csv_text(["1,a,12"]), WRITTEN - 86_400)
+    window = products.capture(*DAYS)
+    assert {day: len(some.files) for day, some in window.staged.items()} == {
+        FIRST: 0,
+        DAY: 0,
+        NEXT: 1,
+    }
+    held = {day: products.values("amount", day) for day in DAYS}
+    assert held == {FIRST: ["10", "20"], DAY: [], NEXT: ["12"]}
+
+
 def test_a_list_that_was_only_touched_is_no_version(products: Raw) -> None:
     deliver(products, GOOD)
     products.capture(*DAYS)

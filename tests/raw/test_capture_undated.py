@@ -1,9 +1,11 @@
 """Files without a day in their names: their rows go to the days that they name themselves."""
 
+import os
 from datetime import date, timedelta
 from typing import Any
 
 from headrace.config.settings import PartitionSettings
+from headrace.raw.manifest import captured_content
 from tests.raw.building import (
     DAY,
     FIRST,
@@ -118,6 +120,23 @@ def test_rows_that_a_new_delivery_leaves_out_are_gone_from_their_day(undated_raw
     raw.deliver("orders/a.csv", csv_text(["2,1/2/2017 8:26"], HEADER))
     assert raw.capture(DAY, NEXT).rows == {DAY: 0, NEXT: 1}
     assert (raw.rows(DAY), raw.values("id", NEXT)) == ([], ["2"])
+
+
+def test_a_file_that_is_overwritten_by_an_older_one_changes_each_of_its_days(
+    undated_raw: Raw,
+) -> None:
+    raw = undated_raw
+    raw.deliver("orders/a.csv", csv_text(["1,1/1/2017 8:26", "2,1/2/2017 8:26"], HEADER))
+    raw.deliver("orders/b.csv", csv_text(["3,1/2/2017 8:26"], HEADER))
+    raw.capture(DAY, NEXT)
+    before = {day: captured_content(raw.files[day]) for day in (DAY, NEXT)}
+    path = raw.deliver("orders/a.csv", csv_text(["4,1/1/2017 8:26", "2,1/2/2017 9:00"], HEADER))
+    os.utime(path, ns=(0, 1))
+    window = raw.capture(DAY, NEXT)
+    assert {day: len(some.files) for day, some in window.staged.items()} == {DAY: 1, NEXT: 1}
+    after = {day: captured_content(raw.files[day]) for day in (DAY, NEXT)}
+    assert [day for day in before if before[day] != after[day]] == [DAY, NEXT]
+    assert (raw.values("id"), raw.values("id", NEXT)) == (["4"], ["2", "3"])
 
 
 def test_a_file_that_does_not_say_its_days_fails_all_days(undated_raw: Raw) -> None:
