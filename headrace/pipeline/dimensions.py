@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 from headrace.config.loader import Project
 from headrace.config.sources import EntityConfig
 from headrace.config.star import DimensionConfig
-from headrace.engine.parquet_writer import write_split, write_table
+from headrace.engine.parquet_writer import write_split
 from headrace.engine.types import spark_schema
 from headrace.lake.changes import FileChanges
 from headrace.lake.scan import LakeScan
@@ -346,21 +346,14 @@ class DimensionStep:
         now = self._now(properties, days, [d for scan in processed if scan for d in scan.days])
         inputs = DimensionInputs(rows, references, keys.frame(self.spark) if keys else None, now)
         versions = all_versions(inputs, self.config, self.entity)
-        token = new_token()
-        # By a copy of the column, because the files lack the column by which they are split.
-        split = versions.withColumn(_SPLIT_COLUMN, F.col("is_latest"))
-        write_split(split, uri=self.table.staging_uri(token), by=_SPLIT_COLUMN)
-        written = self.table.staged_files(token)
-        place = f"{token}/{_SPLIT_COLUMN}=true"
-        latest = tuple(file for file in written if f"/data/{place}/" in file.path)
-        history = tuple(file for file in written if file not in latest)
+        folder, latest, history = self._write(versions)
         read = self._as_read(processed)
         for each, scan in zip(self.facts, scans, strict=True):
             read |= as_read(each.table, scan)
         if self.quarantined_keys is not None:
             read |= as_read(self.quarantined_keys, keys)
         limits = TimeLimits(now, *unknown_deletes(rows, self.config, self.entity))
-        return _Written(latest, place, history, written, read, limits)
+        return _Written(latest, folder, history, (*latest, *history), read, limits)
 
     def _update_if_changed(self, published: _Published, latest_folder: str) -> _Written:
         update = None if published.is_up_to_date else self._update(published)
@@ -396,15 +389,14 @@ class DimensionStep:
             return None
         unchanged = () if update.replaces_history else published.history.files
         small = [file for file in unchanged if file.size_bytes < _SMALL_BYTES]
-        rows = update.history
+        versions = update.versions
         if len(small) >= _HISTORY_FILES:
-            rows = rows.unionByName(published.history.only(small).frame(spark))
+            versions = versions.unionByName(published.history.only(small).frame(spark))
             unchanged = tuple(file for file in unchanged if file not in small)
-        token, latest = self._write(update.latest)
-        _, history = self._write(rows)
+        folder, latest, history = self._write(versions)
         return _Written(
             latest,
-            token,
+            folder,
             (*unchanged, *history),
             (*latest, *history),
             self._watermarks(published),
@@ -451,10 +443,18 @@ class DimensionStep:
             if scan.files
         )
 
-    def _write(self, rows: DataFrame) -> tuple[str, tuple[StagedFile, ...]]:
+    def _write(
+        self, versions: DataFrame
+    ) -> tuple[str, tuple[StagedFile, ...], tuple[StagedFile, ...]]:
+        """Stage versions: the folder of the latest ones, their files, and those of the history."""
         token = new_token()
-        write_table(rows, uri=self.table.staging_uri(token))
-        return token, self.table.staged_files(token)
+        # By a copy of the column, because the files lack the column by which they are split.
+        split = versions.withColumn(_SPLIT_COLUMN, F.col("is_latest"))
+        write_split(split, uri=self.table.staging_uri(token), by=_SPLIT_COLUMN)
+        folder = f"{token}/{_SPLIT_COLUMN}=true"
+        written = self.table.staged_files(token)
+        latest = tuple(file for file in written if f"/data/{folder}/" in file.path)
+        return folder, latest, tuple(file for file in written if file not in latest)
 
     def _reports(self, days: Sequence[date], written: _Written) -> dict[date, PartitionReport]:
         scans = [scan_if_published(source.table, days) for source in self.sources]

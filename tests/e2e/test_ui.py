@@ -185,10 +185,10 @@ def test_one_runs_at_a_time_and_errors_of_the_configuration_are_said(
     ui.ask(_RELOAD, name="platform")
     ui.await_log("loaded again")
     assert "Warning" not in ui.log.read_text()
-    # The daemon reads its queue each second; sensors open a few sessions at their ticks.
+    # Without a pool the daemon opens several sessions a second; ticks of sensors open a few.
     before = _sessions(shop)
     time.sleep(10)
-    assert _sessions(shop) - before < 10
+    assert _sessions(shop) - before < 30
 
 
 def _sessions(shop: Installation) -> int:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 from headrace.config.dimension_entities import united_entity
@@ -202,10 +203,11 @@ class Lake:
                 self.head, self.tail = versions.latest.toArrow(), versions.history.toArrow()
             return
         self.limits = update.limits
-        tail = update.history.toArrow()
+        versions = update.versions.toArrow()
+        head, tail = versions.filter(pc.field("is_latest")), versions.filter(~pc.field("is_latest"))
         if self.tail is not None and not update.replaces_history:
             tail = pa.concat_tables([self.tail, tail.cast(self.tail.schema)])
-        self.head, self.tail, self.late = update.latest.toArrow(), tail, update.late_members
+        self.head, self.tail, self.late = head, tail, update.late_members
 
     def everything(self) -> DimensionInputs:
         return DimensionInputs(

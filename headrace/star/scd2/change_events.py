@@ -310,7 +310,7 @@ def _with_assigned_times(
     before = Window.partitionBy(*key).orderBy(*order).rowsBetween(Window.unboundedPreceding, -1)
     # Few rows lack a time: only their members' days go through the window.
     lacking = rows.where(time.isNull()).select(*key).distinct()
-    days = lacking.join(rows, key).select(*rows.columns)
+    days = lacking.join(rows, key)
     latest = F.max(moment(entity, str(config.effective_time))).over(before)
     assigned = days.withColumn(_ASSIGNED_TIME, latest).where(time.isNull())
     timed = rows.where(time.isNotNull()).withColumn(_ASSIGNED_TIME, none)

@@ -115,7 +115,7 @@ def absences(
 
 def _of_snapshots(presence: DataFrame, days: DataFrame) -> DataFrame:
     """Events of days that have a snapshot: a day with quarantined rows only has none."""
-    return days.join(presence.withColumn("_day", F.col("_at")), "_day").select(*presence.columns)
+    return days.join(presence.withColumn("_day", F.col("_at")), "_day").drop("_day")
 
 
 def _changed_when_present(
@@ -127,4 +127,4 @@ def _changed_when_present(
     # The few quarantined keys on the left: Sail builds the hash table from that side.
     joined = last.join(events, keys, "right")
     changed = F.greatest(F.col("_changed_at"), F.col("_present_at"))
-    return joined.withColumn("_changed_at", changed).select(*events.columns)
+    return joined.withColumn("_changed_at", changed).drop("_present_at")

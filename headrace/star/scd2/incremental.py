@@ -1,6 +1,6 @@
 """Incremental update: a dimension's next state from the published one and the changed rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
@@ -25,11 +25,10 @@ from headrace.star.scd2.dimensions import (
     UNKNOWN_KEY,
     DimensionInputs,
     Versions,
-    build_dimension,
+    all_versions,
     keyed_versions,
     lake_dimension_schema,
     member_versions,
-    split_versions,
     unknown_deletes,
     unknown_member,
 )
@@ -48,18 +47,18 @@ T = TypeVar("T", int, datetime)
 
 @dataclass(frozen=True)
 class DimensionUpdate:
-    """The next state of a dimension, in lazy frames.
+    """The next state of a dimension.
 
     Attributes:
-        latest: The latest version of every member.
-        history: Rows to add to the history, or the whole history if it is replaced.
+        versions: The latest version of every member (`is_latest`), and the rows to add to the
+            history, or the whole history if it is replaced. One lazy frame: it is computed once,
+            however it is split.
         replaces_history: Whether the history is replaced.
         late_members: Number of members that were rebuilt from all of their rows.
         limits: Time limits of the next update.
     """
 
-    latest: DataFrame
-    history: DataFrame
+    versions: DataFrame
     replaces_history: bool
     late_members: int
     limits: TimeLimits
@@ -123,26 +122,23 @@ def update_dimension(
     if config.infers_deletes and found.has_late_rows:
         return _rebuilt(everything(), found, config, entity)
     schema = lake_dimension_schema(config, entity)
-    latest = [
+    versions = [
         next_latest_versions(_single_or_untouched(classified, config), schema, config, entity),
         unknown_member(classified.sparkSession, config, entity),
     ]
-    history = []
     if not (config.infers_deletes or config.has_timed_snapshots):
-        history.append(ended_versions(classified.where("_is_single"), schema, config, entity))
+        versions.append(ended_versions(classified.where("_is_single"), schema, config, entity))
     if found.several:
         presence = changes.quarantined_added
-        several = _with_several_changes(classified, net, presence, limits.now, config, entity)
-        latest.append(several.latest)
-        history.append(several.history)
+        versions.append(
+            _with_several_changes(classified, net, presence, limits.now, config, entity)
+        )
     if found.late:
         keys = classified.where("_is_late").select(*config.natural_key)
-        late = split_versions(member_versions(everything(), config, entity, keys))
-        latest.append(late.latest)
-        history += [late.history, _without(published.history, keys, config).select(*schema.names)]
+        versions.append(member_versions(everything(), config, entity, keys))
+        versions.append(_without(published.history, keys, schema.names, config))
     return DimensionUpdate(
-        reduce(DataFrame.unionByName, latest),
-        reduce(DataFrame.unionByName, history),
+        reduce(DataFrame.unionByName, versions),
         replaces_history=bool(found.late),
         late_members=found.late,
         limits=found.limits,
@@ -153,15 +149,14 @@ def _rebuilt(
     inputs: DimensionInputs, found: _Summary, config: DimensionConfig, entity: EntityConfig
 ) -> DimensionUpdate:
     """The whole dimension, after a late full snapshot."""
-    versions = build_dimension(inputs, config, entity)
+    versions = all_versions(inputs, config, entity)
     limits = found.limits
     until = _latest(limits.unknown_deletes_until, found.last_change)
     if config.has_timed_snapshots:
         until, last = unknown_deletes(inputs.rows, config, entity)
         limits = replace(limits, unknown_deletes_sequence=last)
     return DimensionUpdate(
-        versions.latest,
-        versions.history,
+        versions,
         replaces_history=True,
         late_members=found.members,
         limits=replace(limits, unknown_deletes_until=until),
@@ -259,7 +254,7 @@ def _with_several_changes(
     now: datetime | None,
     config: DimensionConfig,
     entity: EntityConfig,
-) -> Versions:
+) -> DataFrame:
     """Versions of members with several changes, from the published one on.
 
     Args:
@@ -273,21 +268,22 @@ def _with_several_changes(
     """
     several = classified.where("_is_several")
     is_new = (F.col("_count") > 0) & (F.col("_kind") != PRESENT)
-    added = net.where(is_new).select(*events_schema(config, entity))
+    columns = [*events_schema(config, entity)]
+    added = net.where(is_new).select(*columns)
     repeats = F.col("_repeats") if config.has_timed_snapshots else F.lit(False)
     members = several.select(*config.natural_key, repeats.alias("_repeats"))
     # A repeated row only shows that its member is present.
     kind = F.when(F.col("_repeats"), F.lit(PRESENT)).otherwise(F.col("_kind"))
     # The few members on the left: Sail builds the hash table from that side, streams the other.
     joined = members.join(added, [*config.natural_key]).withColumn("_kind", kind)
-    events = joined.select(*added.columns).unionByName(_published_events(several, config, entity))
+    events = joined.select(*columns).unionByName(_published_events(several, config, entity))
     # The added snapshots, and BEGINNING for the earlier ones.
     earlier = classified.sparkSession.range(1).select(instant(BEGINNING).alias("_day"))
     if config.has_timed_snapshots:
         earlier = earlier.withColumn("_number", F.lit(0).cast("bigint"))
     days = snapshot_days(added, config, entity).unionByName(earlier)
     presence = None if quarantined is None else presence_events(quarantined, config, entity)
-    return split_versions(keyed_versions(events, (days, presence), now, config, entity))
+    return keyed_versions(events, (days, presence), now, config, entity)
 
 
 def _published_events(
@@ -333,9 +329,11 @@ def _published_events(
     return as_events(rows, given, config, entity)
 
 
-def _without(rows: DataFrame, late: DataFrame, config: DimensionConfig) -> DataFrame:
-    """The rows of all other members."""
+def _without(
+    rows: DataFrame, late: DataFrame, columns: Sequence[str], config: DimensionConfig
+) -> DataFrame:
+    """Columns of the rows of all other members."""
     # Not a semi-join, which would build its hash table from the many rows on the left.
     marked = late.withColumn("_late", F.lit(True))
     joined = marked.join(rows, [*config.natural_key], "right").where(F.col("_late").isNull())
-    return joined.select(*rows.columns)
+    return joined.select(*columns)

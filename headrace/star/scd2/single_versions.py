@@ -45,7 +45,7 @@ def next_latest_versions(
         "_sequence": F.when(F.col("_is_single"), F.col(new_column("_sequence"))),
     }
     for name in ("is_deleted", "is_inferred", "_changed_at", "_known_from", "_sequence"):
-        if name in classified.columns:
+        if name in schema.names:
             columns[name] = F.coalesce(columns[name], F.col(name))
     keys = [(F.col(name), kind) for name, kind in key_types(config, entity).items()]
     key = parse.hash_key([*keys, (columns["valid_from"], "timestamp")])

@@ -21,6 +21,7 @@ from headrace.star.scd2.change_events import (
     STATE,
     as_events,
     day_start,
+    events_schema,
     instant,
 )
 from headrace.star.scd2.member_window import MemberWindow
@@ -47,7 +48,7 @@ def with_presence(
         Events with the same columns. `_row_hash` is that of the member's last row, and NULL in all
         its events if the last snapshot lacks the member.
     """
-    keys, columns = [*config.natural_key], events.columns
+    keys, columns = [*config.natural_key], [*events_schema(config, entity)]
     placed = _in_snapshots(events, days, entity)
     if not config.infers_deletes:
         never_lacked = placed.withColumn("_lacked_next", F.lit(None).cast("boolean"))

@@ -110,16 +110,17 @@ def _with_member_columns(
     next_change = F.min(future_change).over(member) if config.has_future else none
     last_sequence = F.max("_sequence").over(member) if config.has_sequence else none
     row_hash = F.max("_row_hash").over(member) if config.has_timed_snapshots else none
-    return events.select(
-        *(F.col(name) for name in events.columns if name != "_next_change_at"),
-        next_change.cast("timestamp_ntz").alias("_next_change_at"),
-        F.min(F.when(is_state, F.col("_at"))).over(member).alias("_first_state_at"),
-        F.min("_known_from").over(member).alias("_published_from"),
-        last_sequence.cast("bigint").alias("_last_sequence"),
-        row_hash.cast("bigint").alias("_last_row_hash"),
-        F.max("_changed_at").over(member).alias("_last_change"),
-        F.min("_referenced_at").over(member).alias("_first_reference"),
-        F.max(has_inferred.cast("int")).over(member).alias("_has_inferred"),
+    return events.withColumns(
+        {
+            "_next_change_at": next_change.cast("timestamp_ntz"),
+            "_first_state_at": F.min(F.when(is_state, F.col("_at"))).over(member),
+            "_published_from": F.min("_known_from").over(member),
+            "_last_sequence": last_sequence.cast("bigint"),
+            "_last_row_hash": row_hash.cast("bigint"),
+            "_last_change": F.max("_changed_at").over(member),
+            "_first_reference": F.min("_referenced_at").over(member),
+            "_has_inferred": F.max(has_inferred.cast("int")).over(member),
+        }
     )
 
 
