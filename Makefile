@@ -28,7 +28,7 @@ setup: .venv/.ready ## make .venv from requirements.lock (Python 3.11 to 3.13)
 	@echo "setup: installing requirements.lock into .venv"
 	@.ci/setup
 
-demo: setup ## a year of real sales, from files to marts
+demo: setup ## a year of real sales, from sources to marts
 	@$(BIN)/headrace demo run
 
 ui: setup ## Dagster's UI over the same data

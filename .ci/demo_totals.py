@@ -1,7 +1,7 @@
 """Do the demo's tables hold the year, to the cent, the day and the version? Run after `make demo`.
 
-Reads from outside: the warehouse through `headrace sql`, the quarantine with PyIceberg alone, and
-the files themselves, for what a member was when something was sold to it.
+Reads from outside: the warehouse through `headrace sql`, the quarantine with PyIceberg alone, the
+receipts' files, and the changes of members as files, for what a member was when something was sold.
 """
 
 import csv
@@ -14,15 +14,18 @@ from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pyiceberg.table import StaticTable
 
+from demo.stage import stage_landing
 from demo.truth import Version, read_versions
 
 NET_SALES = Decimal("4596039.58")
 DAYS = 366
 EMPTY_DAY = "2017-12-25"
+WITHOUT_WEATHER = "select count(*) as n from marts.mart_store_hour_weather where sky is null"
 LEDGER = """
     select partition::text as day, status, rows_out
     from platform.partition_ledger
@@ -62,8 +65,9 @@ def compare_totals(home: Path) -> int:
         "days in the ledger": len(days),
         "days not published": [row["day"] for row in days if row["status"] != "published"],
         "days published empty": [row["day"] for row in days if row["rows_out"] == 0],
+        "hours of stores without weather": query(WITHOUT_WEATHER)[0]["n"],
     }
-    wanted = dict(zip(found, (NET_SALES, DAYS, [], [EMPTY_DAY]), strict=True))
+    wanted = dict(zip(found, (NET_SALES, DAYS, [], [EMPTY_DAY], 0), strict=True))
     for name, value in found.items():
         verdict = "as expected" if value == wanted[name] else f"expected {wanted[name]}"
         print(f"{name}: {value} ({verdict})")
@@ -72,10 +76,13 @@ def compare_totals(home: Path) -> int:
 
 def compare_history(landing: Path) -> int:
     """Versions of the members that changed, and what was sold in their time; 0 when all agree."""
-    changed = {
-        key: {str(m): v for m, v in read_versions(landing, name, key).items() if len(v) > 1}
-        for name, key, _, _ in DIMENSIONS.values()
-    }
+    with TemporaryDirectory() as folder:
+        changes = Path(folder)
+        stage_landing(changes, entities=[name for name, *_ in DIMENSIONS.values()])
+        changed = {
+            key: {str(m): v for m, v in read_versions(changes, name, key).items() if len(v) > 1}
+            for name, key, _, _ in DIMENSIONS.values()
+        }
     sold = sold_of_each(landing, changed)
     differing = 0
     for dimension, (_, key, member, shown) in DIMENSIONS.items():

@@ -42,12 +42,12 @@ class Scratch:
         return self.root / "config"
 
     def configure(self, *, end: date, start: date = FIRST_DAY) -> None:
-        """Write the project's configuration for this landing folder, with days before `end`."""
-        shutil.copytree(PROJECT / "config", self.config, dirs_exist_ok=True)
+        """Write the configuration that reads the demo from files, with days before `end`."""
+        shutil.copytree(PROJECT / "demo/files/config", self.config, dirs_exist_ok=True)
         overlay = {
             "partitions": {"start": start, "end": end},
             "landing": {"uri": str(self.landing)},
-            "dbt_project": str(PROJECT / "dbt"),
+            "dbt_project": str(PROJECT / "demo/files/dbt"),
         }
         (self.config / "development.yaml").write_text(yaml.safe_dump(overlay))
 

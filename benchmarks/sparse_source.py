@@ -32,7 +32,7 @@ _MEMBERS = {
 }
 _FACTS = {"orders": (61_000, ("products", "customers", "stores", "channels", "employees"))}
 _FACTS["deliveries"] = (29_000, ("products", "suppliers", "regions", "currencies", "brands"))
-_CONFIG, _DBT = (Path(__file__).parents[1] / name for name in ("config", "dbt"))
+_CONFIG, _DBT = (Path(__file__).parents[1] / "demo/files" / name for name in ("config", "dbt"))
 
 
 def make(folder: Path, partition: str = "none") -> None:

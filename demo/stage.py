@@ -1,9 +1,9 @@
-"""Writes the demo's files to a landing folder."""
+"""Writes the demo's files to a folder."""
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -12,7 +12,15 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import csv
 
-from demo.journey import DAY_AFTER_LAST, FIRST_DAY, Delivery, Journey, deliver, find_journey
+from demo.journey import (
+    DAY_AFTER_LAST,
+    ENTITIES,
+    FIRST_DAY,
+    Delivery,
+    Journey,
+    deliver,
+    find_journey,
+)
 
 Progress = Callable[[int, int], None]
 
@@ -21,10 +29,10 @@ _MANIFEST = ".staged.json"
 
 @dataclass(frozen=True)
 class LandedFile:
-    """One file of the demo in the landing folder.
+    """One file of the demo in a folder.
 
     Attributes:
-        path: Path below the landing folder, with slashes.
+        path: Path below the folder, with slashes.
         rows: Lines without the header.
         size_bytes: Its size.
         modified_ns: Its modification time, nanoseconds since 1970.
@@ -46,7 +54,7 @@ class LandedFile:
 
 @dataclass(frozen=True)
 class StagedLanding:
-    """The demo's files in a landing folder.
+    """The demo's files in a folder.
 
     Attributes:
         landing: The folder.
@@ -58,9 +66,34 @@ class StagedLanding:
     files: tuple[LandedFile, ...]
     written: int
 
+    @property
+    def new(self) -> str:
+        """How many files there are, and how many were written."""
+        return f"{len(self.files)} files, {self.written} of them new"
+
+    @property
+    def all_rows(self) -> int:
+        """Rows in all files."""
+        return sum(file.rows for file in self.files)
+
     def rows(self, entity: str) -> int:
         """Rows in all files of `transactions`, `products`, `households` or `stores`."""
         return sum(file.rows for file in self.files if file.path.startswith(f"{entity}/"))
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """A file to write.
+
+    Attributes:
+        path: Path below the folder, with slashes.
+        rows: Its rows.
+        content: Makes its bytes.
+    """
+
+    path: str
+    rows: int
+    content: Callable[[], bytes]
 
 
 def stage_landing(
@@ -68,59 +101,83 @@ def stage_landing(
     *,
     start: date = FIRST_DAY,
     end: date = DAY_AFTER_LAST,
+    entities: Collection[str] = ENTITIES,
     progress: Progress | None = None,
 ) -> StagedLanding:
-    """Write the demo's files for the days from `start` to `end` (exclusive).
+    """Write all of the demo as CSV files, for the days from `start` to `end` (exclusive).
 
-    The same wheel produces the same bytes. A file that is up to date is not written, and keeps its
-    modification time. A file is renamed when it is complete.
+    The same wheel produces the same bytes. `demo.sources` stages the demo as `config/` reads it.
 
     Args:
         landing: The folder, created if missing; other files in it are unchanged.
         start: First day of sales.
         end: Day after the last day of sales.
+        entities: Which of ENTITIES.
         progress: Called with (files done, all files) after each file.
 
     Raises:
         ConfigError: The demo's data is not installed.
     """
     journey = find_journey()
-    recipe = _recipe(journey, start=start, end=end)
-    known = _read_manifest(landing, recipe)
-    if known and all(file.is_in(landing) for file in known):
+    recipe = f"{recipe_of(journey)} {start} {end} {' '.join(sorted(entities))}"
+    if known := staged_before(landing, recipe):
         if progress:
-            progress(len(known), len(known))
-        return StagedLanding(landing, known, written=0)
-    landed = list(_land(landing, list(deliver(journey, start=start, end=end)), progress))
-    files = tuple(file for file, _ in landed)
-    manifest = {"recipe": recipe, "files": [asdict(file) for file in files]}
-    _replace(landing / _MANIFEST, json.dumps(manifest).encode())
-    return StagedLanding(landing, files, written=sum(is_new for _, is_new in landed))
+            progress(len(known.files), len(known.files))
+        return known
+    deliveries = deliver(journey, start=start, end=end, entities=entities)
+    return stage_files(landing, recipe, [csv_file(one) for one in deliveries], progress)
+
+
+def csv_file(delivery: Delivery) -> NewFile:
+    """The CSV file of a delivery."""
+    return NewFile(delivery.path, delivery.table.num_rows, lambda: _as_csv(delivery.table))
+
+
+def staged_before(folder: Path, recipe: str) -> StagedLanding | None:
+    """The files of the last staging, if it was by this recipe and all are unchanged."""
+    files = _read_manifest(folder, recipe)
+    if files and all(file.is_in(folder) for file in files):
+        return StagedLanding(folder, files, written=0)
+    return None
+
+
+def stage_files(
+    folder: Path, recipe: str, files: Iterable[NewFile], progress: Progress | None = None
+) -> StagedLanding:
+    """Write files, and a manifest with their recipe.
+
+    A file that is up to date is not written, and keeps its modification time. A file is renamed
+    when it is complete.
+    """
+    landed = list(_land(folder, list(files), progress))
+    found = tuple(file for file, _ in landed)
+    manifest = {"recipe": recipe, "files": [asdict(file) for file in found]}
+    _replace(folder / _MANIFEST, json.dumps(manifest).encode())
+    return StagedLanding(folder, found, written=sum(is_new for _, is_new in landed))
 
 
 def _land(
-    landing: Path, deliveries: list[Delivery], progress: Progress | None
+    folder: Path, files: list[NewFile], progress: Progress | None
 ) -> Iterator[tuple[LandedFile, bool]]:
     """Write the files with a thread for each core: Arrow releases Python's interpreter lock."""
-    for folder in {(landing / delivery.path).parent for delivery in deliveries}:
-        folder.mkdir(parents=True, exist_ok=True)
+    for parent in {(folder / file.path).parent for file in files}:
+        parent.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        landed = pool.map(lambda delivery: _land_file(landing, delivery), deliveries)
+        landed = pool.map(lambda file: _land_file(folder, file), files)
         for done, file in enumerate(landed, start=1):
             if progress:
-                progress(done, len(deliveries))
+                progress(done, len(files))
             yield file
 
 
-def _land_file(landing: Path, delivery: Delivery) -> tuple[LandedFile, bool]:
+def _land_file(folder: Path, file: NewFile) -> tuple[LandedFile, bool]:
     """Write a file if it differs; returns it, and whether it was written."""
-    path, content = landing / delivery.path, _as_csv(delivery.table)
+    path, content = folder / file.path, file.content()
     is_new = not (path.exists() and path.read_bytes() == content)
     if is_new:
         _replace(path, content)
     found = path.stat()
-    file = LandedFile(delivery.path, delivery.table.num_rows, found.st_size, found.st_mtime_ns)
-    return file, is_new
+    return LandedFile(file.path, file.rows, found.st_size, found.st_mtime_ns), is_new
 
 
 def _as_csv(table: pa.Table) -> bytes:
@@ -138,12 +195,12 @@ def _replace(path: Path, content: bytes) -> None:
     unfinished.replace(path)
 
 
-def _recipe(journey: Journey, *, start: date, end: date) -> str:
-    """Identifies everything that the bytes of the files depend on."""
+def recipe_of(journey: Journey) -> str:
+    """Identifies everything that the demo's rows and bytes depend on."""
     code = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         code.update(source.read_bytes())
-    return f"{journey.version} {pa.__version__} {code.hexdigest()} {start} {end}"
+    return f"{journey.version} {pa.__version__} {code.hexdigest()}"
 
 
 def _read_manifest(landing: Path, recipe: str) -> tuple[LandedFile, ...]:

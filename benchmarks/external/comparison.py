@@ -105,6 +105,6 @@ def configure(scratch: Scratch, landing: Path | None = None) -> None:
     overlay = yaml.safe_load(path.read_text())
     overlay |= {
         "landing": {"uri": str(landing or scratch.landing)},
-        "dbt_project": str(PROJECT / "dbt"),
+        "dbt_project": str(PROJECT / "demo/files/dbt"),
     }
     path.write_text(yaml.safe_dump(overlay))

@@ -136,7 +136,7 @@ def _in_child(scratch: Scratch, home: Home, days: int) -> Grown:
     overlay = {
         "partitions": {"end": FIRST + timedelta(days=days + NEXT_DAYS)},
         "landing": {"uri": str(home.root / "landing")},
-        "dbt_project": str(PROJECT / "dbt"),
+        "dbt_project": str(PROJECT / "demo/files/dbt"),
     }
     (config / "development.yaml").write_text(yaml.safe_dump(overlay))
     landing = home.root / "landing"

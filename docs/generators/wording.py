@@ -93,6 +93,7 @@ TITLES = {
     "SettledArrival": "Arrival: settled",
     "MarkerArrival": "Arrival: marker",
     "ManifestArrival": "Arrival: manifest",
+    "DemoConnection": "Connection: the demo",
     "RestLimits": "Limits",
     "ApiKeyAuth": "Auth: api_key",
     "BearerAuth": "Auth: bearer",

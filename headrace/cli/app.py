@@ -16,7 +16,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="A data platform to clone: from files to marts, audited before publication, in Dagster.",
 )
-demo = typer.Typer(no_args_is_help=True, help="A year of real sales, from files to marts.")
+demo = typer.Typer(no_args_is_help=True, help="A year of real sales, from sources to marts.")
 app.add_typer(demo, name="demo")
 audit = typer.Typer(no_args_is_help=True, help="Compare what is published with its rebuild.")
 app.add_typer(audit, name="audit")
@@ -367,7 +367,7 @@ def stop(
         bool, typer.Option("--force", help="Stop it even while a command uses the installation.")
     ] = False,
 ) -> None:
-    """Stop the embedded Postgres, which keeps running between commands.
+    """Stop the embedded Postgres, which keeps running between commands, and the demo's APIs.
 
     Refused while `headrace dev` or a backfill uses the installation.
 
@@ -375,13 +375,14 @@ def stop(
     """
     from headrace.config.loader import home_folder
     from headrace.embedded_postgres.server import stop as stop_server
+    from headrace.project.demo_servers import stop_servers
     from headrace.project.home import Home
     from headrace.project.home_lock import require_unused
 
     if not force:
         require_unused(home_folder())
-    stopped = stop_server(Home(home_folder()).postgres)
-    typer.echo("stopped" if stopped else "was not running", err=True)
+    stopped = [stop_servers(home_folder()), stop_server(Home(home_folder()).postgres)]
+    typer.echo("stopped" if any(stopped) else "was not running", err=True)
 
 
 @audit.command("star")
@@ -405,7 +406,7 @@ def audit_star(as_json: JsonFlag = False) -> None:
 
 @demo.command("stage")
 def demo_stage() -> None:
-    """Write the demo's year of files into the landing zone.
+    """Write the demo's year into its sources: files, the shop's database, the catalogue's API.
 
     Example: headrace demo stage
     """

@@ -16,10 +16,9 @@ from headrace.assess.tables.samples import TableSamples
 from headrace.cli import output
 from headrace.config.loader import config_folder, home_folder, load_settings
 from headrace.config.model import did_you_mean
-from headrace.config.rest_connection import RestConnection
-from headrace.config.settings import ConnectionSettings
+from headrace.config.settings import AnyConnection, ConnectionSettings, DemoConnection
 from headrace.errors import ConfigError
-from headrace.sources.connections import Connection, named_connection
+from headrace.sources.connections import Connection, named_api, named_connection
 
 _MOST_NAME = 40
 
@@ -53,11 +52,11 @@ def assess_target(target: str, options: AssessOptions) -> list[WrittenAssessment
     """
     settings = load_settings()
     connections = settings.connections if settings else {}
-    if settings and isinstance(connections.get(target), ConnectionSettings):
+    if settings and _is_database(connections.get(target)):
         base = _name_from(options, target)
         source = _samples_of(named_connection(settings, target), options.tables)
         return _assess_all([source], base, options)
-    if isinstance(api := connections.get(target), RestConnection):
+    if settings and (api := named_api(settings, target)):
         # httpx2 takes a tenth of a second to import.
         from headrace.assess.apis.samples import ListSamples
 
@@ -78,6 +77,11 @@ def assess_target(target: str, options: AssessOptions) -> list[WrittenAssessment
             fix="give the path of a folder or file, or a name under `connections`",
         )
     return _assess_files(path.absolute(), options)
+
+
+def _is_database(connection: AnyConnection | None) -> bool:
+    is_of_demo = isinstance(connection, DemoConnection) and connection.is_database
+    return is_of_demo or isinstance(connection, ConnectionSettings)
 
 
 def _samples_of(connection: Connection, wanted: Sequence[str]) -> SampleSource:

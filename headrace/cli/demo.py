@@ -1,4 +1,4 @@
-"""`headrace demo`: a year of real sales, from files to marts, and queries on the result."""
+"""`headrace demo`: a year of real sales, from sources to marts, and queries on the result."""
 
 import time
 from collections import Counter
@@ -16,11 +16,16 @@ from headrace.cli.status import AssetStatus, print_status, read_status
 from headrace.config.loader import Project, load_project
 from headrace.errors import ConfigError
 from headrace.project.connections import lake_of
+from headrace.project.demo_servers import named_servers, start_servers
 from headrace.quality.rules import REASON_SEPARATOR
 
 _MART = """
     select department, sum(sales) as sales, sum(baskets) as baskets, sum(units) as units
     from marts.mart_daily_department group by department order by sales desc limit 8
+"""
+_WEATHER = """
+    select sky, sum(sales) as sales, sum(baskets) as baskets, count(*) as hours_of_stores
+    from marts.mart_store_hour_weather group by sky order by sales desc
 """
 _TOTALS = """
     select count(*) as facts, sum(sales_value) as net_sales,
@@ -56,27 +61,51 @@ _ONE_PRODUCT = """
 """
 
 
-def stage() -> Any:
-    """Write the demo's files into the configured landing folder; unchanged files are not rewritten.
+def stage() -> int:
+    """Stage the demo's year in the sources that the configuration names; what is there stays.
+
+    Returns:
+        How many files and rows were written.
 
     Raises:
         ConfigError: The landing zone is not a local folder.
     """
-    uri = load_project().expand(load_project().settings.landing.uri)
+    project = load_project()
+    uri = project.expand(project.settings.landing.uri)
     if "://" in uri:
         raise ConfigError(
             f"the demo stages files into a folder, not {uri}",
             fix="use PIPELINE_ENV=development, or upload the files yourself",
         )
-    stage_landing = import_module("demo.stage").stage_landing
     columns = (TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TextColumn("files"), console=output.messages) as bars:
         task = bars.add_task("staging a year of sales", total=None)
-        staged = stage_landing(
-            Path(uri), progress=lambda done, total: bars.update(task, completed=done, total=total)
-        )
-    output.messages.print(f"landing: {len(staged.files)} files, {staged.written} of them new")
-    return staged
+
+        def progress(done: int, total: int) -> None:
+            bars.update(task, completed=done, total=total)
+
+        if not named_servers(project):
+            landed = import_module("demo.stage").stage_landing(Path(uri), progress=progress)
+            lines, written = [f"landing: {landed.new}"], int(landed.written)
+        else:
+            staged = import_module("demo.sources").stage_sources(project.home, Path(uri), progress)
+            lines, written = _staged_lines(project, staged), int(staged.written)
+    for line in lines:
+        output.messages.print(line, highlight=False, soft_wrap=True)
+    return written
+
+
+def _staged_lines(project: Project, staged: Any) -> list[str]:
+    held = {
+        "shop": f"{staged.shop.rows:,} changes of households, {staged.shop.written:,} of them new",
+        "catalogue": f"{staged.catalogue.all_rows:,} changes of products",
+        "weather": "hourly weather of four regions",
+    }
+    where = start_servers(project)
+    return [
+        f"landing: {staged.landing.new}",
+        *(f"{name}: {held[name]}, in {place}" for name, place in where.items()),
+    ]
 
 
 def run() -> int:
@@ -86,9 +115,9 @@ def run() -> int:
         The exit code.
     """
     began = time.monotonic()
-    staged = stage()
+    written = stage()
     project = load_project()
-    if staged.written == 0 and _is_complete(read_status()):
+    if written == 0 and _is_complete(read_status()):
         output.say("everything is published already; nothing to do", "green")
         _report(project, None)
         return 0
@@ -98,7 +127,7 @@ def run() -> int:
     print_backfill(result, as_json=False)
     if result.exit_code in {0, 3}:
         _report(project, result)
-        output.messages.print(f"\nfrom files to marts in {time.monotonic() - began:.0f} s")
+        output.messages.print(f"\nfrom sources to marts in {time.monotonic() - began:.0f} s")
     return result.exit_code
 
 
@@ -126,6 +155,10 @@ def _report(project: Project, result: BackfillResult | None) -> None:
     output.print_table(product.columns, product.rows, title=title)
     mart = run_query(_MART)
     output.print_table(mart.columns, mart.rows, title="\nmarts.mart_daily_department, the year")
+    if "fact_weather" in {fact.name for fact in project.star.facts}:
+        weather = run_query(_WEATHER)
+        title = "\nmarts.mart_store_hour_weather, the year"
+        output.print_table(weather.columns, weather.rows, title=title)
     output.say("\nNext", "bold", _NEXT)
 
 

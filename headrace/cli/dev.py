@@ -21,6 +21,7 @@ import yaml
 
 from headrace.config.loader import load_project
 from headrace.errors import ConfigError, HeadraceError
+from headrace.project.demo_servers import start_servers
 from headrace.project.home import Home
 from headrace.project.home_lock import using
 from headrace.project.home_setup import environment_of, prepare_home
@@ -65,6 +66,8 @@ def serve(port: int, say: Callable[[str], None]) -> None:
     with using(project.home, "dev", f"headrace dev at {url}") as lock:
         require_free(port)
         prepare_home(project)
+        for name, where in start_servers(project).items():
+            say(f"the demo's {name}: {where}")
         variables = {
             "PYTHONWARNINGS": "ignore",
             # As `dagster dev` sets it: Dagster and its integrations then use development defaults.

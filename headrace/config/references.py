@@ -4,13 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
-from headrace.config.file_source import FilesSource
 from headrace.config.lookups import lookup_problems, with_lookups
 from headrace.config.model import unknown_name
 from headrace.config.partition_grains import with_partitions
 from headrace.config.rest_connection import RestConnection
-from headrace.config.rest_source import RestSource
-from headrace.config.settings import ConnectionSettings, PartitionSettings, Settings
+from headrace.config.settings import (
+    AnyConnection,
+    DemoConnection,
+    PartitionSettings,
+    Settings,
+)
 from headrace.config.sftp_connection import SftpConnection
 from headrace.config.sources import SourceConfig
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig, StarConfig
@@ -109,23 +112,21 @@ def _connection_problems(
         if connection is None:
             what = unknown_name(name, settings.connections)
             yield place, f"connection: {what} under `connections` in base.yaml"
-        elif not isinstance(connection, _connection_model(source)):
-            kind = _KINDS[type(connection)]
-            what = f"{name} is {kind}, which connector {source.connector} cannot read"
+        elif source.connector not in (of := _readers_of(connection))[1]:
+            what = f"{name} is {of[0]}, which connector {source.connector} cannot read"
             yield place, f"connection: {what}: name another one, or correct its kind in base.yaml"
 
 
-_KINDS: Mapping[type, str] = {
-    ConnectionSettings: "a database",
-    RestConnection: "an API (kind: rest)",
-    SftpConnection: "an SFTP server (kind: sftp)",
-}
-
-
-def _connection_model(source: SourceConfig) -> type:
-    if isinstance(source, FilesSource):
-        return SftpConnection
-    return RestConnection if isinstance(source, RestSource) else ConnectionSettings
+def _readers_of(connection: AnyConnection) -> tuple[str, frozenset[str]]:
+    """What a connection leads to, and the connectors that read it."""
+    if isinstance(connection, RestConnection):
+        return "an API (kind: rest)", frozenset({"rest"})
+    if isinstance(connection, SftpConnection):
+        return "an SFTP server (kind: sftp)", frozenset({"files", "parquet_files"})
+    if isinstance(connection, DemoConnection):
+        reader = "postgres" if connection.is_database else "rest"
+        return f"the demo's {connection.server}", frozenset({reader})
+    return "a database", frozenset({"postgres", "mysql", "mongodb"})
 
 
 def target_problems(star: StarConfig) -> Iterator[str]:

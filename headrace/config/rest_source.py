@@ -4,7 +4,14 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from headrace.config.extract import Extract
 from headrace.config.json_paths import JsonPath, SingleJsonPath, json_path, require_column_paths
@@ -16,6 +23,8 @@ _BRACES = re.compile(r"\{[^{}]*\}?|\}")
 PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)(?::([^{}]+))?\}")
 _TIMES = {"from", "to", "last"}
 
+# Numbers, true and false are written without quotes in YAML, and become texts.
+ScalarText = Annotated[str, WithJsonSchema({"type": ["string", "number", "boolean"]})]
 LastPage = Literal["empty", "absent"]
 _NEXT = "Where a page holds it; null or an empty text ends the pages."
 _LAST_PAGE = (
@@ -114,7 +123,7 @@ class RestExtract(Extract):
         description="Path below the connection's url; with `{from}` and `{to}` as in `params`.",
         examples=["transactions"],
     )
-    params: dict[ParameterName, str] = Field(
+    params: dict[ParameterName, ScalarText] = Field(
         default_factory=dict,
         description="Query parameters, without those of pages and keys. In `mode: window`, "
         "`{from}` stands for the first moment of the partition, `{to}` for the first moment after "
@@ -123,7 +132,7 @@ class RestExtract(Extract):
         "in the entity's `timezone`.",
         examples=[{"from": "{from}", "to": "{to}"}, {"start": "{from:unix}", "end": "{last:unix}"}],
     )
-    for_each: tuple[dict[ColumnName, str], ...] = Field(
+    for_each: tuple[dict[ColumnName, ScalarText], ...] = Field(
         (),
         description="Lists that are read one after another for each partition: `{name}` in path "
         'and params stands for the value of each, and so does a column with `from: "{name}"`.',

@@ -91,6 +91,22 @@ class ConnectionSettings(StrictModel):
     )
 
 
+class DemoConnection(StrictModel):
+    """A server of the demo, for its own configuration: `headrace demo stage` fills it."""
+
+    kind: Literal["demo"] = Field(
+        description="A server of the demo, which the first capture that reads from it starts."
+    )
+    server: Literal["shop", "catalogue", "weather"] = Field(
+        description="Which one: `shop`, a PostgreSQL database, or the API `catalogue` or `weather`."
+    )
+
+    @property
+    def is_database(self) -> bool:
+        """Whether it is a database; otherwise it is an API."""
+        return self.server == "shop"
+
+
 def kind(value: object) -> object:
     """The value of `kind`, by which a connection's model is chosen; without one, `database`.
 
@@ -103,7 +119,8 @@ def kind(value: object) -> object:
 AnyConnection = Annotated[
     Annotated[ConnectionSettings, Tag("database")]
     | Annotated[RestConnection, Tag("rest")]
-    | Annotated[SftpConnection, Tag("sftp")],
+    | Annotated[SftpConnection, Tag("sftp")]
+    | Annotated[DemoConnection, Tag("demo")],
     Discriminator(kind),
 ]
 

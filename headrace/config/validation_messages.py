@@ -487,9 +487,13 @@ def _keys_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
 
 def _models_at(model: type[BaseModel], loc: Sequence[str | int]) -> set[type[BaseModel]]:
     """The models that a location may lead to; several where it leads through a union."""
-    at = {model}
+    at, is_key = {model}, False
     for part in loc:
+        if is_key:  # A name that the user chose, such as a connection's, chooses no model.
+            is_key = False
+            continue
         fields = [_keys(found).get(str(part)) for found in at]
+        is_key = any(get_origin(field) is dict for field in fields)
         below = {m for field in fields if field is not None for m in _models_in(field)}
         at = below or {found for found in at if _is_member_called(found, part)} or at
     return at

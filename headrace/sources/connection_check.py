@@ -16,7 +16,7 @@ from headrace.config.model import did_you_mean
 from headrace.config.mongodb_source import CollectionEntity, CollectionExtract, MongoSource
 from headrace.config.rest_connection import RestConnection
 from headrace.config.rest_source import RestSource
-from headrace.config.settings import AnyConnection
+from headrace.config.settings import AnyConnection, DemoConnection
 from headrace.config.sftp_connection import SftpConnection
 from headrace.config.sources import SourceConfig
 from headrace.config.table_source import DatabaseSource, TableEntity
@@ -112,6 +112,8 @@ class _Look:
         try:
             for fault in self._faults():
                 self.faults.append(fault)
+        except HeadraceError as error:  # The demo is not staged.
+            self.faults.append(f"connection: {_text(error)}")
         except Exception as error:  # noqa: BLE001  # its text may quote a URL
             self.faults.append(
                 f"connection: '{self.source.connection}' cannot be checked: "
@@ -219,6 +221,8 @@ def _short_waits(connection: AnyConnection, seconds: float) -> dict[str, object]
         return {"limits": connection.limits.model_copy(update={"attempts": 1, "parallel": 1})}
     if isinstance(connection, SftpConnection):
         return {"connect_seconds": seconds, "read_seconds": seconds}
+    if isinstance(connection, DemoConnection):
+        return {}
     return {"statement_timeout_seconds": max(1, int(seconds))}
 
 

@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
 from typing import TypeVar
 
 import stamina
 
-from headrace.config.loader import Project, resolve_secret
-from headrace.config.settings import ConnectionSettings, Settings
+from headrace.config.loader import Project, home_folder, resolve_secret
+from headrace.config.rest_connection import RestConnection
+from headrace.config.settings import ConnectionSettings, DemoConnection, Settings
 from headrace.errors import ConfigError, SourceUnavailableError
 
 Result = TypeVar("Result")
@@ -41,16 +44,23 @@ def connection_of(project: Project, name: str) -> Connection:
     Raises:
         ConfigError: There is none.
     """
-    return named_connection(project.settings, name)
+    return named_connection(project.settings, name, project.home)
 
 
-def named_connection(found: Settings, name: str) -> Connection:
-    """The connection called `name` in `connections`.
+def named_connection(found: Settings, name: str, home: Path | None = None) -> Connection:
+    """The database called `name` in `connections`.
+
+    Args:
+        found: The settings.
+        name: Its name.
+        home: Where servers of the demo are; by default HEADRACE_HOME.
 
     Raises:
         ConfigError: There is none.
     """
     settings = found.connections.get(name)
+    if isinstance(settings, DemoConnection) and settings.is_database:
+        return Connection(name, "the demo", lambda: demo_url(home, settings.server))
     if not isinstance(settings, ConnectionSettings):
         raise ConfigError(
             f"there is no database connection '{name}'",
@@ -63,6 +73,26 @@ def named_connection(found: Settings, name: str) -> Connection:
         timedelta(seconds=settings.statement_timeout_seconds),
         settings.sessions,
     )
+
+
+def named_api(found: Settings, name: str, home: Path | None = None) -> RestConnection | None:
+    """The API called `name` in `connections`; None if there is none. One of the demo starts.
+
+    Raises:
+        ConfigError: It is one of the demo, which is not staged.
+        SourceUnavailableError: It is one of the demo, which does not start.
+    """
+    settings = found.connections.get(name)
+    if isinstance(settings, DemoConnection) and not settings.is_database:
+        return RestConnection(kind="rest", url=demo_url(home, settings.server))
+    return settings if isinstance(settings, RestConnection) else None
+
+
+def demo_url(home: Path | None, server: str) -> str:
+    """The URL of a server of the demo, which is started if it does not run."""
+    # The demo imports this package.
+    url: str = import_module("demo.servers").url_of(home or home_folder(), server)
+    return url
 
 
 def retried(act: Callable[[], Result]) -> Result:

@@ -10,7 +10,7 @@ import pytest
 from headrace.cli.backfill import run_backfill
 from headrace.errors import ConfigError
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[2] / "demo/files/config"
 
 
 # Fourteen hours east and twelve hours west of Greenwich: one of the local days is not the UTC day.

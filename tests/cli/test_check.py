@@ -23,8 +23,8 @@ def folder(tmp_path: Path) -> Path:
     """The shipped configuration with a dbt project of one file, so that dbt has little to read."""
     (tmp_path / "dbt").mkdir()
     for name in ("dbt_project.yml", "profiles.yml"):
-        shutil.copy(REPOSITORY / "dbt" / name, tmp_path / "dbt")
-    return Path(shutil.copytree(REPOSITORY / "config", tmp_path / "config"))
+        shutil.copy(REPOSITORY / "demo/files/dbt" / name, tmp_path / "dbt")
+    return Path(shutil.copytree(REPOSITORY / "demo/files/config", tmp_path / "config"))
 
 
 def loaded(folder: Path) -> Project:

@@ -18,7 +18,7 @@ from tests.contract.mongodb_collections import MongoCollection
 from tests.contract.mysql_tables import MysqlTable
 from tests.contract.tables import Table
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[2] / "demo/files/config"
 SECRET = "canary-s3cret"  # noqa: S105  # of servers that end with the tests
 _REACHABLE = "check that its server is reachable from here, or raise --timeout"
 COLUMNS = [

@@ -14,7 +14,7 @@ from headrace.cli.dev import Ui, serve
 from headrace.errors import ConfigError
 from headrace.project.home_lock import Use, require_unused, using
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[2] / "demo/files/config"
 
 
 @pytest.fixture

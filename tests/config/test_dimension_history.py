@@ -10,7 +10,7 @@ import yaml
 from headrace.config.loader import Project, load_project
 from headrace.errors import ConfigError
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[2] / "demo/files/config"
 
 
 def loaded(tmp_path: Path, key: list[str], **changes: Any) -> Project:

@@ -10,7 +10,7 @@ from headrace.config.loader import Project, load_project
 from headrace.errors import ConfigError
 from headrace.pipeline.warehouse import fact_table
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[2] / "demo/files/config"
 
 
 def loaded(tmp_path: Path, load: str, *, with_grain: bool = True) -> Project:

@@ -9,7 +9,7 @@ from headrace.config.columns import KEY_FORMS
 from headrace.config.loader import Project, load_project
 from headrace.errors import ConfigError
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[2] / "demo/files/config"
 
 
 def load(folder: Path) -> Project:

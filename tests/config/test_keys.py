@@ -8,7 +8,7 @@ import pytest
 from headrace.config.loader import Project, load_project
 from headrace.errors import ConfigError
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[2] / "demo/files/config"
 
 
 @pytest.fixture

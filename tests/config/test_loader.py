@@ -11,7 +11,7 @@ from headrace.config.loader import load_project, resolve_secret
 from headrace.config.model import Secret
 from headrace.errors import ConfigError
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[2] / "demo/files/config"
 
 
 @pytest.fixture
@@ -35,6 +35,7 @@ def problem(folder: Path) -> ConfigError:
     return caught.value
 
 
+@pytest.mark.parametrize("folder", [CONFIG, CONFIG.parents[2] / "config"], ids=["files", "demo"])
 @pytest.mark.parametrize("name", ["development", "staging", "production"])
 def test_the_shipped_configuration_is_valid_in_every_environment(folder: Path, name: str) -> None:
     assert load_project(environ(folder, PIPELINE_ENV=name)).environment == name

@@ -15,7 +15,7 @@ from headrace.errors import ConfigError
 from headrace.project.lineage import processed_lineage, project_lineage
 from tests.standardize.captured import entity
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[2] / "demo/files/config"
 LOOKUP: dict[str, Any] = {
     "entity": "shop.stores",
     "match": {"store": "id"},

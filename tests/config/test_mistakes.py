@@ -18,7 +18,7 @@ from headrace.config.star import StarConfig
 from headrace.config.validation_messages import faults_in
 from headrace.errors import ConfigError
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[2] / "demo/files/config"
 SOURCE, STAR, BASE = "sources/retail.yaml", "star.yaml", "base.yaml"
 
 

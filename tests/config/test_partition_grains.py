@@ -11,7 +11,7 @@ from headrace.config.loader import load_project
 from headrace.errors import ConfigError
 from headrace.grain import Grain
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[2] / "demo/files/config"
 UNDATED: dict[str, Any] = {"path": "sales.csv", "missing_file": None, "closed_on": None}
 BY_ROWS = {**UNDATED, "partition_by": "transaction_timestamp"}
 BALANCE = {

@@ -12,7 +12,7 @@ from headrace.errors import ConfigError
 from headrace.grain import Grain
 from headrace.sources.rest.connector import RestConnector, rest_connector
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[2] / "demo/files/config"
 _SOURCE = """
 name: bank
 connector: rest
@@ -167,7 +167,7 @@ def test_a_mistake_of_a_source_is_named_with_its_place(
         (
             "kind: rest",
             "kind: rset",
-            "connections.bank.kind: 'rset' is not one of database, rest, sftp; did",
+            "connections.bank.kind: 'rset' is not one of database, rest, sftp, demo; did",
         ),
         ("url: https://api", "url: ftp://api", "connections.bank.url: "),
         ("param: appid", "param: appid, header: X", "auth: needs either header or param"),

@@ -10,7 +10,7 @@ from headrace.config.table_source import WatermarkExtract
 from headrace.errors import ConfigError
 from headrace.grain import Grain
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[2] / "demo/files/config"
 _EXTRACT = "{mode: watermark, table: public.orders, cursor: changed_at}"
 _SOURCE = f"""
 name: till
@@ -118,7 +118,14 @@ def test_a_mistake_is_named_with_its_place(folder: Path, old: str, new: str, exp
     assert expected in faults(folder)
 
 
-@pytest.mark.parametrize("place", ["connections: {shop: {url: %s}}", "warehouse: {url: %s}"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "connections: {shop: {url: %s}}",
+        "connections: {rest: {url: %s}}",
+        "warehouse: {url: %s}",
+    ],
+)
 def test_a_secret_in_a_file_is_refused_and_not_shown(folder: Path, place: str) -> None:
     url = "postgresql://shop:s3cret@db/shop"
     base = folder / "base.yaml"

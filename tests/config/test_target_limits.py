@@ -12,7 +12,7 @@ from headrace.config.loader import Project, load_project
 from headrace.errors import ConfigError
 from headrace.pipeline.warehouse import fact_table
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[2] / "demo/files/config"
 Star = dict[str, Any]
 
 

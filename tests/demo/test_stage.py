@@ -190,3 +190,13 @@ def test_without_the_data_the_error_says_what_to_install(
     with pytest.raises(ConfigError, match="no-such-wheel is not installed") as error:
         stage_landing(tmp_path)
     assert error.value.fix == "run `make setup`"
+
+
+def test_the_demo_from_files_has_every_dbt_file_but_those_of_the_weather() -> None:
+    root = Path(__file__).parents[2]
+    ours, theirs = root / "dbt", root / "demo/files/dbt"
+    made = {"target", "logs", "weather"}
+    every = {path.relative_to(ours) for path in ours.rglob("*.*") if path.is_file()}
+    wanted = {path for path in every if not made & {*path.parts} and path.name[0] != "."}
+    linked = {path.relative_to(theirs) for path in theirs.rglob("*.*") if path.is_file()}
+    assert linked == wanted

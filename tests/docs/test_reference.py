@@ -69,7 +69,13 @@ def words_below(command: Any, *words: str) -> Iterator[tuple[str, ...]]:
             "overlay.json",
             [f"config/{env}.yaml" for env in ("development", "staging", "production")],
         ),
-        ("source.json", ["config/sources/retail.yaml"]),
+        (
+            "source.json",
+            [
+                f"config/sources/{name}.yaml"
+                for name in ("catalogue", "locations", "loyalty", "retail", "weather")
+            ],
+        ),
         ("star.json", ["config/star.yaml"]),
     ],
 )

@@ -1,6 +1,6 @@
 """A whole installation in a scratch folder: configuration, landing zone, databases, runs.
 
-The configuration is the repository's own, with a few days and a lenient share of quarantined rows.
+The configuration is the demo's from files, with a few days and a lenient share of quarantined rows.
 """
 
 import gzip
@@ -26,6 +26,8 @@ from headrace.project.home import Home
 from tests import servers
 
 REPOSITORY = Path(__file__).parents[2]
+# The demo's configuration that needs no servers.
+FILES_ONLY = REPOSITORY / "demo/files/config"
 HEADER = (
     "household_id,store_id,basket_id,product_id,quantity,sales_value,retail_disc,coupon_disc,"
     "coupon_match_disc,week,transaction_timestamp"
@@ -149,17 +151,17 @@ class Installation:
         return target
 
 
-def make(root: Path, *, end: date) -> Installation:
+def make(root: Path, *, end: date, config: Path = FILES_ONLY) -> Installation:
     """A new installation whose days go from 2017-01-01 up to, not including, `end`.
 
     Its Postgres runs; that a first command starts one is the tutorial's to show.
     """
     made = Installation(root)
-    shutil.copytree(REPOSITORY / "config", made.config)
+    shutil.copytree(config, made.config)
     made.landing.mkdir(parents=True)
     development = {
         "partitions": {"end": end},
-        "dbt_project": str(REPOSITORY / "dbt"),
+        "dbt_project": str(REPOSITORY / "demo/files/dbt"),
         # They deliver and run at once, and files come whole.
         "sensor": {"settle_seconds": 0},
     }

@@ -141,7 +141,7 @@ def _configure(shop: Installation, more: dict[str, Any]) -> None:
     (shop.config / "sources" / "shop.yaml").write_text(yaml.safe_dump(source))
     (shop.config / "star.yaml").write_text(yaml.safe_dump(_STAR))
     dbt = shop.root / "dbt"
-    shutil.copytree(REPOSITORY / "dbt", dbt)
+    shutil.copytree(REPOSITORY / "demo/files/dbt", dbt)
     shutil.rmtree(dbt / "models")
     (dbt / "models" / "marts").mkdir(parents=True)
     tables = [{"name": name} for name in ("fact_orders", "fact_payments")]
@@ -150,7 +150,7 @@ def _configure(shop: Installation, more: dict[str, Any]) -> None:
     (dbt / "models" / "sources.yml").write_text(yaml.safe_dump(sources))
     (dbt / "models" / "marts" / "mart_daily.sql").write_text(_MART)
     settings = shop.config / "development.yaml"
-    settings.write_text(settings.read_text().replace(str(REPOSITORY / "dbt"), str(dbt)))
+    settings.write_text(settings.read_text().replace(str(REPOSITORY / "demo/files/dbt"), str(dbt)))
 
 
 def deliver(shop: Installation, name: str, rows: Sequence[str], header: str = "") -> Path:

@@ -37,8 +37,8 @@ def _year(landing: Path | None = None) -> Iterator[Installation]:
     root = Path(tempfile.mkdtemp(prefix="headrace-orders-"))
     root.chmod(0o755)
     made = Installation(root)
-    shutil.copytree(REPOSITORY / "config", made.config)
-    (root / "dbt").symlink_to(REPOSITORY / "dbt")
+    shutil.copytree(REPOSITORY / "demo/files/config", made.config)
+    (root / "dbt").symlink_to(REPOSITORY / "demo/files/dbt")
     made.home.mkdir()
     if landing:
         made.landing.symlink_to(landing)

@@ -66,7 +66,7 @@ lake:
 
 
 def project_with(tmp_path: Path, settings: str) -> Project:
-    config = shutil.copytree(Path("config"), tmp_path / "config")
+    config = shutil.copytree(Path("demo/files/config"), tmp_path / "config")
     with (config / "base.yaml").open("a") as file:
         file.write(settings)
     return load_project({"HEADRACE_CONFIG": str(config), "HEADRACE_HOME": str(tmp_path / "home")})

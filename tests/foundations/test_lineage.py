@@ -11,7 +11,7 @@ def test_a_condition_on_the_operation_makes_it_part_of_the_content(
     root: Path, tmp_path: Path
 ) -> None:
     project = load_project(
-        {"HEADRACE_HOME": str(tmp_path), "HEADRACE_CONFIG": str(root / "config")}
+        {"HEADRACE_HOME": str(tmp_path), "HEADRACE_CONFIG": str(root / "demo/files/config")}
     )
     first, *others = project.star.dimensions
     assert "_operation" not in lineage_columns_read(project, first.entity)

@@ -13,7 +13,7 @@ from headrace.warehouse.sessions import Session
 from tests import servers
 from tests.marts.star import TABLES, Star
 
-PROJECT = Path(__file__).parents[2] / "dbt"
+PROJECT = Path(__file__).parents[2] / "demo/files/dbt"
 
 
 @pytest.fixture(scope="session")

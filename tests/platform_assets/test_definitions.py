@@ -47,23 +47,28 @@ curated/dim_date
 curated/dim_location
 curated/dim_product
 curated/fact_sales
+curated/fact_weather
 marts/int_customer_basket
 marts/mart_customer_rfm
 marts/mart_daily_department
 marts/mart_product_month
-processed/retail_households
-processed/retail_products
-processed/retail_stores
+marts/mart_store_hour_weather
+processed/catalogue_products
+processed/locations_stores
+processed/loyalty_households
 processed/retail_transactions
-raw/retail_households
-raw/retail_products
-raw/retail_stores
+processed/weather_hours
+raw/catalogue_products
+raw/locations_stores
+raw/loyalty_households
 raw/retail_transactions
+raw/weather_hours
 warehouse/dim_customer
 warehouse/dim_date
 warehouse/dim_location
 warehouse/dim_product
-warehouse/fact_sales"""
+warehouse/fact_sales
+warehouse/fact_weather"""
 
 
 def test_the_code_location_loads_without_network_and_without_writing(prepared_home: Path) -> None:

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 def definitions(prepared_home: Path, tmp_path_factory: pytest.TempPathFactory) -> dg.Definitions:
     """The demo's, with owners and tags."""
     config = tmp_path_factory.mktemp("project") / "config"
-    shutil.copytree(ROOT / "config", config)
+    shutil.copytree(ROOT / "demo/files/config", config)
     _edit(
         config / "sources/retail.yaml",
         {
@@ -35,7 +35,7 @@ def definitions(prepared_home: Path, tmp_path_factory: pytest.TempPathFactory) -
         config / "star.yaml",
         {"  - name: fact_sales": "  - name: fact_sales\n    owners: [team:bi]"},
     )
-    (config / "development.yaml").write_text(f"dbt_project: {ROOT / 'dbt'}")
+    (config / "development.yaml").write_text(f"dbt_project: {ROOT / 'demo/files/dbt'}")
     variables = {"HEADRACE_HOME": str(prepared_home), "HEADRACE_CONFIG": str(config)}
     with mock.patch.dict(os.environ, variables):
         return build_definitions(load_project())
@@ -100,7 +100,7 @@ def test_sensors_and_schedules_run_from_the_start(definitions: dg.Definitions) -
 def test_a_broken_configuration_is_what_the_code_locations_error_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = shutil.copytree(ROOT / "config", tmp_path / "config")
+    config = shutil.copytree(ROOT / "demo/files/config", tmp_path / "config")
     _edit(config / "star.yaml", {"entity: retail.stores": "entity: retail.shops"})
     monkeypatch.setenv("HEADRACE_CONFIG", str(config))
     with pytest.raises(dg.DagsterInvalidDefinitionError) as error:
@@ -110,7 +110,7 @@ def test_a_broken_configuration_is_what_the_code_locations_error_says(
 
 
 def test_an_owner_is_an_address_or_a_team(tmp_path: Path) -> None:
-    config = shutil.copytree(ROOT / "config", tmp_path / "config")
+    config = shutil.copytree(ROOT / "demo/files/config", tmp_path / "config")
     _edit(config / "sources/retail.yaml", {"connector: files": "connector: files\nowners: [Ada]"})
     with pytest.raises(ConfigError, match=r"owners\[0\]"):
         load_project({"HEADRACE_CONFIG": str(config)})

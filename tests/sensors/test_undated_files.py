@@ -31,7 +31,7 @@ from sensors import undated_files
 from sensors.landing import build_landing_sensor
 from tests import servers
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[2] / "demo/files/config"
 HEADER = "id,sold_at,amount\n"
 
 

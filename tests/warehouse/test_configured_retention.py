@@ -34,13 +34,13 @@ DATE_KEYS = "select date_key from warehouse.fact_sales order by 1"
 
 def configured(folder: Path, keep_months: int | None) -> Project:
     """The demo's project, with a fact that is kept for so long."""
-    shutil.copytree(ROOT / "config", folder, dirs_exist_ok=True)
+    shutil.copytree(ROOT / "demo/files/config", folder, dirs_exist_ok=True)
     path = folder / "star.yaml"
     star = yaml.safe_load(path.read_text())
     if keep_months is not None:
         star["facts"][0]["keep_months"] = keep_months
     path.write_text(yaml.safe_dump(star))
-    overlay = {"dbt_project": str(ROOT / "dbt")}
+    overlay = {"dbt_project": str(ROOT / "demo/files/dbt")}
     (folder / "development.yaml").write_text(yaml.safe_dump(overlay))
     return load_project({"HEADRACE_CONFIG": str(folder)})
 

@@ -26,6 +26,7 @@ from headrace.sources.base import (
     SourceObject,
     short_id,
 )
+from headrace.sources.connections import named_api
 from headrace.sources.reference_data import day_of_state, latest_state
 from headrace.sources.rest.client import RestClient
 from headrace.sources.rest.paginators import RecordList, RecordPage, read_lists
@@ -41,8 +42,8 @@ def rest_connector(project: Project, name: str) -> "RestConnector":
         ConfigError: Its connection is no API.
     """
     source, entity = project.entities()[name]
-    connection = project.settings.connections.get(getattr(source, "connection", ""))
-    if not isinstance(connection, RestConnection) or not isinstance(entity, RestEntity):
+    connection = named_api(project.settings, getattr(source, "connection", ""), project.home)
+    if connection is None or not isinstance(entity, RestEntity):
         raise ConfigError(
             f"the connection of {source.name} is no API",
             fix="declare it under `connections` in base.yaml with kind: rest",

@@ -1,0 +1,1 @@
+../../../../dbt/macros/generate_schema_name.sql

@@ -1,0 +1,1 @@
+../../../../dbt/macros/replace_window.sql

@@ -1,0 +1,1 @@
+../../../../dbt/macros/write_audit_publish.sql

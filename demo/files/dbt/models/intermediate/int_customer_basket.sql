@@ -1,0 +1,1 @@
+../../../../../dbt/models/intermediate/int_customer_basket.sql

@@ -1,0 +1,1 @@
+../../../../../dbt/models/marts/mart_customer_rfm.sql

@@ -1,0 +1,1 @@
+../../../../../dbt/models/marts/mart_daily_department.sql

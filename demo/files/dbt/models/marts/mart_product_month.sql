@@ -1,0 +1,1 @@
+../../../../../dbt/models/marts/mart_product_month.sql

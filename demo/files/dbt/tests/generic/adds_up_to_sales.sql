@@ -1,0 +1,1 @@
+../../../../../dbt/tests/generic/adds_up_to_sales.sql

@@ -1,0 +1,1 @@
+../../../../../dbt/tests/generic/holds.sql

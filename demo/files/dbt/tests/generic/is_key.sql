@@ -1,0 +1,1 @@
+../../../../../dbt/tests/generic/is_key.sql
