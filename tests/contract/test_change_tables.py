@@ -270,6 +270,8 @@ def test_one_who_may_not_create_triggers_is_told_so(table: ChangedTable) -> None
     table.write(f"create role {reader} login")
     with pytest.raises(SourceRejectedError, match="SQLSTATE 42501"):
         table.install(table.url.replace("postgres@", f"{reader}@"))
+    function = f"has_function_privilege('{reader}', '{{table}}_changes()', 'execute')"
+    assert table.query(f"select {function}") == [(False,)]
 
 
 class Changer:

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 import yaml
 
+from headrace.cli.audit import audit_star
 from headrace.cli.backfill import BackfillResult, run_backfill
 from headrace.cli.reconcile import exit_code, run_reconcile
 from headrace.cli.triggers import install_triggers
@@ -353,6 +354,8 @@ def test_a_reconciliation_repairs_raw_and_the_star_follows(shop: Shop) -> None:
     assert str(star[60][0]) == "7.00"
     assert 3 not in star
     assert shop.backfill(None, None).summary == "nothing is stale"
+    with shop.active():
+        assert [table.table for table in audit_star(quiet=True) if not table.is_equal] == []
 
 
 def test_the_sensor_asks_for_the_days_of_new_rows_once(shop: Shop) -> None:

@@ -62,7 +62,7 @@ class Triggers:
         for text in (_SCHEMA, _CHANGES, _INDEX):
             yield sql.SQL(text).format(**names)
         yield sql.SQL(_FUNCTION).format(**names, body=self._body())
-        for text in (_ROW_TRIGGER, _TRUNCATES):
+        for text in (_REVOKED, _ROW_TRIGGER, _TRUNCATES):
             yield sql.SQL(text).format(**names)
         if self.reader is not None:
             reader = sql.Identifier(self.reader)
@@ -173,6 +173,8 @@ begin
     end if;
     return null;
 end"""
+# Who may execute it could have a trigger of another table write to the change table.
+_REVOKED = "revoke execute on function {changes}() from public"
 _ROW_TRIGGER = """create or replace trigger {trigger} after insert or update or delete on {table}
 for each row execute function {changes}()"""
 _TRUNCATES = """create or replace trigger {truncate_trigger} before truncate on {table}
