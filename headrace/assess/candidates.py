@@ -126,7 +126,7 @@ def time_candidates(texts: Mapping[str, int], *, is_birth: bool = False) -> list
         for candidate in _all_times(BIRTH_PIVOT if is_birth else PIVOT)
         if {*candidate.pattern} & {*"/.-"} <= signs
     ]
-    return [c for c in possible if _matches(c, probes) * 2 >= len(probes)]
+    return [c for c in possible if _fits_half(c, probes)]
 
 
 @cache
@@ -159,9 +159,16 @@ def _point_of(candidate: Candidate) -> str:
     )
 
 
-def _matches(candidate: Candidate, probes: Sequence[str]) -> int:
+def _fits_half(candidate: Candidate, probes: Sequence[str]) -> bool:
+    """Whether at least half of some texts are times of a candidate."""
     regexes = time_regexes(candidate)
-    return sum(any(regex.fullmatch(text) for regex in regexes) for text in probes)
+    misses = 0
+    for text in probes:
+        if not any(regex.fullmatch(text) for regex in regexes):
+            misses += 1
+            if misses * 2 > len(probes):
+                return False
+    return True
 
 
 @cache
