@@ -85,6 +85,7 @@ def rows_of(session: psycopg.Connection, query: Any) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.e2e
+@pytest.mark.slow
 def test_a_sale_has_the_versions_of_its_time_and_counts_once(shop: psycopg.Connection) -> None:
     found = rows_of(
         shop,
@@ -104,6 +105,7 @@ def test_a_sale_has_the_versions_of_its_time_and_counts_once(shop: psycopg.Conne
 
 
 @pytest.mark.e2e
+@pytest.mark.slow
 def test_only_products_have_an_unknown_member(shop: psycopg.Connection) -> None:
     counts = [
         rows_of(shop, f"select count(*), count(*) filter (where {key} = -1) from {table}")[0]

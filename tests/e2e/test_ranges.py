@@ -79,7 +79,7 @@ def test_small_days_are_written_without_zstd_and_numbers_without_dictionaries(
 @pytest.mark.parametrize(
     "windows",
     [
-        pytest.param([(day, day) for day in DAYS], id="day by day"),
+        pytest.param([(day, day) for day in DAYS], id="day by day", marks=pytest.mark.slow),
         # Dimensions come with the first day, and have to be there.
         pytest.param(
             [(DAYS[0], DAYS[0]), (DAYS[2], DAYS[3]), (DAYS[0], DAYS[1])],
