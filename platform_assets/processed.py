@@ -90,6 +90,7 @@ def build_processed_asset(
                     lookup.entity: lake.scan(PROCESSED, table_of(lookup.entity))
                     for lookup in entity.lookups
                 },
+                folder=project.folder,
             )
             published = recorder.built_from_other_inputs(plan)
             staged = step.stage(name_of(key), lake.scan(RAW, table_of(name), days), published)

@@ -108,6 +108,8 @@ TITLES = {
     "UnpackLimits": "Unpack",
     "ColumnConfig": "Column",
     "Lookup": "Lookup",
+    "Enrichment": "Enrichment",
+    "EcbRates": "Enrichment: ecb_rates",
     "CalculatedColumn": "Calculated column",
     "RowRule": "Rule",
     "QualityConfig": "Quality",

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from headrace.cli.output import warn
 from headrace.config.loader import Project, located
 from headrace.config.references import calendar_problems
+from headrace.enrichment.registry import file_problem
 from headrace.errors import ConfigError
 from headrace.project.home import Home
 
@@ -35,7 +36,11 @@ def check_project(project: Project, connect_seconds: float | None = None) -> dic
     """
     found, faults = _connected(project, connect_seconds)
     conditions = _condition_lines(project)
-    problems = [*_transform_problems(project), *_calendar_problems(project)]
+    problems = [
+        *_transform_problems(project),
+        *_enrichment_problems(project),
+        *_calendar_problems(project),
+    ]
     others = [
         *(located(project.folder / file, what) for file, what in problems),
         *_dbt_lines(project),
@@ -145,6 +150,14 @@ def _transform_problems(project: Project) -> Iterator[tuple[str, str]]:
         for entity in source.entities:
             if entity.transform is not None and (why := _transform_problem(entity.transform)):
                 yield f"sources/{path.name}", f"entities[{entity.name}].transform: {why}"
+
+
+def _enrichment_problems(project: Project) -> Iterator[tuple[str, str]]:
+    for path, source in project.source_files.items():
+        for entity in source.entities:
+            for i, enrichment in enumerate(entity.enrichments):
+                if why := file_problem(enrichment, project.folder):
+                    yield f"sources/{path.name}", f"entities[{entity.name}].enrichments[{i}].{why}"
 
 
 def _calendar_problems(project: Project) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from headrace.config.columns import KEY_FORMS, TIMES, ColumnConfig, Form
+from headrace.config.enrichments import AnyEnrichment
 from headrace.config.extract import Extract
 from headrace.config.mapping import CalculatedColumn, Lookup, columns_named
 from headrace.config.model import (
@@ -138,6 +139,11 @@ class EntityConfig(StrictModel):
         description="Columns that are looked up in reference entities. Calculated columns, rules "
         "and the star use them like columns of the source; `where`, `key` and `event_time` do not.",
     )
+    enrichments: tuple[AnyEnrichment, ...] = Field(
+        (),
+        description="Columns that are read from a file or package, such as exchange rates. They "
+        "are used like looked-up columns.",
+    )
     calculated: tuple[CalculatedColumn, ...] = Field(
         (),
         description="Columns that are calculated from the others, in this order. Rules and the "
@@ -212,6 +218,11 @@ class EntityConfig(StrictModel):
             for i, lookup in enumerate(self.lookups)
             for name in lookup.columns
         ]
+        added += [
+            (f"enrichments[{i}].columns", column.name)
+            for i, enrichment in enumerate(self.enrichments)
+            for column in enrichment.added
+        ]
         added += [(f"calculated[{i}].name", c.name) for i, c in enumerate(self.calculated)]
         for i, lookup in enumerate(self.lookups):
             for key, name in (*(("match", n) for n in lookup.match), *_as_of(lookup)):
@@ -226,6 +237,22 @@ class EntityConfig(StrictModel):
             if name in names:
                 raise ValueError(f"{place}: '{name}' is declared twice")
             names.add(name)
+        return self
+
+    @model_validator(mode="after")
+    def _enrichments_read_known_columns(self) -> Self:
+        types = {column.name: column.type for column in self.columns}
+        reads = [
+            (f"enrichments[{i}].{key}", name, enrichment.types_of(key))
+            for i, enrichment in enumerate(self.enrichments)
+            for key, name in enrichment.reads.items()
+        ]
+        for place, name, allowed in reads:
+            if name not in types:
+                raise ValueError(f"{place}: {unknown_name(name, sorted(types))}")
+            if types[name].partition("(")[0] not in allowed:
+                wanted = " or ".join(allowed)
+                raise ValueError(f"{place}: '{name}' is a {types[name]}: declare it as {wanted}")
         return self
 
     @model_validator(mode="after")
@@ -330,9 +357,11 @@ class EntityConfig(StrictModel):
 
     @property
     def looked_up(self) -> tuple[ColumnConfig, ...]:
-        """The columns of `lookups`; none before `resolved` has given their types."""
+        """The columns of `lookups`, if `resolved` has given their types, and `enrichments`."""
         names = (name for lookup in self.lookups for name in lookup.columns)
-        return tuple(self._looked_up[name] for name in names if name in self._looked_up)
+        found = [self._looked_up[name] for name in names if name in self._looked_up]
+        added = (column for enrichment in self.enrichments for column in enrichment.added)
+        return (*found, *(self._looked_up.get(column.name, column) for column in added))
 
     def resolved(self, looked_up: Mapping[str, ColumnConfig]) -> Self:
         """The entity with the declarations of its looked-up columns, by name."""
@@ -364,7 +393,7 @@ class EntityConfig(StrictModel):
             "columns": tuple(map(normalized, self.columns)),
             "calculated": tuple(map(normalized, self.calculated)),
         }
-        looked_up = {name: normalized(column) for name, column in self._looked_up.items()}
+        looked_up = {column.name: normalized(column) for column in self.looked_up}
         return self.model_copy(update=changed).resolved(looked_up)
 
     def processed_column(self, name: str) -> Column:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import reduce
 from operator import or_
+from pathlib import Path
 from types import MappingProxyType
 
 from pyspark.sql import DataFrame, SparkSession
@@ -123,6 +124,7 @@ class ProcessedStep:
             source decides between rows that are equal in them.
         lineage_read: The lineage columns that the star reads.
         references: By `source.entity`, the processed rows that the entity looks up.
+        folder: The configuration's folder, in which files of enrichments are.
     """
 
     spark: SparkSession
@@ -135,6 +137,7 @@ class ProcessedStep:
     source_order: Sequence[str] = ()
     lineage_read: Sequence[str] = ()
     references: Mapping[str, LakeScan] = field(default_factory=dict)
+    folder: Path = Path()
 
     def stage(
         self, asset: str, raw: LakeScan, published: Mapping[date, PartitionState] = _NONE
@@ -372,7 +375,7 @@ class ProcessedStep:
         paths = [file.path for some in files.values() for file in some]
         rows = read_files(self.spark, paths, raw_schema(self.entity))
         frames = {name: scan.frame(self.spark) for name, scan in self.references.items()}
-        return with_references(rows, self.entity, frames)
+        return with_references(rows, self.entity, frames, self.folder)
 
     def _write_rows(self, rows: DataFrame, rows_a_day: float) -> dict[date, StagedPartition]:
         token = new_token()

@@ -9,6 +9,7 @@ from headrace.config.loader import Project
 from headrace.config.lookups import in_lookup_order
 from headrace.config.settings import PartitionSettings
 from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
+from headrace.enrichment.registry import content_id
 from headrace.grain import Grain, finest
 from headrace.ledger.build_plan import AssetLineage
 from headrace.project.version import code_version
@@ -42,7 +43,9 @@ def processed_lineage(project: Project, name: str) -> AssetLineage:
     table, entity = table_of(name), project.entities()[name][1]
     # What the star needs of an entity affects its rows, and the checks that hold a day.
     uses = project.star.uses_of(name)
-    version = code_version(entity, *([uses] if uses else []))
+    # A new version of a file may have other values.
+    files = [content_id(one, project.folder) for one in entity.enrichments]
+    version = code_version(entity, *([uses] if uses else []), *([files] if files else []))
     lookups = {f"{PROCESSED}/{table_of(one.entity)}": one.entity for one in entity.lookups}
     entities = project.entities() if lookups else {}
     return AssetLineage(

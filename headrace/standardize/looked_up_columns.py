@@ -1,6 +1,9 @@
-"""Columns that are looked up in reference entities, by a broadcast join."""
+"""Columns that are looked up in reference entities or by enrichments, by a broadcast join."""
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import and_
+from pathlib import Path
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -9,6 +12,8 @@ from headrace.config.mapping import Lookup, read_by
 from headrace.config.sources import EntityConfig
 from headrace.engine import functions as parse
 from headrace.engine.text_forms import normalized
+from headrace.engine.types import sql_type
+from headrace.enrichment.registry import find_values
 from headrace.grain import Grain
 from headrace.quality import registry
 from headrace.quality.rules import Violation
@@ -23,7 +28,8 @@ _FROM, _TO = "_valid_from", "_valid_to"
 
 def found_columns(entity: EntityConfig) -> list[str]:
     """Columns of joined rows that state whether each lookup found a row."""
-    return [_FOUND.format(number) for number in range(len(entity.lookups))]
+    count = len(entity.lookups) + len(entity.enrichments)
+    return [_FOUND.format(number) for number in range(count)]
 
 
 def with_looked_up(
@@ -51,15 +57,66 @@ def with_looked_up(
 def missing_references(entity: EntityConfig) -> list[Violation]:
     """Rows without a row in a reference entity, where the lookup quarantines them."""
     check = registry.MISSING_REFERENCE
+    searched = [(one.missing, [*read_by(one).values()], one.entity) for one in entity.lookups] + [
+        (one.missing, [*one.reads.values()], one.place) for one in entity.enrichments
+    ]
     return [
         Violation(
             check,
-            check.reason(column=", ".join(read_by(lookup).values()), entity=lookup.entity),
+            check.reason(column=", ".join(columns), entity=place),
             ~F.col(_FOUND.format(number)),
         )
-        for number, lookup in enumerate(entity.lookups)
-        if lookup.missing == "quarantine"
+        for number, (missing, columns, place) in enumerate(searched)
+        if missing == "quarantine"
     ]
+
+
+def with_enriched(
+    rows: DataFrame, entity: EntityConfig, keys: Mapping[str, Column], folder: Path
+) -> DataFrame:
+    """Add the columns of enrichments, and whether each found a value, to captured rows.
+
+    The distinct keys of the rows are collected, and their values are joined by a broadcast.
+
+    Args:
+        rows: Rows of the entity.
+        entity: Its enrichments.
+        keys: By enrichment's number and key of `reads`, the typed value in `rows`.
+        folder: The configuration's folder.
+    """
+    columns = {column.name: column for column in entity.looked_up}
+    for place, enrichment in enumerate(entity.enrichments):
+        number = len(entity.lookups) + place
+        key = {name: f"_key_{number}_{name}" for name in enrichment.reads}
+        given = [keys[f"{place}.{name}"].alias(name) for name in enrichment.reads]
+        distinct = rows.select(*given).dropna().distinct().toArrow()
+        values = find_values(enrichment, distinct, folder)
+        is_found = _FOUND.format(number)
+        if not values.num_rows:
+            # Neither engine has a schema for an empty table of Arrow.
+            nothing = [
+                F.lit(None).cast(sql_type(column.type)).alias(column.name)
+                for column in enrichment.added
+            ]
+            rows = rows.select("*", *nothing, F.lit(False).alias(is_found))
+            continue
+        renamed = values.rename_columns(
+            [key.get(name, f"_value_{number}_{name}") for name in values.column_names]
+        )
+        found = rows.sparkSession.createDataFrame(renamed).withColumn(is_found, F.lit(True))
+        matches = reduce(
+            and_, (keys[f"{place}.{name}"] == F.col(theirs) for name, theirs in key.items())
+        )
+        looked_up = []
+        for column in enrichment.added:
+            value, forms = F.col(f"_value_{number}_{column.name}"), columns[column.name].normalize
+            looked_up.append((normalized(value, forms) if forms else value).alias(column.name))
+        rows = rows.join(F.broadcast(found), matches, "left").select(
+            *(F.col(name) for name in rows.columns),
+            *looked_up,
+            F.col(is_found).isNotNull().alias(is_found),
+        )
+    return rows
 
 
 def _joined(

@@ -1,11 +1,12 @@
 """Typing of captured text: one expression a column, its default, and counts of inexact values."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from headrace.config.columns import ColumnConfig
+from headrace.config.columns import TIMES, ColumnConfig
 from headrace.config.sources import EntityConfig
 from headrace.engine import functions as parse
 from headrace.engine.text_forms import normalized
@@ -13,7 +14,11 @@ from headrace.engine.times import day_of
 from headrace.grain import Grain
 from headrace.schema import PARTITION_COLUMN
 from headrace.standardize.calculated_columns import fault_columns, with_calculated
-from headrace.standardize.looked_up_columns import found_columns, with_looked_up
+from headrace.standardize.looked_up_columns import (
+    found_columns,
+    with_enriched,
+    with_looked_up,
+)
 from headrace.standardize.schemas import lineage_columns
 from headrace.warehouse import identifiers
 
@@ -50,21 +55,39 @@ def helper_columns(entity: EntityConfig) -> list[str]:
 
 
 def with_references(
-    raw: DataFrame, entity: EntityConfig, references: Mapping[str, DataFrame]
+    raw: DataFrame,
+    entity: EntityConfig,
+    references: Mapping[str, DataFrame],
+    folder: Path = Path(),
 ) -> DataFrame:
-    """Captured rows with the columns that the entity looks up in reference entities.
+    """Captured rows with the columns of the entity's lookups and enrichments.
 
     Args:
         raw: Captured rows.
         entity: Its lookups.
         references: By `source.entity`, the processed rows of a reference entity.
+        folder: The configuration's folder, in which files of enrichments are.
     """
     matched = dict.fromkeys(name for lookup in entity.lookups for name in lookup.match)
     keys = {name: typed_value(entity.column(name), entity) for name in matched}
     for name in dict.fromkeys(name for lookup in entity.lookups for name in lookup.as_of):
         column = entity.column(name)
         keys[name] = day_of(typed_value(column, entity), column.type, entity.timezone)
-    return with_looked_up(raw, entity, references, keys)
+    rows = with_looked_up(raw, entity, references, keys)
+    return with_enriched(rows, entity, _enrichment_keys(entity), folder)
+
+
+def _enrichment_keys(entity: EntityConfig) -> dict[str, Column]:
+    """By enrichment's number and key of `reads`, the typed value: of a time, its day."""
+    keys = {}
+    for number, enrichment in enumerate(entity.enrichments):
+        for key, name in enrichment.reads.items():
+            column = entity.column(name)
+            value = typed_value(column, entity)
+            if column.type in TIMES:
+                value = day_of(value, column.type, entity.timezone)
+            keys[f"{number}.{key}"] = value
+    return keys
 
 
 def is_given(column: ColumnConfig) -> Column:

