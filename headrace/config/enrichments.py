@@ -1,12 +1,12 @@
 """Models of enrichments: columns of a row that a file or a package has, and no entity."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator
 
 from headrace.config.columns import TIMES, ColumnConfig
-from headrace.config.model import ColumnName, StrictModel
+from headrace.config.model import ColumnName, StrictModel, tag_of
 
 RateColumn = Literal["euros_per_unit", "units_per_euro", "rate_date"]
 RATE_TYPES: Mapping[str, str] = {
@@ -103,4 +103,81 @@ class EcbRates(Enrichment):
         return "the ECB's rates"
 
 
-AnyEnrichment = EcbRates
+class FileEnrichment(Enrichment):
+    """What enrichments from a file of the user have in common."""
+
+    file: str = Field(description="Path of the file, relative to the configuration's folder.")
+    columns: dict[ColumnName, str] = Field(
+        min_length=1, description="By name of the new column, what it is called in the file."
+    )
+
+    @property
+    def added(self) -> tuple[ColumnConfig, ...]:
+        """The new columns, texts."""
+        return tuple(ColumnConfig(name=name, type="string") for name in self.columns)
+
+    @property
+    def place(self) -> str:
+        """Where a missing value was searched."""
+        return self.file
+
+
+class Regions(FileEnrichment):
+    """The region in which a point lies, from the polygons of a GeoJSON file."""
+
+    kind: Literal["regions"] = Field(description="The region of a point.")
+    latitude: ColumnName = Field(description="The column with the latitude, degrees of WGS 84.")
+    longitude: ColumnName = Field(description="The column with the longitude, degrees of WGS 84.")
+    file: str = Field(
+        description="GeoJSON file with polygons, relative to the configuration's folder. A point "
+        "on a border is in one of the neighbours; of regions that overlap, the first one counts.",
+        examples=["reference/districts.geojson"],
+    )
+    columns: dict[ColumnName, str] = Field(
+        min_length=1,
+        description="By name of the new column, the property of the region, as text.",
+        examples=[{"district": "name"}],
+    )
+
+    @property
+    def reads(self) -> dict[str, str]:
+        """The columns of the source that it reads, by the key that names them."""
+        return {"latitude": self.latitude, "longitude": self.longitude}
+
+    def types_of(self, key: str) -> tuple[str, ...]:  # noqa: ARG002
+        """The types that a column of `reads` may have."""
+        return ("double", "decimal")
+
+
+class IpRanges(FileEnrichment):
+    """What a CSV file has for the range of an IP address, such as its country."""
+
+    kind: Literal["ip_ranges"] = Field(description="The range of an IP address.")
+    address: ColumnName = Field(description="The column with the address, IPv4 or IPv6.")
+    file: str = Field(
+        description="CSV file, relative to the configuration's folder. Its header has `network`, "
+        "such as 10.0.0.0/8, or `start` and `end`. Ranges that overlap are an error.",
+        examples=["reference/countries.csv"],
+    )
+    columns: dict[ColumnName, str] = Field(
+        min_length=1,
+        description="By name of the new column, the column of the file, as text.",
+        examples=[{"country": "country"}],
+    )
+
+    @property
+    def reads(self) -> dict[str, str]:
+        """The columns of the source that it reads, by the key that names them."""
+        return {"address": self.address}
+
+    def types_of(self, key: str) -> tuple[str, ...]:  # noqa: ARG002
+        """The types that a column of `reads` may have."""
+        return ("string",)
+
+
+AnyEnrichment = Annotated[
+    Annotated[EcbRates, Tag("ecb_rates")]
+    | Annotated[Regions, Tag("regions")]
+    | Annotated[IpRanges, Tag("ip_ranges")],
+    Discriminator(tag_of("kind")),
+]

@@ -28,6 +28,8 @@ OUT_OF_RANGE = "a result out of range"
 UNCASTABLE = "a text that cannot be cast"
 
 _MOST_DIGITS = 38
+# The mean radius, of the International Union of Geodesy and Geophysics.
+_EARTH_RADIUS_METRES = 6_371_008.8
 _LARGEST_LONG = 2**63 - 1
 # Digits before the point that an operand keeps where a product would have more than 38 digits.
 _KEPT_DIGITS = 12
@@ -554,6 +556,27 @@ def _first_day(function: str, day: Checked, unit: Checked) -> Checked:
     return Checked(F.trunc(day.value, str(unit.constant)), "date", day.faults)
 
 
+def _distance(function: str, *coordinates: Checked) -> Checked:
+    """Metres on the sphere between two points, by the haversine formula.
+
+    Latitude and longitude of one point, then of the other, in degrees of WGS 84. Rounded to
+    millimetres: the engines' sines differ in the last digit of a double.
+    """
+    given = [_converted(_number(function, one), "double", OUT_OF_RANGE) for one in coordinates]
+    limits = (90.0, 180.0, 90.0, 180.0)
+    on_earth = [
+        F.when(F.abs(one.value) <= limit, one.value)
+        for one, limit in zip(given, limits, strict=True)
+    ]
+    lat_1, lon_1, lat_2, lon_2 = (F.radians(one) for one in on_earth)
+    across, along = F.sin((lat_2 - lat_1) / 2), F.sin((lon_2 - lon_1) / 2)
+    square = across * across + F.cos(lat_1) * F.cos(lat_2) * along * along
+    # Rounding may give opposite points slightly more than 1. `least` would leave NULL out.
+    angle = 2 * F.asin(F.sqrt(F.when(square > 1, 1.0).otherwise(square)))
+    metres = F.floor(angle * _EARTH_RADIUS_METRES * 1000 + 0.5).cast("double") / 1000
+    return Checked(metres, "double", (*_faults(*given), (OUT_OF_RANGE, _lost(metres, *given))))
+
+
 _DATED = ("date", "timestamp", "timestamptz")
 _TIMED = ("timestamp", "timestamptz")
 _ANY = range(1, 256)
@@ -571,6 +594,7 @@ _FUNCTIONS: Mapping[str, tuple[Sequence[int], Callable[..., Checked]]] = {
     "nullif": ((2,), _nullif),
     **dict.fromkeys(("greatest", "least"), (_ANY, _extreme)),
     "abs": ((1,), _absolute),
+    "distance": ((4,), _distance),
     "round": ((1, 2), _rounded),
     "||": ((2,), _text(F.concat)),
     "concat": (_ANY, _text(F.concat)),

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from headrace.config.enrichments import AnyEnrichment
-from headrace.enrichment import ecb_rates
+from headrace.config.enrichments import AnyEnrichment, EcbRates, IpRanges, Regions
+from headrace.enrichment import ecb_rates, ip_ranges, regions
 from headrace.errors import ConfigError
 
 
@@ -24,12 +24,20 @@ def find_values(enrichment: AnyEnrichment, keys: pa.Table, folder: Path) -> pa.T
     Raises:
         ConfigError: A file is missing, or not as its kind needs.
     """
+    match enrichment:
+        case Regions():
+            return regions.find_regions(enrichment, keys, folder)
+        case IpRanges():
+            return ip_ranges.find_ranges(enrichment, keys, folder)
     return ecb_rates.find_rates(enrichment, keys, folder)
 
 
 def content_id(enrichment: AnyEnrichment, folder: Path) -> str:
     """Changes whenever the values may change; `missing` without a file."""
-    path = ecb_rates.rates_path(enrichment, folder)
+    if isinstance(enrichment, EcbRates):
+        path = ecb_rates.rates_path(enrichment, folder)
+    else:
+        path = folder / enrichment.file
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     except OSError:
@@ -39,7 +47,13 @@ def content_id(enrichment: AnyEnrichment, folder: Path) -> str:
 def file_problem(enrichment: AnyEnrichment, folder: Path) -> str | None:
     """Why the values cannot be read: the key in the enrichment, and the message."""
     try:
-        ecb_rates.load_rates(ecb_rates.rates_path(enrichment, folder))
+        match enrichment:
+            case Regions():
+                regions.require_properties(enrichment, folder)
+            case IpRanges():
+                ip_ranges.require_columns(enrichment, folder)
+            case EcbRates():
+                ecb_rates.load_rates(ecb_rates.rates_path(enrichment, folder))
     except ConfigError as error:
         return f"file: {error}: {error.fix}"
     return None
