@@ -1,5 +1,6 @@
 """A reference entity that changes: which days of the entity that looks it up are built again."""
 
+import json
 import os
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
@@ -28,6 +29,14 @@ LOOKUP = {
     "columns": {"rate": "rate"},
     "missing": "quarantine",
 }
+# An amount is a point on a diagonal.
+DISTRICTS = {
+    "kind": "regions",
+    "latitude": "amount",
+    "longitude": "amount",
+    "file": "districts.geojson",
+    "columns": {"district": "name"},
+}
 CONVERTED = {"name": "converted", "type": "decimal(14,2)", "expression": "amount * rate"}
 
 
@@ -39,9 +48,15 @@ def shop() -> Iterator[Installation]:
     ) as made:
         path = made.config / "sources" / "shop.yaml"
         source = yaml.safe_load(path.read_text())
-        source["entities"][0] |= {"lookups": [LOOKUP], "calculated": [CONVERTED]}
+        source["entities"][0] |= {
+            "lookups": [LOOKUP],
+            "enrichments": [DISTRICTS],
+            "calculated": [CONVERTED],
+        }
+        write_districts(made, "old")
         path.write_text(yaml.safe_dump(source | {"entities": [*source["entities"], REGIONS]}))
         star = yaml.safe_load((made.config / "star.yaml").read_text())
+        star["facts"][0]["columns"] = ["district"]
         star["facts"][0]["measures"] = ["amount", "converted"]
         (made.config / "star.yaml").write_text(yaml.safe_dump(star))
         for number, day in enumerate(DAYS, start=1):
@@ -56,6 +71,15 @@ def deliver_rates(shop: Installation, day: date, *rows: str) -> None:
     target.write_text("\n".join(["customer,rate", *rows, ""]))
     at = datetime.combine(day, time(12), UTC).timestamp()
     os.utime(target, (at, at))
+
+
+def write_districts(shop: Installation, name: str) -> None:
+    """Write the file of the enrichment: one square, in which all amounts lie."""
+    ring = [[0, 0], [9, 0], [9, 9], [0, 9], [0, 0]]
+    square = {"type": "Polygon", "coordinates": [ring]}
+    feature = {"type": "Feature", "properties": {"name": name}, "geometry": square}
+    collection = {"type": "FeatureCollection", "features": [feature]}
+    (shop.config / "districts.geojson").write_text(json.dumps(collection))
 
 
 def converted(shop: Installation) -> dict[int, str]:
@@ -79,6 +103,17 @@ def test_a_changed_reference_makes_the_days_from_its_version_on_stale(
     assert stale(shop) == {"processed/shop_orders": 1}
     assert run_stale(shop).exit_code == 0
     assert converted(shop) == {1: "5.00", 2: "5.00", 3: "6.00"}
+    assert stale(shop) == {}
+
+
+def test_a_changed_file_of_an_enrichment_makes_the_days_stale_that_read_it(
+    shop: Installation,
+) -> None:
+    assert shop.sql("select distinct district from warehouse.fact_orders") == [("old",)]
+    write_districts(shop, "new")
+    assert stale(shop) == {"processed/shop_orders": 3}
+    assert run_stale(shop).exit_code == 0
+    assert shop.sql("select distinct district from warehouse.fact_orders") == [("new",)]
     assert stale(shop) == {}
 
 
