@@ -7,7 +7,7 @@ from headrace.config.loader import load_project
 from platform_assets.metadata import FOR_COMMANDS
 from platform_assets.raw import build_raw_asset
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[2] / "demo/files/config"
 
 
 def _table(source: str) -> str:
