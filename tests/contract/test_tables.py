@@ -17,7 +17,7 @@ from headrace.sources.connections import Connection
 from headrace.sources.tables.connector import TableConnector
 from headrace.sources.tables.database import Selection
 from tests.contract.mysql_tables import MysqlTable
-from tests.contract.tables import DAY, NEXT, Table
+from tests.contract.tables import COLUMNS, DAY, NEXT, Table
 
 CHANGING_COLUMNS = [
     {"name": "id", "type": "bigint"},
@@ -120,6 +120,20 @@ def test_rows_without_a_day_belong_to_the_first_partition(table: Table) -> None:
     assert window.rows == {DAY: 5, NEXT: 1}
     corrupt = [row for row in table.rows(DAY) if row["_corrupt_record"]]
     assert [row["_corrupt_record"] for row in corrupt] == ["5,e,1,", f"6,,1,{table.undated}"]
+
+
+def test_a_row_with_a_value_that_does_not_fit_stays_in_its_partition(table: Table) -> None:
+    table.retype("amount", "decimal(20, 2)")
+    table.write("update {table} set amount = 999999 where id = 4")
+    columns = [{**c, "type": "decimal(5,2)"} if c["name"] == "amount" else c for c in COLUMNS]
+    table.entity = table.declare(columns=columns)
+    window = table.capture(NEXT)
+    assert (window.rows, window.unplaced) == ({NEXT: 1}, {})
+    (row,) = table.rows(NEXT)
+    assert (row["_corrupt_reason"], row["id"]) == (
+        "amount: no decimal(5,2) holds this number",
+        None,
+    )
 
 
 def test_a_table_without_days_has_a_version_for_each_day_on_which_it_differs(

@@ -61,7 +61,8 @@ class PostgresChangeTable(PostgresRelation):
         rows = 0
         with self._session() as session, self._mapped():
             for texts in self._texts(session, self._statements, whole):
-                batch = typed(texts.select([*declared]), declared, rows)
+                kept = self.entity.extract.partition_by
+                batch = typed(texts.select([*declared]), declared, rows, kept)
                 ids = texts.column(_CHANGE_ID).cast(pa.int64())
                 if selection.seen is None:
                     # Of a key with `_source_position`, no row is a change of the same number.

@@ -105,7 +105,7 @@ class DatabaseRelation(ABC, Generic[SessionT, TypeT, StatementsT]):
         position = 0
         with self._session() as session, self._mapped():
             for texts in self._texts(session, statements, selection):
-                yield typed(texts, types, position)
+                yield typed(texts, types, position, self.entity.extract.partition_by)
                 position += texts.num_rows
 
     def _types(self, selection: Selection) -> dict[str, str]:

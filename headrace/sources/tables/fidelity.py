@@ -27,13 +27,17 @@ _READABLE = {
 }
 
 
-def typed(texts: pa.RecordBatch, types: dict[str, str], position: int) -> pa.RecordBatch:
+def typed(
+    texts: pa.RecordBatch, types: dict[str, str], position: int, kept: str | None = None
+) -> pa.RecordBatch:
     """Rows of the declared types, with the technical columns of `Connector.read`.
 
     Args:
         texts: Columns, in the order of `types`: all as text, or all of their types; NULL is null.
         types: By column its type, one of headrace.schema.TYPE_NAMES.
         position: How many rows were read before.
+        kept: Column that a corrupt row keeps if it is readable, so that the row stays in its
+            partition.
     """
     count = texts.num_rows
     lost: Mask = np.zeros(count, dtype=bool)
@@ -53,7 +57,9 @@ def typed(texts: pa.RecordBatch, types: dict[str, str], position: int) -> pa.Rec
         technical = {name: aside.column(name) for name in technical}
         is_lost = pa.array(lost)
         columns = {
-            name: pc.if_else(is_lost, pa.scalar(None, values.type), values)
+            name: values
+            if name == kept
+            else pc.if_else(is_lost, pa.scalar(None, values.type), values)
             for name, values in columns.items()
         }
     places = pa.array(np.arange(position + 1, position + count + 1, dtype=np.int64))
