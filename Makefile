@@ -74,8 +74,9 @@ test-crash: setup ## killed at every named point, the long round included
 test-nightly: setup ## what make test leaves out, for an hour or two
 	@$(PYTEST) -m slow
 
-bench: setup ## the platform against a hand-written baseline; HEADRACE_EXTERNAL_BENCHMARK=DIR: and another benchmark's files and checks
+bench: setup ## the platform against a hand-written baseline, and sources; HEADRACE_EXTERNAL_BENCHMARK=DIR: and another benchmark's files and checks
 	@$(BIN)/python -m benchmarks.run
+	@$(BIN)/python -m benchmarks.sources
 	@if [ -n "$$HEADRACE_EXTERNAL_BENCHMARK" ]; then $(BIN)/python -m benchmarks.external; fi
 
 check: lint types imports test ## all that a change must pass

@@ -1,0 +1,1 @@
+"""How fast sources become raw, beside the least that reads the same rows, and beside dlt."""
