@@ -67,6 +67,8 @@ def stage_sources(home: Path, landing: Path, progress: Progress | None = None) -
         catalogue = staged_before(folder_of(home), recipe)
         table = shop.staged_before(server.result(), recipe) if landed and catalogue else None
         if landed and catalogue and table:
+            if progress:
+                progress(len(landed.files), len(landed.files))
             return StagedSources(landed, table, catalogue)
         found = list(deliver(journey, start=FIRST_DAY, end=DAY_AFTER_LAST))
         files = [csv_file(one) for one in found if one.entity == "transactions"]
