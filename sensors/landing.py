@@ -340,7 +340,7 @@ def _is_held(state: PartitionState | None) -> bool:
 
 
 def _sftp_landing(project: Project, connection: str) -> Landing:
-    # asyncssh takes a fifth of a second to import: only where a source is on an SFTP server.
+    # asyncssh takes half a second to import: only where a source is on an SFTP server.
     from headrace.sources.files.sftp_landing import sftp_landing  # noqa: PLC0415
 
     return sftp_landing(project, connection)

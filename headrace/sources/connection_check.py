@@ -169,7 +169,7 @@ class _Look:
             self.empty += [] if rows else [name]
 
     def _faults_of_files(self, source: FilesSource) -> Iterator[str]:
-        # asyncssh takes a fifth of a second to import: only where a source is on an SFTP server.
+        # asyncssh takes half a second to import: only where a source is on an SFTP server.
         from headrace.sources.files.sftp_landing import sftp_landing  # noqa: PLC0415
 
         try:

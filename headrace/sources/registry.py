@@ -31,7 +31,7 @@ def _files(project: Project, name: str, landing: Callable[[], Landing]) -> Conne
     source, _ = project.entities()[name]
     if not isinstance(source, FilesSource) or source.connection is None:
         return files_connector(project, name, landing())
-    # asyncssh takes a fifth of a second to import: only where a source is on an SFTP server.
+    # asyncssh takes half a second to import: only where a source is on an SFTP server.
     from headrace.sources.files.sftp_landing import sftp_landing  # noqa: PLC0415
 
     return files_connector(project, name, sftp_landing(project, source.connection))
