@@ -252,7 +252,7 @@ PATH = "path: transactions/transactions-{date:%Y-%m-%d}.csv"
             SOURCE,
             "connector: files",
             "connector: csv",
-            "files, parquet_files, postgres, mysql, rest; did you mean files?",
+            "files, parquet_files, postgres, mysql, rest, mongodb; did you mean files?",
         ),
         (SOURCE, "mode: files\n", "mode: [files]\n", "mode: must be one of files, not a list"),
         (
