@@ -24,7 +24,7 @@ from psycopg import sql
 from benchmarks.scratch import PROJECT, Database, scratch_folder, start_server
 from headrace.cli.output import print_json, print_table
 from headrace.config.loader import Project, load_project
-from headrace.config.star import FactConfig
+from headrace.config.star.models import FactConfig
 from headrace.date_keys import date_key
 from headrace.engine.session import SessionSettings, connect
 from headrace.lake.catalog import LakeCatalog

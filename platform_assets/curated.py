@@ -6,14 +6,14 @@ from datetime import date
 import dagster as dg
 
 from headrace.config.loader import Project
-from headrace.config.star import DimensionConfig, FactConfig
+from headrace.config.star.models import DimensionConfig, FactConfig
 from headrace.lake.table import LakeTable
-from headrace.pipeline.calendar import CalendarStep
-from headrace.pipeline.dimensions import DimensionStep, dimension_sources
-from headrace.pipeline.facts import AuditedFact, FactStep
+from headrace.pipeline.curated.calendar import CalendarStep
+from headrace.pipeline.curated.dimensions import DimensionStep, dimension_sources
+from headrace.pipeline.curated.facts import AuditedFact, FactStep
+from headrace.pipeline.curated.inferred_members import inferring_facts
+from headrace.pipeline.curated.periodic_snapshots import PeriodicSnapshotStep
 from headrace.pipeline.full_snapshots import NAMESPACE as QUARANTINED_KEYS
-from headrace.pipeline.inferred_members import inferring_facts
-from headrace.pipeline.periodic_snapshots import PeriodicSnapshotStep
 from headrace.project.lineage import calendar_lineage, dimension_lineage, fact_lineage
 from headrace.project.version import code_version
 from headrace.quality.registry import TableKind

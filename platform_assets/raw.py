@@ -5,8 +5,8 @@ from datetime import date, timedelta
 
 import dagster as dg
 
+from headrace.config.entities.entity import EntityConfig, SourceConfig
 from headrace.config.loader import Project
-from headrace.config.sources import EntityConfig, SourceConfig
 from headrace.errors import HeadraceError
 from headrace.grain import Grain
 from headrace.pipeline.raw import RawStep

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from headrace.config.loader import Project
-from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
+from headrace.config.star.models import CalendarConfig, DimensionConfig, FactConfig
 from headrace.ledger.build_plan import BuildPlan
 from headrace.ledger.records import PartitionState
 from headrace.pipeline import warehouse_views

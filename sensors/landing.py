@@ -7,9 +7,9 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
-from headrace.config.file_source import FileEntity
+from headrace.config.entities.entity import EntityConfig
 from headrace.config.loader import Project
-from headrace.config.sources import EntityConfig
+from headrace.config.sources.file_source import FileEntity
 from headrace.grain import Grain
 from headrace.ledger.records import PartitionState
 from headrace.ledger.seen_files import LandingCursor

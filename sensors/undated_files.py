@@ -8,8 +8,8 @@ from functools import cache
 
 import structlog
 
-from headrace.config.file_source import FileEntity
 from headrace.config.loader import Project
+from headrace.config.sources.file_source import FileEntity
 from headrace.errors import SourceUnavailableError
 from headrace.raw.manifest import captured_versions
 from headrace.raw.units import partitions_of_rows, partitions_with_object

@@ -8,9 +8,9 @@ import duckdb
 import psycopg
 from psycopg import sql
 
-from headrace.config.file_source import FileEntity
 from headrace.config.settings import PartitionSettings
-from headrace.config.table_source import DatabaseSource, TableEntity
+from headrace.config.sources.file_source import FileEntity
+from headrace.config.sources.table_source import DatabaseSource, TableEntity
 from headrace.sources.connections import Connection
 from headrace.sources.mysql.session import close, connect, fetch
 

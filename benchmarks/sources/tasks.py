@@ -27,7 +27,7 @@ from benchmarks.sources.rows import (
     file_entity,
     table_entity,
 )
-from headrace.config.sources import EntityConfig
+from headrace.config.entities.entity import EntityConfig
 from headrace.embedded_postgres.data_directory import programs
 from headrace.raw.capture import capture
 from headrace.raw.writer import DataFolder

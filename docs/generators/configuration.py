@@ -12,10 +12,10 @@ from pydantic_core import PydanticUndefined
 
 from docs.generators.markdown import MADE, anchor, code, sentence, table
 from docs.generators.wording import CONFIGURATION, CONFIGURATION_FILES, TITLES, TYPES, VARIABLES
+from headrace.config.entities.entity import EntityConfig, SourceConfig
 from headrace.config.settings import Settings
-from headrace.config.source_models import MODELS
-from headrace.config.sources import EntityConfig, SourceConfig
-from headrace.config.star import StarConfig
+from headrace.config.sources.models import MODELS
+from headrace.config.star.models import StarConfig
 from headrace.schema import TYPE_NAMES
 
 ROOTS: dict[str, tuple[type[BaseModel], ...]] = {

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from headrace.config.settings import Settings
-from headrace.config.source_models import source_schema
-from headrace.config.star import StarConfig
+from headrace.config.sources.models import source_schema
+from headrace.config.star.models import StarConfig
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from headrace.config.columns import ColumnConfig
+from headrace.config.entities.columns import ColumnConfig
 from headrace.engine.numbers import BLANKS
 from headrace.engine.time_patterns import (
     ISO_DATE,

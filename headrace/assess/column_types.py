@@ -22,7 +22,7 @@ from headrace.assess.candidates import (
     time_candidates,
 )
 from headrace.assess.name_words import is_birth, is_code, is_flag, is_identifier, is_time
-from headrace.config.columns import TIMES
+from headrace.config.entities.columns import TIMES
 from headrace.engine import functions as parse
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from headrace.assess.column_types import ColumnTexts
 from headrace.assess.sample_source import DAY, POSITION, FoundEntity
-from headrace.config.sources import EntityConfig
+from headrace.config.entities.entity import EntityConfig
 from headrace.engine.numbers import BLANKS
 from headrace.engine.session import SessionSettings, connect
 from headrace.schema import PARTITION_COLUMN

@@ -20,9 +20,9 @@ from headrace.assess.personal_data import PersonalData, personal_data_of
 from headrace.assess.profile import ColumnProfile, EntityProfile, Sample
 from headrace.assess.sample_source import POSITION, FoundEntity, SourceField
 from headrace.assess.tables.capture_mode import CaptureMode, capture_mode
-from headrace.config.columns import TIMES
-from headrace.config.source_models import parse_source
-from headrace.config.sources import EntityConfig
+from headrace.config.entities.columns import TIMES
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.sources.models import parse_source
 from headrace.quality.conditions import condition_faults, condition_schema, entity_conditions
 
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
+from headrace.config.entities.entity import EntityConfig, SourceConfig
 from headrace.config.loader import Project
 from headrace.config.model import unknown_name
-from headrace.config.sources import EntityConfig, SourceConfig
 from headrace.errors import ConfigError
 
 

@@ -65,7 +65,7 @@ def scaffold_star(
     from headrace.assess.source_yaml import schema_line
     from headrace.assess.star.declared_samples import DeclaredSamples
     from headrace.assess.star.star_proposal import propose_star
-    from headrace.config.dimension_entities import with_full_snapshots
+    from headrace.config.entities.lookups import with_lookups
     from headrace.config.loader import (
         Project,
         config_folder,
@@ -73,10 +73,10 @@ def scaffold_star(
         load_settings,
         load_source,
     )
-    from headrace.config.lookups import with_lookups
     from headrace.config.references import project_problems
-    from headrace.config.star import StarConfig
-    from headrace.config.star_references import with_fact_times
+    from headrace.config.star.dimension_entities import with_full_snapshots
+    from headrace.config.star.models import StarConfig
+    from headrace.config.star.references import with_fact_times
     from headrace.errors import ConfigError
     from headrace.project.connections import landing_of
 

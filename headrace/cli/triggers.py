@@ -10,7 +10,7 @@ from headrace.cli.output import warn
 from headrace.config.loader import Project, load_project, resolve_secret
 from headrace.config.model import Secret
 from headrace.config.settings import ConnectionSettings
-from headrace.config.table_source import ChangeTableExtract, DatabaseSource, TableEntity
+from headrace.config.sources.table_source import ChangeTableExtract, DatabaseSource, TableEntity
 from headrace.errors import ConfigError
 from headrace.sources.connections import Connection, connection_of
 from headrace.sources.postgres.triggers import Triggers, install

@@ -9,18 +9,18 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from headrace.config.dimension_entities import united_entity, with_full_snapshots
 from headrace.config.document import Document, Place, read_document, read_place, show_place
-from headrace.config.file_source import FileEntity, FilesSource
-from headrace.config.lookups import with_lookups
+from headrace.config.entities.entity import EntityConfig, SourceConfig
+from headrace.config.entities.lookups import with_lookups
 from headrace.config.model import Secret, StrictModel, nearest
-from headrace.config.partition_grains import with_partitions
 from headrace.config.references import project_problems
 from headrace.config.settings import Settings
-from headrace.config.source_models import source_model
-from headrace.config.sources import EntityConfig, SourceConfig
-from headrace.config.star import DimensionConfig, StarConfig
-from headrace.config.star_references import (
+from headrace.config.sources.file_source import FileEntity, FilesSource
+from headrace.config.sources.models import source_model
+from headrace.config.star.dimension_entities import united_entity, with_full_snapshots
+from headrace.config.star.models import DimensionConfig, StarConfig
+from headrace.config.star.partition_grains import with_partitions
+from headrace.config.star.references import (
     with_event_times,
     with_fact_times,
     with_joined_columns,

@@ -4,20 +4,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
-from headrace.config.lookups import lookup_problems, with_lookups
+from headrace.config.entities.entity import SourceConfig
+from headrace.config.entities.lookups import lookup_problems, with_lookups
 from headrace.config.model import unknown_name
-from headrace.config.partition_grains import with_partitions
-from headrace.config.rest_connection import RestConnection
 from headrace.config.settings import (
     AnyConnection,
     DemoConnection,
     PartitionSettings,
     Settings,
 )
-from headrace.config.sftp_connection import SftpConnection
-from headrace.config.sources import SourceConfig
-from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig, StarConfig
-from headrace.config.star_references import star_problems
+from headrace.config.sources.rest_connection import RestConnection
+from headrace.config.sources.sftp_connection import SftpConnection
+from headrace.config.star.models import CalendarConfig, DimensionConfig, FactConfig, StarConfig
+from headrace.config.star.partition_grains import with_partitions
+from headrace.config.star.references import star_problems
 from headrace.warehouse.identifiers import MOST_COLUMNS, MOST_KEY_COLUMNS, SYSTEM_COLUMNS
 
 Fault = tuple[str, str]

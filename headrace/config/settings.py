@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from headrace.config.model import Name, Secret, StrictModel
-from headrace.config.rest_connection import RestConnection
-from headrace.config.sftp_connection import SftpConnection
+from headrace.config.sources.rest_connection import RestConnection
+from headrace.config.sources.sftp_connection import SftpConnection
 
 
 class PartitionSettings(StrictModel):

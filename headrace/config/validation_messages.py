@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from headrace.config.document import Place, read_place
 from headrace.config.model import MAY_HOLD_SECRET, Secret, did_you_mean, nearest
-from headrace.config.source_models import MODELS
+from headrace.config.sources.models import MODELS
 
 _MONTH_DAY = r"^(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])$"
 # What a pattern of headrace.config.model means; pydantic would show the regular expression.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from headrace.config.enrichments import RATE_TYPES, EcbRates
+from headrace.config.entities.enrichments import RATE_TYPES, EcbRates
 from headrace.enrichment.reference_file import parsed
 from headrace.errors import ConfigError
 from headrace.schema import arrow_type

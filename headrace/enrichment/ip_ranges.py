@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from headrace.config.enrichments import IpRanges
+from headrace.config.entities.enrichments import IpRanges
 from headrace.enrichment.reference_file import parsed
 from headrace.errors import ConfigError
 

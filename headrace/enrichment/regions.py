@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from headrace.config.enrichments import Regions
+from headrace.config.entities.enrichments import Regions
 from headrace.enrichment.reference_file import parsed
 from headrace.errors import ConfigError
 

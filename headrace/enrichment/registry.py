@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from headrace.config.enrichments import AnyEnrichment, EcbRates, IpRanges, Regions
+from headrace.config.entities.enrichments import AnyEnrichment, EcbRates, IpRanges, Regions
 from headrace.enrichment import ecb_rates, ip_ranges, regions
 from headrace.errors import ConfigError
 

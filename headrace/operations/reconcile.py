@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from headrace import progress
 from headrace.config.loader import Project
-from headrace.config.table_source import (
+from headrace.config.sources.table_source import (
     ChangeTableExtract,
     CursorExtract,
     DatabaseEntity,

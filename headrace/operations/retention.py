@@ -3,7 +3,7 @@
 from datetime import date
 
 from headrace.config.loader import Project
-from headrace.config.star import FactConfig
+from headrace.config.star.models import FactConfig
 from headrace.ledger.ledger import Ledger
 from headrace.pipeline.warehouse import NAMESPACE, fact_table
 from headrace.warehouse.ddl.partitions import drop_months, first_retained_month

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.config.table_source import DatabaseEntity, TimeCursorExtract
+from headrace.config.sources.table_source import DatabaseEntity, TimeCursorExtract
 from headrace.raw.comparison import Comparison, RowIdentity, as_deleted, is_among, sorted_rows
 from headrace.raw.repeated_rows import cursor_value
 from headrace.raw.row_digests import Digests

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from headrace import progress
 from headrace.config.loader import Project
-from headrace.config.star import DimensionConfig, FactConfig
+from headrace.config.star.models import DimensionConfig, FactConfig
 from headrace.engine.parquet_writer import write_table
 from headrace.engine.partition_batches import plan_batches
 from headrace.engine.row_diff import COPIES, differing_rows
@@ -23,9 +23,9 @@ from headrace.lake.staging import stage_batches
 from headrace.lake.table import LakeTable
 from headrace.ledger.ledger import Ledger
 from headrace.ledger.records import PartitionState
-from headrace.pipeline.dimensions import all_inputs, dimension_sources, now_of
+from headrace.pipeline.curated.dimensions import all_inputs, dimension_sources, now_of
+from headrace.pipeline.curated.inferred_members import inferring_facts
 from headrace.pipeline.full_snapshots import NAMESPACE as QUARANTINED_KEYS
-from headrace.pipeline.inferred_members import inferring_facts
 from headrace.pipeline.watermarks import changes_since_read, scan_if_published
 from headrace.project.lineage import CURATED, PROCESSED, WAREHOUSE, table_of
 from headrace.schema import PARTITION_COLUMN, TableSchema

@@ -13,8 +13,8 @@ from operator import or_
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from headrace.config.sources import EntityConfig
-from headrace.config.star import FullSnapshot
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.star.models import FullSnapshot
 from headrace.engine.parquet_writer import write_partitions
 from headrace.engine.types import spark_schema
 from headrace.lake.table import LakeTable

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from headrace.config.sources import EntityConfig
+from headrace.config.entities.entity import EntityConfig
 from headrace.engine.parquet_writer import write_partitions
 from headrace.engine.partition_batches import plan_batches, stage_partition_batches
 from headrace.lake.scan import LakeScan

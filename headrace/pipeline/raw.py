@@ -6,8 +6,8 @@ from datetime import UTC, date, datetime
 
 import structlog
 
+from headrace.config.entities.entity import EntityConfig
 from headrace.config.settings import PartitionSettings
-from headrace.config.sources import EntityConfig
 from headrace.errors import ConfigError, TransientError
 from headrace.grain import Grain
 from headrace.lake.table import LakeTable

@@ -6,7 +6,7 @@ from datetime import date
 
 from pyspark.sql import DataFrame, SparkSession
 
-from headrace.config.sources import EntityConfig
+from headrace.config.entities.entity import EntityConfig
 from headrace.engine.partition_batches import plan_batches
 from headrace.engine.row_diff import differing_days
 from headrace.errors import PublishedFileMissingError

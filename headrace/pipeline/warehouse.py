@@ -14,12 +14,12 @@ from pyspark.sql import SparkSession
 
 from headrace import progress
 from headrace.config.loader import Project
-from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
+from headrace.config.star.models import CalendarConfig, DimensionConfig, FactConfig
 from headrace.date_keys import date_key, day_of_key
 from headrace.engine.row_diff import differing_keys, rows_with_keys
 from headrace.grain import Grain
 from headrace.lake.scan import LakeScan
-from headrace.pipeline.fact_audit import (
+from headrace.pipeline.curated.fact_audit import (
     DayTotals,
     LakeTotals,
     Totals,

@@ -3,8 +3,8 @@
 from psycopg import sql
 
 from headrace.config.loader import Project
-from headrace.config.outriggers import Outrigger, outrigger_key
-from headrace.config.star import DimensionConfig, RowAccess
+from headrace.config.star.models import DimensionConfig, RowAccess
+from headrace.config.star.outriggers import Outrigger, outrigger_key
 from headrace.pipeline.warehouse import NAMESPACE, dimension_table, foreign_keys
 from headrace.star.scd2.dimensions import UNKNOWN_KEY
 from headrace.warehouse.ddl.comments import ColumnComments

@@ -5,10 +5,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
+from headrace.config.entities.lookups import in_lookup_order
 from headrace.config.loader import Project
-from headrace.config.lookups import in_lookup_order
 from headrace.config.settings import PartitionSettings
-from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig
+from headrace.config.star.models import CalendarConfig, DimensionConfig, FactConfig
 from headrace.enrichment.registry import content_id
 from headrace.grain import Grain, finest
 from headrace.ledger.build_plan import AssetLineage

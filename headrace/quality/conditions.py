@@ -10,9 +10,9 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from headrace.config.entities.entity import EntityConfig
 from headrace.config.model import did_you_mean
-from headrace.config.sources import EntityConfig
-from headrace.config.star import DimensionConfig
+from headrace.config.star.models import DimensionConfig
 from headrace.engine.types import spark_schema
 from headrace.errors import ConfigError
 from headrace.schema import PARTITION_COLUMN, TableSchema

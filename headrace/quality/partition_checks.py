@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from headrace.config.sources import QualityConfig
+from headrace.config.entities.entity import QualityConfig
 from headrace.quality import registry
 from headrace.quality.report import CheckResult
 from headrace.schema import TableSchema

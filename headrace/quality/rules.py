@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from headrace.config.sources import RowRule
+from headrace.config.entities.entity import RowRule
 from headrace.quality.registry import DECLARED_RULE, Check
 
 REASON_SEPARATOR = "; "

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 
 from headrace import progress
-from headrace.config.sources import EntityConfig
+from headrace.config.entities.entity import EntityConfig
 from headrace.errors import HeadraceError
 from headrace.raw.manifest import CaptureRecord
 from headrace.raw.units import DuplicateObject, UnitCapture, UnitOutcome

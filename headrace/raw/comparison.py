@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from headrace.config.entities.entity import EntityConfig
 from headrace.config.settings import PartitionSettings
-from headrace.config.sources import EntityConfig
 from headrace.raw.lineage_columns import content_hash, with_days
 from headrace.raw.manifest import file_name
 from headrace.raw.row_digests import DIGEST, Digests, DigestStore, paired_parts

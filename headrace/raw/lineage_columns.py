@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from headrace.config.entities.entity import EntityConfig
 from headrace.config.settings import PartitionSettings
-from headrace.config.sources import EntityConfig
 from headrace.grain import Grain
 from headrace.raw.row_days import row_days
 from headrace.raw.row_hash import row_hash

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from headrace.config.sources import EntityConfig
+from headrace.config.entities.entity import EntityConfig
 from headrace.raw.manifest import file_name
 from headrace.raw.row_hash import row_hash
 from headrace.raw.writer import DataFolder

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import structlog
 
+from headrace.config.entities.entity import EntityConfig
 from headrace.config.settings import PartitionSettings
-from headrace.config.sources import EntityConfig
 from headrace.errors import (
     HeadraceError,
     SourceRejectedError,

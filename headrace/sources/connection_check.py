@@ -10,16 +10,16 @@ from typing import Any
 
 import stamina
 
-from headrace.config.file_source import FilesSource
+from headrace.config.entities.entity import SourceConfig
 from headrace.config.loader import Project
 from headrace.config.model import did_you_mean
-from headrace.config.mongodb_source import CollectionEntity, CollectionExtract, MongoSource
-from headrace.config.rest_connection import RestConnection
-from headrace.config.rest_source import RestSource
 from headrace.config.settings import AnyConnection, DemoConnection
-from headrace.config.sftp_connection import SftpConnection
-from headrace.config.sources import SourceConfig
-from headrace.config.table_source import DatabaseSource, TableEntity
+from headrace.config.sources.file_source import FilesSource
+from headrace.config.sources.mongodb_source import CollectionEntity, CollectionExtract, MongoSource
+from headrace.config.sources.rest_connection import RestConnection
+from headrace.config.sources.rest_source import RestSource
+from headrace.config.sources.sftp_connection import SftpConnection
+from headrace.config.sources.table_source import DatabaseSource, TableEntity
 from headrace.errors import HeadraceError, SourceUnauthorizedError, TransientError
 from headrace.sources.base import CaptureRun
 from headrace.sources.files.path_patterns import is_archive_of, is_file_of

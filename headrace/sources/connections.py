@@ -10,8 +10,8 @@ from typing import TypeVar
 import stamina
 
 from headrace.config.loader import Project, home_folder, resolve_secret
-from headrace.config.rest_connection import RestConnection
 from headrace.config.settings import ConnectionSettings, DemoConnection, Settings
+from headrace.config.sources.rest_connection import RestConnection
 from headrace.errors import ConfigError, SourceUnavailableError
 
 Result = TypeVar("Result")

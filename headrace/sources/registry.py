@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from headrace.config.file_source import FilesSource
 from headrace.config.loader import Project
+from headrace.config.sources.file_source import FilesSource
 from headrace.sources.base import Connector
 from headrace.sources.files.connector import files_connector
 from headrace.sources.files.landing import Landing

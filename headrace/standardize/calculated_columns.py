@@ -7,8 +7,8 @@ from operator import or_
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from headrace.config.mapping import CalculatedColumn
-from headrace.config.sources import EntityConfig
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.entities.mapping import CalculatedColumn
 from headrace.engine.checked_expression import (
     BY_ZERO,
     OUT_OF_RANGE,

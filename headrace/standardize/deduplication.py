@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from headrace.config.sources import EntityConfig
+from headrace.config.entities.entity import EntityConfig
 from headrace.engine import functions as parse
 from headrace.schema import PARTITION_COLUMN
 from headrace.sources.lineage import DELETE, OPERATION, SOURCE_ORDER

@@ -8,7 +8,7 @@ from typing import cast
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from headrace.config.sources import EntityConfig
+from headrace.config.entities.entity import EntityConfig
 from headrace.engine import functions as parse
 from headrace.engine.text_forms import pushdown_barrier
 from headrace.errors import ConfigError

@@ -8,8 +8,8 @@ from pathlib import Path
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from headrace.config.mapping import Lookup, read_by
-from headrace.config.sources import EntityConfig
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.entities.mapping import Lookup, read_by
 from headrace.engine import functions as parse
 from headrace.engine.text_forms import normalized
 from headrace.engine.types import sql_type

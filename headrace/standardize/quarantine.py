@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from headrace.config.columns import ColumnConfig
-from headrace.config.sources import EntityConfig
+from headrace.config.entities.columns import ColumnConfig
+from headrace.config.entities.entity import EntityConfig
 from headrace.engine import functions as parse
 from headrace.engine.times import day_of
 from headrace.engine.types import sql_type

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from headrace.config.sources import EntityConfig
+from headrace.config.entities.entity import EntityConfig
 from headrace.schema import PARTITION_COLUMN, TableSchema
 from headrace.schema import Column as SchemaColumn
 from headrace.sources.lineage import LINEAGE

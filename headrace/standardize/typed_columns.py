@@ -6,8 +6,8 @@ from pathlib import Path
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from headrace.config.columns import TIMES, ColumnConfig
-from headrace.config.sources import EntityConfig
+from headrace.config.entities.columns import TIMES, ColumnConfig
+from headrace.config.entities.entity import EntityConfig
 from headrace.engine import functions as parse
 from headrace.engine.text_forms import normalized
 from headrace.engine.times import day_of

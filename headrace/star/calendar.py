@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 import pyarrow as pa
 
-from headrace.config.star import CalendarConfig
+from headrace.config.star.models import CalendarConfig
 from headrace.date_keys import date_key
 from headrace.schema import Column, TableSchema
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from headrace.config.sources import EntityConfig
-from headrace.config.star import DimensionConfig, FactConfig, FactDimension
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.star.models import DimensionConfig, FactConfig, FactDimension
 from headrace.engine import functions as parse
 from headrace.engine.times import date_key_of, day_of, moment_of
 from headrace.schema import PARTITION_COLUMN, TableSchema, decimal_parts

@@ -9,8 +9,8 @@ from datetime import date
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from headrace.config.sources import EntityConfig
-from headrace.config.star import FactConfig
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.star.models import FactConfig
 from headrace.engine import functions as parse
 from headrace.engine.row_diff import differing_rows
 from headrace.schema import PARTITION_COLUMN, TableSchema

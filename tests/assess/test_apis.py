@@ -9,8 +9,8 @@ from demo.apis.server import Answer, ApiServer, Request, error
 from headrace.assess.apis.list_shape import list_shape
 from headrace.assess.apis.samples import ListSamples
 from headrace.assess.assessment import assess
-from headrace.config.rest_connection import RestConnection
-from headrace.config.source_models import parse_source
+from headrace.config.sources.models import parse_source
+from headrace.config.sources.rest_connection import RestConnection
 from headrace.errors import ConfigError
 
 ROWS = [{"id": 1}, {"id": 2}]

@@ -9,7 +9,7 @@ import yaml
 
 from headrace.assess.assessment import Assessment, assess
 from headrace.assess.collections.samples import CollectionSamples
-from headrace.config.source_models import parse_source
+from headrace.config.sources.models import parse_source
 from headrace.errors import ConfigError
 from headrace.sources.connections import Connection
 from tests.contract.mongodb_collections import require_mongodb

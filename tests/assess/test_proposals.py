@@ -12,8 +12,8 @@ import yaml
 from demo.stage import stage_landing
 from headrace.assess.assessment import Assessment, assess
 from headrace.assess.files.folder import folder_sources
-from headrace.config.source_models import parse_source
-from headrace.config.sources import EntityConfig, SourceConfig
+from headrace.config.entities.entity import EntityConfig, SourceConfig
+from headrace.config.sources.models import parse_source
 from tests.assess.data_sets import SETS, WIDE
 
 EXPECTED = Path(__file__).parent / "expected"

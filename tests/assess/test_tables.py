@@ -10,7 +10,7 @@ import yaml
 
 from headrace.assess.assessment import Assessment, assess
 from headrace.assess.tables.samples import TableSamples
-from headrace.config.source_models import parse_source
+from headrace.config.sources.models import parse_source
 from headrace.errors import ConfigError
 from headrace.sources.connections import Connection
 from tests import servers

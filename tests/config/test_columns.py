@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from headrace.config.columns import ColumnConfig
+from headrace.config.entities.columns import ColumnConfig
 from tests.standardize.captured import entity
 
 REFUSED: dict[str, tuple[dict[str, object], str]] = {

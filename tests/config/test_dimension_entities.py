@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from headrace.config.dimension_entities import united_entity
-from headrace.config.file_source import FileEntity
-from headrace.config.sources import EntityConfig
-from headrace.config.star import DimensionConfig, StarConfig
-from headrace.config.star_references import star_problems
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.sources.file_source import FileEntity
+from headrace.config.star.dimension_entities import united_entity
+from headrace.config.star.models import DimensionConfig, StarConfig
+from headrace.config.star.references import star_problems
 
 DIMENSION: dict[str, Any] = {
     "name": "dim_customer",

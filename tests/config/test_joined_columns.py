@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.config.columns import KEY_FORMS
+from headrace.config.entities.columns import KEY_FORMS
 from headrace.config.loader import Project, load_project
 from headrace.errors import ConfigError
 

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.entities.lookups import in_lookup_order, lookup_problems, with_lookups
 from headrace.config.loader import load_project
-from headrace.config.lookups import in_lookup_order, lookup_problems, with_lookups
-from headrace.config.sources import EntityConfig
 from headrace.errors import ConfigError
 from headrace.project.lineage import processed_lineage, project_lineage
 from tests.standardize.captured import entity

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from headrace.config.loader import load_project
 from headrace.config.model import StrictModel
 from headrace.config.settings import ScheduleSettings
-from headrace.config.source_models import source_model
-from headrace.config.star import StarConfig
+from headrace.config.sources.models import source_model
+from headrace.config.star.models import StarConfig
 from headrace.config.validation_messages import faults_in
 from headrace.errors import ConfigError
 

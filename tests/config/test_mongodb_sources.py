@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from headrace.config.loader import load_project
-from headrace.config.mongodb_source import CollectionWatermarkExtract
+from headrace.config.sources.mongodb_source import CollectionWatermarkExtract
 from tests.config.test_table_sources import CONFIG, edit, environ, faults
 
 _SOURCE = """

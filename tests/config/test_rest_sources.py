@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from headrace.config.loader import load_project
-from headrace.config.rest_connection import RestConnection
-from headrace.config.rest_source import RestWindowExtract
+from headrace.config.sources.rest_connection import RestConnection
+from headrace.config.sources.rest_source import RestWindowExtract
 from headrace.errors import ConfigError
 from headrace.grain import Grain
 from headrace.sources.rest.connector import RestConnector, rest_connector

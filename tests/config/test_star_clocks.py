@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from headrace.config.file_source import FileEntity
-from headrace.config.sources import EntityConfig
-from headrace.config.star import StarConfig
-from headrace.config.star_references import star_problems
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.sources.file_source import FileEntity
+from headrace.config.star.models import StarConfig
+from headrace.config.star.references import star_problems
 
 LOCAL, INSTANT, DAY = "timestamp", "timestamptz", "date"
 

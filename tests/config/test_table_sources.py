@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from headrace.config.loader import load_project
-from headrace.config.table_source import WatermarkExtract
+from headrace.config.sources.table_source import WatermarkExtract
 from headrace.errors import ConfigError
 from headrace.grain import Grain
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from headrace.config.mongodb_source import CollectionEntity, MongoSource
+from headrace.config.sources.mongodb_source import CollectionEntity, MongoSource
 from headrace.sources.connections import Connection
 from headrace.sources.mongodb.collection import Collection
 from headrace.sources.tables.connector import TableConnector

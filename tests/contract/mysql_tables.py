@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from headrace.config.table_source import TableEntity
+from headrace.config.sources.table_source import TableEntity
 from headrace.sources.connections import Connection
 from headrace.sources.mysql.database import MysqlRelation
 from headrace.sources.tables.connector import TableConnector

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from headrace.config.settings import PartitionSettings
-from headrace.config.table_source import DatabaseSource, TableEntity
+from headrace.config.sources.table_source import DatabaseSource, TableEntity
 from headrace.raw.capture import CapturedWindow, capture
 from headrace.raw.manifest import CaptureRecord, captured_versions, current_files
 from headrace.raw.writer import DataFolder

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
-from headrace.config.file_source import FileEntity, FilesSource
+from headrace.config.entities.entity import EntityConfig
 from headrace.config.settings import PartitionSettings
-from headrace.config.sources import EntityConfig
+from headrace.config.sources.file_source import FileEntity, FilesSource
 from headrace.errors import SourceRejectedError
 from headrace.raw.capture import CapturedWindow, capture, raw_schema
 from headrace.raw.manifest import (

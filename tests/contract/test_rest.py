@@ -16,9 +16,9 @@ from pyarrow import fs
 
 from demo.apis.bank import Bank
 from demo.apis.server import Answer, ApiServer
-from headrace.config.rest_connection import RestConnection
-from headrace.config.rest_source import RestEntity, RestSource
 from headrace.config.settings import PartitionSettings
+from headrace.config.sources.rest_connection import RestConnection
+from headrace.config.sources.rest_source import RestEntity, RestSource
 from headrace.errors import SourceUnauthorizedError
 from headrace.grain import Grain
 from headrace.raw.capture import CapturedWindow, capture, raw_schema

@@ -8,7 +8,7 @@ from typer.main import get_command
 
 from headrace.cli.app import app
 from headrace.config.settings import Settings
-from headrace.config.source_models import parse_source
+from headrace.config.sources.models import parse_source
 from tests.docs.conftest import Page, find_pages
 
 COMMAND = re.compile(

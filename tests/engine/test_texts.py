@@ -5,7 +5,7 @@ import pytest
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
-from headrace.config.columns import ColumnConfig
+from headrace.config.entities.columns import ColumnConfig
 from headrace.engine import functions as parse
 from tests.engine.evaluating import each
 

@@ -10,7 +10,7 @@ import pytest
 
 from headrace.config.loader import load_project
 from headrace.config.model import OWNERS_DESCRIPTION
-from headrace.config.star import DimensionConfig
+from headrace.config.star.models import DimensionConfig
 from headrace.errors import ConfigError
 from headrace.project.version import code_version
 from platform_assets.definitions import build_definitions, defs

@@ -3,7 +3,7 @@
 import pytest
 from pyspark.sql import SparkSession
 
-from headrace.config.file_source import FileEntity
+from headrace.config.sources.file_source import FileEntity
 from headrace.quality.conditions import Condition, condition_faults, condition_schema
 from headrace.schema import Column, TableSchema
 

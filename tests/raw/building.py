@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from headrace.config.file_source import FileEntity
 from headrace.config.settings import PartitionSettings
+from headrace.config.sources.file_source import FileEntity
 from headrace.raw.capture import CapturedWindow, capture
 from headrace.raw.manifest import captured_versions, current_files
 from headrace.raw.writer import DataFolder

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from headrace.config.file_formats import UnpackLimits
+from headrace.config.sources.file_formats import UnpackLimits
 from headrace.errors import SourceRejectedError
 from headrace.sources.files.csv_reader import read_csv
 from headrace.sources.files.decoding import decompressed, read_chunks

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from headrace.config.file_extract import CsvFormat
 from headrace.config.settings import PartitionSettings
+from headrace.config.sources.file_extract import CsvFormat
 from headrace.errors import SourceRejectedError
 from headrace.sources.files.csv_reader import read_csv
 from headrace.sources.files.landing import StoredFile

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from headrace.config.file_source import FileEntity
+from headrace.config.sources.file_source import FileEntity
 from headrace.errors import SourceRejectedError, SourceUnavailableError
 from headrace.sources.files.csv_reader import read_csv
 from tests.raw.building import entity

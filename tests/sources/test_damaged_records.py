@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.config.file_source import FileEntity
+from headrace.config.sources.file_source import FileEntity
 from headrace.sources.files.csv_reader import read_csv
 from headrace.sources.files.csv_records import (
     ESCAPED_QUOTE,

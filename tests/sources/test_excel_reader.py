@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headrace.config.file_source import FileEntity, FilesSource
+from headrace.config.sources.file_source import FileEntity, FilesSource
 from headrace.errors import SourceRejectedError
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD
 from headrace.sources.files.excel_reader import EXCEL_ERROR, read_excel

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from headrace.config.file_source import FileEntity, FilesSource
+from headrace.config.sources.file_source import FileEntity, FilesSource
 from headrace.errors import SourceRejectedError
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD
 from headrace.sources.files.fixed_width_reader import TOO_LONG, TOO_SHORT, read_fixed_width

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from headrace.config.file_source import FileEntity, FilesSource
+from headrace.config.sources.file_source import FileEntity, FilesSource
 from headrace.errors import SourceRejectedError
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, NUL
 from headrace.sources.files.json_reader import (

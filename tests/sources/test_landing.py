@@ -15,7 +15,7 @@ from dagster_aws.s3 import S3Resource
 
 from headrace.config.model import Secret
 from headrace.config.settings import S3Settings
-from headrace.config.sftp_connection import SftpConnection
+from headrace.config.sources.sftp_connection import SftpConnection
 from headrace.errors import SourceRejectedError, SourceUnavailableError
 from headrace.sources.files.landing import Landing, LocalLanding, StoredFile
 from headrace.sources.files.s3_landing import S3Landing

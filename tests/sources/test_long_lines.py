@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from headrace.config.file_source import FileEntity
+from headrace.config.sources.file_source import FileEntity
 from headrace.errors import SourceRejectedError
 from headrace.sources.files.csv_reader import read_csv
 from headrace.sources.files.fixed_width_reader import read_fixed_width

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 import pytest
 from pydantic import ValidationError
 
-from headrace.config.file_extract import FileExtract
+from headrace.config.sources.file_extract import FileExtract
 from headrace.sources.files.landing import StoredFile
 from headrace.sources.files.path_patterns import days_of_file, files_by_partition, listing_prefix
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from headrace.config.file_source import FileEntity
 from headrace.config.settings import PartitionSettings
+from headrace.config.sources.file_source import FileEntity
 from headrace.sources.base import Captured, CapturedVersion, CapturePlan, CaptureRun
 from headrace.sources.files.landing import StoredFile
 from headrace.sources.files.plan import OTHER_DAYS, listing_id, path_id, plan_files

@@ -9,7 +9,7 @@ import pytest
 import stamina
 from pydantic import ValidationError
 
-from headrace.config.sftp_connection import SftpConnection
+from headrace.config.sources.sftp_connection import SftpConnection
 from headrace.errors import (
     HeadraceError,
     SourceRejectedError,

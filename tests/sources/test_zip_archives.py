@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from headrace.config.file_formats import UnpackLimits
+from headrace.config.sources.file_formats import UnpackLimits
 from headrace.sources.files.zip_directory import open_member, read_directory
 from tests.raw.building import DAY, FIRST, GOOD, NEXT, START, Raw, entity, errors, undated
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from headrace.config.file_source import FileEntity
-from headrace.config.sources import EntityConfig
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.sources.file_source import FileEntity
 from headrace.engine.types import spark_schema
 from headrace.raw.capture import raw_schema
 from headrace.standardize.schemas import RunStamp

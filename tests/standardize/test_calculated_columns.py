@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 from pyspark.sql import SparkSession
 
-from headrace.config.sources import EntityConfig
+from headrace.config.entities.entity import EntityConfig
 from headrace.errors import ConfigError
 from headrace.standardize.calculated_columns import calculation_faults, require_valid_calculations
 from headrace.standardize.good_rows import good_rows, left_out_rows

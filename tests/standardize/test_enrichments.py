@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 from pyspark.sql import SparkSession
 
-from headrace.config.sources import EntityConfig
+from headrace.config.entities.entity import EntityConfig
 from headrace.enrichment.registry import content_id, file_problem, find_values
 from headrace.standardize.good_rows import good_rows
 from headrace.standardize.quarantine import quarantined_rows

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from headrace.config.columns import ColumnConfig
-from headrace.config.sources import EntityConfig
+from headrace.config.entities.columns import ColumnConfig
+from headrace.config.entities.entity import EntityConfig
 from headrace.standardize.good_rows import good_rows
 from headrace.standardize.quarantine import quarantined_rows, typed_values
 from headrace.standardize.schemas import processed_schema

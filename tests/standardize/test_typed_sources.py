@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from headrace.config.sources import EntityConfig
+from headrace.config.entities.entity import EntityConfig
 from headrace.engine.types import spark_schema
 from headrace.raw.capture import raw_schema
 from headrace.standardize.good_rows import good_rows

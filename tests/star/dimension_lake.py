@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
-from headrace.config.dimension_entities import united_entity
-from headrace.config.sources import EntityConfig
-from headrace.config.star import DimensionConfig
-from headrace.pipeline.rekeying import changed_intervals
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.star.dimension_entities import united_entity
+from headrace.config.star.models import DimensionConfig
+from headrace.pipeline.curated.rekeying import changed_intervals
 from headrace.star.scd2.dimensions import (
     UNKNOWN_KEY,
     DimensionInputs,

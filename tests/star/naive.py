@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-from headrace.config.file_source import FileEntity
-from headrace.config.sources import EntityConfig
-from headrace.config.star import DimensionConfig
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.sources.file_source import FileEntity
+from headrace.config.star.models import DimensionConfig
 from headrace.engine.types import spark_schema
 from headrace.schema import Column, TableSchema
 from headrace.standardize.schemas import processed_schema

@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import pyarrow as pa
 
-from headrace.config.file_source import FileEntity
-from headrace.config.star import FactConfig
+from headrace.config.sources.file_source import FileEntity
+from headrace.config.star.models import FactConfig
 from headrace.standardize.schemas import processed_schema
 
 FIRST = date(2017, 1, 1)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from headrace.config.star import CalendarConfig
+from headrace.config.star.models import CalendarConfig
 from headrace.project.lineage import calendar_version
 from headrace.star.calendar import build_calendar, calendar_schema
 

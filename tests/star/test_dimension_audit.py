@@ -10,14 +10,14 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from headrace.config.file_source import FileEntity
-from headrace.config.star import DimensionConfig
+from headrace.config.sources.file_source import FileEntity
+from headrace.config.star.models import DimensionConfig
 from headrace.errors import ConfigError
 from headrace.lake.catalog import LakeCatalog
 from headrace.lake.staging import stage_batches
 from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
-from headrace.pipeline.dimensions import DimensionSource, DimensionStep
+from headrace.pipeline.curated.dimensions import DimensionSource, DimensionStep
 from headrace.schema import PARTITION_COLUMN
 from headrace.staged import new_token
 from headrace.standardize.schemas import processed_schema

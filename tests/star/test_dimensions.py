@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import Row, SparkSession
 
-from headrace.config.file_source import FileEntity
-from headrace.config.star import DimensionConfig
+from headrace.config.sources.file_source import FileEntity
+from headrace.config.star.models import DimensionConfig
 from headrace.engine.types import spark_schema
 from headrace.standardize.schemas import processed_schema
 from headrace.star.scd2.change_events import BEGINNING

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from headrace.config.file_source import FileEntity
-from headrace.config.star import CalendarConfig, DimensionConfig, FactConfig, StarConfig
+from headrace.config.sources.file_source import FileEntity
+from headrace.config.star.models import CalendarConfig, DimensionConfig, FactConfig, StarConfig
 from headrace.date_keys import date_key
 from headrace.engine.types import spark_schema
 from headrace.standardize.schemas import processed_schema

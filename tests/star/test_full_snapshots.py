@@ -9,14 +9,14 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from headrace.config.file_source import FileEntity
-from headrace.config.sources import EntityConfig
-from headrace.config.star import DimensionConfig, FullSnapshot
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.sources.file_source import FileEntity
+from headrace.config.star.models import DimensionConfig, FullSnapshot
 from headrace.lake.catalog import LakeCatalog
 from headrace.lake.staging import stage_batches
 from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
-from headrace.pipeline.dimensions import DimensionSource, DimensionStep
+from headrace.pipeline.curated.dimensions import DimensionSource, DimensionStep
 from headrace.pipeline.full_snapshots import SnapshotAudit, snapshot_check
 from headrace.quality.report import PartitionReport
 from headrace.schema import PARTITION_COLUMN, TableSchema

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from headrace.config.star import DimensionConfig, FactConfig
+from headrace.config.star.models import DimensionConfig, FactConfig
 from headrace.lake.catalog import LakeCatalog
 from headrace.lake.staging import stage_batches
 from headrace.lake.storage import LakeSettings
 from headrace.lake.table import LakeTable
-from headrace.pipeline.facts import AuditedFact, FactStep
-from headrace.pipeline.periodic_snapshots import PeriodicSnapshotStep
+from headrace.pipeline.curated.facts import AuditedFact, FactStep
+from headrace.pipeline.curated.periodic_snapshots import PeriodicSnapshotStep
 from headrace.quality.report import passed_days
 from headrace.schema import PARTITION_COLUMN
 from headrace.staged import StagedPartition, new_token

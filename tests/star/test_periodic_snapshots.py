@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from headrace.config.file_source import FileEntity
-from headrace.config.star import DimensionConfig, FactConfig
+from headrace.config.sources.file_source import FileEntity
+from headrace.config.star.models import DimensionConfig, FactConfig
 from headrace.standardize.schemas import processed_schema
 from headrace.star.facts import build_fact, fact_schema
 from headrace.star.periodic_snapshots import first_change, state_changes, states

@@ -3,7 +3,7 @@
 import pytest
 from pyspark.sql import SparkSession
 
-from headrace.config.star import DimensionConfig
+from headrace.config.star.models import DimensionConfig
 from tests.star.dimension_lake import BASE, Lake, follow, told
 from tests.star.naive import BEGIN, State, at
 

@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from headrace.engine.types import spark_schema
-from headrace.pipeline.fact_audit import engine_sums, plus, summable, totals_of
+from headrace.pipeline.curated.fact_audit import engine_sums, plus, summable, totals_of
 from headrace.quality.partition_checks import ROWS
 from headrace.schema import Column, TableSchema, arrow_type
 

@@ -3,7 +3,7 @@
 import pytest
 from pyspark.sql import SparkSession
 
-from headrace.config.star import DimensionConfig
+from headrace.config.star.models import DimensionConfig
 from headrace.star.scd2.dimensions import UNKNOWN_KEY
 from tests.star.dimension_lake import BASE, CONFIGS, GONE, Lake, changes_of, follow, told
 from tests.star.naive import BEGIN, State, Version, at

@@ -5,8 +5,8 @@ from datetime import date
 import pytest
 from pyspark.sql import SparkSession
 
-from headrace.config.sources import EntityConfig
-from headrace.config.star import DimensionConfig, FactConfig
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.star.models import DimensionConfig, FactConfig
 from headrace.standardize.good_rows import good_rows
 from headrace.standardize.quarantine import quarantined_rows
 from headrace.star.facts import build_fact

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from headrace.date_keys import date_key
-from headrace.pipeline.fact_audit import DayTotals, LakeTotals, audit_staged_facts
+from headrace.pipeline.curated.fact_audit import DayTotals, LakeTotals, audit_staged_facts
 from headrace.quality.partition_checks import ROWS
 from headrace.schema import Column, TableSchema
 from headrace.warehouse.loading.staged_loads import StagedLoad

@@ -17,8 +17,8 @@ from headrace.assess.sample_source import (
     TableStatistics,
     with_place,
 )
-from headrace.config.rest_connection import RestConnection
-from headrace.config.rest_source import RestEntity, RestSource
+from headrace.config.sources.rest_connection import RestConnection
+from headrace.config.sources.rest_source import RestEntity, RestSource
 from headrace.errors import ConfigError, HeadraceError
 from headrace.sources.rest.client import RestClient
 from headrace.sources.rest.connector import client_of

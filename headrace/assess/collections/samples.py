@@ -23,7 +23,7 @@ from headrace.assess.sample_source import (
     TableStatistics,
     with_place,
 )
-from headrace.config.mongodb_source import CollectionEntity, MongoSource
+from headrace.config.sources.mongodb_source import CollectionEntity, MongoSource
 from headrace.errors import ConfigError, HeadraceError
 from headrace.sources.connections import Connection
 from headrace.sources.documents.json_paths import MISSING, walk

@@ -18,7 +18,7 @@ from headrace.assess.files.json_records import json_form, kind_of_json
 from headrace.assess.files.path_templates import PathGroup, common_pattern, group_paths
 from headrace.assess.files.text_dialect import Dialect, find_dialect, find_encoding
 from headrace.assess.files.workbooks import workbook_forms
-from headrace.config.file_extract import FileExtract
+from headrace.config.sources.file_extract import FileExtract
 from headrace.errors import HeadraceError, SourceRejectedError
 from headrace.sources.files.decoding import decompressed, read_chunks
 from headrace.sources.files.landing import StoredFile

@@ -21,7 +21,7 @@ from headrace.assess.sample_source import (
     TableStatistics,
     with_place,
 )
-from headrace.config.file_source import FileEntity, FilesSource
+from headrace.config.sources.file_source import FileEntity, FilesSource
 from headrace.errors import ConfigError, HeadraceError
 from headrace.sources.files.connector import reader_of
 from headrace.sources.files.landing import LocalLanding, StoredFile

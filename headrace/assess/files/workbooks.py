@@ -12,7 +12,7 @@ from headrace.assess.files.fields import absence, field_names
 from headrace.assess.files.forms import FileForm
 from headrace.assess.files.text_dialect import is_value
 from headrace.assess.sample_source import SourceField
-from headrace.config.file_formats import ExcelFormat
+from headrace.config.sources.file_formats import ExcelFormat
 from headrace.sources.files.csv_header import plain
 from headrace.sources.files.excel_reader import sheets_of
 

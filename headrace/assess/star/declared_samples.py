@@ -12,10 +12,10 @@ from headrace.assess.files.file_groups import spread
 from headrace.assess.profile import Sample
 from headrace.assess.sample_source import POSITION, FoundEntity, Reference, SourceField, with_place
 from headrace.assess.tables.products import Product, product_of
-from headrace.config.file_source import FileEntity
+from headrace.config.entities.entity import EntityConfig, SourceConfig
 from headrace.config.settings import Settings
-from headrace.config.sources import EntityConfig, SourceConfig
-from headrace.config.table_source import DatabaseSource, TableEntity
+from headrace.config.sources.file_source import FileEntity
+from headrace.config.sources.table_source import DatabaseSource, TableEntity
 from headrace.errors import ConfigError
 from headrace.sources.connections import Connection, named_connection
 from headrace.sources.files.connector import reader_of

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from headrace.assess.source_yaml import flow
 from headrace.config.loader import Project
-from headrace.config.star import FactConfig
+from headrace.config.star.models import FactConfig
 from headrace.schema import TableSchema, decimal_parts
 from headrace.star.calendar import calendar_schema
 from headrace.star.facts import DATE_KEY, fact_schema

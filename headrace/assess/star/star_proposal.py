@@ -13,7 +13,7 @@ from headrace.assess.profile import Sample, connect_beside_duckdb
 from headrace.assess.relations import DEPENDS, REFERRED, may_refer
 from headrace.assess.source_yaml import comment, flow
 from headrace.assess.star.declared_samples import DeclaredEntity, DeclaredSamples
-from headrace.config.columns import TIMES
+from headrace.config.entities.columns import TIMES
 from headrace.config.settings import PartitionSettings
 from headrace.errors import ConfigError, HeadraceError
 

@@ -13,7 +13,7 @@ from headrace.assess.name_words import (
 )
 from headrace.assess.profile import Sample
 from headrace.assess.sample_source import Catalog
-from headrace.config.columns import TIMES
+from headrace.config.entities.columns import TIMES
 
 if TYPE_CHECKING:
     from headrace.assess.proposal import Proposal

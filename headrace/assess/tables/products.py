@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from headrace.config.table_source import TableEntity
+from headrace.config.sources.table_source import TableEntity
 from headrace.errors import ConfigError
 from headrace.sources.connections import Connection
 from headrace.sources.mysql import catalog as mysql_catalog

@@ -21,7 +21,7 @@ from headrace.assess.sample_source import (
     with_place,
 )
 from headrace.assess.tables.products import product_of
-from headrace.config.table_source import DatabaseSource, TableEntity
+from headrace.config.sources.table_source import DatabaseSource, TableEntity
 from headrace.errors import ConfigError, HeadraceError
 from headrace.sources.connections import Connection
 from headrace.sources.tables.database import Selection

@@ -4,7 +4,7 @@ import posixpath
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from headrace.config.file_extract import FileExtract
+from headrace.config.sources.file_extract import FileExtract
 from headrace.errors import SourceRejectedError
 from headrace.sources.files.arrival import marker_of
 from headrace.sources.files.landing import Landing, StoredFile

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
-from headrace.config.file_arrival import ManifestArrival, MarkerArrival
-from headrace.config.file_extract import FileExtract
-from headrace.config.file_source import FileEntity
+from headrace.config.sources.file_arrival import ManifestArrival, MarkerArrival
+from headrace.config.sources.file_extract import FileExtract
+from headrace.config.sources.file_source import FileEntity
 from headrace.errors import HeadraceError
 from headrace.sources.base import short_id
 from headrace.sources.files.delivery_manifest import ListedFile, checksum_of, read_manifest

@@ -7,9 +7,9 @@ from datetime import UTC, date, datetime
 
 import pyarrow as pa
 
-from headrace.config.file_source import FileEntity
 from headrace.config.loader import Project
 from headrace.config.settings import PartitionSettings
+from headrace.config.sources.file_source import FileEntity
 from headrace.errors import HeadraceError, NoFilesError
 from headrace.schema import Column
 from headrace.sources.base import (

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.config.file_extract import CsvFormat
-from headrace.config.file_source import FileEntity
+from headrace.config.sources.file_extract import CsvFormat
+from headrace.config.sources.file_source import FileEntity
 from headrace.sources.corrupt_rows import set_aside
 from headrace.sources.files.decoding import MARKED_BYTE
 

@@ -11,9 +11,9 @@ from itertools import chain
 
 import pyarrow as pa
 
-from headrace.config.columns import ColumnConfig
-from headrace.config.file_extract import CsvFormat, FileFormat
-from headrace.config.file_source import FileEntity
+from headrace.config.entities.columns import ColumnConfig
+from headrace.config.sources.file_extract import CsvFormat, FileFormat
+from headrace.config.sources.file_source import FileEntity
 from headrace.errors import SourceRejectedError
 from headrace.sources.files.csv_dialect import Placeholders
 

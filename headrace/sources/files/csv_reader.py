@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from headrace.config.file_extract import CsvFormat, FileExtract
-from headrace.config.file_source import FileEntity
+from headrace.config.sources.file_extract import CsvFormat, FileExtract
+from headrace.config.sources.file_source import FileEntity
 from headrace.errors import SourceRejectedError
 from headrace.sources.corrupt_rows import (
     CORRUPT_REASON,

@@ -13,7 +13,7 @@ from typing import Literal
 import pyarrow as pa
 from typing_extensions import Buffer
 
-from headrace.config.file_formats import UnpackLimits
+from headrace.config.sources.file_formats import UnpackLimits
 from headrace.errors import SourceRejectedError
 from headrace.sources.files.landing import ByteStream
 from headrace.sources.files.signatures import peek

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.config.file_arrival import ManifestArrival
-from headrace.config.file_formats import member_path
+from headrace.config.sources.file_arrival import ManifestArrival
+from headrace.config.sources.file_formats import member_path
 from headrace.errors import SourceRejectedError
 from headrace.sources.files.decoding import read_chunks
 from headrace.sources.files.landing import Landing, StoredFile

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.config.file_formats import ExcelFormat
-from headrace.config.file_source import FileEntity
 from headrace.config.model import did_you_mean
+from headrace.config.sources.file_formats import ExcelFormat
+from headrace.config.sources.file_source import FileEntity
 from headrace.errors import SourceRejectedError
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, set_aside, without_nuls
 from headrace.sources.files.csv_header import (

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.config.file_formats import FixedWidthFormat
-from headrace.config.file_source import FileEntity
+from headrace.config.sources.file_formats import FixedWidthFormat
+from headrace.config.sources.file_source import FileEntity
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, without_nuls
 from headrace.sources.files.decoding import (
     CHUNK_BYTES,

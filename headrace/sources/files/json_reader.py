@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.config.file_formats import JsonFormat, JsonLinesFormat, member_path
-from headrace.config.file_source import FileEntity
+from headrace.config.sources.file_formats import JsonFormat, JsonLinesFormat, member_path
+from headrace.config.sources.file_source import FileEntity
 from headrace.errors import SourceRejectedError
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, without_nuls
 from headrace.sources.files.csv_header import shown

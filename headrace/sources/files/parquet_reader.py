@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from headrace.config.columns import ColumnConfig
-from headrace.config.file_source import FileEntity
+from headrace.config.entities.columns import ColumnConfig
+from headrace.config.sources.file_source import FileEntity
 from headrace.errors import SourceRejectedError
 from headrace.schema import TYPE_NAMES, arrow_type
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, without_nuls

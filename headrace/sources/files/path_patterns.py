@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from functools import cache
 
-from headrace.config.file_extract import FileExtract
 from headrace.config.settings import PartitionSettings
+from headrace.config.sources.file_extract import FileExtract
 from headrace.grain import Grain
 from headrace.sources.files.landing import StoredFile
 

@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
-from headrace.config.columns import ColumnConfig
-from headrace.config.file_source import FileEntity
+from headrace.config.entities.columns import ColumnConfig
 from headrace.config.settings import PartitionSettings
+from headrace.config.sources.file_source import FileEntity
 from headrace.errors import HeadraceError, SourceUnavailableError
 from headrace.grain import Grain
 from headrace.sources.base import (

@@ -15,7 +15,7 @@ from asyncssh.constants import (
 )
 
 from headrace.config.loader import Project
-from headrace.config.sftp_connection import SftpConnection
+from headrace.config.sources.sftp_connection import SftpConnection
 from headrace.errors import ConfigError, SourceRejectedError, SourceUnavailableError
 from headrace.sources.files.landing import (
     BAD_NAME,

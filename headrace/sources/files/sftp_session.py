@@ -11,7 +11,7 @@ from typing import TypeVar
 import asyncssh
 
 from headrace.config.loader import resolve_secret
-from headrace.config.sftp_connection import SftpConnection
+from headrace.config.sources.sftp_connection import SftpConnection
 from headrace.errors import (
     HeadraceError,
     SourceRejectedError,

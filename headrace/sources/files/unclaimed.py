@@ -7,8 +7,8 @@ from datetime import date, timedelta
 from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 
-from headrace.config.file_source import FileEntity
 from headrace.config.settings import PartitionSettings
+from headrace.config.sources.file_source import FileEntity
 from headrace.sources.files.arrival import is_arrival_file
 from headrace.sources.files.landing import StoredFile
 from headrace.sources.files.path_patterns import days_of_file, is_archive_of, is_file_of

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from headrace.config.file_formats import UnpackLimits
+from headrace.config.sources.file_formats import UnpackLimits
 from headrace.errors import SourceRejectedError
 from headrace.sources.files.csv_header import shown
 from headrace.sources.files.decoding import ChunkStream, read_chunks, within_limits

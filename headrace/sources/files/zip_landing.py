@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
 
-from headrace.config.file_extract import FileExtract
-from headrace.config.file_formats import UnpackLimits
+from headrace.config.sources.file_extract import FileExtract
+from headrace.config.sources.file_formats import UnpackLimits
 from headrace.errors import HeadraceError, SourceRejectedError
 from headrace.sources.files.landing import (
     ByteStream,

@@ -17,8 +17,8 @@ from bson.datetime_ms import DatetimeMS
 from pymongo.errors import ConfigurationError, OperationFailure
 
 from headrace.config.loader import Project
-from headrace.config.mongodb_source import CollectionEntity, MongoSource
-from headrace.config.table_source import CursorExtract
+from headrace.config.sources.mongodb_source import CollectionEntity, MongoSource
+from headrace.config.sources.table_source import CursorExtract
 from headrace.errors import ConfigError, HeadraceError, SourceRejectedError
 from headrace.sources.connections import Connection, connection_of, retried
 from headrace.sources.documents.json_paths import walk

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 from bson.objectid import ObjectId
 
-from headrace.config.mongodb_source import CollectionEntity
-from headrace.config.table_source import CursorExtract
+from headrace.config.sources.mongodb_source import CollectionEntity
+from headrace.config.sources.table_source import CursorExtract
 from headrace.sources.documents.json_paths import list_path
 from headrace.sources.documents.rows import column_path
 from headrace.sources.tables.database import Days, Position, Selection

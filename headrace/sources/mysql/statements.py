@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from headrace.config.table_source import IncreasingIdExtract, TableEntity
+from headrace.config.sources.table_source import IncreasingIdExtract, TableEntity
 from headrace.sources.mysql.catalog import FoundType
 from headrace.sources.tables.database import Days, Position, Selection
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from psycopg import sql
 
-from headrace.config.table_source import CHANGE_COLUMNS, ChangeTableExtract, TableEntity
+from headrace.config.sources.table_source import CHANGE_COLUMNS, ChangeTableExtract, TableEntity
 from headrace.errors import SourceRejectedError
 from headrace.sources.lineage import OPERATION, POSITION
 from headrace.sources.postgres.database import PostgresRelation

@@ -1,7 +1,7 @@
 """The connector of PostgreSQL, by the mode of an entity."""
 
 from headrace.config.loader import Project
-from headrace.config.table_source import ChangeTableExtract
+from headrace.config.sources.table_source import ChangeTableExtract
 from headrace.sources.postgres.change_table import PostgresChangeTable
 from headrace.sources.postgres.database import PostgresRelation
 from headrace.sources.tables.change_table import ChangeTableConnector

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from psycopg import sql
 
-from headrace.config.table_source import IncreasingIdExtract
+from headrace.config.sources.table_source import IncreasingIdExtract
 from headrace.sources.postgres.catalog import RELATION_NAMES, describe
 from headrace.sources.postgres.copy_process import copied_by_psql, psql_command
 from headrace.sources.postgres.copy_text import copied, parsed

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from psycopg import sql
 
-from headrace.config.table_source import TableEntity
+from headrace.config.sources.table_source import TableEntity
 from headrace.sources.tables.database import Days, Position, Selection
 
 # A zone whose clock goes back repeats local times: a local time may lie an hour before an instant

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from headrace.config.table_source import TableEntity
+from headrace.config.sources.table_source import TableEntity
 from headrace.errors import SourceRejectedError, SourceUnavailableError
 from headrace.sources.connections import Connection
 from headrace.sources.postgres.change_table import extract_of, identifier

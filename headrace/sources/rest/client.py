@@ -15,7 +15,7 @@ from urllib.parse import quote
 import httpx2
 import stamina
 
-from headrace.config.rest_connection import RestConnection
+from headrace.config.sources.rest_connection import RestConnection
 from headrace.errors import (
     HeadraceError,
     SourceRejectedError,

@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 
 from headrace.config.loader import Project, resolve_secret
-from headrace.config.rest_connection import RestConnection
-from headrace.config.rest_source import PLACEHOLDER, RestEntity, RestWindowExtract
+from headrace.config.sources.rest_connection import RestConnection
+from headrace.config.sources.rest_source import PLACEHOLDER, RestEntity, RestWindowExtract
 from headrace.errors import ConfigError
 from headrace.grain import Grain
 from headrace.schema import Column

@@ -11,7 +11,13 @@ from typing import Protocol
 import httpx2
 
 from headrace.config.model import Secret
-from headrace.config.rest_connection import ApiKeyAuth, BasicAuth, BearerAuth, OAuth2Auth, RestAuth
+from headrace.config.sources.rest_connection import (
+    ApiKeyAuth,
+    BasicAuth,
+    BearerAuth,
+    OAuth2Auth,
+    RestAuth,
+)
 from headrace.errors import ConfigError, SourceRejectedError, SourceUnauthorizedError
 from headrace.sources.rest.http_session import Authorization, HttpSession, Reply
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import httpx2
 
-from headrace.config.rest_connection import RestLimits
+from headrace.config.sources.rest_connection import RestLimits
 from headrace.errors import (
     ConfigError,
     HeadraceError,

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 
-from headrace.config.rest_source import (
+from headrace.config.sources.rest_source import (
     CursorPagination,
     LinkPagination,
     NextUrlPagination,

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from headrace.config.columns import ColumnConfig
+from headrace.config.entities.columns import ColumnConfig
 from headrace.errors import SourceRejectedError
 from headrace.sources.corrupt_rows import (
     CORRUPT_REASON,

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from headrace.config.table_source import TableEntity
+from headrace.config.sources.table_source import TableEntity
 from headrace.errors import HeadraceError
 from headrace.grain import Grain
 from headrace.schema import Column

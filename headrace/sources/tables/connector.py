@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 
 import pyarrow as pa
 
-from headrace.config.table_source import CursorExtract, DatabaseEntity
+from headrace.config.sources.table_source import CursorExtract, DatabaseEntity
 from headrace.errors import HeadraceError, SourceRejectedError
 from headrace.grain import Grain
 from headrace.schema import Column

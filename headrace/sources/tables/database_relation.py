@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import pyarrow as pa
 
 from headrace.config.loader import Project
-from headrace.config.table_source import (
+from headrace.config.sources.table_source import (
     CursorExtract,
     DatabaseSource,
     IncreasingIdExtract,

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from headrace.config.columns import ColumnConfig
+from headrace.config.entities.columns import ColumnConfig
 from headrace.config.model import did_you_mean
-from headrace.config.table_source import IncreasingIdExtract, TableEntity, WatermarkExtract
+from headrace.config.sources.table_source import IncreasingIdExtract, TableEntity, WatermarkExtract
 from headrace.errors import SourceRejectedError
 from headrace.schema import decimal_parts
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from headrace.config.sources import EntityConfig
-from headrace.config.star import DimensionConfig
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.star.models import DimensionConfig
 from headrace.engine import functions as parse
 from headrace.engine.times import date_key_of, moment_of
 from headrace.engine.types import sql_type

@@ -6,8 +6,8 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from headrace.config.sources import EntityConfig
-from headrace.config.star import DimensionConfig
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.star.models import DimensionConfig
 from headrace.engine.types import sql_type
 from headrace.schema import PARTITION_COLUMN
 from headrace.sources.lineage import SOURCE_ORDER

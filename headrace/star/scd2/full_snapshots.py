@@ -3,8 +3,8 @@
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from headrace.config.sources import EntityConfig
-from headrace.config.star import DimensionConfig
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.star.models import DimensionConfig
 from headrace.schema import PARTITION_COLUMN
 from headrace.star.scd2.change_events import (
     BEGINNING,

@@ -9,8 +9,8 @@ from typing import TypeVar
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from headrace.config.sources import EntityConfig
-from headrace.config.star import DimensionConfig
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.star.models import DimensionConfig
 from headrace.star.scd2.change_events import (
     BEGINNING,
     DELETE,

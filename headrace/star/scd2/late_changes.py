@@ -6,8 +6,8 @@ from datetime import datetime
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from headrace.config.sources import EntityConfig
-from headrace.config.star import DimensionConfig
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.star.models import DimensionConfig
 from headrace.engine import functions as parse
 from headrace.schema import PARTITION_COLUMN
 from headrace.star.scd2.change_events import (

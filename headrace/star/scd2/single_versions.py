@@ -3,8 +3,8 @@
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from headrace.config.sources import EntityConfig
-from headrace.config.star import DimensionConfig
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.star.models import DimensionConfig
 from headrace.engine import functions as parse
 from headrace.schema import TableSchema
 from headrace.star.scd2.change_events import BEGINNING, DELETE, instant, key_types, value_types

@@ -5,7 +5,7 @@ from typing import Any
 
 from demo.apis.server import ApiServer
 from headrace.config.model import Secret
-from headrace.config.rest_connection import RestConnection
+from headrace.config.sources.rest_connection import RestConnection
 from headrace.sources.rest.client import RestClient
 
 SECRETS = {"KEY": "canary-key-7f3a", "USER": "canary-user", "PASSWORD": "canary-pass word+/"}

@@ -18,7 +18,7 @@ import structlog
 
 from demo.apis.bank import Bank, transactions_of
 from demo.apis.server import Answer, ApiServer, Request
-from headrace.config.rest_connection import RestConnection
+from headrace.config.sources.rest_connection import RestConnection
 from headrace.errors import (
     ConfigError,
     HeadraceError,

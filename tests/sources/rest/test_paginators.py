@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from demo.apis.server import Answer, Api, ApiServer, Request
-from headrace.config.rest_source import Pagination
+from headrace.config.sources.rest_source import Pagination
 from headrace.errors import HeadraceError, SourceRejectedError, SourceUnavailableError
 from headrace.sources.rest.paginators import RecordList, read_lists
 from headrace.sources.rest.records import RecordShape

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from demo.apis.server import Answer, ApiServer, Request
-from headrace.config.rest_source import Pagination
+from headrace.config.sources.rest_source import Pagination
 from headrace.sources.rest.paginators import RecordList, read_lists
 from headrace.sources.rest.records import RecordShape
 from tests.sources.rest.apis import client_of

@@ -7,7 +7,7 @@ import httpx2
 import pyarrow as pa
 import pytest
 
-from headrace.config.columns import ColumnConfig
+from headrace.config.entities.columns import ColumnConfig
 from headrace.errors import SourceRejectedError
 from headrace.sources.rest.client import Page
 from headrace.sources.rest.paginators import RecordPage

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from headrace.config.sources import EntityConfig
-from headrace.config.star import DimensionConfig, FactConfig, StarConfig
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.star.models import DimensionConfig, FactConfig, StarConfig
 from headrace.grain import Grain
 
 Entities = Mapping[str, EntityConfig]

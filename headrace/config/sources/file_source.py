@@ -4,10 +4,15 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from headrace.config.file_extract import TEXT_FORMATS, CsvFormat, FileExtract
-from headrace.config.file_formats import FixedWidthFormat, JsonFormat, JsonLinesFormat, member_path
+from headrace.config.entities.entity import EntityConfig, SourceConfig
 from headrace.config.model import Name, did_you_mean
-from headrace.config.sources import EntityConfig, SourceConfig
+from headrace.config.sources.file_extract import TEXT_FORMATS, CsvFormat, FileExtract
+from headrace.config.sources.file_formats import (
+    FixedWidthFormat,
+    JsonFormat,
+    JsonLinesFormat,
+    member_path,
+)
 
 # Options of an extract that say until when a partition waits for a file.
 _WAITING = ("missing_file", "expected_by", "expected_on", "closed_on")

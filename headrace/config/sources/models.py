@@ -5,12 +5,12 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
-from headrace.config.file_source import FilesSource
+from headrace.config.entities.entity import SourceConfig
 from headrace.config.model import nearest
-from headrace.config.mongodb_source import MongoSource
-from headrace.config.rest_source import RestSource
-from headrace.config.sources import SourceConfig
-from headrace.config.table_source import DatabaseSource
+from headrace.config.sources.file_source import FilesSource
+from headrace.config.sources.mongodb_source import MongoSource
+from headrace.config.sources.rest_source import RestSource
+from headrace.config.sources.table_source import DatabaseSource
 
 # One model may serve several connectors. A new one is one more member here, and a factory in
 # headrace.sources.registry.

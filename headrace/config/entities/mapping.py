@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from headrace.config.columns import ColumnConfig, Form, text_of
+from headrace.config.entities.columns import ColumnConfig, Form, text_of
 from headrace.config.model import (
     ColumnName,
     EntityReference,

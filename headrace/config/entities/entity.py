@@ -13,10 +13,10 @@ from pydantic import (
     model_validator,
 )
 
-from headrace.config.columns import KEY_FORMS, TIMES, ColumnConfig, Form
-from headrace.config.enrichments import AnyEnrichment
-from headrace.config.extract import Extract
-from headrace.config.mapping import CalculatedColumn, Lookup, columns_named
+from headrace.config.entities.columns import KEY_FORMS, TIMES, ColumnConfig, Form
+from headrace.config.entities.enrichments import AnyEnrichment
+from headrace.config.entities.extract import Extract
+from headrace.config.entities.mapping import CalculatedColumn, Lookup, columns_named
 from headrace.config.model import (
     OWNERS_DESCRIPTION,
     TAGS_DESCRIPTION,

@@ -7,9 +7,9 @@ from functools import reduce
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from headrace.config.entities.entity import EntityConfig
 from headrace.config.loader import Project
-from headrace.config.sources import EntityConfig
-from headrace.config.star import DimensionConfig, FactConfig, FactDimension
+from headrace.config.star.models import DimensionConfig, FactConfig, FactDimension
 from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
 from headrace.pipeline.watermarks import scan_if_published

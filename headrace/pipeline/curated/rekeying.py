@@ -13,8 +13,8 @@ from pyiceberg.expressions import BooleanExpression, GreaterThanOrEqual
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from headrace.config.sources import EntityConfig
-from headrace.config.star import DimensionConfig, FactConfig, FactDimension
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.star.models import DimensionConfig, FactConfig, FactDimension
 from headrace.lake.changes import FileChanges
 from headrace.lake.scan import EVERYTHING, LakeScan
 from headrace.lake.table import LakeTable

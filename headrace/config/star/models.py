@@ -21,7 +21,7 @@ from headrace.config.model import (
     did_you_mean,
     unknown_name,
 )
-from headrace.config.outriggers import Outrigger
+from headrace.config.star.outriggers import Outrigger
 
 Scalar = str | int | bool
 DeleteAction = Literal["close", "keep", "flag"]

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from headrace.config.entities.entity import EntityConfig
 from headrace.config.model import unknown_name
-from headrace.config.sources import EntityConfig
-from headrace.config.star import DimensionConfig
+from headrace.config.star.models import DimensionConfig
 
 
 def united_entity(dimension: DimensionConfig, entities: Sequence[EntityConfig]) -> EntityConfig:

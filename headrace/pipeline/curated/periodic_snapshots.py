@@ -20,8 +20,8 @@ from headrace.engine.partition_batches import plan_batches, stage_partition_batc
 from headrace.lake.changes import FileChanges
 from headrace.lake.scan import EVERYTHING, LakeScan
 from headrace.lake.table import LakeTable
-from headrace.pipeline.fact_audit import Totals, plus
-from headrace.pipeline.facts import AuditedFact, FactStep, JoinedDimensions
+from headrace.pipeline.curated.fact_audit import Totals, plus
+from headrace.pipeline.curated.facts import AuditedFact, FactStep, JoinedDimensions
 from headrace.pipeline.processed import AuditedDays
 from headrace.pipeline.watermarks import as_read, changes_since_read
 from headrace.quality.partition_checks import ROWS

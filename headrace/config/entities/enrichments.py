@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
-from headrace.config.columns import TIMES, ColumnConfig
+from headrace.config.entities.columns import TIMES, ColumnConfig
 from headrace.config.model import ColumnName, StrictModel, tag_of
 
 RateColumn = Literal["euros_per_unit", "units_per_euro", "rate_date"]

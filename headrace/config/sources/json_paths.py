@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from headrace.config.columns import ColumnConfig
+from headrace.config.entities.columns import ColumnConfig
 
 
 def json_path(text: str) -> str:

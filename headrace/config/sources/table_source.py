@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from headrace.config.extract import Extract
+from headrace.config.entities.entity import EntityConfig, SourceConfig
+from headrace.config.entities.extract import Extract
 from headrace.config.model import ColumnName, Name, did_you_mean, tag_of
-from headrace.config.sources import EntityConfig, SourceConfig
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 DURATION = r"^\d{1,6}[smhd]$"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from headrace.config.star import CalendarConfig
+from headrace.config.star.models import CalendarConfig
 from headrace.grain import Grain
 from headrace.lake.staging import stage_batches
 from headrace.lake.table import LakeTable

@@ -18,15 +18,15 @@ import structlog
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from headrace.config.entities.entity import EntityConfig
 from headrace.config.loader import Project
-from headrace.config.sources import EntityConfig
-from headrace.config.star import DimensionConfig
+from headrace.config.star.models import DimensionConfig
 from headrace.engine.parquet_writer import write_split
 from headrace.engine.types import spark_schema
 from headrace.lake.changes import FileChanges
 from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
-from headrace.pipeline.inferred_members import InferringFact, all_references, union
+from headrace.pipeline.curated.inferred_members import InferringFact, all_references, union
 from headrace.pipeline.watermarks import as_read, changes_since_read, scan_if_published
 from headrace.quality import registry
 from headrace.quality.conditions import dimension_conditions, require_valid_conditions

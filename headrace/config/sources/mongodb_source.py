@@ -5,12 +5,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from headrace.config.columns import TIMES
-from headrace.config.extract import Extract
-from headrace.config.json_paths import json_path, require_column_paths
+from headrace.config.entities.columns import TIMES
+from headrace.config.entities.entity import SourceConfig
+from headrace.config.entities.extract import Extract
 from headrace.config.model import ColumnName, Name, did_you_mean, tag_of
-from headrace.config.sources import SourceConfig
-from headrace.config.table_source import (
+from headrace.config.sources.json_paths import json_path, require_column_paths
+from headrace.config.sources.table_source import (
     DURATION,
     CursorExtract,
     DatabaseEntity,

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 
-from headrace.config.columns import TIMES, ColumnConfig, is_value_of
-from headrace.config.mapping import Lookup, read_by
+from headrace.config.entities.columns import TIMES, ColumnConfig, is_value_of
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.entities.mapping import Lookup, read_by
 from headrace.config.model import unknown_name
-from headrace.config.sources import EntityConfig
 from headrace.grain import Grain
 
 Entities = Mapping[str, EntityConfig]

@@ -13,11 +13,16 @@ from pydantic import (
     model_validator,
 )
 
-from headrace.config.extract import Extract
-from headrace.config.json_paths import JsonPath, SingleJsonPath, json_path, require_column_paths
+from headrace.config.entities.entity import EntityConfig, SourceConfig
+from headrace.config.entities.extract import Extract
 from headrace.config.model import ColumnName, Name, StrictModel, tag_of
-from headrace.config.rest_connection import ParameterName
-from headrace.config.sources import EntityConfig, SourceConfig
+from headrace.config.sources.json_paths import (
+    JsonPath,
+    SingleJsonPath,
+    json_path,
+    require_column_paths,
+)
+from headrace.config.sources.rest_connection import ParameterName
 
 _BRACES = re.compile(r"\{[^{}]*\}?|\}")
 PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)(?::([^{}]+))?\}")

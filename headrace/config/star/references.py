@@ -6,13 +6,11 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal
 
-from headrace.config.columns import KEY_FORMS, Form
-from headrace.config.dimension_entities import entity_problems, snapshot_problems
+from headrace.config.entities.columns import KEY_FORMS, Form
+from headrace.config.entities.entity import EntityConfig
 from headrace.config.model import did_you_mean, unknown_name
-from headrace.config.outriggers import outrigger_problems
-from headrace.config.partition_grains import grain_problems
-from headrace.config.sources import EntityConfig
-from headrace.config.star import (
+from headrace.config.star.dimension_entities import entity_problems, snapshot_problems
+from headrace.config.star.models import (
     DimensionConfig,
     FactConfig,
     FactDimension,
@@ -20,6 +18,8 @@ from headrace.config.star import (
     StarConfig,
     key_of_a_column,
 )
+from headrace.config.star.outriggers import outrigger_problems
+from headrace.config.star.partition_grains import grain_problems
 from headrace.schema import decimal_parts
 from headrace.sources.lineage import PLACE
 

@@ -9,15 +9,15 @@ from pyiceberg.expressions import GreaterThan, IsNull, Or
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from headrace.config.sources import EntityConfig
-from headrace.config.star import DimensionConfig, FactConfig
+from headrace.config.entities.entity import EntityConfig
+from headrace.config.star.models import DimensionConfig, FactConfig
 from headrace.engine.parquet_writer import write_partitions
 from headrace.engine.partition_batches import plan_batches, stage_partition_batches
 from headrace.lake.scan import EVERYTHING, LakeScan
 from headrace.lake.table import LakeTable
-from headrace.pipeline.fact_audit import Totals, engine_sums, exact_measures, totals_of
+from headrace.pipeline.curated.fact_audit import Totals, engine_sums, exact_measures, totals_of
+from headrace.pipeline.curated.rekeying import MovedKeys, is_of_its_day, moved_keys
 from headrace.pipeline.processed import AuditedDays
-from headrace.pipeline.rekeying import MovedKeys, is_of_its_day, moved_keys
 from headrace.pipeline.staged_rows import read_staged
 from headrace.pipeline.watermarks import as_read
 from headrace.quality import partition_checks as check

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
-from headrace.config.file_formats import member_path
 from headrace.config.model import StrictModel, did_you_mean, tag_of
+from headrace.config.sources.file_formats import member_path
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _OF_A_FILE = ("path", "folder", "name")

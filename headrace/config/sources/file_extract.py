@@ -15,19 +15,24 @@ from pydantic import (
     model_validator,
 )
 
-from headrace.config.extract import Extract
-from headrace.config.file_arrival import Arrival, ManifestArrival, MarkerArrival, SettledArrival
-from headrace.config.file_formats import (
+from headrace.config.entities.extract import Extract
+from headrace.config.model import (
+    ColumnName,
+    StrictModel,
+    did_you_mean,
+)
+from headrace.config.sources.file_arrival import (
+    Arrival,
+    ManifestArrival,
+    MarkerArrival,
+    SettledArrival,
+)
+from headrace.config.sources.file_formats import (
     ExcelFormat,
     FixedWidthFormat,
     JsonFormat,
     JsonLinesFormat,
     UnpackLimits,
-)
-from headrace.config.model import (
-    ColumnName,
-    StrictModel,
-    did_you_mean,
 )
 
 _BRACES = re.compile(r"\{[^{}]*\}?|\}")

@@ -1,0 +1,1 @@
+"""What every entity of a source declares."""

@@ -1,0 +1,1 @@
+"""Models of sources and extracts, by connector."""

@@ -1,0 +1,1 @@
+"""Models of the star: dimensions, facts, outriggers."""

@@ -1,0 +1,1 @@
+"""Stages of curated tables: dimensions, facts, the calendar."""
