@@ -192,11 +192,48 @@ class TableConnector:
     ) -> CapturePlan:
         known = Watermark.load(state.stored, self.reading())
         calendar = PartitionDays(self.entity.grain, run.partitions)
+        look = self._look(extract, days, known, calendar)
+        found, behind = look.found.pending, look.behind.pending
+        memo = _WatermarkMemo(
+            known,
+            known.next_order(run.captured_at),
+            look.low,
+            found,
+            look.later.pending,
+            look.left,
+            look.marks,
+            behind=frozenset(behind),
+            unread=frozenset(behind) - {*days},
+            grain=self.entity.grain,
+        )
+        sessions = self.database.sessions
+        units = _Units(self, extract, calendar, (memo.order, run))
+        units.add([day for day in days if day in look.unseen], found, known.low, sessions)
+        most = _MOST_UNITS if look.is_indexed else sessions
+        units.add([day for day in days if day in behind], behind, None, most)
+        return self._read_together(
+            CapturePlan(
+                units=tuple(units.made),
+                unchanged=tuple(day for day in days if day not in look.unseen | {*behind}),
+                notices=self._notices(look, memo.unread),
+                memo=memo,
+                threads=sessions,
+                is_first_load=len(behind) > len(memo.unread),
+            )
+        )
+
+    def _look(
+        self,
+        extract: CursorExtract,
+        days: Sequence[date],
+        known: Watermark,
+        calendar: PartitionDays,
+    ) -> "_Look":
+        """What one snapshot shows of the rows to capture, and the next watermark."""
+        is_time = extract.is_time(self.entity.captured_type(self.entity.column(extract.cursor)))
         with self.database.look() as snapshot:
             horizon = self._trusted(snapshot.horizon(), extract)
             bound: Position | None
-            marks: Sequence[tuple[str, int]] = ()
-            is_time = extract.is_time(self.entity.captured_type(self.entity.column(extract.cursor)))
             if is_time:
                 bound = lowest(horizon, extract.overlap_time)
             else:
@@ -207,46 +244,23 @@ class TableConnector:
             else:
                 found = calendar.partitions_of(snapshot.pending(known.low))
                 behind = self._in_backlog(snapshot, calendar, known.backlog)
-            is_indexed = bool(behind.pending) and snapshot.is_indexed(str(extract.partition_by))
             unseen = known.unseen(found.pending) - {*behind.pending}
             left = unseen - {*days}
-            if not is_time:
-                lasts = [rows.last for rows in found.pending.values() if rows.last is not None]
-                marks = [*known.marks]
-                if lasts:
-                    marks = next_marks(known.marks, snapshot.later(), max(lasts), known.low)
             low = advanced(known.low, bound, found.pending, left)
             later = found
             if low != known.low:
                 later = calendar.partitions_of(snapshot.pending(low))
-        unread = frozenset(behind.pending) - {*days}
-        memo = _WatermarkMemo(
-            known,
-            known.next_order(run.captured_at),
-            low,
-            found.pending,
-            later.pending,
-            frozenset(left),
-            marks,
-            behind=frozenset(behind.pending),
-            unread=unread,
-            grain=self.entity.grain,
-        )
-        units = _Units(self, extract, calendar, (memo.order, run))
-        sessions = self.database.sessions
-        units.add([day for day in days if day in unseen], found.pending, known.low, sessions)
-        most = _MOST_UNITS if is_indexed else sessions
-        units.add([day for day in days if day in behind.pending], behind.pending, None, most)
-        return self._read_together(
-            CapturePlan(
-                units=tuple(units.made),
-                unchanged=tuple(day for day in days if day not in unseen | {*behind.pending}),
-                notices=self._notices(found, behind, left | unread, horizon),
-                memo=memo,
-                threads=self.database.sessions,
-                is_first_load=len(behind.pending) > len(unread),
+            return _Look(
+                horizon,
+                found,
+                behind,
+                later,
+                low,
+                () if is_time else _marks(known, found, snapshot),
+                frozenset(unseen),
+                frozenset(left),
+                is_indexed=bool(behind.pending) and snapshot.is_indexed(str(extract.partition_by)),
             )
-        )
 
     def _in_backlog(
         self, snapshot: Snapshot, calendar: PartitionDays, backlog: tuple[Days, ...]
@@ -285,21 +299,16 @@ class TableConnector:
             )
         return horizon
 
-    def _notices(
-        self,
-        found: FoundPartitions,
-        behind: FoundPartitions,
-        left: Collection[date],
-        horizon: Horizon,
-    ) -> dict[str, tuple[str, ...]]:
-        missing = {*left} - found.future - behind.future
+    def _notices(self, look: "_Look", unread: Collection[date]) -> dict[str, tuple[str, ...]]:
+        found, behind = look.found, look.behind
+        missing = {*look.left, *unread} - found.future - behind.future
         other = [self.entity.grain.label(day) for day in sorted(missing)]
         count = found.outside + behind.outside
         outside = (f"{count} rows",) if count else ()
         notices = {
             OTHER_DAYS: tuple(other),
             "rows are of days outside the partitions and are passed over": outside,
-            HELD_BACK: (self.database.label,) if horizon.is_held else (),
+            HELD_BACK: (self.database.label,) if look.horizon.is_held else (),
         }
         return {text: names for text, names in notices.items() if names}
 
@@ -359,6 +368,42 @@ class TableConnector:
         cursor = extract.cursor if isinstance(extract, CursorExtract) else ""
         how = [*extract.object_names, cursor, str(extract.partition_by)]
         return short_id(*how, str(self.entity.timezone), *self.entity.key, *columns)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one snapshot shows.
+
+    Attributes:
+        horizon: Up to where commits are complete.
+        found: Partitions with rows at or after the watermark.
+        behind: Partitions with rows in the backlog.
+        later: Partitions with rows at or after `low`.
+        low: The next watermark, if no partition fails.
+        marks: Of a cursor of ids, the next marks.
+        unseen: Partitions of `found` with rows that were not captured, without those of `behind`.
+        left: Those of them that this capture does not read.
+        is_indexed: Whether the backlog's rows are found by an index.
+    """
+
+    horizon: Horizon
+    found: FoundPartitions
+    behind: FoundPartitions
+    later: FoundPartitions
+    low: Position | None
+    marks: Sequence[tuple[str, int]]
+    unseen: frozenset[date]
+    left: frozenset[date]
+    is_indexed: bool
+
+
+def _marks(
+    known: Watermark, found: FoundPartitions, snapshot: Snapshot
+) -> Sequence[tuple[str, int]]:
+    lasts = [rows.last for rows in found.pending.values() if rows.last is not None]
+    if not lasts:
+        return known.marks
+    return next_marks(known.marks, snapshot.later(), max(lasts), known.low)
 
 
 @dataclass(frozen=True)
