@@ -19,7 +19,7 @@ from sensors.landing import build_landing_sensor
 from tests import servers
 from tests.sftp_server import PASSWORD, SftpServer, sftp_server
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[2] / "demo/files/config"
 
 
 @dg.job

@@ -1,6 +1,7 @@
 """Stale partitions ask for a run, once, and not while the run that made them stale goes on."""
 
 from datetime import date
+from pathlib import Path
 from unittest import mock
 
 import dagster as dg
@@ -16,6 +17,8 @@ from resources.warehouse import WarehouseResource
 from sensors.stale import build_stale_sensor, plan_stale
 from tests import servers
 
+# All of its partitions are days.
+CONFIG = Path(__file__).parents[2] / "demo/files/config"
 FIRST, LAST = date(2017, 1, 2), date(2017, 1, 9)
 
 
@@ -56,8 +59,8 @@ def test_an_asset_that_has_to_follow_a_table_asks_for_some_day() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
-def test_the_sensor_asks_for_stale_days_only() -> None:
-    project = load_project()
+def test_the_sensor_asks_for_stale_days_only(tmp_path: Path) -> None:
+    project = load_project({"HEADRACE_CONFIG": str(CONFIG), "HEADRACE_HOME": str(tmp_path)})
     partitions = daily_partitions(project.settings.partitions)
     job = mock.create_autospec(dg.JobDefinition, instance=True)
     job.name = "daily"
