@@ -19,7 +19,7 @@ from headrace.assess.name_words import (
 from headrace.assess.personal_data import PersonalData, personal_data_of
 from headrace.assess.profile import ColumnProfile, EntityProfile, Sample
 from headrace.assess.sample_source import POSITION, FoundEntity, SourceField
-from headrace.assess.tables.capture_mode import CaptureMode, capture_mode
+from headrace.assess.tables.capture_mode import CaptureMode, ProfiledTable, capture_mode
 from headrace.config.entities.columns import TIMES
 from headrace.config.entities.entity import EntityConfig
 from headrace.config.sources.models import parse_source
@@ -267,7 +267,8 @@ def _propose_capture(proposal: Proposal, sample: Sample) -> None:
     for one in proposal.found.fields:
         if proposal.columns[one.name]["type"].partition("(")[0] in one.fits:
             proposal.columns[one.name].pop("source_type", None)
-    proposal.capture = capture_mode(proposal, sample)
+    table = ProfiledTable(proposal.found, proposal.profile, proposal.key, proposal.columns)
+    proposal.capture = capture_mode(table, sample)
     proposal.partition_by = proposal.capture.partition_by
     proposal.partition_evidence = proposal.capture.partition_evidence
     lost = [

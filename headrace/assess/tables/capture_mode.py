@@ -1,7 +1,8 @@
 """How a table is captured: mode, cursor and partition, by catalog, sample and names of columns."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 from headrace.assess.name_words import (
     is_identifier,
@@ -11,18 +12,32 @@ from headrace.assess.name_words import (
     is_time,
     is_update,
 )
-from headrace.assess.profile import Sample
-from headrace.assess.sample_source import Catalog
+from headrace.assess.profile import EntityProfile, Sample
+from headrace.assess.sample_source import Catalog, FoundEntity
 from headrace.config.entities.columns import TIMES
-
-if TYPE_CHECKING:
-    from headrace.assess.proposal import Proposal
 
 # A table of so few rows is read whole at each run, which also finds deleted rows.
 _FEW_ROWS = 100_000
 _OVERLAP, _OVERLAP_IDS = "1h", 1000
 _NUMBERS = ("int", "bigint", "double", "decimal")
 _ENOUGH_ROWS = 50
+
+
+@dataclass(frozen=True)
+class ProfiledTable:
+    """A sampled table, with what was proposed for it before.
+
+    Attributes:
+        found: The table as its database has it.
+        profile: Its sampled rows.
+        key: Columns of its natural key.
+        columns: Options of each column as YAML has them, `type` among them.
+    """
+
+    found: FoundEntity
+    profile: EntityProfile
+    key: tuple[str, ...]
+    columns: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -62,28 +77,28 @@ class _Cursor:
     doubt: str = ""
 
 
-def capture_mode(proposal: "Proposal", sample: Sample) -> CaptureMode:
+def capture_mode(table: ProfiledTable, sample: Sample) -> CaptureMode:
     """How a table is captured, by its key and columns."""
-    catalog = proposal.found.catalog or Catalog()
-    rows = _rows_of(proposal, catalog)
-    event_time = _event_time(proposal, catalog)
-    cursor = _update_time(proposal, sample, catalog)
-    has_key = bool(proposal.key) and not any(name.startswith("_") for name in proposal.key)
+    catalog = table.found.catalog or Catalog()
+    rows = _rows_of(table, catalog)
+    event_time = _event_time(table, catalog)
+    cursor = _update_time(table, sample, catalog)
+    has_key = bool(table.key) and not any(name.startswith("_") for name in table.key)
     found = None
     if cursor and has_key and (event_time or rows > _FEW_ROWS):
         found = _by_watermark(cursor, event_time, catalog)
-    elif event_time and has_key and _is_numbered(proposal, catalog):
-        found = _by_id(proposal.key[0], catalog)
+    elif event_time and has_key and _is_numbered(table, catalog):
+        found = _by_id(table.key[0], catalog)
     if found is None:
         found = _in_full(rows, event_time, catalog)
     if event_time:
         why = "it is in each row" if not is_insert(event_time) else "a row's first time"
         found = replace(found, partition_by=event_time, partition_evidence=f"{why}, and stays")
-    return _with_overlap(found, catalog, proposal)
+    return _with_overlap(found, catalog, table)
 
 
-def _rows_of(proposal: "Proposal", catalog: Catalog) -> int:
-    return max(catalog.rows or 0, proposal.profile.rows)
+def _rows_of(table: ProfiledTable, catalog: Catalog) -> int:
+    return max(catalog.rows or 0, table.profile.rows)
 
 
 def _by_watermark(cursor: _Cursor, event_time: str | None, catalog: Catalog) -> CaptureMode:
@@ -120,10 +135,10 @@ def _in_full(rows: int, event_time: str | None, catalog: Catalog) -> CaptureMode
     return CaptureMode("full", (why,), doubts=(doubt,))
 
 
-def _with_overlap(found: CaptureMode, catalog: Catalog, proposal: "Proposal") -> CaptureMode:
+def _with_overlap(found: CaptureMode, catalog: Catalog, table: ProfiledTable) -> CaptureMode:
     """The mode with what local times, and transactions that the user does not see, need."""
     doubts = [*found.doubts]
-    if found.cursor and proposal.columns[found.cursor]["type"] == "timestamp":
+    if found.cursor and table.columns[found.cursor]["type"] == "timestamp":
         doubts.append(f"{found.cursor} has no zone: declare timezone if its times are not UTC")
     if found.cursor and catalog.least_overlap:
         doubts.append(
@@ -142,22 +157,22 @@ def _with_overlap(found: CaptureMode, catalog: Catalog, proposal: "Proposal") ->
     return replace(found, overlap=_OVERLAP if is_time else _OVERLAP_IDS, doubts=tuple(doubts))
 
 
-def _event_time(proposal: "Proposal", catalog: Catalog) -> str | None:
+def _event_time(table: ProfiledTable, catalog: Catalog) -> str | None:
     """The time of what a row tells; None of a table of things, such as customers."""
     if catalog.is_referenced and not catalog.references:
         return None
-    profiles = proposal.profile.columns
+    profiles = table.profile.columns
     measures = [
         name
-        for name, column in proposal.columns.items()
+        for name, column in table.columns.items()
         if column["type"].partition("(")[0] in _NUMBERS
         and not is_identifier(name)
         and not is_rate(name)
     ]
     times = [
         name
-        for name, column in proposal.columns.items()
-        if _is_time_there(proposal, name)
+        for name, column in table.columns.items()
+        if _is_time_there(table, name)
         and profiles[name].given == profiles[name].rows > 0
         and not is_update(name)
         and not column.get("optional")
@@ -167,27 +182,27 @@ def _event_time(proposal: "Proposal", catalog: Catalog) -> str | None:
         events = [name for name in times if is_insert(name)]
     if not events or not (measures or catalog.references):
         return None
-    return max(events, key=lambda n: (proposal.columns[n]["type"] != "date", is_time(n)))
+    return max(events, key=lambda n: (table.columns[n]["type"] != "date", is_time(n)))
 
 
-def _update_time(proposal: "Proposal", sample: Sample, catalog: Catalog) -> _Cursor | None:
+def _update_time(table: ProfiledTable, sample: Sample, catalog: Catalog) -> _Cursor | None:
     """The time that each change sets, if something speaks for it that it does."""
     found = []
-    for name in proposal.columns:
-        if _is_time_there(proposal, name) and is_update(name):
-            cursor = _maintained(name, proposal, sample, catalog)
+    for name in table.columns:
+        if _is_time_there(table, name) and is_update(name):
+            cursor = _maintained(name, table, sample, catalog)
             found += [cursor] if cursor else []
     return min(found, key=lambda cursor: bool(cursor.doubt)) if found else None
 
 
 def _maintained(
-    name: str, proposal: "Proposal", sample: Sample, catalog: Catalog
+    name: str, table: ProfiledTable, sample: Sample, catalog: Catalog
 ) -> _Cursor | None:
     if catalog.filled.get(name) == "update":
         return _Cursor(name, ("the database sets it at each update",))
     evidence = []
-    profile = proposal.profile.columns[name]
-    inserts = [n for n in proposal.columns if is_insert(n) and _is_time_there(proposal, n)]
+    profile = table.profile.columns[name]
+    inserts = [n for n in table.columns if is_insert(n) and _is_time_there(table, n)]
     if inserts:
         share = sample.share_later(name, inserts[0])
         if share:
@@ -204,14 +219,14 @@ def _maintained(
     return _Cursor(name, tuple(evidence), doubt)
 
 
-def _is_numbered(proposal: "Proposal", catalog: Catalog) -> bool:
+def _is_numbered(table: ProfiledTable, catalog: Catalog) -> bool:
     """Whether the key is an integer that a sequence fills, of a table that may be only added to."""
-    if len(proposal.key) != 1 or catalog.is_appended is False:
+    if len(table.key) != 1 or catalog.is_appended is False:
         return False
-    column = proposal.columns[proposal.key[0]]
-    return catalog.filled.get(proposal.key[0]) == "sequence" and column["type"] in ("int", "bigint")
+    column = table.columns[table.key[0]]
+    return catalog.filled.get(table.key[0]) == "sequence" and column["type"] in ("int", "bigint")
 
 
-def _is_time_there(proposal: "Proposal", name: str) -> bool:
+def _is_time_there(table: ProfiledTable, name: str) -> bool:
     """Whether a column is a time in the database, too: rows can be selected by it."""
-    return any(f.name == name and f.type in TIMES for f in proposal.found.fields)
+    return any(f.name == name and f.type in TIMES for f in table.found.fields)
