@@ -118,7 +118,7 @@ def map_errors(doing: str) -> Iterator[None]:
         yield
     except psycopg.Error as error:
         # Not `from error`: its text quotes rows, and a traceback would print it.
-        raise _translate(error, doing) from None
+        raise _mapped_error(error, doing) from None
 
 
 def advisory_key(kind: str, name: str) -> int:
@@ -165,7 +165,7 @@ def ensure_namespace(session: Session, name: str) -> None:
             session.execute(statement.format(sql.Identifier(name)))
 
 
-def _translate(error: psycopg.Error, doing: str) -> HeadraceError:
+def _mapped_error(error: psycopg.Error, doing: str) -> HeadraceError:
     state = error.sqlstate or ""
     if _is_lost(error):
         state = _LOST[0]

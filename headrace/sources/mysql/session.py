@@ -131,10 +131,10 @@ def map_errors(label: str) -> Iterator[None]:
         yield
     except pymysql.MySQLError as error:
         # Not `from error`: its text quotes rows, and a traceback would print it.
-        raise translated(error, label) from None
+        raise _mapped_error(error, label) from None
 
 
-def translated(error: pymysql.MySQLError, label: str) -> HeadraceError:
+def _mapped_error(error: pymysql.MySQLError, label: str) -> HeadraceError:
     """This project's error for one of PyMySQL's, of a statement that reads `label`."""
     number = _number(error)
     if number in _TIMEOUT:

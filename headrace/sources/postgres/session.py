@@ -90,10 +90,10 @@ def map_errors(label: str) -> Iterator[None]:
         yield
     except psycopg.Error as error:
         # Not `from error`: its text quotes rows, and a traceback would print it.
-        raise translated(error, label) from None
+        raise _mapped_error(error, label) from None
 
 
-def translated(error: psycopg.Error, label: str) -> HeadraceError:
+def _mapped_error(error: psycopg.Error, label: str) -> HeadraceError:
     """This project's error for one of psycopg's, of a statement that reads `label`."""
     state = error.sqlstate or ""
     if state == _TIMEOUT:

@@ -147,7 +147,7 @@ class HttpSession:
         shown = shown_url(url, options.shown_params)
         request = self._client.build_request(method, url, headers=headers, data=form)
         ends_at = time.monotonic() + self.limits.request_seconds
-        with self._translated(shown, url.host):
+        with self._map_errors(shown, url.host):
             response = self._client.send(request, stream=True)
             try:
                 if response.status_code in _REDIRECTS and "location" in response.headers:
@@ -244,7 +244,7 @@ class HttpSession:
         )
 
     @contextmanager
-    def _translated(self, shown: str, host: str) -> Iterator[None]:
+    def _map_errors(self, shown: str, host: str) -> Iterator[None]:
         # `from None`: texts of a driver may quote headers, which hold secrets.
         try:
             yield
