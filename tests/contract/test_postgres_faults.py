@@ -15,7 +15,12 @@ import stamina
 from psycopg import sql
 
 from headrace.embedded_postgres import server, tcp
-from headrace.errors import HeadraceError, SourceRejectedError, SourceUnavailableError
+from headrace.errors import (
+    ConfigError,
+    HeadraceError,
+    SourceRejectedError,
+    SourceUnavailableError,
+)
 from headrace.sources.connections import Connection
 from headrace.sources.postgres.catalog import discover
 from headrace.sources.postgres.copy_process import psql_command
@@ -112,9 +117,19 @@ def test_a_connection_that_cannot_be_opened_is_named_with_the_reason(
     assert str(error).startswith("connection 'shop': ")
 
 
-@pytest.mark.parametrize("url", ["mysql://reader:s3cret@h/d", "postgresql://reader:s3cret@[h/d"])
-def test_a_url_that_is_none_is_refused_without_showing_it(table: Table, url: str) -> None:
-    failure(table, url)
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("mysql://reader:s3cret@h/d", "does not begin with postgresql://"),
+        ("postgresql://reader:s3cret@[h/d", "cannot be parsed"),
+    ],
+)
+def test_a_url_that_is_none_is_refused_without_showing_it(
+    table: Table, url: str, problem: str
+) -> None:
+    error = failure(table, url)
+    assert type(error) is ConfigError
+    assert str(error) == f"connection 'shop': the URL in SHOP_URL {problem}"
 
 
 def test_a_table_that_the_user_may_not_read_is_named(table: Table, port: int) -> None:

@@ -88,5 +88,7 @@ def test_a_storage_that_cannot_be_used_is_an_error_that_names_the_file_and_the_e
     ],
 )
 def test_a_database_of_ones_own_is_taken(project: Project, path: Path, storage: str) -> None:
-    path.write_text(f"storage: {{postgres: {storage}}}\n")
+    written = f"storage: {{postgres: {storage}}}\n"
+    path.write_text(written)
     ensure_dagster_yaml(project)
+    assert path.read_text() == written

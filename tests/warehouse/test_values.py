@@ -177,8 +177,15 @@ def test_a_reader_that_is_dropped_halfway_frees_its_session(
     warehouse.publish([warehouse.stage(table, (), [((), given.to_reader())])])
     reader = warehouse.read("edge", "many")
     reader.read_next_batch()
+    readers = (
+        "select count(distinct pid) from pg_locks join pg_stat_activity using (pid)"
+        " where relation = 'edge.many'::regclass and backend_type = 'client backend'"
+    )
+    assert session.execute(readers).fetchall() == [(1,)]
     del reader
-    session.execute("set lock_timeout = '10s'; drop table edge.many")
+    # Waits for the reader's lock, which ends with its session.
+    session.execute("set lock_timeout = '10s'; lock table edge.many")
+    assert session.execute(readers).fetchall() == [(0,)]
 
 
 def test_a_table_that_was_never_published_is_named(warehouse: Warehouse) -> None:
