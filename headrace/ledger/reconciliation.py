@@ -8,15 +8,13 @@ find the days that it re-keyed, because its snapshot already has the dimensions'
 from collections.abc import Sequence
 from datetime import date
 
-from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
 from headrace.ledger.ledger import Ledger
-from headrace.quality.report import PartitionReport
 
 
 def unrecorded_partitions(
     asset: str, table: LakeTable, ledger: Ledger
-) -> tuple[int, dict[date, PartitionReport]] | None:
+) -> tuple[int, dict[date, int]] | None:
     """Find the partitions that were published after the last snapshot that the ledger has.
 
     Days that were empty and are empty are not found.
@@ -27,7 +25,7 @@ def unrecorded_partitions(
         ledger: The ledger.
 
     Returns:
-        The current snapshot, and a report of each published day; None if the ledger is complete.
+        The current snapshot, and the rows of each published day; None if the ledger is complete.
     """
     current = table.current_snapshot_id()
     if current is None or ledger.recorded_snapshots(asset, [current]):
@@ -38,7 +36,7 @@ def unrecorded_partitions(
         known = ledger.states(asset).items()
         days = {*table.scan().days, *(day for day, state in known if day and state.published_at)}
     now = table.scan(days)
-    return current, {day: _as_published(now, day) for day in now.days}
+    return current, {day: now.rows(day) for day in now.days}
 
 
 def _last_recorded(asset: str, snapshot_ids: Sequence[int], ledger: Ledger) -> int | None:
@@ -49,8 +47,3 @@ def _last_recorded(asset: str, snapshot_ids: Sequence[int], ledger: Ledger) -> i
 def _days_since(table: LakeTable, snapshot_id: int | None) -> set[date] | None:
     changes = None if snapshot_id is None else table.changes_since(snapshot_id)
     return None if changes is None else {*changes.added.days, *changes.removed.days}
-
-
-def _as_published(now: LakeScan, day: date) -> PartitionReport:
-    # Only partitions that passed their audit are published; the number of rows read is unknown.
-    return PartitionReport(day, rows_in=now.rows(day), rows_out=now.rows(day))

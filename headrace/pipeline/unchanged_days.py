@@ -13,11 +13,11 @@ from headrace.errors import PublishedFileMissingError
 from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable
 from headrace.ledger.records import PartitionState
+from headrace.lineage_schema import DELIVERY_ORDER, SOURCE_OBJECT
 from headrace.pipeline.full_snapshots import SnapshotAudit
 from headrace.pipeline.staged_rows import read_staged
 from headrace.quality.report import PartitionReport
 from headrace.schema import PARTITION_COLUMN, Column, TableSchema
-from headrace.sources.lineage import DELIVERY_ORDER, SOURCE_OBJECT
 from headrace.staged import StagedPartition
 from headrace.standardize.schemas import processed_schema
 

@@ -12,8 +12,8 @@ from headrace.config.star.models import CalendarConfig, DimensionConfig, FactCon
 from headrace.enrichment.registry import content_id
 from headrace.grain import Grain, finest
 from headrace.ledger.build_plan import AssetLineage
+from headrace.lineage_schema import LINEAGE, OPERATION, SOURCE_ORDER
 from headrace.project.version import code_version
-from headrace.sources.lineage import LINEAGE, OPERATION, SOURCE_ORDER
 from headrace.warehouse.ddl.partitions import first_retained_month
 
 RAW, PROCESSED, QUARANTINE, CURATED = "raw", "processed", "quarantine", "curated"

@@ -15,9 +15,9 @@ from headrace.config.model import did_you_mean
 from headrace.config.star.models import DimensionConfig
 from headrace.engine.types import spark_schema
 from headrace.errors import ConfigError
+from headrace.lineage_schema import LINEAGE
 from headrace.schema import PARTITION_COLUMN, TableSchema
 from headrace.schema import Column as SchemaColumn
-from headrace.sources.lineage import LINEAGE
 
 # One value of each type on which expressions are most likely to fail.
 _PROBE_VALUES = {

@@ -10,6 +10,14 @@ from datetime import date
 from headrace import progress
 from headrace.config.entities.entity import EntityConfig
 from headrace.errors import HeadraceError
+from headrace.lineage_schema import (
+    CAPTURED_AT,
+    DELIVERY_ORDER,
+    LINEAGE,
+    OPERATION,
+    POSITION,
+    SOURCE_OBJECT,
+)
 from headrace.raw.manifest import CaptureRecord
 from headrace.raw.units import DuplicateObject, UnitCapture, UnitOutcome
 from headrace.raw.writer import DataFolder
@@ -24,14 +32,6 @@ from headrace.sources.base import (
     current_versions,
 )
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD
-from headrace.sources.lineage import (
-    CAPTURED_AT,
-    DELIVERY_ORDER,
-    LINEAGE,
-    OPERATION,
-    POSITION,
-    SOURCE_OBJECT,
-)
 from headrace.staged import StagedPartition
 
 _NAMED = 5

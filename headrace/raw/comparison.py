@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from headrace.config.entities.entity import EntityConfig
 from headrace.config.settings import PartitionSettings
+from headrace.lineage_schema import DELETE, OPERATION, POSITION
 from headrace.raw.lineage_columns import content_hash, with_days
 from headrace.raw.manifest import file_name
 from headrace.raw.row_digests import DIGEST, Digests, DigestStore, paired_parts
@@ -24,7 +25,6 @@ from headrace.raw.writer import DataFolder
 from headrace.schema import PARTITION_COLUMN, TableSchema
 from headrace.sources.base import Captured, CapturedVersion, current_versions
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD
-from headrace.sources.lineage import DELETE, OPERATION, POSITION
 
 _PARQUET = ds.ParquetFileFormat()
 _NO_DAY = np.int32(0)

@@ -11,18 +11,18 @@ import pyarrow as pa
 from headrace.config.entities.entity import EntityConfig
 from headrace.config.settings import PartitionSettings
 from headrace.grain import Grain
-from headrace.raw.row_days import row_days
-from headrace.raw.row_hash import row_hash
-from headrace.schema import PARTITION_COLUMN, TableSchema
-from headrace.sources.base import SourceObject
-from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, set_aside
-from headrace.sources.lineage import (
+from headrace.lineage_schema import (
     CAPTURED_AT,
     DELIVERY_ORDER,
     OPERATION,
     POSITION,
     SOURCE_OBJECT,
 )
+from headrace.raw.row_days import row_days
+from headrace.raw.row_hash import row_hash
+from headrace.schema import PARTITION_COLUMN, TableSchema
+from headrace.sources.base import SourceObject
+from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, set_aside
 
 NO_DAY = "no readable day"
 

@@ -16,13 +16,13 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from headrace.config.entities.entity import EntityConfig
+from headrace.lineage_schema import DELETE, DELIVERY_ORDER, OPERATION
 from headrace.raw.manifest import file_name
 from headrace.raw.row_hash import row_hash
 from headrace.raw.writer import DataFolder
 from headrace.schema import TableSchema
 from headrace.sources.base import CapturedVersion, Overlap, current_versions
 from headrace.sources.corrupt_rows import CORRUPT_RECORD
-from headrace.sources.lineage import DELETE, DELIVERY_ORDER, OPERATION
 
 _ROW_HASH = "_row_hash"
 # A delete has the hash of the row that it deletes: that row is a new one if it comes again.

@@ -18,8 +18,8 @@ from headrace.engine.checked_expression import (
 )
 from headrace.engine.text_forms import normalized
 from headrace.errors import ConfigError
+from headrace.lineage_schema import LINEAGE
 from headrace.schema import PARTITION_COLUMN
-from headrace.sources.lineage import LINEAGE
 
 # In the order of the reasons of the check `failed_calculation`.
 FAULTS = (BY_ZERO, UNCASTABLE, OUT_OF_RANGE)

@@ -7,8 +7,8 @@ from pyspark.sql import functions as F
 
 from headrace.config.entities.entity import EntityConfig
 from headrace.engine import functions as parse
+from headrace.lineage_schema import DELETE, OPERATION, SOURCE_ORDER
 from headrace.schema import PARTITION_COLUMN
-from headrace.sources.lineage import DELETE, OPERATION, SOURCE_ORDER
 
 
 def repeated_keys(rows: DataFrame, entity: EntityConfig) -> DataFrame:

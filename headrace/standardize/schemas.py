@@ -6,9 +6,9 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from headrace.config.entities.entity import EntityConfig
+from headrace.lineage_schema import LINEAGE
 from headrace.schema import PARTITION_COLUMN, TableSchema
 from headrace.schema import Column as SchemaColumn
-from headrace.sources.lineage import LINEAGE
 
 _AUDIT = (
     SchemaColumn("_processed_at", "timestamptz", False, "When the run that wrote the row began."),

@@ -210,7 +210,9 @@ class LedgerRecorder(dg.ConfigurableResource):  # type: ignore[type-arg]
         found = unrecorded_partitions(lineage.name, table, self.ledger())
         if found is None:
             return
-        snapshot_id, reports = found
+        snapshot_id, rows = found
+        # Only partitions that passed their audit are published; how many rows were read is unknown.
+        reports = {day: PartitionReport(day, rows_in=n, rows_out=n) for day, n in rows.items()}
         plan = BuildPlan(lineage, _open_gate(reports))
         records = ledger_records(step, plan, reports, snapshot_id)
         self.ledger().record(with_new_content(record, None) for record in records)

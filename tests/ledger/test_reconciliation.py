@@ -42,10 +42,9 @@ def found(table: LakeTable, ledger: Ledger) -> dict[date, int]:
     unrecorded = unrecorded_partitions(ASSET, table, ledger)
     if unrecorded is None:
         return {}
-    snapshot_id, reports = unrecorded
+    snapshot_id, rows = unrecorded
     assert snapshot_id == table.current_snapshot_id()
-    assert all(report.outcome == "passed" for report in reports.values())
-    return {one: report.rows_out for one, report in reports.items()}
+    return rows
 
 
 def test_what_is_written_down_is_not_found(table: LakeTable, ledger: Ledger) -> None:

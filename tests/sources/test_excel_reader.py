@@ -9,9 +9,9 @@ import pytest
 
 from headrace.config.sources.file_source import FileEntity, FilesSource
 from headrace.errors import SourceRejectedError
+from headrace.lineage_schema import POSITION
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD
 from headrace.sources.files.excel_reader import EXCEL_ERROR, read_excel
-from headrace.sources.lineage import POSITION
 from tests.sources.workbooks import Error, workbook
 
 HEADER = ["id", "name", "sold_on"]

@@ -8,9 +8,9 @@ from pydantic import ValidationError
 
 from headrace.config.sources.file_source import FileEntity, FilesSource
 from headrace.errors import SourceRejectedError
+from headrace.lineage_schema import POSITION
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD
 from headrace.sources.files.fixed_width_reader import TOO_LONG, TOO_SHORT, read_fixed_width
-from headrace.sources.lineage import POSITION
 
 POSITIONS = {"id": [1, 4], "name": [5, 12], "amount": [13, 17]}
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from headrace.config.sources.file_source import FileEntity, FilesSource
 from headrace.errors import SourceRejectedError
+from headrace.lineage_schema import POSITION
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, NUL
 from headrace.sources.files.json_reader import (
     NO_JSON,
@@ -21,7 +22,6 @@ from headrace.sources.files.json_reader import (
     UNREADABLE,
     read_json,
 )
-from headrace.sources.lineage import POSITION
 
 Rows = list[dict[str, Any]]
 

@@ -31,8 +31,8 @@ from headrace.config.model import (
     unknown_name,
 )
 from headrace.grain import Grain
+from headrace.lineage_schema import LINEAGE, PLACE
 from headrace.schema import Column, TableSchema
-from headrace.sources.lineage import LINEAGE, PLACE
 
 _FROM_DOUBLE = ("double", "decimal", "int", "bigint")
 _PERIODS = ("day", "week", "month", "year", "none")

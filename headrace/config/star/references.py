@@ -20,8 +20,8 @@ from headrace.config.star.models import (
 )
 from headrace.config.star.outriggers import outrigger_problems
 from headrace.config.star.partition_grains import grain_problems
+from headrace.lineage_schema import PLACE
 from headrace.schema import decimal_parts
-from headrace.sources.lineage import PLACE
 
 Entities = Mapping[str, EntityConfig]
 Clock = Literal["an instant", "a local time without a zone", "a day in UTC"]

@@ -14,6 +14,7 @@ import pyarrow.csv as pa_csv
 from headrace.config.sources.file_extract import CsvFormat, FileExtract
 from headrace.config.sources.file_source import FileEntity
 from headrace.errors import SourceRejectedError
+from headrace.lineage_schema import POSITION
 from headrace.sources.corrupt_rows import (
     CORRUPT_REASON,
     CORRUPT_RECORD,
@@ -46,7 +47,6 @@ from headrace.sources.files.decoding import (
 )
 from headrace.sources.files.landing import ByteStream
 from headrace.sources.files.signatures import check_signature
-from headrace.sources.lineage import POSITION
 
 TOO_FEW_FIELDS = "too few fields"
 TOO_MANY_FIELDS = "too many fields"

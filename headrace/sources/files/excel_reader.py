@@ -15,6 +15,7 @@ from headrace.config.model import did_you_mean
 from headrace.config.sources.file_formats import ExcelFormat
 from headrace.config.sources.file_source import FileEntity
 from headrace.errors import SourceRejectedError
+from headrace.lineage_schema import POSITION
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, set_aside, without_nuls
 from headrace.sources.files.csv_header import (
     Header,
@@ -26,7 +27,6 @@ from headrace.sources.files.csv_header import (
 )
 from headrace.sources.files.decoding import CHUNK_BYTES, read_chunks
 from headrace.sources.files.landing import ByteStream
-from headrace.sources.lineage import POSITION
 
 EXCEL_ERROR = "a cell with an error of Excel, such as #DIV/0!"
 

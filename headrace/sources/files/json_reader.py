@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from headrace.config.sources.file_formats import JsonFormat, JsonLinesFormat, member_path
 from headrace.config.sources.file_source import FileEntity
 from headrace.errors import SourceRejectedError
+from headrace.lineage_schema import POSITION
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, without_nuls
 from headrace.sources.files.csv_header import shown
 from headrace.sources.files.decoding import (
@@ -30,7 +31,6 @@ from headrace.sources.files.decoding import (
 from headrace.sources.files.json_array import MEMBER_NAME, array_elements, too_long_error
 from headrace.sources.files.landing import ByteStream
 from headrace.sources.files.signatures import check_signature, peek
-from headrace.sources.lineage import POSITION
 
 NO_JSON = "no valid JSON"
 NO_OBJECT = "no JSON object"

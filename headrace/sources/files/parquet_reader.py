@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 from headrace.config.entities.columns import ColumnConfig
 from headrace.config.sources.file_source import FileEntity
 from headrace.errors import SourceRejectedError
+from headrace.lineage_schema import POSITION
 from headrace.schema import TYPE_NAMES, arrow_type
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, without_nuls
 from headrace.sources.files.csv_header import plain, shown
 from headrace.sources.files.decoding import read_chunks
 from headrace.sources.files.landing import ByteStream
-from headrace.sources.lineage import POSITION
 
 # A file up to this size is read from memory, a larger one from a temporary file: Parquet's footer
 # is at the end of the file, and a landing zone only streams bytes.

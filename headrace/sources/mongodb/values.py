@@ -27,11 +27,11 @@ from bson.objectid import ObjectId
 from bson.regex import Regex
 from bson.timestamp import Timestamp
 
+from headrace.lineage_schema import POSITION
 from headrace.schema import arrow_type, decimal_parts
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, NUL
 from headrace.sources.documents.json_paths import MISSING
 from headrace.sources.documents.json_text import json_text
-from headrace.sources.lineage import POSITION
 
 Convert = Callable[[Any], Any]
 

@@ -11,7 +11,7 @@ from psycopg import sql
 
 from headrace.config.sources.table_source import CHANGE_COLUMNS, ChangeTableExtract, TableEntity
 from headrace.errors import SourceRejectedError
-from headrace.sources.lineage import OPERATION, POSITION
+from headrace.lineage_schema import OPERATION, POSITION
 from headrace.sources.postgres.database import PostgresRelation
 from headrace.sources.postgres.session import Session, map_errors
 from headrace.sources.postgres.statements import Statements

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from headrace.config.entities.columns import ColumnConfig
 from headrace.errors import SourceRejectedError
+from headrace.lineage_schema import POSITION
 from headrace.sources.corrupt_rows import (
     CORRUPT_REASON,
     CORRUPT_RECORD,
@@ -22,7 +23,6 @@ from headrace.sources.corrupt_rows import (
 from headrace.sources.documents.json_paths import MISSING, list_path, members, walk
 from headrace.sources.documents.json_text import json_text
 from headrace.sources.documents.rows import RowReader, RowShape, require_objects
-from headrace.sources.lineage import POSITION
 from headrace.sources.rest.client import Page
 from headrace.sources.rest.paginators import RecordPage
 

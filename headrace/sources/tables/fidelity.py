@@ -8,9 +8,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headrace.lineage_schema import POSITION
 from headrace.schema import arrow_type, decimal_parts
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, set_aside
-from headrace.sources.lineage import POSITION
 
 Mask = npt.NDArray[np.bool_]
 

@@ -10,8 +10,8 @@ from headrace.config.star.models import DimensionConfig
 from headrace.engine import functions as parse
 from headrace.engine.times import date_key_of, moment_of
 from headrace.engine.types import sql_type
+from headrace.lineage_schema import SOURCE_ORDER
 from headrace.schema import PARTITION_COLUMN
-from headrace.sources.lineage import SOURCE_ORDER
 from headrace.star.scd2.entity_union import ENTITY_RANK, IS_DELETE, is_delete
 from headrace.star.scd2.member_window import MemberWindow
 

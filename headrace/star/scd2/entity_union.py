@@ -9,8 +9,8 @@ from pyspark.sql import functions as F
 from headrace.config.entities.entity import EntityConfig
 from headrace.config.star.models import DimensionConfig
 from headrace.engine.types import sql_type
+from headrace.lineage_schema import SOURCE_ORDER
 from headrace.schema import PARTITION_COLUMN
-from headrace.sources.lineage import SOURCE_ORDER
 
 # Position of a row's entity in the dimension's list. At one instant, the last entity counts.
 ENTITY_RANK = "_entity_rank"
