@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from headrace.sources.files.landing import Landing, LocalLanding
+from headrace.sources.landing.landing_zone import Landing, LocalLanding
 
 
 class LandingResource(dg.ConfigurableResource[None]):

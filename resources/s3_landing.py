@@ -7,8 +7,8 @@ from dagster_aws.s3 import S3Resource
 
 from headrace.config.model import Secret
 from headrace.config.settings import S3Settings
-from headrace.sources.files.landing import Landing
-from headrace.sources.files.s3_landing import S3Landing
+from headrace.sources.landing.landing_zone import Landing
+from headrace.sources.landing.s3_landing import S3Landing
 from resources.landing import LandingResource
 
 

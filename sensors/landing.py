@@ -13,11 +13,11 @@ from headrace.config.sources.file_source import FileEntity
 from headrace.grain import Grain
 from headrace.ledger.records import PartitionState
 from headrace.ledger.seen_files import LandingCursor
-from headrace.sources.files.arrival import arrived_files
-from headrace.sources.files.landing import Landing, StoredFile
 from headrace.sources.files.path_patterns import days_of_file
 from headrace.sources.files.unclaimed import outside_text, unclaimed_files, unclaimed_text
-from headrace.sources.files.zip_landing import with_archives
+from headrace.sources.landing.arrival import arrived_files
+from headrace.sources.landing.landing_zone import Landing, StoredFile
+from headrace.sources.landing.zip_landing import with_archives
 from platform_assets.keys import name_of, raw_key, warehouse_key
 from platform_assets.partitions import are_all_daily, days_of, range_tags
 from resources.lake import LakeResource
@@ -341,7 +341,7 @@ def _is_held(state: PartitionState | None) -> bool:
 
 def _sftp_landing(project: Project, connection: str) -> Landing:
     # asyncssh takes half a second to import: only where a source is on an SFTP server.
-    from headrace.sources.files.sftp_landing import sftp_landing  # noqa: PLC0415
+    from headrace.sources.landing.sftp_landing import sftp_landing  # noqa: PLC0415
 
     return sftp_landing(project, connection)
 

@@ -15,9 +15,9 @@ from headrace.raw.manifest import captured_versions
 from headrace.raw.units import partitions_of_rows, partitions_with_object
 from headrace.sources.base import Captured
 from headrace.sources.files.connector import FilesConnector
-from headrace.sources.files.landing import Landing, StoredFile
 from headrace.sources.files.path_patterns import is_file_of
 from headrace.sources.files.plan import day_of_version
+from headrace.sources.landing.landing_zone import Landing, StoredFile
 from platform_assets.keys import RAW, table_of
 from resources.lake import LakeResource
 

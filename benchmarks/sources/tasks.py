@@ -34,7 +34,7 @@ from headrace.raw.writer import DataFolder
 from headrace.sources.base import CaptureRun, CaptureState, Connector
 from headrace.sources.connections import Connection
 from headrace.sources.files.connector import FilesConnector
-from headrace.sources.files.landing import LocalLanding
+from headrace.sources.landing.landing_zone import LocalLanding
 from headrace.sources.mysql.database import MysqlRelation
 from headrace.sources.mysql.session import connect
 from headrace.sources.postgres.database import PostgresRelation

@@ -23,7 +23,7 @@ from headrace.project.connections import lake_of, landing_of, ledger_of, postgre
 from headrace.project.home_setup import mart_builder, prepare_home
 from headrace.project.lineage import project_lineage
 from headrace.sources.files.unclaimed import outside_text, unclaimed_files, unclaimed_text
-from headrace.sources.files.zip_landing import with_archives
+from headrace.sources.landing.zip_landing import with_archives
 
 # Values of pg_class.relkind: tables, partitioned tables, materialised views.
 _RELATIONS_WITH_ROWS = ["r", "p", "m"]

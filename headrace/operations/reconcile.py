@@ -51,7 +51,7 @@ from headrace.sources.base import (
     CaptureState,
     Connector,
 )
-from headrace.sources.files.landing import Landing
+from headrace.sources.landing.landing_zone import Landing
 from headrace.sources.registry import connector_of
 from headrace.sources.tables.change_table import ChangeTableConnector
 from headrace.sources.tables.connector import TableConnector

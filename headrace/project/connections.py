@@ -15,7 +15,7 @@ from headrace.engine.session import SessionSettings
 from headrace.lake.storage import LakeSettings, S3Access
 from headrace.ledger.ledger import Ledger
 from headrace.project.home import Home
-from headrace.sources.files.landing import Landing, LocalLanding
+from headrace.sources.landing.landing_zone import Landing, LocalLanding
 from headrace.warehouse.pool import session_pool
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def landing_of(project: Project) -> Landing:
     # boto3 takes a second to import, and is needed for S3 only.
     import boto3  # type: ignore[import-untyped]  # noqa: PLC0415
 
-    from headrace.sources.files.s3_landing import S3Landing  # noqa: PLC0415
+    from headrace.sources.landing.s3_landing import S3Landing  # noqa: PLC0415
 
     s3 = s3_settings(storage.s3)
     client = boto3.client(

@@ -170,7 +170,7 @@ class _Look:
 
     def _faults_of_files(self, source: FilesSource) -> Iterator[str]:
         # asyncssh takes half a second to import: only where a source is on an SFTP server.
-        from headrace.sources.files.sftp_landing import sftp_landing  # noqa: PLC0415
+        from headrace.sources.landing.sftp_landing import sftp_landing  # noqa: PLC0415
 
         try:
             listing = sftp_landing(self.project, str(source.connection)).list_files()

@@ -7,7 +7,7 @@ from headrace.config.loader import Project
 from headrace.config.sources.file_source import FilesSource
 from headrace.sources.base import Connector
 from headrace.sources.files.connector import files_connector
-from headrace.sources.files.landing import Landing
+from headrace.sources.landing.landing_zone import Landing
 from headrace.sources.mysql.database import mysql_connector
 from headrace.sources.postgres.connector import postgres_connector
 
@@ -32,7 +32,7 @@ def _files(project: Project, name: str, landing: Callable[[], Landing]) -> Conne
     if not isinstance(source, FilesSource) or source.connection is None:
         return files_connector(project, name, landing())
     # asyncssh takes half a second to import: only where a source is on an SFTP server.
-    from headrace.sources.files.sftp_landing import sftp_landing  # noqa: PLC0415
+    from headrace.sources.landing.sftp_landing import sftp_landing  # noqa: PLC0415
 
     return files_connector(project, name, sftp_landing(project, source.connection))
 

@@ -32,7 +32,7 @@ from headrace.raw.manifest import (
 from headrace.raw.writer import DataFolder
 from headrace.sources.base import CaptureRun, CaptureState, Connector
 from headrace.sources.files.connector import FilesConnector
-from headrace.sources.files.landing import LocalLanding
+from headrace.sources.landing.landing_zone import LocalLanding
 from headrace.staged import StagedFile
 from tests.contract.mongodb_collections import MongoCollection, as_instant
 from tests.contract.mysql_tables import MysqlTable

@@ -14,7 +14,7 @@ import yaml
 from headrace.config.loader import load_project
 from headrace.project.connections import ledger_of
 from headrace.project.home_setup import prepare_environment
-from headrace.sources.files.landing import Landing
+from headrace.sources.landing.landing_zone import Landing
 from platform_assets.definitions import build_definitions
 from platform_assets.metadata import FOR_COMMANDS
 from platform_assets.partitions import range_tags

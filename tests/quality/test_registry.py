@@ -9,7 +9,7 @@ import pytest
 
 from headrace.quality import registry
 from headrace.sources import corrupt_rows
-from headrace.sources.files import csv_dialect, csv_reader, csv_records
+from headrace.sources.files.text import csv_dialect, csv_reader, csv_records
 
 ROOT = Path(__file__).parents[2]
 MODULES = [*(ROOT / "headrace").rglob("*.py"), *(ROOT / "platform_assets").rglob("*.py")]

@@ -22,7 +22,7 @@ from headrace.raw.manifest import captured_versions, current_files
 from headrace.raw.writer import DataFolder
 from headrace.sources.base import CaptureRun, CaptureState
 from headrace.sources.files.connector import FilesConnector
-from headrace.sources.files.landing import LocalLanding
+from headrace.sources.landing.landing_zone import LocalLanding
 from headrace.staged import StagedFile
 
 DAY = date(2017, 1, 1)

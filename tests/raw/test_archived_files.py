@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from headrace.raw.manifest import captured_versions
 from headrace.sources.base import Captured, CaptureRun
 from headrace.sources.files.connector import FilesConnector
-from headrace.sources.files.landing import LocalLanding
+from headrace.sources.landing.landing_zone import LocalLanding
 from tests.raw.building import (
     DAY,
     EXIST,

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from headrace.sources.files.arrival import arrived_files
-from headrace.sources.files.landing import LocalLanding
 from headrace.sources.files.plan import UNLISTED, WAITING
+from headrace.sources.landing.arrival import arrived_files
+from headrace.sources.landing.landing_zone import LocalLanding
 from tests.raw.building import DAY, FILE, FIRST, GOOD, NEXT, NEXT_FILE, Raw, csv_text, entity
 
 MARKER = {"type": "marker", "path": "{path}.done"}

@@ -17,8 +17,8 @@ from headrace.errors import (
     StorageRejectedError,
     StorageUnavailableError,
 )
-from headrace.sources.files.csv_reader import read_csv
-from headrace.sources.files.landing import LocalLanding
+from headrace.sources.files.text.csv_reader import read_csv
+from headrace.sources.landing.landing_zone import LocalLanding
 from tests.raw.building import (
     DAY,
     FILE,

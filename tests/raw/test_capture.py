@@ -17,7 +17,7 @@ from headrace.raw.manifest import captured_versions
 from headrace.raw.writer import DataFolder, PartitionWriter
 from headrace.sources.base import CaptureRun, CaptureState
 from headrace.sources.files.connector import FilesConnector
-from headrace.sources.files.landing import LocalLanding
+from headrace.sources.landing.landing_zone import LocalLanding
 from tests import servers
 from tests.raw.building import (
     DAY,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.sources.files.landing import StoredFile
+from headrace.sources.landing.landing_zone import StoredFile
 from tests.raw.building import DAY, Raw, csv_text, entity
 
 NAMES = ("orders-2017-01-01-9.csv", "orders-2017-01-01-10.csv", "orders-2017-01-01-b.csv")

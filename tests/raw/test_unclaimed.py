@@ -7,13 +7,13 @@ import pytest
 
 from headrace.config.settings import PartitionSettings
 from headrace.errors import NoFilesError
-from headrace.sources.files.landing import StoredFile
 from headrace.sources.files.unclaimed import (
     UnclaimedFile,
     outside_text,
     unclaimed_files,
     unclaimed_text,
 )
+from headrace.sources.landing.landing_zone import StoredFile
 from tests.raw.building import DAY, FILE, GOOD, NEXT, Raw, entity, undated
 
 ORDERS = "orders/orders-{date:%Y-%m-%d}.csv"

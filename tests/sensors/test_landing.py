@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from headrace.ledger.seen_files import LandingCursor, SeenFiles
-from headrace.sources.files.landing import StoredFile
+from headrace.sources.landing.landing_zone import StoredFile
 from headrace.warehouse.pool import session_pool
 from sensors.landing import (
     ArrivalPlan,

@@ -6,7 +6,7 @@ only blanks may follow it. Everything else about quotes is text, or damage.
 
 from dataclasses import dataclass
 
-from headrace.sources.files.csv_records import (
+from headrace.sources.files.text.csv_records import (
     ESCAPED_QUOTE,
     OPEN_QUOTE,
     TEXT_AFTER_QUOTE,

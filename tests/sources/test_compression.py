@@ -11,10 +11,10 @@ import pytest
 
 from headrace.config.sources.file_formats import UnpackLimits
 from headrace.errors import SourceRejectedError
-from headrace.sources.files.csv_reader import read_csv
-from headrace.sources.files.decoding import decompressed, read_chunks
-from headrace.sources.files.landing import StoredFile
 from headrace.sources.files.path_patterns import is_file_of
+from headrace.sources.files.text.csv_reader import read_csv
+from headrace.sources.files.text.decoding import decompressed, read_chunks
+from headrace.sources.landing.landing_zone import StoredFile
 from tests.raw.building import entity
 
 ROWS = b"id,name\n" + b"".join(b"%d,x\n" % n for n in range(1000))

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from headrace.config.settings import PartitionSettings
 from headrace.config.sources.file_extract import CsvFormat
 from headrace.errors import SourceRejectedError
-from headrace.sources.files.csv_reader import read_csv
-from headrace.sources.files.landing import StoredFile
 from headrace.sources.files.plan import listing_id
+from headrace.sources.files.text.csv_reader import read_csv
+from headrace.sources.landing.landing_zone import StoredFile
 from tests.raw.building import DAY, START, entity
 
 GOOD = "id,name,amount\n1,a,10\n2,b,20\n"

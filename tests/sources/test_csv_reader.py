@@ -10,7 +10,7 @@ import pytest
 
 from headrace.config.sources.file_source import FileEntity
 from headrace.errors import SourceRejectedError, SourceUnavailableError
-from headrace.sources.files.csv_reader import read_csv
+from headrace.sources.files.text.csv_reader import read_csv
 from tests.raw.building import entity
 
 PATH = "orders/orders-2017-01-01.csv"

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.config.sources.file_source import FileEntity
-from headrace.sources.files.csv_reader import read_csv
-from headrace.sources.files.csv_records import (
+from headrace.sources.files.text.csv_reader import read_csv
+from headrace.sources.files.text.csv_records import (
     ESCAPED_QUOTE,
     OPEN_QUOTE,
     TEXT_AFTER_QUOTE,

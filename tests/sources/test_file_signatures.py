@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from headrace.errors import SourceRejectedError
-from headrace.sources.files.csv_reader import read_csv
+from headrace.sources.files.text.csv_reader import read_csv
 from tests.raw.building import entity
 
 TEXT = "id,name,amount\n1,Müller,10\n2,Zoë,20\n"

@@ -10,7 +10,7 @@ from headrace.config.sources.file_source import FileEntity, FilesSource
 from headrace.errors import SourceRejectedError
 from headrace.lineage_schema import POSITION
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD
-from headrace.sources.files.fixed_width_reader import TOO_LONG, TOO_SHORT, read_fixed_width
+from headrace.sources.files.text.fixed_width_reader import TOO_LONG, TOO_SHORT, read_fixed_width
 
 POSITIONS = {"id": [1, 4], "name": [5, 12], "amount": [13, 17]}
 

@@ -17,10 +17,10 @@ from headrace.config.model import Secret
 from headrace.config.settings import S3Settings
 from headrace.config.sources.sftp_connection import SftpConnection
 from headrace.errors import SourceRejectedError, SourceUnavailableError
-from headrace.sources.files.landing import Landing, LocalLanding, StoredFile
-from headrace.sources.files.s3_landing import S3Landing
-from headrace.sources.files.sftp_landing import SftpLanding
-from headrace.sources.files.sftp_session import SftpSession
+from headrace.sources.landing.landing_zone import Landing, LocalLanding, StoredFile
+from headrace.sources.landing.s3_landing import S3Landing
+from headrace.sources.landing.sftp_landing import SftpLanding
+from headrace.sources.landing.sftp_session import SftpSession
 from resources.landing import LandingResource
 from resources.s3_landing import S3LandingResource
 from tests import servers

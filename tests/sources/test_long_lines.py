@@ -9,9 +9,9 @@ import pytest
 
 from headrace.config.sources.file_source import FileEntity
 from headrace.errors import SourceRejectedError
-from headrace.sources.files.csv_reader import read_csv
-from headrace.sources.files.fixed_width_reader import read_fixed_width
 from headrace.sources.files.json_reader import read_json
+from headrace.sources.files.text.csv_reader import read_csv
+from headrace.sources.files.text.fixed_width_reader import read_fixed_width
 from tests.raw.building import entity
 
 # Far more than any limit below, and far less than 2 GB.

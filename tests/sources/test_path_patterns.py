@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from headrace.config.sources.file_extract import FileExtract
-from headrace.sources.files.landing import StoredFile
 from headrace.sources.files.path_patterns import days_of_file, files_by_partition, listing_prefix
+from headrace.sources.landing.landing_zone import StoredFile
 
 DAY = date(2017, 1, 3)
 DAYS = [date(2017, 1, 2), DAY, date(2017, 2, 4)]

@@ -9,8 +9,8 @@ import pytest
 from headrace.config.settings import PartitionSettings
 from headrace.config.sources.file_source import FileEntity
 from headrace.sources.base import Captured, CapturedVersion, CapturePlan, CaptureRun
-from headrace.sources.files.landing import StoredFile
 from headrace.sources.files.plan import OTHER_DAYS, listing_id, path_id, plan_files
+from headrace.sources.landing.landing_zone import StoredFile
 from tests.raw.building import DAY, FIRST, NEXT, entity, undated
 
 WRITTEN = datetime(2017, 1, 5, tzinfo=UTC)

@@ -16,9 +16,9 @@ from headrace.errors import (
     SourceUnauthorizedError,
     SourceUnavailableError,
 )
-from headrace.sources.files.landing import StoredFile
-from headrace.sources.files.sftp_landing import SftpLanding
-from headrace.sources.files.sftp_session import SftpSession
+from headrace.sources.landing.landing_zone import StoredFile
+from headrace.sources.landing.sftp_landing import SftpLanding
+from headrace.sources.landing.sftp_session import SftpSession
 from tests.sftp_server import PASSWORD, SftpServer, sftp_server
 
 OTHER_KEY = "SHA256:" + "A" * 43

@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from headrace.config.sources.file_formats import UnpackLimits
-from headrace.sources.files.zip_directory import open_member, read_directory
+from headrace.sources.landing.zip_directory import open_member, read_directory
 from tests.raw.building import DAY, FIRST, GOOD, NEXT, START, Raw, entity, errors, undated
 
 PATH = "orders-{date:%Y-%m-%d}.zip!*.csv"

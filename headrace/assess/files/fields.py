@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from headrace.assess.files.text_dialect import Dialect, records_of
 from headrace.assess.sample_source import SourceField
-from headrace.sources.files.csv_header import plain
-from headrace.sources.files.decoding import decompressed, read_chunks
 from headrace.sources.files.signatures import peek
+from headrace.sources.files.text.csv_header import plain
+from headrace.sources.files.text.decoding import decompressed, read_chunks
 
 _HEADER_BYTES = 2**15
 _LETTERS = {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "æ": "ae", "ø": "o", "€": "eur", "%": "pct"}

@@ -20,10 +20,10 @@ from headrace.assess.files.text_dialect import Dialect, find_dialect, find_encod
 from headrace.assess.files.workbooks import workbook_forms
 from headrace.config.sources.file_extract import FileExtract
 from headrace.errors import HeadraceError, SourceRejectedError
-from headrace.sources.files.decoding import decompressed, read_chunks
-from headrace.sources.files.landing import StoredFile
 from headrace.sources.files.path_patterns import is_file_of
 from headrace.sources.files.signatures import check_signature, peek
+from headrace.sources.files.text.decoding import decompressed, read_chunks
+from headrace.sources.landing.landing_zone import StoredFile
 
 _MAGIC = b"PAR1"
 _WORKBOOKS = (b"xl/", b"opendocument.spreadsheet", b"[Content_Types].xml")

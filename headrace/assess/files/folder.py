@@ -24,8 +24,8 @@ from headrace.assess.sample_source import (
 from headrace.config.sources.file_source import FileEntity, FilesSource
 from headrace.errors import ConfigError, HeadraceError
 from headrace.sources.files.connector import reader_of
-from headrace.sources.files.landing import LocalLanding, StoredFile
 from headrace.sources.files.parquet_reader import read_parquet
+from headrace.sources.landing.landing_zone import LocalLanding, StoredFile
 
 # By connector, the kinds of files that it reads.
 CONNECTORS = {

@@ -14,9 +14,9 @@ from headrace.assess.files.fields import absence, field_names
 from headrace.assess.files.forms import FileForm
 from headrace.assess.sample_source import SourceField
 from headrace.config.sources.file_formats import member_path
-from headrace.sources.files.decoding import decompressed, read_chunks
 from headrace.sources.files.json_array import array_elements
 from headrace.sources.files.json_reader import whole_lines
+from headrace.sources.files.text.decoding import decompressed, read_chunks
 
 # A document is decoded up to this size to find its records.
 _LARGEST_DOCUMENT = 2**26

@@ -10,7 +10,7 @@ from typing import Any
 
 from charset_normalizer import from_bytes
 
-from headrace.sources.files.csv_header import plain
+from headrace.sources.files.text.csv_header import plain
 
 # Of two that fit equally, the first: commas may be decimal marks.
 _DELIMITERS = (";", "\t", "|", ",", "||", "::", "~", "^", "\x01", "\x1f", "§", ":")

@@ -13,8 +13,8 @@ from headrace.assess.files.forms import FileForm
 from headrace.assess.files.text_dialect import is_value
 from headrace.assess.sample_source import SourceField
 from headrace.config.sources.file_formats import ExcelFormat
-from headrace.sources.files.csv_header import plain
 from headrace.sources.files.excel_reader import sheets_of
+from headrace.sources.files.text.csv_header import plain
 
 _MOST_PREAMBLE = 30
 _MIDNIGHT = r"^(\d{4}-\d{2}-\d{2}) 00:00:00$"

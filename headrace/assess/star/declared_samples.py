@@ -19,8 +19,8 @@ from headrace.config.sources.table_source import DatabaseSource, TableEntity
 from headrace.errors import ConfigError
 from headrace.sources.connections import Connection, named_connection
 from headrace.sources.files.connector import reader_of
-from headrace.sources.files.landing import Landing
 from headrace.sources.files.path_patterns import days_of_file, is_file_of
+from headrace.sources.landing.landing_zone import Landing
 from headrace.sources.tables.database import Selection
 from headrace.sources.tables.relations import FoundRelation
 

@@ -19,18 +19,8 @@ from headrace.sources.base import (
     CaptureState,
     SourceObject,
 )
-from headrace.sources.files.archive_moves import markers_of, move_to_archive, plan_moves
-from headrace.sources.files.arrival import (
-    Arrivals,
-    arrival_extracts,
-    arrivals_of,
-    different_files,
-)
-from headrace.sources.files.csv_reader import read_csv
 from headrace.sources.files.excel_reader import read_excel
-from headrace.sources.files.fixed_width_reader import read_fixed_width
 from headrace.sources.files.json_reader import read_json
-from headrace.sources.files.landing import Landing, StoredFile
 from headrace.sources.files.parquet_reader import read_parquet
 from headrace.sources.files.path_patterns import (
     days_of_file,
@@ -47,8 +37,18 @@ from headrace.sources.files.plan import (
     source_object,
     with_waiting,
 )
+from headrace.sources.files.text.csv_reader import read_csv
+from headrace.sources.files.text.fixed_width_reader import read_fixed_width
 from headrace.sources.files.unclaimed import UnclaimedFile, unclaimed_files, unclaimed_text
-from headrace.sources.files.zip_landing import with_archives
+from headrace.sources.landing.archive_moves import markers_of, move_to_archive, plan_moves
+from headrace.sources.landing.arrival import (
+    Arrivals,
+    arrival_extracts,
+    arrivals_of,
+    different_files,
+)
+from headrace.sources.landing.landing_zone import Landing, StoredFile
+from headrace.sources.landing.zip_landing import with_archives
 
 # The longest wait of a run for files to settle: it blocks other runs of its partitions meanwhile.
 _LONGEST_WAIT_SECONDS = 15.0

@@ -17,7 +17,7 @@ from headrace.config.sources.file_source import FileEntity
 from headrace.errors import SourceRejectedError
 from headrace.lineage_schema import POSITION
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, set_aside, without_nuls
-from headrace.sources.files.csv_header import (
+from headrace.sources.files.text.csv_header import (
     Header,
     entity_of_file,
     find_columns,
@@ -25,8 +25,8 @@ from headrace.sources.files.csv_header import (
     shown,
     with_absent_columns,
 )
-from headrace.sources.files.decoding import CHUNK_BYTES, read_chunks
-from headrace.sources.files.landing import ByteStream
+from headrace.sources.files.text.decoding import CHUNK_BYTES, read_chunks
+from headrace.sources.landing.landing_zone import ByteStream
 
 EXCEL_ERROR = "a cell with an error of Excel, such as #DIV/0!"
 

@@ -18,8 +18,10 @@ from headrace.config.sources.file_source import FileEntity
 from headrace.errors import SourceRejectedError
 from headrace.lineage_schema import POSITION
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, without_nuls
-from headrace.sources.files.csv_header import shown
-from headrace.sources.files.decoding import (
+from headrace.sources.files.json_array import MEMBER_NAME, array_elements, too_long_error
+from headrace.sources.files.signatures import check_signature, peek
+from headrace.sources.files.text.csv_header import shown
+from headrace.sources.files.text.decoding import (
     CHUNK_BYTES,
     UndecodableTextError,
     as_utf8,
@@ -28,9 +30,7 @@ from headrace.sources.files.decoding import (
     read_chunks,
     undecodable_error,
 )
-from headrace.sources.files.json_array import MEMBER_NAME, array_elements, too_long_error
-from headrace.sources.files.landing import ByteStream
-from headrace.sources.files.signatures import check_signature, peek
+from headrace.sources.landing.landing_zone import ByteStream
 
 NO_JSON = "no valid JSON"
 NO_OBJECT = "no JSON object"

@@ -15,9 +15,9 @@ from headrace.errors import SourceRejectedError
 from headrace.lineage_schema import POSITION
 from headrace.schema import TYPE_NAMES, arrow_type
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, without_nuls
-from headrace.sources.files.csv_header import plain, shown
-from headrace.sources.files.decoding import read_chunks
-from headrace.sources.files.landing import ByteStream
+from headrace.sources.files.text.csv_header import plain, shown
+from headrace.sources.files.text.decoding import read_chunks
+from headrace.sources.landing.landing_zone import ByteStream
 
 # A file up to this size is read from memory, a larger one from a temporary file: Parquet's footer
 # is at the end of the file, and a landing zone only streams bytes.

@@ -10,7 +10,7 @@ from functools import cache
 from headrace.config.settings import PartitionSettings
 from headrace.config.sources.file_extract import FileExtract
 from headrace.grain import Grain
-from headrace.sources.files.landing import StoredFile
+from headrace.sources.landing.landing_zone import StoredFile
 
 _PART = re.compile(r"\{date:(?P<date>[^{}]+)\}|(?P<any>\*)|(?P<text>[^{*]+|\{)")
 _CODES = {"%Y": r"\d{4}", "%y": r"\d{2}", "%m": r"\d{2}", "%d": r"\d{2}", "%j": r"\d{3}"}

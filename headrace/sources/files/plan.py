@@ -19,8 +19,6 @@ from headrace.sources.base import (
     current_versions,
     short_id,
 )
-from headrace.sources.files.arrival import Arrivals
-from headrace.sources.files.landing import StoredFile, problem_error
 from headrace.sources.files.path_patterns import (
     days_of_file,
     files_by_partition,
@@ -28,6 +26,8 @@ from headrace.sources.files.path_patterns import (
     is_file_of,
     partitions_below,
 )
+from headrace.sources.landing.arrival import Arrivals
+from headrace.sources.landing.landing_zone import StoredFile, problem_error
 
 SUPERSEDED = "files lie beside a later delivery of the same file and are not read"
 OTHER_DAYS = "files belong to days that this run does not capture"

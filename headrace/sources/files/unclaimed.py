@@ -9,9 +9,9 @@ from fnmatch import fnmatchcase
 
 from headrace.config.settings import PartitionSettings
 from headrace.config.sources.file_source import FileEntity
-from headrace.sources.files.arrival import is_arrival_file
-from headrace.sources.files.landing import StoredFile
 from headrace.sources.files.path_patterns import days_of_file, is_archive_of, is_file_of
+from headrace.sources.landing.arrival import is_arrival_file
+from headrace.sources.landing.landing_zone import StoredFile
 
 # Similarity below which a pattern is not suggested.
 _NEAR = 0.6

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from headrace.config.sources.file_extract import FileExtract
 from headrace.errors import SourceRejectedError
-from headrace.sources.files.arrival import marker_of
-from headrace.sources.files.landing import Landing, StoredFile
 from headrace.sources.files.path_patterns import is_file_of
 from headrace.sources.files.plan import latest_deliveries
-from headrace.sources.files.zip_landing import delivered_file
+from headrace.sources.landing.arrival import marker_of
+from headrace.sources.landing.landing_zone import Landing, StoredFile
+from headrace.sources.landing.zip_landing import delivered_file
 
 # Names that are tried for a file whose path was archived before.
 _NAMES = 100

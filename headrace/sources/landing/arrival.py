@@ -11,10 +11,10 @@ from headrace.config.sources.file_extract import FileExtract
 from headrace.config.sources.file_source import FileEntity
 from headrace.errors import HeadraceError
 from headrace.sources.base import short_id
-from headrace.sources.files.delivery_manifest import ListedFile, checksum_of, read_manifest
-from headrace.sources.files.landing import Landing, StoredFile
 from headrace.sources.files.path_patterns import days_of_file, is_file_of
-from headrace.sources.files.zip_landing import delivered_file
+from headrace.sources.landing.delivery_manifest import ListedFile, checksum_of, read_manifest
+from headrace.sources.landing.landing_zone import Landing, StoredFile
+from headrace.sources.landing.zip_landing import delivered_file
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, Self
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
 from headrace.errors import HeadraceError, SourceRejectedError, SourceUnavailableError
-from headrace.sources.files.landing import (
+from headrace.sources.landing.landing_zone import (
     ByteStream,
     RandomAccess,
     StoredFile,

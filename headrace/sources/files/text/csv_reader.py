@@ -21,8 +21,9 @@ from headrace.sources.corrupt_rows import (
     NulWatch,
     without_nuls,
 )
-from headrace.sources.files.csv_dialect import Placeholders
-from headrace.sources.files.csv_header import (
+from headrace.sources.files.signatures import check_signature
+from headrace.sources.files.text.csv_dialect import Placeholders
+from headrace.sources.files.text.csv_header import (
     Header,
     entity_of_file,
     find_columns,
@@ -34,8 +35,8 @@ from headrace.sources.files.csv_header import (
     without_footer,
     without_header,
 )
-from headrace.sources.files.csv_records import RecordBlocks, Syntax, ValidRecords
-from headrace.sources.files.decoding import (
+from headrace.sources.files.text.csv_records import RecordBlocks, Syntax, ValidRecords
+from headrace.sources.files.text.decoding import (
     CHUNK_BYTES,
     UndecodableTextError,
     as_utf8,
@@ -45,8 +46,7 @@ from headrace.sources.files.decoding import (
     undecodable_error,
     without_hidden_utf8,
 )
-from headrace.sources.files.landing import ByteStream
-from headrace.sources.files.signatures import check_signature
+from headrace.sources.landing.landing_zone import ByteStream
 
 TOO_FEW_FIELDS = "too few fields"
 TOO_MANY_FIELDS = "too many fields"

@@ -19,7 +19,7 @@ from headrace.errors import (
     SourceUnavailableError,
 )
 from headrace.sources.connections import retried
-from headrace.sources.files.landing import forbidden_error, removed_error
+from headrace.sources.landing.landing_zone import forbidden_error, removed_error
 
 Result = TypeVar("Result")
 _Act = Callable[[asyncssh.SFTPClient], Awaitable[Result]]

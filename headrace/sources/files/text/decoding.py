@@ -15,8 +15,8 @@ from typing_extensions import Buffer
 
 from headrace.config.sources.file_formats import UnpackLimits
 from headrace.errors import SourceRejectedError
-from headrace.sources.files.landing import ByteStream
 from headrace.sources.files.signatures import peek
+from headrace.sources.landing.landing_zone import ByteStream
 
 CHUNK_BYTES = 2**20
 # A bad byte marked by `as_utf8`: a lone surrogate, which valid UTF-8 never holds.

@@ -10,7 +10,8 @@ from threading import Lock
 from headrace.config.sources.file_extract import FileExtract
 from headrace.config.sources.file_formats import UnpackLimits
 from headrace.errors import HeadraceError, SourceRejectedError
-from headrace.sources.files.landing import (
+from headrace.sources.files.path_patterns import is_archive_of
+from headrace.sources.landing.landing_zone import (
     ByteStream,
     Landing,
     RandomAccess,
@@ -18,8 +19,7 @@ from headrace.sources.files.landing import (
     is_finished,
     problem_error,
 )
-from headrace.sources.files.path_patterns import is_archive_of
-from headrace.sources.files.zip_directory import ZipMember, open_member, read_directory
+from headrace.sources.landing.zip_directory import ZipMember, open_member, read_directory
 
 # Archives on S3 and SFTP are opened at the same time: each costs a round trip.
 _THREADS = 8

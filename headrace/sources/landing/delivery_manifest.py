@@ -13,8 +13,8 @@ from typing import Any
 from headrace.config.sources.file_arrival import ManifestArrival
 from headrace.config.sources.file_formats import member_path
 from headrace.errors import SourceRejectedError
-from headrace.sources.files.decoding import read_chunks
-from headrace.sources.files.landing import Landing, StoredFile
+from headrace.sources.files.text.decoding import read_chunks
+from headrace.sources.landing.landing_zone import Landing, StoredFile
 
 _MOST_BYTES = 16 * 2**20
 _CHECKSUM_LINE = re.compile(r"(?P<sum>[0-9A-Fa-f]+) [ *](?P<name>.+)")

@@ -17,7 +17,7 @@ from asyncssh.constants import (
 from headrace.config.loader import Project
 from headrace.config.sources.sftp_connection import SftpConnection
 from headrace.errors import ConfigError, SourceRejectedError, SourceUnavailableError
-from headrace.sources.files.landing import (
+from headrace.sources.landing.landing_zone import (
     BAD_NAME,
     ByteStream,
     RandomAccess,
@@ -27,7 +27,7 @@ from headrace.sources.files.landing import (
     is_finished,
     problem_error,
 )
-from headrace.sources.files.sftp_session import SftpSession
+from headrace.sources.landing.sftp_session import SftpSession
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MISSING = (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath)

@@ -15,7 +15,7 @@ from headrace.config.entities.columns import ColumnConfig
 from headrace.config.sources.file_extract import CsvFormat, FileFormat
 from headrace.config.sources.file_source import FileEntity
 from headrace.errors import SourceRejectedError
-from headrace.sources.files.csv_dialect import Placeholders
+from headrace.sources.files.text.csv_dialect import Placeholders
 
 # A longer first line means that the file is no text, or that a quote is never closed.
 _MAX_BYTES = 2**20

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 from headrace.config.sources.file_formats import UnpackLimits
 from headrace.errors import SourceRejectedError
-from headrace.sources.files.csv_header import shown
-from headrace.sources.files.decoding import ChunkStream, read_chunks, within_limits
-from headrace.sources.files.landing import ByteStream, RandomAccess
+from headrace.sources.files.text.csv_header import shown
+from headrace.sources.files.text.decoding import ChunkStream, read_chunks, within_limits
+from headrace.sources.landing.landing_zone import ByteStream, RandomAccess
 
 # The end of most archives, which has the whole central directory.
 _TAIL_BYTES = 64 * 2**10

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from headrace.config.sources.file_extract import CsvFormat
 from headrace.config.sources.file_source import FileEntity
 from headrace.sources.corrupt_rows import set_aside
-from headrace.sources.files.decoding import MARKED_BYTE
+from headrace.sources.files.text.decoding import MARKED_BYTE
 
 BAD_BYTES = "bytes that are no text"
 

@@ -12,7 +12,10 @@ from headrace.config.sources.file_formats import FixedWidthFormat
 from headrace.config.sources.file_source import FileEntity
 from headrace.lineage_schema import POSITION
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, without_nuls
-from headrace.sources.files.decoding import (
+from headrace.sources.files.json_array import too_long_error
+from headrace.sources.files.json_reader import whole_lines
+from headrace.sources.files.signatures import check_signature
+from headrace.sources.files.text.decoding import (
     CHUNK_BYTES,
     UndecodableTextError,
     as_utf8,
@@ -22,10 +25,7 @@ from headrace.sources.files.decoding import (
     undecodable_error,
     without_hidden_utf8,
 )
-from headrace.sources.files.json_array import too_long_error
-from headrace.sources.files.json_reader import whole_lines
-from headrace.sources.files.landing import ByteStream
-from headrace.sources.files.signatures import check_signature
+from headrace.sources.landing.landing_zone import ByteStream
 
 TOO_SHORT = "the line ends before the last column does"
 TOO_LONG = "the line goes on after the last column"

@@ -1,0 +1,1 @@
+"""Landing zones: folders, S3, SFTP and zip archives, and the arrival of files."""
