@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -197,7 +197,10 @@ def _idle(ui: "_Ui", warehouse: Database, seconds: float) -> Idle:
     time.sleep(seconds)
     passed = time.monotonic() - began
     written = _log_position(warehouse) - position
-    memory = sum(process.memory_full_info().pss for process in _processes(roots))
+    memory = 0
+    for process in _processes(roots):
+        with suppress(psutil.NoSuchProcess):  # A backend of Postgres may end meanwhile.
+            memory += process.memory_full_info().pss
     return Idle((_cpu(roots) - before) / passed, memory, written / passed * 60)
 
 
@@ -210,8 +213,9 @@ def _cpu(roots: Sequence[int]) -> float:
     """CPU seconds of all processes, including child processes that have ended."""
     total = 0.0
     for process in _processes(roots):
-        used = process.cpu_times()
-        total += used.user + used.system + used.children_user + used.children_system
+        with suppress(psutil.NoSuchProcess):
+            used = process.cpu_times()
+            total += used.user + used.system + used.children_user + used.children_system
     return total
 
 
