@@ -1,6 +1,7 @@
 """Faults of a PostgreSQL source: typed, named with a remedy, without URL, row or driver's text."""
 
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,7 +24,7 @@ from headrace.errors import (
 )
 from headrace.sources.connections import Connection
 from headrace.sources.postgres.catalog import discover
-from headrace.sources.postgres.copy_process import psql_command
+from headrace.sources.postgres.copy_process import copied_by_psql, psql_command
 from headrace.sources.postgres.database import PostgresRelation
 from headrace.sources.postgres.session import connect
 from headrace.sources.tables.database import Selection
@@ -296,3 +297,23 @@ def test_relations_are_found_with_columns_keys_and_indexes(table: Table) -> None
     assert (orders.key, orders.indexed) == (("id",), ("id", "sold_on"))
     assert (seen.kind, seen.key, seen.rows) == ("view", (), None)
     assert [c.type for c in seen.columns] == ["bigint", "decimal(4,2)"]
+
+
+class _NoMemory(int):
+    """A size at which the thread that reads fails."""
+
+    def __le__(self, other: int) -> bool:
+        raise MemoryError
+
+
+def test_an_error_of_the_thread_that_reads_is_not_the_end_of_the_rows() -> None:
+    rows = [sys.executable, "-c", "print('a')"]
+    assert b"".join(copied_by_psql(rows, "", 1)) == b"a\n"
+    with pytest.raises(MemoryError):
+        list(copied_by_psql(rows, "", _NoMemory(1)))
+
+
+def test_a_servers_language_does_not_hide_the_state_of_an_error() -> None:
+    failing = [sys.executable, "-c", "import sys; sys.exit('FEHLER:  57014')"]
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        list(copied_by_psql(failing, "", 1))

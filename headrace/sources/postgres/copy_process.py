@@ -12,7 +12,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 import psycopg
 from psycopg import errors, sql
@@ -23,9 +23,11 @@ from headrace.errors import ConfigError
 from headrace.sources.postgres.session import Session
 
 _PIPE_BYTES = 2**20
-_STATE = re.compile(r"^.*(?:ERROR|FATAL|PANIC):\s+([0-9A-Z]{5})$", re.MULTILINE)
+# The word before it is in the server's language.
+_STATE = re.compile(r"^.*:\s+([0-9A-Z]{5})$", re.MULTILINE)
 # Of a command line's argument (Linux).
 _LONGEST_STATEMENT = 100_000
+_Pieces: TypeAlias = "queue.Queue[bytes | BaseException]"
 
 
 def psql_command(
@@ -86,12 +88,14 @@ def copied_by_psql(command: list[str], password: str, size: int) -> Iterator[byt
             cwd=Path("/"),
         ) as process,
     ):
-        pieces: queue.Queue[bytes] = queue.Queue(maxsize=1)
+        pieces: _Pieces = queue.Queue(maxsize=1)
         stream = process.stdout
         reader = threading.Thread(target=_read_pieces, args=(stream, size, pieces), daemon=True)
         reader.start()
         try:
             while piece := pieces.get():
+                if isinstance(piece, BaseException):
+                    raise piece
                 yield piece
             if process.wait():
                 messages.seek(0)
@@ -103,7 +107,8 @@ def copied_by_psql(command: list[str], password: str, size: int) -> Iterator[byt
                 reader.join(timeout=0.01)
 
 
-def _read_pieces(stream: IO[bytes], size: int, pieces: "queue.Queue[bytes]") -> None:
+def _read_pieces(stream: IO[bytes], size: int, pieces: "_Pieces") -> None:
+    """Queue the pieces, then an empty one; an error of this thread ends the caller, too."""
     try:
         waiting = bytearray()
         while read := stream.read(_PIPE_BYTES):
@@ -116,11 +121,12 @@ def _read_pieces(stream: IO[bytes], size: int, pieces: "queue.Queue[bytes]") -> 
         # Without its end, a row is a part of one: the error follows.
         if end := waiting.rfind(b"\n") + 1:
             pieces.put(bytes(memoryview(waiting)[:end]))
-    finally:
         pieces.put(b"")
+    except BaseException as error:  # noqa: BLE001  # otherwise the rows so far would count as all
+        pieces.put(error)
 
 
-def _discard(pieces: "queue.Queue[bytes]") -> None:
+def _discard(pieces: "_Pieces") -> None:
     try:
         pieces.get_nowait()
     except queue.Empty:
