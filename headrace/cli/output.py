@@ -136,7 +136,7 @@ def progress_bars() -> Iterator[None]:
 
 def _print_when_done(asset: str, done: int, total: int) -> None:
     if done == total > 0:
-        messages.print(f"{asset}: {done} of {total}")
+        messages.print(f"{asset}: {done:,} of {total:,}")
 
 
 def _stdout() -> Console:

@@ -132,7 +132,7 @@ def _range(path: Path, line: int, fields: Mapping[str, str]) -> tuple[_Address, 
             raise ConfigError(
                 f"{place}: network: is no network", fix="write it as 10.0.0.0/8 or 2001:db8::/32"
             ) from None
-        return network[0], network[-1]
+        return _mapped_range(network[0], network[-1])
     bounds = []
     for name in _BOUNDS:
         try:
@@ -144,7 +144,13 @@ def _range(path: Path, line: int, fields: Mapping[str, str]) -> tuple[_Address, 
     start, end = bounds
     if start.version != end.version or int(start) > int(end):
         raise ConfigError(f"{place}: end: lies before start", fix="exchange or correct them")
-    return start, end
+    return _mapped_range(start, end)
+
+
+def _mapped_range(start: _Address, end: _Address) -> tuple[_Address, _Address]:
+    """The range as IPv4 if all of it is mapped IPv4, because addresses are looked up so."""
+    mapped = _mapped(start), _mapped(end)
+    return mapped if mapped[0].version == mapped[1].version else (start, end)
 
 
 def _require_apart(path: Path, ranges: Sequence[tuple[int, int, int]]) -> None:

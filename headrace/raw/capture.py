@@ -249,7 +249,7 @@ class _Progress:
     def of(cls, plan: CapturePlan, asset: str, partitions: int) -> "_Progress":
         rows = sum(unit.rows or 0 for unit in plan.units)
         if plan.is_first_load and rows:
-            return cls(asset, 0, rows, are_rows=True)
+            return cls(f"rows of {asset}", 0, rows, are_rows=True)
         known = len(plan.unchanged) + len(plan.failed) + len(plan.held)
         return cls(asset, known, partitions, are_rows=False)
 

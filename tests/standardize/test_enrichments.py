@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pyspark.sql import SparkSession
 
 from headrace.config.entities.entity import EntityConfig
+from headrace.enrichment.ip_ranges import load_ranges
 from headrace.enrichment.registry import content_id, file_problem, find_values
 from headrace.standardize.good_rows import good_rows
 from headrace.standardize.quarantine import quarantined_rows
@@ -253,3 +254,14 @@ def test_a_file_of_ranges_that_does_not_fit_is_refused_with_its_line(
     problem = file_problem(entity(*VISITS, enrichments=[IPS]).enrichments[0], tmp_path)
     assert problem is not None
     assert problem.startswith(f"file: {tmp_path}/ips.csv: {why}")
+
+
+@pytest.mark.parametrize(
+    "line", ["network,country\n::ffff:192.0.2.0/120,DE\n", "network,country\n192.0.2.0/24,DE\n"]
+)
+def test_a_range_of_mapped_addresses_is_one_of_ipv4(tmp_path: Path, line: str) -> None:
+    (tmp_path / "ips.csv").write_text(line)
+    ranges = load_ranges(tmp_path / "ips.csv")
+    for address in ("192.0.2.7", "::ffff:192.0.2.7"):
+        assert ranges.of(address) is not None
+    assert ranges.of("192.0.3.1") is None

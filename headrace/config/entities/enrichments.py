@@ -1,5 +1,6 @@
 """Models of enrichments: columns of a row that a file or a package has, and no entity."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -17,7 +18,7 @@ RATE_TYPES: Mapping[str, str] = {
 }
 
 
-class Enrichment(StrictModel):
+class Enrichment(StrictModel, ABC):
     """What every kind of enrichment declares."""
 
     kind: str = Field(description="What the columns are read from.")
@@ -34,23 +35,23 @@ class Enrichment(StrictModel):
         return "null" if value is None else value
 
     @property
+    @abstractmethod
     def reads(self) -> dict[str, str]:
         """The columns of the source that it reads, by the key that names them."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def added(self) -> tuple[ColumnConfig, ...]:
         """The new columns."""
-        raise NotImplementedError
 
+    @abstractmethod
     def types_of(self, key: str) -> tuple[str, ...]:
         """The types that a column of `reads` may have, decimals without their digits."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def place(self) -> str:
         """Where a missing value was searched, as the quarantine shows it."""
-        raise NotImplementedError
 
 
 class EcbRates(Enrichment):

@@ -1,5 +1,6 @@
 """A collection of MongoDB as the connector of tables reads it."""
 
+import math
 import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -334,6 +335,8 @@ def _values(
 
 def _position(value: Any) -> Position | None:
     """A cursor's value as a position; None: documents with it are read by each capture."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     if isinstance(value, int | float) and not isinstance(value, bool):
         return int(value)
     if isinstance(value, DatetimeMS) and int(value) < 0:

@@ -1,6 +1,5 @@
 """Clients of a MongoDB that only read, and errors that quote neither URL nor documents."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -16,6 +15,7 @@ from pymongo.errors import (
     PyMongoError,
     ServerSelectionTimeoutError,
 )
+from pymongo.uri_parser import split_options
 
 from headrace.errors import ConfigError, HeadraceError, SourceRejectedError, SourceUnavailableError
 from headrace.sources.connections import Connection
@@ -133,18 +133,17 @@ def map_errors(label: str, client: Client, connection: Connection) -> Iterator[N
 def _client(connection: Connection) -> Client:
     url = connection.url()
     scheme, _, rest = url.partition("://")
-    given = {option.partition("=")[0].lower() for option in rest.partition("?")[2].split("&")}
+    query = rest.partition("?")[2]
+    given = {option.partition("=")[0].lower() for option in query.split("&")}
     if scheme not in _SCHEMES:
         raise _url_error(connection, "does not begin with mongodb:// or mongodb+srv://")
     patience = connection.statement_timeout.total_seconds() * 1000 + _SLACK_MS
     defaults = {**_DEFAULTS, "socketTimeoutMS": int(patience)}
     settings = {name: value for name, value in defaults.items() if name.lower() not in given}
     try:
-        with warnings.catch_warnings():
-            # pymongo only warns of options that it does not know, or whose value it passes over.
-            warnings.simplefilter("error")
-            return MongoClient(url, **settings)  # type: ignore[arg-type]
-    except (InvalidURI, UserWarning, ValueError, TypeError, OSError):  # Their texts quote the URL.
+        _require_known_options(query)
+        return MongoClient(url, **settings)  # type: ignore[arg-type]
+    except (InvalidURI, ValueError, TypeError, OSError):  # Their texts quote the URL.
         raise _url_error(
             connection, "cannot be parsed, has an option that is not known, or names no such file"
         ) from None
@@ -157,6 +156,22 @@ def _client(connection: Connection) -> Client:
         raise _url_error(
             connection, "lacks a password, or has options that contradict each other"
         ) from None
+
+
+def _require_known_options(query: str) -> None:
+    """Refuse options that the client would only warn of: unknown ones, and values it passes over.
+
+    Raises:
+        ValueError: The query of the URL has one.
+    """
+    if not query:
+        return
+    try:
+        split_options(query, validate=True, warn=False)
+    except ConfigurationError as error:
+        if "Unknown option" in str(error):
+            raise ValueError from None
+        raise
 
 
 def _url_error(connection: Connection, what: str) -> ConfigError:
