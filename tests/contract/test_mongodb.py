@@ -1,6 +1,5 @@
 """Collections of MongoDB: modes, documents and arrays as rows, over a real server."""
 
-import math
 import random
 import threading
 import time
@@ -158,17 +157,6 @@ def test_new_documents_are_read_by_an_increasing_number(tmp_path: Path) -> None:
     table.documents.insert_many([order(n, DAY) for n in (2, 4)])
     assert table.pending() == {DAY}
     assert table.capture(DAY).rows == {DAY: 4}
-    assert len(table.latest()) == 4
-
-
-def test_a_cursor_that_is_no_number_is_read_by_each_capture(tmp_path: Path) -> None:
-    cursor = {"mode": "increasing_id", "cursor": "rank", "overlap": "0s"}
-    columns = [*CHANGING["columns"], {"name": "rank", "type": "double"}]
-    table = MongoCollection(tmp_path, extract=cursor, columns=columns)
-    table.documents.insert_many([order(n, DAY, rank=float(n)) for n in (1, 2)])
-    table.capture(DAY)
-    table.documents.insert_many([order(3, DAY, rank=math.nan), order(4, DAY, rank=math.inf)])
-    table.capture(DAY)
     assert len(table.latest()) == 4
 
 

@@ -258,7 +258,7 @@ class CollectionSnapshot:
             documents = bson.decode_all(chunk, CODEC)
             texts = _split(chunk)
             days = _days(_values(entity, columns[0], documents), zone)
-            cursors = map(_position, _values(entity, columns[1], documents))
+            cursors = map(position_of, _values(entity, columns[1], documents))
             for day, cursor, text in zip(days, cursors, texts, strict=True):
                 groups.setdefault(day, _Group()).add(cursor, text)
         return {day: group.pending(salt) for day, group in groups.items()}
@@ -333,7 +333,7 @@ def _values(
     return [walk(document, steps) for document in documents]
 
 
-def _position(value: Any) -> Position | None:
+def position_of(value: Any) -> Position | None:
     """A cursor's value as a position; None: documents with it are read by each capture."""
     if isinstance(value, float) and not math.isfinite(value):
         return None

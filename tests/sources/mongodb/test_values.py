@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from headrace.schema import arrow_type
 from headrace.sources.documents.json_paths import MISSING
+from headrace.sources.mongodb.collection import position_of
 from headrace.sources.mongodb.session import CODEC
 from headrace.sources.mongodb.values import column_of, extended_json, rows_of
 
@@ -223,3 +224,13 @@ def test_decimals_are_exact_or_refused(numbers: list[Any], parts: tuple[int, int
                 value = Decimal(int(whole)).scaleb(-scale, Context(prec=80))
         assert array[row].as_py() == value
         assert (row in unfit) == (number is not None and value is None)
+
+
+@pytest.mark.parametrize(
+    ("value", "position"), [(math.nan, None), (math.inf, None), (-math.inf, None), (2.5, 2), (7, 7)]
+)
+def test_a_number_that_is_not_finite_is_no_position_of_a_cursor(
+    value: float, position: int | None
+) -> None:
+    # FerretDB, the server of the tests, stores no such number.
+    assert position_of(value) == position
