@@ -8,8 +8,8 @@ from functools import cache
 from typing import Any
 
 from headrace.config.entities.columns import ColumnConfig
-from headrace.engine.numbers import BLANKS
-from headrace.engine.time_patterns import (
+from headrace.engine.values.numbers import BLANKS
+from headrace.engine.values.time_patterns import (
     ISO_DATE,
     ISO_TIMESTAMP,
     ISO_TIMESTAMPTZ,

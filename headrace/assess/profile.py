@@ -16,8 +16,8 @@ from pyspark.sql import functions as F
 from headrace.assess.column_types import ColumnTexts
 from headrace.assess.sample_source import DAY, POSITION, FoundEntity
 from headrace.config.entities.entity import EntityConfig
-from headrace.engine.numbers import BLANKS
 from headrace.engine.session import SessionSettings, connect
+from headrace.engine.values.numbers import BLANKS
 from headrace.schema import PARTITION_COLUMN
 from headrace.sources.corrupt_rows import CORRUPT_REASON
 from headrace.standardize.typed_columns import is_given, typed_where

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli import output, scaffold, source, warehouse
+from headrace.cli import output, warehouse
+from headrace.cli.sources import scaffold, source
 from headrace.errors import HeadraceError
 
 app = typer.Typer(
@@ -127,7 +128,7 @@ def assess(  # noqa: PLR0913, PLR0917  # The options of a command are its argume
 
     Example: headrace assess landing/shop --name shop
     """
-    from headrace.cli.assess import AssessOptions, assess_target, print_assessments
+    from headrace.cli.sources.assess import AssessOptions, assess_target, print_assessments
 
     options = AssessOptions(
         name, sample_rows, tuple(tables or ()), force=force, dry_run=dry_run, quiet=as_json
@@ -226,7 +227,7 @@ def reconcile(
 
     Example: headrace reconcile shop orders --repair
     """
-    from headrace.cli.reconcile import exit_code, print_reconciliation, run_reconcile
+    from headrace.cli.sources.reconcile import exit_code, print_reconciliation, run_reconcile
 
     found = run_reconcile(source, entity, repair=repair, quiet=as_json)
     print_reconciliation(found, as_json=as_json)

@@ -17,9 +17,9 @@ from pyspark.sql import functions as F
 
 from headrace.config.model import did_you_mean, unknown_name
 from headrace.engine import functions as parse
-from headrace.engine.numbers import LARGEST_DOUBLE
 from headrace.engine.sql_expression import Call, Cast, Literal, Name, Tree, parse_expression
-from headrace.engine.types import sql_type
+from headrace.engine.values.numbers import LARGEST_DOUBLE
+from headrace.engine.values.types import sql_type
 from headrace.errors import ConfigError
 from headrace.schema import TYPE_NAMES, arrow_type, decimal_parts
 

@@ -16,8 +16,8 @@ from typing import Literal, Protocol
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from headrace.engine import time_patterns
-from headrace.engine.numbers import (
+from headrace.engine.values import time_patterns
+from headrace.engine.values.numbers import (
     BLANKS,
     LARGEST_DOUBLE,
     NUMBER,
@@ -26,14 +26,14 @@ from headrace.engine.numbers import (
     decimal_of_text,
     plain_number,
 )
-from headrace.engine.time_patterns import compile_patterns
-from headrace.engine.times import (
+from headrace.engine.values.time_patterns import compile_patterns
+from headrace.engine.values.times import (
     USUAL_CHANGES,
     ClockChanges,
     instant_of_local,
     time_of_text,
 )
-from headrace.engine.types import sql_type
+from headrace.engine.values.types import sql_type
 from headrace.errors import ConfigError
 from headrace.schema import arrow_type, decimal_parts
 
@@ -277,7 +277,7 @@ def parse_timestamp(
 
     Args:
         column: Text.
-        formats: Patterns of the subset in headrace.engine.time_patterns.
+        formats: Patterns of the subset in headrace.engine.values.time_patterns.
         pivot: First of the hundred years of a two-digit year.
         truncates: Whether digits below a microsecond are truncated; else they give NULL.
 

@@ -4,7 +4,7 @@ from pyspark.sql import DataFrame, DataFrameWriter
 from pyspark.sql import functions as F
 
 from headrace.engine.session import engine_name
-from headrace.engine.times import date_key_of
+from headrace.engine.values.times import date_key_of
 from headrace.schema import PARTITION_COLUMN
 
 FOLDER_COLUMN = "_pd"

@@ -171,7 +171,7 @@ class LakeScan:
             KeyError: A day is not in the scan.
         """
         # Imported here: batches can be read without Spark installed.
-        from headrace.engine.types import spark_schema  # noqa: PLC0415
+        from headrace.engine.values.types import spark_schema  # noqa: PLC0415
 
         columns = spark_schema(self.schema)
         # Sail reads a missing path as an empty frame.

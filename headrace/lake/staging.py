@@ -34,7 +34,7 @@ def stage_frame(frame: "DataFrame", folder: str, *, partition_column: str | None
     # Imported here: batches can be staged without Spark installed.
     from pyspark.sql.pandas.types import to_arrow_schema  # noqa: PLC0415
 
-    from headrace.engine.types import spark_schema  # noqa: PLC0415
+    from headrace.engine.values.types import spark_schema  # noqa: PLC0415
 
     schema = schema_of_arrow(to_arrow_schema(frame.schema))
     frame = frame.select(*(frame[f.name].cast(f.dataType) for f in spark_schema(schema)))

@@ -15,7 +15,7 @@ from headrace.config.star.models import DimensionConfig, FactConfig
 from headrace.engine.parquet_writer import write_table
 from headrace.engine.partition_batches import plan_batches
 from headrace.engine.row_diff import COPIES, differing_rows
-from headrace.engine.types import spark_schema
+from headrace.engine.values.types import spark_schema
 from headrace.errors import UnpublishedTableError
 from headrace.grain import Grain
 from headrace.lake.scan import LakeScan

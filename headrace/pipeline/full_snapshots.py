@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from headrace.config.entities.entity import EntityConfig
 from headrace.config.star.models import FullSnapshot
 from headrace.engine.parquet_writer import write_partitions
-from headrace.engine.types import spark_schema
+from headrace.engine.values.types import spark_schema
 from headrace.lake.table import LakeTable
 from headrace.pipeline.watermarks import scan_if_published
 from headrace.quality import registry

@@ -5,7 +5,7 @@ from datetime import date
 
 from pyspark.sql import DataFrame, SparkSession
 
-from headrace.engine.types import spark_schema
+from headrace.engine.values.types import spark_schema
 from headrace.schema import TableSchema
 from headrace.staged import StagedPartition
 

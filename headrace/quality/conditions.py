@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from headrace.config.entities.entity import EntityConfig
 from headrace.config.model import did_you_mean
 from headrace.config.star.models import DimensionConfig
-from headrace.engine.types import spark_schema
+from headrace.engine.values.types import spark_schema
 from headrace.errors import ConfigError
 from headrace.lineage_schema import LINEAGE
 from headrace.schema import PARTITION_COLUMN, TableSchema

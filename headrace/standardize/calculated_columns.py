@@ -16,7 +16,7 @@ from headrace.engine.checked_expression import (
     Checked,
     checked_column,
 )
-from headrace.engine.text_forms import normalized
+from headrace.engine.values.text_forms import normalized
 from headrace.errors import ConfigError
 from headrace.lineage_schema import LINEAGE
 from headrace.schema import PARTITION_COLUMN

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from headrace.config.entities.entity import EntityConfig
 from headrace.engine import functions as parse
-from headrace.engine.text_forms import pushdown_barrier
+from headrace.engine.values.text_forms import pushdown_barrier
 from headrace.errors import ConfigError
 from headrace.schema import PARTITION_COLUMN
 from headrace.standardize.quarantine import is_good, is_of_entity

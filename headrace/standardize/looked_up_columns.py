@@ -11,8 +11,8 @@ from pyspark.sql import functions as F
 from headrace.config.entities.entity import EntityConfig
 from headrace.config.entities.mapping import Lookup, read_by
 from headrace.engine import functions as parse
-from headrace.engine.text_forms import normalized
-from headrace.engine.types import sql_type
+from headrace.engine.values.text_forms import normalized
+from headrace.engine.values.types import sql_type
 from headrace.enrichment.registry import find_values
 from headrace.grain import Grain
 from headrace.quality import registry

@@ -8,8 +8,8 @@ from pyspark.sql import functions as F
 from headrace.config.entities.columns import ColumnConfig
 from headrace.config.entities.entity import EntityConfig
 from headrace.engine import functions as parse
-from headrace.engine.times import day_of
-from headrace.engine.types import sql_type
+from headrace.engine.values.times import day_of
+from headrace.engine.values.types import sql_type
 from headrace.grain import Grain
 from headrace.quality import registry
 from headrace.quality.rules import Violation, any_holds, declared_violations, reasons

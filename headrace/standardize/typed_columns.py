@@ -9,8 +9,8 @@ from pyspark.sql import functions as F
 from headrace.config.entities.columns import TIMES, ColumnConfig
 from headrace.config.entities.entity import EntityConfig
 from headrace.engine import functions as parse
-from headrace.engine.text_forms import normalized
-from headrace.engine.times import day_of
+from headrace.engine.values.text_forms import normalized
+from headrace.engine.values.times import day_of
 from headrace.grain import Grain
 from headrace.schema import PARTITION_COLUMN
 from headrace.standardize.calculated_columns import fault_columns, with_calculated

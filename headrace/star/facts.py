@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from headrace.config.entities.entity import EntityConfig
 from headrace.config.star.models import DimensionConfig, FactConfig, FactDimension
 from headrace.engine import functions as parse
-from headrace.engine.times import date_key_of, day_of, moment_of
+from headrace.engine.values.times import date_key_of, day_of, moment_of
 from headrace.schema import PARTITION_COLUMN, TableSchema, decimal_parts
 from headrace.schema import Column as SchemaColumn
 from headrace.standardize.deduplication import without_deleted

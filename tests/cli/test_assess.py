@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from headrace.cli.assess import (
+from headrace.cli.check import check_conditions
+from headrace.cli.sources.assess import (
     AssessOptions,
     WrittenAssessment,
     assess_target,
     print_assessments,
 )
-from headrace.cli.check import check_conditions
 from headrace.config.loader import load_project, load_source
 from headrace.errors import ConfigError, SourceRejectedError
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 import yaml
 
-from headrace.cli.scaffold import scaffold_marts, scaffold_star
+from headrace.cli.sources.scaffold import scaffold_marts, scaffold_star
 from headrace.config.loader import load_project
 from headrace.errors import ConfigError
 from tests import servers

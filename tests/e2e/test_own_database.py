@@ -15,8 +15,8 @@ import yaml
 
 from headrace.cli.audit import audit_star
 from headrace.cli.backfill import BackfillResult, run_backfill
-from headrace.cli.reconcile import exit_code, run_reconcile
-from headrace.cli.triggers import install_triggers
+from headrace.cli.sources.reconcile import exit_code, run_reconcile
+from headrace.cli.sources.triggers import install_triggers
 from headrace.config.loader import load_project
 from headrace.embedded_postgres import server
 from headrace.project.home import Home

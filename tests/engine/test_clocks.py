@@ -9,7 +9,7 @@ from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
 from headrace.engine import functions as parse
-from headrace.engine.times import ClockChanges, day_of, moment_of, moment_of_local
+from headrace.engine.values.times import ClockChanges, day_of, moment_of, moment_of_local
 from tests.engine.evaluating import each
 
 # An hour, half an hour, both hemispheres, midnight that is left out, and a day that is.

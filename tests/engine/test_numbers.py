@@ -10,7 +10,7 @@ from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
 from headrace.engine import functions as parse
-from headrace.engine.numbers import NumberMarks
+from headrace.engine.values.numbers import NumberMarks
 from tests.engine.evaluating import each
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)

@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from headrace.engine.parquet_writer import write_partitions, write_table
-from headrace.engine.types import spark_schema
+from headrace.engine.values.types import spark_schema
 from headrace.schema import Column, TableSchema
 from tests import servers
 

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from headrace.engine.text_forms import normalized
+from headrace.engine.values.text_forms import normalized
 from tests.engine.evaluating import each
 
 NAMES = [

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
 from headrace.engine import functions as parse
-from headrace.engine.time_patterns import compile_patterns
+from headrace.engine.values.time_patterns import compile_patterns
 from headrace.errors import ConfigError
 from tests.engine.evaluating import each
 

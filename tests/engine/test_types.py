@@ -1,7 +1,13 @@
 import pytest
 from pyspark.sql import types as spark_types
 
-from headrace.engine.types import spark_schema, spark_type, sql_type, table_schema, type_name_of
+from headrace.engine.values.types import (
+    spark_schema,
+    spark_type,
+    sql_type,
+    table_schema,
+    type_name_of,
+)
 from headrace.errors import ConfigError
 from headrace.schema import TYPE_NAMES, Column, TableSchema
 

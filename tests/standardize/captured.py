@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from headrace.config.entities.entity import EntityConfig
 from headrace.config.sources.file_source import FileEntity
-from headrace.engine.types import spark_schema
+from headrace.engine.values.types import spark_schema
 from headrace.raw.capture import raw_schema
 from headrace.standardize.schemas import RunStamp
 

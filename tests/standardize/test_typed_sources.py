@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from headrace.config.entities.entity import EntityConfig
-from headrace.engine.types import spark_schema
+from headrace.engine.values.types import spark_schema
 from headrace.raw.capture import raw_schema
 from headrace.standardize.good_rows import good_rows
 from headrace.standardize.quarantine import quarantined_rows, typed_values

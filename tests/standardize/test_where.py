@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from headrace.config.entities.entity import EntityConfig
 from headrace.config.sources.file_source import FileEntity
-from headrace.engine.types import spark_schema
+from headrace.engine.values.types import spark_schema
 from headrace.raw.capture import raw_schema
 from headrace.standardize.deduplication import latest_rows, repeated_keys
 from headrace.standardize.good_rows import good_rows, left_out_rows

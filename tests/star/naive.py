@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from headrace.config.entities.entity import EntityConfig
 from headrace.config.sources.file_source import FileEntity
 from headrace.config.star.models import DimensionConfig
-from headrace.engine.types import spark_schema
+from headrace.engine.values.types import spark_schema
 from headrace.schema import Column, TableSchema
 from headrace.standardize.schemas import processed_schema
 from headrace.star.scd2.change_events import BEGINNING, REFERENCE_TIME

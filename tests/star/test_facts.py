@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from headrace.config.sources.file_source import FileEntity
 from headrace.config.star.models import CalendarConfig, DimensionConfig, FactConfig, StarConfig
 from headrace.date_keys import date_key
-from headrace.engine.types import spark_schema
+from headrace.engine.values.types import spark_schema
 from headrace.standardize.schemas import processed_schema
 from headrace.star.calendar import build_calendar
 from headrace.star.facts import build_fact

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from headrace.engine.types import spark_schema
+from headrace.engine.values.types import spark_schema
 from headrace.pipeline.curated.fact_audit import engine_sums, plus, summable, totals_of
 from headrace.quality.partition_checks import ROWS
 from headrace.schema import Column, TableSchema, arrow_type

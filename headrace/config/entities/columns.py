@@ -10,7 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from headrace.config.model import ColumnName, StrictModel, TypeName
-from headrace.engine.time_patterns import (
+from headrace.engine.values.time_patterns import (
     ISO_DATE,
     ISO_TIMESTAMP,
     ISO_TIMESTAMPTZ,

@@ -22,7 +22,7 @@ from headrace.config.entities.entity import EntityConfig
 from headrace.config.loader import Project
 from headrace.config.star.models import DimensionConfig
 from headrace.engine.parquet_writer import write_split
-from headrace.engine.types import spark_schema
+from headrace.engine.values.types import spark_schema
 from headrace.lake.changes import FileChanges
 from headrace.lake.scan import LakeScan
 from headrace.lake.table import LakeTable

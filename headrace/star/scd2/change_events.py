@@ -8,8 +8,8 @@ from pyspark.sql import functions as F
 from headrace.config.entities.entity import EntityConfig
 from headrace.config.star.models import DimensionConfig
 from headrace.engine import functions as parse
-from headrace.engine.times import date_key_of, moment_of
-from headrace.engine.types import sql_type
+from headrace.engine.values.times import date_key_of, moment_of
+from headrace.engine.values.types import sql_type
 from headrace.lineage_schema import SOURCE_ORDER
 from headrace.schema import PARTITION_COLUMN
 from headrace.star.scd2.entity_union import ENTITY_RANK, IS_DELETE, is_delete

@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from headrace.config.entities.entity import EntityConfig
 from headrace.config.star.models import DimensionConfig
-from headrace.engine.types import sql_type
+from headrace.engine.values.types import sql_type
 from headrace.lineage_schema import SOURCE_ORDER
 from headrace.schema import PARTITION_COLUMN
 

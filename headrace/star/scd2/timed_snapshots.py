@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from headrace.config.entities.entity import EntityConfig
 from headrace.config.star.models import DimensionConfig
-from headrace.engine.times import moment_of
+from headrace.engine.values.times import moment_of
 from headrace.schema import PARTITION_COLUMN
 from headrace.star.scd2.change_events import (
     BEGINNING,

@@ -5,8 +5,8 @@ from functools import partial
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from headrace.cli.entities import chosen_entities
 from headrace.cli.output import warn
+from headrace.cli.sources.entities import chosen_entities
 from headrace.config.loader import Project, load_project, resolve_secret
 from headrace.config.model import Secret
 from headrace.config.settings import ConnectionSettings

@@ -38,7 +38,7 @@ def triggers(
 
     Example: headrace source triggers shop orders --install --as SHOP_OWNER_URL
     """
-    from headrace.cli.triggers import install_triggers, trigger_scripts
+    from headrace.cli.sources.triggers import install_triggers, trigger_scripts
 
     if install:
         done = install_triggers(source, entity, variable)

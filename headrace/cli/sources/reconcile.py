@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 
-from headrace.cli.entities import chosen_entities
 from headrace.cli.output import print_json, print_table, progress_bars, say, warn
+from headrace.cli.sources.entities import chosen_entities
 from headrace.config.loader import load_project
 from headrace.operations.reconcile import Reconciliation, reconcile
 from headrace.project.home_lock import using

@@ -1,0 +1,1 @@
+"""Types and values: numbers, times and texts, as engine expressions."""
