@@ -166,7 +166,8 @@ _NEXT = """
   make ui                                   the asset graph and every partition, at 127.0.0.1:3000
   .venv/bin/headrace sql "select * from marts.mart_customer_rfm limit 5"
   .venv/bin/headrace status                 what is published, held, failed, missing
-  docs/tutorial/own-files.md                your own files, without writing Python"""
+  docs/tutorial/own-files.md                your own files, without writing Python
+  docs/tutorial/own-database.md             tables of your own database, as well"""
 
 
 def _quarantined(project: Project) -> Counter[tuple[str, str]]:
