@@ -9,7 +9,7 @@ from typing import Any
 
 from headrace.config.entities.columns import ColumnConfig
 from headrace.engine.values.numbers import BLANKS
-from headrace.engine.values.time_patterns import (
+from headrace.time_patterns import (
     ISO_DATE,
     ISO_TIMESTAMP,
     ISO_TIMESTAMPTZ,

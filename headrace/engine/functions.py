@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from headrace.engine.values import time_patterns
+from headrace import time_patterns
 from headrace.engine.values.numbers import (
     BLANKS,
     LARGEST_DOUBLE,
@@ -26,7 +26,6 @@ from headrace.engine.values.numbers import (
     decimal_of_text,
     plain_number,
 )
-from headrace.engine.values.time_patterns import compile_patterns
 from headrace.engine.values.times import (
     USUAL_CHANGES,
     ClockChanges,
@@ -36,6 +35,7 @@ from headrace.engine.values.times import (
 from headrace.engine.values.types import sql_type
 from headrace.errors import ConfigError
 from headrace.schema import arrow_type, decimal_parts
+from headrace.time_patterns import compile_patterns
 
 TRUE_TEXTS = ("true", "t", "yes", "y", "1")
 FALSE_TEXTS = ("false", "f", "no", "n", "0")
@@ -277,7 +277,7 @@ def parse_timestamp(
 
     Args:
         column: Text.
-        formats: Patterns of the subset in headrace.engine.values.time_patterns.
+        formats: Patterns of the subset in headrace.time_patterns.
         pivot: First of the hundred years of a two-digit year.
         truncates: Whether digits below a microsecond are truncated; else they give NULL.
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.config.entities.columns import ColumnConfig
-from headrace.engine.values.time_patterns import MONTHS, day_regexes
+from headrace.time_patterns import MONTHS, day_regexes
 
 Days = npt.NDArray[np.datetime64]
 

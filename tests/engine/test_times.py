@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
 from headrace.engine import functions as parse
-from headrace.engine.values.time_patterns import compile_patterns
 from headrace.errors import ConfigError
+from headrace.time_patterns import compile_patterns
 from tests.engine.evaluating import each
 
 

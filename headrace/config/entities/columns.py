@@ -10,15 +10,15 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from headrace.config.model import ColumnName, StrictModel, TypeName
-from headrace.engine.values.time_patterns import (
+from headrace.errors import ConfigError
+from headrace.schema import decimal_parts
+from headrace.time_patterns import (
     ISO_DATE,
     ISO_TIMESTAMP,
     ISO_TIMESTAMPTZ,
     compile_patterns,
     has_short_year,
 )
-from headrace.errors import ConfigError
-from headrace.schema import decimal_parts
 
 Form = Literal["nfc", "strip_invisible", "casefold"]
 # Normalization of keys, unless their column declares another one.

@@ -8,8 +8,8 @@ from typing import Literal
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from headrace.engine.values.time_patterns import MONTHS, TimePattern
 from headrace.engine.values.types import sql_type
+from headrace.time_patterns import MONTHS, TimePattern
 
 # The last year that every reader of the tables supports.
 _LAST_YEAR = 9999
