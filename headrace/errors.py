@@ -1,5 +1,7 @@
 """The errors that Headrace raises: one tree, split by whether a retry can help."""
 
+_SHOWN_CHARACTERS = 60
+
 
 class HeadraceError(Exception):
     """An error with a remedy.
@@ -101,3 +103,8 @@ class WarehouseUnavailableError(TransientError):
 
 class PublishedFileMissingError(PermanentError):
     """A file that a snapshot refers to does not exist."""
+
+
+def shown(name: str) -> str:
+    """A name for an error: its start, without control characters, which no database stores."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name[:_SHOWN_CHARACTERS])

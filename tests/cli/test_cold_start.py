@@ -69,5 +69,6 @@ def test_a_command_that_only_looks_imports_nothing_heavy_and_is_there_within_a_s
     code, *modules = json.loads(done.stdout.splitlines()[-1])
     assert code in (0, None), done.stderr
     assert HEAVY.isdisjoint(modules), HEAVY.intersection(modules)
-    # Of the processor, which a busy machine lengthens, too: 0.7 s where nothing else runs.
-    assert min(seconds) < 1.5
+    # Of the processor, which a busy machine lengthens, too: 0.7 to 1.2 s where nothing else runs.
+    # Dagster or the engine alone would add more than is left.
+    assert min(seconds) < 2

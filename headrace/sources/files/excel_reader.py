@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from headrace.config.model import did_you_mean
 from headrace.config.sources.file_formats import ExcelFormat
 from headrace.config.sources.file_source import FileEntity
-from headrace.errors import SourceRejectedError
+from headrace.errors import SourceRejectedError, shown
 from headrace.lineage_schema import POSITION
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, set_aside, without_nuls
 from headrace.sources.files.text.csv_header import (
@@ -22,7 +22,6 @@ from headrace.sources.files.text.csv_header import (
     entity_of_file,
     find_columns,
     plain,
-    shown,
     with_absent_columns,
 )
 from headrace.sources.files.text.decoding import CHUNK_BYTES, read_chunks

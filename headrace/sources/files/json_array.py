@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from headrace.errors import SourceRejectedError
-from headrace.sources.files.text.csv_header import shown
+from headrace.errors import SourceRejectedError, shown
 
 # A text or number at the end of a piece may go on in the next one. Without possessive quantifiers a
 # run of megabytes of blanks takes seconds, since each of its ends is tried.

@@ -15,12 +15,11 @@ import pyarrow.compute as pc
 
 from headrace.config.sources.file_formats import JsonFormat, JsonLinesFormat, member_path
 from headrace.config.sources.file_source import FileEntity
-from headrace.errors import SourceRejectedError
+from headrace.errors import SourceRejectedError, shown
 from headrace.lineage_schema import POSITION
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, without_nuls
 from headrace.sources.files.json_array import MEMBER_NAME, array_elements, too_long_error
 from headrace.sources.files.signatures import check_signature, peek
-from headrace.sources.files.text.csv_header import shown
 from headrace.sources.files.text.decoding import (
     CHUNK_BYTES,
     UndecodableTextError,

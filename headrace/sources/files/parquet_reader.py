@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 
 from headrace.config.entities.columns import ColumnConfig
 from headrace.config.sources.file_source import FileEntity
-from headrace.errors import SourceRejectedError
+from headrace.errors import SourceRejectedError, shown
 from headrace.lineage_schema import POSITION
 from headrace.schema import TYPE_NAMES, arrow_type
 from headrace.sources.corrupt_rows import CORRUPT_REASON, CORRUPT_RECORD, without_nuls
-from headrace.sources.files.text.csv_header import plain, shown
+from headrace.sources.files.text.csv_header import plain
 from headrace.sources.files.text.decoding import read_chunks
 from headrace.sources.landing.landing_zone import ByteStream
 

@@ -16,8 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from headrace.config.sources.file_formats import UnpackLimits
-from headrace.errors import SourceRejectedError
-from headrace.sources.files.text.csv_header import shown
+from headrace.errors import SourceRejectedError, shown
 from headrace.sources.files.text.decoding import ChunkStream, read_chunks, within_limits
 from headrace.sources.landing.landing_zone import ByteStream, RandomAccess
 

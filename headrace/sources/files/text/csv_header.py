@@ -14,7 +14,7 @@ import pyarrow as pa
 from headrace.config.entities.columns import ColumnConfig
 from headrace.config.sources.file_extract import CsvFormat, FileFormat
 from headrace.config.sources.file_source import FileEntity
-from headrace.errors import SourceRejectedError
+from headrace.errors import SourceRejectedError, shown
 from headrace.sources.files.text.csv_dialect import Placeholders
 
 # A longer first line means that the file is no text, or that a quote is never closed.
@@ -22,7 +22,6 @@ _MAX_BYTES = 2**20
 _BYTE_ORDER_MARK = "\ufeff".encode()
 # Most headers are shorter.
 _LIKELY_BYTES = 4096
-_SHOWN = 60
 # Common delimiters, the most frequent ones first.
 _DELIMITERS = (";", "\t", ",", "|", "::", "||", ":", "~", "^", "\x01", "\x1f", "§", " ")
 # Invisible characters that editors and spreadsheets leave in names.
@@ -196,11 +195,6 @@ def plain(name: str) -> str:
     if name.isascii():
         return name.strip()
     return _INVISIBLE.sub("", unicodedata.normalize("NFC", name)).strip()
-
-
-def shown(name: str) -> str:
-    """A name for an error: its start, without control characters, which no database stores."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name[:_SHOWN])
 
 
 def records_in(

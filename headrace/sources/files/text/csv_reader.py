@@ -13,7 +13,7 @@ import pyarrow.csv as pa_csv
 
 from headrace.config.sources.file_extract import CsvFormat, FileExtract
 from headrace.config.sources.file_source import FileEntity
-from headrace.errors import SourceRejectedError
+from headrace.errors import SourceRejectedError, shown
 from headrace.lineage_schema import POSITION
 from headrace.sources.corrupt_rows import (
     CORRUPT_REASON,
@@ -29,7 +29,6 @@ from headrace.sources.files.text.csv_header import (
     find_columns,
     plain,
     records_in,
-    shown,
     split_header,
     with_absent_columns,
     without_footer,
